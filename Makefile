@@ -1,0 +1,56 @@
+# The two commands of a newcomer are `make demo` and `make test`; both make the environment first if it is not there.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= 2
+BIN := .venv/bin
+ENVIRONMENT := .venv/complete
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# One process of one thread a core.
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test lint format schema bench screenshot clean
+
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@echo "Making the environment in .venv (a few minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The jobs inherit the lock: after a kill -9 the next run waits for those that still go on, and then it may unlock.
+demo: $(ENVIRONMENT)
+	@mkdir -p .snakemake
+	@flock --nonblock .snakemake/demo.lock true || echo "Waiting for the jobs of an earlier run to end"
+	@flock .snakemake/demo.lock sh -ec ' \
+	  snakemake --cores $(CORES) --unlock --quiet all; \
+	  snakemake --cores $(CORES)'
+	@echo "Report: $(CURDIR)/results/ammonia/report.html"
+
+test: $(ENVIRONMENT) lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+lint: $(ENVIRONMENT)
+	ruff check
+	ruff format --check
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+format: $(ENVIRONMENT)
+	ruff check --fix
+	ruff format
+	snakefmt Snakefile workflow/rules
+
+schema: $(ENVIRONMENT)
+	piwsl schema > workflow/schemas/config.schema.json
+
+bench: $(ENVIRONMENT)
+	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
+
+# The picture in README.md, of the report that `make demo` wrote.
+screenshot:
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-background-networking \
+	  --disable-component-update --disable-sync --user-data-dir=$$(mktemp -d) --window-size=1180,2050 \
+	  --virtual-time-budget=10000 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/ammonia/report.html
+
+clean:
+	rm -rf .venv .snakemake results/*/

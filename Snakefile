@@ -1,0 +1,59 @@
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from piwsl.config import ComputedDataset, Experiment, GivenDataset, parse_section
+from piwsl.errors import PiwslError
+from piwsl.preflight import check_experiment
+
+min_version("9.0")
+
+
+# --configfile stands alone: merged with the default experiment it would add its datasets to ours.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
+
+
+# Named by envs/piwsl.yaml, so that conda environments install this checkout.
+os.environ["PIWSL_HOME"] = workflow.basedir
+
+
+envvars:
+    "PIWSL_HOME",
+
+
+config_name = str(workflow.configfiles[-1])
+
+try:
+    experiment = parse_section(Experiment, config, config_name)
+    if workflow.is_main_process:
+        check_experiment(experiment, config_name)
+except PiwslError as error:
+    sys.exit(f"error: {error}")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/reference.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/simulation.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        REPORT,
+
+
+onsuccess:
+    if Path(REPORT).exists():
+        print(f"The report is at {Path(REPORT).resolve()}", file=sys.stderr)

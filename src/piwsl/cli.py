@@ -1,0 +1,155 @@
+"""The command line: the pipeline's steps without Snakemake. Thin; every command calls one function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from piwsl.errors import PiwslError
+
+app = typer.Typer(
+    name="piwsl",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Reference energies, potentials and simulations without Snakemake. Energies are in eV, lengths in Å.",
+)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except PiwslError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command whose PiwslError ends it with one line and exit code 1."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        with _errors_in_one_line():
+            function(*args, **kwargs)
+
+    return app.command()(wrapped)
+
+
+@_command
+def label(
+    frames: Annotated[Path, typer.Argument(metavar="IN.xyz", help="Geometries; info may hold charge, multiplicity.")],
+    labelled: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Labelled frames to write.")],
+    level: Annotated[Path, typer.Option(metavar="LEVEL.yaml", help="A level of theory, as under `levels:`.")],
+    forces: Annotated[bool, typer.Option(help="Also forces, by central differences.")] = False,
+    store: Annotated[Path, typer.Option(help="Folder of finished energies.")] = Path("results/labels"),
+    mem_mb: Annotated[int, typer.Option(help="Memory in MB that may be used.")] = 2000,
+) -> None:
+    """Label geometries with a level of theory.
+
+    Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), and beside OUT.xyz one JSON line a frame with
+    all components, or the reason of a failure. Finished energies are kept; started again, it goes on.
+
+    Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs.yaml`
+    """
+    from piwsl.config import Level, parse_section, read_yaml
+    from piwsl.files import write_json_lines
+    from piwsl.reference.checks import check_bases
+    from piwsl.reference.frames import read_frames, write_frames
+    from piwsl.reference.labelling import label_frames
+
+    scheme = parse_section(Level, read_yaml(level), str(level))
+    geometries = read_frames(frames)
+    check_bases(scheme, {symbol for atoms in geometries for symbol in atoms.get_chemical_symbols()})
+    done, records = label_frames(geometries, scheme, store, forces, mem_mb)
+    write_frames(labelled, done)
+    write_json_lines(labelled.with_suffix(".jsonl"), records)
+    print(f"{len(done)} of {len(geometries)} frames labelled: {labelled}; records: {labelled.with_suffix('.jsonl')}")
+    if len(done) < len(geometries):
+        raise PiwslError(f"{len(geometries) - len(done)} frames failed; {labelled.with_suffix('.jsonl')} says why")
+
+
+@_command
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
+    frames: Annotated[Path, typer.Argument(metavar="IN.xyz", help="Geometries, periodic or not.")],
+    predicted: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Frames to write.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Predict energies and forces of geometries.
+
+    Writes `energy` (eV) and `forces` (eV/Å). Where the frames have labels (`REF_energy`, `REF_forces`), the errors
+    are printed.
+
+    Example: `piwsl predict model.safetensors test.xyz predicted.xyz`
+    """
+    from piwsl.evaluation.files import predict_file
+
+    predict_file(model, frames, predicted, device)
+
+
+@_command
+def md(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
+    start: Annotated[Path, typer.Argument(metavar="START.xyz", help="The first frame is the start.")],
+    temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
+    time: Annotated[float, typer.Option(help="ps.")] = 1.0,
+    timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of velocities and noise.")] = 0,
+    trajectory: Annotated[Path, typer.Option(help="Extended XYZ to write.")] = Path("trajectory.xyz"),
+) -> None:
+    """Run Langevin dynamics with a model, until the time is over or a bond breaks.
+
+    Example: `piwsl md model.safetensors start.xyz --temperature 300 --time 10`
+    """
+    from piwsl.config import Simulation, parse_section
+    from piwsl.simulation.dynamics import simulate_file
+
+    options = {"temperature": temperature, "time": time, "timestep": timestep, "seed": seed}
+    summary = simulate_file(model, start, parse_section(Simulation, options, "options"), trajectory)
+    print(
+        f"{summary['ended']} after {summary['stable_ps']:g} of {summary['time_ps']:g} ps, "
+        f"mean temperature {summary['mean_temperature_K']:.0f} K, {summary['steps_per_second']:g} steps/s: {trajectory}"
+    )
+
+
+@_command
+def info(model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]) -> None:
+    """Show what a model file holds: architecture, elements, units, training data, versions.
+
+    Example: `piwsl info results/ammonia/ammonia/painn/weak/n60/seed0/model.safetensors`
+    """
+    import yaml
+
+    from piwsl.models.storage import read_header
+
+    print(yaml.safe_dump(read_header(model), sort_keys=False, allow_unicode=True), end="")
+
+
+@_command
+def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")]) -> None:
+    """Check an experiment without running it, and count its runs.
+
+    Example: `piwsl check config.yaml`
+    """
+    from piwsl.preflight import load_experiment
+
+    experiment = load_experiment(config)
+    print(f"{config}: experiment '{experiment.experiment}' is in order, {len(experiment.runs())} training runs")
+
+
+@_command
+def schema() -> None:
+    """Print the JSON schema of an experiment, for editors.
+
+    Example: `piwsl schema > workflow/schemas/config.schema.json`
+    """
+    from piwsl.config import json_schema
+
+    print(json_schema(), end="")

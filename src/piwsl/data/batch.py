@@ -1,0 +1,136 @@
+"""Graphs of structures and batches of them: neighbour lists once a structure, collation by concatenation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from vesin import NeighborList
+
+from piwsl.data.dataset import Structure
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Structures as one disconnected graph; N atoms, E directed edges, M structures."""
+
+    positions: Tensor
+    """(N, 3), Å."""
+    numbers: Tensor
+    """(N,) atomic numbers."""
+    edge_index: Tensor
+    """(2, E): atom that receives, atom that sends."""
+    edge_shift: Tensor
+    """(E, 3), Å: added to the sender's position to reach its periodic image."""
+    structure: Tensor
+    """(N,) which structure an atom belongs to."""
+    atoms: Tensor
+    """(M,) number of atoms of each structure, in the dtype of the positions."""
+    energy: Tensor
+    """(M,), eV, float64; NaN where there is no label."""
+    forces: Tensor
+    """(N, 3), eV/Å; NaN where there is no label."""
+    has_forces: bool
+    """Whether any structure has force labels."""
+
+    @property
+    def structures(self) -> int:
+        """M."""
+        return len(self.atoms)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on another device."""
+        moved: dict[str, Any] = {
+            key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+    def at(self, positions: Tensor) -> Batch:
+        """Return the batch with other positions (N, 3) and the same neighbour list."""
+        return replace(self, positions=positions)
+
+
+def neighbour_list(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find all pairs within a cutoff, each in both directions.
+
+    Args:
+        structure: periodic or not, in each direction.
+        cutoff: Å.
+
+    Returns:
+        edge_index (2, E) of receiver and sender; edge_shift (E, 3) in Å.
+    """
+    finder = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+    cell = structure.cell
+    if structure.pbc.any() and not structure.pbc.all():
+        cell = _completed(cell, structure.pbc)
+    receivers, senders, images = finder.compute(
+        points=structure.positions, box=cell, periodic=structure.pbc.tolist(), quantities="ijS"
+    )
+    return np.stack([receivers, senders]).astype(np.int64), images @ cell
+
+
+def _completed(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Give a slab or wire lattice vectors in its open directions, so that the cell can be inverted."""
+    full = cell.copy()
+    for axis in np.flatnonzero(~pbc):
+        if np.allclose(full[axis], 0.0):
+            others = full[[(axis + 1) % 3, (axis + 2) % 3]]
+            normal = np.cross(*others) if not np.allclose(others, 0.0) else np.eye(3)[axis]
+            length = np.linalg.norm(normal)
+            full[axis] = normal / length if length > 0 else np.eye(3)[axis]
+    return full
+
+
+def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
+    """Make a batch of one structure.
+
+    Args:
+        structure: geometry and labels.
+        cutoff: Å, of the neighbour list; a skin for displaced copies is the caller's to add.
+        dtype: of positions and forces.
+    """
+    edge_index, edge_shift = neighbour_list(structure, cutoff)
+    count = len(structure.numbers)
+    forces = np.full((count, 3), np.nan) if structure.forces is None else structure.forces
+    return Batch(
+        positions=torch.tensor(structure.positions, dtype=dtype),
+        numbers=torch.tensor(structure.numbers),
+        edge_index=torch.tensor(edge_index),
+        edge_shift=torch.tensor(edge_shift, dtype=dtype),
+        structure=torch.zeros(count, dtype=torch.int64),
+        atoms=torch.tensor([count], dtype=dtype),
+        energy=torch.tensor([structure.energy], dtype=torch.float64),
+        forces=torch.tensor(forces, dtype=dtype),
+        has_forces=structure.forces is not None,
+    )
+
+
+def collate(batches: list[Batch]) -> Batch:
+    """Join batches to one; sizes, cells and labels mix freely."""
+    atom_offsets = np.cumsum([0] + [len(batch.numbers) for batch in batches])
+    structure_offsets = np.cumsum([0] + [batch.structures for batch in batches])
+    return Batch(
+        positions=torch.cat([batch.positions for batch in batches]),
+        numbers=torch.cat([batch.numbers for batch in batches]),
+        edge_index=torch.cat(
+            [batch.edge_index + int(start) for batch, start in zip(batches, atom_offsets, strict=False)],
+            dim=1,
+        ),
+        edge_shift=torch.cat([batch.edge_shift for batch in batches]),
+        structure=torch.cat(
+            [batch.structure + int(start) for batch, start in zip(batches, structure_offsets, strict=False)]
+        ),
+        atoms=torch.cat([batch.atoms for batch in batches]),
+        energy=torch.cat([batch.energy for batch in batches]),
+        forces=torch.cat([batch.forces for batch in batches]),
+        has_forces=any(batch.has_forces for batch in batches),
+    )
+
+
+def sum_per_structure(values: Tensor, batch: Batch) -> Tensor:
+    """Sum (N,) values of atoms to (M,) values of structures."""
+    return values.new_zeros(batch.structures).index_add(0, batch.structure, values)

@@ -1,0 +1,175 @@
+"""The dataset file: flat arrays with offsets in HDF5, opened without reading it. Absent labels are NaN and flagged.
+
+Layout: numbers, positions, forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy, has_forces and
+part are per frame. Units: eV, Å, eV/Å.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from piwsl.errors import PiwslError
+from piwsl.files import write_atomically
+from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY
+
+TRAINING, TEST = "training", "test"
+PARTS = (TRAINING, TEST)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One frame of a dataset."""
+
+    numbers: NDArray[np.int64]
+    """(N,) atomic numbers."""
+    positions: NDArray[np.float64]
+    """(N, 3), Å."""
+    cell: NDArray[np.float64]
+    """(3, 3), Å; rows are lattice vectors."""
+    pbc: NDArray[np.bool_]
+    """(3,)."""
+    energy: float
+    """eV; NaN where there is none."""
+    forces: NDArray[np.float64] | None
+    """(N, 3), eV/Å; None where there are none."""
+
+    def atoms(self) -> Atoms:
+        """Return the geometry as ASE's Atoms, without labels."""
+        return Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
+
+
+def from_atoms(atoms: Atoms) -> Structure:
+    """Make a structure of a frame; labels are taken from `REF_energy` and `REF_forces` where they are."""
+    forces = atoms.arrays.get(FORCES_KEY)
+    return Structure(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions.astype(np.float64),
+        cell=np.asarray(atoms.cell, dtype=np.float64),
+        pbc=np.asarray(atoms.pbc, dtype=bool),
+        energy=float(atoms.info.get(ENERGY_KEY, np.nan)),
+        forces=None if forces is None else np.asarray(forces, dtype=np.float64),
+    )
+
+
+def check_labels(frames: list[Atoms], source: str) -> None:
+    """Check that every frame has an energy and that all labels are finite.
+
+    Args:
+        frames: labelled frames.
+        source: where they come from, for messages.
+
+    Raises:
+        PiwslError: names the frame and what is wrong with it.
+    """
+    for position, atoms in enumerate(frames):
+        if ENERGY_KEY not in atoms.info:
+            raise PiwslError(
+                f"{source}: frame {position} has no {ENERGY_KEY}; its info holds {sorted(atoms.info) or 'nothing'}. "
+                f"Write the total energy in eV as {ENERGY_KEY}"
+            )
+        try:
+            finite = bool(np.isfinite(float(atoms.info[ENERGY_KEY])))
+        except (TypeError, ValueError):
+            finite = False
+        if not finite:
+            raise PiwslError(
+                f"{source}: frame {position}: {ENERGY_KEY} is {atoms.info[ENERGY_KEY]!r}, not a finite number"
+            )
+        forces = atoms.arrays.get(FORCES_KEY)
+        if forces is not None and (forces.shape != (len(atoms), 3) or not np.isfinite(forces).all()):
+            raise PiwslError(f"{source}: frame {position}: {FORCES_KEY} must be {len(atoms)} x 3 finite numbers, eV/Å")
+
+
+def write_dataset(path: Path, frames: dict[str, list[Atoms]]) -> None:
+    """Write labelled frames as one dataset file, atomically.
+
+    Args:
+        path: the file to write.
+        frames: for "training" and "test", the frames; labels in `REF_energy` (eV) and `REF_forces` (eV/Å).
+    """
+    structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames[part]]
+    sizes = [len(structure.numbers) for _, structure in structures]
+
+    def forces_of(structure: Structure) -> NDArray[np.float64]:
+        return np.full_like(structure.positions, np.nan) if structure.forces is None else structure.forces
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["units"] = "eV, Å, eV/Å"
+            file["offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+            file["numbers"] = np.concatenate([s.numbers for _, s in structures])
+            file["positions"] = np.concatenate([s.positions for _, s in structures])
+            file["forces"] = np.concatenate([forces_of(s) for _, s in structures])
+            file["cell"] = np.stack([s.cell for _, s in structures])
+            file["pbc"] = np.stack([s.pbc for _, s in structures])
+            file["energy"] = np.array([s.energy for _, s in structures])
+            file["has_forces"] = np.array([s.forces is not None for _, s in structures])
+            file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
+
+    write_atomically(path, write)
+
+
+class Dataset:
+    """A dataset file, open for reading frame by frame."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; frames are read when asked for."""
+        self._file = h5py.File(path, "r")
+        self._offsets = self._file["offsets"][:]
+        self._part = self._file["part"][:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def indices(self, part: str) -> NDArray[np.int64]:
+        """Return the indices of the frames of "training" or "test"."""
+        return np.flatnonzero(self._part == PARTS.index(part))
+
+    def structure(self, index: int) -> Structure:
+        """Read one frame."""
+        start, stop = self._offsets[index], self._offsets[index + 1]
+        return Structure(
+            numbers=self._file["numbers"][start:stop],
+            positions=self._file["positions"][start:stop],
+            cell=self._file["cell"][index],
+            pbc=self._file["pbc"][index],
+            energy=float(self._file["energy"][index]),
+            forces=self._file["forces"][start:stop] if self._file["has_forces"][index] else None,
+        )
+
+    def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
+        """Read several frames, in the order of the indices."""
+        return [self.structure(int(index)) for index in indices]
+
+
+def content_hash(structures: list[Structure]) -> str:
+    """Return a hash of geometries and labels, in order."""
+    digest = hashlib.sha256()
+    for structure in structures:
+        for array in (
+            structure.numbers,
+            structure.positions,
+            structure.cell,
+            structure.pbc,
+            structure.forces,
+        ):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update(np.float64(structure.energy).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Evaluation: a model and frames in; predictions and errors out."""

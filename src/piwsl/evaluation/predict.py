@@ -1,0 +1,60 @@
+"""Predictions of a potential for many structures, in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from piwsl.data.batch import collate, graph
+from piwsl.data.dataset import Structure
+from piwsl.models import Potential
+
+ATOMS_PER_BATCH = 2000
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Energies and forces in the order of the structures."""
+
+    energy: NDArray[np.float64]
+    """(M,), eV."""
+    forces: list[NDArray[np.float64]]
+    """M arrays (N, 3), eV/Å."""
+
+
+def predict(potential: Potential, structures: list[Structure]) -> Predictions:
+    """Predict energies and forces.
+
+    Args:
+        potential: the model.
+        structures: geometries; labels are not looked at.
+
+    Raises:
+        PiwslError: an element that the potential was not trained on.
+    """
+    device = next(potential.parameters()).device
+    energies: list[NDArray[np.float64]] = []
+    forces: list[NDArray[np.float64]] = []
+    for chunk in _chunks(structures):
+        potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
+        batch = collate([graph(structure, potential.cutoff, potential.dtype) for structure in chunk]).to(device)
+        energy, force = potential.energy_and_forces(batch)
+        energies.append(energy.detach().cpu().numpy())
+        sizes = [len(structure.numbers) for structure in chunk]
+        forces += [part.numpy() for part in force.detach().to(torch.float64).cpu().split(sizes)]
+    return Predictions(np.concatenate(energies), forces)
+
+
+def _chunks(structures: list[Structure]) -> list[list[Structure]]:
+    chunks: list[list[Structure]] = [[]]
+    atoms = 0
+    for structure in structures:
+        if chunks[-1] and atoms + len(structure.numbers) > ATOMS_PER_BATCH:
+            chunks.append([])
+            atoms = 0
+        chunks[-1].append(structure)
+        atoms += len(structure.numbers)
+    return chunks

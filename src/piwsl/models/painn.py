@@ -1,0 +1,105 @@
+"""PaiNN: Schütt, Unke, Gastegger, "Equivariant message passing for the prediction of tensorial properties and
+molecular spectra", ICML 2021 (arXiv 2102.03150). Equations and figures below are of that paper.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from piwsl.config import PaiNN as PaiNNConfig
+from piwsl.data.batch import Batch
+
+MAX_ATOMIC_NUMBER = 118
+
+
+def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
+    """Return 1/2 [cos(π d / r_c) + 1] within the cutoff and 0 beyond; distances (E,) and cutoff in Å."""
+    envelope = 0.5 * (torch.cos(distance * (math.pi / cutoff)) + 1.0)
+    return torch.where(distance < cutoff, envelope, torch.zeros_like(envelope))
+
+
+class PaiNN(nn.Module):
+    """Scalar (N, F) and vector (N, 3, F) features, exchanged along edges; one number an atom in the end."""
+
+    def __init__(self, config: PaiNNConfig) -> None:
+        """Build the network; weights from torch's current random state."""
+        super().__init__()
+        features, layers = config.features, config.layers
+        self.cutoff = config.cutoff
+        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, features)
+        self.register_buffer("frequencies", math.pi / config.cutoff * torch.arange(1, config.radial + 1))
+        # One matrix product makes the filters of all layers.
+        self.filters = nn.Linear(config.radial, layers * 3 * features)
+        self.messages = nn.ModuleList([Message(features) for _ in range(layers)])
+        self.updates = nn.ModuleList([Update(features) for _ in range(layers)])
+        self.readout = nn.Sequential(nn.Linear(features, features // 2), nn.SiLU(), nn.Linear(features // 2, 1))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return one output an atom, (N,), in units of the potential's scale."""
+        receiver, sender = batch.edge_index
+        bond = batch.positions[sender] + batch.edge_shift - batch.positions[receiver]  # (E, 3)
+        distance = torch.linalg.vector_norm(bond, dim=1)  # (E,)
+        # sin(n π d / r_c) / d, section 3.2
+        radial = torch.sin(distance[:, None] * self.frequencies) / distance[:, None]  # (E, R)
+        envelope = cosine_cutoff(distance, self.cutoff)[:, None]
+        filters = (self.filters(radial) * envelope).chunk(len(self.messages), dim=1)  # L times (E, 3F)
+        direction = (bond / distance[:, None])[:, :, None]  # (E, 3, 1)
+
+        scalars = self.embedding(batch.numbers)  # (N, F)
+        vectors = None  # zero until the first message
+        for message, update, weights in zip(self.messages, self.updates, filters, strict=True):
+            scalars, vectors = message(scalars, vectors, weights, direction, receiver, sender)
+            scalars, vectors = update(scalars, vectors)
+        return self.readout(scalars).squeeze(1)
+
+
+class Message(nn.Module):
+    """Message block, figure 2b and equations 7 and 8."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(features, features)
+        self.output = nn.Linear(features, 3 * features)
+
+    def forward(
+        self,
+        scalars: Tensor,
+        vectors: Tensor | None,
+        filters: Tensor,
+        direction: Tensor,
+        receiver: Tensor,
+        sender: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return scalars (N, F) and vectors (N, 3, F) after the exchange along edges."""
+        content = self.output(silu(self.hidden(scalars)))  # (N, 3F)
+        to_scalar, along_bond, along_vector = (content[sender] * filters).chunk(3, dim=1)  # (E, F)
+        flow = along_bond[:, None, :] * direction  # (E, 3, F)
+        if vectors is None:
+            vectors = flow.new_zeros(len(scalars), 3, flow.shape[2])
+        else:
+            flow = flow + along_vector[:, None, :] * vectors[sender]
+        return scalars.index_add(0, receiver, to_scalar), vectors.index_add(0, receiver, flow)
+
+
+class Update(nn.Module):
+    """Update block, figure 2c and equations 9 and 10."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(features, 2 * features, bias=False)
+        self.hidden = nn.Linear(2 * features, features)
+        self.output = nn.Linear(features, 3 * features)
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scalars (N, F) and vectors (N, 3, F) after mixing the channels of each atom."""
+        u, v = self.mix(vectors).chunk(2, dim=2)  # (N, 3, F)
+        # The small number keeps the derivative of the norm finite where a vector vanishes by symmetry.
+        norm = torch.sqrt((v * v).sum(dim=1) + 1e-8)  # (N, F)
+        gates = self.output(silu(self.hidden(torch.cat([scalars, norm], dim=1))))
+        scale_vectors, scale_product, shift = gates.chunk(3, dim=1)  # (N, F)
+        scalars = scalars + scale_product * (u * v).sum(dim=1) + shift
+        return scalars, vectors + scale_vectors[:, None, :] * u

@@ -1,0 +1,119 @@
+"""A potential: a network's atomic outputs, scaled, plus atomic reference energies; forces as the gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from piwsl.config import Model
+from piwsl.data.batch import Batch, sum_per_structure
+from piwsl.data.dataset import Structure
+from piwsl.errors import PiwslError
+from piwsl.models.painn import MAX_ATOMIC_NUMBER, PaiNN
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Potential(nn.Module):
+    """E = Σ_i [scale · network_i + reference(Z_i)] in eV; F = -∂E/∂r in eV/Å."""
+
+    conservative = True
+    scale: Tensor
+    references: Tensor
+
+    def __init__(self, config: Model, scale: float, references: dict[int, float]) -> None:
+        """Build an untrained potential.
+
+        Args:
+            config: the architecture.
+            scale: eV a unit of the network's output.
+            references: atomic number to eV; these elements, and no others, are known.
+        """
+        super().__init__()
+        self.config = config
+        self.dtype = DTYPES[config.dtype]
+        self.network = PaiNN(config).to(self.dtype)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        table = torch.full((MAX_ATOMIC_NUMBER + 1,), torch.nan, dtype=torch.float64)
+        for number, energy in references.items():
+            table[number] = energy
+        self.register_buffer("references", table)
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.config.cutoff
+
+    def elements(self) -> list[str]:
+        """Return the chemical symbols that the potential knows."""
+        return [chemical_symbols[int(number)] for number in torch.nonzero(~self.references.isnan()).flatten()]
+
+    def check_elements(self, numbers: np.ndarray) -> None:
+        """Refuse elements that were not in the training data.
+
+        Raises:
+            PiwslError: naming them.
+        """
+        known = self.elements()
+        unknown = sorted({chemical_symbols[int(number)] for number in numbers} - set(known))
+        if unknown:
+            raise PiwslError(f"the model was not trained on {', '.join(unknown)}; it knows {', '.join(known)}")
+
+    def energy(self, batch: Batch) -> Tensor:
+        """Return energies (M,), eV, float64.
+
+        The network sums in its own precision what is small; the references, which are large, are added in float64.
+        """
+        interaction = sum_per_structure(self.network(batch), batch).double()
+        return self.scale * interaction + sum_per_structure(self.references[batch.numbers], batch)
+
+    def energy_and_forces(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+        """Return energies (M,), eV, and forces (N, 3), eV/Å.
+
+        Args:
+            batch: the structures.
+            create_graph: keep what a later derivative of the forces needs (training on them).
+        """
+        with torch.enable_grad():
+            positions = batch.positions.detach().requires_grad_()
+            energy = self.energy(batch.at(positions))
+            (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=create_graph)
+        return energy, -gradient
+
+
+def reference_energies(structures: list[Structure]) -> dict[int, float]:
+    """Fit one energy an element to total energies (least squares, of smallest norm where compositions leave it open).
+
+    Args:
+        structures: with energies, eV.
+
+    Returns:
+        Atomic number to eV.
+    """
+    elements = sorted({int(number) for structure in structures for number in structure.numbers})
+    counts = np.array([[(structure.numbers == number).sum() for number in elements] for structure in structures])
+    energies = np.array([structure.energy for structure in structures])
+    solution, *_ = np.linalg.lstsq(counts.astype(float), energies, rcond=None)
+    return dict(zip(elements, solution.tolist(), strict=True))
+
+
+def build_potential(config: Model, structures: list[Structure]) -> Potential:
+    """Build an untrained potential whose references and scale come from training frames.
+
+    The scale is the root mean square of what the references leave of the energy, per square root of atoms:
+    independent atomic contributions of unit variance then sum to the spread that the data have.
+
+    Args:
+        config: the architecture.
+        structures: the training frames, with energies.
+    """
+    references = reference_energies(structures)
+    rest = [
+        (structure.energy - sum(references[int(number)] for number in structure.numbers))
+        / np.sqrt(len(structure.numbers))
+        for structure in structures
+    ]
+    scale = float(np.sqrt(np.mean(np.square(rest))))
+    return Potential(config, scale if scale > 1e-6 else 1.0, references)

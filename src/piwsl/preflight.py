@@ -1,0 +1,63 @@
+"""Checks of an experiment against the world outside its text: files, molecules, basis sets. Before any compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
+from piwsl.errors import PiwslError
+from piwsl.reference.frames import count_frames
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read, validate and check an experiment.
+
+    Args:
+        path: its YAML file.
+
+    Raises:
+        ConfigError: one line that says what was found, where in the config, and what would be right.
+    """
+    experiment = parse_section(Experiment, read_yaml(path), str(path))
+    check_experiment(experiment, str(path))
+    return experiment
+
+
+def check_experiment(experiment: Experiment, source: str) -> None:
+    """Check what an experiment names: that files exist and suffice, that its levels can be computed.
+
+    Args:
+        experiment: the experiment.
+        source: the file it comes from, for messages.
+
+    Raises:
+        ConfigError: one line.
+    """
+    try:
+        for name, dataset in experiment.datasets.items():
+            if isinstance(dataset, ComputedDataset):
+                from piwsl.reference.checks import check_computed_dataset
+
+                check_computed_dataset(name, dataset, experiment.levels[dataset.level])
+            else:
+                _check_given(name, dataset, experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
+    where = f"datasets.{name}"
+    try:
+        frames = count_frames(dataset.file)
+        if dataset.test_file is not None and count_frames(dataset.test_file) == 0:
+            raise PiwslError(f"{dataset.test_file}: holds no frame")
+    except PiwslError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    pool = frames - (dataset.test_frames or 0)
+    largest = max((run.size for run in experiment.runs() if run.dataset == name), default=0)
+    if largest > pool:
+        held = f" less {dataset.test_frames} held out for testing" if dataset.test_frames else ""
+        raise ConfigError(
+            f"sizes: {largest} is more than the training frames of dataset '{name}' "
+            f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
+        )

@@ -1,0 +1,150 @@
+"""Tables behind the report: one row a run, means over seeds, what weak supervision bought, the reference stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from piwsl.config import Experiment, Loss
+from piwsl.files import read_json, read_json_lines
+
+AXES = ["dataset", "model", "loss", "size", "seed"]
+GROUP = ["dataset", "model", "size", "loss"]
+MEASURES = {
+    "energy_mae_meV": "Energy MAE (meV)",
+    "force_mae_meV_per_A": "Force MAE (meV/Å)",
+    "stable_ps": "Stable MD (ps)",
+}
+
+
+def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
+    """Join errors and simulations to one row a run.
+
+    Args:
+        errors: JSON files of evaluations.
+        simulations: JSON files of simulations.
+
+    Returns:
+        Columns dataset, model, loss, size, seed, the errors (meV, meV/Å; NaN without force labels), stable_ps, ...
+    """
+    tested = pd.DataFrame([read_json(path) for path in errors])
+    simulated = pd.DataFrame([read_json(path) for path in simulations])
+    table = tested.merge(simulated, on=AXES, validate="one_to_one")
+    numeric = [column for column in table.columns if "_mae_" in column or "_rmse_" in column]
+    return table.astype(dict.fromkeys(numeric, float))
+
+
+def is_weak(loss: Loss) -> bool:
+    """Whether a loss has a weak term."""
+    return loss.pitc is not None or loss.pisc is not None
+
+
+def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and standard deviation over seeds, a row a (dataset, model, size, loss), in the table's order."""
+    grouped = table.groupby(GROUP, sort=False)[list(MEASURES)].agg(["mean", "std"])
+    grouped["seeds"] = table.groupby(GROUP, sort=False)["seed"].count()
+    return grouped
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A weak loss against the supervised one with the same dataset, model and size."""
+
+    dataset: str
+    model: str
+    size: int
+    weak: str
+    supervised: str
+    measure: str
+    change_percent: float
+    """Mean over seeds of the paired relative change; negative is a smaller error."""
+    better: int
+    """Seeds in which the weak loss had the smaller error."""
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """What may be said: a direction only where all of at least two seeds agree."""
+        if self.seeds < 2 or self.better not in (0, self.seeds):
+            return "undecided"
+        return "better" if self.better else "worse"
+
+
+def comparisons(table: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
+    """Compare every weak loss with the first loss of the config that has no weak term, seed by seed.
+
+    Args:
+        table: one row a run.
+        experiment: says which losses are weak.
+    """
+    supervised = next((name for name, loss in experiment.losses.items() if not is_weak(loss)), None)
+    if supervised is None:
+        return []
+    found = []
+    for (dataset, model, size), group in table.groupby(["dataset", "model", "size"], sort=False):
+        by_loss = {str(loss): rows.set_index("seed") for loss, rows in group.groupby("loss", sort=False)}
+        if supervised not in by_loss:
+            continue
+        base = by_loss[supervised]
+        for loss, rows in by_loss.items():
+            if not is_weak(experiment.losses[loss]):
+                continue
+            for measure in ("energy_mae_meV", "force_mae_meV_per_A"):
+                ratio = (rows[measure] / base[measure]).dropna()
+                if len(ratio):
+                    found.append(
+                        Comparison(
+                            str(dataset),
+                            str(model),
+                            int(str(size)),
+                            loss,
+                            supervised,
+                            measure,
+                            change_percent=float(100 * (ratio.mean() - 1)),
+                            better=int((ratio < 1).sum()),
+                            seeds=len(ratio),
+                        )
+                    )
+    return found
+
+
+@dataclass(frozen=True)
+class ReferenceSummary:
+    """How the reference energies of a computed dataset came about."""
+
+    dataset: str
+    labelled: int
+    failed: list[dict[str, Any]]
+    seconds_per_energy: float | None
+    """Median CPU seconds of one energy of the level."""
+    largest_t1: float | None
+    frozen_orbitals: int | None
+
+
+def reference_summaries(records: list[Path]) -> list[ReferenceSummary]:
+    """Summarise the records of all batches, a summary a dataset.
+
+    Args:
+        records: JSON lines of the batches; their folders are .../datasets/<dataset>/labels/<labels>/.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for path in records:
+        rows.setdefault(path.parent.parent.parent.name, []).extend(read_json_lines(path))
+    return [_summary(dataset, found) for dataset, found in rows.items()]
+
+
+def _summary(dataset: str, rows: list[dict[str, Any]]) -> ReferenceSummary:
+    good = [row for row in rows if row["status"] == "ok"]
+    t1 = [row["t1_diagnostic"] for row in good if "t1_diagnostic" in row]
+    return ReferenceSummary(
+        dataset=dataset,
+        labelled=len(good),
+        failed=[row for row in rows if row["status"] == "failed"],
+        seconds_per_energy=float(np.median([row["cpu_s"] for row in good])) if good else None,
+        largest_t1=max(t1, default=None),
+        frozen_orbitals=good[0].get("frozen_orbitals") if good else None,
+    )

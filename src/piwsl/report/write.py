@@ -1,0 +1,147 @@
+"""Putting the report together: one HTML file that needs nothing else, and one CSV of all runs."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import plotly.graph_objects as go
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from piwsl.config import ComputedDataset, Experiment, Level
+from piwsl.files import write_atomically, write_text
+from piwsl.report import figures
+from piwsl.report.tables import (
+    MEASURES,
+    Comparison,
+    comparisons,
+    means_over_seeds,
+    reference_summaries,
+    run_table,
+)
+
+PACKAGES = ["piwsl", "torch", "pyscf", "tblite", "ase", "snakemake"]
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What the report is made of; a file of each kind for every run, in one order, and the records of all batches."""
+
+    errors: list[Path]
+    predictions: list[Path]
+    histories: list[Path]
+    simulations: list[Path]
+    records: list[Path]
+
+
+def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, table_path: Path) -> None:
+    """Write the report and the table of all runs.
+
+    Args:
+        experiment: what was run.
+        files: what it gave.
+        html_path: HTML to write; figures and scripts are inside.
+        table_path: CSV to write, one row a run.
+    """
+    table = run_table(files.errors, files.simulations)
+    write_atomically(table_path, lambda path: table.to_csv(path, index=False))
+    environment = Environment(
+        loader=PackageLoader("piwsl", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template("template.html").render(
+        experiment=experiment,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        plotly=get_plotlyjs(),
+        runs=len(table),
+        verdicts=[sentence(found) for found in comparisons(table, experiment)],
+        rows=mean_rows(table),
+        sections=figure_sections(experiment, files, table),
+        levels={name: describe_level(level) for name, level in experiment.levels.items()},
+        computed=[name for name, dataset in experiment.datasets.items() if isinstance(dataset, ComputedDataset)],
+        references=reference_summaries(files.records),
+        config=yaml.safe_dump(experiment.plain(), sort_keys=False, allow_unicode=True),
+        versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
+    )
+    write_text(html_path, html)
+
+
+def sentence(found: Comparison) -> dict[str, str]:
+    """Say in words what one comparison shows."""
+    quantity = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force"}[found.measure]
+    change = abs(found.change_percent)
+    if found.verdict == "undecided":
+        seeds = "one seed decides nothing" if found.seeds < 2 else f"better in {found.better} of {found.seeds} seeds"
+        text = f"no clear effect on the {quantity} error ({found.change_percent:+.0f} % on average; {seeds})"
+    else:
+        direction = "lower" if found.verdict == "better" else "higher"
+        text = f"{quantity} error {change:.0f} % {direction}, in all {found.seeds} seeds"
+    where = f"{found.dataset}, {found.model}, {found.size} frames, {found.weak} against {found.supervised}"
+    return {"where": where, "text": text, "kind": found.verdict}
+
+
+def mean_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of the report's table as text: mean ± standard deviation over seeds."""
+    rows = []
+    for group, values in means_over_seeds(table).iterrows():
+        dataset, model, size, loss = cast(tuple[str, str, int, str], group)
+        cells = [_mean_and_spread(values[measure]["mean"], values[measure]["std"]) for measure in MEASURES]
+        seeds = int(values["seeds"].iloc[0])
+        rows.append({"group": (dataset, model, size), "loss": loss, "seeds": seeds, "cells": cells})
+    return rows
+
+
+def _mean_and_spread(mean: float, spread: float) -> str:
+    if pd.isna(mean):
+        return "not labelled"
+    return f"{mean:.3g}" if pd.isna(spread) else f"{mean:.3g} ± {spread:.2g}"
+
+
+def figure_sections(experiment: Experiment, files: ReportFiles, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the figures of every dataset and model as HTML fragments."""
+    colours = figures.loss_colours(list(experiment.losses))
+    predictions = pd.Series(files.predictions, index=table.index)
+    histories = pd.Series(files.histories, index=table.index)
+    sections = []
+    for (dataset, model), runs in table.groupby(["dataset", "model"], sort=False):
+        largest = runs[runs["size"] == runs["size"].max()]
+        shown = largest[largest["seed"] == largest["seed"].iloc[0]]
+        sections.append(
+            {
+                "dataset": dataset,
+                "model": model,
+                "shown": f"{int(shown['size'].iloc[0])} frames, seed {int(shown['seed'].iloc[0])}",
+                "learning": _fragment(figures.learning_curves(runs, colours)),
+                "parity": _fragment(figures.parity(_by_loss(shown, predictions), colours)),
+                "stability": _fragment(figures.stability(runs, colours)),
+                "histories": _fragment(figures.histories(_by_loss(shown, histories), colours)),
+            }
+        )
+    return sections
+
+
+def _by_loss(runs: pd.DataFrame, paths: pd.Series) -> dict[str, Path]:
+    return dict(zip(runs["loss"], paths[runs.index], strict=True))
+
+
+def _fragment(figure: go.Figure) -> str:
+    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+
+
+def describe_level(level: Level) -> str:
+    """Write a level as its formula."""
+    terms = []
+    for stage in level.stages:
+        name = stage.method.upper()
+        term = f"[{name} − {stage.minus.upper()}]" if stage.minus else name
+        fitted = "DF-" if stage.fitted else ""
+        bases = ", ".join(stage.bases)
+        terms.append(f"{fitted}{term}/{'CBS(' + bases + ')' if len(stage.bases) == 2 else bases}")
+    core = "frozen core" if level.frozen_core else "all electrons correlated"
+    return " + ".join(terms) + f", {core}"

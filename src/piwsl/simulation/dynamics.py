@@ -1,0 +1,160 @@
+"""Langevin dynamics through ASE with a stability criterion.
+
+A simulation is stable until a bond leaves its starting length by more than a tolerance: Fu et al., "Forces are not
+enough: benchmark and critical evaluation for machine learning force fields with molecular simulations",
+TMLR 2023 (arXiv 2210.07237), section 3 (0.5 Å for MD17).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import covalent_radii
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from numpy.typing import NDArray
+
+from piwsl.config import Run, Simulation
+from piwsl.data.dataset import TEST, Dataset
+from piwsl.files import write_json
+from piwsl.interfaces import PotentialCalculator
+from piwsl.models import load_model
+from piwsl.reference.frames import read_frames, write_frames
+
+# Atoms closer than this multiple of the sum of their covalent radii are bonded.
+BOND_FACTOR = 1.25
+FRAMES_KEPT = 100
+
+
+def bonds(atoms: Atoms) -> NDArray[np.int64]:
+    """Return the bonded pairs of a geometry, (B, 2), first index smaller."""
+    radii = covalent_radii[atoms.numbers]
+    limits = BOND_FACTOR * (radii[:, None] + radii[None, :])
+    close = atoms.get_all_distances(mic=bool(atoms.pbc.any())) < limits
+    return np.argwhere(np.triu(close, k=1))
+
+
+def bond_lengths(atoms: Atoms, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the lengths (B,) of pairs of atoms, Å, to the nearest image."""
+    if len(pairs) == 0:
+        return np.empty(0)
+    mic = bool(atoms.pbc.any())
+    return atoms.get_all_distances(mic=mic)[pairs[:, 0], pairs[:, 1]]
+
+
+def run_dynamics(
+    start: Atoms, settings: Simulation, progress: Callable[[str], object] = print
+) -> tuple[list[Atoms], dict[str, Any]]:
+    """Run Langevin dynamics until the time is over or a bond breaks.
+
+    Args:
+        start: geometry with a calculator; it is not changed.
+        settings: temperature (K), time (ps), timestep (fs), friction (1/fs), bond tolerance (Å), seed.
+        progress: told a line ten times in a run.
+
+    Returns:
+        Frames along the way (at most about 100) with info `time_fs` and `temperature`, and a summary: stable_ps,
+        time_ps, ended (why), mean_temperature_K, largest_bond_change_A, steps_per_second.
+    """
+    rng = np.random.default_rng(settings.seed)
+    atoms = start.copy()
+    atoms.calc = start.calc
+    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
+    Stationary(atoms)
+    dynamics = Langevin(
+        atoms,
+        timestep=settings.timestep * units.fs,
+        temperature_K=settings.temperature,
+        friction=settings.friction / units.fs,
+        rng=rng,
+    )
+    steps = round(settings.time * 1000 / settings.timestep)
+    keep_every = max(1, steps // FRAMES_KEPT)
+    pairs = bonds(atoms)
+    start_lengths = bond_lengths(atoms, pairs)
+    frames, temperatures, largest, ended, step = [_snapshot(atoms, 0.0)], [], 0.0, "completed", 0
+    started = time.perf_counter()
+    while step < steps and ended == "completed":
+        dynamics.run(1)
+        step += 1
+        temperatures.append(atoms.get_temperature())
+        change = float(np.abs(bond_lengths(atoms, pairs) - start_lengths).max(initial=0.0))
+        ended = _end(atoms, change, settings.bond_tolerance)
+        largest = max(largest, change) if np.isfinite(change) else largest
+        if step % keep_every == 0 or ended != "completed":
+            frames.append(_snapshot(atoms, step * settings.timestep))
+        if step % max(1, steps // 10) == 0:
+            progress(f"{step * settings.timestep / 1000:.2f} ps of {settings.time:g}: {temperatures[-1]:.0f} K")
+    stable_steps = step if ended == "completed" else step - 1
+    return frames, {
+        "stable_ps": stable_steps * settings.timestep / 1000,
+        "time_ps": settings.time,
+        "ended": ended,
+        "mean_temperature_K": float(np.mean(temperatures)),
+        "largest_bond_change_A": largest,
+        "steps_per_second": round(step / (time.perf_counter() - started), 1),
+    }
+
+
+def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.get_velocities()).all()):
+        return "positions are no longer finite"
+    if bond_change > tolerance:
+        return f"a bond changed by more than {tolerance:g} Å"
+    return "completed"
+
+
+def _snapshot(atoms: Atoms, time_fs: float) -> Atoms:
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, velocities=atoms.get_velocities())
+    frame.info = {"time_fs": time_fs, "temperature": atoms.get_temperature()}
+    return frame
+
+
+def simulate(
+    dataset_path: Path,
+    run: Run,
+    model_path: Path,
+    settings: Simulation,
+    trajectory_path: Path,
+    summary_path: Path,
+) -> None:
+    """Simulate from a test frame with a trained model.
+
+    Args:
+        dataset_path: dataset file; the first test frame is the start, the same for every run.
+        run: the point of the grid, repeated in the output.
+        model_path: the trained model.
+        settings: of the dynamics.
+        trajectory_path: extended XYZ to write.
+        summary_path: JSON to write: the run and how it went.
+    """
+    with Dataset(dataset_path) as dataset:
+        start = dataset.structure(int(dataset.indices(TEST)[0])).atoms()
+    start.calc = PotentialCalculator(load_model(model_path))
+    frames, summary = run_dynamics(start, settings)
+    write_frames(trajectory_path, frames)
+    write_json(summary_path, run.plain() | summary)
+
+
+def simulate_file(model_path: Path, start_path: Path, settings: Simulation, trajectory_path: Path) -> dict[str, Any]:
+    """Simulate from the first frame of a file, outside the grid of runs.
+
+    Args:
+        model_path: a model file.
+        start_path: extended XYZ; its first frame is the start.
+        settings: of the dynamics.
+        trajectory_path: extended XYZ to write.
+
+    Returns:
+        The summary of `run_dynamics`.
+    """
+    start = read_frames(start_path)[0]
+    start.calc = PotentialCalculator(load_model(model_path))
+    frames, summary = run_dynamics(start, settings)
+    write_frames(trajectory_path, frames)
+    return summary

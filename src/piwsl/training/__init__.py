@@ -1,0 +1,1 @@
+"""Training: dataset, split, model and loss in; a trained model and its history out."""

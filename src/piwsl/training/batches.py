@@ -1,0 +1,42 @@
+"""The order in which frames are learned from: a function of seed and step, so that it survives interruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from piwsl.data.batch import Batch, collate
+
+
+def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:
+    """Return which frames a step learns from: the stream of seeded permutations, cut into batches.
+
+    Args:
+        frames: how many there are.
+        batch_size: frames a step; at most all of them.
+        seed: of the run.
+        step: optimiser step, from 0.
+    """
+    batch_size = min(batch_size, frames)
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, within = np.divmod(positions, frames)
+    orders = {epoch: np.random.default_rng([seed, 3, epoch]).permutation(frames) for epoch in set(epochs.tolist())}
+    return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), within.tolist(), strict=True)])
+
+
+class StepBatches:
+    """The batches of a range of steps, collated when asked for."""
+
+    def __init__(self, graphs: list[Batch], batch_size: int, seed: int, steps: range) -> None:
+        """Keep the training graphs and the range of steps."""
+        self.graphs, self.batch_size, self.seed, self.steps = graphs, batch_size, seed, steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in self.steps:
+            chosen = frames_of_step(len(self.graphs), self.batch_size, self.seed, step)
+            yield collate([self.graphs[index] for index in chosen])

@@ -1,0 +1,172 @@
+"""One potential in training, as Lightning sees it: steps, averaged weights, validation, what a checkpoint carries."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from piwsl.config import Loss, Training
+from piwsl.data.batch import Batch
+from piwsl.errors import PiwslError
+from piwsl.losses import draw_displacements, training_loss
+from piwsl.models import Potential
+from piwsl.training.batches import StepBatches
+
+WARM_UP_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run learns from and by which rules."""
+
+    training: Training
+    loss: Loss
+    seed: int
+    graphs: list[Batch]
+    """Training frames, one batch of one structure each."""
+    validation: list[Batch]
+    """Validation frames, batched."""
+
+    @property
+    def epochs(self) -> int:
+        """Stretches of `validate_every` steps; the last may be shorter."""
+        return math.ceil(self.training.steps / self.training.validate_every)
+
+    def steps_of_epoch(self, epoch: int) -> range:
+        """Return the optimiser steps of a stretch between two validations."""
+        start = epoch * self.training.validate_every
+        return range(start, min(start + self.training.validate_every, self.training.steps))
+
+
+class PotentialModule(pl.LightningModule):
+    """Trains a potential; keeps the averaged weights that did best in validation."""
+
+    def __init__(self, potential: Potential, task: Task) -> None:
+        """Keep the potential and the task; the best weights so far are none."""
+        super().__init__()
+        self.potential = potential
+        self.averaged = AveragedModel(potential, multi_avg_fn=get_ema_multi_avg_fn(task.training.ema_decay))
+        self.task = task
+        self.history: list[dict[str, float]] = []
+        self.best_validation = math.inf
+        self.best_weights: dict[str, Tensor] = copy.deepcopy(potential.state_dict())
+        self._sums: dict[str, Tensor] = {}
+
+    def train_dataloader(self) -> StepBatches:
+        """Return the batches of the current stretch of steps."""
+        task = self.task
+        return StepBatches(
+            task.graphs, task.training.batch_size, task.seed, task.steps_of_epoch(self.trainer.current_epoch)
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches."""
+        return DataLoader(self.task.validation, batch_size=None)  # type: ignore[arg-type]  # a list is a data set
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to where the potential is."""
+        return batch.to(device)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with amsgrad; a short linear warm-up, then a cosine to zero."""
+        training = self.task.training
+        optimizer = torch.optim.AdamW(
+            self.potential.parameters(),
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            amsgrad=True,
+        )
+        warm_up = max(1, round(WARM_UP_SHARE * training.steps))
+
+        def factor(step: int) -> float:
+            if step < warm_up:
+                return (step + 1) / warm_up
+            return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, training.steps - warm_up)))
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss of a batch at a step; stop with a message where it is not finite."""
+        task = self.task
+        displacements = draw_displacements(
+            batch, task.loss.displacement, seed=task.seed, step=self.global_step, count=2
+        )
+        total, terms = training_loss(self.potential, batch, task.loss, displacements)
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+            raise PiwslError(
+                f"training diverged at step {self.global_step}: the loss is not finite ({values}); "
+                "lower learning_rate or the weights of the weak terms"
+            )
+        for name, term in (terms | {"total": total.detach()}).items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(term)) + term
+        return total
+
+    def _averaged_potential(self) -> Potential:
+        potential = self.averaged.module
+        assert isinstance(potential, Potential)
+        return potential
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Take the new weights into the average."""
+        self.averaged.update_parameters(self.potential)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums of squared errors."""
+        self._validation = {"energy": (0.0, 0), "forces": (0.0, 0)}
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Add the squared errors of the averaged weights."""
+        potential = self._averaged_potential()
+        if batch.has_forces:
+            energy, forces = potential.energy_and_forces(batch)
+            labelled = ~batch.forces.isnan()
+            self._add("forces", forces[labelled] - batch.forces[labelled])
+        else:
+            energy = potential.energy(batch)
+        self._add("energy", (energy - batch.energy) / batch.atoms)
+
+    def _add(self, name: str, errors: Tensor) -> None:
+        square, count = self._validation[name]
+        self._validation[name] = (
+            square + float((errors.detach().double() ** 2).sum()),
+            count + errors.numel(),
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Judge the averaged weights by the label terms of the loss, which exist for energies alone too."""
+        weights = {"energy": self.task.loss.energy, "forces": self.task.loss.forces}
+        means = {name: square / count for name, (square, count) in self._validation.items() if count}
+        validation = sum(weights[name] * mean for name, mean in means.items())
+        if validation < self.best_validation:
+            self.best_validation = validation
+            self.best_weights = copy.deepcopy(self._averaged_potential().state_dict())
+        steps = len(self.task.steps_of_epoch(self.trainer.current_epoch))
+        self.history.append(
+            {"step": self.global_step}
+            | {f"training_{name}": float(total) / steps for name, total in self._sums.items()}
+            | {f"validation_{name}_rmse": math.sqrt(mean) for name, mean in means.items()}
+            | {"validation_loss": validation}
+        )
+        self._sums = {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add history and best weights to a checkpoint."""
+        checkpoint["history"] = self.history
+        checkpoint["best"] = {"validation": self.best_validation, "weights": self.best_weights}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take history and best weights from a checkpoint."""
+        self.history = checkpoint["history"]
+        self.best_validation = checkpoint["best"]["validation"]
+        self.best_weights = checkpoint["best"]["weights"]

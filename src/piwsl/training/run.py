@@ -1,0 +1,179 @@
+"""Training one run from a dataset file to a model file, resumable at every validation."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from piwsl.config import Loss, Model, Run
+from piwsl.data.batch import collate, graph
+from piwsl.data.dataset import TRAINING, Dataset, Structure, content_hash
+from piwsl.data.splits import split_frames
+from piwsl.errors import PiwslError
+from piwsl.files import write_atomically, write_text
+from piwsl.losses import largest_displacement
+from piwsl.models import Potential, build_potential, save_model
+from piwsl.models.potential import DTYPES
+from piwsl.training.module import PotentialModule, Task
+
+CHECKPOINT = "last.ckpt"
+VALIDATION_BATCH = 64
+
+
+def train(
+    dataset_path: Path,
+    run: Run,
+    model: Model,
+    loss: Loss,
+    model_path: Path,
+    history_path: Path,
+    threads: int = 1,
+    gpus: int = 0,
+) -> None:
+    """Train a potential and write it with its history.
+
+    A run that was interrupted goes on from its last validation, if config and data are the same; a checkpoint of
+    another config or other data is set aside.
+
+    Args:
+        dataset_path: dataset file.
+        run: the point of the grid.
+        model: architecture and training settings.
+        loss: the training loss.
+        model_path: safetensors file to write; checkpoints lie beside it until the run is done.
+        history_path: CSV to write, a row a validation (losses in eV², RMSE in eV an atom and eV/Å).
+        threads: of the CPU.
+        gpus: 0 trains on the CPU, 1 on a GPU.
+
+    Raises:
+        PiwslError: fewer labelled frames than the size, a diverging loss, or another process at the same run.
+    """
+    with Dataset(dataset_path) as dataset:
+        split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
+        training, validation = dataset.structures(split.training), dataset.structures(split.validation)
+    data_hash = content_hash(training + validation)
+    folder = model_path.parent / "checkpoints"
+    with _only_process(folder):
+        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash))
+        task = _task(run, model, loss, training, validation)
+        torch.set_num_threads(threads)
+        module = _fit(_potential(model, training, run.seed), task, folder, gpus)
+        provenance = {
+            "run": run.plain(),
+            "loss": loss.plain(),
+            "data": data_hash,
+            "best": module.best_validation,
+        }
+        module.potential.load_state_dict(module.best_weights)
+        write_atomically(history_path, lambda path: pd.DataFrame(module.history).to_csv(path, index=False))
+        save_model(model_path, module.potential, provenance)
+        shutil.rmtree(folder)
+
+
+def _potential(model: Model, structures: list[Structure], seed: int) -> Potential:
+    torch.manual_seed(seed)
+    return build_potential(model, structures)
+
+
+def _task(run: Run, model: Model, loss: Loss, training: list[Structure], validation: list[Structure]) -> Task:
+    dtype = DTYPES[model.dtype]
+    weak = loss.pitc is not None or loss.pisc is not None
+    # Two atoms may approach each other by one displacement each.
+    skin = 2 * largest_displacement(loss.displacement) if weak else 0.0
+    graphs = [graph(structure, model.cutoff + skin, dtype) for structure in training]
+    held = [graph(structure, model.cutoff, dtype) for structure in validation]
+    batches = [collate(held[start : start + VALIDATION_BATCH]) for start in range(0, len(held), VALIDATION_BATCH)]
+    return Task(model.training, loss, run.seed, graphs, batches)
+
+
+def _fit(potential: Potential, task: Task, folder: Path, gpus: int) -> PotentialModule:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    module = PotentialModule(potential, task)
+    checkpoints = ModelCheckpoint(
+        folder,
+        filename=Path(CHECKPOINT).stem,
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    trainer = pl.Trainer(
+        accelerator="gpu" if gpus else "cpu",
+        devices=1,
+        plugins=[LightningEnvironment()],
+        max_epochs=task.epochs,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=task.training.gradient_clip,
+        inference_mode=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[checkpoints, Progress()],
+    )
+    last = folder / CHECKPOINT
+    trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    return module
+
+
+class Progress(Callback):
+    """Prints a line at some of the validations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the newest row of the history."""
+        assert isinstance(pl_module, PotentialModule)
+        row = pl_module.history[-1]
+        steps = pl_module.task.training.steps
+        values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+        elapsed = time.perf_counter() - self._started
+        print(f"step {row['step']} of {steps} ({elapsed:.0f} s): {values}", flush=True)
+
+
+def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str) -> str:
+    text = json.dumps([run.plain(), model.plain(), loss.plain(), data_hash], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Hold the run's folder: a local job that outlived its Snakemake may still be writing there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PiwslError(
+                f"{folder.parent}: another process is training this run; wait for it, or stop it, then start again"
+            ) from None
+        yield
+
+
+def _set_aside_foreign_checkpoints(folder: Path, fingerprint: str) -> None:
+    note = folder / "fingerprint"
+    if note.exists() and note.read_text() != fingerprint:
+        number = 1 + sum(1 for _ in folder.parent.glob("checkpoints-superseded-*"))
+        aside = folder.with_name(f"checkpoints-superseded-{number}")
+        folder.rename(aside)
+        print(f"config or data changed: the checkpoint of the earlier run was set aside as {aside}", flush=True)
+    if not note.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(note, fingerprint)

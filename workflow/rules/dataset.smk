@@ -1,0 +1,54 @@
+"""From labelled frames, ours or the user's, to one dataset file."""
+
+
+rule assemble_dataset:
+    input:
+        training=lambda wildcards: labelled(wildcards.dataset, ("training",), ".xyz"),
+        test=lambda wildcards: labelled(
+            wildcards.dataset, ("test-forces", "test"), ".xyz"
+        ),
+        records=lambda wildcards: labelled(
+            wildcards.dataset, ("training", "test-forces", "test"), ".jsonl"
+        ),
+    output:
+        dataset=f"{DATA}/dataset.h5",
+    log:
+        f"{LOGS}/dataset/{{dataset}}.log",
+    wildcard_constraints:
+        dataset=one_of(COMPUTED),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        max_failed=lambda wildcards: COMPUTED[wildcards.dataset].labelling.max_failed,
+    message:
+        "Assembling the dataset {wildcards.dataset}"
+    script:
+        "../scripts/assemble_dataset.py"
+
+
+rule import_dataset:
+    input:
+        frames=lambda wildcards: GIVEN[wildcards.dataset].file,
+        test=lambda wildcards: GIVEN[wildcards.dataset].test_file or [],
+    output:
+        dataset=f"{DATA}/dataset.h5",
+    log:
+        f"{LOGS}/dataset/{{dataset}}.log",
+    wildcard_constraints:
+        dataset=one_of(GIVEN),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        dataset=lambda wildcards: GIVEN[wildcards.dataset].plain(),
+    message:
+        "Importing the dataset {wildcards.dataset} from {input.frames}"
+    script:
+        "../scripts/import_dataset.py"

@@ -1,0 +1,15 @@
+from pathlib import Path
+
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.data.assemble import assemble
+    from piwsl.reference.batches import check_failures
+
+    files = snakemake.input
+    check_failures([Path(path) for path in files.records], max_failed=snakemake.params.max_failed)
+    assemble(
+        training=[Path(path) for path in files.training],
+        test=[Path(path) for path in files.test],
+        dataset_path=Path(snakemake.output.dataset),
+    )

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from piwsl.config import Level
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.reference.batches import label_batch
+
+    params, output = snakemake.params, snakemake.output
+    label_batch(
+        Path(snakemake.input.frames),
+        level=Level.model_validate(params.level),
+        positions=slice(params.start, params.stop),
+        forces=snakemake.wildcards.labels == "test-forces",
+        store=Path(params.store),
+        memory_mb=snakemake.resources.mem_mb,
+        labelled=Path(output.labelled),
+        records=Path(output.records),
+    )

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+from piwsl.config import Experiment
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.report.write import ReportFiles, write_report
+
+    files = snakemake.input
+    write_report(
+        Experiment.model_validate(snakemake.params.experiment),
+        ReportFiles(
+            errors=[Path(path) for path in files.errors],
+            predictions=[Path(path) for path in files.predictions],
+            histories=[Path(path) for path in files.histories],
+            simulations=[Path(path) for path in files.simulations],
+            records=[Path(path) for path in files.records],
+        ),
+        html_path=Path(snakemake.output.html),
+        table_path=Path(snakemake.output.table),
+    )

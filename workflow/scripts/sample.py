@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from piwsl.config import Molecule, Sampling
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.reference.frames import write_frames
+    from piwsl.reference.sampling import trajectory
+
+    params, wildcards = snakemake.params, snakemake.wildcards
+    frames = trajectory(
+        Molecule.model_validate(params.molecule),
+        Sampling.model_validate(params.sampling),
+        temperature=float(wildcards.temperature),
+        part=wildcards.part,
+        frames=params.frames,
+    )
+    write_frames(Path(snakemake.output[0]), frames)

@@ -1,0 +1,12 @@
+from pathlib import Path
+
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.reference.batches import select
+
+    select(
+        [Path(path) for path in snakemake.input.trajectories],
+        frames=snakemake.params.frames,
+        selected=Path(snakemake.output.frames),
+    )

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from piwsl.config import Loss, Model, Run
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.training.run import train
+
+    params = snakemake.params
+    train(
+        Path(snakemake.input.dataset),
+        run=Run.model_validate(params.run),
+        model=Model.model_validate(params.model),
+        loss=Loss.model_validate(params.loss),
+        model_path=Path(snakemake.output.model),
+        history_path=Path(snakemake.output.history),
+        threads=snakemake.threads,
+        gpus=snakemake.resources.gpu,
+    )
