@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from ase.data import chemical_symbols
 from pyscf import gto
 
@@ -66,6 +68,8 @@ def check_bases(level: Level, symbols: set[str]) -> None:
 
 def _has(basis: str, symbol: str) -> bool:
     try:
-        return bool(gto.basis.load(basis, symbol))
+        with warnings.catch_warnings():  # PySCF advises to install a package for bases it lacks
+            warnings.simplefilter("ignore")
+            return bool(gto.basis.load(basis, symbol))
     except (KeyError, RuntimeError, gto.BasisNotFoundError):
         return False

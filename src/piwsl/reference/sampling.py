@@ -8,8 +8,9 @@ import ase.build
 import ase.io
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixCom
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from tblite.ase import TBLite
 
 from piwsl.config import Molecule, Sampling
@@ -57,13 +58,15 @@ def trajectory(molecule: Molecule, sampling: Sampling, temperature: float, part:
     rng = np.random.default_rng([sampling.seed, zlib.crc32(part.encode()), round(temperature * 1000)])
     atoms = load_molecule(molecule)
     atoms.calc = TBLite(method="GFN2-xTB", charge=molecule.charge, multiplicity=molecule.multiplicity, verbosity=0)
+    # Without it the centre of mass would wander; it is out of the temperature's degrees of freedom then, too.
+    atoms.set_constraint(FixCom())
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
-    Stationary(atoms)
     dynamics = Langevin(
         atoms,
         timestep=sampling.timestep * units.fs,
         temperature_K=temperature,
         friction=sampling.friction / units.fs,
+        fixcm=False,
         rng=rng,
     )
     dynamics.run(sampling.equilibration)

@@ -34,10 +34,22 @@ def _styled(figure: go.Figure, height: int = 420) -> go.Figure:
     return figure
 
 
-def _plain_log(values: pd.Series) -> dict[str, object]:
-    """Return a logarithmic axis with ticks at the values themselves."""
-    ticks = sorted({float(value) for value in values})
+def _log_axis(ticks: list[float]) -> dict[str, object]:
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _at_values(values: pd.Series) -> dict[str, object]:
+    """Return a logarithmic axis with ticks at the values themselves."""
+    return _log_axis(sorted({float(value) for value in values}))
+
+
+def _one_two_five(values: pd.Series) -> dict[str, object]:
+    """Return a logarithmic axis with ticks at 1, 2 and 5 of every decade that the values touch."""
+    positive = values[values > 0]
+    if positive.empty:
+        return {}
+    low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
+    return _log_axis([digit * 10.0**decade for decade in np.arange(low, high + 1) for digit in (1, 2, 5)])
 
 
 def learning_curves(table: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
@@ -83,8 +95,8 @@ def learning_curves(table: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
                 row=1,
                 col=column,
             )
-        figure.update_xaxes(title_text="labelled frames", row=1, col=column, **_plain_log(table["size"]))
-        figure.update_yaxes(type="log", dtick="D2", row=1, col=column)
+        figure.update_xaxes(title_text="labelled frames", row=1, col=column, **_at_values(table["size"]))
+        figure.update_yaxes(row=1, col=column, **_one_two_five(table[measure]))
     return _styled(figure)
 
 
@@ -184,5 +196,6 @@ def histories(paths: dict[str, Path], colours: dict[str, str]) -> go.Figure:
             )
         )
     figure.update_xaxes(title_text="optimiser step")
-    figure.update_yaxes(title_text="validation RMSE (meV/atom)", type="log", dtick="D2")
+    shown = pd.concat([1000 * pd.read_csv(path)["validation_energy_rmse"] for path in paths.values()])
+    figure.update_yaxes(title_text="validation RMSE (meV/atom)", **_one_two_five(shown))
     return _styled(figure, height=360)

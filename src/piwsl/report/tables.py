@@ -29,13 +29,15 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
         simulations: JSON files of simulations.
 
     Returns:
-        Columns dataset, model, loss, size, seed, the errors (meV, meV/Å; NaN without force labels), stable_ps, ...
+        Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the errors (meV, meV/Å; NaN without force labels), stable_ps, ...
     """
     tested = pd.DataFrame([read_json(path) for path in errors])
     simulated = pd.DataFrame([read_json(path) for path in simulations])
     table = tested.merge(simulated, on=AXES, validate="one_to_one")
     numeric = [column for column in table.columns if "_mae_" in column or "_rmse_" in column]
-    return table.astype(dict.fromkeys(numeric, float))
+    position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
+    order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
+    return table.loc[order].astype(dict.fromkeys(numeric, float))
 
 
 def is_weak(loss: Loss) -> bool:
@@ -65,6 +67,11 @@ class Comparison:
     better: int
     """Seeds in which the weak loss had the smaller error."""
     seeds: int
+
+    @property
+    def chance(self) -> float:
+        """How often all seeds would agree on one direction if there were no effect: 2 (1/2)^seeds."""
+        return 2.0 ** (1 - self.seeds)
 
     @property
     def verdict(self) -> str:

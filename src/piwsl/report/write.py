@@ -78,10 +78,14 @@ def sentence(found: Comparison) -> dict[str, str]:
     change = abs(found.change_percent)
     if found.verdict == "undecided":
         seeds = "one seed decides nothing" if found.seeds < 2 else f"better in {found.better} of {found.seeds} seeds"
-        text = f"no clear effect on the {quantity} error ({found.change_percent:+.0f} % on average; {seeds})"
+        average = f"{found.change_percent:+.0f} %".replace("-", "−")
+        text = f"no clear effect on the {quantity} error ({average} on average; {seeds})"
     else:
         direction = "lower" if found.verdict == "better" else "higher"
-        text = f"{quantity} error {change:.0f} % {direction}, in all {found.seeds} seeds"
+        text = (
+            f"{quantity} error {change:.0f} % {direction}, in all {found.seeds} seeds "
+            f"(without any effect they would agree {100 * found.chance:.2g} % of the time)"
+        )
     where = f"{found.dataset}, {found.model}, {found.size} frames, {found.weak} against {found.supervised}"
     return {"where": where, "text": text, "kind": found.verdict}
 
@@ -106,8 +110,9 @@ def _mean_and_spread(mean: float, spread: float) -> str:
 def figure_sections(experiment: Experiment, files: ReportFiles, table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the figures of every dataset and model as HTML fragments."""
     colours = figures.loss_colours(list(experiment.losses))
-    predictions = pd.Series(files.predictions, index=table.index)
-    histories = pd.Series(files.histories, index=table.index)
+    # The index of the table is the position of a run in the lists of files.
+    predictions = pd.Series(files.predictions)
+    histories = pd.Series(files.histories)
     sections = []
     for (dataset, model), runs in table.groupby(["dataset", "model"], sort=False):
         largest = runs[runs["size"] == runs["size"].max()]

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixCom
 from ase.data import covalent_radii
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from numpy.typing import NDArray
 
 from piwsl.config import Run, Simulation
@@ -64,13 +65,14 @@ def run_dynamics(
     rng = np.random.default_rng(settings.seed)
     atoms = start.copy()
     atoms.calc = start.calc
+    atoms.set_constraint(FixCom())
     MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
-    Stationary(atoms)
     dynamics = Langevin(
         atoms,
         timestep=settings.timestep * units.fs,
         temperature_K=settings.temperature,
         friction=settings.friction / units.fs,
+        fixcm=False,
         rng=rng,
     )
     steps = round(settings.time * 1000 / settings.timestep)

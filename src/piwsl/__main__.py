@@ -1,0 +1,5 @@
+"""`python -m piwsl` is the command line."""
+
+from piwsl.cli import app
+
+app()

@@ -1,0 +1,143 @@
+"""A configuration is right, or it is refused with one line that says what was found, where, and what would do."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ROOT, morse_frames
+from piwsl.config import ConfigError, Experiment, cardinal_number, json_schema, parse_section
+from piwsl.preflight import load_experiment
+from piwsl.reference.frames import write_frames
+
+DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    """Return the default config with one key, given by its path, set to a value."""
+    config = copy.deepcopy(DEFAULT)
+    *parents, last = path.split(".")
+    section = config
+    for key in parents:
+        section = section[int(key)] if isinstance(section, list) else section[key]
+    section[last] = value
+    return config
+
+
+def written(config: dict[str, Any], folder: Path) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_the_default_experiment_is_in_order():
+    experiment = load_experiment(ROOT / "config.yaml")
+    assert len(experiment.runs()) == 2 * 2 * 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_that_is_shipped_is_well_formed(path):
+    parse_section(Experiment, yaml.safe_load(path.read_text()), path.name)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "hint"),
+    [
+        ("experimnt", "x", "config.yaml", "did you mean 'experiment'?"),
+        ("models.painn.training.learning_rat", 1, "models.painn.training", "did you mean 'learning_rate'?"),
+        ("models.painn.training.learning_rate", "fast", "models.painn.training.learning_rate", "found 'fast'"),
+        ("models.painn.architecture", "pain", "models.painn.architecture", "did you mean 'painn'?"),
+        ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),
+        ("losses.weak.pict", {"weight": 1}, "losses.weak", "did you mean 'pitc'?"),
+        ("sizes", [-20], "sizes.0", "found -20"),
+        ("sizes", [20, 61], "sizes", "61 is more than the 60 training frames"),
+        ("sizes", [1], "sizes", "leaves no frame"),
+        ("seeds", [0, 0], "seeds", "names one twice"),
+        ("datasets.ammonia.level", "ccsdt_cbs", "datasets.ammonia.level", "did you mean 'ccsdt-cbs'?"),
+        ("datasets.ammonia.molecule.charge", 1, "datasets.ammonia.molecule", "an even one is needed"),
+        ("datasets.ammonia.molecule.multiplicity", 2, "datasets.ammonia.molecule", "an odd one is needed"),
+        ("datasets.ammonia.molecule.name", "NH33", "datasets.ammonia.molecule", "not in ASE's G2 collection"),
+        ("datasets.ammonia.test_force_frames", 25, "datasets.ammonia", "more than test_frames"),
+        ("datasets.ammonia.molecul", {"name": "NH3"}, "datasets.ammonia", "did you mean 'molecule'?"),
+        ("levels.ccsdt-cbs.stages.0.method", "hff", "levels.ccsdt-cbs.stages.0.method", "'hf'"),
+        ("levels.ccsdt-cbs.stages.0.bases", ["cc-pvtz", "cc-pv5z"], "stages.0", "successive cardinal numbers"),
+        ("levels.ccsdt-cbs.stages.2.bases", ["cc-pvxz"], "levels.ccsdt-cbs", "basis 'cc-pvxz'"),
+        ("levels.ccsdt-cbs.stages.2.density_fitting", True, "stages.2", "coupled cluster is conventional"),
+        ("only", [{"loss": "weka"}], "only.0.loss", "did you mean 'weak'?"),
+        ("exclude", [{"size": [20, 60]}], "only/exclude", "no run is left"),
+        ("experiment", "../elsewhere", "experiment", "found '../elsewhere'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_in_one_line(tmp_path, path, value, where, hint):
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(written(edited(path, value), tmp_path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert where in message
+    assert hint in message
+
+
+def test_an_element_that_a_basis_lacks_is_named_with_level_and_basis(tmp_path):
+    config = edited("datasets.ammonia.molecule.name", None)
+    config["datasets"]["ammonia"]["molecule"]["file"] = str(tmp_path / "iodide.xyz")
+    (tmp_path / "iodide.xyz").write_text("2\n\nH 0 0 0\nI 0 0 1.6\n")
+    with pytest.raises(ConfigError, match=r"levels\.ccsdt-cbs: basis 'cc-pvtz.*' has no I in PySCF"):
+        load_experiment(written(config, tmp_path))
+
+
+def test_a_missing_key_and_a_broken_file_are_named(tmp_path):
+    config = copy.deepcopy(DEFAULT)
+    del config["seeds"]
+    with pytest.raises(ConfigError, match="seeds: this key is missing"):
+        load_experiment(written(config, tmp_path))
+    (tmp_path / "broken.yaml").write_text("experiment: [\n")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: line 2 is not YAML"):
+        load_experiment(tmp_path / "broken.yaml")
+    with pytest.raises(ConfigError, match="No such file"):
+        load_experiment(tmp_path / "absent.yaml")
+
+
+def test_given_frames_must_suffice_for_the_sizes(tmp_path):
+    write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12))
+    config = copy.deepcopy(DEFAULT)
+    config["datasets"] = {"mine": {"file": str(tmp_path / "frames.xyz"), "test_frames": 4}}
+    config["sizes"] = [9]
+    with pytest.raises(ConfigError, match="12 less 4 held out"):
+        load_experiment(written(config, tmp_path))
+    config["sizes"] = [8]
+    assert len(load_experiment(written(config, tmp_path)).runs()) == 4
+    config["datasets"]["mine"]["file"] = "nowhere.xyz"
+    with pytest.raises(ConfigError, match=r"datasets\.mine: nowhere\.xyz: No such file"):
+        load_experiment(written(config, tmp_path))
+
+
+def test_only_and_exclude_cut_the_grid():
+    config = copy.deepcopy(DEFAULT)
+    config["only"] = [{"loss": "weak"}, {"size": 20, "seed": 0}]
+    config["exclude"] = [{"loss": "weak", "seed": [1]}]
+    runs = {(run.loss, run.size, run.seed) for run in parse_section(Experiment, config, "test").runs()}
+    assert runs == {("weak", 20, 0), ("weak", 60, 0), ("supervised", 20, 0)}
+
+
+def test_resources_are_no_part_of_what_a_result_depends_on():
+    config = edited("models.painn.resources", {"mem_mb": 9000})
+    model = parse_section(Experiment, config, "test").models["painn"]
+    default = parse_section(Experiment, DEFAULT, "test").models["painn"]
+    assert model.resources.mem_mb == 9000
+    assert model.plain() == default.plain()
+    assert model.digest() == default.digest()
+
+
+def test_cardinal_numbers():
+    assert [cardinal_number(basis) for basis in ("cc-pVDZ", "aug-cc-pvtz", "cc-pV5Z")] == [2, 3, 5]
+    with pytest.raises(ConfigError, match="no cardinal number"):
+        cardinal_number("6-31g*")
+
+
+def test_the_schema_for_editors_is_up_to_date():
+    stored = (ROOT / "workflow" / "schemas" / "config.schema.json").read_text()
+    assert stored == json_schema(), "run `make schema`"

@@ -1,0 +1,180 @@
+"""The dataset file, the splits, the neighbour lists and the batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.neighborlist import neighbor_list
+
+from conftest import morse_frames
+from piwsl.config import GivenDataset
+from piwsl.data.assemble import assemble, import_given
+from piwsl.data.batch import collate, graph, neighbour_list, sum_per_structure
+from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_hash, from_atoms, write_dataset
+from piwsl.data.splits import hold_out, split_frames
+from piwsl.errors import PiwslError
+from piwsl.reference.frames import count_frames, read_frames, write_frames
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A dataset file of different molecules, a crystal, and forces on some frames."""
+    crystal = bulk("Ar", "fcc", a=5.3)
+    crystal.info["REF_energy"] = -1.0
+    training = morse_frames("H2O", 3) + morse_frames("NH3", 2, forces=True) + [crystal]
+    test = morse_frames("CH3OH", 2, seed=1, forces=True)
+    write_dataset(tmp_path / "dataset.h5", {TRAINING: training, TEST: test})
+    return tmp_path / "dataset.h5", training, test
+
+
+def test_a_dataset_file_gives_back_what_was_put_in(mixed):
+    path, training, test = mixed
+    with Dataset(path) as dataset:
+        assert len(dataset) == 8
+        assert dataset.indices(TRAINING).tolist() == [0, 1, 2, 3, 4, 5]
+        for index, atoms in enumerate(training + test):
+            structure = dataset.structure(index)
+            np.testing.assert_array_equal(structure.positions, atoms.positions)
+            np.testing.assert_array_equal(structure.numbers, atoms.numbers)
+            np.testing.assert_array_equal(structure.cell, atoms.cell)
+            np.testing.assert_array_equal(structure.pbc, atoms.pbc)
+            assert structure.energy == atoms.info["REF_energy"]
+            if "REF_forces" in atoms.arrays:
+                np.testing.assert_array_equal(structure.forces, atoms.arrays["REF_forces"])
+            else:
+                assert structure.forces is None
+
+
+def test_the_hash_of_the_content_sees_every_label(mixed):
+    path, *_ = mixed
+    with Dataset(path) as dataset:
+        structures = dataset.structures(dataset.indices(TRAINING))
+    reference = content_hash(structures)
+    assert content_hash(structures) == reference
+    assert content_hash(structures[::-1]) != reference
+    frames = morse_frames("H2O", 2)
+    before = content_hash([from_atoms(atoms) for atoms in frames])
+    frames[1].info["REF_energy"] += 1e-9
+    assert content_hash([from_atoms(atoms) for atoms in frames]) != before
+
+
+def test_sizes_of_one_seed_nest_and_seeds_differ():
+    pool = np.arange(100, 200)
+
+    def frames(size, seed):
+        split = split_frames(pool, size, seed, 0.2)
+        assert not set(split.training) & set(split.validation)
+        assert len(split.training) + len(split.validation) == size
+        return set(split.training) | set(split.validation)
+
+    assert frames(20, 0) < frames(50, 0) < frames(100, 0) == set(pool)
+    assert frames(20, 0) != frames(20, 1)
+
+
+@pytest.mark.parametrize(("size", "validation"), [(2, 1), (3, 1), (10, 2), (100, 20)])
+def test_a_size_counts_its_validation_frames(size, validation):
+    split = split_frames(np.arange(100), size, 0, 0.2)
+    assert (len(split.training), len(split.validation)) == (size - validation, validation)
+
+
+def test_more_frames_than_there_are_is_refused():
+    with pytest.raises(PiwslError, match="size 11 is more than the 10"):
+        split_frames(np.arange(10), 11, 0, 0.2)
+
+
+def test_held_out_frames_are_a_partition():
+    training, test = hold_out(30, 7, seed=4)
+    assert len(test) == 7
+    assert sorted([*training, *test]) == list(range(30))
+    with pytest.raises(PiwslError, match="leaves none"):
+        hold_out(7, 7, seed=4)
+
+
+def test_given_frames_go_the_way_of_computed_ones(tmp_path):
+    frames = morse_frames("H2O", 6) + morse_frames("H2O", 4, seed=1, forces=True)
+    write_frames(tmp_path / "mine.xyz", frames)
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=3), tmp_path / "given.h5")
+    write_frames(tmp_path / "a.xyz", frames[:7])
+    write_frames(tmp_path / "b.xyz", frames[7:])
+    (tmp_path / "all-failed.xyz").touch()
+    assemble([tmp_path / "a.xyz", tmp_path / "all-failed.xyz"], [tmp_path / "b.xyz"], tmp_path / "computed.h5")
+    with Dataset(tmp_path / "given.h5") as given, Dataset(tmp_path / "computed.h5") as computed:
+        for dataset in (given, computed):
+            assert (len(dataset.indices(TRAINING)), len(dataset.indices(TEST))) == (7, 3)
+        with_forces = [given.structure(index).forces is not None for index in range(10)]
+        assert sum(with_forces) == 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda atoms: atoms.info.pop("REF_energy"), "frame 1 has no REF_energy"),
+        (lambda atoms: atoms.info.update(REF_energy=np.nan), "frame 1: REF_energy is nan"),
+        (lambda atoms: atoms.arrays["REF_forces"].__setitem__((0, 0), np.inf), "frame 1: REF_forces must be 3 x 3"),
+    ],
+)
+def test_labels_that_are_missing_or_not_finite_are_named(spoil, complaint):
+    frames = morse_frames("H2O", 3, forces=True)
+    spoil(frames[1])
+    with pytest.raises(PiwslError, match=complaint):
+        check_labels(frames, "mine.xyz")
+
+
+def test_files_that_are_no_xyz_are_refused(tmp_path):
+    (tmp_path / "text.xyz").write_text("hello\n")
+    for read in (read_frames, count_frames):
+        with pytest.raises(PiwslError, match=r"text\.xyz"):
+            read(tmp_path / "text.xyz")
+        with pytest.raises(PiwslError, match="No such file|no such file"):
+            read(tmp_path / "absent.xyz")
+    write_frames(tmp_path / "good.xyz", morse_frames("H2O", 3))
+    assert count_frames(tmp_path / "good.xyz") == 3
+    text = (tmp_path / "good.xyz").read_text().splitlines(keepends=True)
+    (tmp_path / "cut.xyz").write_text("".join(text[:-1]))
+    with pytest.raises(PiwslError, match="frame 2 ends before"):
+        count_frames(tmp_path / "cut.xyz")
+
+
+STRUCTURES = {
+    "molecule": morse_frames("CH3OH", 1)[0],
+    "crystal": bulk("Si", "diamond", a=5.43) * (1, 2, 1),
+    "small cell": bulk("Cu", "fcc", a=3.6),
+    "slab": fcc111("Al", (2, 2, 2), vacuum=None, periodic=False),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_neighbour_lists_are_those_of_ase(name):
+    atoms = STRUCTURES[name].copy()
+    atoms.positions += 0.05 * np.random.default_rng(0).normal(size=atoms.positions.shape)
+    edge_index, edge_shift = neighbour_list(from_atoms(atoms), 4.0)
+    vectors = atoms.positions[edge_index[1]] + edge_shift - atoms.positions[edge_index[0]]
+    receiver, sender, expected = neighbor_list("ijD", atoms, 4.0)
+
+    def rows(i, j, d):
+        table = np.column_stack([i, j, np.round(d, 8) + 0.0])
+        return table[np.lexsort(table.T)]
+
+    np.testing.assert_allclose(rows(*edge_index, vectors), rows(receiver, sender, expected), atol=1e-8)
+
+
+def test_a_batch_of_mixed_structures_keeps_each_by_itself():
+    frames = morse_frames("H2O", 2) + morse_frames("NH3", 1, forces=True)
+    parts = [graph(from_atoms(atoms), 5.0, torch.float64) for atoms in frames]
+    batch = collate(parts)
+    assert batch.structure.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert batch.atoms.tolist() == [3, 3, 4]
+    assert batch.has_forces
+    assert batch.forces[:6].isnan().all()
+    assert not batch.forces[6:].isnan().any()
+    receiver, sender = batch.edge_index
+    assert torch.equal(batch.structure[receiver], batch.structure[sender])
+    assert sum_per_structure(torch.ones(10), batch).tolist() == [3, 3, 4]
+
+
+def test_atoms_without_neighbours_are_allowed():
+    batch = graph(from_atoms(Atoms("He", info={"REF_energy": 0.0})), 5.0, torch.float32)
+    assert batch.edge_index.shape == (2, 0)

@@ -1,0 +1,219 @@
+"""Every model obeys the symmetries of physics, has forces that are its gradient, and survives its file."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
+
+import piwsl
+from conftest import displaced, morse_frames
+from piwsl.config import PaiNN
+from piwsl.data.batch import collate, graph
+from piwsl.data.dataset import from_atoms
+from piwsl.errors import PiwslError
+from piwsl.interfaces import PotentialCalculator
+from piwsl.models import Potential, build_potential, save_model
+from piwsl.models.painn import cosine_cutoff
+from piwsl.models.potential import reference_energies
+from piwsl.models.storage import read_header
+
+CUTOFF = 4.0
+ARCHITECTURES = [PaiNN(architecture="painn", cutoff=CUTOFF, features=16, layers=2, radial=8, dtype="float64")]
+
+
+@pytest.fixture(params=ARCHITECTURES, ids=lambda config: config.architecture)
+def potential(request) -> Potential:
+    torch.manual_seed(0)
+    references = {1: -13.6, 6: -1030.0, 7: -1485.0, 8: -2041.0, 14: -7900.0}
+    return Potential(request.param, scale=1.7, references=references)
+
+
+def evaluate(potential: Potential, *frames: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    batch = collate([graph(from_atoms(atoms), potential.cutoff, potential.dtype) for atoms in frames])
+    energy, forces = potential.energy_and_forces(batch)
+    return energy.detach().numpy(), forces.detach().numpy()
+
+
+def methanol() -> Atoms:
+    return displaced("CH3OH", 0.1, np.random.default_rng(0))
+
+
+def silicon() -> Atoms:
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True)
+    atoms.positions += 0.1 * np.random.default_rng(0).normal(size=atoms.positions.shape)
+    return atoms
+
+
+@pytest.mark.parametrize("atoms", [methanol(), silicon()], ids=["molecule", "crystal"])
+def test_forces_are_the_gradient(potential, atoms):
+    _, forces = evaluate(potential, atoms)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        direction = rng.normal(size=atoms.positions.shape)
+        ahead, behind = atoms.copy(), atoms.copy()
+        ahead.positions += 1e-5 * direction
+        behind.positions -= 1e-5 * direction
+        slope = (evaluate(potential, ahead)[0] - evaluate(potential, behind)[0])[0] / 2e-5
+        assert slope == pytest.approx(-(forces * direction).sum(), abs=1e-6)
+
+
+def test_energy_is_invariant_and_forces_turn_with_the_molecule(potential):
+    atoms = methanol()
+    energy, forces = evaluate(potential, atoms)
+    rotation = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
+    moved = atoms.copy()
+    moved.positions = atoms.positions @ rotation.T + [3.0, -1.0, 2.0]
+    moved_energy, moved_forces = evaluate(potential, moved)
+    np.testing.assert_allclose(moved_energy, energy, atol=1e-10)
+    np.testing.assert_allclose(moved_forces, forces @ rotation.T, atol=1e-10)
+    mirrored = atoms.copy()
+    mirrored.positions = -atoms.positions
+    np.testing.assert_allclose(evaluate(potential, mirrored)[0], energy, atol=1e-10)
+
+
+def test_the_order_of_atoms_does_not_matter(potential):
+    atoms = methanol()
+    energy, forces = evaluate(potential, atoms)
+    order = np.random.default_rng(0).permutation(len(atoms))
+    shuffled_energy, shuffled_forces = evaluate(potential, atoms[order])
+    np.testing.assert_allclose(shuffled_energy, energy, atol=1e-10)
+    np.testing.assert_allclose(shuffled_forces, forces[order], atol=1e-10)
+
+
+def test_forces_and_torques_vanish_in_sum(potential):
+    atoms = methanol()
+    _, forces = evaluate(potential, atoms)
+    np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=1e-10)
+    np.testing.assert_allclose(np.cross(atoms.positions, forces).sum(axis=0), 0.0, atol=1e-10)
+
+
+def test_a_batch_gives_what_its_structures_give_alone(potential):
+    frames = [methanol(), silicon(), molecule("H2O"), Atoms("H")]
+    energy, forces = evaluate(potential, *frames)
+    alone = [evaluate(potential, atoms) for atoms in frames]
+    np.testing.assert_allclose(energy, np.concatenate([e for e, _ in alone]), atol=1e-9)
+    np.testing.assert_allclose(forces, np.concatenate([f for _, f in alone]), atol=1e-9)
+
+
+def test_a_repeated_cell_has_the_repeated_energy(potential):
+    atoms = silicon()
+    energy, forces = evaluate(potential, atoms)
+    big_energy, big_forces = evaluate(potential, atoms * (2, 1, 2))
+    np.testing.assert_allclose(big_energy, 4 * energy, atol=1e-8)
+    np.testing.assert_allclose(big_forces, np.tile(forces, (4, 1)), atol=1e-9)
+
+
+def test_the_choice_of_cell_does_not_matter(potential):
+    atoms = silicon()
+    sheared = atoms.copy()
+    cell = np.array(atoms.cell)
+    sheared.set_cell([cell[0], cell[1] + cell[0], cell[2] - cell[1]], scale_atoms=False)
+    outside = sheared.copy()
+    outside.positions[2] += cell[0] - 2 * cell[1]
+    for changed in (sheared, outside):
+        np.testing.assert_allclose(evaluate(potential, changed)[0], evaluate(potential, atoms)[0], atol=1e-9)
+        np.testing.assert_allclose(evaluate(potential, changed)[1], evaluate(potential, atoms)[1], atol=1e-9)
+
+
+def test_energy_and_forces_are_smooth_where_an_atom_leaves_the_cutoff(potential):
+    def pair(distance: float) -> tuple[float, float]:
+        energy, forces = evaluate(potential, Atoms("OH", positions=[[0, 0, 0], [0, 0, distance]]))
+        return energy[0], forces[1, 2]
+
+    apart = pair(CUTOFF + 1.0)
+    inside, outside = pair(CUTOFF - 1e-4), pair(CUTOFF + 1e-4)
+    assert outside == pytest.approx(apart, abs=1e-12)
+    assert inside[0] == pytest.approx(apart[0], abs=1e-6)
+    assert inside[1] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_neighbour_list_with_a_skin_changes_nothing(potential):
+    structure = from_atoms(silicon())
+    tight = potential.energy_and_forces(graph(structure, CUTOFF, torch.float64))
+    wide = potential.energy_and_forces(graph(structure, CUTOFF + 1.0, torch.float64))
+    for a, b in zip(tight, wide, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_the_envelope_is_zero_at_and_beyond_the_cutoff():
+    distances = torch.tensor([0.0, CUTOFF / 2, CUTOFF, CUTOFF + 1], dtype=torch.float64)
+    torch.testing.assert_close(cosine_cutoff(distances, CUTOFF), torch.tensor([1.0, 0.5, 0.0, 0.0]).double())
+
+
+def test_references_recover_additive_energies():
+    energies = {1: -13.0, 6: -1030.0, 8: -2040.0}
+    frames = [molecule(name) for name in ("H2O", "CH4", "CH3OH", "CO2")]
+    for atoms in frames:
+        atoms.info["REF_energy"] = sum(energies[int(number)] for number in atoms.numbers)
+    fitted = reference_energies([from_atoms(atoms) for atoms in frames])
+    assert fitted == pytest.approx(energies, abs=1e-8)
+
+
+def test_references_and_scale_come_from_the_training_frames():
+    frames = morse_frames("H2O", 20)
+    structures = [from_atoms(atoms) for atoms in frames]
+    potential = build_potential(ARCHITECTURES[0], structures)
+    energies = np.array([structure.energy for structure in structures])
+    references = sum(float(potential.references[int(number)]) for number in structures[0].numbers)
+    assert references == pytest.approx(energies.mean(), abs=1e-9)
+    assert float(potential.scale) == pytest.approx(energies.std() / np.sqrt(3), rel=1e-9)
+
+
+def test_float32_keeps_the_precision_of_large_totals():
+    config = ARCHITECTURES[0].model_copy(update={"dtype": "float32"})
+    torch.manual_seed(0)
+    low = Potential(config, 1.0, {6: -1030.123456789, 8: -2041.0, 1: -13.6})
+    high = Potential(config.model_copy(update={"dtype": "float64"}), 1.0, {6: -1030.123456789, 8: -2041.0, 1: -13.6})
+    high.load_state_dict(low.state_dict())
+    assert evaluate(low, methanol())[0] == pytest.approx(evaluate(high, methanol())[0], abs=1e-5)
+
+
+def test_a_model_survives_its_file(potential, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, potential, {"data": "abc"})
+    loaded = piwsl.load_model(path)
+    for ours, theirs in zip(evaluate(loaded, methanol()), evaluate(potential, methanol()), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    header = read_header(path)
+    assert header["elements"] == ["H", "C", "N", "O", "Si"]
+    assert header["units"] == {"energy": "eV", "length": "Å", "forces": "eV/Å"}
+    assert header["provenance"] == {"data": "abc"}
+
+
+def test_files_that_are_no_models_are_refused(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors", metadata={"format": json.dumps("pt")})
+    for name, complaint in (("text", "not a model file"), ("absent", "no such file"), ("foreign.safetensors", "'pt'")):
+        with pytest.raises(PiwslError, match=complaint):
+            piwsl.load_model(tmp_path / name)
+
+
+def test_a_model_file_holds_tensors_and_text_alone(potential, tmp_path):
+    save_model(tmp_path / "model.safetensors", potential, {})
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert all(isinstance(json.loads(value), str | dict | list | bool) for value in file.metadata().values())
+
+
+def test_unknown_elements_are_refused(potential):
+    atoms = Atoms("HF", positions=[[0, 0, 0], [0, 0, 0.9]])
+    atoms.calc = PotentialCalculator(potential)
+    with pytest.raises(PiwslError, match="not trained on F; it knows H, C, N, O, Si"):
+        atoms.get_potential_energy()
+
+
+def test_the_ase_calculator_gives_what_the_potential_gives(potential):
+    atoms = silicon()
+    atoms.calc = PotentialCalculator(potential)
+    energy, forces = evaluate(potential, atoms)
+    assert atoms.get_potential_energy() == pytest.approx(energy[0], abs=1e-12)
+    np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-12)
+    atoms.positions[0] += 0.1
+    assert atoms.get_potential_energy() == pytest.approx(evaluate(potential, atoms)[0][0], abs=1e-12)

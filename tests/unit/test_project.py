@@ -1,0 +1,42 @@
+"""Versions that stand in several files are the same in all of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import yaml
+
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_conda_environment_has_the_versions_of_pyproject():
+    environment = yaml.safe_load((ROOT / "envs" / "piwsl.yaml").read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert [line for line in pip if "==" in line] == PROJECT["dependencies"]
+    assert "piwsl @ file://${PIWSL_HOME}" in pip
+    assert any(str(entry).replace(" ", "") == "python=3.11" for entry in environment["dependencies"])
+
+
+def test_constraints_have_the_versions_of_pyproject():
+    constraints = (ROOT / "constraints.txt").read_text().lower().splitlines()
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    assert [line for line in wanted if line.lower() not in constraints] == []
+    assert "torch==2.13.0" in constraints
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+
+
+def test_every_rule_has_what_a_rule_must_have():
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for rule in re.split(r"^(?=rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = rule.split(":")[0]
+            for directive in ("log", "conda", "resources", "message", "script"):
+                assert f"    {directive}:\n" in rule, f"{path.name}, {name} has no {directive}"
+            assert "mem_mb=" in rule, name
+            assert "runtime=" in rule, name

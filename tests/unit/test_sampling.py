@@ -1,0 +1,63 @@
+"""Sampling: independent trajectories, the same again from the same seed, longer ones beginning with shorter ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from piwsl.config import Molecule, Sampling
+from piwsl.errors import PiwslError
+from piwsl.reference.sampling import interleave, load_molecule, trajectory
+
+AMMONIA = Molecule(name="NH3")
+SAMPLING = Sampling(temperatures=[300.0], stride=20, equilibration=50)
+
+
+def positions(temperature: float, part: str, frames: int) -> np.ndarray:
+    return np.array([atoms.positions for atoms in trajectory(AMMONIA, SAMPLING, temperature, part, frames)])
+
+
+def test_more_frames_begin_with_the_fewer():
+    few, many = positions(300, "training", 2), positions(300, "training", 4)
+    np.testing.assert_array_equal(few, many[:2])
+
+
+def test_training_and_test_and_temperatures_have_trajectories_of_their_own():
+    training, test, hot = positions(300, "training", 2), positions(300, "test", 2), positions(600, "training", 2)
+    assert np.abs(training - test).max() > 1e-3
+    assert np.abs(training - hot).max() > 1e-3
+
+
+def test_frames_carry_what_labelling_needs():
+    (frame,) = trajectory(Molecule(name="NH2", multiplicity=2), SAMPLING, 300, "test", 1)
+    assert frame.info["multiplicity"] == 2
+    assert frame.info["frame"] == "test-300K-0"
+    assert frame.info["temperature"] == 300
+    np.testing.assert_array_equal(frame.positions, np.round(frame.positions, 8))
+
+
+def test_dynamics_have_the_temperature_that_was_asked_for():
+    # Equipartition: the three stiff vibrations of water hold 3 kT/2 = 0.0517 eV of potential energy at 400 K.
+    from tblite.ase import TBLite
+
+    def potential_energies(temperature: float, frames: int) -> np.ndarray:
+        sampling = Sampling(temperatures=[temperature], stride=40, equilibration=1000, friction=0.05)
+        energies = []
+        for atoms in trajectory(Molecule(name="H2O"), sampling, temperature, "test", frames):
+            atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+            energies.append(atoms.get_potential_energy())
+        return np.array(energies)
+
+    minimum, warm = potential_energies(0.1, 1).min(), potential_energies(400.0, 300)
+    assert warm.mean() - minimum == pytest.approx(0.0517, rel=0.25)
+
+
+def test_frames_are_taken_from_the_trajectories_in_turn():
+    a, b = list("abc"), list("xy")
+    assert interleave([a, b], 4) == ["a", "x", "b", "y"]
+    assert interleave([a, b], 9) == ["a", "x", "b", "y", "c"]
+
+
+def test_an_unknown_molecule_is_refused():
+    with pytest.raises(PiwslError, match="not in ASE's G2 collection"):
+        load_molecule(Molecule(name="unobtainium"))
