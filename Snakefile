@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from piwsl.config import ComputedDataset, Experiment, GivenDataset, parse_section
 from piwsl.errors import PiwslError
-from piwsl.preflight import check_experiment
+from piwsl.preflight import check_claim, check_experiment, claim
 
 min_version("9.0")
 
@@ -31,6 +31,7 @@ try:
     experiment = parse_section(Experiment, config, config_name)
     if workflow.is_main_process:
         check_experiment(experiment, config_name)
+        check_claim(experiment, config_name)
 except PiwslError as error:
     sys.exit(f"error: {error}")
 
@@ -52,6 +53,10 @@ rule all:
     default_target: True
     input:
         REPORT,
+
+
+onstart:
+    claim(experiment, config_name)
 
 
 onsuccess:

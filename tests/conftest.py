@@ -35,8 +35,8 @@ def morse_frames(name: str, count: int, seed: int = 0, forces: bool = False) -> 
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(count):
-        atoms = displaced(name, 0.08, rng)
-        atoms.calc = MorsePotential(epsilon=2.0, r0=1.1, rho0=3.0, rcut1=8.0, rcut2=9.0)
+        atoms = displaced(name, 0.05, rng)
+        atoms.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
         frames.append(label(atoms, atoms.get_potential_energy(), atoms.get_forces() if forces else None))
     return frames
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
 from piwsl.errors import PiwslError
+from piwsl.files import write_text
 from piwsl.reference.frames import count_frames
 
 
@@ -43,6 +44,33 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 _check_given(name, dataset, experiment)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def _claim_note(experiment: Experiment) -> Path:
+    return Path("results") / experiment.experiment / ".config"
+
+
+def check_claim(experiment: Experiment, source: str) -> None:
+    """Check that the experiment's folder of results belongs to no other config: two never write to one place.
+
+    Args:
+        experiment: the experiment.
+        source: its config file, relative to the working directory or absolute.
+
+    Raises:
+        ConfigError: another config file was run under the same name.
+    """
+    note = _claim_note(experiment)
+    owner = note.read_text(encoding="utf-8").strip() if note.exists() else None
+    if owner is not None and Path(owner).resolve() != Path(source).resolve() and Path(owner).exists():
+        raise ConfigError(
+            f"{source}: experiment: {note.parent} belongs to {owner}; give this experiment a name of its own"
+        )
+
+
+def claim(experiment: Experiment, source: str) -> None:
+    """Note whose results the experiment's folder holds."""
+    write_text(_claim_note(experiment), f"{source}\n")
 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from conftest import ROOT, morse_frames
+
 from piwsl.config import ConfigError, Experiment, cardinal_number, json_schema, parse_section
 from piwsl.preflight import load_experiment
 from piwsl.reference.frames import write_frames
@@ -54,7 +54,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),
         ("losses.weak.pict", {"weight": 1}, "losses.weak", "did you mean 'pitc'?"),
         ("sizes", [-20], "sizes.0", "found -20"),
-        ("sizes", [20, 61], "sizes", "61 is more than the 60 training frames"),
+        ("sizes", [25, 101], "sizes", "101 is more than the 100 training frames"),
         ("sizes", [1], "sizes", "leaves no frame"),
         ("seeds", [0, 0], "seeds", "names one twice"),
         ("datasets.ammonia.level", "ccsdt_cbs", "datasets.ammonia.level", "did you mean 'ccsdt-cbs'?"),
@@ -68,7 +68,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("levels.ccsdt-cbs.stages.2.bases", ["cc-pvxz"], "levels.ccsdt-cbs", "basis 'cc-pvxz'"),
         ("levels.ccsdt-cbs.stages.2.density_fitting", True, "stages.2", "coupled cluster is conventional"),
         ("only", [{"loss": "weka"}], "only.0.loss", "did you mean 'weak'?"),
-        ("exclude", [{"size": [20, 60]}], "only/exclude", "no run is left"),
+        ("exclude", [{"size": [25, 100]}], "only/exclude", "no run is left"),
         ("experiment", "../elsewhere", "experiment", "found '../elsewhere'"),
     ],
 )  # fmt: skip
@@ -117,10 +117,10 @@ def test_given_frames_must_suffice_for_the_sizes(tmp_path):
 
 def test_only_and_exclude_cut_the_grid():
     config = copy.deepcopy(DEFAULT)
-    config["only"] = [{"loss": "weak"}, {"size": 20, "seed": 0}]
+    config["only"] = [{"loss": "weak"}, {"size": 25, "seed": 0}]
     config["exclude"] = [{"loss": "weak", "seed": [1]}]
     runs = {(run.loss, run.size, run.seed) for run in parse_section(Experiment, config, "test").runs()}
-    assert runs == {("weak", 20, 0), ("weak", 60, 0), ("supervised", 20, 0)}
+    assert runs == {("weak", 25, 0), ("weak", 100, 0), ("supervised", 25, 0)}
 
 
 def test_resources_are_no_part_of_what_a_result_depends_on():

@@ -9,12 +9,12 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from conftest import displaced, morse_frames
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 import piwsl
-from conftest import displaced, morse_frames
 from piwsl.config import PaiNN
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import from_atoms

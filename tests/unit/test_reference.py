@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from conftest import displaced
 from pyscf import cc, gto, mp, scf
 
-from conftest import displaced
 from piwsl.config import Level
 from piwsl.files import read_json
 from piwsl.reference import calculations
@@ -167,9 +167,7 @@ def test_the_ladder_goes_on_where_a_step_does_not_converge(monkeypatch):
         mean_field.max_cycle = 1
         return mean_field
 
-    ladder = {"one cycle": hopeless} | {
-        name: step for name, step in calculations.SCF_LADDER.items() if name != "DIIS"
-    }
+    ladder = {"one cycle": hopeless} | {name: step for name, step in calculations.SCF_LADDER.items() if name != "DIIS"}
     mol = pyscf_molecule(water())
     expected = scf.RHF(mol).run().e_tot
     monkeypatch.setattr(calculations, "SCF_LADDER", ladder)

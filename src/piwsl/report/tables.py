@@ -29,7 +29,8 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
         simulations: JSON files of simulations.
 
     Returns:
-        Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the errors (meV, meV/Å; NaN without force labels), stable_ps, ...
+        Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the
+        errors (meV, meV/Å; NaN without force labels), stable_ps, ... The index is a run's position in the files.
     """
     tested = pd.DataFrame([read_json(path) for path in errors])
     simulated = pd.DataFrame([read_json(path) for path in simulations])

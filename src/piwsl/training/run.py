@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import torch
+from ase.data import chemical_symbols
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
@@ -65,6 +67,7 @@ def train(
     with Dataset(dataset_path) as dataset:
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
         training, validation = dataset.structures(split.training), dataset.structures(split.validation)
+        _check_elements(run, training, dataset.structures(np.setdiff1d(np.arange(len(dataset)), split.training)))
     data_hash = content_hash(training + validation)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
@@ -82,6 +85,17 @@ def train(
         write_atomically(history_path, lambda path: pd.DataFrame(module.history).to_csv(path, index=False))
         save_model(model_path, module.potential, provenance)
         shutil.rmtree(folder)
+
+
+def _check_elements(run: Run, training: list[Structure], others: list[Structure]) -> None:
+    """Refuse, before it is trained, a model that could not be tested: an element it has never seen."""
+    seen, needed = ({number for one in group for number in one.numbers.tolist()} for group in (training, others))
+    if missing := sorted(needed - seen):
+        names = ", ".join(chemical_symbols[number] for number in missing)
+        raise PiwslError(
+            f"the {len(training)} training frames of size {run.size}, seed {run.seed} hold no {names}, which other "
+            f"frames of dataset '{run.dataset}' do; raise the size"
+        )
 
 
 def _potential(model: Model, structures: list[Structure], seed: int) -> Potential:

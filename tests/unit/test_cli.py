@@ -1,0 +1,106 @@
+"""The command line does the pipeline's steps, and says in one line what is wrong."""
+
+from __future__ import annotations
+
+import re
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, morse_frames
+from typer.testing import CliRunner
+
+from piwsl.cli import app
+from piwsl.config import PaiNN
+from piwsl.data.dataset import from_atoms
+from piwsl.models import build_potential, save_model
+from piwsl.reference.frames import read_frames, write_frames
+
+COMMANDS = ["label", "predict", "md", "info", "check", "schema"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a model and frames that it knows, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    frames = morse_frames("H2O", 4, forces=True)
+    write_frames(tmp_path / "frames.xyz", frames)
+    torch.manual_seed(0)
+    config = PaiNN(architecture="painn", features=8, layers=1, cutoff=4.0)
+    save_model(tmp_path / "model.safetensors", build_potential(config, [from_atoms(a) for a in frames]), {"data": "x"})
+    return tmp_path
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command):
+    text = re.sub(r"\s+", " ", call(command, "--help"))
+    assert f"Example: piwsl {command}" in text.replace("`", "")
+
+
+def test_label_writes_energies_and_records(folder):
+    (folder / "level.yaml").write_text("stages: [{method: hf, bases: [sto-3g], density_fitting: false}]")
+    out = call("label", "frames.xyz", "labelled.xyz", "--level", "level.yaml", "--forces")
+    assert "4 of 4 frames labelled" in out
+    frames = read_frames(folder / "labelled.xyz")
+    assert all(frame.info["REF_energy"] < -2000 for frame in frames)
+    assert all(frame.arrays["REF_forces"].shape == (3, 3) for frame in frames)
+    assert len((folder / "labelled.jsonl").read_text().splitlines()) == 4
+
+
+def test_label_refuses_a_basis_without_the_element_before_it_computes(folder):
+    (folder / "level.yaml").write_text("stages: [{method: hf, bases: [cc-pvtq]}]")
+    out = call("label", "frames.xyz", "labelled.xyz", "--level", "level.yaml", code=1)
+    assert out.startswith("error: basis 'cc-pvtq' has no H in PySCF")
+    assert not (folder / "results").exists()
+
+
+def test_predict_writes_what_the_model_says_and_prints_errors(folder):
+    out = call("predict", "model.safetensors", "frames.xyz", "predicted.xyz")
+    assert "energy_mae_meV" in out
+    predicted = ase.io.read(folder / "predicted.xyz", index=":")
+    assert len(predicted) == 4
+    assert np.isfinite(predicted[0].get_potential_energy())
+    assert predicted[0].get_forces().shape == (3, 3)
+    assert predicted[0].info["REF_energy"] == read_frames(folder / "frames.xyz")[0].info["REF_energy"]
+
+
+def test_md_writes_a_trajectory(folder):
+    out = call("md", "model.safetensors", "frames.xyz", "--temperature", "100", "--time", "0.01")
+    assert "of 0.01 ps" in out
+    assert len(ase.io.read(folder / "trajectory.xyz", index=":")) > 1
+
+
+def test_info_shows_the_header(folder):
+    header = yaml.safe_load(call("info", "model.safetensors"))
+    assert header["elements"] == ["H", "O"]
+    assert header["config"]["architecture"] == "painn"
+
+
+def test_check_counts_runs_or_names_the_mistake(folder):
+    assert "8 training runs" in call("check", str(ROOT / "config.yaml"))
+    (folder / "bad.yaml").write_text((ROOT / "config.yaml").read_text().replace("losses:", "loses:"))
+    assert call("check", "bad.yaml", code=1) == "error: bad.yaml: unknown key 'loses'; did you mean 'losses'?\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "absent.safetensors"),
+        ("predict", "frames.xyz", "frames.xyz", "out.xyz"),
+        ("md", "model.safetensors", "absent.xyz"),
+        ("md", "model.safetensors", "frames.xyz", "--temperature=-3"),
+        ("label", "frames.xyz", "out.xyz", "--level", "absent.yaml"),
+    ],
+)
+def test_mistakes_end_in_one_line(folder, arguments):
+    out = call(*arguments, code=1)
+    assert out.startswith("error: ")
+    assert out.count("\n") == 1

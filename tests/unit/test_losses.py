@@ -1,0 +1,211 @@
+"""The weak losses on potentials with known derivatives, and each structure summed by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import morse_frames
+from torch import nn
+
+from piwsl.config import Loss, PaiNN, WeakTerm
+from piwsl.data.batch import Batch, collate, graph, sum_per_structure
+from piwsl.data.dataset import from_atoms
+from piwsl.losses import draw_displacements, largest_displacement, training_loss
+from piwsl.models import build_potential
+
+FIRST = {"pitc": WeakTerm(weight=1.0), "pisc": WeakTerm(weight=1.0)}
+SECOND = {name: WeakTerm(weight=1.0, order=2) for name in ("pitc", "pisc")}
+
+
+class PairPotential(nn.Module):
+    """Energy of all edges by a function of distance, differentiable, with forces as the gradient."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.strength = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    def energy(self, batch: Batch) -> torch.Tensor:
+        receiver, sender = batch.edge_index
+        bond = batch.positions[sender] + batch.edge_shift - batch.positions[receiver]
+        pair = 0.5 * self.strength * self.function(torch.linalg.vector_norm(bond, dim=1))
+        atoms = torch.zeros(len(batch.numbers), dtype=torch.float64).index_add(0, receiver, pair)
+        return sum_per_structure(atoms, batch)
+
+    def energy_and_forces(self, batch: Batch, create_graph: bool = False):
+        positions = batch.positions.detach().requires_grad_()
+        energy = self.energy(batch.at(positions))
+        (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=create_graph)
+        return energy, -gradient
+
+
+class Harmonic(nn.Module):
+    """E = ½ Σ (r - r0)ᵀ K (r - r0) with a random K for each structure: its Hessian is known everywhere."""
+
+    def __init__(self, batch: Batch):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        size = 3 * len(batch.numbers)
+        random = torch.randn(size, size, generator=generator, dtype=torch.float64)
+        same = (batch.structure[:, None] == batch.structure[None, :]).repeat_interleave(3, 0).repeat_interleave(3, 1)
+        self.hessian = (random @ random.T) * same
+        self.origin = batch.positions - 0.1
+
+    def energy_and_forces(self, batch: Batch, create_graph: bool = False):
+        return self.energy(batch), self._forces(batch)
+
+    def _forces(self, batch: Batch) -> torch.Tensor:
+        copies = len(batch.numbers) // len(self.origin)
+        shifts = (batch.positions - self.origin.repeat(copies, 1)).reshape(copies, -1)
+        return -(shifts @ self.hessian).reshape(-1, 3)
+
+    def energy(self, batch: Batch) -> torch.Tensor:
+        copies = len(batch.numbers) // len(self.origin)
+        shift = batch.positions - self.origin.repeat(copies, 1)
+        return sum_per_structure(-0.5 * (shift * self._forces(batch)).sum(dim=1), batch)
+
+
+def morse(distance: torch.Tensor) -> torch.Tensor:
+    return 2.0 * (1 - torch.exp(-1.5 * (distance - 1.1))) ** 2
+
+
+def lennard_jones(distance: torch.Tensor) -> torch.Tensor:
+    return 0.5 * ((1.2 / distance) ** 6 - (1.2 / distance) ** 3)
+
+
+@pytest.fixture
+def mixed() -> Batch:
+    """Structures of 3, 4, 6 and 3 atoms in one batch, float64, with a wide neighbour list."""
+    frames = morse_frames("H2O", 1) + morse_frames("NH3", 1) + morse_frames("CH3OH", 1) + morse_frames("H2O", 1, seed=2)
+    return collate([graph(from_atoms(atoms), 20.0, torch.float64) for atoms in frames])
+
+
+def displacements(batch: Batch, length: float) -> list[torch.Tensor]:
+    return [length * draw for draw in draw_displacements(batch, 1.0, seed=0, step=0, count=2)]
+
+
+def term(potential, batch: Batch, loss: Loss, draws: list[torch.Tensor], name: str) -> float:
+    return float(training_loss(potential, batch, loss, draws)[1][name])
+
+
+def test_first_order_residuals_of_a_harmonic_potential_are_half_the_curvature(mixed):
+    potential = Harmonic(mixed)
+    draws = displacements(mixed, 0.05)
+    paths = {"pitc": draws[0], "pisc": draws[0] - draws[1]}
+    for name, path in paths.items():
+        curvature = (path.reshape(-1) @ potential.hessian).reshape(-1, 3) * path
+        expected = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.atoms
+        found = term(potential, mixed, Loss(**FIRST), draws, name)
+        assert found == pytest.approx(float((expected**2).mean()), rel=1e-10)
+
+
+def test_second_order_residuals_of_a_harmonic_potential_vanish(mixed):
+    for name in ("pitc", "pisc"):
+        assert term(Harmonic(mixed), mixed, Loss(**SECOND), displacements(mixed, 0.05), name) < 1e-25
+
+
+@pytest.mark.parametrize("function", [morse, lennard_jones])
+@pytest.mark.parametrize(("terms", "order"), [(FIRST, 2), (SECOND, 3)], ids=["order 1", "order 2"])
+@pytest.mark.parametrize("name", ["pitc", "pisc"])
+def test_residuals_fall_with_the_order_of_the_expansion(mixed, function, terms, order, name):
+    potential = PairPotential(function)
+    lengths = (4e-3, 2e-3)
+    values = [term(potential, mixed, Loss(**terms), displacements(mixed, length), name) for length in lengths]
+    # The term is the mean square of residuals, each of which falls as |δ| to the order.
+    assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("with_forces", [False, True], ids=["energies", "energies and forces"])
+@pytest.mark.parametrize("terms", [FIRST, SECOND, {"pitc": FIRST["pitc"]}, {"pisc": SECOND["pisc"]}])
+def test_fused_evaluation_is_the_plain_triple_evaluation_and_so_are_its_gradients(with_forces, terms):
+    frames = morse_frames("H2O", 2, forces=with_forces) + morse_frames("NH3", 2)
+    structures = [from_atoms(atoms) for atoms in frames]
+    config = PaiNN(architecture="painn", cutoff=4.0, features=8, layers=2, radial=6, dtype="float64")
+    torch.manual_seed(0)
+    potential = build_potential(config, structures)
+    batch = collate([graph(structure, 5.0, torch.float64) for structure in structures])
+    loss = Loss(energy=2.0, forces=3.0, **terms)
+    draws = draw_displacements(batch, 0.02, seed=0, step=0, count=2)
+
+    def plain() -> torch.Tensor:
+        at = {"A": batch.positions, "B": batch.positions + draws[1], "C": batch.positions + draws[0]}
+        energy, forces = {}, {}
+        for point, positions in at.items():
+            energy[point], forces[point] = potential.energy_and_forces(batch.at(positions), create_graph=True)
+
+        def consistency(start: str, order: int) -> torch.Tensor:
+            force = forces[start] if order == 1 else 0.5 * (forces[start] + forces["C"])
+            work = [
+                ((at["C"] - at[start]) * force)[batch.structure == index].sum() for index in range(batch.structures)
+            ]
+            return ((energy["C"] - energy[start] + torch.stack(work)) / batch.atoms).square().mean()
+
+        total = 2.0 * ((energy["A"] - batch.energy) / batch.atoms).square().mean()
+        if with_forces:
+            total = total + 3.0 * (forces["A"][:6] - batch.forces[:6]).square().mean()
+        if loss.pitc is not None:
+            total = total + consistency("A", loss.pitc.order)
+        if loss.pisc is not None:
+            total = total + consistency("B", loss.pisc.order)
+        return total
+
+    parameters = list(potential.parameters())
+    fused, _ = training_loss(potential, batch, loss, draws)
+    expected = plain()
+    assert fused.item() == pytest.approx(expected.item(), rel=1e-10)
+    gradients = torch.autograd.grad(fused, parameters, allow_unused=True)
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected, parameters, allow_unused=True), strict=True):
+        if theirs is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+
+
+def test_a_structure_counts_the_same_alone_and_among_others(mixed):
+    potential = PairPotential(morse)
+    draws = displacements(mixed, 0.03)
+    together = term(potential, mixed, Loss(**FIRST), draws, "pitc")
+    alone, start = [], 0
+    for size in (3, 4, 6, 3):
+        atoms = slice(start, start + size)
+        edges = (mixed.edge_index[0] >= start) & (mixed.edge_index[0] < start + size)
+        part = Batch(
+            positions=mixed.positions[atoms], numbers=mixed.numbers[atoms], edge_shift=mixed.edge_shift[edges],
+            edge_index=mixed.edge_index[:, edges] - start, structure=torch.zeros(size, dtype=torch.int64),
+            atoms=torch.tensor([float(size)]), energy=torch.zeros(1), forces=mixed.forces[atoms], has_forces=False,
+        )  # fmt: skip
+        alone.append(term(potential, part, Loss(**FIRST), [draw[atoms] for draw in draws], "pitc"))
+        start += size
+    assert together == pytest.approx(np.mean(alone), rel=1e-10)
+
+
+def test_absent_forces_enter_no_loss(mixed):
+    total, terms = training_loss(PairPotential(morse), mixed, Loss(), [])
+    assert set(terms) == {"energy"}
+    assert torch.isfinite(total)
+
+
+def test_displacements_do_not_translate_and_stay_within_their_bound(mixed):
+    for step in range(50):
+        for draw in draw_displacements(mixed, 0.02, seed=1, step=step, count=2):
+            sums = torch.zeros(4, 3, dtype=torch.float64).index_add(0, mixed.structure, draw)
+            torch.testing.assert_close(sums, torch.zeros_like(sums), rtol=0, atol=1e-15)
+            assert torch.linalg.vector_norm(draw, dim=1).max() <= largest_displacement(0.02) + 1e-12
+            assert not draw.requires_grad
+
+
+def test_displacements_have_the_standard_deviation_that_was_asked_for():
+    batch = collate([graph(from_atoms(atoms), 3.0, torch.float64) for atoms in morse_frames("CH3OH", 300)])
+    (draw,) = draw_displacements(batch, 0.02, seed=0, step=0, count=1)
+    # Taking the mean of six atoms away leaves 5/6 of the variance.
+    assert float(draw.std()) == pytest.approx(0.02 * np.sqrt(5 / 6), rel=0.03)
+
+
+def test_displacements_depend_on_seed_and_step_alone(mixed):
+    def draw(seed: int, step: int) -> torch.Tensor:
+        return draw_displacements(mixed, 0.02, seed=seed, step=step, count=2)[0]
+
+    assert torch.equal(draw(0, 5), draw(0, 5))
+    assert not torch.equal(draw(0, 5), draw(0, 6))
+    assert not torch.equal(draw(0, 5), draw(1, 5))
+    first, second = draw_displacements(mixed, 0.02, seed=0, step=0, count=2)
+    assert not torch.equal(first, second)

@@ -1,0 +1,132 @@
+"""The report says what the numbers say, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+from piwsl.config import Experiment, Run, parse_section
+from piwsl.files import write_json, write_json_lines
+from piwsl.report.tables import comparisons, reference_summaries, run_table
+from piwsl.report.write import ReportFiles, describe_level, sentence, write_report
+
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return parse_section(Experiment, DEFAULT, "config.yaml")
+
+
+def files_of(folder: Path, runs: list[Run], energy: dict[str, list[float]], with_forces: bool = True) -> ReportFiles:
+    """Write what runs leave behind, with energy errors (meV) by loss and seed."""
+    files = ReportFiles([], [], [], [], [])
+    for number, run in enumerate(runs):
+        error = energy[run.loss][run.seed]
+        here = folder / str(number)
+        force = 10 * error if with_forces else None
+        errors = {"energy_mae_meV": error, "energy_rmse_meV": error, "energy_mae_meV_per_atom": error / 4}
+        write_json(
+            here / "errors.json",
+            run.plain() | errors | {"force_mae_meV_per_A": force, "force_rmse_meV_per_A": force, "test_frames": 3,
+                                    "test_force_frames": 3 if with_forces else 0},
+        )  # fmt: skip
+        write_json(
+            here / "simulation.json",
+            run.plain() | {"stable_ps": 1.5, "time_ps": 2.0, "ended": "completed", "mean_temperature_K": 300.0,
+                           "largest_bond_change_A": 0.2, "steps_per_second": 100.0},
+        )  # fmt: skip
+        labels = np.linspace(-1, 1, 6) if with_forces else np.empty(0)
+        np.savez(
+            here / "predictions.npz", energy_label=np.arange(3.0), energy_predicted=np.arange(3.0) + 0.01,
+            force_label=labels, force_predicted=labels + 0.1,
+        )  # fmt: skip
+        pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]}).to_csv(here / "history.csv", index=False)
+        files.errors.append(here / "errors.json")
+        files.simulations.append(here / "simulation.json")
+        files.predictions.append(here / "predictions.npz")
+        files.histories.append(here / "history.csv")
+    return files
+
+
+def compared(folder: Path, experiment: Experiment, energy: dict[str, list[float]]) -> list[dict[str, str]]:
+    files = files_of(folder, experiment.runs(), energy)
+    return [sentence(found) for found in comparisons(run_table(files.errors, files.simulations), experiment)]
+
+
+def test_an_effect_is_claimed_where_all_seeds_agree(tmp_path, experiment):
+    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
+    assert len(found) == 4
+    assert found[0]["kind"] == "better"
+    # The mean of -50 % and -40 %, paired by seed.
+    assert found[0]["text"].startswith("energy error 45 % lower, in all 2 seeds")
+    assert "agree 50 % of the time" in found[0]["text"]
+
+
+def test_harm_is_said_as_plainly(tmp_path, experiment):
+    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [15.0, 26.0]})
+    assert found[0]["kind"] == "worse"
+    assert found[0]["text"].startswith("energy error 40 % higher")
+
+
+def test_seeds_that_disagree_decide_nothing(tmp_path, experiment):
+    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [5.0, 22.0]})
+    assert {verdict["kind"] for verdict in found} == {"undecided"}
+    assert found[0]["text"] == "no clear effect on the energy error (−20 % on average; better in 1 of 2 seeds)"
+
+
+def test_one_seed_decides_nothing(tmp_path):
+    experiment = parse_section(Experiment, DEFAULT | {"seeds": [0]}, "config.yaml")
+    found = compared(tmp_path, experiment, {"supervised": [10.0], "weak": [1.0]})
+    assert {verdict["kind"] for verdict in found} == {"undecided"}
+    assert "one seed decides nothing" in found[0]["text"]
+
+
+def test_rows_come_by_size_with_the_losses_side_by_side(tmp_path, experiment):
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [1.0, 2.0], "weak": [3.0, 4.0]})
+    table = run_table(files.errors, files.simulations)
+    assert table["size"].tolist() == sorted(table["size"])
+    assert table["loss"].tolist()[:4] == ["supervised", "supervised", "weak", "weak"]
+    for index, row in table.iterrows():
+        assert f'"seed": {row["seed"]}' in files.errors[index].read_text()
+        assert f'"loss": "{row["loss"]}"' in files.errors[index].read_text()
+
+
+@pytest.mark.parametrize("with_forces", [True, False])
+def test_the_report_is_one_file_that_needs_nothing_else(tmp_path, experiment, with_forces):
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}, with_forces)
+    records = tmp_path / "datasets" / "ammonia" / "labels" / "training" / "00000.jsonl"
+    write_json_lines(
+        records,
+        [{"status": "ok", "cpu_s": 2.0, "t1_diagnostic": 0.006, "frozen_orbitals": 1},
+         {"status": "failed", "frame": "training-600K-7", "step": "geometry", "reason": "atoms 0 (N) <b> close"}],
+    )  # fmt: skip
+    files.records.append(records)
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    html = (tmp_path / "report.html").read_text()
+    assert "<script src=" not in html
+    assert '<link rel="stylesheet"' not in html
+    assert "training-600K-7" in html
+    assert "atoms 0 (N) &lt;b&gt; close" in html
+    assert ("not labelled" in html) == (not with_forces)
+    assert "8.5 ± 4.9" in html
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 8
+
+
+def test_a_level_is_written_as_its_formula(experiment):
+    assert describe_level(experiment.levels["ccsdt-cbs"]) == (
+        "DF-HF/CBS(cc-pvtz, cc-pvqz) + DF-MP2/CBS(cc-pvtz, cc-pvqz) + [CCSD(T) − MP2]/cc-pvdz, frozen core"
+    )
+
+
+def test_the_reference_stage_is_summarised_by_dataset(tmp_path):
+    path = tmp_path / "x" / "labels" / "test" / "00000.jsonl"
+    write_json_lines(path, [{"status": "failed", "frame": "a", "step": "s", "reason": "r"}])
+    (summary,) = reference_summaries([path])
+    assert (summary.dataset, summary.labelled, len(summary.failed)) == ("x", 0, 1)
+    assert summary.seconds_per_energy is None

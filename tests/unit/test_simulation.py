@@ -1,0 +1,92 @@
+"""Molecular dynamics: the temperature is kept, the energy is conserved by the model's forces, a broken bond is seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.morse import MorsePotential
+from ase.md.verlet import VelocityVerlet
+
+from piwsl.config import PaiNN, Simulation
+from piwsl.interfaces import PotentialCalculator
+from piwsl.models.potential import Potential
+from piwsl.simulation.dynamics import bond_lengths, bonds, run_dynamics
+
+
+def bound_water(depth: float = 4.0) -> Atoms:
+    atoms = molecule("H2O")
+    atoms.calc = MorsePotential(epsilon=depth, r0=0.97, rho0=2.0, rcut1=8.0, rcut2=9.0)
+    return atoms
+
+
+def quiet(line: str) -> None:
+    """Take progress and say nothing."""
+
+
+def test_bonds_are_found_once_each():
+    assert bonds(molecule("H2O")).tolist() == [[0, 1], [0, 2]]
+    assert len(bonds(molecule("CH3OH"))) == 5
+    np.testing.assert_allclose(bond_lengths(molecule("H2O"), bonds(molecule("H2O"))), 0.969, atol=1e-3)
+
+
+def test_bonds_cross_periodic_boundaries():
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True)
+    pairs = bonds(atoms)
+    assert len(pairs) == 16
+    np.testing.assert_allclose(bond_lengths(atoms, pairs), 5.43 * np.sqrt(3) / 4, atol=1e-8)
+
+
+def test_a_bound_molecule_is_stable_at_the_temperature_asked_for():
+    settings = Simulation(temperature=300, time=4.0, friction=0.05, bond_tolerance=1.0)
+    frames, summary = run_dynamics(bound_water(), settings, quiet)
+    assert summary["ended"] == "completed"
+    assert summary["stable_ps"] == pytest.approx(4.0)
+    assert summary["mean_temperature_K"] == pytest.approx(300, rel=0.15)
+    assert len(frames) == 101
+    assert frames[-1].info["time_fs"] == pytest.approx(4000)
+
+
+def test_a_breaking_bond_ends_the_stable_time():
+    frames, summary = run_dynamics(bound_water(depth=0.001), Simulation(temperature=2000, time=2.0), quiet)
+    assert summary["ended"] == "a bond changed by more than 0.5 Å"
+    assert 0 < summary["stable_ps"] < 2.0
+    assert summary["largest_bond_change_A"] > 0.5
+    assert frames[-1].info["time_fs"] == pytest.approx(1000 * summary["stable_ps"] + 0.5)
+
+
+def test_the_start_is_left_as_it_was():
+    start = bound_water()
+    before = start.positions.copy()
+    run_dynamics(start, Simulation(time=0.01), quiet)
+    np.testing.assert_array_equal(start.positions, before)
+    assert not start.constraints
+
+
+def test_the_same_seed_gives_the_same_trajectory():
+    settings = Simulation(time=0.02)
+    ends = [run_dynamics(bound_water(), settings, quiet)[0][-1].positions for _ in range(2)]
+    np.testing.assert_array_equal(*ends)
+
+
+def test_the_forces_of_a_model_conserve_energy():
+    import torch
+
+    torch.manual_seed(0)
+    config = PaiNN(architecture="painn", features=16, layers=2, cutoff=4.0, dtype="float64")
+    atoms = molecule("NH3")
+    atoms.calc = PotentialCalculator(Potential(config, 5.0, {1: 0.0, 7: 0.0}))
+    rng = np.random.default_rng(0)
+    atoms.set_velocities(rng.normal(size=(4, 3)) * np.sqrt(units.kB * 300 / atoms.get_masses()[:, None]))
+
+    def drift(timestep: float) -> float:
+        copy = atoms.copy()
+        copy.calc = atoms.calc
+        start = copy.get_total_energy()
+        VelocityVerlet(copy, timestep=timestep * units.fs).run(round(40 / timestep))
+        return abs(copy.get_total_energy() - start)
+
+    # Velocity Verlet errs with the square of the timestep; forces that are no gradient would leave a drift.
+    assert drift(0.25) < 1e-3
+    assert drift(0.25) < drift(1.0) / 8

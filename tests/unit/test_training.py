@@ -1,0 +1,170 @@
+"""Training learns, is reproducible to the bit, survives interruptions, and never resumes what is not its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, morse_frames
+from safetensors.torch import load_file
+
+import piwsl
+from piwsl.config import Loss, PaiNN, Run, Training, WeakTerm
+from piwsl.data.batch import graph
+from piwsl.data.dataset import TEST, TRAINING, Dataset, from_atoms, write_dataset
+from piwsl.errors import PiwslError
+from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.predict import predict
+from piwsl.models.storage import read_header
+from piwsl.training.batches import StepBatches, frames_of_step
+from piwsl.training.run import train
+
+WEAK = Loss(pitc=WeakTerm(weight=0.1), pisc=WeakTerm(weight=0.01), displacement=0.01)
+
+
+def small(**training) -> PaiNN:
+    settings = Training(**({"steps": 60, "validate_every": 15, "batch_size": 4} | training))
+    return PaiNN(architecture="painn", cutoff=4.0, features=16, layers=2, radial=8, training=settings)
+
+
+def run(size: int = 20, seed: int = 0) -> Run:
+    return Run(dataset="d", model="m", loss="l", size=size, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "dataset.h5"
+    mixed = morse_frames("H2O", 30) + morse_frames("NH3", 20, forces=True)
+    write_dataset(path, {TRAINING: mixed, TEST: morse_frames("H2O", 20, seed=5, forces=True)})
+    return path
+
+
+def train_in(folder: Path, dataset: Path, model: PaiNN, loss: Loss = WEAK, point: Run | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    train(dataset, point or run(), model, loss, folder / "model.safetensors", folder / "history.csv")
+    return folder / "model.safetensors"
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    ours, theirs = load_file(first), load_file(second)
+    # Bit by bit: the references of unknown elements are NaN, which no comparison of numbers calls equal.
+    return ours.keys() == theirs.keys() and all(
+        ours[key].numpy().tobytes() == theirs[key].numpy().tobytes() for key in ours
+    )
+
+
+def test_training_learns_energies_and_forces_that_it_was_not_shown(dataset, tmp_path):
+    model = small(steps=600, validate_every=100, learning_rate=5e-3)
+    path = train_in(tmp_path, dataset, model, Loss(energy=100.0, forces=1.0), run(size=50))
+    with Dataset(dataset) as opened:
+        test = opened.structures(opened.indices(TEST))
+    errors = error_summary(test, predict(piwsl.load_model(path), test))
+    spread = 1000 * np.std([structure.energy for structure in test])
+    forces = 1000 * np.abs(np.concatenate([structure.forces.ravel() for structure in test])).mean()
+    assert errors["energy_mae_meV"] < 0.2 * spread
+    assert errors["force_mae_meV_per_A"] < 0.3 * forces
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["step"].tolist() == [100, 200, 300, 400, 500, 600]
+    assert history["validation_loss"].iloc[-1] < 0.1 * history["validation_loss"].iloc[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(dataset, tmp_path):
+    first = train_in(tmp_path / "a", dataset, small())
+    assert same_weights(first, train_in(tmp_path / "b", dataset, small()))
+    assert not same_weights(first, train_in(tmp_path / "c", dataset, small(), point=run(seed=1)))
+
+
+def test_the_weights_that_are_kept_are_those_that_did_best_in_validation(dataset, tmp_path):
+    train_in(tmp_path, dataset, small())
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert read_header(tmp_path / "model.safetensors")["provenance"]["best"] == pytest.approx(
+        history["validation_loss"].min()
+    )
+
+
+INTERRUPTED = """
+import sys, os
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_training
+from piwsl.training.module import PotentialModule
+
+original = PotentialModule.training_step
+def dying(self, batch, index):
+    if self.global_step == {step}:
+        os.kill(os.getpid(), 9)
+    return original(self, batch, index)
+PotentialModule.training_step = dying
+test_training.train_in(Path({folder!r}), Path({dataset!r}), test_training.small())
+"""
+
+
+@pytest.mark.parametrize("step", [7, 15, 40])
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(dataset, tmp_path, step):
+    whole = train_in(tmp_path / "whole", dataset, small())
+    folder = tmp_path / "killed"
+    script = INTERRUPTED.format(tests=str(Path(__file__).parent), step=step, folder=str(folder), dataset=str(dataset))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{Path(__file__).parent}"}
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    assert killed.returncode == -9
+    assert (folder / "checkpoints" / "last.ckpt").exists() == (step >= 15)
+    assert same_weights(whole, train_in(folder, dataset, small()))
+    assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_config_is_set_aside(dataset, tmp_path, capfd):
+    folder = tmp_path / "run"
+    script = INTERRUPTED.format(tests=str(Path(__file__).parent), step=40, folder=str(folder), dataset=str(dataset))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{Path(__file__).parent}"}
+    subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    changed = train_in(folder, dataset, small(learning_rate=2e-3))
+    assert (folder / "checkpoints-superseded-1" / "last.ckpt").exists()
+    assert "set aside" in capfd.readouterr().out
+    assert same_weights(changed, train_in(tmp_path / "fresh", dataset, small(learning_rate=2e-3)))
+
+
+def test_a_size_that_misses_an_element_is_refused_before_training(tmp_path):
+    frames = {TRAINING: morse_frames("H2O", 5), TEST: morse_frames("NH3", 2)}
+    write_dataset(tmp_path / "dataset.h5", frames)
+    with pytest.raises(PiwslError, match="4 training frames of size 5, seed 0 hold no N"):
+        train_in(tmp_path, tmp_path / "dataset.h5", small(), point=run(size=5))
+
+
+def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(PiwslError, match="another process is training this run"):
+            train_in(tmp_path, dataset, small())
+
+
+def test_a_diverging_run_says_at_which_step_and_in_which_term(dataset, tmp_path):
+    with pytest.raises(PiwslError, match=r"diverged at step \d+.*energy (nan|inf).*lower learning_rate"):
+        train_in(tmp_path, dataset, small(learning_rate=1e6), Loss())
+
+
+def test_every_frame_is_learned_from_equally_often():
+    counts = np.bincount(np.concatenate([frames_of_step(10, 4, seed=0, step=step) for step in range(25)]))
+    assert counts.tolist() == [10] * 10
+    assert sorted(frames_of_step(3, 8, seed=0, step=1).tolist()) == [0, 1, 2]
+
+
+def test_the_order_depends_on_seed_and_step_alone():
+    orders = [[frames_of_step(10, 4, seed, step).tolist() for step in range(5)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_batches_are_those_of_their_steps():
+    graphs = [graph(from_atoms(atoms), 4.0, torch.float64) for atoms in morse_frames("H2O", 6)]
+    batches = StepBatches(graphs, 2, seed=0, steps=range(3, 5))
+    assert len(batches) == 2
+    for step, batch in zip(range(3, 5), batches, strict=True):
+        chosen = frames_of_step(6, 2, seed=0, step=step)
+        torch.testing.assert_close(batch.positions, torch.cat([graphs[index].positions for index in chosen]))

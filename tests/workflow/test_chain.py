@@ -1,0 +1,324 @@
+"""The workflow as a user runs it: the whole chain once, small but real; then what an edit, a loss or a kill redoes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from safetensors.torch import load_file
+from conftest import ROOT, morse_frames, snakemake
+
+from piwsl.files import read_json_lines
+from piwsl.reference.frames import write_frames
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+TINY: dict[str, Any] = {
+    "experiment": "tiny",
+    "levels": {"hf": {"stages": [{"method": "hf", "bases": ["sto-3g"], "density_fitting": False}]}},
+    "datasets": {
+        "water": {
+            "molecule": {"name": "H2O"},
+            "sampling": {"temperatures": [300, 500], "stride": 10, "equilibration": 20},
+            "level": "hf",
+            "training_frames": 6,
+            "test_frames": 3,
+            "test_force_frames": 1,
+            "labelling": {"frames_per_job": 3},
+        },
+        "mine": {"file": "mine.xyz", "test_frames": 4},
+    },
+    "models": {
+        "painn": {
+            "architecture": "painn",
+            "features": 8,
+            "layers": 1,
+            "training": {"steps": 10, "validate_every": 5, "learning_rate": 1e-3},
+        }
+    },
+    "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1}, "pisc": {"weight": 0.01}}},
+    "sizes": [4],
+    "seeds": [0],
+    "exclude": [{"dataset": "mine", "loss": "weak"}],
+    "simulation": {"time": 0.01},
+}
+RUNS = 3
+
+
+def prepare(folder: Path) -> None:
+    """Put workflow, config and the user's frames into a folder."""
+    for name in ("workflow", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "profiles").symlink_to("workflow/profiles")
+    write_frames(folder / "mine.xyz", morse_frames("H2O", 3) + morse_frames("H2O", 7, seed=1, forces=True))
+    configure(folder)
+
+
+def configure(folder: Path, **edits: Any) -> None:
+    """Write the config with values set by their dotted paths (`__` for a dot)."""
+    config = copy.deepcopy(TINY)
+    for path, value in edits.items():
+        *parents, last = path.split("__")
+        section = config
+        for key in parents:
+            section = section[key]
+        section[last] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def planned(folder: Path, *arguments: str) -> dict[str, int]:
+    """Return what a dry run would do, jobs by rule."""
+    result = snakemake(folder, "--dry-run", *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, flags=re.MULTILINE))
+    return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which the experiment was run to its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    prepare(folder)
+    result = snakemake(folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "The report is at" in result.stderr
+    return folder
+
+
+@pytest.fixture
+def rerun(finished, tmp_path) -> Path:
+    """A copy of the finished folder, times of files included."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, symlinks=True)
+    return folder
+
+
+def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished):
+    results = finished / "results" / "tiny"
+    for name in ("model.safetensors", "history.csv", "errors.json", "predictions.npz", "trajectory.xyz"):
+        assert len(list(results.rglob(name))) == RUNS, name
+    table = pd.read_csv(results / "results.csv")
+    assert len(table) == RUNS
+    assert table["force_mae_meV_per_A"].notna().all()
+    assert table.set_index("dataset").loc["mine", "test_frames"] == 4
+    assert (results / "report.html").stat().st_size > 1e6
+    assert not list(results.rglob("checkpoints"))
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    result = snakemake(finished)
+    assert "Nothing to be done" in result.stdout + result.stderr
+    assert planned(finished) == {}
+
+
+def test_a_learning_rate_reruns_training_and_what_follows_alone(rerun):
+    configure(rerun, models__painn__training__learning_rate=2e-3)
+    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
+
+
+def test_a_weight_of_one_loss_reruns_that_loss_alone(rerun):
+    configure(rerun, losses__weak__pitc__weight=0.2)
+    assert planned(rerun) == {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}
+
+
+def test_a_seed_adds_just_its_runs(rerun):
+    configure(rerun, seeds=[0, 1])
+    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
+
+
+def test_a_size_adds_just_its_runs(rerun):
+    configure(rerun, sizes=[4, 5])
+    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
+
+
+def test_a_second_model_adds_just_its_runs(rerun):
+    other = TINY["models"]["painn"] | {"layers": 2}
+    configure(rerun, models={"painn": TINY["models"]["painn"], "deep": other})
+    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
+
+
+def test_a_longer_simulation_reruns_simulations_alone(rerun):
+    configure(rerun, simulation__time=0.02)
+    assert planned(rerun) == {"simulate": RUNS, "report": 1}
+
+
+def test_memory_and_batch_limits_rerun_nothing(rerun):
+    configure(rerun, models__painn__resources={"mem_mb": 9000, "runtime": 10}, datasets__water__labelling__mem_mb=999)
+    assert planned(rerun).keys() <= {"report"}
+
+
+def test_more_frames_compute_just_the_new_ones(rerun):
+    labels = rerun / "results" / "tiny" / "datasets" / "water" / "labels"
+    configure(rerun, datasets__water__training_frames=8)
+    assert planned(rerun)["label"] >= 1
+    result = snakemake(rerun, "--until", "assemble_dataset")
+    assert result.returncode == 0, result.stderr
+    rows = [row for path in sorted((labels / "training").glob("*.jsonl")) for row in read_json_lines(path)]
+    assert [row["frame"] for row in rows if not row["stored"]][-2:] == ["training-300K-3", "training-500K-3"]
+    records = [path for path in (rerun / "results" / "labels").rglob("*.json") if path.name != "level.json"]
+    # Six training frames before and two more, three test frames, one of them with 2 x 3 displaced geometries.
+    assert len(records) == 8 + 3 + 6
+
+
+def test_another_experiment_shares_the_labels(rerun):
+    before = {path: path.stat().st_mtime_ns for path in (rerun / "results" / "labels").rglob("*.json")}
+    other = copy.deepcopy(TINY) | {"experiment": "other"}
+    (rerun / "other.yaml").write_text(yaml.safe_dump(other))
+    result = snakemake(rerun, "--configfile", "other.yaml", "--until", "assemble_dataset")
+    assert result.returncode == 0, result.stderr
+    assert {path: path.stat().st_mtime_ns for path in (rerun / "results" / "labels").rglob("*.json")} == before
+    assert (rerun / "results" / "other" / "datasets" / "water" / "dataset.h5").exists()
+
+
+def test_a_configfile_stands_alone(rerun):
+    only_mine = copy.deepcopy(TINY) | {"experiment": "alone"}
+    only_mine["datasets"] = {"mine": TINY["datasets"]["mine"]}
+    del only_mine["exclude"]
+    (rerun / "alone.yaml").write_text(yaml.safe_dump(only_mine))
+    jobs = planned(rerun, "--configfile", "alone.yaml")
+    assert jobs == {"import_dataset": 1, "train": 2, "evaluate": 2, "simulate": 2, "report": 1}
+
+
+def test_two_configs_do_not_write_to_one_experiment(rerun):
+    shutil.copy(rerun / "config.yaml", rerun / "copy.yaml")
+    result = snakemake(rerun, "--configfile", "copy.yaml", "--dry-run")
+    assert result.returncode != 0
+    assert "copy.yaml: experiment: results/tiny belongs to config.yaml" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_deleted_result_is_made_again(rerun):
+    results = rerun / "results" / "tiny"
+    (results / "report.html").unlink()
+    assert planned(rerun) == {"report": 1}
+    (results / "water" / "painn" / "weak" / "n4" / "seed0" / "errors.json").unlink()
+    assert planned(rerun) == {"evaluate": 1, "report": 1}
+    model = results / "water" / "painn" / "weak" / "n4" / "seed0" / "model.safetensors"
+    before = load_file(model)
+    model.unlink()
+    assert planned(rerun) == {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}
+    assert snakemake(rerun).returncode == 0
+    again = load_file(model)
+    assert all(again[key].numpy().tobytes() == before[key].numpy().tobytes() for key in before)
+
+
+def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun):
+    write_frames(rerun / "mine.xyz", morse_frames("H2O", 12, seed=9))
+    assert planned(rerun) == {"import_dataset": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1}
+
+
+def test_snakemakes_own_report_has_ours_with_captions_and_categories(finished):
+    result = snakemake(finished, "--report", "all.html")
+    assert result.returncode == 0, result.stderr
+    html = (finished / "all.html").read_text()
+    assert "what weak supervision bought" in html
+    assert '"Tables"' in html or "Tables" in html
+
+
+def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_path):
+    prepare(tmp_path)
+    # One core and one frame a job, so that the kill falls between finished and unfinished jobs.
+    configure(tmp_path, datasets__water__labelling__frames_per_job=1)
+    store, results = tmp_path / "results" / "labels", tmp_path / "results" / "tiny"
+
+    def kill_when(reached) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "1"], cwd=tmp_path,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 240
+        while not reached() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None, "Snakemake ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        locked = snakemake(tmp_path)
+        assert "--unlock" in locked.stderr
+        assert snakemake(tmp_path, "--unlock").returncode == 0
+
+    def records() -> list[Path]:
+        return [path for path in store.rglob("*.json") if path.name != "level.json" and path.name[0] != "."]
+
+    def models() -> list[Path]:
+        return list(results.rglob("model.safetensors"))
+
+    kill_when(lambda: len(records()) >= 3)
+    finished = {path: path.stat().st_mtime_ns for path in records()}
+    already = len(models())
+    kill_when(lambda: len(models()) > already)
+    trained = {path: path.stat().st_mtime_ns for path in models()}
+    assert len(trained) < RUNS
+    # What Snakemake had not yet noted as finished it may do again: at most the job in flight.
+    result = snakemake(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert len(models()) == RUNS
+    repeated = [path for path in trained if path.stat().st_mtime_ns != trained[path]]
+    assert len(repeated) <= 1
+    assert (results / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("edits", "complaint"),
+    [
+        ({"sizs": [1]}, "unknown key 'sizs'; did you mean 'sizes'?"),
+        ({"sizes": [7]}, "sizes: 7 is more than the 6 training frames of dataset 'water'"),
+        ({"datasets__mine__test_frames": 8}, "10 less 8 held out"),
+        ({"datasets__water__molecule__multiplicity": 2}, "datasets.water.molecule: 10 electrons cannot have"),
+        ({"levels__hf__stages": [{"method": "hf", "bases": ["sto-3gg"]}]}, "levels.hf: no fitting basis is known"),
+        ({"models__painn__architecture": "schnett"}, "no architecture 'schnett'"),
+    ],
+)
+def test_bad_input_ends_in_one_line_before_anything_is_computed(tmp_path, edits, complaint):
+    prepare(tmp_path)
+    configure(tmp_path, **edits)
+    result = snakemake(tmp_path)
+    assert result.returncode != 0
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith("error: config.yaml: ")
+    assert complaint in line
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_failed_job_says_why_on_the_terminal(tmp_path):
+    prepare(tmp_path)
+    frames = morse_frames("H2O", 10)
+    del frames[3].info["REF_energy"]
+    write_frames(tmp_path / "mine.xyz", frames)
+    result = snakemake(tmp_path, "--until", "import_dataset")
+    assert result.returncode != 0
+    assert "error: mine.xyz: frame 3 has no REF_energy" in result.stderr
+
+
+def test_too_many_failed_frames_stop_the_experiment_with_their_reasons(tmp_path):
+    prepare(tmp_path)
+    # Stretched so far that GFN2-xTB moves it little, and two atoms closer than any bond.
+    (tmp_path / "clash.xyz").write_text("4\n\nHe 0 0 0\nHe 0 0 0.2\nHe 0 0 9\nHe 0 0 9.2\n")
+    configure(
+        tmp_path,
+        datasets__water__molecule={"file": "clash.xyz"},
+        datasets__water__sampling={"temperatures": [1], "timestep": 0.0001, "stride": 1, "equilibration": 0},
+    )
+    result = snakemake(tmp_path, "--until", "assemble_dataset", "--cores", "1")
+    assert result.returncode != 0
+    assert "9 of 9 frames failed, more than max_failed (0.1) allows" in result.stderr
+    assert "atoms 0 (He) and 1 (He) are 0.200 Å apart" in result.stderr
+
+
+def test_a_thousand_runs_are_planned(tmp_path):
+    prepare(tmp_path)
+    configure(tmp_path, seeds=list(range(334)))
+    assert planned(tmp_path, "--quiet", "rules")["train"] == 3 * 334
