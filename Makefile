@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint format schema bench screenshot clean
+.PHONY: demo test test-browser lint format schema bench screenshot clean
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
@@ -22,11 +22,15 @@ demo: $(ENVIRONMENT)
 	@flock --nonblock .snakemake/demo.lock true || echo "Waiting for the jobs of an earlier run to end"
 	@flock .snakemake/demo.lock sh -ec ' \
 	  snakemake --cores $(CORES) --unlock --quiet all; \
-	  snakemake --cores $(CORES)'
+	  snakemake --cores $(CORES) --quiet reason'
 	@echo "Report: $(CURDIR)/results/ammonia/report.html"
 
 test: $(ENVIRONMENT) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/unit tests/workflow
+
+# The report in headless Chromium, which is installed where root may.
+test-browser: $(ENVIRONMENT)
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(ENVIRONMENT)
 	ruff check

@@ -24,6 +24,7 @@ from pydantic import (
     PositiveInt,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -111,17 +112,16 @@ class Stage(Section):
         max_length=2,
         description="One basis, or two of successive cardinal numbers (smaller first) to extrapolate from.",
     )
-    density_fitting: bool | None = Field(
-        None,
-        description="Default: yes for hf and mp2, no for coupled cluster (which is always conventional).",
+    density_fitting: bool = Field(
+        default_factory=lambda given: given.get("method") in ("hf", "mp2"),
+        description="Default: true for hf and mp2, false for coupled cluster (which is always conventional).",
     )
 
-    @property
-    def fitted(self) -> bool:
-        """Whether the integrals of this stage are density-fitted."""
-        if self.density_fitting is None:
-            return self.method in ("hf", "mp2")
-        return self.density_fitting
+    @field_validator("bases")
+    @classmethod
+    def _one_spelling(cls, bases: list[str]) -> list[str]:
+        # cc-pVTZ and cc-pvtz are one level, and share their labels.
+        return [basis.lower() for basis in bases]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, morse_frames
 
-from piwsl.config import ConfigError, Experiment, cardinal_number, json_schema, parse_section
+from piwsl.config import ConfigError, Experiment, Level, cardinal_number, json_schema, parse_section
 from piwsl.preflight import load_experiment
 from piwsl.reference.frames import write_frames
 
@@ -141,3 +141,11 @@ def test_cardinal_numbers():
 def test_the_schema_for_editors_is_up_to_date():
     stored = (ROOT / "workflow" / "schemas" / "config.schema.json").read_text()
     assert stored == json_schema(), "run `make schema`"
+
+
+def test_two_spellings_of_a_level_are_one_level():
+    stage = {"method": "hf", "bases": ["cc-pVTZ"]}
+    spelt_out = {"method": "hf", "bases": ["cc-pvtz"], "density_fitting": True}
+    assert Level(stages=[stage]).digest() == Level(stages=[spelt_out]).digest()
+    conventional = spelt_out | {"density_fitting": False}
+    assert Level(stages=[conventional]).digest() != Level(stages=[stage]).digest()

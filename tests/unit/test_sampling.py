@@ -61,3 +61,9 @@ def test_frames_are_taken_from_the_trajectories_in_turn():
 def test_an_unknown_molecule_is_refused():
     with pytest.raises(PiwslError, match="not in ASE's G2 collection"):
         load_molecule(Molecule(name="unobtainium"))
+
+
+def test_dynamics_that_explode_say_so_in_one_line():
+    hot = Sampling(temperatures=[1.0], timestep=20.0, stride=50, equilibration=0)
+    with pytest.raises(PiwslError, match=r"dynamics of training frames at 90000 K failed after \d+ frames"):
+        trajectory(AMMONIA, hot, 90000, "training", 20)

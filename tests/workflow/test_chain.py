@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from safetensors.torch import load_file
 from conftest import ROOT, morse_frames, snakemake
+from safetensors.torch import load_file
 
 from piwsl.files import read_json_lines
 from piwsl.reference.frames import write_frames

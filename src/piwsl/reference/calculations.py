@@ -75,7 +75,7 @@ def auxiliary_bases(basis: str) -> tuple[str, str]:
 def required_components(level: Level) -> list[Component]:
     """Return every energy that the stages of a level combine, each once."""
     components = [
-        Component(method, basis, stage.fitted)
+        Component(method, basis, stage.density_fitting)
         for stage in level.stages
         for basis in stage.bases
         for method in (stage.method, stage.minus)
@@ -101,10 +101,10 @@ def composite_energy(level: Level, energies: dict[Component, float]) -> float:
 
 def _stage_energy(stage: Stage, energies: dict[Component, float]) -> float:
     def difference(basis: str) -> float:
-        energy = energies[Component(stage.method, basis, stage.fitted)]
+        energy = energies[Component(stage.method, basis, stage.density_fitting)]
         if stage.minus is None:
             return energy
-        return energy - energies[Component(stage.minus, basis, stage.fitted)]
+        return energy - energies[Component(stage.minus, basis, stage.density_fitting)]
 
     if len(stage.bases) == 1:
         return difference(stage.bases[0])

@@ -8,6 +8,7 @@ import ase.build
 import ase.io
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed
 from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
@@ -52,6 +53,9 @@ def trajectory(molecule: Molecule, sampling: Sampling, temperature: float, part:
         part: "training" or "test"; each has a trajectory of its own.
         frames: how many to keep.
 
+    Raises:
+        PiwslError: GFN2-xTB gave up on a geometry on the way.
+
     Returns:
         Frames with info: frame (a name), part, temperature (K), charge, multiplicity.
     """
@@ -69,10 +73,15 @@ def trajectory(molecule: Molecule, sampling: Sampling, temperature: float, part:
         fixcm=False,
         rng=rng,
     )
-    dynamics.run(sampling.equilibration)
-    kept = []
+    kept: list[Atoms] = []
     for position in range(frames):
-        dynamics.run(sampling.stride)
+        try:
+            dynamics.run(sampling.stride + (0 if kept else sampling.equilibration))
+        except CalculationFailed as error:
+            raise PiwslError(
+                f"GFN2-xTB dynamics of {part} frames at {temperature:g} K failed after {len(kept)} frames: "
+                f"{str(error).strip().splitlines()[0]}; lower the temperature or the timestep, or check the geometry"
+            ) from None
         frame = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
         frame.info |= {
             "frame": f"{part}-{temperature:g}K-{position}",

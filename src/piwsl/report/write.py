@@ -145,7 +145,7 @@ def describe_level(level: Level) -> str:
     for stage in level.stages:
         name = stage.method.upper()
         term = f"[{name} − {stage.minus.upper()}]" if stage.minus else name
-        fitted = "DF-" if stage.fitted else ""
+        fitted = "DF-" if stage.density_fitting else ""
         bases = ", ".join(stage.bases)
         terms.append(f"{fitted}{term}/{'CBS(' + bases + ')' if len(stage.bases) == 2 else bases}")
     core = "frozen core" if level.frozen_core else "all electrons correlated"

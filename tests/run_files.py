@@ -1,0 +1,43 @@
+"""What finished runs leave behind, with errors of one's choice: the input of the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from piwsl.config import Run
+from piwsl.files import write_json
+from piwsl.report.write import ReportFiles
+
+
+def files_of(folder: Path, runs: list[Run], energy: dict[str, list[float]], with_forces: bool = True) -> ReportFiles:
+    """Write what runs leave behind, with energy errors (meV) by loss and seed."""
+    files = ReportFiles([], [], [], [], [])
+    for number, run in enumerate(runs):
+        error = energy[run.loss][run.seed]
+        here = folder / str(number)
+        force = 10 * error if with_forces else None
+        errors = {"energy_mae_meV": error, "energy_rmse_meV": error, "energy_mae_meV_per_atom": error / 4}
+        write_json(
+            here / "errors.json",
+            run.plain() | errors | {"force_mae_meV_per_A": force, "force_rmse_meV_per_A": force, "test_frames": 3,
+                                    "test_force_frames": 3 if with_forces else 0},
+        )  # fmt: skip
+        write_json(
+            here / "simulation.json",
+            run.plain() | {"stable_ps": 1.5, "time_ps": 2.0, "ended": "completed", "mean_temperature_K": 300.0,
+                           "largest_bond_change_A": 0.2, "steps_per_second": 100.0},
+        )  # fmt: skip
+        labels = np.linspace(-1, 1, 6) if with_forces else np.empty(0)
+        np.savez(
+            here / "predictions.npz", energy_label=np.arange(3.0), energy_predicted=np.arange(3.0) + 0.01,
+            force_label=labels, force_predicted=labels + 0.1,
+        )  # fmt: skip
+        pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]}).to_csv(here / "history.csv", index=False)
+        files.errors.append(here / "errors.json")
+        files.simulations.append(here / "simulation.json")
+        files.predictions.append(here / "predictions.npz")
+        files.histories.append(here / "history.csv")
+    return files
