@@ -37,7 +37,7 @@ def logged_to(path: str) -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         os.write(terminal, f"error: {error}\n".encode())
         sys.exit(1)
-    except Exception:
+    except Exception:  # printed here, while the log still takes the output
         traceback.print_exc()
         sys.exit(1)
     finally:

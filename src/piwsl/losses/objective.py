@@ -18,10 +18,12 @@ from piwsl.models.potential import Potential
 
 @dataclass(frozen=True)
 class Work:
-    """The product <d, F(r + shift)> that a residual needs, and the energy at the same point."""
+    """A product <d, F> that a residual needs."""
 
     point: str
-    direction: str
+    """Where F is taken: "A", "B" or "C"."""
+    path: str
+    """From where to where d leads: "AC" or "BC"."""
 
 
 def training_loss(
@@ -120,7 +122,7 @@ class _Points:
         if self.batch.has_forces:
             self.forces = at["A"]
         for work in works:
-            product = (self._direction(work.direction) * at[work.point]).sum(dim=1).double()
+            product = (self._direction(work.path) * at[work.point]).sum(dim=1).double()
             self.work[work] = sum_per_structure(product, self.batch)
 
 
