@@ -34,6 +34,7 @@ def test_a_dataset_file_gives_back_what_was_put_in(mixed):
     path, training, test = mixed
     with Dataset(path) as dataset:
         assert len(dataset) == 8
+        assert dataset.elements() == [1, 6, 7, 8, 18]
         assert dataset.indices(TRAINING).tolist() == [0, 1, 2, 3, 4, 5]
         for index, atoms in enumerate(training + test):
             structure = dataset.structure(index)

@@ -142,6 +142,10 @@ class Dataset:
         """Return the indices of the frames of "training" or "test"."""
         return np.flatnonzero(self._part == PARTS.index(part))
 
+    def elements(self) -> list[int]:
+        """Return the atomic numbers that occur in any frame."""
+        return np.unique(self._file["numbers"][:]).tolist()
+
     def structure(self, index: int) -> Structure:
         """Read one frame."""
         start, stop = self._offsets[index], self._offsets[index + 1]

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
-import numpy as np
 import pandas as pd
 import torch
 from ase.data import chemical_symbols
@@ -67,7 +66,7 @@ def train(
     with Dataset(dataset_path) as dataset:
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
         training, validation = dataset.structures(split.training), dataset.structures(split.validation)
-        _check_elements(run, training, dataset.structures(np.setdiff1d(np.arange(len(dataset)), split.training)))
+        _check_elements(run, training, dataset.elements())
     data_hash = content_hash(training + validation)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
@@ -87,10 +86,10 @@ def train(
         shutil.rmtree(folder)
 
 
-def _check_elements(run: Run, training: list[Structure], others: list[Structure]) -> None:
+def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
     """Refuse, before it is trained, a model that could not be tested: an element it has never seen."""
-    seen, needed = ({number for one in group for number in one.numbers.tolist()} for group in (training, others))
-    if missing := sorted(needed - seen):
+    seen = {number for structure in training for number in structure.numbers.tolist()}
+    if missing := sorted(set(needed) - seen):
         names = ", ".join(chemical_symbols[number] for number in missing)
         raise PiwslError(
             f"the {len(training)} training frames of size {run.size}, seed {run.seed} hold no {names}, which other "
