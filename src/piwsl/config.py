@@ -269,21 +269,35 @@ class Resources(Section):
     runtime: PositiveInt = Field(240, description="Time limit in minutes; grows with the attempt.")
 
 
-class PaiNN(Section):
-    """PaiNN with conservative forces (Schütt, Unke, Gastegger, ICML 2021)."""
+class MessagePassing(Section):
+    """What all architectures have."""
 
-    architecture: Literal["painn"]
     cutoff: PositiveFloat = Field(5.0, description="Å.")
-    features: PositiveInt = Field(64, description="Channels of the scalar and of the vector features.")
-    layers: PositiveInt = Field(3, description="Message and update blocks.")
-    radial: PositiveInt = Field(20, description="Radial basis functions.")
+    features: int = Field(64, ge=2, description="Channels.")
+    layers: PositiveInt = Field(3, description="Interaction blocks.")
+    radial: int = Field(20, ge=2, description="Radial basis functions.")
     dtype: Literal["float32", "float64"] = "float32"
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 
 
-ARCHITECTURES: dict[str, type[PaiNN]] = {"painn": PaiNN}
-Model = PaiNN
+class PaiNN(MessagePassing):
+    """PaiNN (Schütt, Unke, Gastegger, ICML 2021)."""
+
+    architecture: Literal["painn"]
+    forces: Literal["conservative", "direct"] = Field(
+        "conservative", description="The gradient of the energy, or a head of their own."
+    )
+
+
+class SchNet(MessagePassing):
+    """SchNet (Schütt et al., J. Chem. Phys. 148, 241722, 2018); forces are the gradient."""
+
+    architecture: Literal["schnet"]
+
+
+Model = PaiNN | SchNet
+ARCHITECTURES: dict[str, type[PaiNN] | type[SchNet]] = {"painn": PaiNN, "schnet": SchNet}
 
 
 class WeakTerm(Section):
@@ -337,7 +351,7 @@ class Experiment(Section):
     experiment: Name = Field(description="Names the folder below results/.")
     levels: dict[Name, Level] = {}
     datasets: dict[Name, Dataset] = Field(min_length=1)
-    models: dict[Name, Model] = Field(min_length=1)
+    models: dict[Name, Annotated[Model, Discriminator("architecture")]] = Field(min_length=1)
     losses: dict[Name, Loss] = Field(min_length=1)
     sizes: list[PositiveInt] = Field(
         min_length=1, description="Labelled frames of a run, those kept for validation included."
@@ -352,8 +366,8 @@ class Experiment(Section):
     def _known_architectures(cls, value: Any) -> Any:
         models = value.get("models") if isinstance(value, Mapping) else None
         for name, model in models.items() if isinstance(models, Mapping) else ():
-            found = model.get("architecture") if isinstance(model, Mapping) else None
-            if found is not None and found not in ARCHITECTURES:
+            if isinstance(model, Mapping) and model.get("architecture") not in ARCHITECTURES:
+                found = model.get("architecture", "")
                 raise ValueError(
                     f"models.{name}.architecture: no architecture '{found}'; {nearest(found, ARCHITECTURES)}"
                 )
@@ -435,7 +449,10 @@ def _as_list(value: Any) -> list[Any]:
 def _one_line(error: ValidationError) -> str:
     """Turn the first problem that pydantic found into `key: what was found; what would be right`."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("computed", "given"))
+    path = list(first["loc"])
+    if path[:1] in (["datasets"], ["models"]):
+        del path[2:3]  # which kind of section pydantic took it for
+    where = ".".join(str(part) for part in path)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] not in ("value_error", "missing"):
         message = f"{message[0].lower()}{message[1:]}, found {first['input']!r}"
@@ -461,6 +478,22 @@ def parse_section(section: type[SectionType], mapping: Any, source: str) -> Sect
         return section.model_validate(mapping)
     except ValidationError as error:
         raise ConfigError(f"{source}: {_one_line(error)}") from None
+
+
+def parse_model(mapping: Any, source: str) -> Model:
+    """Validate a mapping as the section of its architecture.
+
+    Args:
+        mapping: with the key `architecture`.
+        source: where it comes from, for messages.
+
+    Raises:
+        ConfigError: an unknown architecture, or a section that is not right.
+    """
+    architecture = mapping.get("architecture") if isinstance(mapping, Mapping) else None
+    if architecture not in ARCHITECTURES:
+        raise ConfigError(f"{source}: no architecture '{architecture}'; {nearest(architecture, ARCHITECTURES)}")
+    return parse_section(ARCHITECTURES[architecture], mapping, source)
 
 
 def read_yaml(path: Path) -> Any:

@@ -116,12 +116,13 @@ def test_residuals_fall_with_the_order_of_the_expansion(mixed, function, terms, 
     assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(order, abs=0.15)
 
 
+@pytest.mark.parametrize("kind", ["conservative", "direct"])
 @pytest.mark.parametrize("with_forces", [False, True], ids=["energies", "energies and forces"])
 @pytest.mark.parametrize("terms", [FIRST, SECOND, {"pitc": FIRST["pitc"]}, {"pisc": SECOND["pisc"]}])
-def test_fused_evaluation_is_the_plain_triple_evaluation_and_so_are_its_gradients(with_forces, terms):
+def test_fused_evaluation_is_the_plain_triple_evaluation_and_so_are_its_gradients(with_forces, terms, kind):
     frames = morse_frames("H2O", 2, forces=with_forces) + morse_frames("NH3", 2)
     structures = [from_atoms(atoms) for atoms in frames]
-    config = PaiNN(architecture="painn", cutoff=4.0, features=8, layers=2, radial=6, dtype="float64")
+    config = PaiNN(architecture="painn", forces=kind, cutoff=4.0, features=8, layers=2, radial=6, dtype="float64")
     torch.manual_seed(0)
     potential = build_potential(config, structures)
     batch = collate([graph(structure, 5.0, torch.float64) for structure in structures])

@@ -15,25 +15,41 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 import piwsl
-from piwsl.config import PaiNN
+from piwsl.config import Model, PaiNN, SchNet
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import from_atoms
 from piwsl.errors import PiwslError
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Potential, build_potential, save_model
-from piwsl.models.painn import cosine_cutoff
+from piwsl.models.geometry import cosine_cutoff
 from piwsl.models.potential import reference_energies
 from piwsl.models.storage import read_header
 
 CUTOFF = 4.0
-ARCHITECTURES = [PaiNN(architecture="painn", cutoff=CUTOFF, features=16, layers=2, radial=8, dtype="float64")]
+SMALL = {"cutoff": CUTOFF, "features": 16, "layers": 2, "radial": 8, "dtype": "float64"}
+CONSERVATIVE = {
+    "painn": PaiNN(architecture="painn", **SMALL),
+    "schnet": SchNet(architecture="schnet", **SMALL),
+}
+ALL = CONSERVATIVE | {"painn direct": PaiNN(architecture="painn", forces="direct", **SMALL)}
 
 
-@pytest.fixture(params=ARCHITECTURES, ids=lambda config: config.architecture)
-def potential(request) -> Potential:
+def untrained(config: Model) -> Potential:
     torch.manual_seed(0)
     references = {1: -13.6, 6: -1030.0, 7: -1485.0, 8: -2041.0, 14: -7900.0}
-    return Potential(request.param, scale=1.7, references=references)
+    return Potential(config, scale=1.7, references=references)
+
+
+@pytest.fixture(params=ALL)
+def potential(request) -> Potential:
+    """Every model."""
+    return untrained(ALL[request.param])
+
+
+@pytest.fixture(params=CONSERVATIVE)
+def conservative(request) -> Potential:
+    """Every model whose forces are the gradient."""
+    return untrained(CONSERVATIVE[request.param])
 
 
 def evaluate(potential: Potential, *frames: Atoms) -> tuple[np.ndarray, np.ndarray]:
@@ -53,15 +69,15 @@ def silicon() -> Atoms:
 
 
 @pytest.mark.parametrize("atoms", [methanol(), silicon()], ids=["molecule", "crystal"])
-def test_forces_are_the_gradient(potential, atoms):
-    _, forces = evaluate(potential, atoms)
+def test_forces_are_the_gradient(conservative, atoms):
+    _, forces = evaluate(conservative, atoms)
     rng = np.random.default_rng(1)
     for _ in range(3):
         direction = rng.normal(size=atoms.positions.shape)
         ahead, behind = atoms.copy(), atoms.copy()
         ahead.positions += 1e-5 * direction
         behind.positions -= 1e-5 * direction
-        slope = (evaluate(potential, ahead)[0] - evaluate(potential, behind)[0])[0] / 2e-5
+        slope = (evaluate(conservative, ahead)[0] - evaluate(conservative, behind)[0])[0] / 2e-5
         assert slope == pytest.approx(-(forces * direction).sum(), abs=1e-6)
 
 
@@ -88,9 +104,9 @@ def test_the_order_of_atoms_does_not_matter(potential):
     np.testing.assert_allclose(shuffled_forces, forces[order], atol=1e-10)
 
 
-def test_forces_and_torques_vanish_in_sum(potential):
+def test_forces_and_torques_vanish_in_sum(conservative):
     atoms = methanol()
-    _, forces = evaluate(potential, atoms)
+    _, forces = evaluate(conservative, atoms)
     np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=1e-10)
     np.testing.assert_allclose(np.cross(atoms.positions, forces).sum(axis=0), 0.0, atol=1e-10)
 
@@ -160,7 +176,7 @@ def test_references_recover_additive_energies():
 def test_references_and_scale_come_from_the_training_frames():
     frames = morse_frames("H2O", 20)
     structures = [from_atoms(atoms) for atoms in frames]
-    potential = build_potential(ARCHITECTURES[0], structures)
+    potential = build_potential(CONSERVATIVE["painn"], structures)
     energies = np.array([structure.energy for structure in structures])
     references = sum(float(potential.references[int(number)]) for number in structures[0].numbers)
     assert references == pytest.approx(energies.mean(), abs=1e-9)
@@ -168,7 +184,7 @@ def test_references_and_scale_come_from_the_training_frames():
 
 
 def test_float32_keeps_the_precision_of_large_totals():
-    config = ARCHITECTURES[0].model_copy(update={"dtype": "float32"})
+    config = CONSERVATIVE["painn"].model_copy(update={"dtype": "float32"})
     torch.manual_seed(0)
     low = Potential(config, 1.0, {6: -1030.123456789, 8: -2041.0, 1: -13.6})
     high = Potential(config.model_copy(update={"dtype": "float64"}), 1.0, {6: -1030.123456789, 8: -2041.0, 1: -13.6})
@@ -200,6 +216,17 @@ def test_a_model_file_holds_tensors_and_text_alone(potential, tmp_path):
     save_model(tmp_path / "model.safetensors", potential, {})
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert all(isinstance(json.loads(value), str | dict | list | bool) for value in file.metadata().values())
+
+
+def test_direct_forces_are_no_gradient_and_the_file_says_so(tmp_path):
+    direct = untrained(ALL["painn direct"])
+    assert not direct.conservative
+    _, forces = evaluate(direct, methanol())
+    assert np.abs(forces).max() > 1e-3
+    assert np.abs(forces.sum(axis=0)).max() > 1e-6
+    save_model(tmp_path / "model.safetensors", direct, {})
+    assert read_header(tmp_path / "model.safetensors")["conservative"] is False
+    assert not piwsl.load_model(tmp_path / "model.safetensors").conservative
 
 
 def test_unknown_elements_are_refused(potential):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from piwsl.config import Loss, Model, Run
+from piwsl.config import Loss, Run, parse_model
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
@@ -10,7 +10,7 @@ with logged_to(snakemake.log[0]):
     train(
         Path(snakemake.input.dataset),
         run=Run.model_validate(params.run),
-        model=Model.model_validate(params.model),
+        model=parse_model(params.model, "params"),
         loss=Loss.model_validate(params.loss),
         model_path=Path(snakemake.output.model),
         history_path=Path(snakemake.output.history),

@@ -12,18 +12,15 @@ from torch.nn.functional import silu
 
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.data.batch import Batch
-
-MAX_ATOMIC_NUMBER = 118
-
-
-def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
-    """Return 1/2 [cos(π d / r_c) + 1] within the cutoff and 0 beyond; distances (E,) and cutoff in Å."""
-    envelope = 0.5 * (torch.cos(distance * (math.pi / cutoff)) + 1.0)
-    return torch.where(distance < cutoff, envelope, torch.zeros_like(envelope))
+from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
 
 
 class PaiNN(nn.Module):
-    """Scalar (N, F) and vector (N, 3, F) features, exchanged along edges; one number an atom in the end."""
+    """Scalar (N, F) and vector (N, 3, F) features, exchanged along edges; in the end one number an atom and, for direct
+    forces, one vector.
+    """
+
+    frequencies: Tensor
 
     def __init__(self, config: PaiNNConfig) -> None:
         """Build the network; weights from torch's current random state."""
@@ -37,12 +34,12 @@ class PaiNN(nn.Module):
         self.messages = nn.ModuleList([Message(features) for _ in range(layers)])
         self.updates = nn.ModuleList([Update(features) for _ in range(layers)])
         self.readout = nn.Sequential(nn.Linear(features, features // 2), nn.SiLU(), nn.Linear(features // 2, 1))
+        self.force_head = ForceHead(features) if config.forces == "direct" else None
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return one output an atom, (N,), in units of the potential's scale."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return one output an atom, (N,), and direct forces (N, 3) or None, in units of the potential's scale."""
         receiver, sender = batch.edge_index
-        bond = batch.positions[sender] + batch.edge_shift - batch.positions[receiver]  # (E, 3)
-        distance = torch.linalg.vector_norm(bond, dim=1)  # (E,)
+        bond, distance = edge_vectors(batch)  # (E, 3), (E,)
         # sin(n π d / r_c) / d, section 3.2
         radial = torch.sin(distance[:, None] * self.frequencies) / distance[:, None]  # (E, R)
         envelope = cosine_cutoff(distance, self.cutoff)[:, None]
@@ -50,11 +47,12 @@ class PaiNN(nn.Module):
         direction = (bond / distance[:, None])[:, :, None]  # (E, 3, 1)
 
         scalars = self.embedding(batch.numbers)  # (N, F)
-        vectors = None  # zero until the first message
+        vectors: Tensor | None = None  # zero until the first message
         for message, update, weights in zip(self.messages, self.updates, filters, strict=True):
             scalars, vectors = message(scalars, vectors, weights, direction, receiver, sender)
             scalars, vectors = update(scalars, vectors)
-        return self.readout(scalars).squeeze(1)
+        forces = None if self.force_head is None else self.force_head(scalars, vectors)
+        return self.readout(scalars).squeeze(1), forces
 
 
 class Message(nn.Module):
@@ -103,3 +101,35 @@ class Update(nn.Module):
         scale_vectors, scale_product, shift = gates.chunk(3, dim=1)  # (N, F)
         scalars = scalars + scale_product * (u * v).sum(dim=1) + shift
         return scalars, vectors + scale_vectors[:, None, :] * u
+
+
+class ForceHead(nn.Module):
+    """Two gated equivariant blocks that end in one vector an atom, section 3.3 and figure 3."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = GatedBlock(features, features // 2)
+        self.second = GatedBlock(features // 2, 1)
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> Tensor:
+        """Return (N, 3) from scalars (N, F) and vectors (N, 3, F)."""
+        _, forces = self.second(*self.first(scalars, vectors))
+        return forces.squeeze(2)
+
+
+class GatedBlock(nn.Module):
+    """Gated equivariant block, figure 3: vectors are mixed and scaled by what the scalars and their norms say."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.mix = nn.Linear(inputs, outputs + inputs, bias=False)
+        self.gate = nn.Sequential(nn.Linear(2 * inputs, inputs), nn.SiLU(), nn.Linear(inputs, 2 * outputs))
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scalars (N, O) and vectors (N, 3, O)."""
+        mixed = self.mix(vectors)
+        carried, measured = mixed[..., : self.outputs], mixed[..., self.outputs :]
+        norm = torch.sqrt((measured * measured).sum(dim=1) + 1e-8)
+        gates = self.gate(torch.cat([scalars, norm], dim=1))
+        return silu(gates[:, : self.outputs]), gates[:, None, self.outputs :] * carried

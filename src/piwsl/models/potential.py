@@ -1,4 +1,4 @@
-"""A potential: a network's atomic outputs, scaled, plus atomic reference energies; forces as the gradient."""
+"""A potential: a network's atomic outputs, scaled, plus atomic reference energies; forces as the gradient or direct."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from piwsl.config import Model
+from piwsl.config import PaiNN as PaiNNConfig
+from piwsl.config import SchNet as SchNetConfig
 from piwsl.data.batch import Batch, sum_per_structure
 from piwsl.data.dataset import Structure
 from piwsl.errors import PiwslError
-from piwsl.models.painn import MAX_ATOMIC_NUMBER, PaiNN
+from piwsl.models.geometry import MAX_ATOMIC_NUMBER
+from piwsl.models.painn import PaiNN
+from piwsl.models.schnet import SchNet
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Potential(nn.Module):
-    """E = Σ_i [scale · network_i + reference(Z_i)] in eV; F = -∂E/∂r in eV/Å."""
+    """E = Σ_i [scale · network_i + reference(Z_i)] in eV; F = -∂E/∂r, or a head of its own, in eV/Å."""
 
-    conservative = True
     scale: Tensor
     references: Tensor
 
@@ -34,7 +37,8 @@ class Potential(nn.Module):
         super().__init__()
         self.config = config
         self.dtype = DTYPES[config.dtype]
-        self.network = PaiNN(config).to(self.dtype)
+        self.network = _network(config).to(self.dtype)
+        self.conservative = not (isinstance(config, PaiNNConfig) and config.forces == "direct")
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
         table = torch.full((MAX_ATOMIC_NUMBER + 1,), torch.nan, dtype=torch.float64)
         for number, energy in references.items():
@@ -62,12 +66,18 @@ class Potential(nn.Module):
             raise PiwslError(f"the model was not trained on {', '.join(unknown)}; it knows {', '.join(known)}")
 
     def energy(self, batch: Batch) -> Tensor:
-        """Return energies (M,), eV, float64.
+        """Return energies (M,), eV, float64."""
+        return self._evaluate(batch)[0]
+
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return energies (M,) and, of a model with a head for them, forces (N, 3).
 
         The network sums in its own precision what is small; the references, which are large, are added in float64.
         """
-        interaction = sum_per_structure(self.network(batch), batch).double()
-        return self.scale * interaction + sum_per_structure(self.references[batch.numbers], batch)
+        outputs, forces = self.network(batch)
+        interaction = sum_per_structure(outputs, batch).double()
+        energy = self.scale * interaction + sum_per_structure(self.references[batch.numbers], batch)
+        return energy, None if forces is None else forces * self.scale.to(self.dtype)
 
     def energy_and_forces(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
         """Return energies (M,), eV, and forces (N, 3), eV/Å.
@@ -76,11 +86,21 @@ class Potential(nn.Module):
             batch: the structures.
             create_graph: keep what a later derivative of the forces needs (training on them).
         """
+        if not self.conservative:
+            energy, forces = self._evaluate(batch)
+            assert forces is not None
+            return energy, forces
         with torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
             energy = self.energy(batch.at(positions))
             (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=create_graph)
         return energy, -gradient
+
+
+def _network(config: Model) -> nn.Module:
+    if isinstance(config, SchNetConfig):
+        return SchNet(config)
+    return PaiNN(config)
 
 
 def reference_energies(structures: list[Structure]) -> dict[int, float]:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from piwsl.config import Model, parse_section
+from piwsl.config import parse_model
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.models.potential import Potential
@@ -71,7 +71,7 @@ def load_model(path: Path | str, device: str = "cpu") -> Potential:
         PiwslError: no such file, or not a model of this project.
     """
     path = Path(path)
-    config = parse_section(Model, read_header(path)["config"], str(path))
+    config = parse_model(read_header(path)["config"], str(path))
     potential = Potential(config, scale=1.0, references={})
     with safe_open(path, framework="pt") as file:
         potential.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
