@@ -49,7 +49,7 @@ def test_dynamics_have_the_temperature_that_was_asked_for():
         return np.array(energies)
 
     minimum, warm = potential_energies(0.1, 1).min(), potential_energies(400.0, 300)
-    assert warm.mean() - minimum == pytest.approx(0.0517, rel=0.25)
+    assert warm.mean() - minimum == pytest.approx(0.0517, rel=0.35)
 
 
 def test_frames_are_taken_from_the_trajectories_in_turn():
