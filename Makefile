@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-browser lint format schema bench screenshot clean
+.PHONY: demo test test-browser lint format schema bench screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
@@ -55,6 +55,3 @@ screenshot:
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-background-networking \
 	  --disable-component-update --disable-sync --user-data-dir=$$(mktemp -d) --window-size=1180,2050 \
 	  --virtual-time-budget=10000 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/ammonia/report.html
-
-clean:
-	rm -rf .venv .snakemake results/*/

@@ -81,6 +81,7 @@ def predict(
     frames: Annotated[Path, typer.Argument(metavar="IN.xyz", help="Geometries, periodic or not.")],
     predicted: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Frames to write.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; small systems want one.")] = 1,
 ) -> None:
     """Predict energies and forces of geometries.
 
@@ -89,8 +90,11 @@ def predict(
 
     Example: `piwsl predict model.safetensors test.xyz predicted.xyz`
     """
+    import torch
+
     from piwsl.evaluation.files import predict_file
 
+    torch.set_num_threads(threads)
     predict_file(model, frames, predicted, device)
 
 
@@ -103,14 +107,18 @@ def md(
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of velocities and noise.")] = 0,
     trajectory: Annotated[Path, typer.Option(help="Extended XYZ to write.")] = Path("trajectory.xyz"),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; small systems want one.")] = 1,
 ) -> None:
     """Run Langevin dynamics with a model, until the time is over or a bond breaks.
 
     Example: `piwsl md model.safetensors start.xyz --temperature 300 --time 10`
     """
+    import torch
+
     from piwsl.config import Simulation, parse_section
     from piwsl.simulation.dynamics import simulate_file
 
+    torch.set_num_threads(threads)
     options = {"temperature": temperature, "time": time, "timestep": timestep, "seed": seed}
     summary = simulate_file(model, start, parse_section(Simulation, options, "options"), trajectory)
     print(

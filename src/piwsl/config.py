@@ -68,15 +68,19 @@ class Section(BaseModel):
         return value
 
     def plain(self) -> dict[str, Any]:
-        """Return what shapes the section's results as plain values (for Snakemake's params, JSON, hashes).
-
-        Resources of jobs are left out.
-        """
+        """Return the section, defaults included, as plain values (for headers and reports). Resources are left out."""
         return self.model_dump(mode="json")
+
+    def beyond_defaults(self) -> dict[str, Any]:
+        """Return what the section says that its defaults do not, as plain values (for hashes and Snakemake's params).
+
+        A key that a later version adds with a default changes no hash and redoes no job. Resources are left out.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     def digest(self) -> str:
         """Return a short hash that changes when, and only when, a value of the section changes."""
-        text = json.dumps(self.plain(), sort_keys=True)
+        text = json.dumps(self.beyond_defaults(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

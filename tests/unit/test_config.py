@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, morse_frames
 
-from piwsl.config import ConfigError, Experiment, Level, cardinal_number, json_schema, parse_section
+from piwsl.config import ConfigError, Experiment, Level, Loss, cardinal_number, json_schema, parse_section
 from piwsl.preflight import load_experiment
 from piwsl.reference.frames import write_frames
 
@@ -134,6 +134,16 @@ def test_resources_are_no_part_of_what_a_result_depends_on():
     assert model.resources.mem_mb == 9000
     assert model.plain() == default.plain()
     assert model.digest() == default.digest()
+
+
+def test_a_default_and_a_key_that_a_later_version_adds_change_no_hash():
+    class LaterLoss(Loss):
+        smoothing: float = 0.0
+
+    stated = {"energy": 2.0, "pitc": {"weight": 0.1, "order": 1}}
+    assert LaterLoss(**stated).digest() == Loss(**stated).digest() == Loss(**stated, displacement=0.02).digest()
+    assert Loss(**stated, displacement=0.01).digest() != Loss(**stated).digest()
+    assert Loss.model_validate(Loss(**stated).beyond_defaults()) == Loss(**stated)
 
 
 def test_cardinal_numbers():

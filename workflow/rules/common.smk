@@ -81,8 +81,8 @@ def frames_per_trajectory(wildcards):
 
 def sampling_of(wildcards):
     """Return the sampling section as one trajectory sees it: the other temperatures are none of its business."""
-    plain = COMPUTED[wildcards.dataset].sampling.plain()
-    return plain | {"temperatures": [float(wildcards.temperature)]}
+    sampling = COMPUTED[wildcards.dataset].sampling.beyond_defaults()
+    return sampling | {"temperatures": [float(wildcards.temperature)]}
 
 
 def label_batches(dataset):

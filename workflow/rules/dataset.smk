@@ -47,7 +47,7 @@ rule import_dataset:
         mem_mb=4000,
         runtime=30,
     params:
-        dataset=lambda wildcards: GIVEN[wildcards.dataset].plain(),
+        dataset=lambda wildcards: GIVEN[wildcards.dataset].beyond_defaults(),
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"
     script:

@@ -19,7 +19,7 @@ rule sample:
         mem_mb=1000,
         runtime=60,
     params:
-        molecule=lambda wildcards: COMPUTED[wildcards.dataset].molecule.plain(),
+        molecule=lambda wildcards: COMPUTED[wildcards.dataset].molecule.beyond_defaults(),
         sampling=sampling_of,
         frames=frames_per_trajectory,
     message:
@@ -77,7 +77,7 @@ rule label:
     params:
         level=lambda wildcards: experiment.levels[
             COMPUTED[wildcards.dataset].level
-        ].plain(),
+        ].beyond_defaults(),
         start=lambda wildcards: batch_of(wildcards)[1],
         stop=lambda wildcards: batch_of(wildcards)[2],
         store=LABEL_STORE,

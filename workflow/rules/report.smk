@@ -34,7 +34,7 @@ rule report:
         mem_mb=2000,
         runtime=30,
     params:
-        experiment=experiment.plain(),
+        experiment=experiment.beyond_defaults(),
     message:
         "Writing the report"
     script:

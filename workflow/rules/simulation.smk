@@ -20,7 +20,7 @@ rule simulate:
         runtime=240,
     params:
         run=run_of,
-        simulation=experiment.simulation.plain(),
+        simulation=experiment.simulation.beyond_defaults(),
     message:
         "Simulating with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"
     script:

@@ -20,8 +20,8 @@ rule train:
         gpu=lambda wildcards: job_resources(wildcards).gpus,
     params:
         run=run_of,
-        model=lambda wildcards: experiment.models[wildcards.model].plain(),
-        loss=lambda wildcards: experiment.losses[wildcards.loss].plain(),
+        model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
+        loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

@@ -17,7 +17,7 @@ from ase import Atoms
 from piwsl.config import Level
 from piwsl.files import read_json, write_json
 
-# Raise this when the same level would give another energy than before.
+# Raise this when the same level would give another energy than before, by a changed default too.
 SCHEME_VERSION = 1
 COORDINATE_DECIMALS = 8
 

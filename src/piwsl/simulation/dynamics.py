@@ -91,7 +91,7 @@ def run_dynamics(
         if step % keep_every == 0 or ended != "completed":
             frames.append(_snapshot(atoms, step * settings.timestep))
         if step % max(1, steps // 10) == 0:
-            progress(f"{step * settings.timestep / 1000:.2f} ps of {settings.time:g}: {temperatures[-1]:.0f} K")
+            progress(f"{step * settings.timestep / 1000:g} ps of {settings.time:g}: {temperatures[-1]:.0f} K")
     stable_steps = step if ended == "completed" else step - 1
     return frames, {
         "stable_ps": stable_steps * settings.timestep / 1000,
