@@ -188,6 +188,14 @@ class Sampling(Section):
     equilibration: int = Field(2000, ge=0, description="Steps before the first frame.")
     seed: int = Field(0, ge=0)
 
+    @field_validator("temperatures")
+    @classmethod
+    def _distinct(cls, temperatures: list[float]) -> list[float]:
+        # A trajectory is named by its temperature.
+        if len({f"{temperature:g}" for temperature in temperatures}) < len(temperatures):
+            raise ValueError(f"{temperatures} names one twice")
+        return temperatures
+
 
 class Labelling(Section):
     """How reference calculations are cut into jobs, and how many may fail."""

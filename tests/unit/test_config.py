@@ -61,6 +61,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("sizes", [25, 101], "sizes", "101 is more than the 100 training frames"),
         ("sizes", [1], "sizes", "leaves no frame"),
         ("seeds", [0, 0], "seeds", "names one twice"),
+        ("datasets.ammonia.sampling.temperatures", [300, 300], "sampling.temperatures", "names one twice"),
         ("datasets.ammonia.level", "ccsdt_cbs", "datasets.ammonia.level", "did you mean 'ccsdt-cbs'?"),
         ("datasets.ammonia.molecule.charge", 1, "datasets.ammonia.molecule", "an even one is needed"),
         ("datasets.ammonia.molecule.multiplicity", 2, "datasets.ammonia.molecule", "an odd one is needed"),

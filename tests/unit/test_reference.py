@@ -20,7 +20,7 @@ from pyscf import cc, gto, mp, scf
 
 from piwsl.config import Level
 from piwsl.files import read_json
-from piwsl.reference import calculations
+from piwsl.reference import calculations, labelling
 from piwsl.reference.calculations import Component, FrameFailure, converge_scf, run_components
 from piwsl.reference.checks import check_bases
 from piwsl.reference.differences import central_difference_forces, internal_directions
@@ -198,7 +198,7 @@ def test_a_finished_energy_is_never_computed_again(tmp_path, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(calculations, "run_components", forbidden)
+    monkeypatch.setattr(labelling, "run_components", forbidden)
     assert energy_of(water(), HF, tmp_path) == first
 
 

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from ase.data import covalent_radii
 
 from piwsl.config import Level
+from piwsl.reference.calculations import FrameFailure, composite_energy, required_components, run_components
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.frames import charge_of, electron_problem, label, multiplicity_of
 from piwsl.reference.store import LabelStore, geometry_hash, rounded
@@ -58,8 +59,6 @@ class Labeller:
             The labelled frame, or None where it failed; and its record: status, the step and reason of a failure,
             Hartree energies of all parts, convergence, versions, times, geometry hash.
         """
-        from piwsl.reference.calculations import FrameFailure
-
         frame = rounded(atoms)
         started_wall, started_cpu = time.perf_counter(), time.process_time()
         record: dict[str, Any] = {
@@ -80,35 +79,28 @@ class Labeller:
 
     def _energy(self, atoms: Atoms) -> dict[str, Any]:
         """Return the stored record of a geometry, computing it first where there is none."""
-        from piwsl.reference.calculations import (
-            FrameFailure,
-            composite_energy,
-            required_components,
-            run_components,
-        )
-
         frame = rounded(atoms)
         charge, multiplicity = charge_of(frame), multiplicity_of(frame)
         key = geometry_hash(frame, charge, multiplicity)
         found = self.store.find(key)
         if found is not None:
             return found | {"stored": True}
-        problem = electron_problem(frame.numbers.tolist(), charge, multiplicity)
-        if problem is not None:
-            raise FrameFailure("charge and multiplicity", problem)
-        problem = too_close(frame)
-        if problem is not None:
-            raise FrameFailure("geometry", problem)
+        record = self._compute(frame, charge, multiplicity)
+        self.store.add(key, record)
+        return record | {"stored": False}
+
+    def _compute(self, frame: Atoms, charge: int, multiplicity: int) -> dict[str, Any]:
+        problems = {
+            "charge and multiplicity": electron_problem(frame.numbers.tolist(), charge, multiplicity),
+            "geometry": too_close(frame),
+        }
+        for step, problem in problems.items():
+            if problem is not None:
+                raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), time.process_time()
-        outcome = run_components(
-            frame,
-            required_components(self.level),
-            self.level.frozen_core,
-            charge,
-            multiplicity,
-            self.memory_mb,
-        )
-        record = {
+        parts = required_components(self.level)
+        outcome = run_components(frame, parts, self.level.frozen_core, charge, multiplicity, self.memory_mb)
+        return {
             "energy_eV": composite_energy(self.level, outcome.energies) * units.Hartree,
             "components_Eh": {str(part): energy for part, energy in outcome.energies.items()},
             **outcome.notes,
@@ -122,8 +114,6 @@ class Labeller:
             "wall_s": round(time.perf_counter() - started_wall, 3),
             "cpu_s": round(time.process_time() - started_cpu, 3),
         }
-        self.store.add(key, record)
-        return record | {"stored": False}
 
 
 def label_frames(
