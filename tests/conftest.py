@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
@@ -39,17 +37,6 @@ def morse_frames(name: str, count: int, seed: int = 0, forces: bool = False) -> 
         atoms.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
         frames.append(label(atoms, atoms.get_potential_energy(), atoms.get_forces() if forces else None))
     return frames
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """Return an empty folder with the workflow in it, as a clone would have, but no results."""
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("workflow", "envs"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "profiles").symlink_to("workflow/profiles")
-    return tmp_path
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

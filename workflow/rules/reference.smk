@@ -19,7 +19,9 @@ rule sample:
         mem_mb=1000,
         runtime=60,
     params:
-        molecule=lambda wildcards: COMPUTED[wildcards.dataset].molecule.beyond_defaults(),
+        molecule=lambda wildcards: COMPUTED[
+            wildcards.dataset
+        ].molecule.beyond_defaults(),
         sampling=sampling_of,
         frames=frames_per_trajectory,
     message:
