@@ -25,7 +25,7 @@ envvars:
     "PIWSL_HOME",
 
 
-config_name = str(workflow.configfiles[-1])
+config_name = os.path.relpath(workflow.configfiles[-1])
 
 try:
     experiment = parse_section(Experiment, config, config_name)
