@@ -61,7 +61,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def load_model(path: Path | str, device: str = "cpu") -> Potential:
-    """Load a potential; nothing is unpickled.
+    """Load a potential for use, its weights fixed; nothing is unpickled.
 
     Args:
         path: a file that `save_model` wrote.
@@ -75,4 +75,4 @@ def load_model(path: Path | str, device: str = "cpu") -> Potential:
     potential = Potential(config, scale=1.0, references={})
     with safe_open(path, framework="pt") as file:
         potential.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
-    return potential.to(torch.device(device)).eval()
+    return potential.to(torch.device(device)).eval().requires_grad_(False)
