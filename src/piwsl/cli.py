@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from piwsl.errors import PiwslError
+
+if TYPE_CHECKING:  # imported where they are used: each command starts with what it needs
+    from piwsl.config import Level
+    from piwsl.reference.forces import ForceMethod
+    from piwsl.reference.planning import Plan
 
 app = typer.Typer(
     name="piwsl",
@@ -42,12 +47,39 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
     return app.command()(wrapped)
 
 
+def _level(given: str) -> Level:
+    """Return a preset, or the level of a YAML file."""
+    from piwsl.config import PRESETS, Level, parse_section, read_yaml
+
+    mapping = {"preset": given} if given in PRESETS and not Path(given).exists() else read_yaml(Path(given))
+    return parse_section(Level, mapping, given)
+
+
+def _force_method(wanted: str | None, level: Level, multiplicities: set[int]) -> ForceMethod | None:
+    """Check that a level has the forces that are asked for."""
+    from piwsl.reference.forces import force_method
+
+    if wanted is None:
+        return None
+    if wanted not in ("analytic", "differences"):
+        raise PiwslError(f"--forces: found '{wanted}', expected analytic or differences")
+    try:
+        for multiplicity in multiplicities:
+            force_method(level, multiplicity, wanted)  # type: ignore[arg-type]  # one of the two, by the line above
+    except ValueError as error:
+        raise PiwslError(f"--forces: {error}") from None
+    return wanted  # type: ignore[return-value]
+
+
 @_command
 def label(
     frames: Annotated[Path, typer.Argument(metavar="IN.xyz", help="Geometries; info may hold charge, multiplicity.")],
     labelled: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Labelled frames to write.")],
-    level: Annotated[Path, typer.Option(metavar="LEVEL.yaml", help="A level of theory, as under `levels:`.")],
-    forces: Annotated[bool, typer.Option(help="Also forces, by central differences.")] = False,
+    level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, or a YAML file of one level.")],
+    forces: Annotated[
+        str | None, typer.Option(metavar="analytic|differences", help="Also forces: gradients or central differences.")
+    ] = None,
+    atoms: Annotated[bool, typer.Option(help="Also the free atoms: OUT-atoms.json.")] = False,
     store: Annotated[Path, typer.Option(help="Folder of finished energies.")] = Path("results/labels"),
     mem_mb: Annotated[int, typer.Option(help="Memory in MB that may be used.")] = 2000,
 ) -> None:
@@ -56,18 +88,22 @@ def label(
     Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), and beside OUT.xyz one JSON line a frame with
     all components, or the reason of a failure. Finished energies are kept; started again, it goes on.
 
-    Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs.yaml`
+    Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
-    from piwsl.config import Level, parse_section, read_yaml
-    from piwsl.files import write_json_lines
-    from piwsl.reference.checks import check_bases
-    from piwsl.reference.frames import read_frames, write_frames
+    from piwsl.files import write_json, write_json_lines
+    from piwsl.reference.atoms import isolated_atoms
+    from piwsl.reference.checks import check_level
+    from piwsl.reference.frames import multiplicity_of, read_frames, write_frames
     from piwsl.reference.labelling import label_frames
 
-    scheme = parse_section(Level, read_yaml(level), str(level))
+    scheme = _level(level)
     geometries = read_frames(frames)
-    check_bases(scheme, {symbol for atoms in geometries for symbol in atoms.get_chemical_symbols()})
-    done, records = label_frames(geometries, scheme, store, forces, mem_mb)
+    symbols = {symbol for structure in geometries for symbol in structure.get_chemical_symbols()}
+    check_level(scheme, symbols)
+    method = _force_method(forces, scheme, {multiplicity_of(structure) for structure in geometries})
+    done, records = label_frames(geometries, scheme, store, method, mem_mb)
+    if atoms:
+        write_json(labelled.with_name(f"{labelled.stem}-atoms.json"), isolated_atoms(symbols, scheme, store, mem_mb))
     write_frames(labelled, done)
     write_json_lines(labelled.with_suffix(".jsonl"), records)
     print(f"{len(done)} of {len(geometries)} frames labelled: {labelled}; records: {labelled.with_suffix('.jsonl')}")
@@ -150,6 +186,48 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An expe
 
     experiment = load_experiment(config)
     print(f"{config}: experiment '{experiment.experiment}' is in order, {len(experiment.runs())} training runs")
+
+
+def _print_plan(row: Plan) -> None:
+    stored = "frames not made yet" if row.stored is None else f"{row.stored} stored"
+    forces = f" with forces ({row.forces})" if row.forces else ""
+    jobs = f"{row.jobs} job{'s' if row.jobs > 1 else ''} of {row.mem_mb} MB"
+    print(
+        f"  {row.labels}: {row.frames} frames{forces}, {stored}: {jobs}, {row.cpu_hours:.2g} CPU hours, "
+        f"{row.disk_mb:.1f} MB to keep, {row.scratch_mb:.0f} MB of scratch a job"
+    )
+
+
+@_command
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
+    results: Annotated[Path, typer.Option(help="Where results are; what is there is not planned.")] = Path("results"),
+) -> None:
+    """Say what the reference energies of an experiment take, before anything is submitted.
+
+    Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset. CPU hours are good within a
+    factor of two.
+
+    Example: `piwsl plan config.yaml`
+    """
+    from piwsl.config import ComputedDataset
+    from piwsl.preflight import load_experiment
+    from piwsl.reference.planning import plan_dataset
+
+    experiment = load_experiment(config)
+    hours, jobs = 0.0, 0
+    for name, dataset in experiment.datasets.items():
+        if not isinstance(dataset, ComputedDataset):
+            continue
+        level, folder = experiment.levels[dataset.level], results / experiment.experiment / "datasets" / name
+        print(f"{name}: {dataset.level} = {level}")
+        for row in plan_dataset(name, dataset, level, folder, store=results / "labels"):
+            _print_plan(row)
+            hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+    print(
+        f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies; "
+        f"{len(experiment.runs())} training runs."
+    )
 
 
 @_command

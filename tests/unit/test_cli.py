@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from piwsl.cli import app
 from piwsl.config import PaiNN
 from piwsl.data.dataset import from_atoms
+from piwsl.files import read_json
 from piwsl.models import build_potential, save_model
 from piwsl.reference.frames import read_frames, write_frames
 
-COMMANDS = ["label", "predict", "md", "info", "check", "schema"]
+COMMANDS = ["label", "predict", "md", "info", "check", "plan", "schema"]
 
 
 @pytest.fixture
@@ -47,12 +48,27 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_label_writes_energies_and_records(folder):
     (folder / "level.yaml").write_text("stages: [{method: hf, bases: [sto-3g], density_fitting: false}]")
-    out = call("label", "frames.xyz", "labelled.xyz", "--level", "level.yaml", "--forces")
+    out = call("label", "frames.xyz", "labelled.xyz", "--level", "level.yaml", "--forces", "analytic", "--atoms")
     assert "4 of 4 frames labelled" in out
     frames = read_frames(folder / "labelled.xyz")
     assert all(frame.info["REF_energy"] < -2000 for frame in frames)
     assert all(frame.arrays["REF_forces"].shape == (3, 3) for frame in frames)
     assert len((folder / "labelled.jsonl").read_text().splitlines()) == 4
+    assert set(read_json(folder / "labelled-atoms.json")) == {"H", "O"}
+
+
+def test_label_refuses_forces_that_the_level_does_not_have(folder):
+    out = call("label", "frames.xyz", "labelled.xyz", "--level", "mp2-cbs", "--forces", "analytic", code=1)
+    assert "has no analytic gradient: PySCF has none for density-fitted MP2" in out
+    assert not (folder / "labelled.xyz").exists()
+
+
+def test_plan_says_what_labelling_takes(folder):
+    out = call("plan", str(ROOT / "config.yaml"))
+    assert "ammonia: ccsdt-cbs = DF-HF/CBS(cc-pvtz, cc-pvqz)" in out
+    assert "training: 100 frames, frames not made yet: 10 jobs" in out
+    assert "test-forces: 8 frames with forces (differences)" in out
+    assert "8 training runs" in out
 
 
 def test_label_refuses_a_basis_without_the_element_before_it_computes(folder):

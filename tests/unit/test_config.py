@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, morse_frames
 
-from piwsl.config import ConfigError, Experiment, Level, Loss, cardinal_number, json_schema, parse_section
+from piwsl.config import ConfigError, Experiment, Level, Loss, json_schema, parse_section
 from piwsl.preflight import load_experiment
 from piwsl.reference.frames import write_frames
 
@@ -145,12 +145,6 @@ def test_a_default_and_a_key_that_a_later_version_adds_change_no_hash():
     assert LaterLoss(**stated).digest() == Loss(**stated).digest() == Loss(**stated, displacement=0.02).digest()
     assert Loss(**stated, displacement=0.01).digest() != Loss(**stated).digest()
     assert Loss.model_validate(Loss(**stated).beyond_defaults()) == Loss(**stated)
-
-
-def test_cardinal_numbers():
-    assert [cardinal_number(basis) for basis in ("cc-pVDZ", "aug-cc-pvtz", "cc-pV5Z")] == [2, 3, 5]
-    with pytest.raises(ConfigError, match="no cardinal number"):
-        cardinal_number("6-31g*")
 
 
 def test_the_schema_for_editors_is_up_to_date():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, fcc111
 from ase.neighborlist import neighbor_list
 from conftest import morse_frames
@@ -16,7 +16,8 @@ from piwsl.data.batch import collate, graph, neighbour_list, sum_per_structure
 from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_hash, from_atoms, write_dataset
 from piwsl.data.splits import hold_out, split_frames
 from piwsl.errors import PiwslError
-from piwsl.reference.frames import count_frames, read_frames, write_frames
+from piwsl.files import write_json
+from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY, count_frames, read_frames, write_frames
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_given_frames_go_the_way_of_computed_ones(tmp_path):
     write_frames(tmp_path / "a.xyz", frames[:7])
     write_frames(tmp_path / "b.xyz", frames[7:])
     (tmp_path / "all-failed.xyz").touch()
-    assemble([tmp_path / "a.xyz", tmp_path / "all-failed.xyz"], [tmp_path / "b.xyz"], tmp_path / "computed.h5")
+    assemble([tmp_path / "a.xyz", tmp_path / "all-failed.xyz"], [tmp_path / "b.xyz"], [], tmp_path / "computed.h5")
     with Dataset(tmp_path / "given.h5") as given, Dataset(tmp_path / "computed.h5") as computed:
         for dataset in (given, computed):
             assert (len(dataset.indices(TRAINING)), len(dataset.indices(TEST))) == (7, 3)
@@ -179,3 +180,34 @@ def test_a_batch_of_mixed_structures_keeps_each_by_itself():
 def test_atoms_without_neighbours_are_allowed():
     batch = graph(from_atoms(Atoms("He", info={"REF_energy": 0.0})), 5.0, torch.float32)
     assert batch.edge_index.shape == (2, 0)
+
+
+def test_labels_of_other_programs_are_converted_from_their_names_and_units(tmp_path):
+    frames = morse_frames("H2O", 5, forces=True)
+    foreign = []
+    for atoms in frames:
+        other = Atoms(atoms.numbers, atoms.positions, info={"E_dlpno": atoms.info[ENERGY_KEY] / units.Hartree})
+        other.arrays["gradient_free_forces"] = atoms.arrays[FORCES_KEY] / (units.Hartree / units.Bohr)
+        foreign.append(other)
+    write_frames(tmp_path / "orca.xyz", foreign)
+    names = {"energy_key": "E_dlpno", "forces_key": "gradient_free_forces"}
+    scales = {"energy_unit": "Hartree", "forces_unit": "Hartree/Bohr"}
+    given = GivenDataset(file=tmp_path / "orca.xyz", test_frames=1, level="DLPNO-CCSD(T)/cc-pVTZ", **names, **scales)
+    import_given(given, tmp_path / "given.h5")
+    with Dataset(tmp_path / "given.h5") as dataset:
+        kept, _ = hold_out(5, 1, seed=0)
+        for index, original in zip(dataset.indices(TRAINING), kept, strict=True):
+            found = dataset.structure(int(index))
+            assert found.energy == pytest.approx(frames[original].info[ENERGY_KEY], abs=1e-6)
+            np.testing.assert_allclose(found.forces, frames[original].arrays[FORCES_KEY], atol=1e-6)
+    with pytest.raises(PiwslError, match="frame 0 has no REF_energy; its info holds \\['E_dlpno'\\]"):
+        import_given(GivenDataset(file=tmp_path / "orca.xyz", test_frames=1), tmp_path / "given.h5")
+
+
+def test_energies_of_free_atoms_are_stored_with_the_data(tmp_path):
+    write_frames(tmp_path / "a.xyz", morse_frames("H2O", 2))
+    atoms = {"H": {"status": "ok", "energy_eV": -13.6}, "O": {"status": "failed", "step": "hf", "reason": "no"}}
+    write_json(tmp_path / "atoms.json", atoms)
+    assemble([tmp_path / "a.xyz"], [tmp_path / "a.xyz"], [tmp_path / "atoms.json"], tmp_path / "data.h5")
+    with Dataset(tmp_path / "data.h5") as dataset:
+        assert dataset.atomic_energies() == {1: -13.6}

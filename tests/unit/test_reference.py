@@ -20,15 +20,16 @@ from pyscf import cc, gto, mp, scf
 
 from piwsl.config import Level
 from piwsl.files import read_json
-from piwsl.reference import calculations, labelling
-from piwsl.reference.calculations import Component, FrameFailure, converge_scf, run_components
-from piwsl.reference.checks import check_bases
+from piwsl.reference import labelling, mean_field
+from piwsl.reference.calculations import level_energy, run_level
+from piwsl.reference.checks import check_level
+from piwsl.reference.components import Component, MeanFieldKey
 from piwsl.reference.differences import central_difference_forces, internal_directions
 from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY, electron_problem, read_frames, write_frames
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.store import LabelStore, geometry_hash
 
-HF = Level.model_validate({"stages": [{"method": "hf", "bases": ["sto-3g"], "density_fitting": False}]})
+HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 COUPLED_CLUSTER = Level.model_validate(
     {
         "stages": [
@@ -41,7 +42,7 @@ COUPLED_CLUSTER = Level.model_validate(
 
 
 def energy_of(atoms: Atoms, level: Level, folder: Path) -> float:
-    (frame,), _ = label_frames([atoms], level, folder, forces=False, memory_mb=2000, progress=lambda line: None)
+    (frame,), _ = label_frames([atoms], level, folder, forces=None, memory_mb=2000, progress=lambda line: None)
     return frame.info[ENERGY_KEY]
 
 
@@ -69,15 +70,24 @@ def test_a_composite_energy_is_what_pyscf_gives_by_hand(tmp_path, charge, multip
 
 def test_density_fitted_energies_are_close_to_conventional_ones_and_use_the_correlation_fitting_basis():
     atoms = water()
-    parts = [Component(method, "cc-pvdz", fitted) for fitted in (True, False) for method in ("hf", "mp2")]
-    outcome = run_components(atoms, parts, frozen_core=True, charge=0, multiplicity=1, memory_mb=2000)
-    energies = outcome.energies
-    assert energies[parts[0]] == pytest.approx(energies[parts[2]], abs=1e-4)
-    assert energies[parts[1]] == pytest.approx(energies[parts[3]], abs=1e-4)
-    assert energies[parts[1]] != energies[parts[3]]
-    assert outcome.notes["auxiliary_bases"]["cc-pvdz"] == ("cc-pvdz-jkfit", "cc-pvdz-ri")
-    mean_field = scf.RHF(pyscf_molecule(atoms)).run(conv_tol=1e-11)
-    assert energies[parts[3]] == pytest.approx(mp.MP2(mean_field, frozen=1).run().e_corr, abs=1e-8)
+    outcomes = {}
+    for fitted in (True, False):
+        level = Level.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": fitted})
+        outcomes[fitted] = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=2000)
+    energies = {fitted: list(outcome.energies.values()) for fitted, outcome in outcomes.items()}
+    assert energies[True] == pytest.approx(energies[False], abs=1e-4)
+    assert energies[True][1] != energies[False][1]
+    assert outcomes[True].notes["auxiliary_bases"]["cc-pvdz"] == ["cc-pvdz-jkfit", "cc-pvdz-ri"]
+    solution = scf.RHF(pyscf_molecule(atoms)).run(conv_tol=1e-11)
+    assert energies[False][1] == pytest.approx(mp.MP2(solution, frozen=1).run().e_corr, abs=1e-8)
+
+
+def test_fitting_bases_may_be_named():
+    level = Level.model_validate(
+        {"method": "mp2", "basis": "6-31g", "auxiliary_bases": {"6-31G": {"jk": "cc-pvdz-jkfit", "ri": "cc-pvdz-ri"}}}
+    )
+    outcome = run_level(water(), level, charge=0, multiplicity=1, memory_mb=2000)
+    assert outcome.notes["auxiliary_bases"]["6-31g"] == ["cc-pvdz-jkfit", "cc-pvdz-ri"]
 
 
 def test_hartree_fock_of_water_in_a_large_basis_is_the_published_number():
@@ -85,9 +95,24 @@ def test_hartree_fock_of_water_in_a_large_basis_is_the_published_number():
     half = np.deg2rad(104.52 / 2)
     arm = 0.9572 * np.array([[np.sin(half), np.cos(half), 0.0], [-np.sin(half), np.cos(half), 0.0]])
     atoms = Atoms("OHH", positions=np.vstack([np.zeros(3), arm]))
-    part = Component("hf", "aug-cc-pvqz", False)
-    outcome = run_components(atoms, [part], frozen_core=True, charge=0, multiplicity=1, memory_mb=4000)
-    assert outcome.energies[part] == pytest.approx(-76.06600082, abs=2e-8)
+    level = Level.model_validate({"method": "hf", "basis": "aug-cc-pvqz", "density_fitting": False})
+    (energy,) = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=4000).energies.values()
+    assert energy == pytest.approx(-76.06600082, abs=2e-8)
+
+
+def test_hydrogen_comes_to_its_published_basis_set_limits():
+    # At 1.4 Bohr: HF limit -1.13362957 Eh, exact -1.17447571 Eh (two electrons: CCSD is exact in the basis); numerical
+    # Hartree-Fock and Pachucki, Phys. Rev. A 82, 032509 (2010), table I.
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.4 * units.Bohr]])
+    stages = [
+        {"method": "hf", "bases": ["cc-pvtz", "cc-pvqz", "cc-pv5z"], "density_fitting": False},
+        {"method": "ccsd", "bases": ["cc-pvqz", "cc-pv5z"]},
+    ]
+    level = Level.model_validate({"stages": stages})
+    outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=4000)
+    hartree_fock = Level.model_validate({"stages": stages[:1]})
+    assert level_energy(hartree_fock, outcome).energy == pytest.approx(-1.13362957, abs=5e-5)
+    assert level_energy(level, outcome).energy == pytest.approx(-1.17447571, abs=1.6e-4)  # 0.1 kcal/mol
 
 
 @pytest.mark.parametrize(("name", "count"), [("H2O", 3), ("NH3", 6), ("CO2", 4), ("H2", 1), ("CH3OH", 12)])
@@ -104,12 +129,12 @@ def test_internal_directions_are_all_that_is_left_of_translation_and_rotation(na
 
 @pytest.mark.parametrize("atoms", [water(), displaced("CO2", 0.0, np.random.default_rng(0))], ids=["bent", "linear"])
 def test_central_differences_are_the_analytic_gradient(tmp_path, atoms):
-    (frame,), (record,) = label_frames([atoms], HF, tmp_path, forces=True, memory_mb=1000, progress=lambda line: None)
+    (frame,), (record,) = label_frames([atoms], HF, tmp_path, "differences", 1000, progress=lambda line: None)
     coordinates = list(zip(atoms.get_chemical_symbols(), np.round(atoms.positions, 8).tolist(), strict=True))
     mean_field = scf.RHF(gto.M(atom=coordinates, basis="sto-3g", verbose=0)).run(conv_tol=1e-12)
     analytic = -mean_field.nuc_grad_method().kernel() * units.Hartree / units.Bohr
     np.testing.assert_allclose(frame.arrays[FORCES_KEY], analytic, atol=3e-4)
-    assert record["forces"] == "central differences"
+    assert record["forces"] == "differences"
 
 
 def test_the_error_of_central_differences_falls_with_the_square_of_the_step():
@@ -140,7 +165,7 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
         water(frame="odd", charge=1),
         water(frame="good too"),
     ]
-    labelled, records = label_frames(frames, HF, tmp_path, forces=False, memory_mb=1000, progress=lambda line: None)
+    labelled, records = label_frames(frames, HF, tmp_path, None, 1000, progress=lambda line: None)
     assert [record["status"] for record in records] == ["ok", "failed", "failed", "failed", "ok"]
     assert [frame.info["frame"] for frame in labelled] == ["good", "good too"]
     assert records[1]["step"] == "geometry"
@@ -149,47 +174,74 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
     assert "9 electrons cannot have multiplicity 1" in records[3]["reason"]
 
 
-def test_nothing_unconverged_is_labelled(tmp_path, monkeypatch):
-    def hopeless(mean_field):
-        mean_field.max_cycle = 1
-        return mean_field
+def one_cycle(mean_field):
+    mean_field.max_cycle = 1
+    return mean_field
 
-    monkeypatch.setattr(calculations, "SCF_LADDER", {"one cycle": hopeless})
-    labelled, (record,) = label_frames([water()], HF, tmp_path, False, 1000, progress=lambda line: None)
+
+def test_nothing_unconverged_is_labelled(tmp_path, monkeypatch):
+    monkeypatch.setattr(mean_field, "SCF_LADDER", {"one cycle": mean_field.Rung(one_cycle, "minao")})
+    labelled, (record,) = label_frames([water()], HF, tmp_path, None, 1000, progress=lambda line: None)
     assert labelled == []
     assert (record["status"], record["step"]) == ("failed", "hf/sto-3g")
     assert record["reason"] == "SCF not converged by one cycle"
     assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_the_ladder_goes_on_where_a_step_does_not_converge(monkeypatch):
-    def hopeless(mean_field):
-        mean_field.max_cycle = 1
-        return mean_field
-
-    ladder = {"one cycle": hopeless} | {name: step for name, step in calculations.SCF_LADDER.items() if name != "DIIS"}
+@pytest.mark.parametrize("rung", list(mean_field.SCF_LADDER)[1:])
+def test_the_ladder_goes_on_where_a_step_does_not_converge(monkeypatch, rung):
+    ladder = {"one cycle": mean_field.Rung(one_cycle, "minao"), rung: mean_field.SCF_LADDER[rung]}
+    monkeypatch.setattr(mean_field, "SCF_LADDER", ladder)
     mol = pyscf_molecule(water())
-    expected = scf.RHF(mol).run().e_tot
-    monkeypatch.setattr(calculations, "SCF_LADDER", ladder)
-    mean_field, step = converge_scf(mol, "hf/cc-pvdz", fitted=False)
-    assert step == "level shift and damping"
-    assert mean_field.e_tot == pytest.approx(expected, abs=1e-8)
-    # The shift must not survive in the orbital energies that MP2 divides by.
-    assert mp.MP2(mean_field).run().e_corr == pytest.approx(mp.MP2(scf.RHF(mol).run()).run().e_corr, abs=1e-7)
+    expected = scf.RHF(mol).run()
+    found, how = mean_field.converge(mol, MeanFieldKey("cc-pvdz", density_fitting=False), HF)
+    assert how == {"converged_by": rung}
+    assert found.e_tot == pytest.approx(expected.e_tot, abs=1e-8)
+    # A level shift must not survive in the orbital energies that MP2 divides by.
+    assert mp.MP2(found).run().e_corr == pytest.approx(mp.MP2(expected).run().e_corr, abs=1e-7)
 
 
-def test_amplitudes_that_do_not_converge_are_a_failure(monkeypatch):
-    monkeypatch.setattr(calculations, "CC_TOLERANCE_HARTREE", -1.0)
-    part = Component("ccsd", "sto-3g", False)
-    with pytest.raises(FrameFailure, match="amplitudes not converged"):
-        run_components(water(), [part], frozen_core=True, charge=0, multiplicity=1, memory_mb=1000)
+def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):
+    # Triple-bonded nitrogen pulled to 3.5 Å: one determinant is no start for coupled cluster.
+    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
+    frames = [Atoms("N2", positions=[[0, 0, 0], [0, 0, length]]) for length in (1.1, 3.5)]
+    labelled, (good, bad) = label_frames(frames, level, tmp_path, None, 2000, progress=lambda line: None)
+    assert good["status"] == "ok"
+    assert (bad["status"], bad["step"]) == ("failed", "ccsd/cc-pvdz")
+    assert bad["reason"] == "amplitudes not converged in 100 cycles"
+    assert len(labelled) == len(_records(tmp_path)) == 1
 
 
 def test_one_electron_has_no_correlation():
-    parts = [Component("hf", "cc-pvdz", False), Component("ccsd(t)", "cc-pvdz", False)]
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.06]])
-    outcome = run_components(atoms, parts, frozen_core=True, charge=1, multiplicity=2, memory_mb=1000)
-    assert outcome.energies[parts[1]] == 0.0
+    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
+    outcome = run_level(atoms, level, charge=1, multiplicity=2, memory_mb=1000)
+    assert outcome.energies[Component("ccsd(t)", MeanFieldKey("cc-pvdz", False))] == 0.0
+
+
+def test_an_unstable_solution_is_followed_to_the_minimum():
+    # Hydrogen pulled apart: the restricted solution in unrestricted clothes is a saddle point.
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.5]])
+    energies = {}
+    for stability in (False, True):
+        level = Level.model_validate(
+            {"method": "hf", "basis": "cc-pvdz", "density_fitting": False, "unrestricted": True, "stability": stability}
+        )
+        outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=1000)
+        (energies[stability],) = outcome.energies.values()
+    assert outcome.notes["scf"]["hf/cc-pvdz"]["stability"] == "stable after 1 steps down"
+    assert energies[True] < energies[False] - 0.05
+    assert energies[True] == pytest.approx(-0.9986, abs=5e-3)  # nearly two free atoms
+
+
+def test_the_t1_diagnostic_of_unrestricted_orbitals_is_that_of_restricted_ones():
+    diagnostics = []
+    for unrestricted in (False, True):
+        level = Level.model_validate({"method": "ccsd", "basis": "cc-pvdz", "unrestricted": unrestricted})
+        diagnostics.append(run_level(water(), level, 0, 1, memory_mb=1000).notes["t1_diagnostic"])
+    assert diagnostics[1] == pytest.approx(diagnostics[0], rel=1e-3)
+    mean = scf.RHF(pyscf_molecule(water())).run(conv_tol=1e-11)
+    assert diagnostics[0] == pytest.approx(cc.CCSD(mean, frozen=1).run().get_t1_diagnostic(), rel=1e-3)
 
 
 def test_a_finished_energy_is_never_computed_again(tmp_path, monkeypatch):
@@ -198,7 +250,7 @@ def test_a_finished_energy_is_never_computed_again(tmp_path, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(labelling, "run_components", forbidden)
+    monkeypatch.setattr(labelling, "run_level", forbidden)
     assert energy_of(water(), HF, tmp_path) == first
 
 
@@ -221,7 +273,7 @@ def test_a_half_written_record_is_computed_again(tmp_path):
 
 
 def test_labels_survive_the_file_to_rounding(tmp_path):
-    frames, _ = label_frames([water()], HF, tmp_path / "store", True, 1000, progress=lambda line: None)
+    frames, _ = label_frames([water()], HF, tmp_path / "store", "differences", 1000, progress=lambda line: None)
     write_frames(tmp_path / "labelled.xyz", frames)
     (read,) = read_frames(tmp_path / "labelled.xyz")
     assert read.info[ENERGY_KEY] == pytest.approx(frames[0].info[ENERGY_KEY], abs=1e-7)
@@ -258,9 +310,9 @@ def _records(folder: Path) -> list[Path]:
 
 
 def test_bases_are_checked_for_elements_and_names():
-    check_bases(COUPLED_CLUSTER, {"H", "C", "N", "O"})
+    check_level(COUPLED_CLUSTER, {"H", "C", "N", "O"})
     with pytest.raises(Exception, match="basis 'cc-pvdz' has no U in PySCF"):
-        check_bases(COUPLED_CLUSTER, {"U"})
+        check_level(COUPLED_CLUSTER, {"U"})
 
 
 @pytest.mark.parametrize(

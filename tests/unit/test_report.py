@@ -11,9 +11,9 @@ from conftest import ROOT
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
-from piwsl.files import write_json_lines
+from piwsl.files import write_json, write_json_lines
 from piwsl.report.tables import comparisons, reference_summaries, run_table
-from piwsl.report.write import describe_level, sentence, write_report
+from piwsl.report.write import sentence, write_report
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -72,10 +72,14 @@ def test_the_report_is_one_file_that_needs_nothing_else(tmp_path, experiment, wi
     records = tmp_path / "datasets" / "ammonia" / "labels" / "training" / "00000.jsonl"
     write_json_lines(
         records,
-        [{"status": "ok", "cpu_s": 2.0, "t1_diagnostic": 0.006, "frozen_orbitals": 1},
+        [{"status": "ok", "cpu_s": 2.0, "t1_diagnostic": 0.006, "frozen_orbitals": 1,
+              "forces": "differences", "scf": {"hf/cc-pvdz": {"converged_by": "second order"}}},
          {"status": "failed", "frame": "training-600K-7", "step": "geometry", "reason": "atoms 0 (N) <b> close"}],
     )  # fmt: skip
     files.records.append(records)
+    atoms = tmp_path / "datasets" / "ammonia" / "isolated-atoms.json"
+    write_json(atoms, {"H": {"status": "ok", "energy_eV": -13.6057}})
+    files.atoms.append(atoms)
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
     html = (tmp_path / "report.html").read_text()
     assert "<script src=" not in html
@@ -84,12 +88,14 @@ def test_the_report_is_one_file_that_needs_nothing_else(tmp_path, experiment, wi
     assert "atoms 0 (N) &lt;b&gt; close" in html
     assert ("not labelled" in html) == (not with_forces)
     assert "8.5 ± 4.9" in html
+    assert "1 (central differences)" in html
+    assert "-13.6057" in html
     assert len(pd.read_csv(tmp_path / "results.csv")) == 8
 
 
 def test_a_level_is_written_as_its_formula(experiment):
-    assert describe_level(experiment.levels["ccsdt-cbs"]) == (
-        "DF-HF/CBS(cc-pvtz, cc-pvqz) + DF-MP2/CBS(cc-pvtz, cc-pvqz) + [CCSD(T) − MP2]/cc-pvdz, frozen core"
+    assert str(experiment.levels["ccsdt-cbs"]) == (
+        "DF-HF/CBS(cc-pvtz, cc-pvqz) + DF-MP2/CBS(cc-pvtz, cc-pvqz) + [CCSD(T) - MP2]/cc-pvdz, frozen core"
     )
 
 

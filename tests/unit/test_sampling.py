@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.optimize import BFGS
 
 from piwsl.config import Molecule, Sampling
 from piwsl.errors import PiwslError
-from piwsl.reference.sampling import interleave, load_molecule, trajectory
+from piwsl.reference.geometries import load_molecule
+from piwsl.reference.sampling import normal_mode_frames, normal_modes, trajectory
 
 AMMONIA = Molecule(name="NH3")
 SAMPLING = Sampling(temperatures=[300.0], stride=20, equilibration=50)
@@ -52,12 +54,6 @@ def test_dynamics_have_the_temperature_that_was_asked_for():
     assert warm.mean() - minimum == pytest.approx(0.0517, rel=0.35)
 
 
-def test_frames_are_taken_from_the_trajectories_in_turn():
-    a, b = list("abc"), list("xy")
-    assert interleave([a, b], 4) == ["a", "x", "b", "y"]
-    assert interleave([a, b], 9) == ["a", "x", "b", "y", "c"]
-
-
 def test_an_unknown_molecule_is_refused():
     with pytest.raises(PiwslError, match="not in ASE's G2 collection"):
         load_molecule(Molecule(name="unobtainium"))
@@ -67,3 +63,49 @@ def test_dynamics_that_explode_say_so_in_one_line():
     hot = Sampling(temperatures=[1.0], timestep=20.0, stride=50, equilibration=0)
     with pytest.raises(PiwslError, match=r"dynamics of training frames at 90000 K failed after \d+ frames"):
         trajectory(AMMONIA, hot, 90000, "training", 20)
+
+
+def test_normal_modes_have_the_frequencies_of_water():
+    from ase import units
+    from tblite.ase import TBLite
+
+    atoms = load_molecule(Molecule(name="H2O"))
+    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    BFGS(atoms, logfile=None).run(fmax=1e-4)
+    modes, stiffness = normal_modes(atoms)
+    wavenumbers = np.sqrt(stiffness) * units._hbar * 1e10 / np.sqrt(units._e * units._amu) / units.invcm
+    # Harmonic GFN2-xTB; experiment has 1595, 3657, 3756 1/cm.
+    np.testing.assert_allclose(np.sort(wavenumbers), [1595, 3657, 3756], rtol=0.08)
+    # In mass-weighted coordinates the modes are orthonormal, and none moves the centre of mass.
+    weighted = (modes * np.sqrt(atoms.get_masses())[:, None]).reshape(3, -1)
+    np.testing.assert_allclose(weighted @ weighted.T, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(np.tensordot(atoms.get_masses(), modes, axes=(0, 1)), 0.0, atol=1e-10)
+
+
+def test_normal_mode_frames_have_the_potential_energy_of_their_temperature():
+    # Equipartition on the harmonic surface: three vibrations of kT/2 at 100 K, where water is nearly harmonic.
+    from ase import units
+    from tblite.ase import TBLite
+
+    frames = normal_mode_frames(Molecule(name="H2O"), Sampling(normal_modes=[100.0]), 100.0, "training", 300)
+    energies = []
+    for frame in frames:
+        frame.calc = TBLite(method="GFN2-xTB", verbosity=0)
+        energies.append(frame.get_potential_energy())
+    minimum = load_molecule(Molecule(name="H2O"))
+    minimum.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    BFGS(minimum, logfile=None).run(fmax=1e-4)
+    mean = np.mean(energies) - minimum.get_potential_energy()
+    # The mean of 300 draws of a sum of three squares is good within 5 %.
+    assert mean == pytest.approx(1.5 * units.kB * 100, rel=0.2)
+
+
+def test_normal_mode_frames_nest_and_are_independent_of_those_for_test():
+    sampling = Sampling(normal_modes=[300.0])
+
+    def frames(part: str, count: int) -> np.ndarray:
+        return np.array([atoms.positions for atoms in normal_mode_frames(AMMONIA, sampling, 300.0, part, count)])
+
+    few, many, test = frames("training", 2), frames("training", 4), frames("test", 2)
+    np.testing.assert_array_equal(few, many[:2])
+    assert np.abs(few - test).max() > 1e-3

@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, morse_frames, snakemake
+from conftest import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
+from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
 from piwsl.reference.frames import write_frames
 
@@ -35,6 +37,7 @@ TINY: dict[str, Any] = {
             "training_frames": 6,
             "test_frames": 3,
             "test_force_frames": 1,
+            "forces_by": "differences",
             "labelling": {"frames_per_job": 3},
         },
         "mine": {"file": "mine.xyz", "test_frames": 4},
@@ -117,6 +120,24 @@ def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished
     assert not list(results.rglob("checkpoints"))
 
 
+def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analytic_forces(tmp_path):
+    prepare(tmp_path)
+    rng = np.random.default_rng(0)
+    write_frames(tmp_path / "geometries.xyz", [displaced("H2O", 0.05, rng) for _ in range(40)])
+    common = {"level": "hf", "training_forces": True, "test_force_frames": 2, "test_frames": 2}
+    modes = {"molecule": {"smiles": "O"}, "sampling": {"normal_modes": [300, 600]}, "training_frames": 4}
+    given = {"geometries": {"file": "geometries.xyz"}, "selection": "farthest point", "training_frames": 5}
+    configure(tmp_path, datasets={"given": common | given, "modes": common | modes}, exclude=[])
+    result = snakemake(tmp_path, "--until", "assemble_dataset")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name, frames in (("given", 5), ("modes", 4)):
+        with Dataset(tmp_path / "results" / "tiny" / "datasets" / name / "dataset.h5") as dataset:
+            training, test = (dataset.structures(dataset.indices(part)) for part in (TRAINING, TEST))
+            assert dataset.atomic_energies().keys() == {1, 8}
+        assert (len(training), len(test)) == (frames, 2)
+        assert all(structure.forces is not None for structure in training + test)
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     result = snakemake(finished)
     assert "Nothing to be done" in result.stdout + result.stderr
@@ -168,8 +189,9 @@ def test_more_frames_compute_just_the_new_ones(rerun):
     rows = [row for path in sorted((labels / "training").glob("*.jsonl")) for row in read_json_lines(path)]
     assert [row["frame"] for row in rows if not row["stored"]][-2:] == ["training-300K-3", "training-500K-3"]
     records = [path for path in (rerun / "results" / "labels").rglob("*.json") if path.name != "level.json"]
-    # Six training frames before and two more, three test frames, one of them with 2 x 3 displaced geometries.
-    assert len(records) == 8 + 3 + 6
+    # Six training frames before and two more, three test frames, one of them with 2 x 3 displaced geometries;
+    # hydrogen and oxygen by themselves.
+    assert len(records) == 8 + 3 + 6 + 2
 
 
 def test_another_experiment_shares_the_labels(rerun):

@@ -1,6 +1,6 @@
 """Where results lie, and what of the config a job depends on. No rules here."""
 
-from math import ceil
+from functools import cache
 
 EXPERIMENT = f"results/{experiment.experiment}"
 DATA = f"{EXPERIMENT}/datasets/{{dataset}}"
@@ -55,68 +55,79 @@ def run_of(wildcards):
     }
 
 
-def frames_wanted(dataset, part):
+def frames_wanted(wildcards):
     """Return how many frames of a part are to be labelled."""
-    return dataset.training_frames if part == "training" else dataset.test_frames
+    dataset = COMPUTED[wildcards.dataset]
+    return (
+        dataset.training_frames if wildcards.part == "training" else dataset.test_frames
+    )
 
 
-def trajectories_of(wildcards):
-    """Return the trajectories that frames of a part are taken from."""
-    sampling = COMPUTED[wildcards.dataset].sampling
+def candidates_of(wildcards):
+    """Return the files that frames of a part are chosen from."""
+    from piwsl.reference.planning import sources
+
     return [
-        f"{DATA}/trajectories/{wildcards.part}-{temperature:g}K.xyz".format(
+        f"{DATA}/candidates/{wildcards.part}-{source}.xyz".format(
             dataset=wildcards.dataset
         )
-        for temperature in sampling.temperatures
+        for source in sources(COMPUTED[wildcards.dataset])
     ]
 
 
-def frames_per_trajectory(wildcards):
-    """Return how many frames each temperature gives."""
+def frames_of_source(wildcards):
+    """Return how many frames a trajectory gives."""
+    from piwsl.reference.planning import frames_of_source
+
+    return frames_of_source(COMPUTED[wildcards.dataset], wildcards.part)
+
+
+def candidates_each(wildcards):
+    """Return among how many candidates each frame is chosen; None where they are taken as they come."""
     dataset = COMPUTED[wildcards.dataset]
-    return ceil(
-        frames_wanted(dataset, wildcards.part) / len(dataset.sampling.temperatures)
-    )
+    chosen = wildcards.part == "training" and dataset.selection == "farthest point"
+    return dataset.candidates if chosen else None
 
 
 def sampling_of(wildcards):
     """Return the sampling section as one trajectory sees it: the other temperatures are none of its business."""
     sampling = COMPUTED[wildcards.dataset].sampling.beyond_defaults()
-    return sampling | {"temperatures": [float(wildcards.temperature)]}
+    own = {key: value for key, value in sampling.items() if key != "normal_modes"}
+    return own | {"temperatures": [float(wildcards.temperature)]}
 
 
-def label_batches(dataset):
-    """Return every batch of frames to label: (labels, number) to (frames of which part, start, stop)."""
-    with_forces = dataset.test_force_frames
-    spans = {
-        "training": ("training", 0, dataset.training_frames),
-        "test-forces": ("test", 0, with_forces),
-        "test": ("test", with_forces, dataset.test_frames),
-    }
-    batches = {}
-    for labels, (part, first, last) in spans.items():
-        # A frame with forces by central differences is dozens of energies: a job of its own.
-        step = 1 if labels == "test-forces" else dataset.labelling.frames_per_job
-        for number, start in enumerate(range(first, last, step)):
-            batches[labels, f"{number:05d}"] = (part, start, min(start + step, last))
-    return batches
+def level_of(wildcards):
+    """Return the level of a computed dataset, as plain values."""
+    return experiment.levels[COMPUTED[wildcards.dataset].level].beyond_defaults()
 
 
-BATCHES = {name: label_batches(dataset) for name, dataset in COMPUTED.items()}
+@cache
+def batches_of(dataset):
+    """Return every batch of frames of a dataset: (labels, number) to what the job does and needs."""
+    from piwsl.reference.planning import label_batches
+
+    computed = COMPUTED[dataset]
+    return label_batches(computed, experiment.levels[computed.level])
 
 
 def batch_of(wildcards):
-    """Return (part, start, stop) of a batch."""
-    return BATCHES[wildcards.dataset][wildcards.labels, wildcards.batch]
+    """Return the batch of a labelling job."""
+    return batches_of(wildcards.dataset)[wildcards.labels, wildcards.batch]
 
 
 def labelled(dataset, labels, suffix):
     """Return the files of all batches of some labels ("training", "test", "test-forces")."""
     return [
         f"{DATA}/labels/{kind}/{batch}{suffix}".format(dataset=dataset)
-        for kind, batch in BATCHES[dataset]
+        for kind, batch in batches_of(dataset)
         if kind in labels
     ]
+
+
+def isolated_atoms_of(dataset):
+    """Return the file of the energies of free atoms, if the dataset wants them."""
+    wanted = COMPUTED[dataset].isolated_atoms
+    return [f"{DATA}/isolated-atoms.json".format(dataset=dataset)] if wanted else []
 
 
 def growing(amount):

@@ -10,6 +10,7 @@ rule assemble_dataset:
         records=lambda wildcards: labelled(
             wildcards.dataset, ("training", "test-forces", "test"), ".jsonl"
         ),
+        atoms=lambda wildcards: isolated_atoms_of(wildcards.dataset),
     output:
         dataset=f"{DATA}/dataset.h5",
     log:

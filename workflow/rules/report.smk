@@ -7,11 +7,12 @@ rule report:
         predictions=[run_path(run, "predictions.npz") for run in RUNS],
         histories=[run_path(run, "history.csv") for run in RUNS],
         simulations=[run_path(run, "simulation.json") for run in RUNS],
-        records=[
+        records=lambda wildcards: [
             path
             for name in COMPUTED
             for path in labelled(name, ("training", "test-forces", "test"), ".jsonl")
         ],
+        atoms=[path for name in COMPUTED for path in isolated_atoms_of(name)],
     output:
         html=report(
             REPORT,

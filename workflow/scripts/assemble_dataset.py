@@ -11,5 +11,6 @@ with logged_to(snakemake.log[0]):
     assemble(
         training=[Path(path) for path in files.training],
         test=[Path(path) for path in files.test],
+        atoms=[Path(path) for path in files.atoms],
         dataset_path=Path(snakemake.output.dataset),
     )

@@ -11,7 +11,7 @@ with logged_to(snakemake.log[0]):
         Path(snakemake.input.frames),
         level=Level.model_validate(params.level),
         positions=slice(params.start, params.stop),
-        forces=snakemake.wildcards.labels == "test-forces",
+        forces=params.forces,
         store=Path(params.store),
         memory_mb=snakemake.resources.mem_mb,
         labelled=Path(output.labelled),

@@ -15,6 +15,7 @@ with logged_to(snakemake.log[0]):
             histories=[Path(path) for path in files.histories],
             simulations=[Path(path) for path in files.simulations],
             records=[Path(path) for path in files.records],
+            atoms=[Path(path) for path in files.atoms],
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),

@@ -5,10 +5,11 @@ from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
     from piwsl.reference.frames import write_frames
-    from piwsl.reference.sampling import trajectory
+    from piwsl.reference.sampling import normal_mode_frames, trajectory
 
     params, wildcards = snakemake.params, snakemake.wildcards
-    frames = trajectory(
+    make = normal_mode_frames if wildcards.kind else trajectory
+    frames = make(
         Molecule.model_validate(params.molecule),
         Sampling.model_validate(params.sampling),
         temperature=float(wildcards.temperature),

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ase import Atoms
+from ase.data import atomic_numbers
+
 from piwsl.config import GivenDataset
 from piwsl.data.dataset import TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
-from piwsl.reference.frames import read_frames
+from piwsl.files import read_json
+from piwsl.reference.frames import ENERGY_KEY, read_frames, with_labels_in
 
 
-def assemble(training: list[Path], test: list[Path], dataset_path: Path) -> None:
+def assemble(training: list[Path], test: list[Path], atoms: list[Path], dataset_path: Path) -> None:
     """Join labelled batches to a dataset file.
 
     Args:
         training: extended XYZ files; empty ones (all frames failed) are passed over.
         test: likewise.
+        atoms: one JSON file of free atoms' energies, or none.
         dataset_path: the file to write.
 
     Raises:
@@ -30,7 +35,17 @@ def assemble(training: list[Path], test: list[Path], dataset_path: Path) -> None
         if not found:
             raise PiwslError(f"{dataset_path}: every {part} frame failed; see the records of the batches")
         check_labels(found, f"{part} frames")
-    write_dataset(dataset_path, frames)
+    write_dataset(dataset_path, frames, atomic_energies(atoms))
+
+
+def atomic_energies(files: list[Path]) -> dict[int, float]:
+    """Read the energies of free atoms, eV by atomic number; atoms that failed are left out.
+
+    Args:
+        files: JSON, a record by chemical symbol.
+    """
+    records = [item for path in files for item in read_json(path).items()]
+    return {atomic_numbers[symbol]: record["energy_eV"] for symbol, record in records if record["status"] == "ok"}
 
 
 def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
@@ -43,13 +58,25 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
     Raises:
         PiwslError: a file cannot be read, or a frame lacks its energy.
     """
-    frames = read_frames(dataset.file)
-    check_labels(frames, str(dataset.file))
+    frames = _given_frames(dataset, dataset.file)
     if dataset.test_file is not None:
-        test = read_frames(dataset.test_file)
-        check_labels(test, str(dataset.test_file))
+        test = _given_frames(dataset, dataset.test_file)
         write_dataset(dataset_path, {TRAINING: frames, TEST: test})
         return
     assert dataset.test_frames is not None
     kept, held = hold_out(len(frames), dataset.test_frames, dataset.seed)
     write_dataset(dataset_path, {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]})
+
+
+def _given_frames(dataset: GivenDataset, path: Path) -> list[Atoms]:
+    frames = read_frames(path)
+    converted = with_labels_in(frames, dataset)
+    for position, (given, atoms) in enumerate(zip(frames, converted, strict=True)):
+        if ENERGY_KEY not in atoms.info:
+            raise PiwslError(
+                f"{path}: frame {position} has no {dataset.energy_key}; its info holds "
+                f"{sorted(given.info) or 'nothing'}. "
+                "Write the total energy there, or say energy_key and energy_unit"
+            )
+    check_labels(converted, str(path))
+    return converted

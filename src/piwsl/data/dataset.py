@@ -1,7 +1,8 @@
 """The dataset file: flat arrays with offsets in HDF5, opened without reading it. Absent labels are NaN and flagged.
 
 Layout: numbers, positions, forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy, has_forces and
-part are per frame. Units: eV, Å, eV/Å.
+part are per frame; atomic_numbers and atomic_energies (may be empty) are of free atoms at the level of the labels.
+Units: eV, Å, eV/Å.
 """
 
 from __future__ import annotations
@@ -89,13 +90,15 @@ def check_labels(frames: list[Atoms], source: str) -> None:
             raise PiwslError(f"{source}: frame {position}: {FORCES_KEY} must be {len(atoms)} x 3 finite numbers, eV/Å")
 
 
-def write_dataset(path: Path, frames: dict[str, list[Atoms]]) -> None:
+def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: dict[int, float] | None = None) -> None:
     """Write labelled frames as one dataset file, atomically.
 
     Args:
         path: the file to write.
         frames: for "training" and "test", the frames; labels in `REF_energy` (eV) and `REF_forces` (eV/Å).
+        atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
     """
+    free_atoms = atomic_energies or {}
     structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames[part]]
     sizes = [len(structure.numbers) for _, structure in structures]
 
@@ -113,6 +116,8 @@ def write_dataset(path: Path, frames: dict[str, list[Atoms]]) -> None:
             file["pbc"] = np.stack([s.pbc for _, s in structures])
             file["energy"] = np.array([s.energy for _, s in structures])
             file["has_forces"] = np.array([s.forces is not None for _, s in structures])
+            file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
+            file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
             file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
 
     write_atomically(path, write)
@@ -145,6 +150,11 @@ class Dataset:
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any frame."""
         return np.unique(self._file["numbers"][:]).tolist()
+
+    def atomic_energies(self) -> dict[int, float]:
+        """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""
+        numbers, energies = self._file["atomic_numbers"][:], self._file["atomic_energies"][:]
+        return dict(zip(numbers.tolist(), energies.tolist(), strict=True))
 
     def structure(self, index: int) -> Structure:
         """Read one frame."""

@@ -1,33 +1,52 @@
-"""The files of the reference stage: trajectories, frames to label, labelled batches, one labelled dataset."""
+"""The files of the reference stage: candidates, frames to label, labelled batches, energies of free atoms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from piwsl.config import Level
+from piwsl.config import Geometries, Level
 from piwsl.errors import PiwslError
-from piwsl.files import read_json_lines, write_json_lines
+from piwsl.files import read_json_lines, write_json, write_json_lines
+from piwsl.reference.atoms import isolated_atoms
+from piwsl.reference.forces import ForceMethod
 from piwsl.reference.frames import read_frames, write_frames
+from piwsl.reference.geometries import blocks_of, read_geometries
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.sampling import interleave
+from piwsl.reference.selection import farthest_points, in_turn
+from piwsl.reference.store import rounded
 
 
-def select(trajectories: list[Path], frames: int, selected: Path) -> None:
-    """Write the frames to label, taken from the trajectories in turn.
+def select(candidates: list[Path], frames: int, selected: Path, candidates_each: int | None) -> None:
+    """Write the frames to label.
 
     Args:
-        trajectories: extended XYZ files.
+        candidates: extended XYZ files; frames are taken from them in turn.
         frames: how many to take.
         selected: extended XYZ to write.
+        candidates_each: choose the farthest points among that many candidates each; None takes frames as they come.
     """
-    write_frames(selected, interleave([read_frames(path) for path in trajectories], frames))
+    pool = in_turn([read_frames(path) for path in candidates])
+    chosen = range(frames) if candidates_each is None else farthest_points(pool, frames, candidates_each)
+    write_frames(selected, [pool[index] for index in chosen])
+
+
+def split_geometries(geometries: Geometries, part: str, candidates: Path) -> None:
+    """Write the frames of a user's file that belong to a part.
+
+    Args:
+        geometries: the section.
+        part: "training" or "test".
+        candidates: extended XYZ to write.
+    """
+    frames = read_geometries(geometries)
+    write_frames(candidates, [rounded(frames[index]) for index in blocks_of(len(frames), geometries)[part]])
 
 
 def label_batch(
     selected: Path,
     level: Level,
     positions: slice,
-    forces: bool,
+    forces: ForceMethod | None,
     store: Path,
     memory_mb: int,
     labelled: Path,
@@ -39,7 +58,7 @@ def label_batch(
         selected: extended XYZ of the frames.
         level: the level of theory.
         positions: which of them.
-        forces: also differentiate the energy.
+        forces: how to compute forces, too; None for energies alone.
         store: folder of finished energies.
         memory_mb: memory of the job, MB.
         labelled: extended XYZ to write: the frames that succeeded.
@@ -48,6 +67,20 @@ def label_batch(
     frames, rows = label_frames(read_frames(selected)[positions], level, store, forces, memory_mb)
     write_frames(labelled, frames)
     write_json_lines(records, rows)
+
+
+def label_isolated_atoms(selected: list[Path], level: Level, store: Path, memory_mb: int, energies: Path) -> None:
+    """Write the energies of the free atoms of all elements that occur in some files.
+
+    Args:
+        selected: extended XYZ files.
+        level: the level of theory.
+        store: folder of finished energies.
+        memory_mb: memory of the job, MB.
+        energies: JSON to write: a record by chemical symbol.
+    """
+    symbols = {symbol for path in selected for atoms in read_frames(path) for symbol in atoms.get_chemical_symbols()}
+    write_json(energies, isolated_atoms(symbols, level, store, memory_mb))
 
 
 def check_failures(records: list[Path], max_failed: float) -> None:

@@ -1,17 +1,20 @@
-"""Checks of a computed dataset before anything is computed: molecule, electrons, basis sets."""
+"""Checks of a computed dataset before anything is computed: geometries, electrons, bases, functionals, forces."""
 
 from __future__ import annotations
 
 import warnings
 
-from ase.data import chemical_symbols
+from ase import Atoms
 from pyscf import gto
+from pyscf.dft import libxc
+from pyscf.scf.dispersion import parse_dft
 
-from piwsl.config import ComputedDataset, ConfigError, Level
+from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
 from piwsl.errors import PiwslError
-from piwsl.reference.calculations import FrameFailure, auxiliary_bases, required_components
-from piwsl.reference.frames import electron_problem
-from piwsl.reference.sampling import load_molecule
+from piwsl.reference.components import fitting_bases, required_components
+from piwsl.reference.forces import force_method
+from piwsl.reference.frames import charge_of, electron_problem, multiplicity_of
+from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 
 
 def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> None:
@@ -23,40 +26,81 @@ def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) ->
         level: the level it names.
 
     Raises:
-        ConfigError: the molecule is unknown, charge and multiplicity do not fit it, or a basis lacks an element.
+        ConfigError: the molecule is unknown, charge and multiplicity do not fit it, a basis lacks an element, the
+            functional is unknown, or forces are asked for that the level does not have.
     """
+    where = f"datasets.{name}"
+    if dataset.molecule is not None:
+        structures = [_checked_molecule(f"{where}.molecule", dataset.molecule)]
+    else:
+        assert dataset.geometries is not None
+        structures = _checked_geometries(f"{where}.geometries", dataset.geometries, dataset)
     try:
-        atoms = load_molecule(dataset.molecule)
-    except PiwslError as error:
-        raise ConfigError(f"datasets.{name}.molecule: {error}") from None
-    if len(atoms) < 2:
-        raise ConfigError(f"datasets.{name}.molecule: one atom alone has no geometry to sample")
-    problem = electron_problem(atoms.numbers.tolist(), dataset.molecule.charge, dataset.molecule.multiplicity)
-    if problem is not None:
-        raise ConfigError(f"datasets.{name}.molecule: {problem}")
-    try:
-        check_bases(level, {chemical_symbols[number] for number in atoms.numbers})
+        check_level(level, {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
     except PiwslError as error:
         raise ConfigError(f"levels.{dataset.level}: {error}") from None
+    if dataset.training_forces or dataset.test_force_frames or dataset.forces_by:
+        for multiplicity in {multiplicity_of(atoms) for atoms in structures}:
+            try:
+                force_method(level, multiplicity, dataset.forces_by)
+            except ValueError as error:
+                raise ConfigError(f"{where}.forces_by: {error}") from None
 
 
-def check_bases(level: Level, symbols: set[str]) -> None:
-    """Check that all orbital and fitting bases of a level have all elements.
+def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
+    try:
+        atoms = load_molecule(molecule)
+    except PiwslError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if len(atoms) < 2:
+        raise ConfigError(f"{where}: one atom alone has no geometry to sample")
+    problem = electron_problem(atoms.numbers.tolist(), molecule.charge, molecule.multiplicity)
+    if problem is not None:
+        raise ConfigError(f"{where}: {problem}")
+    return atoms
+
+
+def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDataset) -> list[Atoms]:
+    try:
+        frames = read_geometries(geometries)
+    except PiwslError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    for position, atoms in enumerate(frames):
+        problem = electron_problem(atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms))
+        if problem is not None:
+            raise ConfigError(f"{where}: frame {position} of {geometries.file}: {problem}")
+    parts = blocks_of(len(frames), geometries)
+    for part, wanted in (("training", dataset.training_frames), ("test", dataset.test_frames)):
+        if wanted > len(parts[part]):
+            raise ConfigError(
+                f"{where}: {geometries.file} has {len(frames)} frames, {len(parts[part])} of them for {part} "
+                f"({geometries.blocks} blocks, test_fraction {geometries.test_fraction:g}), and {part}_frames asks for "
+                f"{wanted}; ask for fewer, or change test_fraction"
+            )
+    return frames
+
+
+def check_level(level: Level, symbols: set[str]) -> None:
+    """Check that PySCF has the functional, and all orbital and fitting bases of a level for all elements.
 
     Args:
         level: the level.
         symbols: chemical symbols.
 
     Raises:
-        PiwslError: a basis that PySCF does not have, or that lacks an element.
+        PiwslError: what is missing.
     """
-    for component in required_components(level):
-        bases = [component.basis]
-        if component.density_fitting:
+    for part in required_components(level):
+        key = part.mean_field
+        bases = [key.basis]
+        if key.functional is not None:
+            check_functional(key.functional, key.dispersion)
+        if key.density_fitting:
             try:
-                bases += auxiliary_bases(component.basis)
-            except FrameFailure as failure:
-                raise PiwslError(failure.reason) from None
+                fitting = fitting_bases(level, key.basis)
+            except ValueError as error:
+                raise PiwslError(str(error)) from None
+            bases += [fitting.jk] if part.method in ("hf", "dft") else [fitting.jk, fitting.ri]
         for basis in bases:
             for symbol in sorted(symbols):
                 if not _has(basis, symbol):
@@ -64,6 +108,34 @@ def check_bases(level: Level, symbols: set[str]) -> None:
                         f"basis '{basis}' has no {symbol} in PySCF; name a basis that has all of "
                         f"{', '.join(sorted(symbols))}"
                     )
+
+
+def check_functional(name: str, dispersion: str | None) -> None:
+    """Check that PySCF computes a functional in full.
+
+    PySCF reads a name it does not know as a sum (wb97x-2 as wb97x minus 2 of something): the name must be known.
+
+    Raises:
+        PiwslError: the functional is unknown, or not whole (double hybrids, some dispersion corrections).
+    """
+    try:
+        bare, _, own_dispersion = parse_dft(name)
+        libxc.parse_xc(bare)
+    except (NotImplementedError, KeyError, ValueError) as error:
+        raise PiwslError(f"functional '{name}' is not to be had in PySCF: {' '.join(map(str, error.args))}") from None
+    if not all(_is_libxc_name(part) for part in bare.upper().split(",") if part):
+        raise PiwslError(f"functional '{name}' is no name that PySCF knows; see pyscf.dft.libxc.XC_CODES")
+    if own_dispersion and dispersion and own_dispersion != dispersion:
+        raise PiwslError(f"functional '{name}' brings its own dispersion, {own_dispersion}; leave out '{dispersion}'")
+
+
+def _is_libxc_name(name: str) -> bool:
+    underscored = name.replace("-", "_")
+    if name.replace("-", "") in libxc.XC_ALIAS or {name, underscored, name.replace("-", "")} & set(libxc.XC_CODES):
+        return True
+    return any(
+        str(code).endswith((f"_XC_{underscored}", f"_X_{underscored}", f"_C_{underscored}")) for code in libxc.XC_CODES
+    )
 
 
 def _has(basis: str, symbol: str) -> bool:

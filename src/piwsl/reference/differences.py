@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 STEP_ANGSTROM = 0.001
 
 
-def internal_directions(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+def internal_directions(
+    positions: NDArray[np.float64], masses: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return orthonormal displacements that neither translate nor rotate the structure.
 
     An energy that is invariant under translation and rotation has no slope along those, so its gradient lies
@@ -21,16 +23,18 @@ def internal_directions(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Args:
         positions: (N, 3), Å.
+        masses: (N,); with them the directions are those of mass-weighted displacements.
 
     Returns:
         (K, N, 3), each of unit norm.
     """
     atoms = len(positions)
-    centred = positions - positions.mean(axis=0)
+    centred = positions - np.average(positions, axis=0, weights=masses)
     axes = np.eye(3)
     translations = np.stack([np.tile(axis, (atoms, 1)) for axis in axes])
     rotations = np.stack([np.cross(axis, centred) for axis in axes])
-    rigid = np.concatenate([translations, rotations]).reshape(6, 3 * atoms)
+    roots = np.ones(atoms) if masses is None else np.sqrt(masses)
+    rigid = (np.concatenate([translations, rotations]) * roots[None, :, None]).reshape(6, 3 * atoms)
     _, singular, vectors = np.linalg.svd(rigid, full_matrices=True)
     rank = int((singular > 1e-6 * singular.max()).sum())
     return vectors[rank:].reshape(-1, atoms, 3)

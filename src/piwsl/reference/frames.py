@@ -6,13 +6,29 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
+from ase.data import covalent_radii
 
+from piwsl.config import GivenDataset
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "Hartree": units.Hartree,
+    "kcal/mol": units.kcal / units.mol,
+    "kJ/mol": units.kJ / units.mol,
+}
+FORCE_UNITS = {
+    "eV/Å": 1.0,
+    "Hartree/Bohr": units.Hartree / units.Bohr,
+    "kcal/mol/Å": units.kcal / units.mol,
+    "kJ/mol/Å": units.kJ / units.mol,
+}
+# Bonds shorter than this share of the sum of covalent radii are no chemistry: SCF converges there, to nonsense.
+SHORTEST_BOND = 0.5
 
 
 def read_frames(path: Path) -> list[Atoms]:
@@ -35,6 +51,28 @@ def read_frames(path: Path) -> list[Atoms]:
 def write_frames(path: Path, frames: list[Atoms]) -> None:
     """Write frames as extended XYZ, atomically; an empty list gives an empty file."""
     write_atomically(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))
+
+
+def with_labels_in(frames: list[Atoms], dataset: GivenDataset) -> list[Atoms]:
+    """Return frames of another program with their labels where ours are, in eV and eV/Å.
+
+    Args:
+        frames: labelled elsewhere.
+        dataset: says under which names the labels are, and in which units. Labels that are absent stay absent.
+    """
+    energy_in_ev, force_in_ev = ENERGY_UNITS[dataset.energy_unit], FORCE_UNITS[dataset.forces_unit]
+    converted = []
+    for atoms in frames:
+        frame = atoms.copy()
+        energy = frame.info.pop(dataset.energy_key, None)
+        forces = frame.arrays.pop(dataset.forces_key, None)
+        if energy is not None:
+            # What is no number is left for the check of labels to name.
+            frame.info[ENERGY_KEY] = energy * energy_in_ev if isinstance(energy, int | float) else energy
+        if forces is not None:
+            frame.arrays[FORCES_KEY] = forces * force_in_ev
+        converted.append(frame)
+    return converted
 
 
 def count_frames(path: Path) -> int:
@@ -84,6 +122,22 @@ def electron_problem(numbers: list[int], charge: int, multiplicity: int) -> str 
         parity = "odd" if electrons % 2 == 0 else "even"
         return f"{electrons} electrons cannot have multiplicity {multiplicity}; an {parity} one is needed"
     return None
+
+
+def too_close(atoms: Atoms) -> str | None:
+    """Say which two atoms are closer than half the sum of their covalent radii, or None."""
+    distances = atoms.get_all_distances()
+    radii = covalent_radii[atoms.numbers]
+    limits = SHORTEST_BOND * (radii[:, None] + radii[None, :])
+    np.fill_diagonal(limits, 0.0)
+    close = np.argwhere(distances < limits)
+    if len(close) == 0:
+        return None
+    first, second = close[0]
+    symbols = atoms.get_chemical_symbols()
+    return (
+        f"atoms {first} ({symbols[first]}) and {second} ({symbols[second]}) are {distances[first, second]:.3f} Å apart"
+    )
 
 
 def label(atoms: Atoms, energy: float, forces: np.ndarray | None) -> Atoms:

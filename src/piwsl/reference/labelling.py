@@ -11,32 +11,16 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import covalent_radii
 
 from piwsl.config import Level
-from piwsl.reference.calculations import FrameFailure, composite_energy, required_components, run_components
+from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
-from piwsl.reference.frames import charge_of, electron_problem, label, multiplicity_of
+from piwsl.reference.failures import FrameFailure, failing_at
+from piwsl.reference.forces import ForceMethod, analytic_problem
+from piwsl.reference.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.reference.store import LabelStore, geometry_hash, rounded
 
-# Bonds shorter than this share of the sum of covalent radii are no chemistry: SCF converges there, to nonsense.
-SHORTEST_BOND = 0.5
-
-
-def too_close(atoms: Atoms) -> str | None:
-    """Say which two atoms are closer than half the sum of their covalent radii, or None."""
-    distances = atoms.get_all_distances()
-    radii = covalent_radii[atoms.numbers]
-    limits = SHORTEST_BOND * (radii[:, None] + radii[None, :])
-    np.fill_diagonal(limits, 0.0)
-    close = np.argwhere(distances < limits)
-    if len(close) == 0:
-        return None
-    first, second = close[0]
-    symbols = atoms.get_chemical_symbols()
-    return (
-        f"atoms {first} ({symbols[first]}) and {second} ({symbols[second]}) are {distances[first, second]:.3f} Å apart"
-    )
+STORED_FORCES = "forces_eV_per_A"
 
 
 class Labeller:
@@ -48,60 +32,73 @@ class Labeller:
         self.store = store
         self.memory_mb = memory_mb
 
-    def label(self, atoms: Atoms, forces: bool) -> tuple[Atoms | None, dict[str, Any]]:
+    def label(self, atoms: Atoms, forces: ForceMethod | None) -> tuple[Atoms | None, dict[str, Any]]:
         """Label one frame.
 
         Args:
             atoms: the frame, Å; info may carry `charge` and `multiplicity`.
-            forces: also differentiate the energy.
+            forces: how to compute forces, too; None for the energy alone.
 
         Returns:
             The labelled frame, or None where it failed; and its record: status, the step and reason of a failure,
             Hartree energies of all parts, convergence, versions, times, geometry hash.
+
+        Raises:
+            JobFailure: the machine gave out; the frame is neither labelled nor failed.
         """
         frame = rounded(atoms)
         started_wall, started_cpu = time.perf_counter(), time.process_time()
         record: dict[str, Any] = {
-            "frame": frame.info.get("frame"),
+            "frame": str(frame.info["frame"]) if "frame" in frame.info else None,
             "geometry": geometry_hash(frame, charge_of(frame), multiplicity_of(frame)),
         }
         try:
-            result = self._energy(frame)
-            gradient = (
-                central_difference_forces(frame, lambda moved: self._energy(moved)["energy_eV"]) if forces else None
-            )
+            result = self._single_point(frame, analytic=forces == "analytic")
+            gradient = self._forces(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
-        record |= result | {"status": "ok", "forces": "central differences" if forces else None}
+        kept = {key: value for key, value in result.items() if key != STORED_FORCES}
+        record |= kept | {"status": "ok", "forces": forces}
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
         record["elapsed_cpu_s"] = round(time.process_time() - started_cpu, 3)
         return label(frame, result["energy_eV"], gradient), record
 
-    def _energy(self, atoms: Atoms) -> dict[str, Any]:
-        """Return the stored record of a geometry, computing it first where there is none."""
+    def _forces(self, frame: Atoms, result: dict[str, Any], forces: ForceMethod | None) -> np.ndarray | None:
+        if forces is None:
+            return None
+        if forces == "analytic":
+            return np.array(result[STORED_FORCES])
+        return central_difference_forces(frame, lambda moved: self._single_point(moved, analytic=False)["energy_eV"])
+
+    def _single_point(self, atoms: Atoms, analytic: bool) -> dict[str, Any]:
+        """Return the stored record of a geometry, computing it first where there is none, or none with forces."""
         frame = rounded(atoms)
         charge, multiplicity = charge_of(frame), multiplicity_of(frame)
         key = geometry_hash(frame, charge, multiplicity)
         found = self.store.find(key)
-        if found is not None:
+        if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}
-        record = self._compute(frame, charge, multiplicity)
-        self.store.add(key, record)
+        record = self._compute(frame, charge, multiplicity, analytic)
+        with failing_at("storing the energy", disk=self.store.folder):
+            self.store.add(key, record)
         return record | {"stored": False}
 
-    def _compute(self, frame: Atoms, charge: int, multiplicity: int) -> dict[str, Any]:
+    def _compute(self, frame: Atoms, charge: int, multiplicity: int, analytic: bool) -> dict[str, Any]:
         problems = {
             "charge and multiplicity": electron_problem(frame.numbers.tolist(), charge, multiplicity),
             "geometry": too_close(frame),
+            "forces": analytic_problem(self.level, multiplicity) if analytic else None,
         }
         for step, problem in problems.items():
             if problem is not None:
                 raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), time.process_time()
-        parts = required_components(self.level)
-        outcome = run_components(frame, parts, self.level.frozen_core, charge, multiplicity, self.memory_mb)
+        outcome = run_level(frame, self.level, charge, multiplicity, self.memory_mb, gradients=analytic)
+        energy = level_energy(self.level, outcome).energy
+        forces = -level_gradient(self.level, outcome) * units.Hartree / units.Bohr if analytic else None
         return {
-            "energy_eV": composite_energy(self.level, outcome.energies) * units.Hartree,
+            "energy_eV": energy * units.Hartree,
+            **({} if forces is None else {STORED_FORCES: forces.tolist()}),
             "components_Eh": {str(part): energy for part, energy in outcome.energies.items()},
             **outcome.notes,
             "charge": charge,
@@ -116,11 +113,49 @@ class Labeller:
         }
 
 
+class Progress:
+    """Tells, a line a frame, how far a batch is: done, failed, seconds a frame, time left."""
+
+    def __init__(self, frames: int, tell: Callable[[str], object]) -> None:
+        """Start the clock for a number of frames; `tell` takes the lines."""
+        self._frames, self._tell = frames, tell
+        self._done = self._failed = self._computed = 0
+        self._started, self._seconds = time.perf_counter(), 0.0
+
+    def frame(self, record: dict[str, Any]) -> None:
+        """Count a frame and say how it went."""
+        elapsed = time.perf_counter() - self._started - self._seconds
+        self._seconds += elapsed
+        failed = record["status"] == "failed"
+        self._done += not failed
+        self._failed += failed
+        # Frames out of the store take no time and say nothing of those that are left.
+        self._computed += not record.get("stored", False)
+        outcome = (
+            f"failed at {record['step']}: {record['reason']}"
+            if failed
+            else f"{record['energy_eV']:.6f} eV{' from the store' if record['stored'] else f' in {elapsed:.1f} s'}"
+        )
+        number = self._done + self._failed
+        each = self._seconds / max(self._computed, 1)
+        left = (self._frames - number) * each
+        self._tell(
+            f"frame {number} of {self._frames}: {outcome}; {self._done} done, {self._failed} failed, "
+            f"{each:.1f} s a frame, {_duration(left)} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 def label_frames(
     frames: list[Atoms],
     level: Level,
     store_folder: Path,
-    forces: bool,
+    forces: ForceMethod | None,
     memory_mb: int,
     progress: Callable[[str], object] = print,
 ) -> tuple[list[Atoms], list[dict[str, Any]]]:
@@ -130,22 +165,23 @@ def label_frames(
         frames: geometries, Å.
         level: the level of theory.
         store_folder: where finished energies are kept and looked up.
-        forces: also differentiate the energy of every frame.
+        forces: how to compute the forces of every frame, too; None for energies alone.
         memory_mb: memory of the job, MB.
         progress: told one line a frame.
 
     Returns:
         The labelled frames (`REF_energy` eV, `REF_forces` eV/Å where wanted) and one record for every frame given.
+
+    Raises:
+        JobFailure: memory or disk gave out. Finished frames are in the store.
     """
     labeller = Labeller(level, LabelStore(store_folder, level), memory_mb)
     labelled, records = [], []
-    for position, atoms in enumerate(frames):
+    lines = Progress(len(frames), progress)
+    for atoms in frames:
         frame, record = labeller.label(atoms, forces)
         records.append(record)
-        if frame is None:
-            outcome = f"failed at {record['step']}: {record['reason']}"
-        else:
+        if frame is not None:
             labelled.append(frame)
-            outcome = f"{record['energy_eV']:.6f} eV in {record['elapsed_wall_s']:.1f} s"
-        progress(f"frame {position + 1} of {len(frames)}: {outcome}")
+        lines.frame(record)
     return labelled, records

@@ -1,7 +1,7 @@
 """The store of finished energies: one small file a geometry and level, shared by all experiments.
 
-A name is the hash of all that the energy depends on, so a file is written once and never changes; plain files
-and atomic moves are all that a shared disk need offer.
+A name is the hash of all that the energy depends on, so a file may gain forces but never changes its energy; plain
+files and atomic moves are all that a shared disk need offer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ase import Atoms
 from piwsl.config import Level
 from piwsl.files import read_json, write_json
 
-# Raise this when the same level would give another energy than before, by a changed default too.
-SCHEME_VERSION = 1
+# Raise this when the same level would give another energy than before, by a changed default too, or other records.
+SCHEME_VERSION = 2
 COORDINATE_DECIMALS = 8
 
 

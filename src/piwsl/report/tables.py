@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,10 @@ class ReferenceSummary:
     """Median CPU seconds of one energy of the level."""
     largest_t1: float | None
     frozen_orbitals: int | None
+    forces: dict[str, int]
+    """How many frames have forces, by how those were computed."""
+    uneasy_scf: int
+    """Frames with an SCF that plain DIIS did not converge."""
 
 
 def reference_summaries(records: list[Path]) -> list[ReferenceSummary]:
@@ -155,4 +160,19 @@ def _summary(dataset: str, rows: list[dict[str, Any]]) -> ReferenceSummary:
         seconds_per_energy=float(np.median([row["cpu_s"] for row in good])) if good else None,
         largest_t1=max(t1, default=None),
         frozen_orbitals=good[0].get("frozen_orbitals") if good else None,
+        forces=dict(Counter(row["forces"] for row in good if row.get("forces"))),
+        uneasy_scf=sum(any(how["converged_by"] != "DIIS" for how in row["scf"].values()) for row in good),
     )
+
+
+def free_atoms(files: list[Path]) -> list[dict[str, Any]]:
+    """Return the energies of free atoms, a row a dataset and element.
+
+    Args:
+        files: JSON, a record by chemical symbol; their folders are .../datasets/<dataset>/.
+    """
+    return [
+        {"dataset": path.parent.name, "symbol": symbol, **record}
+        for path in files
+        for symbol, record in read_json(path).items()
+    ]

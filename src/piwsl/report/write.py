@@ -15,13 +15,14 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from piwsl.config import ComputedDataset, Experiment, Level
+from piwsl.config import ComputedDataset, Experiment, GivenDataset
 from piwsl.files import write_atomically, write_text
 from piwsl.report import figures
 from piwsl.report.tables import (
     MEASURES,
     Comparison,
     comparisons,
+    free_atoms,
     means_over_seeds,
     reference_summaries,
     run_table,
@@ -39,6 +40,8 @@ class ReportFiles:
     histories: list[Path]
     simulations: list[Path]
     records: list[Path]
+    atoms: list[Path]
+    """Energies of free atoms, a file for every dataset that has them."""
 
 
 def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, table_path: Path) -> None:
@@ -63,9 +66,15 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         verdicts=[sentence(found) for found in comparisons(table, experiment)],
         rows=mean_rows(table),
         sections=figure_sections(experiment, files, table),
-        levels={name: describe_level(level) for name, level in experiment.levels.items()},
+        levels={name: str(level) for name, level in experiment.levels.items()},
         computed=[name for name, dataset in experiment.datasets.items() if isinstance(dataset, ComputedDataset)],
+        given={
+            name: dataset.level
+            for name, dataset in experiment.datasets.items()
+            if isinstance(dataset, GivenDataset) and dataset.level
+        },
         references=reference_summaries(files.records),
+        atoms=free_atoms(files.atoms),
         config=yaml.safe_dump(experiment.plain(), sort_keys=False, allow_unicode=True),
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
     )
@@ -137,16 +146,3 @@ def _by_loss(runs: pd.DataFrame, paths: pd.Series) -> dict[str, Path]:
 
 def _fragment(figure: go.Figure) -> str:
     return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
-
-
-def describe_level(level: Level) -> str:
-    """Write a level as its formula."""
-    terms = []
-    for stage in level.stages:
-        name = stage.method.upper()
-        term = f"[{name} − {stage.minus.upper()}]" if stage.minus else name
-        fitted = "DF-" if stage.density_fitting else ""
-        bases = ", ".join(stage.bases)
-        terms.append(f"{fitted}{term}/{'CBS(' + bases + ')' if len(stage.bases) == 2 else bases}")
-    core = "frozen core" if level.frozen_core else "all electrons correlated"
-    return " + ".join(terms) + f", {core}"

@@ -1,0 +1,59 @@
+"""The typed experiment: every key of config.yaml, its default and its check. Nothing here computes.
+
+This is the only room that knows keys and defaults; all others receive a section of it.
+"""
+
+from piwsl.config.datasets import (
+    ComputedDataset,
+    Geometries,
+    GivenDataset,
+    Labelling,
+    Molecule,
+    Sampling,
+)
+from piwsl.config.experiment import Experiment, Run, json_schema
+from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Stage, basis_family
+from piwsl.config.section import ConfigError, Section, nearest, parse_section, read_yaml
+from piwsl.config.training import (
+    ARCHITECTURES,
+    Loss,
+    Model,
+    PaiNN,
+    SchNet,
+    Simulation,
+    Training,
+    WeakTerm,
+    parse_model,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "PRESETS",
+    "ComputedDataset",
+    "ConfigError",
+    "Experiment",
+    "Extrapolation",
+    "FittingBases",
+    "Geometries",
+    "GivenDataset",
+    "Labelling",
+    "Level",
+    "Loss",
+    "Model",
+    "Molecule",
+    "PaiNN",
+    "Run",
+    "Sampling",
+    "SchNet",
+    "Section",
+    "Simulation",
+    "Stage",
+    "Training",
+    "WeakTerm",
+    "basis_family",
+    "json_schema",
+    "nearest",
+    "parse_model",
+    "parse_section",
+    "read_yaml",
+]

@@ -1,0 +1,163 @@
+"""Where labelled frames come from: a molecule or geometries that are labelled here, or frames that others labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator, model_validator
+
+from piwsl.config.section import Name, Section
+
+
+class Molecule(Section):
+    """The system to sample and label."""
+
+    name: str | None = Field(None, description="A molecule of ASE's G2 collection, such as H2O, NH3, CH3OH.")
+    file: Path | None = Field(None, description="A file that ASE reads (xyz, ...), in place of name.")
+    smiles: str | None = Field(None, description="A SMILES string, in place of name; RDKit makes the geometry.")
+    charge: int = Field(0, description="Total charge in e.")
+    multiplicity: PositiveInt = Field(1, description="2S + 1.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(origin is not None for origin in (self.name, self.file, self.smiles)) != 1:
+            raise ValueError("give one of 'name' (a molecule ASE knows), 'file' (a geometry), 'smiles'")
+        return self
+
+
+class Geometries(Section):
+    """Geometries of the user's, without labels: a trajectory, a collection. Blocks of them are kept for the test."""
+
+    file: Path = Field(description="Any file of several frames that ASE reads.")
+    charge: int = Field(0, description="Total charge in e, of frames whose info does not say `charge`.")
+    multiplicity: PositiveInt = Field(1, description="2S + 1, of frames whose info does not say `multiplicity`.")
+    blocks: int = Field(10, ge=2, description="Contiguous parts of the file; each is for training or for test.")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the blocks that test frames are taken from.")
+    seed: int = Field(0, ge=0, description="Chooses the blocks.")
+
+
+class Sampling(Section):
+    """Langevin dynamics on GFN2-xTB and displacements along its normal modes; training and test are independent."""
+
+    temperatures: list[PositiveFloat] = Field([], description="K; a trajectory each.")
+    normal_modes: list[PositiveFloat] = Field(
+        [], description="K; thermal displacements along the normal modes of the GFN2-xTB minimum."
+    )
+    timestep: PositiveFloat = Field(0.5, description="fs.")
+    friction: PositiveFloat = Field(0.01, description="1/fs.")
+    stride: PositiveInt = Field(200, description="Steps between two frames that are kept.")
+    equilibration: int = Field(2000, ge=0, description="Steps before the first frame.")
+    seed: int = Field(0, ge=0)
+
+    @field_validator("temperatures", "normal_modes")
+    @classmethod
+    def _distinct(cls, temperatures: list[float]) -> list[float]:
+        # A trajectory is named by its temperature.
+        if len({f"{temperature:g}" for temperature in temperatures}) < len(temperatures):
+            raise ValueError(f"{temperatures} names one twice")
+        return temperatures
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if not self.temperatures and not self.normal_modes:
+            raise ValueError("name temperatures (of dynamics) or normal_modes (temperatures of displacements), in K")
+        return self
+
+
+class Labelling(Section):
+    """How reference calculations are cut into jobs, and how many may fail."""
+
+    frames_per_job: PositiveInt | None = Field(
+        None, description="Frames of one job; default: as many as are estimated to take 20 minutes."
+    )
+    mem_mb: PositiveInt | None = Field(
+        None, description="Memory of one job in MB; default: by estimate. Grows with the attempt."
+    )
+    runtime: PositiveInt | None = Field(
+        None, description="Time limit of one job in minutes; default: by estimate. Grows with the attempt."
+    )
+    max_failed: float = Field(0.1, ge=0, le=1, description="Share of failed frames that stops the experiment.")
+
+
+class ComputedDataset(Section):
+    """A molecule, or geometries of the user's, that are labelled here."""
+
+    molecule: Molecule | None = None
+    geometries: Geometries | None = None
+    sampling: Sampling | None = Field(None, description="How geometries of the molecule are made.")
+    selection: Literal["in turn", "farthest point"] = Field(
+        "in turn",
+        description="How training frames are chosen: from the trajectories in turn, or each the one among several "
+        "candidates that is least like those chosen before. Test frames are always taken in turn.",
+    )
+    candidates: PositiveInt = Field(4, description="For farthest point: frames to choose one from.")
+    level: Name = Field(description="A name under levels, or a preset.")
+    training_frames: PositiveInt = Field(description="Frames that the sizes draw from.")
+    test_frames: PositiveInt = Field(description="Frames kept for testing, from trajectories or blocks of their own.")
+    training_forces: bool = Field(False, description="Whether the training frames get forces, too.")
+    test_force_frames: int = Field(0, ge=0, description="Test frames that also get forces of the level.")
+    forces_by: Literal["analytic", "differences"] | None = Field(
+        None,
+        description="Analytic gradients or central differences of the energy. Default: analytic where every part of "
+        "the level has them, else differences.",
+    )
+    isolated_atoms: bool = Field(True, description="Compute the energies of the free atoms at the level, too.")
+    labelling: Labelling = Labelling()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.molecule is None) == (self.geometries is None):
+            raise ValueError("give either 'molecule' (to sample) or 'geometries' (a file of them)")
+        if self.molecule is not None and self.sampling is None:
+            raise ValueError("sampling: this key is missing; say at which temperatures the molecule is sampled")
+        if self.geometries is not None and self.sampling is not None:
+            raise ValueError("sampling: given geometries are not sampled; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _test_forces_are_of_test_frames(self) -> Self:
+        if self.test_force_frames > self.test_frames:
+            raise ValueError(
+                f"test_force_frames: {self.test_force_frames} is more than test_frames ({self.test_frames})"
+            )
+        return self
+
+
+class GivenDataset(Section):
+    """Frames that others labelled (ORCA, Molpro, psi4, a published set), as extended XYZ."""
+
+    file: Path = Field(description="Extended XYZ with an energy and, on all frames, some or none, forces.")
+    test_file: Path | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
+    test_frames: PositiveInt | None = Field(None, description="Frames of file to hold out for testing.")
+    seed: int = Field(0, ge=0, description="Chooses the frames that are held out.")
+    level: str | None = Field(None, description="The level of theory of the labels, in words, for the report.")
+    energy_key: str = Field("REF_energy", description="Where a frame's info has its total energy.")
+    forces_key: str = Field("REF_forces", description="Which column holds the forces.")
+    energy_unit: Literal["eV", "Hartree", "kcal/mol", "kJ/mol"] = "eV"
+    forces_unit: Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"] = "eV/Å"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.test_file is None) == (self.test_frames is None):
+            raise ValueError("give either 'test_file' or 'test_frames' (frames of file to hold out)")
+        return self
+
+
+def _dataset_kind(value: Any) -> str:
+    """Say which kind a dataset is meant as: by `file`, or by most of its keys."""
+    keys = set(value) if isinstance(value, Mapping) else set(type(value).model_fields)
+    computed = len(keys & set(ComputedDataset.model_fields))
+    return "given" if len(keys & set(GivenDataset.model_fields)) > computed or "file" in keys else "computed"
+
+
+def is_computed(value: Any) -> bool:
+    """Whether a mapping of the config is meant as a dataset that is labelled here."""
+    return isinstance(value, Mapping) and _dataset_kind(value) == "computed"
+
+
+Dataset = Annotated[
+    Annotated[ComputedDataset, Tag("computed")] | Annotated[GivenDataset, Tag("given")],
+    Discriminator(_dataset_kind),
+]

@@ -1,0 +1,119 @@
+"""What a level of theory is made of: the energies of one method in one basis, and how they are combined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from piwsl.config import FittingBases, Level, Stage
+from piwsl.reference.extrapolation import Limit, basis_set_limit
+
+
+@dataclass(frozen=True)
+class MeanFieldKey:
+    """What one SCF is: all components with the same key share it."""
+
+    basis: str
+    density_fitting: bool
+    functional: str | None = None
+    dispersion: str | None = None
+
+    def __str__(self) -> str:
+        method = (self.functional or "hf") + (f"-{self.dispersion}" if self.dispersion else "")
+        return f"{'df-' if self.density_fitting else ''}{method}/{self.basis}"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One energy of one method in one basis, the unit that stages are made of."""
+
+    method: str
+    mean_field: MeanFieldKey
+
+    def __str__(self) -> str:
+        if self.method in ("hf", "dft"):
+            return str(self.mean_field)
+        return f"{'df-' if self.mean_field.density_fitting else ''}{self.method}/{self.mean_field.basis}"
+
+
+class Fitting(NamedTuple):
+    """Names of the auxiliary bases of an orbital basis."""
+
+    jk: str
+    """For Coulomb and exchange."""
+    ri: str
+    """For correlation."""
+
+
+def fitting_bases(level: Level, basis: str) -> Fitting:
+    """Return the auxiliary bases of an orbital basis: those the level names, else the family's own.
+
+    Raises:
+        ValueError: no fitting basis is known for this family.
+    """
+    named = level.auxiliary_bases.get(basis, FittingBases())
+    usual = _usual_fitting_bases(basis)
+    jk, ri = named.jk or (usual and usual.jk), named.ri or (usual and usual.ri)
+    if jk is None or ri is None:
+        raise ValueError(
+            f"no fitting basis is known for '{basis}'; name its jk and ri under auxiliary_bases, or set "
+            "density_fitting: false"
+        )
+    return Fitting(jk, ri)
+
+
+def _usual_fitting_bases(basis: str) -> Fitting | None:
+    if basis.startswith("def2-"):
+        return Fitting("def2-universal-jkfit", f"{basis}-ri")
+    if basis.startswith(("cc-p", "aug-cc-p")):
+        return Fitting(f"{basis}-jkfit", f"{basis}-ri")
+    return None
+
+
+def component(stage: Stage, method: str, basis: str) -> Component:
+    """Return the component of a method of a stage in one of its bases."""
+    return Component(method, MeanFieldKey(basis, stage.density_fitting, stage.functional, stage.dispersion))
+
+
+def required_components(level: Level) -> list[Component]:
+    """Return every energy that the stages of a level combine, each once."""
+    components = [
+        component(stage, method, basis)
+        for stage in level.stages
+        for basis in stage.bases
+        for method in (stage.method, stage.minus)
+        if method is not None
+    ]
+    return list(dict.fromkeys(components))
+
+
+def composite_energy(level: Level, energies: dict[Component, float]) -> Limit:
+    """Combine the energies of the parts to the energy of the level (a focal point scheme).
+
+    E = HF/limit + Σ over stages of [method - minus]/limit, where a stage of one basis stands for itself.
+
+    Args:
+        level: the level.
+        energies: Hartree, for every required component.
+
+    Returns:
+        Hartree, and the slopes in the order of `required_components`.
+
+    Raises:
+        ExtrapolationError: the energies cannot be extrapolated.
+    """
+    total, slopes = 0.0, dict.fromkeys(required_components(level), 0.0)
+    for stage in level.stages:
+        differences = [_difference(stage, basis, energies) for basis in stage.bases]
+        limit = Limit(differences[0], (1.0,)) if len(differences) == 1 else basis_set_limit(stage.limit(), differences)
+        total += limit.energy
+        for basis, slope in zip(stage.bases, limit.slopes, strict=True):
+            slopes[component(stage, stage.method, basis)] += slope
+            if stage.minus is not None:
+                slopes[component(stage, stage.minus, basis)] -= slope
+    return Limit(total, tuple(slopes.values()))
+
+
+def _difference(stage: Stage, basis: str, energies: dict[Component, float]) -> float:
+    energy = energies[component(stage, stage.method, basis)]
+    return energy if stage.minus is None else energy - energies[component(stage, stage.minus, basis)]

@@ -1,0 +1,120 @@
+"""Correlation energies and their gradients with PySCF: MP2, CCSD, CCSD(T), from converged orbitals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pyscf import cc, df, mp, scf
+from pyscf.cc import ccsd_t_lambda_slow
+from pyscf.grad import ccsd_t as ccsd_t_gradient
+from pyscf.mp.dfmp2 import DFMP2
+from pyscf.mp.dfump2 import DFUMP2
+
+from piwsl.reference.failures import FrameFailure
+
+CC_TOLERANCE_HARTREE = 1e-9
+CC_AMPLITUDE_TOLERANCE = 1e-6
+LAMBDA_TOLERANCE = 1e-7
+
+
+class Correlation(NamedTuple):
+    """What the correlated methods gave from one mean field."""
+
+    energies: dict[str, float]
+    """Hartree, by method: the correlation energy."""
+    gradients: dict[str, NDArray[np.float64]]
+    """(N, 3), Hartree/Bohr, by method where wanted: of the total energy, orbitals included."""
+    notes: dict[str, Any]
+
+
+def correlate(
+    mean_field: scf.hf.SCF, methods: set[str], frozen: int, ri_basis: str | None, gradients: bool
+) -> Correlation:
+    """Compute correlation energies from converged orbitals.
+
+    Args:
+        mean_field: converged HF.
+        methods: of mp2, ccsd, ccsd(t).
+        frozen: core orbitals left out.
+        ri_basis: auxiliary basis of a density-fitted MP2; None for conventional integrals.
+        gradients: also differentiate; only for conventional integrals.
+
+    Raises:
+        FrameFailure: amplitudes or multipliers do not converge.
+    """
+    if mean_field.mol.nelectron - 2 * frozen < 2:
+        own = mean_field.nuc_grad_method().kernel() if gradients else None
+        return Correlation(
+            dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {"correlated_electrons": 1}
+        )
+    if methods & {"ccsd", "ccsd(t)"}:
+        return _coupled_cluster(mean_field, methods, frozen, gradients)
+    if ri_basis is None:
+        solver = mp.MP2(mean_field, frozen=frozen)
+    else:
+        solver = (DFUMP2 if isinstance(mean_field, scf.uhf.UHF) else DFMP2)(mean_field, frozen=frozen)
+        # Without this PySCF reuses the fitting basis of Coulomb and exchange.
+        solver.with_df = df.DF(mean_field.mol, auxbasis=ri_basis)
+    solver.kernel()
+    own_gradients = {"mp2": solver.nuc_grad_method().kernel()} if gradients else {}
+    return Correlation({"mp2": float(solver.e_corr)}, own_gradients, {})
+
+
+def _coupled_cluster(mean_field: scf.hf.SCF, methods: set[str], frozen: int, gradients: bool) -> Correlation:
+    solver = cc.CCSD(mean_field, frozen=frozen)
+    solver.conv_tol = CC_TOLERANCE_HARTREE
+    solver.conv_tol_normt = CC_AMPLITUDE_TOLERANCE
+    solver.max_cycle = 100
+    integrals = solver.ao2mo()
+    solver.kernel(eris=integrals)
+    if not solver.converged:
+        raise FrameFailure(f"ccsd/{mean_field.mol.basis}", f"amplitudes not converged in {solver.max_cycle} cycles")
+    # The MP2 energy of the same orbitals and integrals is the first step of the amplitudes.
+    energies = {"mp2": float(solver.emp2), "ccsd": float(solver.e_corr)}
+    if "ccsd(t)" in methods:
+        energies["ccsd(t)"] = energies["ccsd"] + float(solver.ccsd_t(eris=integrals))
+    differentiate: dict[str, Callable[[], NDArray[np.float64]]] = {
+        "mp2": lambda: mp.MP2(mean_field, frozen=frozen).run().nuc_grad_method().kernel(),
+        "ccsd": lambda: _ccsd_gradient(solver, integrals),
+        "ccsd(t)": lambda: _triples_gradient(solver, integrals),
+    }
+    return Correlation(
+        {method: energies[method] for method in methods},
+        {method: differentiate[method]() for method in methods} if gradients else {},
+        {"t1_diagnostic": t1_diagnostic(solver.t1)},
+    )
+
+
+def _ccsd_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> NDArray[np.float64]:
+    solver.conv_tol_normt = LAMBDA_TOLERANCE
+    solver.solve_lambda(eris=integrals)
+    if not solver.converged_lambda:
+        raise FrameFailure(f"ccsd/{solver.mol.basis} gradient", "multipliers not converged")
+    return solver.nuc_grad_method().kernel(solver.t1, solver.t2, solver.l1, solver.l2, eris=integrals)
+
+
+def _triples_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> NDArray[np.float64]:
+    """Differentiate CCSD(T); with the multipliers of CCSD alone PySCF's result would silently be wrong."""
+    converged, l1, l2 = ccsd_t_lambda_slow.kernel(
+        solver, integrals, solver.t1, solver.t2, max_cycle=100, tol=LAMBDA_TOLERANCE, verbose=0
+    )
+    if not converged:
+        raise FrameFailure(f"ccsd(t)/{solver.mol.basis} gradient", "multipliers not converged")
+    return ccsd_t_gradient.Gradients(solver).kernel(solver.t1, solver.t2, l1, l2, eris=integrals)
+
+
+def t1_diagnostic(amplitudes: NDArray[np.float64] | tuple[NDArray[np.float64], ...]) -> float:
+    """Return the T1 diagnostic, |t1| / √N over the N correlated electrons.
+
+    Lee, Taylor, Int. J. Quantum Chem. Symp. 23, 199 (1989). For unrestricted orbitals |t1|² is the mean over both
+    spins, which is the same number where the two are alike.
+
+    Args:
+        amplitudes: (occupied, virtual) singles, or one such array for each spin.
+    """
+    alpha, beta = amplitudes if isinstance(amplitudes, tuple) else (amplitudes, amplitudes)
+    electrons = len(alpha) + len(beta)
+    return float(np.sqrt((np.sum(alpha**2) + np.sum(beta**2)) / 2.0 / electrons))

@@ -1,0 +1,113 @@
+"""Geometries to start from: a molecule by name, file or SMILES; a file of many geometries, cut into blocks."""
+
+from __future__ import annotations
+
+import ase.build
+import ase.io
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+from piwsl.config import Geometries, Molecule
+from piwsl.errors import PiwslError
+from piwsl.reference.frames import charge_of, multiplicity_of
+from piwsl.reference.selection import in_turn
+
+TRAINING, TEST = "training", "test"
+EMBEDDING_SEED = 20240501
+
+
+def load_molecule(molecule: Molecule) -> Atoms:
+    """Return the starting geometry, with charge and multiplicity in its info.
+
+    Raises:
+        PiwslError: ASE knows no such molecule, cannot read the file, or RDKit cannot make a geometry of the SMILES.
+    """
+    if molecule.name is not None:
+        try:
+            atoms = ase.build.molecule(molecule.name)
+        except KeyError:
+            raise PiwslError(
+                f"molecule '{molecule.name}' is not in ASE's G2 collection; give its geometry as 'file:' or 'smiles:'"
+            ) from None
+    elif molecule.smiles is not None:
+        atoms = from_smiles(molecule.smiles, molecule.charge)
+    else:
+        try:
+            atoms = ase.io.read(str(molecule.file))
+        except Exception as error:  # ASE raises many kinds for a missing or malformed file
+            raise PiwslError(f"molecule file '{molecule.file}' cannot be read: {error}") from None
+    atoms.info = {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
+    return atoms
+
+
+def from_smiles(smiles: str, charge: int) -> Atoms:
+    """Make a geometry of a SMILES string: distance geometry (ETKDGv3), then the MMFF94 force field, in RDKit.
+
+    Args:
+        smiles: the molecule; hydrogen atoms may be left out.
+        charge: total charge, e, which the string must have, too.
+
+    Raises:
+        PiwslError: not a SMILES string, of another charge, or without a geometry.
+    """
+    with rdBase.BlockLogs():
+        found = Chem.MolFromSmiles(smiles)
+    if found is None or found.GetNumAtoms() == 0:
+        raise PiwslError(f"'{smiles}' is not a SMILES string that RDKit can read")
+    if (formal := Chem.GetFormalCharge(found)) != charge:
+        raise PiwslError(f"SMILES '{smiles}' has charge {formal:+d}, and charge says {charge:+d}; make them agree")
+    full = Chem.AddHs(found)
+    if rdDistGeom.EmbedMolecule(full, randomSeed=EMBEDDING_SEED) != 0:
+        raise PiwslError(f"RDKit finds no geometry for SMILES '{smiles}'; give one as 'file:'")
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(full):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(full, maxIters=2000)
+    return Atoms([atom.GetSymbol() for atom in full.GetAtoms()], positions=full.GetConformer().GetPositions())
+
+
+def read_geometries(geometries: Geometries) -> list[Atoms]:
+    """Read a file of geometries in the order it has them.
+
+    Returns:
+        Frames with info: frame (its name), charge, multiplicity; nothing else is kept.
+
+    Raises:
+        PiwslError: ASE cannot read the file, or a frame is periodic.
+    """
+    try:
+        found = ase.io.read(str(geometries.file), index=":")
+    except Exception as error:  # ASE raises many kinds for a missing or malformed file
+        raise PiwslError(f"file '{geometries.file}' cannot be read: {error}") from None
+    frames = []
+    for position, atoms in enumerate(found):
+        if atoms.pbc.any():
+            raise PiwslError(f"frame {position} of {geometries.file} is periodic; reference energies are of molecules")
+        charge = charge_of(atoms) if "charge" in atoms.info else geometries.charge
+        multiplicity = multiplicity_of(atoms) if "multiplicity" in atoms.info else geometries.multiplicity
+        info = {"frame": f"{geometries.file.stem}-{position}", "charge": charge, "multiplicity": multiplicity}
+        frames.append(Atoms(atoms.numbers, atoms.positions, info=info))
+    return frames
+
+
+def blocks_of(frames: int, geometries: Geometries) -> dict[str, NDArray[np.int64]]:
+    """Say which frames of a file are for training and which for test: whole blocks, neighbours in time together.
+
+    Args:
+        frames: how many there are.
+        geometries: number of blocks, share of them for test, seed.
+
+    Returns:
+        Indices by "training" and "test". Each takes its blocks in turn, and a block's frames at random, so that few
+        frames come from everywhere.
+    """
+    rng = np.random.default_rng([geometries.seed, 3])
+    blocks = [rng.permutation(block) for block in np.array_split(np.arange(frames), geometries.blocks) if len(block)]
+    order = rng.permutation(len(blocks))
+    held = min(max(1, round(geometries.test_fraction * len(blocks))), max(len(blocks) - 1, 1))
+    parts = {TEST: order[:held], TRAINING: order[held:]}
+    return {
+        part: np.array(in_turn([blocks[number].tolist() for number in sorted(numbers)]), dtype=np.int64)
+        for part, numbers in parts.items()
+    }

@@ -1,0 +1,132 @@
+"""Hartree-Fock and density functionals with PySCF: one SCF, converged or refused, checked for stability on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyscf import dft, gto, scf
+
+from piwsl.config import Level
+from piwsl.reference.components import MeanFieldKey, fitting_bases
+from piwsl.reference.failures import FrameFailure
+
+SCF_TOLERANCE_HARTREE = 1e-10
+DISTRUSTED_STEPS_DOWN = 5
+SAME_ENERGY_HARTREE = 1e-6
+# PySCF's search for unstable directions needs a few to begin with.
+FEWEST_ROTATIONS = 10
+
+
+def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: Level) -> scf.hf.SCF:
+    """Make PySCF's mean field of a molecule, not yet run.
+
+    Args:
+        molecule: PySCF's molecule.
+        key: basis, fitting, functional.
+        level: the level: orbitals, grid, fitting bases.
+    """
+    unrestricted = molecule.spin != 0 or level.unrestricted
+    if key.functional is None:
+        mean_field = (scf.UHF if unrestricted else scf.RHF)(molecule)
+    else:
+        mean_field = (dft.UKS if unrestricted else dft.RKS)(molecule, xc=key.functional)
+        mean_field.grids.level = level.grid
+        mean_field.disp = key.dispersion
+    if key.density_fitting:
+        mean_field = mean_field.density_fit(auxbasis=fitting_bases(level, key.basis).jk)
+    mean_field.conv_tol = SCF_TOLERANCE_HARTREE
+    return mean_field
+
+
+class Rung(NamedTuple):
+    """One means of converging an SCF."""
+
+    prepare: Callable[[scf.hf.SCF], scf.hf.SCF]
+    guess: str
+
+
+def _plain(mean_field: scf.hf.SCF) -> scf.hf.SCF:
+    return mean_field
+
+
+def _damped(mean_field: scf.hf.SCF) -> scf.hf.SCF:
+    mean_field.level_shift = 0.3
+    mean_field.damp = 0.3
+    mean_field.max_cycle = 150
+    return mean_field
+
+
+def _second_order(mean_field: scf.hf.SCF) -> scf.hf.SCF:
+    return mean_field.newton()
+
+
+SCF_LADDER: dict[str, Rung] = {
+    "DIIS": Rung(_plain, "minao"),
+    "level shift and damping": Rung(_damped, "minao"),
+    "second order": Rung(_second_order, "minao"),
+    "second order from atoms": Rung(_second_order, "atom"),
+    "second order from Hückel orbitals": Rung(_second_order, "huckel"),
+}
+
+
+def converge(molecule: gto.Mole, key: MeanFieldKey, level: Level) -> tuple[scf.hf.SCF, dict[str, Any]]:
+    """Converge an SCF by ever more careful means, and check its stability where the level asks for it.
+
+    Args:
+        molecule: PySCF's molecule.
+        key: basis, fitting, functional.
+        level: the level.
+
+    Returns:
+        The converged mean field; how it went: the means, the stability.
+
+    Raises:
+        FrameFailure: none of the means converged, or no minimum was found.
+    """
+    for name, rung in SCF_LADDER.items():
+        mean_field = rung.prepare(mean_field_object(molecule, key, level))
+        mean_field.kernel(dm0=mean_field.get_init_guess(key=rung.guess))
+        if mean_field.converged and np.isfinite(mean_field.e_tot):
+            if not level.stability:
+                return mean_field, {"converged_by": name}
+            mean_field, stability = follow_down(mean_field, str(key))
+            return mean_field, {"converged_by": name, "stability": stability}
+    raise FrameFailure(str(key), f"SCF not converged by {', '.join(SCF_LADDER)}")
+
+
+def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
+    """Follow unstable directions of the orbitals until the solution is a minimum of its kind.
+
+    Args:
+        mean_field: converged.
+        step: names the calculation in a failure.
+
+    Returns:
+        The stable solution, and what was found.
+
+    Raises:
+        FrameFailure: no minimum after several steps.
+    """
+    if _rotations(mean_field) < FEWEST_ROTATIONS:
+        return mean_field, "not checked: hardly an orbital to rotate"
+    for followed in range(DISTRUSTED_STEPS_DOWN):
+        orbitals, _, stable, _ = mean_field.stability(return_status=True)
+        if stable:
+            return mean_field, f"stable after {followed} steps down" if followed else "stable"
+        before = mean_field.e_tot
+        mean_field = mean_field.newton() if not hasattr(mean_field, "max_cycle_inner") else mean_field
+        mean_field.kernel(orbitals, mean_field.mo_occ)
+        if not mean_field.converged:
+            break
+        if before - mean_field.e_tot < SAME_ENERGY_HARTREE:
+            # Turning a degenerate shell changes nothing but noise of the grid.
+            return mean_field, "stable but for rotations that do not change the energy"
+    raise FrameFailure(step, f"no stable SCF solution after {DISTRUSTED_STEPS_DOWN} steps down")
+
+
+def _rotations(mean_field: scf.hf.SCF) -> int:
+    """Count the pairs of an occupied and an empty orbital."""
+    occupations = np.atleast_2d(mean_field.mo_occ)
+    return int(sum((spin > 0).sum() * (spin == 0).sum() for spin in occupations))

@@ -1,0 +1,192 @@
+"""What labelling a dataset takes, before anything is submitted: sources of frames, batches, CPU hours, memory, disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+
+from piwsl.config import ComputedDataset, Level
+from piwsl.reference.costs import Cost, estimate
+from piwsl.reference.forces import ForceMethod, force_method
+from piwsl.reference.frames import charge_of, multiplicity_of, read_frames
+from piwsl.reference.geometries import load_molecule, read_geometries
+from piwsl.reference.selection import candidates_needed
+from piwsl.reference.store import LabelStore, geometry_hash
+
+TARGET_MINUTES = 20
+SMALLEST_TIME_LIMIT_MINUTES = 30
+# Starting Python and reading files, whatever the batch.
+JOB_OVERHEAD_MB = 300
+RECORD_KILOBYTES = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The frames of one labelling job."""
+
+    part: str
+    """training or test: which file of frames they are of."""
+    start: int
+    stop: int
+    forces: ForceMethod | None
+    mem_mb: int
+    """Of the first attempt."""
+    runtime: int
+    """Minutes, of the first attempt."""
+    cpu_s: float
+    """Estimated CPU seconds of the whole batch."""
+    scratch_mb: float
+    """Estimated room on the disk of temporary files."""
+
+
+def representative(dataset: ComputedDataset) -> Atoms:
+    """Return the structure whose cost is taken for every frame: the molecule, or the largest given geometry."""
+    if dataset.molecule is not None:
+        return load_molecule(dataset.molecule)
+    assert dataset.geometries is not None
+    return max(read_geometries(dataset.geometries), key=lambda atoms: int(atoms.numbers.sum()))
+
+
+def sources(dataset: ComputedDataset) -> dict[str, float]:
+    """Return what candidates come from: names of files, and the temperature of each in K (given geometries: none)."""
+    if dataset.sampling is None:
+        return {"given": 0.0}
+    trajectories = {f"{temperature:g}K": temperature for temperature in dataset.sampling.temperatures}
+    modes = {f"modes-{temperature:g}K": temperature for temperature in dataset.sampling.normal_modes}
+    return trajectories | modes
+
+
+def frames_of_source(dataset: ComputedDataset, part: str) -> int:
+    """Return how many frames each source gives of a part."""
+    wanted = dataset.training_frames if part == "training" else dataset.test_frames
+    if part == "training" and dataset.selection == "farthest point":
+        wanted = candidates_needed(wanted, dataset.candidates)
+    return math.ceil(wanted / len(sources(dataset)))
+
+
+def label_batches(dataset: ComputedDataset, level: Level) -> dict[tuple[str, str], Batch]:
+    """Cut the frames of a dataset into jobs.
+
+    Args:
+        dataset: how many frames, with which forces; sizes of jobs where the config gives them.
+        level: the level of theory.
+
+    Returns:
+        By labels ("training", "test-forces", "test") and number ("00000") the batch.
+    """
+    multiplicity = multiplicity_of(representative(dataset))
+    with_forces = force_method(level, multiplicity, dataset.forces_by) if _wants_forces(dataset) else None
+    spans: dict[str, tuple[str, int, int, ForceMethod | None]] = {
+        "training": ("training", 0, dataset.training_frames, with_forces if dataset.training_forces else None),
+        "test-forces": ("test", 0, dataset.test_force_frames, with_forces),
+        "test": ("test", dataset.test_force_frames, dataset.test_frames, None),
+    }
+    batches = {}
+    for labels, (part, first, last, forces) in spans.items():
+        if last > first:
+            cost = frame_cost(dataset, level, forces)
+            step = _frames_per_job(dataset, cost, forces)
+            for number, start in enumerate(range(first, last, step)):
+                stop = min(start + step, last)
+                batches[labels, f"{number:05d}"] = _batch(dataset, cost, part, start, stop, forces)
+    return batches
+
+
+def _wants_forces(dataset: ComputedDataset) -> bool:
+    return dataset.training_forces or dataset.test_force_frames > 0
+
+
+def frame_cost(dataset: ComputedDataset, level: Level, forces: ForceMethod | None) -> Cost:
+    """Return the estimated cost of one frame of a dataset."""
+    atoms = representative(dataset)
+    return estimate(atoms, level, charge_of(atoms), multiplicity_of(atoms), forces)
+
+
+def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | None) -> int:
+    if forces == "differences":
+        return 1  # dozens of energies: a job of its own
+    by_estimate = max(1, int(60 * TARGET_MINUTES / cost.cpu_s))
+    return dataset.labelling.frames_per_job or by_estimate
+
+
+def _batch(dataset: ComputedDataset, cost: Cost, part: str, start: int, stop: int, forces: ForceMethod | None) -> Batch:
+    seconds = (stop - start) * cost.cpu_s
+    # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
+    minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
+    megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
+    return Batch(
+        part=part,
+        start=start,
+        stop=stop,
+        forces=forces,
+        mem_mb=dataset.labelling.mem_mb or megabytes,
+        runtime=dataset.labelling.runtime or minutes,
+        cpu_s=seconds,
+        scratch_mb=cost.scratch_mb,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one kind of labels of a dataset takes."""
+
+    dataset: str
+    labels: str
+    forces: ForceMethod | None
+    frames: int
+    stored: int | None
+    """Frames whose energy is in the store already; None while the frames themselves are not made yet."""
+    jobs: int
+    cpu_hours: float
+    """Of the frames that are not stored."""
+    mem_mb: int
+    """Of one job."""
+    disk_mb: float
+    """Records in the store."""
+    scratch_mb: float
+    """Temporary files of one job."""
+
+
+def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path, store: Path) -> Iterator[Plan]:
+    """Say what labelling a dataset takes.
+
+    Args:
+        name: of the dataset.
+        dataset: the section.
+        level: the level of theory.
+        folder: of the dataset's results; frames that are there already are looked up in the store.
+        store: folder of finished energies.
+    """
+    batches = label_batches(dataset, level)
+    atoms = representative(dataset)
+    differences = 2 * max(3 * len(atoms) - 6, 1)
+    for labels in dict.fromkeys(labels for labels, _ in batches):
+        own = [batch for (kind, _), batch in batches.items() if kind == labels]
+        frames = sum(batch.stop - batch.start for batch in own)
+        stored = _stored(folder / "frames" / f"{own[0].part}.xyz", own, LabelStore(store, level))
+        energies = frames * (1 + differences * (own[0].forces == "differences"))
+        yield Plan(
+            dataset=name,
+            labels=labels,
+            forces=own[0].forces,
+            frames=frames,
+            stored=stored,
+            jobs=len(own),
+            cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
+            mem_mb=max(batch.mem_mb for batch in own),
+            disk_mb=energies * RECORD_KILOBYTES / 1000,
+            scratch_mb=max(batch.scratch_mb for batch in own),
+        )
+
+
+def _stored(frames: Path, batches: list[Batch], store: LabelStore) -> int | None:
+    if not frames.exists():
+        return None
+    atoms = read_frames(frames)[batches[0].start : batches[-1].stop]
+    return sum(
+        store.find(geometry_hash(frame, charge_of(frame), multiplicity_of(frame))) is not None for frame in atoms
+    )

@@ -1,0 +1,136 @@
+"""Analytic forces: each that is offered is the derivative of its energy, each that PySCF gets wrong is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from conftest import displaced
+
+from piwsl.config import Level
+from piwsl.reference import labelling
+from piwsl.reference.calculations import level_energy, level_gradient, run_level
+from piwsl.reference.forces import analytic_problem, force_method
+from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.reference.labelling import label_frames
+
+TOLERANCE_HARTREE_PER_BOHR = 5e-6
+STEP_BOHR = 5e-3
+
+
+def single(method: str, **options: Any) -> dict[str, Any]:
+    return {"method": method, "basis": "6-31g", "density_fitting": False, **options}
+
+
+def focal_point(hf_bases: list[str]) -> dict[str, Any]:
+    return {
+        "stages": [
+            {"method": "hf", "bases": hf_bases, "density_fitting": False},
+            {"method": "mp2", "bases": ["cc-pvdz", "cc-pvtz"], "density_fitting": False},
+            {"method": "ccsd(t)", "minus": "mp2", "bases": ["cc-pvdz"]},
+        ]
+    }
+
+
+OFFERED = {
+    "HF": (single("hf"), 0, 1),
+    "UHF": (single("hf"), 1, 2),
+    "DF-HF": ({"method": "hf", "basis": "cc-pvdz"}, 0, 1),
+    "DF-UHF": ({"method": "hf", "basis": "cc-pvdz"}, 1, 2),
+    "MP2": (single("mp2"), 0, 1),
+    "MP2, all electrons": (single("mp2", frozen_core=False), 0, 1),
+    "UMP2": (single("mp2"), 1, 2),
+    "CCSD": (single("ccsd"), 0, 1),
+    "UCCSD": (single("ccsd"), 1, 2),
+    "CCSD(T)": (single("ccsd(t)"), 0, 1),
+    "CCSD(T), all electrons": (single("ccsd(t)", frozen_core=False), 0, 1),
+    "LDA": (single("dft", functional="lda,vwn"), 0, 1),
+    "DF-PBE-D3(BJ)": ({"method": "dft", "functional": "pbe", "dispersion": "d3bj", "basis": "def2-svp"}, 0, 1),
+    "DF-PBE0-D4": ({"method": "dft", "functional": "pbe0", "dispersion": "d4", "basis": "def2-svp"}, 0, 1),
+    "DF-UPBE0": ({"method": "dft", "functional": "pbe0", "basis": "def2-svp"}, 1, 2),
+    "DF-wB97M-D3(BJ)": ({"method": "dft", "functional": "wb97m-d3bj", "basis": "def2-svp"}, 0, 1),
+    "HF(DT) + MP2(DT) + [CCSD(T) - MP2]": (focal_point(["cc-pvdz", "cc-pvtz"]), 0, 1),
+    "HF(DTQ), not linear": (focal_point(["cc-pvdz", "cc-pvtz", "cc-pvqz"]), 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
+    given, charge, multiplicity = OFFERED[name]
+    level = Level.model_validate(given)
+    assert analytic_problem(level, multiplicity) is None
+    rng = np.random.default_rng(2)
+    atoms = displaced("H2O" if "DTQ" not in name else "H2", 0.03, rng)
+    direction = rng.normal(size=atoms.positions.shape)
+    direction /= np.linalg.norm(direction)
+
+    def energy(step: float) -> float:
+        moved = atoms.copy()
+        moved.positions += step * units.Bohr * direction
+        return level_energy(level, run_level(moved, level, charge, multiplicity, 2000)).energy
+
+    outcome = run_level(atoms, level, charge, multiplicity, 2000, gradients=True)
+    # Five points: the error is of fourth order in the step.
+    slope = (8 * (energy(STEP_BOHR) - energy(-STEP_BOHR)) - (energy(2 * STEP_BOHR) - energy(-2 * STEP_BOHR))) / (
+        12 * STEP_BOHR
+    )
+    analytic = float(np.sum(level_gradient(level, outcome) * direction))
+    assert analytic == pytest.approx(slope, abs=TOLERANCE_HARTREE_PER_BOHR)
+
+
+REFUSED = {
+    "DF-MP2": ({"method": "mp2", "basis": "cc-pvdz"}, 1, "density-fitted MP2"),
+    "UCCSD(T)": ({"method": "ccsd(t)", "basis": "cc-pvdz"}, 2, r"unrestricted CCSD\(T\)"),
+    "UCCSD(T) of a singlet": ({"method": "ccsd(t)", "basis": "cc-pvdz", "unrestricted": True}, 1, "unrestricted"),
+    "ccsdt-cbs": ({"preset": "ccsdt-cbs"}, 1, r"DF-MP2/CBS\(cc-pvtz, cc-pvqz\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_gradient_that_is_wrong_or_missing_is_refused(name, tmp_path):
+    given, multiplicity, why = REFUSED[name]
+    level = Level.model_validate(given)
+    with pytest.raises(ValueError, match=why):
+        force_method(level, multiplicity, "analytic")
+    assert force_method(level, multiplicity, None) == "differences"
+    atoms = displaced("H2O", 0.02, np.random.default_rng(0))
+    atoms.info |= {"charge": multiplicity - 1, "multiplicity": multiplicity}
+    labelled, (record,) = label_frames([atoms], level, tmp_path, "analytic", 2000, progress=lambda line: None)
+    assert (labelled, record["status"], record["step"]) == ([], "failed", "forces")
+
+
+def test_density_fitted_coupled_cluster_cannot_even_be_asked_for():
+    with pytest.raises(ValueError, match="coupled cluster is conventional here"):
+        Level.model_validate({"method": "ccsd", "basis": "cc-pvdz", "density_fitting": True})
+
+
+def test_analytic_forces_are_central_differences_of_the_level(tmp_path):
+    level = Level.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": False})
+    atoms = displaced("H2O", 0.03, np.random.default_rng(1))
+    forces = {}
+    for method in ("analytic", "differences"):
+        (frame,), _ = label_frames([atoms], level, tmp_path / method, method, 2000, progress=lambda line: None)
+        forces[method] = frame.arrays[FORCES_KEY]
+    np.testing.assert_allclose(forces["analytic"], forces["differences"], atol=5e-4)  # eV/Å
+
+
+def test_forces_are_added_to_an_energy_that_is_stored_without_and_then_kept(tmp_path, monkeypatch):
+    level = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+    atoms = displaced("H2O", 0.03, np.random.default_rng(1))
+
+    def labelled(forces: str | None) -> Atoms:
+        (frame,), _ = label_frames([atoms], level, tmp_path, forces, 1000, progress=lambda line: None)
+        return frame
+
+    alone, both = labelled(None), labelled("analytic")
+    assert FORCES_KEY not in alone.arrays
+    assert both.info[ENERGY_KEY] == pytest.approx(alone.info[ENERGY_KEY], abs=1e-7)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(labelling, "run_level", forbidden)
+    np.testing.assert_array_equal(labelled("analytic").arrays[FORCES_KEY], both.arrays[FORCES_KEY])
+    assert FORCES_KEY not in labelled(None).arrays

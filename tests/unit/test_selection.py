@@ -1,0 +1,251 @@
+"""Which geometries are labelled: where they come from, how they are chosen, how they are cut into jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io.trajectory import Trajectory
+from conftest import displaced
+
+from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
+from piwsl.errors import PiwslError
+from piwsl.reference.batches import split_geometries
+from piwsl.reference.checks import check_computed_dataset, check_functional
+from piwsl.reference.costs import estimate
+from piwsl.reference.frames import ENERGY_KEY, read_frames, write_frames
+from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
+from piwsl.reference.labelling import label_frames
+from piwsl.reference.planning import label_batches, plan_dataset
+from piwsl.reference.selection import ROUND, candidates_needed, descriptors, farthest_points, in_turn
+
+HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+
+
+def cloud(count: int, seed: int = 0) -> list[Atoms]:
+    """Return water molecules, most near the minimum and every twentieth far from it."""
+    rng = np.random.default_rng(seed)
+    return [displaced("H2O", 0.15 if number % 20 == 19 else 0.01, rng) for number in range(count)]
+
+
+def test_series_are_taken_in_turn():
+    a, b = list("abc"), list("xy")
+    assert in_turn([a, b])[:4] == ["a", "x", "b", "y"]
+    assert in_turn([a, b]) == ["a", "x", "b", "y", "c"]
+
+
+def test_descriptors_do_not_see_translation_rotation_or_the_order_of_like_atoms():
+    atoms = displaced("CH3OH", 0.05, np.random.default_rng(0))
+    moved = atoms.copy()
+    moved.rotate(50, (1, 2, 3))
+    moved.translate((1, 2, 3))
+    swapped = moved[[0, 1, 3, 2, 5, 4]]
+    vectors = descriptors([atoms, moved, swapped, molecule("H2O")])
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-12)
+    np.testing.assert_allclose(vectors[2], vectors[0], atol=1e-12)
+    assert np.abs(vectors[3] - vectors[0]).max() > 0.1
+
+
+def test_farthest_points_find_what_is_unlike_the_rest():
+    frames = cloud(ROUND * 4)
+    chosen = farthest_points(frames, wanted=8, candidates=4)
+    unusual = {number for number in range(len(frames)) if number % 20 == 19}
+    assert len(unusual & set(chosen[1:])) == len(unusual)
+
+
+def test_farthest_points_are_no_worse_spread_than_frames_in_turn():
+    frames = cloud(ROUND * 4, seed=1)
+    vectors = descriptors(frames)
+
+    def covering_radius(chosen: list[int]) -> float:
+        return max(min(np.linalg.norm(vector - vectors[pick]) for pick in chosen) for vector in vectors)
+
+    assert covering_radius(farthest_points(frames, 16, candidates=4)) < covering_radius(list(range(16)))
+
+
+@pytest.mark.parametrize("few", [1, 20, ROUND, ROUND + 5])
+def test_more_farthest_points_begin_with_the_fewer(few):
+    many = 2 * ROUND + 3
+    frames = cloud(candidates_needed(many, candidates=3))
+    chosen = farthest_points(frames[: candidates_needed(few, candidates=3)], few, candidates=3)
+    assert chosen == farthest_points(frames, many, candidates=3)[:few]
+    assert len(set(farthest_points(frames, many, candidates=3))) == many
+
+
+def test_all_frames_can_be_chosen_where_there_are_few():
+    frames = cloud(ROUND + 3)
+    assert sorted(farthest_points(frames, ROUND + 3, candidates=4)) == list(range(ROUND + 3))
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".traj"])
+def test_geometries_come_from_any_file_that_ase_reads(tmp_path, suffix):
+    frames = cloud(12)
+    frames[3].info["charge"] = 1
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".traj":
+        with Trajectory(path, "w") as writer:
+            for atoms in frames:
+                writer.write(atoms)
+    else:
+        ase.io.write(path, frames)
+    found = read_geometries(Geometries(file=path, multiplicity=3))
+    assert [atoms.info["frame"] for atoms in found[:2]] == ["mine-0", "mine-1"]
+    assert {atoms.info["multiplicity"] for atoms in found} == {3}
+    assert [atoms.info["charge"] for atoms in found] == [atoms.info.get("charge", 0) for atoms in frames]
+    np.testing.assert_allclose(found[5].positions, frames[5].positions, atol=1e-8)
+
+
+def test_blocks_of_a_trajectory_are_kept_apart(tmp_path):
+    geometries = Geometries(file=Path("x.xyz"), blocks=10, test_fraction=0.3)
+    parts = blocks_of(100, geometries)
+    assert sorted([*parts["training"], *parts["test"]]) == list(range(100))
+    blocks = {part: {int(index) // 10 for index in indices} for part, indices in parts.items()}
+    assert len(blocks["test"]) == 3
+    assert not blocks["test"] & blocks["training"]
+    # The first few frames come from different blocks.
+    assert len({int(index) // 10 for index in parts["training"][:7]}) == 7
+
+
+def test_a_part_of_given_geometries_is_written_as_frames(tmp_path):
+    ase.io.write(tmp_path / "mine.xyz", cloud(20))
+    split_geometries(Geometries(file=tmp_path / "mine.xyz", blocks=4), "test", tmp_path / "test.xyz")
+    assert len(read_frames(tmp_path / "test.xyz")) == 5
+
+
+def test_a_smiles_string_becomes_a_molecule():
+    ethanol = load_molecule(Molecule(smiles="CCO"))
+    assert ethanol.get_chemical_formula() == "C2H6O"
+    distances = ethanol.get_all_distances() + 10 * np.eye(9)
+    assert 0.9 < distances.min() < 1.2
+    np.testing.assert_array_equal(load_molecule(Molecule(smiles="CCO")).positions, ethanol.positions)
+    ammonium = load_molecule(Molecule(smiles="[NH4+]", charge=1))
+    assert (len(ammonium), ammonium.info["charge"]) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("molecule", "message"),
+    [
+        (Molecule(smiles="C1CC"), "not a SMILES string"),
+        (Molecule(smiles="[NH4+]"), r"has charge \+1, and charge says \+0"),
+    ],
+)
+def test_a_smiles_string_that_cannot_be_meant_is_refused(molecule, message):
+    with pytest.raises(PiwslError, match=message):
+        load_molecule(molecule)
+
+
+def dataset(**keys: object) -> ComputedDataset:
+    given = {"molecule": {"name": "H2O"}, "sampling": {"temperatures": [300, 600]}, "level": "x"}
+    return ComputedDataset.model_validate(given | {"training_frames": 100, "test_frames": 10} | keys)
+
+
+def test_every_frame_is_in_one_job():
+    batches = label_batches(dataset(test_force_frames=3, labelling={"frames_per_job": 30}), HF)
+    frames = {"training": [], "test": []}
+    for batch in batches.values():
+        frames[batch.part] += range(batch.start, batch.stop)
+    assert frames == {"training": list(range(100)), "test": list(range(10))}
+    assert [batch.stop - batch.start for (labels, _), batch in batches.items() if labels == "training"] == [
+        30,
+        30,
+        30,
+        10,
+    ]
+
+
+def test_jobs_are_sized_by_the_estimated_cost():
+    costly = Level.model_validate({"preset": "dft"})
+    batches = label_batches(dataset(training_frames=2000, molecule={"name": "C2H6"}, training_forces=True), costly)
+    training = [batch for (labels, _), batch in batches.items() if labels == "training"]
+    assert all(batch.forces == "analytic" for batch in training)
+    assert all(10 * 60 <= batch.cpu_s <= 30 * 60 for batch in training[:-1])
+    assert all(batch.runtime * 60 > 2 * batch.cpu_s for batch in training)
+    assert len(label_batches(dataset(), HF)) == 2
+
+
+def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
+    def forces(level: Level, **keys: str) -> str | None:
+        return label_batches(dataset(test_force_frames=2, **keys), level)["test-forces", "00000"].forces
+
+    composite = Level.model_validate({"preset": "ccsdt-cbs"})
+    assert forces(HF) == "analytic"
+    assert forces(HF, forces_by="differences") == "differences"
+    assert forces(composite) == "differences"
+    with pytest.raises(ConfigError, match=r"datasets.d.forces_by: DF-MP2.* has no analytic gradient"):
+        check_computed_dataset("d", dataset(test_force_frames=2, forces_by="analytic"), composite)
+
+
+def test_a_cost_grows_with_molecule_basis_and_method():
+    def cost(name: str, **level: str):
+        return estimate(molecule(name), Level.model_validate(level), charge=0, multiplicity=1, forces=None)
+
+    costs = [
+        cost("H2O", method="mp2", basis="cc-pvdz"),
+        cost("H2O", method="mp2", basis="cc-pvqz"),
+        cost("CH3CH2OH", method="mp2", basis="cc-pvqz"),
+        cost("CH3CH2OH", method="ccsd", basis="cc-pvqz"),
+        cost("CH3CH2OH", method="ccsd(t)", basis="cc-pvqz"),
+    ]
+    assert [one.cpu_s for one in costs] == sorted(one.cpu_s for one in costs)
+    assert [one.memory_mb for one in costs] == sorted(one.memory_mb for one in costs)
+
+
+def test_differences_cost_two_energies_a_coordinate():
+    level = Level.model_validate({"preset": "ccsdt-cbs"})
+    alone, with_forces = (estimate(molecule("NH3"), level, 0, 1, forces) for forces in (None, "differences"))
+    assert with_forces.cpu_s == pytest.approx(13 * alone.cpu_s)
+
+
+def test_a_plan_counts_what_is_stored_already(tmp_path):
+    frames = cloud(4)
+    write_frames(tmp_path / "data" / "frames" / "training.xyz", frames)
+    label_frames(read_frames(tmp_path / "data" / "frames" / "training.xyz")[:3], HF, tmp_path / "labels", None, 1000)
+    rows = list(plan_dataset("d", dataset(training_frames=4), HF, tmp_path / "data", tmp_path / "labels"))
+    assert [(row.labels, row.frames, row.stored) for row in rows] == [("training", 4, 3), ("test", 10, None)]
+    full = next(plan_dataset("d", dataset(training_frames=4), HF, tmp_path / "data", tmp_path / "empty"))
+    assert rows[0].cpu_hours == pytest.approx(full.cpu_hours / 4)
+
+
+@pytest.mark.parametrize("name", ["wb97m-d3bj", "pbe0", "m06-2x", "cam-b3lyp", "lda,vwn", "b97-2", "r2scan"])
+def test_functionals_that_pyscf_computes_in_full_are_admitted(name):
+    check_functional(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "dispersion", "message"),
+    [
+        ("wb97x-d3", None, "not to be had"),
+        ("wb97x-2", None, "no name that PySCF knows"),
+        ("b2plyp", None, "not to be had"),
+        ("pbe-0", None, "not to be had"),
+        ("wb97m-d3bj", "d4", "brings its own dispersion"),
+    ],
+)
+def test_functionals_that_it_does_not_compute_in_full_are_refused(name, dispersion, message):
+    with pytest.raises(PiwslError, match=message):
+        check_functional(name, dispersion)
+
+
+def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_path):
+    ase.io.write(tmp_path / "mine.xyz", cloud(20))
+    given = dataset(molecule=None, sampling=None, geometries={"file": str(tmp_path / "mine.xyz"), "blocks": 4})
+    with pytest.raises(ConfigError, match=r"has 20 frames, 15 of them for training .* training_frames asks for 100"):
+        check_computed_dataset("d", given, HF)
+
+
+def test_free_atoms_have_their_ground_state_and_bind_the_molecule(tmp_path):
+    from ase import units
+
+    from piwsl.reference.atoms import isolated_atoms
+
+    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvtz"})
+    atoms = isolated_atoms({"O", "H"}, level, tmp_path, 2000)
+    assert {symbol: record["multiplicity"] for symbol, record in atoms.items()} == {"H": 2, "O": 3}
+    (frame,), _ = label_frames([molecule("H2O")], level, tmp_path, None, 2000, progress=lambda line: None)
+    binding = atoms["O"]["energy_eV"] + 2 * atoms["H"]["energy_eV"] - frame.info[ENERGY_KEY]
+    # Atomisation energy without zero-point energy: 232.8 kcal/mol; CCSD(T)/cc-pVTZ lacks some 8 of them.
+    assert binding / (units.kcal / units.mol) == pytest.approx(232.8, abs=12)

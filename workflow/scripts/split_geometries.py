@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from piwsl.config import Geometries
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]):
+    from piwsl.reference.batches import split_geometries
+
+    split_geometries(
+        Geometries.model_validate(snakemake.params.geometries),
+        part=snakemake.wildcards.part,
+        candidates=Path(snakemake.output.frames),
+    )
