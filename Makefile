@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-browser lint format schema bench screenshot
+.PHONY: demo test test-browser lint format schema bench bench-reference check-psi4 write-psi4 screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
@@ -46,6 +46,14 @@ format: $(ENVIRONMENT)
 
 schema: $(ENVIRONMENT)
 	piwsl schema > workflow/schemas/config.schema.json
+
+# Frames an hour of the reference stage, beside psi4 where it is installed; about eight minutes.
+bench-reference: $(ENVIRONMENT)
+	$(BIN)/python tests/benchmarks/reference_frames_an_hour.py
+
+# Runs psi4 (Debian: apt-get install psi4) on the inputs of tests/psi4 and compares with the stored energies.
+check-psi4 write-psi4:
+	$(PYTHON) tests/psi4/run.py $(@:-psi4=)
 
 bench: $(ENVIRONMENT)
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py

@@ -21,7 +21,7 @@ from pyscf import cc, gto, mp, scf
 from piwsl.config import Level
 from piwsl.files import read_json
 from piwsl.reference import labelling, mean_field
-from piwsl.reference.calculations import level_energy, run_level
+from piwsl.reference.calculations import build_molecule, level_energy, run_level
 from piwsl.reference.checks import check_level
 from piwsl.reference.components import Component, MeanFieldKey
 from piwsl.reference.differences import central_difference_forces, internal_directions
@@ -199,6 +199,19 @@ def test_the_ladder_goes_on_where_a_step_does_not_converge(monkeypatch, rung):
     assert found.e_tot == pytest.approx(expected.e_tot, abs=1e-8)
     # A level shift must not survive in the orbital energies that MP2 divides by.
     assert mp.MP2(found).run().e_corr == pytest.approx(mp.MP2(expected).run().e_corr, abs=1e-7)
+
+
+@pytest.mark.parametrize(("charge", "multiplicity"), [(0, 1), (1, 2)])
+def test_starting_from_another_basis_saves_cycles_and_changes_nothing(charge, multiplicity):
+    def solution(basis: str, smaller=None):
+        molecule = build_molecule(water(), basis, charge, multiplicity, 1000)
+        return mean_field.converge(molecule, MeanFieldKey(basis, density_fitting=True), HF, smaller)[0]
+
+    alone = solution("cc-pvtz")
+    for basis in ("cc-pvdz", "cc-pvqz"):
+        started = solution("cc-pvtz", smaller=solution(basis))
+        assert started.e_tot == pytest.approx(alone.e_tot, abs=1e-9)
+        assert started.cycles < alone.cycles
 
 
 def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):

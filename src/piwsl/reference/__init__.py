@@ -1,1 +1,6 @@
-"""From geometries to labelled frames: sampling, levels of theory, the store of labels. Needs PySCF, not torch."""
+"""Reference energies: geometries, levels of theory, labels. Needs PySCF, not torch."""
+
+from piwsl.reference.blas import load_blas
+
+# Before the first import of PySCF, which brings a linear algebra library of its own.
+load_blas()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from pyscf import gto, lib
+from pyscf import gto, lib, scf
 from pyscf.data.elements import chemcore
 
 from piwsl.config import Level
@@ -91,31 +91,30 @@ def run_level(
     lib.num_threads(1)
     outcome = Outcome()
     components = required_components(level)
+    converged: scf.hf.SCF | None = None
     for key in dict.fromkeys(part.mean_field for part in components):
         wanted = {part.method for part in components if part.mean_field == key}
         started = time.process_time()
-        _run_mean_field(outcome, atoms, key, wanted, level, charge, multiplicity, memory_mb, gradients)
+        molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb)
+        converged = _run_mean_field(outcome, molecule, key, wanted, level, gradients, converged)
         outcome.notes.setdefault("cpu_s_of", {})[str(key)] = round(time.process_time() - started, 3)
     return outcome
 
 
 def _run_mean_field(
     outcome: Outcome,
-    atoms: Atoms,
+    molecule: gto.Mole,
     key: MeanFieldKey,
     methods: set[str],
     level: Level,
-    charge: int,
-    multiplicity: int,
-    memory_mb: int,
     gradients: bool,
-) -> None:
-    """Add to the outcome what follows from one SCF."""
+    smaller: scf.hf.SCF | None,
+) -> scf.hf.SCF:
+    """Add to the outcome what follows from one SCF, and return that."""
     own = Component("hf" if key.functional is None else "dft", key)
     correlated = methods - {own.method}
-    molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb)
     with failing_at(str(key)):
-        mean_field, how = converge(molecule, key, level)
+        mean_field, how = converge(molecule, key, level, smaller)
         outcome.notes.setdefault("scf", {})[str(key)] = how
         outcome.energies[own] = float(mean_field.e_tot)
         if gradients:
@@ -126,7 +125,7 @@ def _run_mean_field(
     if key.density_fitting:
         outcome.notes.setdefault("auxiliary_bases", {})[key.basis] = list(fitting_bases(level, key.basis))
     if not correlated:
-        return
+        return mean_field
     frozen = chemcore(molecule) if level.frozen_core else 0
     outcome.notes["frozen_orbitals"] = frozen
     ri_basis = fitting_bases(level, key.basis).ri if key.density_fitting else None
@@ -137,6 +136,7 @@ def _run_mean_field(
         outcome.energies[Component(method, key)] = energy
     for method, gradient in found.gradients.items():
         outcome.gradients[Component(method, key)] = gradient - outcome.gradients[own]
+    return mean_field
 
 
 def level_energy(level: Level, outcome: Outcome) -> Limit:

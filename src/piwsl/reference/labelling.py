@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from ase import Atoms, units
 
 from piwsl.config import Level
+from piwsl.reference.blas import blas_name
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.failures import FrameFailure, failing_at
@@ -21,6 +23,17 @@ from piwsl.reference.frames import charge_of, electron_problem, label, multiplic
 from piwsl.reference.store import LabelStore, geometry_hash, rounded
 
 STORED_FORCES = "forces_eV_per_A"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return what an energy was computed with, for its record."""
+    return {
+        "pyscf": version("pyscf"),
+        "piwsl": version("piwsl"),
+        "python": platform.python_version(),
+        "blas": blas_name(),
+    }
 
 
 class Labeller:
@@ -103,11 +116,7 @@ class Labeller:
             **outcome.notes,
             "charge": charge,
             "multiplicity": multiplicity,
-            "versions": {
-                "pyscf": version("pyscf"),
-                "piwsl": version("piwsl"),
-                "python": platform.python_version(),
-            },
+            "versions": versions(),
             "wall_s": round(time.perf_counter() - started_wall, 3),
             "cpu_s": round(time.process_time() - started_cpu, 3),
         }

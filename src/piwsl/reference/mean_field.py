@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pyscf import dft, gto, scf
 
 from piwsl.config import Level
@@ -71,13 +72,17 @@ SCF_LADDER: dict[str, Rung] = {
 }
 
 
-def converge(molecule: gto.Mole, key: MeanFieldKey, level: Level) -> tuple[scf.hf.SCF, dict[str, Any]]:
+def converge(
+    molecule: gto.Mole, key: MeanFieldKey, level: Level, smaller: scf.hf.SCF | None = None
+) -> tuple[scf.hf.SCF, dict[str, Any]]:
     """Converge an SCF by ever more careful means, and check its stability where the level asks for it.
 
     Args:
         molecule: PySCF's molecule.
         key: basis, fitting, functional.
         level: the level.
+        smaller: converged for the same geometry in another basis, to start from. It saves some cycles, and the bases
+            of an extrapolation find the same state.
 
     Returns:
         The converged mean field; how it went: the means, the stability.
@@ -87,13 +92,40 @@ def converge(molecule: gto.Mole, key: MeanFieldKey, level: Level) -> tuple[scf.h
     """
     for name, rung in SCF_LADDER.items():
         mean_field = rung.prepare(mean_field_object(molecule, key, level))
-        mean_field.kernel(dm0=mean_field.get_init_guess(key=rung.guess))
+        first = smaller is not None and rung is next(iter(SCF_LADDER.values()))
+        mean_field.kernel(dm0=projected(smaller, molecule) if first else mean_field.get_init_guess(key=rung.guess))
         if mean_field.converged and np.isfinite(mean_field.e_tot):
             if not level.stability:
                 return mean_field, {"converged_by": name}
             mean_field, stability = follow_down(mean_field, str(key))
             return mean_field, {"converged_by": name, "stability": stability}
     raise FrameFailure(str(key), f"SCF not converged by {', '.join(SCF_LADDER)}")
+
+
+def projected(mean_field: scf.hf.SCF, molecule: gto.Mole) -> NDArray[np.float64]:
+    """Return the density matrix of a converged solution in another basis of the same geometry.
+
+    Args:
+        mean_field: converged.
+        molecule: in the other basis, of n functions.
+
+    Returns:
+        (n, n), or (2, n, n) for unrestricted orbitals.
+    """
+    overlap = molecule.intor("int1e_ovlp")
+    unrestricted = isinstance(mean_field, scf.uhf.UHF)
+    spins = (
+        zip(mean_field.mo_coeff, mean_field.mo_occ, strict=True)
+        if unrestricted
+        else [(mean_field.mo_coeff, mean_field.mo_occ)]
+    )
+    densities = []
+    for orbitals, occupations in spins:
+        occupied = scf.addons.project_mo_nr2nr(mean_field.mol, orbitals[:, occupations > 0], molecule)
+        values, vectors = np.linalg.eigh(occupied.T @ overlap @ occupied)
+        orthonormal = occupied @ (vectors / np.sqrt(values)) @ vectors.T
+        densities.append(occupations.max(initial=0.0) * orthonormal @ orthonormal.T)
+    return np.array(densities) if unrestricted else densities[0]
 
 
 def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
