@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import yaml
 from conftest import ROOT, morse_frames
 
-from piwsl.config import ConfigError, Experiment, Level, Loss, json_schema, parse_section
+from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section
 from piwsl.preflight import load_experiment
 from piwsl.reference.frames import write_frames
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+# The default names a preset; here it is spelt out, so that mistakes can be made in it.
+DEFAULT["levels"] = {"ccsdt-cbs": PRESETS["ccsdt-cbs"]()}
 
 
 def edited(path: str, value: Any) -> dict[str, Any]:
@@ -158,3 +161,64 @@ def test_two_spellings_of_a_level_are_one_level():
     assert Level(stages=[stage]).digest() == Level(stages=[spelt_out]).digest()
     conventional = spelt_out | {"density_fitting": False}
     assert Level(stages=[conventional]).digest() != Level(stages=[stage]).digest()
+
+
+def test_a_dataset_may_name_a_preset_without_a_level_of_that_name():
+    config = copy.deepcopy(DEFAULT)
+    spelt_out = Experiment.model_validate(config).levels["ccsdt-cbs"]
+    del config["levels"]
+    assert Experiment.model_validate(config).levels == {"ccsdt-cbs": spelt_out}
+    config["levels"] = {"ccsdt-cbs": {"method": "hf", "basis": "sto-3g"}}
+    assert str(Experiment.model_validate(config).levels["ccsdt-cbs"]) == "DF-HF/sto-3g"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_levels_that_say_what_they_cost(name):
+    assert Level.model_validate({"preset": name}) == Level.model_validate(PRESETS[name]())
+    assert "Ethanol:" in PRESETS[name].__doc__
+
+
+def test_a_single_level_is_short_for_its_stages():
+    def stages(**short: object) -> list[str]:
+        return [str(stage) for stage in Level.model_validate(short).stages]
+
+    assert stages(method="hf", basis="cc-pVTZ") == ["DF-HF/cc-pvtz"]
+    assert stages(method="mp2", basis="cc-pvtz") == ["DF-HF/cc-pvtz", "DF-MP2/cc-pvtz"]
+    assert stages(method="ccsd(t)", basis="cc-pvtz") == ["HF/cc-pvtz", "CCSD(T)/cc-pvtz"]
+    assert stages(method="dft", functional="PBE0", dispersion="d4", basis="def2-svp") == ["DF-PBE0-D4/def2-svp"]
+
+
+@pytest.mark.parametrize(
+    ("level", "complaint"),
+    [
+        ({"preset": "ccsdt-cb"}, "no preset 'ccsdt-cb'; did you mean 'ccsdt-cbs'?"),
+        ({"preset": "dft", "method": "hf"}, "give one of method, preset"),
+        ({"method": "hf"}, "basis: this key is missing"),
+        ({"method": "dft", "basis": "def2-svp"}, "functional: 'dft' needs one"),
+        ({"method": "hf", "basis": "x", "functional": "pbe"}, "no other method takes one"),
+        ({"stages": [{"method": "hf", "bases": ["cc-pvdz", "aug-cc-pvtz"]}]}, "different families"),
+        ({"stages": [{"method": "hf", "bases": ["def2-tzvp", "cc-pvqz"]}]}, "different families"),
+        ({"stages": [{"method": "hf", "bases": ["6-31g", "6-311g"]}]}, "no cardinal number"),
+        ({"stages": [{"method": "hf", "bases": ["cc-pvdz"], "exponent": 2.0}]}, "one basis is not extrapolated"),
+        (
+            {"stages": [{"method": "hf", "bases": ["cc-pvqz", "cc-pv5z"], "extrapolation": "exponential-sqrt"}]},
+            "none is published for exponential-sqrt",
+        ),
+        (
+            {
+                "stages": [
+                    {"method": "hf", "bases": ["x"]},
+                    {"method": "mp2", "bases": ["cc-pvdz", "cc-pvtz", "cc-pvqz"]},
+                ]
+            },
+            "three are for 'hf' alone",
+        ),
+        (
+            {"stages": [{"method": "dft", "functional": "pbe", "bases": ["x"]}, {"method": "mp2", "bases": ["x"]}]},
+            "'dft' stands alone",
+        ),
+    ],
+)
+def test_a_level_that_means_nothing_is_refused(level, complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        parse_section(Level, level, "level.yaml")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import morse_frames
 from torch import nn
 
-from piwsl.config import Loss, PaiNN, WeakTerm
+from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN
 from piwsl.data.batch import Batch, collate, graph, sum_per_structure
 from piwsl.data.dataset import from_atoms
-from piwsl.losses import draw_displacements, largest_displacement, training_loss
+from piwsl.losses import displacements_of_step, draw_displacements, largest_displacement, training_loss
 from piwsl.models import build_potential
 
-FIRST = {"pitc": WeakTerm(weight=1.0), "pisc": WeakTerm(weight=1.0)}
-SECOND = {name: WeakTerm(weight=1.0, order=2) for name in ("pitc", "pisc")}
+
+def both(order) -> dict[str, PITC | PISC]:
+    return {"pitc": PITC(weight=1.0, order=order), "pisc": PISC(weight=1.0, order=order)}
+
+
+FIRST, SECOND = both(1), both(2)
+CLOSINGS = ["B to C", "C to B", "C to A", "two routes", "loop"]
 
 
 class PairPotential(nn.Module):
@@ -106,14 +113,109 @@ def test_second_order_residuals_of_a_harmonic_potential_vanish(mixed):
 
 
 @pytest.mark.parametrize("function", [morse, lennard_jones])
-@pytest.mark.parametrize(("terms", "order"), [(FIRST, 2), (SECOND, 3)], ids=["order 1", "order 2"])
+@pytest.mark.parametrize(
+    ("order", "length", "power"), [(1, 2e-3, 2), (2, 2e-3, 3), ("simpson", 4e-3, 5), ("gauss-legendre", 3e-2, 7)]
+)
 @pytest.mark.parametrize("name", ["pitc", "pisc"])
-def test_residuals_fall_with_the_order_of_the_expansion(mixed, function, terms, order, name):
-    potential = PairPotential(function)
-    lengths = (4e-3, 2e-3)
-    values = [term(potential, mixed, Loss(**terms), displacements(mixed, length), name) for length in lengths]
-    # The term is the mean square of residuals, each of which falls as |δ| to the order.
-    assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(order, abs=0.15)
+def test_residuals_fall_with_the_order_of_the_quadrature(mixed, function, order, length, power, name):
+    potential, loss = PairPotential(function), Loss(**both(order))
+    values = [term(potential, mixed, loss, displacements(mixed, scale * length), name) for scale in (2, 1)]
+    # The term is the mean square of residuals, each of which falls as |δ| to the power.
+    assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(power, abs=0.5 if power > 5 else 0.3)
+
+
+@pytest.mark.parametrize(("order", "power"), [(1, 2), (2, 3)])
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_every_closing_is_consistent_for_a_conservative_potential(mixed, closing, order, power):
+    potential, loss = PairPotential(morse), Loss(pisc=PISC(weight=1.0, order=order, closing=closing))
+    values = [term(potential, mixed, loss, displacements(mixed, length), "pisc") for length in (4e-3, 2e-3)]
+    assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(power, abs=0.2)
+
+
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_every_closing_sees_forces_that_are_no_gradient(mixed, closing):
+    class Swirling(PairPotential):
+        """Adds a force with a curl, which leaves the energy as it is."""
+
+        def energy_and_forces(self, batch: Batch, create_graph: bool = False):
+            energy, forces = super().energy_and_forces(batch, create_graph)
+            axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand_as(forces)
+            return energy, forces + 50.0 * torch.linalg.cross(axis, batch.positions)
+
+    loss = Loss(pisc=PISC(weight=1.0, order=2, closing=closing))
+    draws = displacements(mixed, 2e-3)
+    consistent, swirling = (term(kind(morse), mixed, loss, draws, "pisc") for kind in (PairPotential, Swirling))
+    assert swirling > 100 * consistent
+
+
+def test_a_label_takes_the_place_of_the_models_energy_and_force(mixed):
+    potential = PairPotential(morse)
+    draws = displacements(mixed, 2e-3)
+    energy, forces = potential.energy_and_forces(mixed)
+    exact = replace(mixed, energy=energy.detach(), forces=forces.detach(), has_forces=True)
+    shifted = replace(exact, energy=exact.energy + 0.7 * mixed.atoms)
+
+    def pitc(batch: Batch, anchor: str) -> float:
+        return term(potential, batch, Loss(pitc=PITC(weight=1.0, anchor=anchor)), draws, "pitc")
+
+    # With labels that the model meets, all anchors are one; with labels that are wrong by 0.7 eV an atom, they show it.
+    assert pitc(exact, "label") == pytest.approx(pitc(exact, "model"), rel=1e-8)
+    assert pitc(exact, "pseudo-label") == pytest.approx(pitc(exact, "model"), rel=1e-8)
+    assert pitc(shifted, "model") == pitc(exact, "model")
+    assert pitc(shifted, "label") == pytest.approx(0.49, rel=0.05)
+    assert pitc(shifted, "pseudo-label") == pytest.approx(0.49, rel=0.05)
+
+
+def test_pseudo_labels_are_of_structures_with_forces_alone(mixed):
+    potential = PairPotential(morse)
+    draws = displacements(mixed, 2e-3)
+    energy, forces = (value.detach() for value in potential.energy_and_forces(mixed))
+    loss = Loss(pitc=PITC(weight=1.0, anchor="pseudo-label"))
+    some = forces.clone()
+    some[:3] = torch.nan
+    part = replace(mixed, energy=energy, forces=some, has_forces=True)
+    # The first structure, of three atoms, has no forces: a wrong energy of it is not seen.
+    wrong = replace(part, energy=part.energy + torch.tensor([9.0, 0, 0, 0], dtype=torch.float64))
+    assert term(potential, wrong, loss, draws, "pitc") == term(potential, part, loss, draws, "pitc")
+    none = replace(part, forces=torch.full_like(forces, torch.nan), has_forces=False)
+    assert term(potential, none, loss, draws, "pitc") == 0.0
+
+
+def test_augmentation_compares_displaced_structures_with_the_labels_of_the_undisplaced(mixed):
+    potential = PairPotential(morse)
+    draws = displacements(mixed, 2e-3)
+    labels = potential.energy_and_forces(mixed.at(mixed.positions + draws[0]))
+    batch = replace(mixed, energy=labels[0].detach(), forces=labels[1].detach(), has_forces=True)
+    loss = Loss(augmentation=Augmentation(weight=1.0))
+    _, terms = training_loss(potential, batch, loss, draws)
+    assert float(terms["augmentation"]) < 1e-25
+    assert float(terms["energy"]) > 1e-10
+    assert float(training_loss(potential, mixed, loss, draws)[1]["augmentation"]) > 0.0
+
+
+@pytest.mark.parametrize(("function", "expected"), [("mse", 0.25), ("mae", 0.5), ("huber", 0.1 * (0.5 - 0.05))])
+@pytest.mark.parametrize("per", ["atom", "structure"])
+def test_residuals_are_measured_as_asked(mixed, function, expected, per):
+    potential = PairPotential(morse)
+    error = 0.5 * (mixed.atoms if per == "atom" else torch.ones_like(mixed.atoms))
+    batch = replace(mixed, energy=potential.energy(mixed).detach() + error)
+    loss = Loss(function=function, huber=0.1, per=per)
+    assert term(potential, batch, loss, [], "energy") == pytest.approx(expected, rel=1e-9)
+
+
+def test_weak_terms_start_late_grow_and_may_rest():
+    loss = Loss(pitc=PITC(weight=1.0), start=4, ramp=3, every=2)
+    assert [loss.weak_share(step) for step in range(10)] == [0, 0, 0, 0, 0.25, 0, 0.75, 0, 1.0, 0]
+    assert Loss().weak_share(100) == 0.0
+    assert Loss(pitc=PITC(weight=1.0)).weak_share(0) == 1.0
+
+
+def test_a_share_scales_the_weak_terms_alone(mixed):
+    potential, draws = PairPotential(morse), displacements(mixed, 0.02)
+    loss = Loss(**FIRST)
+    totals = [training_loss(potential, mixed, loss, draws, share)[0].item() for share in (0.0, 0.5, 1.0)]
+    assert totals[1] - totals[0] == pytest.approx(totals[2] - totals[1], rel=1e-10)
+    assert set(training_loss(potential, mixed, loss, [], 0.0)[1]) == {"energy"}
 
 
 @pytest.mark.parametrize("kind", ["conservative", "direct"])
@@ -210,3 +312,33 @@ def test_displacements_depend_on_seed_and_step_alone(mixed):
     assert not torch.equal(draw(0, 5), draw(1, 5))
     first, second = draw_displacements(mixed, 0.02, seed=0, step=0, count=2)
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform", "sphere"])
+def test_kinds_of_displacement_do_not_translate_and_have_their_length(kind):
+    batch = collate([graph(from_atoms(atoms), 3.0, torch.float64) for atoms in morse_frames("CH3OH", 300)])
+    (draw,) = draw_displacements(batch, 0.02, seed=0, step=0, count=1, kind=kind)
+    sums = torch.zeros(300, 3, dtype=torch.float64).index_add(0, batch.structure, draw)
+    torch.testing.assert_close(sums, torch.zeros_like(sums), rtol=0, atol=1e-15)
+    variance = {"gaussian": 1.0, "uniform": 1 / 3, "sphere": 1 / 3}[kind]
+    assert float(draw.square().mean()) == pytest.approx(5 / 6 * variance * 0.02**2, rel=0.06)
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["forces", "energies alone"])
+def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed, labelled):
+    potential = PairPotential(morse)
+    energy, forces = (value.detach() for value in potential.energy_and_forces(mixed))
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(forces.shape, generator=generator, dtype=torch.float64)
+    labels = forces + noise if labelled else torch.full_like(forces, torch.nan)
+    batch = replace(mixed, energy=energy, forces=labels, has_forces=labelled)
+    # Against the label's force where there is one, against the model's own elsewhere.
+    loss = Loss(pitc=PITC(weight=1.0, anchor="pseudo-label" if labelled else "model"), displacement=0.01)
+
+    def mean_residual(direction: str) -> float:
+        chosen = loss.model_copy(update={"direction": direction})
+        draws = [displacements_of_step(potential, batch, chosen, seed=0, step=step) for step in range(8)]
+        assert all(not draw.requires_grad for pair in draws for draw in pair)
+        return float(np.mean([term(potential, batch, chosen, pair, "pitc") for pair in draws]))
+
+    assert mean_residual("adversarial") > 1.5 * mean_residual("gaussian")

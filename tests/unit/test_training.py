@@ -16,7 +16,7 @@ from conftest import ROOT, morse_frames
 from safetensors.torch import load_file
 
 import piwsl
-from piwsl.config import Loss, PaiNN, Run, Training, WeakTerm
+from piwsl.config import PISC, PITC, Loss, PaiNN, Run, Training
 from piwsl.data.batch import graph
 from piwsl.data.dataset import TEST, TRAINING, Dataset, from_atoms, write_dataset
 from piwsl.errors import PiwslError
@@ -26,7 +26,7 @@ from piwsl.models.storage import read_header
 from piwsl.training.batches import StepBatches, frames_of_step
 from piwsl.training.run import train
 
-WEAK = Loss(pitc=WeakTerm(weight=0.1), pisc=WeakTerm(weight=0.01), displacement=0.01)
+WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.01), displacement=0.01)
 
 
 def small(**training) -> PaiNN:

@@ -16,19 +16,25 @@ from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Sta
 from piwsl.config.section import ConfigError, Section, nearest, parse_section, read_yaml
 from piwsl.config.training import (
     ARCHITECTURES,
+    PISC,
+    PITC,
+    Augmentation,
     Loss,
     Model,
+    Order,
     PaiNN,
     SchNet,
     Simulation,
     Training,
-    WeakTerm,
     parse_model,
 )
 
 __all__ = [
     "ARCHITECTURES",
+    "PISC",
+    "PITC",
     "PRESETS",
+    "Augmentation",
     "ComputedDataset",
     "ConfigError",
     "Experiment",
@@ -41,6 +47,7 @@ __all__ = [
     "Loss",
     "Model",
     "Molecule",
+    "Order",
     "PaiNN",
     "Run",
     "Sampling",
@@ -49,7 +56,6 @@ __all__ = [
     "Simulation",
     "Stage",
     "Training",
-    "WeakTerm",
     "basis_family",
     "json_schema",
     "nearest",

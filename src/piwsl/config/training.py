@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from piwsl.config.section import ConfigError, Section, nearest, parse_section
 
@@ -65,21 +65,89 @@ Model = PaiNN | SchNet
 ARCHITECTURES: dict[str, type[PaiNN] | type[SchNet]] = {"painn": PaiNN, "schnet": SchNet}
 
 
+Order = Literal[1, 2, "simpson", "gauss-legendre"]
+
+
 class WeakTerm(Section):
-    """A weak loss: weight and order of the expansion of the energy along the displacement."""
+    """A weak loss: its weight, and the quadrature of the force along the displacement."""
 
     weight: PositiveFloat = Field(description="Factor relative to the other terms.")
-    order: Literal[1, 2] = Field(1, description="1: the paper's; 2: trapezoid, with the force at both ends.")
+    order: Order = Field(
+        1,
+        description="1: force at the start (the paper's); 2: trapezoid; simpson, gauss-legendre (three points): longer "
+        "displacements.",
+    )
+
+
+class PITC(WeakTerm):
+    """Taylor-expansion consistency: E(r+δ) against an anchor at r and the work along δ."""
+
+    anchor: Literal["model", "label", "pseudo-label"] = Field(
+        "model",
+        description="model: E(r) and F(r) of the model; label: E of the label, F of the model; pseudo-label: both of "
+        "the label, on structures with forces.",
+    )
+
+    @model_validator(mode="after")
+    def _label_forces_are_at_the_start(self) -> Self:
+        if self.anchor == "pseudo-label" and self.order != 1:
+            raise ValueError("order: a pseudo-label has the labelled force, which is known at the start alone; say 1")
+        return self
+
+
+class PISC(WeakTerm):
+    """Path-independence consistency between A = r, B = r+δ' and C = r+δ."""
+
+    closing: Literal["B to C", "C to B", "C to A", "two routes", "loop"] = Field(
+        "B to C",
+        description="B to C: E(C) against E(B) and the work (the paper's); C to B; C to A; two routes: to C from A and "
+        "from B; loop: the work along A, B, C, A.",
+    )
+
+
+class Augmentation(Section):
+    """Noisy augmentation, a baseline: the labels of r as labels at r+δ."""
+
+    weight: PositiveFloat = Field(1.0, description="Factor of the energy and force losses at r+δ.")
 
 
 class Loss(Section):
-    """A training loss: squared errors of the labels and, optionally, the weak terms PITC and PISC."""
+    """A training loss: errors of the labels and, optionally, weak terms."""
 
-    energy: PositiveFloat = Field(1.0, description="Weight of the squared energy error per atom.")
-    forces: PositiveFloat = Field(100.0, description="Weight of the squared force error, where forces are labelled.")
-    pitc: WeakTerm | None = Field(None, description="Taylor-expansion consistency E(r+δ) = E(r) - <δ, F(r)>.")
-    pisc: WeakTerm | None = Field(None, description="Path-independence consistency between r+δ and r+δ'.")
-    displacement: PositiveFloat = Field(0.02, description="Å; standard deviation of a component of δ and δ'.")
+    energy: PositiveFloat = Field(1.0, description="Weight of the energy error.")
+    forces: PositiveFloat = Field(100.0, description="Weight of the force error, where forces are labelled.")
+    pitc: PITC | None = Field(None, description="Taylor-expansion consistency E(r+δ) = E(r) - <δ, F(r)>.")
+    pisc: PISC | None = Field(None, description="Path-independence consistency between r+δ and r+δ'.")
+    augmentation: Augmentation | None = Field(None, description="Labels of r at r+δ; a baseline.")
+    displacement: PositiveFloat = Field(
+        0.02, description="Å; standard deviation of a component of δ and δ', or as the kind of direction has it."
+    )
+    direction: Literal["gaussian", "uniform", "sphere", "adversarial"] = Field(
+        "gaussian",
+        description="gaussian; uniform in a box of that half-width; sphere: every atom moves that far; adversarial: δ "
+        "along the error of the force, or where that is not labelled along the gradient of the PITC residual.",
+    )
+    function: Literal["mse", "mae", "huber"] = Field("mse", description="Of all residuals.")
+    huber: PositiveFloat = Field(0.01, description="Residual where huber turns from square to linear, eV or eV/Å.")
+    per: Literal["atom", "structure"] = Field("atom", description="Whether energy residuals are divided by N atoms.")
+    start: int = Field(0, ge=0, description="Steps without weak terms.")
+    ramp: int = Field(0, ge=0, description="Steps after that in which their weights grow linearly to full.")
+    every: PositiveInt = Field(1, description="Weak terms are evaluated at every so many steps.")
+
+    @property
+    def weak(self) -> bool:
+        """Whether there is any term at displaced geometries."""
+        return self.pitc is not None or self.pisc is not None or self.augmentation is not None
+
+    def weak_share(self, step: int) -> float:
+        """Return the factor of the weights of the weak terms at an optimiser step, 0 where they are left out.
+
+        Args:
+            step: from 0.
+        """
+        if not self.weak or step < self.start or step % self.every:
+            return 0.0
+        return min(1.0, (step - self.start + 1) / (self.ramp + 1))
 
 
 class Simulation(Section):

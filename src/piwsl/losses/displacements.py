@@ -7,35 +7,59 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 
-# No atom moves further than this many standard deviations.
-LARGEST_IN_STANDARD_DEVIATIONS = 4.0
+# No atom moves further than this many lengths (standard deviations of a component, for Gaussian displacements).
+LARGEST_IN_LENGTHS = 4.0
 
 
-def largest_displacement(standard_deviation: float) -> float:
-    """Return the bound on how far one atom is displaced, Å, for a standard deviation of a component, Å."""
-    return LARGEST_IN_STANDARD_DEVIATIONS * standard_deviation
+def largest_displacement(length: float) -> float:
+    """Return the bound on how far one atom is displaced, Å, for a length of displacements, Å."""
+    return LARGEST_IN_LENGTHS * length
 
 
-def draw_displacements(batch: Batch, standard_deviation: float, seed: int, step: int, count: int) -> list[Tensor]:
-    """Draw Gaussian displacements that do not translate the structures.
+def draw_displacements(
+    batch: Batch, length: float, seed: int, step: int, count: int, kind: str = "gaussian"
+) -> list[Tensor]:
+    """Draw random displacements that do not translate the structures.
 
     Each structure's mean displacement is subtracted; a structure with an atom beyond the bound is scaled back as a
     whole. The result depends on the arguments alone, so a resumed training draws what an uninterrupted one would.
 
     Args:
         batch: N atoms of M structures.
-        standard_deviation: of a component, Å.
+        length: Å; gaussian: standard deviation of a component; uniform: half-width of the box; sphere: how far each
+            atom moves, before the mean is subtracted.
         seed: of the run.
         step: optimiser step.
         count: how many sets to draw.
+        kind: gaussian, uniform or sphere.
 
     Returns:
         `count` tensors (N, 3), Å, without gradient.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
     shape = (count, *batch.positions.shape)
-    draws = torch.randn(shape, generator=generator, dtype=batch.positions.dtype).to(batch.positions.device)
-    return [_bounded(_centred(draw * standard_deviation, batch), batch, standard_deviation) for draw in draws]
+    if kind == "uniform":
+        draws = 2.0 * torch.rand(shape, generator=generator, dtype=batch.positions.dtype) - 1.0
+    else:
+        draws = torch.randn(shape, generator=generator, dtype=batch.positions.dtype)
+    if kind == "sphere":
+        draws = draws / torch.linalg.vector_norm(draws, dim=2, keepdim=True)
+    draws = draws.to(batch.positions.device)
+    return [_bounded(_centred(draw * length, batch), batch, length) for draw in draws]
+
+
+def normalised(direction: Tensor, batch: Batch, length: float) -> Tensor:
+    """Scale the directions of structures to a length, without translation.
+
+    Args:
+        direction: (N, 3), of any unit.
+        batch: N atoms of M structures.
+        length: root mean square of a component, Å. No atom moves further than the bound.
+    """
+    centred = _centred(direction, batch)
+    squares = centred.new_zeros(batch.structures).index_add(0, batch.structure, (centred * centred).sum(dim=1))
+    scale = length / (squares / (3 * batch.atoms)).sqrt().clamp_min(1e-12)
+    return _bounded(centred * scale[batch.structure][:, None], batch, length)
 
 
 def _centred(displacement: Tensor, batch: Batch) -> Tensor:
@@ -43,8 +67,8 @@ def _centred(displacement: Tensor, batch: Batch) -> Tensor:
     return displacement - (sums / batch.atoms[:, None])[batch.structure]
 
 
-def _bounded(displacement: Tensor, batch: Batch, standard_deviation: float) -> Tensor:
+def _bounded(displacement: Tensor, batch: Batch, length: float) -> Tensor:
     lengths = torch.linalg.vector_norm(displacement, dim=1)  # (N,)
     longest = lengths.new_zeros(batch.structures).scatter_reduce(0, batch.structure, lengths, "amax")  # (M,)
-    factor = (largest_displacement(standard_deviation) / longest.clamp_min(1e-12)).clamp_max(1.0)
+    factor = (largest_displacement(length) / longest.clamp_min(1e-12)).clamp_max(1.0)
     return displacement * factor[batch.structure][:, None]

@@ -1,136 +1,209 @@
-"""The training objective: label errors and weak residuals from as few passes of the model as they need.
-
-Weak terms: Takamoto, Zaverkin, Niepert, "Physics-Informed Weakly Supervised Learning for Interatomic Potentials",
-ICML 2025 (arXiv 2408.05215). Notation: A = r, B = r + δ', C = r + δ.
-"""
+"""The training objective: label errors and weak residuals from as few passes of the model as they need."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
+from piwsl.losses.displacements import draw_displacements, normalised
+from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_residual
 from piwsl.models.potential import Potential
 
 
-@dataclass(frozen=True)
-class Work:
-    """A product <d, F> that a residual needs."""
-
-    point: str
-    """Where F is taken: "A", "B" or "C"."""
-    path: str
-    """From where to where d leads: "AC" or "BC"."""
-
-
 def training_loss(
-    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor]
+    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor], share: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Evaluate a training loss.
 
-    energy: mean over structures of [(E - E_ref) / N]²; forces: mean over labelled components of (F - F_ref)²;
-    pitc, pisc: mean over structures of [residual / N]².
+    With l the square, absolute value or Huber function, energy: mean over structures of l[(E - E_ref) / N]; forces:
+    mean over labelled components of l[F - F_ref]; pitc, pisc: mean over structures of l[residual / N]; augmentation:
+    energy and forces at r + δ.
 
     Args:
         potential: the model.
         batch: structures with labels; its neighbour list must reach 2 max|δ| beyond the cutoff.
-        loss: weights and orders.
-        displacements: δ and δ', each (N, 3) in Å; may be empty where the loss has no weak term.
+        loss: weights and kinds.
+        displacements: δ and δ', each (N, 3) in Å; may be empty where no weak term is evaluated.
+        share: factor of the weights of the weak terms; 0 leaves them out.
 
     Returns:
-        The weighted sum, and the unweighted terms by name (eV² per atom², eV²/Å²).
+        The weighted sum, and the unweighted terms by name (powers of eV and eV/Å).
     """
-    points = _Points(potential, batch, loss, displacements)
-    terms = {"energy": _mean_square((points.energy["A"] - batch.energy) / batch.atoms)}
-    if points.forces is not None:
-        labelled = ~batch.forces.isnan()
-        terms["forces"] = _mean_square(points.forces[labelled] - batch.forces[labelled])
-    if loss.pitc is not None:
-        terms["pitc"] = _mean_square(points.pitc_residual(loss.pitc.order) / batch.atoms)
-    if loss.pisc is not None:
-        terms["pisc"] = _mean_square(points.pisc_residual(loss.pisc.order) / batch.atoms)
-    total = torch.stack([weight * terms[name] for name, weight in _weights(loss).items() if name in terms]).sum()
+    residuals = weak_residuals(loss) if share else {}
+    points = _Points(potential, batch, list(residuals.values()), displacements, bool(share and loss.augmentation))
+    measure = _Measure(batch, loss)
+    terms = {"energy": measure.energy_labels(points.energy[A])}
+    weights = {"energy": loss.energy, "forces": loss.forces}
+    if batch.has_forces:
+        terms["forces"] = measure.forces(points.forces[A])
+    for name, residual in residuals.items():
+        terms[name] = measure.energies(points.value(residual), points.known(residual))
+    for name, term in (("pitc", loss.pitc), ("pisc", loss.pisc)):
+        if term is not None:
+            weights[name] = share * term.weight
+    if share and loss.augmentation is not None:
+        terms["augmentation"] = loss.energy * measure.energy_labels(points.energy[C])
+        if batch.has_forces:
+            terms["augmentation"] = terms["augmentation"] + loss.forces * measure.forces(points.forces[C])
+        weights["augmentation"] = share * loss.augmentation.weight
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-def _weights(loss: Loss) -> dict[str, float]:
-    weights = {"energy": loss.energy, "forces": loss.forces}
-    return weights | {
-        name: term.weight for name, term in (("pitc", loss.pitc), ("pisc", loss.pisc)) if term is not None
-    }
+def weak_residuals(loss: Loss) -> dict[str, Residual]:
+    """Return the weak residuals of a loss by name."""
+    found = {}
+    if loss.pitc is not None:
+        found["pitc"] = pitc_residual(loss.pitc)
+    if loss.pisc is not None:
+        found["pisc"] = pisc_residual(loss.pisc)
+    return found
 
 
-def _mean_square(values: Tensor) -> Tensor:
-    return (values * values).mean()
+class _Measure:
+    """The loss function of residuals."""
+
+    def __init__(self, batch: Batch, loss: Loss) -> None:
+        self._batch, self._loss = batch, loss
+
+    def energies(self, residuals: Tensor, known: Tensor) -> Tensor:
+        """Return the mean over the structures whose residual (M,) is known, eV."""
+        residuals = residuals / self._batch.atoms if self._loss.per == "atom" else residuals
+        return self._mean(residuals[known])
+
+    def energy_labels(self, energies: Tensor) -> Tensor:
+        """Return the mean over labelled structures."""
+        return self.energies(energies - self._batch.energy, ~self._batch.energy.isnan())
+
+    def forces(self, forces: Tensor) -> Tensor:
+        """Return the mean over labelled components."""
+        labelled = ~self._batch.forces.isnan()
+        return self._mean(forces[labelled] - self._batch.forces[labelled])
+
+    def _mean(self, residuals: Tensor) -> Tensor:
+        if not len(residuals):
+            return residuals.sum()
+        zero = torch.zeros_like(residuals)
+        match self._loss.function:
+            case "mse":
+                return (residuals * residuals).mean()
+            case "mae":
+                return residuals.abs().mean()
+            case "huber":
+                return functional.huber_loss(residuals, zero, delta=self._loss.huber)
 
 
 class _Points:
-    """Energies at A, B, C and the works of the force there, each evaluated once.
+    """Energies and works of the force at all points that some residuals need, each evaluated once.
 
     Points whose force is needed go through the model as one fused batch, the others as a second one that stops at
     the energy.
     """
 
-    def __init__(self, potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor]) -> None:
-        self.batch = batch
-        self.forces: Tensor | None = None
-        self.energy: dict[str, Tensor] = {}
-        self.work: dict[Work, Tensor] = {}
-        zero = torch.zeros_like(batch.positions)
-        self._shift = {"A": zero}
-        if loss.pitc is not None or loss.pisc is not None:
-            self._shift["C"] = displacements[0]
-        if loss.pisc is not None:
-            self._shift["B"] = displacements[1]
-        works = _required_works(loss)
-        needed = list(dict.fromkeys([work.point for work in works] + (["A"] if batch.has_forces else [])))
-        only_energy = [point for point in self._shift if point not in needed]
+    def __init__(
+        self,
+        potential: Potential,
+        batch: Batch,
+        residuals: list[Residual],
+        displacements: list[Tensor],
+        augmented: bool = False,
+    ) -> None:
+        self._batch, self._displacements = batch, displacements
+        self.energy: dict[Point, Tensor] = {}
+        self.forces: dict[Point, Tensor] = {}
+        works = [work for residual in residuals for work in residual.works]
+        labelled = [A] * batch.has_forces + [C] * (augmented and batch.has_forces)
+        needed = list(dict.fromkeys([*labelled, *(work.point for work in works)]))
+        energies = [A, *([C] if augmented else []), *(point for residual in residuals for point in residual.energies)]
+        only_energy = [point for point in dict.fromkeys(energies) if point not in needed]
         if needed:
-            self._differentiate(potential, needed, works)
+            fused = self._fused(needed)
+            found, forces = potential.energy_and_forces(fused, create_graph=torch.is_grad_enabled())
+            self._keep(needed, found)
+            self.forces = dict(zip(needed, forces.chunk(len(needed)), strict=True))
         if only_energy:
-            self._keep_energies(only_energy, potential.energy(self._fused(only_energy)))
+            self._keep(only_energy, potential.energy(self._fused(only_energy)))
 
-    def pitc_residual(self, order: int) -> Tensor:
-        """E(C) - [E(A) - <δ, F>], (M,); F at A (order 1) or the mean of A and C (order 2, trapezoid)."""
-        return self.energy["C"] - self.energy["A"] + self._mean_work("A", "AC", order)
+    def value(self, residual: Residual) -> Tensor:
+        """Return a residual of every structure, (M,) eV."""
+        parts = [factor * self.energy[point] for point, factor in residual.energies.items()]
+        parts += [
+            factor * self._work(work.direction, self.forces[work.point]) for work, factor in residual.works.items()
+        ]
+        parts += [factor * self._work(path, self._batch.forces) for path, factor in residual.label_works.items()]
+        if residual.label_energy:
+            parts.append(residual.label_energy * self._batch.energy)
+        return torch.stack(parts).sum(dim=0)
 
-    def pisc_residual(self, order: int) -> Tensor:
-        """E(C) - [E(B) - <δ - δ', F>], (M,); F at B (order 1) or the mean of B and C (order 2)."""
-        return self.energy["C"] - self.energy["B"] + self._mean_work("B", "BC", order)
+    def known(self, residual: Residual) -> Tensor:
+        """Return which structures have the labels that a residual needs, (M,)."""
+        known = torch.ones_like(self._batch.energy, dtype=torch.bool)
+        if residual.label_energy:
+            known = known & ~self._batch.energy.isnan()
+        if residual.label_works:
+            missing = self._batch.forces.isnan().any(dim=1).double()
+            known = known & (sum_per_structure(missing, self._batch) == 0)
+        return known
 
-    def _mean_work(self, start: str, path: str, order: int) -> Tensor:
-        at_start = self.work[Work(start, path)]
-        return at_start if order == 1 else 0.5 * (at_start + self.work[Work("C", path)])
+    def _work(self, direction: Point, forces: Tensor) -> Tensor:
+        return sum_per_structure((self._shift(direction) * forces).sum(dim=1).double(), self._batch)
 
-    def _direction(self, path: str) -> Tensor:
-        return self._shift[path[1]] - self._shift[path[0]]
+    def _shift(self, point: Point) -> Tensor:
+        shift = torch.zeros_like(self._batch.positions)
+        for factor, displacement in zip(point, self._displacements, strict=False):
+            if factor:
+                shift = shift + factor * displacement
+        return shift
 
-    def _fused(self, points: list[str]) -> Batch:
-        return collate([self.batch.at(self.batch.positions + self._shift[point]) for point in points])
+    def _fused(self, points: list[Point]) -> Batch:
+        return collate([self._batch.at(self._batch.positions + self._shift(point)) for point in points])
 
-    def _keep_energies(self, points: list[str], energies: Tensor) -> None:
-        for point, energy in zip(points, energies.chunk(len(points)), strict=True):
-            self.energy[point] = energy
-
-    def _differentiate(self, potential: Potential, points: list[str], works: list[Work]) -> None:
-        energies, forces = potential.energy_and_forces(self._fused(points), create_graph=torch.is_grad_enabled())
-        self._keep_energies(points, energies)
-        at = dict(zip(points, forces.chunk(len(points)), strict=True))
-        if self.batch.has_forces:
-            self.forces = at["A"]
-        for work in works:
-            product = (self._direction(work.path) * at[work.point]).sum(dim=1).double()
-            self.work[work] = sum_per_structure(product, self.batch)
+    def _keep(self, points: list[Point], energies: Tensor) -> None:
+        self.energy |= dict(zip(points, energies.chunk(len(points)), strict=True))
 
 
-def _required_works(loss: Loss) -> list[Work]:
-    works = []
-    for term, start, path in ((loss.pitc, "A", "AC"), (loss.pisc, "B", "BC")):
-        if term is not None:
-            works.append(Work(start, path))
-            if term.order == 2:
-                works.append(Work("C", path))
-    return works
+def displacements_of_step(potential: Potential, batch: Batch, loss: Loss, seed: int, step: int) -> list[Tensor]:
+    """Return δ and δ' of an optimiser step; they depend on the arguments alone, and carry no gradient.
+
+    Args:
+        potential: the model; only adversarial directions ask it.
+        batch: N atoms of M structures.
+        loss: length and kind of the directions.
+        seed: of the run.
+        step: optimiser step.
+    """
+    kind = "gaussian" if loss.direction == "adversarial" else loss.direction
+    draws = draw_displacements(batch, loss.displacement, seed, step, count=2, kind=kind)
+    if loss.direction == "adversarial":
+        draws[0] = adversarial_displacement(potential, batch, loss.displacement, draws[0])
+    return draws
+
+
+def adversarial_displacement(potential: Potential, batch: Batch, length: float, start: Tensor) -> Tensor:
+    """Return displacements along which the model is most wrong, to first order.
+
+    Where forces are labelled, along F - F_ref, the direction in which the energy error grows fastest; elsewhere along
+    the gradient of the squared PITC residual of order 1 with respect to δ, at a random δ.
+
+    Args:
+        potential: the model.
+        batch: N atoms of M structures.
+        length: root mean square of a component, Å.
+        start: (N, 3) the random δ.
+
+    Returns:
+        (N, 3), Å, without gradient.
+    """
+    with torch.enable_grad():
+        trial = start.detach().clone().requires_grad_()
+        # The force at r does not depend on δ: only the energy at r + δ is differentiated again.
+        energy, forces = potential.energy_and_forces(batch)
+        ahead = potential.energy(batch.at(batch.positions + trial))
+        work = sum_per_structure((trial * forces.detach()).sum(dim=1).double(), batch)
+        residual = ahead - energy.detach() + work
+        (gradient,) = torch.autograd.grad((residual * residual).sum(), trial)
+    direction = torch.where(batch.forces.isnan(), gradient, forces.detach() - batch.forces)
+    return normalised(direction.detach().to(batch.positions.dtype), batch, length)

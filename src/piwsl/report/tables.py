@@ -44,7 +44,7 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
 
 def is_weak(loss: Loss) -> bool:
     """Whether a loss has a weak term."""
-    return loss.pitc is not None or loss.pisc is not None
+    return loss.weak
 
 
 def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:

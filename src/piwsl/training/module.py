@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from piwsl.config import Loss, Training
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
-from piwsl.losses import draw_displacements, training_loss
+from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import Potential
 from piwsl.training.batches import StepBatches
 
@@ -60,7 +60,8 @@ class PotentialModule(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.best_validation = math.inf
         self.best_weights: dict[str, Tensor] = copy.deepcopy(potential.state_dict())
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        """Sum of a term since the last validation, and at how many steps it was evaluated."""
 
     def train_dataloader(self) -> StepBatches:
         """Return the batches of the current stretch of steps."""
@@ -98,10 +99,11 @@ class PotentialModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch at a step; stop with a message where it is not finite."""
         task = self.task
-        displacements = draw_displacements(
-            batch, task.loss.displacement, seed=task.seed, step=self.global_step, count=2
+        share = task.loss.weak_share(self.global_step)
+        displacements = (
+            displacements_of_step(self.potential, batch, task.loss, task.seed, self.global_step) if share else []
         )
-        total, terms = training_loss(self.potential, batch, task.loss, displacements)
+        total, terms = training_loss(self.potential, batch, task.loss, displacements, share)
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
             raise PiwslError(
@@ -109,7 +111,8 @@ class PotentialModule(pl.LightningModule):
                 "lower learning_rate or the weights of the weak terms"
             )
         for name, term in (terms | {"total": total.detach()}).items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(term)) + term
+            total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))
+            self._sums[name] = (total_so_far + term, count + 1)
         return total
 
     def _averaged_potential(self) -> Potential:
@@ -151,10 +154,9 @@ class PotentialModule(pl.LightningModule):
         if validation < self.best_validation:
             self.best_validation = validation
             self.best_weights = copy.deepcopy(self._averaged_potential().state_dict())
-        steps = len(self.task.steps_of_epoch(self.trainer.current_epoch))
         self.history.append(
             {"step": self.global_step}
-            | {f"training_{name}": float(total) / steps for name, total in self._sums.items()}
+            | {f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()}
             | {f"validation_{name}_rmse": math.sqrt(mean) for name, mean in means.items()}
             | {"validation_loss": validation}
         )

@@ -104,9 +104,8 @@ def _potential(model: Model, structures: list[Structure], seed: int) -> Potentia
 
 def _task(run: Run, model: Model, loss: Loss, training: list[Structure], validation: list[Structure]) -> Task:
     dtype = DTYPES[model.dtype]
-    weak = loss.pitc is not None or loss.pisc is not None
     # Two atoms may approach each other by one displacement each.
-    skin = 2 * largest_displacement(loss.displacement) if weak else 0.0
+    skin = 2 * largest_displacement(loss.displacement) if loss.weak else 0.0
     graphs = [graph(structure, model.cutoff + skin, dtype) for structure in training]
     held = [graph(structure, model.cutoff, dtype) for structure in validation]
     batches = [collate(held[start : start + VALIDATION_BATCH]) for start in range(0, len(held), VALIDATION_BATCH)]

@@ -1,0 +1,115 @@
+"""The weak residuals as data: which energies and which works of the force they add up. Nothing is evaluated here.
+
+Takamoto, Zaverkin, Niepert, "Physics-Informed Weakly Supervised Learning for Interatomic Potentials", ICML 2025 (arXiv
+2408.05215). Points: A = r, B = r + δ', C = r + δ.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from piwsl.config import PISC, PITC, Order
+
+
+class Point(NamedTuple):
+    """r + along δ + across δ'; a difference of two points is a direction."""
+
+    along: float
+    across: float
+
+    def towards(self, other: Point, share: float) -> Point:
+        """Return the point at a share of the way to another."""
+        return Point(
+            self.along + share * (other.along - self.along), self.across + share * (other.across - self.across)
+        )
+
+    def to(self, other: Point) -> Point:
+        """Return the direction to another point."""
+        return Point(other.along - self.along, other.across - self.across)
+
+
+A, B, C = Point(0.0, 0.0), Point(0.0, 1.0), Point(1.0, 0.0)
+
+
+class Work(NamedTuple):
+    """A product <d, F> that a residual needs."""
+
+    point: Point
+    """Where F is taken."""
+    direction: Point
+    """d."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Σ c E(point) + Σ c <d, F(point)> + c E_ref + Σ c <d, F_ref>."""
+
+    energies: dict[Point, float] = field(default_factory=dict)
+    works: dict[Work, float] = field(default_factory=dict)
+    label_energy: float = 0.0
+    label_works: dict[Point, float] = field(default_factory=dict)
+
+
+# Nodes and weights on [0, 1]. The residual falls as |δ| to the power of 2, 3, 5 and 7.
+_ROOT = math.sqrt(15.0) / 10.0
+NODES: dict[Order, list[tuple[float, float]]] = {
+    1: [(0.0, 1.0)],
+    2: [(0.0, 0.5), (1.0, 0.5)],
+    "simpson": [(0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6)],
+    "gauss-legendre": [(0.5 - _ROOT, 5 / 18), (0.5, 8 / 18), (0.5 + _ROOT, 5 / 18)],
+}
+
+
+def works(start: Point, end: Point, order: Order) -> dict[Work, float]:
+    """Return the quadrature of ∫ <dl, F> along a straight line."""
+    return {Work(start.towards(end, share), start.to(end)): weight for share, weight in NODES[order]}
+
+
+def step_residual(start: Point, end: Point, order: Order) -> Residual:
+    """Return E(end) - [E(start) - ∫ <dl, F>]."""
+    return Residual({end: 1.0, start: -1.0}, works(start, end, order))
+
+
+def pitc_residual(term: PITC) -> Residual:
+    """Return the residual of Taylor-expansion consistency.
+
+    model: E(C) - [E(A) - <δ, F(A)>] (the paper, eq. 4); label: with E_ref for E(A); pseudo-label: with E_ref and F_ref
+    (Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020), eq. 5).
+    """
+    model = step_residual(A, C, term.order)
+    if term.anchor == "model":
+        return model
+    if term.anchor == "label":
+        return Residual({C: 1.0}, model.works, label_energy=-1.0)
+    return Residual({C: 1.0}, label_energy=-1.0, label_works={A.to(C): 1.0})
+
+
+def pisc_residual(term: PISC) -> Residual:
+    """Return the residual of path-independence consistency.
+
+    B to C: E(C) - [E(B) - <δ - δ', F(B)>] (the paper, eq. 6); the others close the triangle elsewhere.
+    """
+    order = term.order
+    match term.closing:
+        case "B to C":
+            return step_residual(B, C, order)
+        case "C to B":
+            return step_residual(C, B, order)
+        case "C to A":
+            return step_residual(C, A, order)
+        case "two routes":
+            from_b = {work: -weight for work, weight in works(B, C, order).items()}
+            from_a = works(A, C, order)
+            return Residual({A: -1.0, B: 1.0}, _sum(from_a, from_b))
+        case "loop":
+            return Residual({}, _sum(works(A, B, order), works(B, C, order), works(C, A, order)))
+
+
+def _sum(*parts: dict[Work, float]) -> dict[Work, float]:
+    total: dict[Work, float] = {}
+    for part in parts:
+        for work, weight in part.items():
+            total[work] = total.get(work, 0.0) + weight
+    return total
