@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset, from_atoms, write_datase
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
+from piwsl.files import read_json
 from piwsl.models.storage import read_header
 from piwsl.training.batches import StepBatches, frames_of_step
 from piwsl.training.run import train
@@ -90,7 +92,7 @@ def test_the_weights_that_are_kept_are_those_that_did_best_in_validation(dataset
 
 
 INTERRUPTED = """
-import sys, os
+import sys, os, signal
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_training
@@ -99,34 +101,67 @@ from piwsl.training.module import PotentialModule
 original = PotentialModule.training_step
 def dying(self, batch, index):
     if self.global_step == {step}:
-        os.kill(os.getpid(), 9)
+        os.kill(os.getpid(), {signal:d})
     return original(self, batch, index)
 PotentialModule.training_step = dying
 test_training.train_in(Path({folder!r}), Path({dataset!r}), test_training.small())
 """
 
 
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory) -> Path:
+    """The model of a run that was not interrupted."""
+    return train_in(tmp_path_factory.mktemp("whole"), dataset, small())
+
+
+def interrupt(folder: Path, dataset: Path, step: int, number: int) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own that sends itself a signal at a step."""
+    tests = str(Path(__file__).parent)
+    script = INTERRUPTED.format(tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{tests}"}
+    return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("step", [7, 15, 40])
-def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(dataset, tmp_path, step):
-    whole = train_in(tmp_path / "whole", dataset, small())
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(dataset, whole, tmp_path, step):
     folder = tmp_path / "killed"
-    script = INTERRUPTED.format(tests=str(Path(__file__).parent), step=step, folder=str(folder), dataset=str(dataset))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{Path(__file__).parent}"}
-    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    killed = interrupt(folder, dataset, step, signal.SIGKILL)
     assert killed.returncode == -9
-    assert (folder / "checkpoints" / "last.ckpt").exists() == (step >= 15)
+    assert any((folder / "checkpoints").glob("*.ckpt")) == (step >= 15)
     assert same_weights(whole, train_in(folder, dataset, small()))
-    assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+    assert (folder / "history.csv").read_text() == whole.with_name("history.csv").read_text()
     assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("step", "number"), [(3, signal.SIGTERM), (14, signal.SIGUSR2), (40, signal.SIGUSR2)])
+def test_a_run_that_is_told_to_stop_goes_on_from_that_very_step(dataset, whole, tmp_path, step, number):
+    folder = tmp_path / "stopped"
+    stopped = interrupt(folder, dataset, step, number)
+    assert stopped.returncode == 1
+    assert f"training was stopped by {number.name} at step {step + 1}; started again" in stopped.stderr
+    (newest,) = sorted((folder / "checkpoints").glob("*.ckpt"))[-1:]
+    assert newest.name == f"step-{step + 1:09d}.ckpt"
+    assert same_weights(whole, train_in(folder, dataset, small()))
+    assert (folder / "history.csv").read_text() == whole.with_name("history.csv").read_text()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty"])
+def test_a_checkpoint_that_cannot_be_read_falls_back_to_the_one_before(dataset, whole, tmp_path, capfd, damage):
+    folder = tmp_path / "killed"
+    interrupt(folder, dataset, 40, signal.SIGKILL)
+    older, newest = sorted((folder / "checkpoints").glob("*.ckpt"))
+    content = newest.read_bytes()
+    newest.write_bytes({"cut off": content[: len(content) // 2], "empty": b""}[damage])
+    assert same_weights(whole, train_in(folder, dataset, small()))
+    assert f"{newest} cannot be read" in capfd.readouterr().out
+    assert older.name == "step-000000015.ckpt"
 
 
 def test_a_checkpoint_of_another_config_is_set_aside(dataset, tmp_path, capfd):
     folder = tmp_path / "run"
-    script = INTERRUPTED.format(tests=str(Path(__file__).parent), step=40, folder=str(folder), dataset=str(dataset))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{Path(__file__).parent}"}
-    subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    interrupt(folder, dataset, 40, signal.SIGKILL)
     changed = train_in(folder, dataset, small(learning_rate=2e-3))
-    assert (folder / "checkpoints-superseded-1" / "last.ckpt").exists()
+    assert any((folder / "checkpoints-superseded-1").glob("*.ckpt"))
     assert "set aside" in capfd.readouterr().out
     assert same_weights(changed, train_in(tmp_path / "fresh", dataset, small(learning_rate=2e-3)))
 
@@ -148,6 +183,11 @@ def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
 def test_a_diverging_run_says_at_which_step_and_in_which_term(dataset, tmp_path):
     with pytest.raises(PiwslError, match=r"diverged at step \d+.*energy (nan|inf).*lower learning_rate"):
         train_in(tmp_path, dataset, small(learning_rate=1e6), Loss())
+    note = read_json(tmp_path / "diverged" / "batch.json")
+    assert len(note["frames"]) == 4
+    with Dataset(dataset) as opened:
+        assert set(note["frames"]) <= set(opened.indices(TRAINING).tolist())
+    assert read_header(tmp_path / "diverged" / "model.safetensors")["provenance"]["step"] == note["step"]
 
 
 def test_every_frame_is_learned_from_equally_often():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,24 @@ def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArra
 class StepBatches:
     """The batches of a range of steps, collated when asked for."""
 
-    def __init__(self, graphs: list[Batch], batch_size: int, seed: int, steps: range) -> None:
-        """Keep the training graphs and the range of steps."""
-        self.graphs, self.batch_size, self.seed, self.steps = graphs, batch_size, seed, steps
+    def __init__(
+        self, graphs: list[Batch], batch_size: int, seed: int, steps: range, done: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Keep the training graphs and the range of steps.
+
+        Args:
+            graphs: training frames.
+            batch_size: frames a step.
+            seed: of the run.
+            steps: the stretch.
+            done: asked when iteration begins: steps before that one were made before an interruption.
+        """
+        self.graphs, self.batch_size, self.seed, self.steps, self.done = graphs, batch_size, seed, steps, done
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in self.steps:
+        for step in range(max(self.steps.start, self.done()), self.steps.stop):
             chosen = frames_of_step(len(self.graphs), self.batch_size, self.seed, step)
             yield collate([self.graphs[index] for index in chosen])

@@ -20,7 +20,7 @@ from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import Potential
-from piwsl.training.batches import StepBatches
+from piwsl.training.batches import StepBatches, frames_of_step
 
 WARM_UP_SHARE = 0.02
 
@@ -48,6 +48,18 @@ class Task:
         return range(start, min(start + self.training.validate_every, self.training.steps))
 
 
+class Diverged(PiwslError):
+    """A loss that is not finite: at which step, on which training frames, in which terms."""
+
+    def __init__(self, step: int, frames: list[int], terms: dict[str, float]) -> None:
+        values = ", ".join(f"{name} {term:g}" for name, term in terms.items())
+        super().__init__(
+            f"training diverged at step {step}: the loss is not finite ({values}); "
+            "lower learning_rate or the weights of the weak terms"
+        )
+        self.step, self.frames, self.terms = step, frames, terms
+
+
 class PotentialModule(pl.LightningModule):
     """Trains a potential; keeps the averaged weights that did best in validation."""
 
@@ -66,9 +78,8 @@ class PotentialModule(pl.LightningModule):
     def train_dataloader(self) -> StepBatches:
         """Return the batches of the current stretch of steps."""
         task = self.task
-        return StepBatches(
-            task.graphs, task.training.batch_size, task.seed, task.steps_of_epoch(self.trainer.current_epoch)
-        )
+        stretch = task.steps_of_epoch(self.trainer.current_epoch)
+        return StepBatches(task.graphs, task.training.batch_size, task.seed, stretch, done=lambda: self.global_step)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation batches."""
@@ -105,11 +116,8 @@ class PotentialModule(pl.LightningModule):
         )
         total, terms = training_loss(self.potential, batch, task.loss, displacements, share)
         if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
-            raise PiwslError(
-                f"training diverged at step {self.global_step}: the loss is not finite ({values}); "
-                "lower learning_rate or the weights of the weak terms"
-            )
+            frames = frames_of_step(len(task.graphs), task.training.batch_size, task.seed, self.global_step)
+            raise Diverged(self.global_step, frames.tolist(), {name: float(term) for name, term in terms.items()})
         for name, term in (terms | {"total": total.detach()}).items():
             total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))
             self._sums[name] = (total_so_far + term, count + 1)
@@ -120,8 +128,9 @@ class PotentialModule(pl.LightningModule):
         assert isinstance(potential, Potential)
         return potential
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Take the new weights into the average."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and take the new weights into the average, before anyone may write a checkpoint."""
+        super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.potential)
 
     def on_validation_epoch_start(self) -> None:
@@ -166,9 +175,11 @@ class PotentialModule(pl.LightningModule):
         """Add history and best weights to a checkpoint."""
         checkpoint["history"] = self.history
         checkpoint["best"] = {"validation": self.best_validation, "weights": self.best_weights}
+        checkpoint["sums"] = self._sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take history and best weights from a checkpoint."""
         self.history = checkpoint["history"]
         self.best_validation = checkpoint["best"]["validation"]
         self.best_weights = checkpoint["best"]["weights"]
+        self._sums = checkpoint["sums"]

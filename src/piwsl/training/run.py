@@ -14,24 +14,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import torch
 from ase.data import chemical_symbols
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from numpy.typing import NDArray
 
 from piwsl.config import Loss, Model, Run
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TRAINING, Dataset, Structure, content_hash
 from piwsl.data.splits import split_frames
 from piwsl.errors import PiwslError
-from piwsl.files import write_atomically, write_text
+from piwsl.files import write_atomically, write_json, write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
-from piwsl.training.module import PotentialModule, Task
+from piwsl.training.checkpoints import Checkpoints, newest_readable
+from piwsl.training.module import Diverged, PotentialModule, Task
 
-CHECKPOINT = "last.ckpt"
 VALIDATION_BATCH = 64
 
 
@@ -47,8 +49,8 @@ def train(
 ) -> None:
     """Train a potential and write it with its history.
 
-    A run that was interrupted goes on from its last validation, if config and data are the same; a checkpoint of
-    another config or other data is set aside.
+    A run that was interrupted goes on from its newest readable checkpoint (one is written at every validation, and on
+    SIGTERM and SIGUSR2), if config and data are the same; one of another config or other data is set aside.
 
     Args:
         dataset_path: dataset file.
@@ -61,6 +63,7 @@ def train(
         gpus: 0 trains on the CPU, 1 on a GPU.
 
     Raises:
+        Interrupted: a signal told it to stop.
         PiwslError: fewer labelled frames than the size, a diverging loss, or another process at the same run.
     """
     with Dataset(dataset_path) as dataset:
@@ -73,7 +76,11 @@ def train(
         _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash))
         task = _task(run, model, loss, training, validation)
         torch.set_num_threads(threads)
-        module = _fit(_potential(model, training, run.seed), task, folder, gpus)
+        potential = _potential(model, training, run.seed)
+        try:
+            module = _fit(potential, task, folder, gpus)
+        except Diverged as error:
+            raise _diagnosed(error, potential, split.training, model_path.parent / "diverged") from None
         provenance = {
             "run": run.plain(),
             "loss": loss.plain(),
@@ -84,6 +91,14 @@ def train(
         write_atomically(history_path, lambda path: pd.DataFrame(module.history).to_csv(path, index=False))
         save_model(model_path, module.potential, provenance)
         shutil.rmtree(folder)
+
+
+def _diagnosed(error: Diverged, potential: Potential, frames: NDArray[np.int64], folder: Path) -> PiwslError:
+    """Write what is needed to look at a divergence: the weights, and which frames of the dataset the batch held."""
+    indices = [int(frames[position]) for position in error.frames]
+    save_model(folder / "model.safetensors", potential, {"step": error.step})
+    write_json(folder / "batch.json", {"step": error.step, "frames": indices, "terms": error.terms})
+    return PiwslError(f"{error} (frames {indices} of the dataset; weights and terms in {folder})")
 
 
 def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
@@ -116,14 +131,6 @@ def _fit(potential: Potential, task: Task, folder: Path, gpus: int) -> Potential
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     module = PotentialModule(potential, task)
-    checkpoints = ModelCheckpoint(
-        folder,
-        filename=Path(CHECKPOINT).stem,
-        save_top_k=1,
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     trainer = pl.Trainer(
         accelerator="gpu" if gpus else "cpu",
         devices=1,
@@ -136,10 +143,10 @@ def _fit(potential: Potential, task: Task, folder: Path, gpus: int) -> Potential
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[checkpoints, Progress()],
+        enable_checkpointing=False,
+        callbacks=[Checkpoints(folder), Progress()],
     )
-    last = folder / CHECKPOINT
-    trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
     return module
 
 
