@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,6 @@ from piwsl.errors import PiwslError
 
 if TYPE_CHECKING:  # imported where they are used: each command starts with what it needs
     from piwsl.config import Level
-    from piwsl.reference.forces import ForceMethod
     from piwsl.reference.planning import Plan
 
 app = typer.Typer(
@@ -55,29 +54,13 @@ def _level(given: str) -> Level:
     return parse_section(Level, mapping, given)
 
 
-def _force_method(wanted: str | None, level: Level, multiplicities: set[int]) -> ForceMethod | None:
-    """Check that a level has the forces that are asked for."""
-    from piwsl.reference.forces import force_method
-
-    if wanted is None:
-        return None
-    if wanted not in ("analytic", "differences"):
-        raise PiwslError(f"--forces: found '{wanted}', expected analytic or differences")
-    try:
-        for multiplicity in multiplicities:
-            force_method(level, multiplicity, wanted)  # type: ignore[arg-type]  # one of the two, by the line above
-    except ValueError as error:
-        raise PiwslError(f"--forces: {error}") from None
-    return wanted  # type: ignore[return-value]
-
-
 @_command
 def label(
     frames: Annotated[Path, typer.Argument(metavar="IN.xyz", help="Geometries; info may hold charge, multiplicity.")],
     labelled: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Labelled frames to write.")],
     level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, or a YAML file of one level.")],
     forces: Annotated[
-        str | None, typer.Option(metavar="analytic|differences", help="Also forces: gradients or central differences.")
+        Literal["analytic", "differences"] | None, typer.Option(help="Also forces: gradients or central differences.")
     ] = None,
     atoms: Annotated[bool, typer.Option(help="Also the free atoms: OUT-atoms.json.")] = False,
     store: Annotated[Path, typer.Option(help="Folder of finished energies.")] = Path("results/labels"),
@@ -93,6 +76,7 @@ def label(
     from piwsl.files import write_json, write_json_lines
     from piwsl.reference.atoms import isolated_atoms
     from piwsl.reference.checks import check_level
+    from piwsl.reference.forces import check_forces
     from piwsl.reference.frames import multiplicity_of, read_frames, write_frames
     from piwsl.reference.labelling import label_frames
 
@@ -100,8 +84,8 @@ def label(
     geometries = read_frames(frames)
     symbols = {symbol for structure in geometries for symbol in structure.get_chemical_symbols()}
     check_level(scheme, symbols)
-    method = _force_method(forces, scheme, {multiplicity_of(structure) for structure in geometries})
-    done, records = label_frames(geometries, scheme, store, method, mem_mb)
+    check_forces(scheme, {multiplicity_of(structure) for structure in geometries}, forces)
+    done, records = label_frames(geometries, scheme, store, forces, mem_mb)
     if atoms:
         write_json(labelled.with_name(f"{labelled.stem}-atoms.json"), isolated_atoms(symbols, scheme, store, mem_mb))
     write_frames(labelled, done)

@@ -10,9 +10,10 @@ from ase import Atoms, units
 from conftest import displaced
 
 from piwsl.config import Level
+from piwsl.errors import PiwslError
 from piwsl.reference import labelling
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
-from piwsl.reference.forces import analytic_problem, force_method
+from piwsl.reference.forces import analytic_problem, check_forces, force_method
 from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.reference.labelling import label_frames
 
@@ -92,13 +93,19 @@ REFUSED = {
 def test_a_gradient_that_is_wrong_or_missing_is_refused(name, tmp_path):
     given, multiplicity, why = REFUSED[name]
     level = Level.model_validate(given)
-    with pytest.raises(ValueError, match=why):
-        force_method(level, multiplicity, "analytic")
-    assert force_method(level, multiplicity, None) == "differences"
+    with pytest.raises(PiwslError, match=why):
+        check_forces(level, {multiplicity}, "analytic")
+    assert force_method(level, {multiplicity}, None) == "differences"
     atoms = displaced("H2O", 0.02, np.random.default_rng(0))
     atoms.info |= {"charge": multiplicity - 1, "multiplicity": multiplicity}
     labelled, (record,) = label_frames([atoms], level, tmp_path, "analytic", 2000, progress=lambda line: None)
     assert (labelled, record["status"], record["step"]) == ([], "failed", "forces")
+
+
+def test_one_open_shell_among_the_structures_makes_all_forces_differences():
+    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
+    assert force_method(level, {1}, None) == "analytic"
+    assert force_method(level, {1, 2}, None) == "differences"
 
 
 def test_density_fitted_coupled_cluster_cannot_even_be_asked_for():

@@ -12,7 +12,7 @@ from pyscf.scf.dispersion import parse_dft
 from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
 from piwsl.errors import PiwslError
 from piwsl.reference.components import fitting_bases, required_components
-from piwsl.reference.forces import force_method
+from piwsl.reference.forces import check_forces
 from piwsl.reference.frames import charge_of, electron_problem, multiplicity_of
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 
@@ -39,12 +39,10 @@ def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) ->
         check_level(level, {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
     except PiwslError as error:
         raise ConfigError(f"levels.{dataset.level}: {error}") from None
-    if dataset.training_forces or dataset.test_force_frames or dataset.forces_by:
-        for multiplicity in {multiplicity_of(atoms) for atoms in structures}:
-            try:
-                force_method(level, multiplicity, dataset.forces_by)
-            except ValueError as error:
-                raise ConfigError(f"{where}.forces_by: {error}") from None
+    try:
+        check_forces(level, {multiplicity_of(atoms) for atoms in structures}, dataset.forces_by)
+    except PiwslError as error:
+        raise ConfigError(f"{where}.forces_by: {error}") from None
 
 
 def _checked_molecule(where: str, molecule: Molecule) -> Atoms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from piwsl.config import Level, Stage
+from piwsl.errors import PiwslError
 
 ForceMethod = Literal["analytic", "differences"]
 
@@ -37,18 +38,27 @@ def _stage_problem(stage: Stage, unrestricted: bool) -> str | None:
     return None
 
 
-def force_method(level: Level, multiplicity: int, wanted: ForceMethod | None) -> ForceMethod:
-    """Choose how forces are computed.
+def check_forces(level: Level, multiplicities: set[int], wanted: ForceMethod | None) -> None:
+    """Check that a level has the forces that are asked for.
 
     Args:
         level: the level of theory.
-        multiplicity: 2S + 1 of the structures.
-        wanted: what the config asks for; None leaves the choice: analytic where possible.
+        multiplicities: 2S + 1 of the structures.
+        wanted: how forces shall be computed.
 
     Raises:
-        ValueError: analytic gradients are asked for and the level has none; says which part and why.
+        PiwslError: analytic gradients are asked for and the level has none; says which part and why.
     """
-    problem = analytic_problem(level, multiplicity)
+    problem = _first_problem(level, multiplicities)
     if wanted == "analytic" and problem is not None:
-        raise ValueError(f"{problem}; or say forces_by: differences")
-    return wanted or ("analytic" if problem is None else "differences")
+        raise PiwslError(f"{problem}; or ask for forces by differences")
+
+
+def force_method(level: Level, multiplicities: set[int], wanted: ForceMethod | None) -> ForceMethod:
+    """Choose how forces are computed: as asked for, else analytic where that is possible for every structure."""
+    return wanted or ("analytic" if _first_problem(level, multiplicities) is None else "differences")
+
+
+def _first_problem(level: Level, multiplicities: set[int]) -> str | None:
+    problems = (analytic_problem(level, multiplicity) for multiplicity in sorted(multiplicities))
+    return next((problem for problem in problems if problem is not None), None)

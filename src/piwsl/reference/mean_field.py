@@ -14,7 +14,7 @@ from piwsl.reference.components import MeanFieldKey, fitting_bases
 from piwsl.reference.failures import FrameFailure
 
 SCF_TOLERANCE_HARTREE = 1e-10
-DISTRUSTED_STEPS_DOWN = 5
+MOST_STEPS_DOWN = 5
 SAME_ENERGY_HARTREE = 1e-6
 # PySCF's search for unstable directions needs a few to begin with.
 FEWEST_ROTATIONS = 10
@@ -143,7 +143,7 @@ def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
     """
     if _rotations(mean_field) < FEWEST_ROTATIONS:
         return mean_field, "not checked: hardly an orbital to rotate"
-    for followed in range(DISTRUSTED_STEPS_DOWN):
+    for followed in range(MOST_STEPS_DOWN):
         orbitals, _, stable, _ = mean_field.stability(return_status=True)
         if stable:
             return mean_field, f"stable after {followed} steps down" if followed else "stable"
@@ -155,7 +155,7 @@ def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
         if before - mean_field.e_tot < SAME_ENERGY_HARTREE:
             # Turning a degenerate shell changes nothing but noise of the grid.
             return mean_field, "stable but for rotations that do not change the energy"
-    raise FrameFailure(step, f"no stable SCF solution after {DISTRUSTED_STEPS_DOWN} steps down")
+    raise FrameFailure(step, f"no stable SCF solution after {MOST_STEPS_DOWN} steps down")
 
 
 def _rotations(mean_field: scf.hf.SCF) -> int:

@@ -43,12 +43,17 @@ class Batch:
     """Estimated room on the disk of temporary files."""
 
 
+def structures(dataset: ComputedDataset) -> list[Atoms]:
+    """Return the molecule, or all given geometries."""
+    if dataset.molecule is not None:
+        return [load_molecule(dataset.molecule)]
+    assert dataset.geometries is not None
+    return read_geometries(dataset.geometries)
+
+
 def representative(dataset: ComputedDataset) -> Atoms:
     """Return the structure whose cost is taken for every frame: the molecule, or the largest given geometry."""
-    if dataset.molecule is not None:
-        return load_molecule(dataset.molecule)
-    assert dataset.geometries is not None
-    return max(read_geometries(dataset.geometries), key=lambda atoms: int(atoms.numbers.sum()))
+    return max(structures(dataset), key=lambda atoms: int(atoms.numbers.sum()))
 
 
 def sources(dataset: ComputedDataset) -> dict[str, float]:
@@ -78,8 +83,8 @@ def label_batches(dataset: ComputedDataset, level: Level) -> dict[tuple[str, str
     Returns:
         By labels ("training", "test-forces", "test") and number ("00000") the batch.
     """
-    multiplicity = multiplicity_of(representative(dataset))
-    with_forces = force_method(level, multiplicity, dataset.forces_by) if _wants_forces(dataset) else None
+    multiplicities = {multiplicity_of(atoms) for atoms in structures(dataset)}
+    with_forces = force_method(level, multiplicities, dataset.forces_by)
     spans: dict[str, tuple[str, int, int, ForceMethod | None]] = {
         "training": ("training", 0, dataset.training_frames, with_forces if dataset.training_forces else None),
         "test-forces": ("test", 0, dataset.test_force_frames, with_forces),
@@ -94,10 +99,6 @@ def label_batches(dataset: ComputedDataset, level: Level) -> dict[tuple[str, str
                 stop = min(start + step, last)
                 batches[labels, f"{number:05d}"] = _batch(dataset, cost, part, start, stop, forces)
     return batches
-
-
-def _wants_forces(dataset: ComputedDataset) -> bool:
-    return dataset.training_forces or dataset.test_force_frames > 0
 
 
 def frame_cost(dataset: ComputedDataset, level: Level, forces: ForceMethod | None) -> Cost:
