@@ -14,6 +14,7 @@ from piwsl.reference.components import MeanFieldKey, fitting_bases
 from piwsl.reference.failures import FrameFailure
 
 SCF_TOLERANCE_HARTREE = 1e-10
+SECOND_ORDER_GRADIENT = 1e-6
 MOST_STEPS_DOWN = 5
 SAME_ENERGY_HARTREE = 1e-6
 # PySCF's search for unstable directions needs a few to begin with.
@@ -60,7 +61,10 @@ def _damped(mean_field: scf.hf.SCF) -> scf.hf.SCF:
 
 
 def _second_order(mean_field: scf.hf.SCF) -> scf.hf.SCF:
-    return mean_field.newton()
+    newton = mean_field.newton()
+    # It would stop at gradients that leave 1e-7 Eh to the MP2 energy, which is linear in them.
+    newton.conv_tol_grad = SECOND_ORDER_GRADIENT
+    return newton
 
 
 SCF_LADDER: dict[str, Rung] = {
