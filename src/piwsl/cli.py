@@ -48,10 +48,13 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _level(given: str) -> Level:
     """Return a preset, or the level of a YAML file."""
-    from piwsl.config import PRESETS, Level, parse_section, read_yaml
+    from piwsl.config import PRESETS, Level, nearest, parse_section, read_yaml
 
-    mapping = {"preset": given} if given in PRESETS and not Path(given).exists() else read_yaml(Path(given))
-    return parse_section(Level, mapping, given)
+    if Path(given).exists():
+        return parse_section(Level, read_yaml(Path(given)), given)
+    if given not in PRESETS:
+        raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, PRESETS)}")
+    return parse_section(Level, {"preset": given}, given)
 
 
 @_command

@@ -63,6 +63,11 @@ def test_label_refuses_forces_that_the_level_does_not_have(folder):
     assert not (folder / "labelled.xyz").exists()
 
 
+def test_label_names_the_preset_that_is_meant(folder):
+    out = call("label", "frames.xyz", "labelled.xyz", "--level", "mp2-cs", code=1)
+    assert out == "error: --level: neither a file nor a preset: 'mp2-cs'; did you mean 'mp2-cbs'?\n"
+
+
 def test_plan_says_what_labelling_takes(folder):
     out = call("plan", str(ROOT / "config.yaml"))
     assert "ammonia: ccsdt-cbs = DF-HF/CBS(cc-pvtz, cc-pvqz)" in out
