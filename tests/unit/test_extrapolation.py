@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from pyscf import gto, scf
 
 from piwsl.config import Extrapolation, Level
+from piwsl.config.levels import SQUARE_ROOT_EXPONENTS
 from piwsl.reference.components import Component, MeanFieldKey, composite_energy, required_components
 from piwsl.reference.extrapolation import ExtrapolationError, basis_set_limit
 
@@ -111,3 +113,25 @@ def test_a_focal_point_scheme_adds_limits_and_a_correction():
     total = composite_energy(FOCAL_POINT, energies)
     assert total.energy == pytest.approx(hartree_fock + mp2 + (-0.23 + 0.21), abs=1e-14)
     assert total.slopes[-2:] == (1.0, -1.0)
+
+
+def test_the_exponents_of_every_family_bring_water_near_its_hartree_fock_limit():
+    bases = {
+        "cc": ["cc-pvdz", "cc-pvtz", "cc-pvqz"],
+        "aug-cc": ["aug-cc-pvdz", "aug-cc-pvtz", "aug-cc-pvqz"],
+        "def2": ["def2-svp", "def2-tzvpp", "def2-qzvpp"],
+    }
+
+    def energy(basis: str) -> float:
+        molecule = gto.M(atom="O 0 0 0.1193; H 0 0.7632 -0.477; H 0 -0.7632 -0.477", basis=basis, verbose=0)
+        return float(scf.RHF(molecule).density_fit(auxbasis="cc-pv5z-jkfit").run(conv_tol=1e-10).e_tot)
+
+    # The limit by another formula, from larger bases.
+    limit = basis_set_limit(Extrapolation("exponential", 1.63, 4), [energy("cc-pvqz"), energy("cc-pv5z")]).energy
+    for group, names in bases.items():
+        energies = [energy(name) for name in names]
+        for smallest in (2, 3):
+            exponent = SQUARE_ROOT_EXPONENTS[group, smallest]
+            pair = energies[smallest - 2 : smallest]
+            found = basis_set_limit(Extrapolation("exponential-sqrt", exponent, smallest), pair).energy
+            assert abs(found - limit) < 0.4 * abs(pair[1] - limit), (group, smallest)

@@ -85,6 +85,7 @@ REFUSED = {
     "DF-MP2": ({"method": "mp2", "basis": "cc-pvdz"}, 1, "density-fitted MP2"),
     "UCCSD(T)": ({"method": "ccsd(t)", "basis": "cc-pvdz"}, 2, r"unrestricted CCSD\(T\)"),
     "UCCSD(T) of a singlet": ({"method": "ccsd(t)", "basis": "cc-pvdz", "unrestricted": True}, 1, "unrestricted"),
+    "VV10": ({"method": "dft", "functional": "wb97m-v", "basis": "def2-svp"}, 1, "nonlocal"),
     "ccsdt-cbs": ({"preset": "ccsdt-cbs"}, 1, r"DF-MP2/CBS\(cc-pvtz, cc-pvqz\)"),
 }
 

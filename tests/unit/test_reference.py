@@ -102,7 +102,7 @@ def test_hartree_fock_of_water_in_a_large_basis_is_the_published_number():
 
 def test_hydrogen_comes_to_its_published_basis_set_limits():
     # At 1.4 Bohr: HF limit -1.13362957 Eh, exact -1.17447571 Eh (two electrons: CCSD is exact in the basis); numerical
-    # Hartree-Fock and Pachucki, Phys. Rev. A 82, 032509 (2010), table I.
+    # Hartree-Fock and Pachucki, Phys. Rev. A 82, 032509 (2010).
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.4 * units.Bohr]])
     stages = [
         {"method": "hf", "bases": ["cc-pvtz", "cc-pvqz", "cc-pv5z"], "density_fitting": False},

@@ -21,7 +21,7 @@ KARLSRUHE = {
 }
 
 # Exponents of E(X) = E_cbs + A exp(-α √X) for HF, and of E(X) = E_cbs + A X^-β for correlation, by family and
-# smaller cardinal number: Neese, Valeev, J. Chem. Theory Comput. 7, 33 (2011), table 2.
+# smaller cardinal number: Neese, Valeev, J. Chem. Theory Comput. 7, 33 (2011).
 SQUARE_ROOT_EXPONENTS = {
     ("cc", 2): 4.42,
     ("cc", 3): 5.46,

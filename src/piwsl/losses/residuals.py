@@ -75,8 +75,8 @@ def step_residual(start: Point, end: Point, order: Order) -> Residual:
 def pitc_residual(term: PITC) -> Residual:
     """Return the residual of Taylor-expansion consistency.
 
-    model: E(C) - [E(A) - <δ, F(A)>] (the paper, eq. 4); label: with E_ref for E(A); pseudo-label: with E_ref and F_ref
-    (Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020), eq. 5).
+    model: E(C) - [E(A) - <δ, F(A)>] (the paper); label: with E_ref for E(A); pseudo-label: with E_ref and F_ref
+    (Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020)).
     """
     model = step_residual(A, C, term.order)
     if term.anchor == "model":
@@ -89,7 +89,7 @@ def pitc_residual(term: PITC) -> Residual:
 def pisc_residual(term: PISC) -> Residual:
     """Return the residual of path-independence consistency.
 
-    B to C: E(C) - [E(B) - <δ - δ', F(B)>] (the paper, eq. 6); the others close the triangle elsewhere.
+    B to C: E(C) - [E(B) - <δ - δ', F(B)>] (the paper); the others close the triangle elsewhere.
     """
     order = term.order
     match term.closing:

@@ -119,7 +119,7 @@ def check_functional(name: str, dispersion: str | None) -> None:
     try:
         bare, _, own_dispersion = parse_dft(name)
         libxc.parse_xc(bare)
-    except (NotImplementedError, KeyError, ValueError) as error:
+    except (NotImplementedError, KeyError, ValueError) as error:  # what PySCF raises for names it cannot compute
         raise PiwslError(f"functional '{name}' is not to be had in PySCF: {' '.join(map(str, error.args))}") from None
     if not all(_is_libxc_name(part) for part in bare.upper().split(",") if part):
         raise PiwslError(f"functional '{name}' is no name that PySCF knows; see pyscf.dft.libxc.XC_CODES")

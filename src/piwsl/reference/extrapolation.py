@@ -57,7 +57,7 @@ def exponential_decay(exponent: float, cardinal: int) -> float:
 
 
 def square_root_decay(exponent: float, cardinal: int) -> float:
-    """E(X) = E_cbs + A exp(-α √X): Neese, Valeev, J. Chem. Theory Comput. 7, 33 (2011), eq. 4."""
+    """E(X) = E_cbs + A exp(-α √X): Neese, Valeev, J. Chem. Theory Comput. 7, 33 (2011)."""
     return math.exp(-exponent * (math.sqrt(cardinal + 1) - math.sqrt(cardinal)))
 
 
@@ -70,7 +70,7 @@ def three_points(small: float, middle: float, large: float) -> Limit:
     """Extrapolate through three points, E(X) = E_cbs + A exp(-B X) with B from the energies themselves.
 
     E_cbs = E_3 - (E_3 - E_2) r / (r - 1) with r = (E_3 - E_2) / (E_2 - E_1): Feller, J. Chem. Phys. 96, 6104 (1992),
-    eq. 1 solved for E_cbs. It is not linear in the energies.
+    solved for E_cbs. It is not linear in the energies.
 
     Args:
         small: energy in the smallest of three bases of successive cardinal numbers.

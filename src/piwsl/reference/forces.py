@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pyscf.dft import libxc
+from pyscf.scf.dispersion import parse_dft
+
 from piwsl.config import Level, Stage
 from piwsl.errors import PiwslError
 
@@ -29,6 +32,8 @@ def analytic_problem(level: Level, multiplicity: int) -> str | None:
 
 
 def _stage_problem(stage: Stage, unrestricted: bool) -> str | None:
+    if stage.functional is not None and has_nonlocal_correlation(stage.functional):
+        return "that of nonlocal (VV10) correlation is not checked against differences; use a D3 or D4 form"
     if stage.method in ("hf", "dft"):
         return None
     if stage.density_fitting:
@@ -36,6 +41,12 @@ def _stage_problem(stage: Stage, unrestricted: bool) -> str | None:
     if stage.method == "ccsd(t)" and unrestricted:
         return "PySCF's is wrong for unrestricted CCSD(T)"
     return None
+
+
+def has_nonlocal_correlation(functional: str) -> bool:
+    """Whether PySCF adds VV10 to a functional; forms with D3 or D4 in their name switch it off."""
+    bare, nonlocal_part, _ = parse_dft(functional)
+    return nonlocal_part is not False and bool(libxc.is_nlc(bare))
 
 
 def check_forces(level: Level, multiplicities: set[int], wanted: ForceMethod | None) -> None:
