@@ -14,7 +14,7 @@ from piwsl.models.potential import Potential
 
 
 def training_loss(
-    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor], share: float = 1.0
+    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor], share: float | Tensor = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Evaluate a training loss.
 
@@ -26,17 +26,18 @@ def training_loss(
         potential: the model.
         batch: structures with labels; its neighbour list must reach 2 max|δ| beyond the cutoff.
         loss: weights and kinds.
-        displacements: δ and δ', each (N, 3) in Å; may be empty where no weak term is evaluated.
-        share: factor of the weights of the weak terms; 0 leaves them out.
+        displacements: δ and δ', each (N, 3) in Å; none leave the weak terms out.
+        share: factor of the weights of the weak terms.
 
     Returns:
         The weighted sum, and the unweighted terms by name (powers of eV and eV/Å).
     """
-    residuals = weak_residuals(loss) if share else {}
-    points = _Points(potential, batch, list(residuals.values()), displacements, bool(share and loss.augmentation))
+    residuals = weak_residuals(loss) if displacements else {}
+    augmentation = loss.augmentation if displacements else None
+    points = _Points(potential, batch, list(residuals.values()), displacements, augmentation is not None)
     measure = _Measure(batch, loss)
     terms = {"energy": measure.energy_labels(points.energy[A])}
-    weights = {"energy": loss.energy, "forces": loss.forces}
+    weights: dict[str, float | Tensor] = {"energy": loss.energy, "forces": loss.forces}
     if batch.has_forces:
         terms["forces"] = measure.forces(points.forces[A])
     for name, residual in residuals.items():
@@ -44,11 +45,11 @@ def training_loss(
     for name, term in (("pitc", loss.pitc), ("pisc", loss.pisc)):
         if term is not None:
             weights[name] = share * term.weight
-    if share and loss.augmentation is not None:
+    if augmentation is not None:
         terms["augmentation"] = loss.energy * measure.energy_labels(points.energy[C])
         if batch.has_forces:
             terms["augmentation"] = terms["augmentation"] + loss.forces * measure.forces(points.forces[C])
-        weights["augmentation"] = share * loss.augmentation.weight
+        weights["augmentation"] = share * augmentation.weight
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
@@ -71,8 +72,8 @@ class _Measure:
 
     def energies(self, residuals: Tensor, known: Tensor) -> Tensor:
         """Return the mean over the structures whose residual (M,) is known, eV."""
-        residuals = residuals / self._batch.atoms if self._loss.per == "atom" else residuals
-        return self._mean(residuals[known])
+        residuals = residuals / self._batch.atoms.clamp_min(1.0) if self._loss.per == "atom" else residuals
+        return self._mean(residuals, known & (self._batch.atoms > 0))
 
     def energy_labels(self, energies: Tensor) -> Tensor:
         """Return the mean over labelled structures."""
@@ -80,20 +81,21 @@ class _Measure:
 
     def forces(self, forces: Tensor) -> Tensor:
         """Return the mean over labelled components."""
-        labelled = ~self._batch.forces.isnan()
-        return self._mean(forces[labelled] - self._batch.forces[labelled])
+        return self._mean(forces - self._batch.forces, ~self._batch.forces.isnan())
 
-    def _mean(self, residuals: Tensor) -> Tensor:
-        if not len(residuals):
-            return residuals.sum()
-        zero = torch.zeros_like(residuals)
+    def _mean(self, residuals: Tensor, known: Tensor) -> Tensor:
+        """Return the mean of the loss function over the known; shapes depend on no label, so that it can be traced."""
+        residuals = torch.where(known, residuals, torch.zeros_like(residuals))
         match self._loss.function:
             case "mse":
-                return (residuals * residuals).mean()
+                losses = residuals * residuals
             case "mae":
-                return residuals.abs().mean()
+                losses = residuals.abs()
             case "huber":
-                return functional.huber_loss(residuals, zero, delta=self._loss.huber)
+                losses = functional.huber_loss(
+                    residuals, torch.zeros_like(residuals), delta=self._loss.huber, reduction="none"
+                )
+        return losses.sum() / known.sum().clamp_min(1)
 
 
 class _Points:

@@ -15,7 +15,7 @@ MAX_ATOMIC_NUMBER = 118
 def edge_vectors(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return vectors from receiver to sender (E, 3) and their lengths (E,), Å."""
     receiver, sender = batch.edge_index
-    vectors = batch.positions[sender] + batch.edge_shift - batch.positions[receiver]
+    vectors = batch.positions.index_select(0, sender) + batch.edge_shift - batch.positions.index_select(0, receiver)
     return vectors, torch.linalg.vector_norm(vectors, dim=1)
 
 

@@ -5,14 +5,16 @@ molecular spectra", ICML 2021 (arXiv 2102.03150). Equations and figures below ar
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.data.batch import Batch
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
+from piwsl.models.messages import directed_sum, weighted_sum
 
 
 class PaiNN(nn.Module):
@@ -29,7 +31,7 @@ class PaiNN(nn.Module):
         self.cutoff = config.cutoff
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, features)
         self.register_buffer("frequencies", math.pi / config.cutoff * torch.arange(1, config.radial + 1))
-        # One matrix product makes the filters of all layers.
+        # The filters of all layers, as one layer; a message block takes its rows.
         self.filters = nn.Linear(config.radial, layers * 3 * features)
         self.messages = nn.ModuleList([Message(features) for _ in range(layers)])
         self.updates = nn.ModuleList([Update(features) for _ in range(layers)])
@@ -40,19 +42,37 @@ class PaiNN(nn.Module):
         """Return one output an atom, (N,), and direct forces (N, 3) or None, in units of the potential's scale."""
         receiver, sender = batch.edge_index
         bond, distance = edge_vectors(batch)  # (E, 3), (E,)
-        # sin(n π d / r_c) / d, section 3.2
-        radial = torch.sin(distance[:, None] * self.frequencies) / distance[:, None]  # (E, R)
+        inverse = 1.0 / distance[:, None]
         envelope = cosine_cutoff(distance, self.cutoff)[:, None]
-        filters = (self.filters(radial) * envelope).chunk(len(self.messages), dim=1)  # L times (E, 3F)
-        direction = (bond / distance[:, None])[:, :, None]  # (E, 3, 1)
+        # sin(n π d / r_c) / d, section 3.2. Times the envelope here, and the envelope itself as the factor of the
+        # bias, rather than times the filters: these are many more numbers.
+        radial = torch.sin(distance[:, None] * self.frequencies) * (inverse * envelope)  # (E, R)
+        basis = torch.cat([radial, envelope], dim=1)  # (E, R + 1)
+        weights = torch.cat([self.filters.weight, self.filters.bias[:, None]], dim=1)  # (L 3F, R + 1)
+        edges = Edges(receiver, sender, bond * inverse, basis)
 
         scalars = self.embedding(batch.numbers)  # (N, F)
         vectors: Tensor | None = None  # zero until the first message
-        for message, update, weights in zip(self.messages, self.updates, filters, strict=True):
-            scalars, vectors = message(scalars, vectors, weights, direction, receiver, sender)
-            scalars, vectors = update(scalars, vectors)
+        last = len(self.messages) - 1
+        for number, own in enumerate(weights.chunk(len(self.messages))):
+            scalars, vectors = self.messages[number](scalars, vectors, own, edges)
+            # Vectors after the last block are what forces are read from, and nothing else.
+            scalars, vectors = self.updates[number](scalars, vectors, number < last or self.force_head is not None)
         forces = None if self.force_head is None else self.force_head(scalars, vectors)
         return self.readout(scalars).squeeze(1), forces
+
+
+class Edges(NamedTuple):
+    """What a message block sees of the edges."""
+
+    receiver: Tensor
+    """(E,) atoms."""
+    sender: Tensor
+    """(E,) atoms."""
+    direction: Tensor
+    """(E, 3) unit vectors from receiver to sender."""
+    basis: Tensor
+    """(E, R + 1) radial basis functions and a one for the bias, all times the envelope."""
 
 
 class Message(nn.Module):
@@ -63,24 +83,19 @@ class Message(nn.Module):
         self.hidden = nn.Linear(features, features)
         self.output = nn.Linear(features, 3 * features)
 
-    def forward(
-        self,
-        scalars: Tensor,
-        vectors: Tensor | None,
-        filters: Tensor,
-        direction: Tensor,
-        receiver: Tensor,
-        sender: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return scalars (N, F) and vectors (N, 3, F) after the exchange along edges."""
+    def forward(self, scalars: Tensor, vectors: Tensor | None, weights: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
+        """Return scalars (N, F) and vectors (N, 3, F) after the exchange along edges; weights (3F, R + 1): filters."""
+        receiver, sender = edges.receiver, edges.sender
         content = self.output(silu(self.hidden(scalars)))  # (N, 3F)
-        to_scalar, along_bond, along_vector = (content[sender] * filters).chunk(3, dim=1)  # (E, F)
-        flow = along_bond[:, None, :] * direction  # (E, 3, F)
-        if vectors is None:
-            vectors = flow.new_zeros(len(scalars), 3, flow.shape[2])
-        else:
-            flow = flow + along_vector[:, None, :] * vectors[sender]
-        return scalars.index_add(0, receiver, to_scalar), vectors.index_add(0, receiver, flow)
+        to_scalar, along_bond, along_vector = content.chunk(3, dim=1)  # (N, F)
+        scalar_filter, bond_filter, vector_filter = weights.chunk(3)  # (F, R + 1)
+        flow = weighted_sum(linear(edges.basis, scalar_filter), to_scalar[:, None, :], sender, receiver)  # (N, 1, F)
+        along = linear(edges.basis, bond_filter) * along_bond.index_select(0, sender)  # (E, F)
+        turned = directed_sum(along, edges.direction, receiver, len(scalars))  # (N, 3, F)
+        if vectors is not None:
+            carried = along_vector[:, None, :] * vectors
+            turned = vectors + turned + weighted_sum(linear(edges.basis, vector_filter), carried, sender, receiver)
+        return scalars + flow.squeeze(1), turned
 
 
 class Update(nn.Module):
@@ -92,15 +107,15 @@ class Update(nn.Module):
         self.hidden = nn.Linear(2 * features, features)
         self.output = nn.Linear(features, 3 * features)
 
-    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scalars (N, F) and vectors (N, 3, F) after mixing the channels of each atom."""
+    def forward(self, scalars: Tensor, vectors: Tensor, with_vectors: bool) -> tuple[Tensor, Tensor]:
+        """Return scalars (N, F) and vectors (N, 3, F), these new or as they were, after mixing each atom's channels."""
         u, v = self.mix(vectors).chunk(2, dim=2)  # (N, 3, F)
         # The small number keeps the derivative of the norm finite where a vector vanishes by symmetry.
         norm = torch.sqrt((v * v).sum(dim=1) + 1e-8)  # (N, F)
         gates = self.output(silu(self.hidden(torch.cat([scalars, norm], dim=1))))
         scale_vectors, scale_product, shift = gates.chunk(3, dim=1)  # (N, F)
         scalars = scalars + scale_product * (u * v).sum(dim=1) + shift
-        return scalars, vectors + scale_vectors[:, None, :] * u
+        return scalars, vectors + scale_vectors[:, None, :] * u if with_vectors else vectors
 
 
 class ForceHead(nn.Module):

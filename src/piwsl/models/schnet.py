@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from piwsl.config import SchNet as SchNetConfig
 from piwsl.data.batch import Batch
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
+from piwsl.models.messages import weighted_sum
 
 
 class ShiftedSoftplus(nn.Module):
@@ -43,8 +44,10 @@ class SchNet(nn.Module):
         """Return one output an atom, (N,), in units of the potential's scale; SchNet has no head for forces."""
         receiver, sender = batch.edge_index
         _, distance = edge_vectors(batch)
-        # exp(-γ (d - μ_k)²), equation 5, with γ = 1 / (2 width²)
-        radial = torch.exp(-0.5 * ((distance[:, None] - self.centres) / self.width) ** 2)  # (E, R)
+        # exp(-γ (d - μ_k)²), equation 5, with γ = 1 / (2 width²). Below exp(-60) nothing is added to any sum, but
+        # arithmetic with the subnormal numbers that would follow is many times slower.
+        exponent = -0.5 * ((distance[:, None] - self.centres) / self.width) ** 2
+        radial = torch.exp(exponent.clamp_min(-60.0))  # (E, R)
         envelope = cosine_cutoff(distance, self.cutoff)[:, None]
         features = self.embedding(batch.numbers)  # (N, F)
         for interaction in self.interactions:
@@ -53,17 +56,19 @@ class SchNet(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Interaction block with its filter-generating network, figure 2 (middle and right)."""
+    """Interaction block with its filter-generating network, figure 2 (middle and right).
+
+    The filter network ends in a linear layer, as in the authors' code, where the figure has one more activation.
+    """
 
     def __init__(self, features: int, radial: int) -> None:
         super().__init__()
-        self.filter = nn.Sequential(
-            nn.Linear(radial, features), ShiftedSoftplus(), nn.Linear(features, features), ShiftedSoftplus()
-        )
+        self.filter = nn.Sequential(nn.Linear(radial, features), ShiftedSoftplus(), nn.Linear(features, features))
         self.content = nn.Linear(features, features, bias=False)
         self.output = nn.Sequential(nn.Linear(features, features), ShiftedSoftplus(), nn.Linear(features, features))
 
     def forward(self, features: Tensor, radial: Tensor, envelope: Tensor, receiver: Tensor, sender: Tensor) -> Tensor:
         """Return what the neighbours add to the features, (N, F)."""
-        messages = self.content(features)[sender] * (self.filter(radial) * envelope)  # (E, F), equation 3
-        return self.output(torch.zeros_like(features).index_add(0, receiver, messages))
+        weights = self.filter(radial) * envelope  # (E, F)
+        content = self.content(features)[:, None, :]  # (N, 1, F)
+        return self.output(weighted_sum(weights, content, sender, receiver).squeeze(1))  # equation 3
