@@ -13,7 +13,7 @@ from torch import nn
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN
 from piwsl.data.batch import Batch, collate, graph, sum_per_structure
 from piwsl.data.dataset import from_atoms
-from piwsl.losses import displacements_of_step, draw_displacements, largest_displacement, training_loss
+from piwsl.losses import Shares, displacements_of_step, draw_displacements, largest_displacement, training_loss
 from piwsl.models import build_potential
 
 
@@ -213,9 +213,9 @@ def test_weak_terms_start_late_grow_and_may_rest():
 def test_a_share_scales_the_weak_terms_alone(mixed):
     potential, draws = PairPotential(morse), displacements(mixed, 0.02)
     loss = Loss(**FIRST)
-    totals = [training_loss(potential, mixed, loss, draws, share)[0].item() for share in (0.0, 0.5, 1.0)]
+    totals = [training_loss(potential, mixed, loss, draws, share)[0].item() for share in map(Shares, (0.0, 0.5, 1.0))]
     assert totals[1] - totals[0] == pytest.approx(totals[2] - totals[1], rel=1e-10)
-    assert set(training_loss(potential, mixed, loss, [], 0.0)[1]) == {"energy"}
+    assert set(training_loss(potential, mixed, loss, [])[1]) == {"energy"}
 
 
 @pytest.mark.parametrize("kind", ["conservative", "direct"])
@@ -275,6 +275,7 @@ def test_a_structure_counts_the_same_alone_and_among_others(mixed):
             positions=mixed.positions[atoms], numbers=mixed.numbers[atoms], edge_shift=mixed.edge_shift[edges],
             edge_index=mixed.edge_index[:, edges] - start, structure=torch.zeros(size, dtype=torch.int64),
             atoms=torch.tensor([float(size)]), energy=torch.zeros(1), forces=mixed.forces[atoms], has_forces=False,
+            weak_forces=mixed.forces[atoms], has_weak_forces=False,
         )  # fmt: skip
         alone.append(term(potential, part, Loss(**FIRST), [draw[atoms] for draw in draws], "pitc"))
         start += size

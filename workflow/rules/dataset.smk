@@ -25,6 +25,7 @@ rule assemble_dataset:
         runtime=30,
     params:
         max_failed=lambda wildcards: COMPUTED[wildcards.dataset].labelling.max_failed,
+        weak_forces=lambda wildcards: COMPUTED[wildcards.dataset].weak_forces,
     message:
         "Assembling the dataset {wildcards.dataset}"
     script:

@@ -13,4 +13,5 @@ with logged_to(snakemake.log[0]):
         test=[Path(path) for path in files.test],
         atoms=[Path(path) for path in files.atoms],
         dataset_path=Path(snakemake.output.dataset),
+        weak_forces=snakemake.params.weak_forces is not None,
     )

@@ -4,9 +4,10 @@ from piwsl.config import Loss, Run, parse_model
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
-    from piwsl.training.run import train
+    from piwsl.training.run import CPU, Devices, train
 
     params = snakemake.params
+    gpus = snakemake.resources.gpu
     train(
         Path(snakemake.input.dataset),
         run=Run.model_validate(params.run),
@@ -15,5 +16,5 @@ with logged_to(snakemake.log[0]):
         model_path=Path(snakemake.output.model),
         history_path=Path(snakemake.output.history),
         threads=snakemake.threads,
-        gpus=snakemake.resources.gpu,
+        devices=Devices("gpu", gpus) if gpus else CPU,
     )

@@ -66,6 +66,10 @@ class Sampling(Section):
         return self
 
 
+WeakLevel = Literal["gfn2-xtb"]
+WEAK_FORCES = "A cheap level whose forces training frames get, for the loss weak_forces. Default: none."
+
+
 class Labelling(Section):
     """How reference calculations are cut into jobs, and how many may fail."""
 
@@ -104,6 +108,7 @@ class ComputedDataset(Section):
         "the level has them, else differences.",
     )
     isolated_atoms: bool = Field(True, description="Compute the energies of the free atoms at the level, too.")
+    weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
     labelling: Labelling = Labelling()
 
     @model_validator(mode="after")
@@ -135,6 +140,8 @@ class GivenDataset(Section):
     level: str | None = Field(None, description="The level of theory of the labels, in words, for the report.")
     energy_key: str = Field("REF_energy", description="Where a frame's info has its total energy.")
     forces_key: str = Field("REF_forces", description="Which column holds the forces.")
+    weak_forces_key: str = Field("WEAK_forces", description="Which column holds forces of a cheaper level, if any.")
+    weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
     energy_unit: Literal["eV", "Hartree", "kcal/mol", "kJ/mol"] = "eV"
     forces_unit: Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"] = "eV/Å"
 

@@ -15,7 +15,17 @@ class Training(Section):
 
     steps: PositiveInt = Field(2000, description="Optimiser steps.")
     batch_size: PositiveInt = Field(8, description="Structures a step.")
-    learning_rate: PositiveFloat = Field(1e-3, description="Peak rate of AdamW (amsgrad); cosine decay to zero.")
+    learning_rate: PositiveFloat = Field(1e-3, description="Peak rate of AdamW (amsgrad).")
+    schedule: Literal["cosine", "plateau"] = Field(
+        "cosine",
+        description="After a short warm-up: cosine to zero at the last step, or the rate times plateau_factor whenever "
+        "plateau_patience validations have not improved.",
+    )
+    plateau_patience: PositiveInt = Field(5, description="Validations without improvement before the rate falls.")
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="What the rate falls by then.")
+    early_stopping: PositiveInt | None = Field(
+        None, description="Validations without improvement after which training ends; default: never before `steps`."
+    )
     weight_decay: NonNegativeFloat = Field(0.0)
     gradient_clip: PositiveFloat = Field(10.0, description="Largest norm of the gradient.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay a step of the averaged weights that are kept.")
@@ -23,12 +33,25 @@ class Training(Section):
     validation_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share of a size's frames that chooses the best weights."
     )
+    mixed_precision: bool = Field(False, description="Matrix products in bfloat16; sums and energies as they were.")
+    compile: bool = Field(
+        False,
+        description="Compile loss and gradients (minutes, once for all runs alike on a machine); for long trainings.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_haste(self) -> Self:
+        if self.compile and self.mixed_precision:
+            raise ValueError("compile: does not go with mixed_precision; choose one")
+        return self
 
 
 class Resources(Section):
     """What a training job asks for; a change of it retrains nothing."""
 
-    gpus: int = Field(0, ge=0, le=1, description="GPUs; 0 trains on the CPU.")
+    gpus: int = Field(
+        0, ge=0, description="GPUs of one node; 0 trains on the CPU. Several share the structures of a step."
+    )
     threads: PositiveInt = Field(1, description="CPU threads.")
     mem_mb: PositiveInt = Field(4000, description="MB; grows with the attempt.")
     runtime: PositiveInt = Field(240, description="Time limit in minutes; grows with the attempt.")
@@ -105,6 +128,19 @@ class PISC(WeakTerm):
     )
 
 
+class WeakForces(Section):
+    """Forces of a cheaper level as labels."""
+
+    weight: PositiveFloat = Field(description="Factor of their mean squared error.")
+    until: PositiveInt | None = Field(
+        None, description="Step at which their weight has fallen, linearly, to 0. Default: it does not fall."
+    )
+
+    def share(self, step: int) -> float:
+        """Return the factor of the weight at an optimiser step, from 0."""
+        return 1.0 if self.until is None else max(0.0, 1.0 - step / self.until)
+
+
 class Augmentation(Section):
     """Noisy augmentation, a baseline: the labels of r as labels at r+δ."""
 
@@ -119,6 +155,9 @@ class Loss(Section):
     pitc: PITC | None = Field(None, description="Taylor-expansion consistency E(r+δ) = E(r) - <δ, F(r)>.")
     pisc: PISC | None = Field(None, description="Path-independence consistency between r+δ and r+δ'.")
     augmentation: Augmentation | None = Field(None, description="Labels of r at r+δ; a baseline.")
+    weak_forces: WeakForces | None = Field(
+        None, description="Error against forces of a cheaper level, where frames have them (WEAK_forces)."
+    )
     displacement: PositiveFloat = Field(
         0.02, description="Å; standard deviation of a component of δ and δ', or as the kind of direction has it."
     )

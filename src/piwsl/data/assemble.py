@@ -13,9 +13,12 @@ from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.reference.frames import ENERGY_KEY, read_frames, with_labels_in
+from piwsl.reference.tight_binding import with_weak_forces
 
 
-def assemble(training: list[Path], test: list[Path], atoms: list[Path], dataset_path: Path) -> None:
+def assemble(
+    training: list[Path], test: list[Path], atoms: list[Path], dataset_path: Path, weak_forces: bool = False
+) -> None:
     """Join labelled batches to a dataset file.
 
     Args:
@@ -23,6 +26,7 @@ def assemble(training: list[Path], test: list[Path], atoms: list[Path], dataset_
         test: likewise.
         atoms: one JSON file of free atoms' energies, or none.
         dataset_path: the file to write.
+        weak_forces: whether training frames get forces of GFN2-xTB as weak labels.
 
     Raises:
         PiwslError: no labelled frame for training or for test.
@@ -35,6 +39,8 @@ def assemble(training: list[Path], test: list[Path], atoms: list[Path], dataset_
         if not found:
             raise PiwslError(f"{dataset_path}: every {part} frame failed; see the records of the batches")
         check_labels(found, f"{part} frames")
+    if weak_forces:
+        frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset_path))
     write_dataset(dataset_path, frames, atomic_energies(atoms))
 
 
@@ -60,12 +66,14 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
     """
     frames = _given_frames(dataset, dataset.file)
     if dataset.test_file is not None:
-        test = _given_frames(dataset, dataset.test_file)
-        write_dataset(dataset_path, {TRAINING: frames, TEST: test})
-        return
-    assert dataset.test_frames is not None
-    kept, held = hold_out(len(frames), dataset.test_frames, dataset.seed)
-    write_dataset(dataset_path, {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]})
+        training, test = frames, _given_frames(dataset, dataset.test_file)
+    else:
+        assert dataset.test_frames is not None
+        kept, held = hold_out(len(frames), dataset.test_frames, dataset.seed)
+        training, test = [frames[i] for i in kept], [frames[i] for i in held]
+    if dataset.weak_forces is not None:
+        training = with_weak_forces(training, str(dataset.file))
+    write_dataset(dataset_path, {TRAINING: training, TEST: test})
 
 
 def _given_frames(dataset: GivenDataset, path: Path) -> list[Atoms]:

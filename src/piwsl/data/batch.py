@@ -28,13 +28,17 @@ class Batch:
     structure: Tensor
     """(N,) which structure an atom belongs to."""
     atoms: Tensor
-    """(M,) number of atoms of each structure, in the dtype of the positions."""
+    """(M,) number of atoms of each structure, in the dtype of the positions; 0: padding, which enters no loss."""
     energy: Tensor
     """(M,), eV, float64; NaN where there is no label."""
     forces: Tensor
     """(N, 3), eV/Å; NaN where there is no label."""
     has_forces: bool
     """Whether any structure has force labels."""
+    weak_forces: Tensor
+    """(N, 3), eV/Å, of a cheaper level; NaN where there is no label."""
+    has_weak_forces: bool
+    """Whether any structure has labels of a cheaper level."""
 
     @property
     def structures(self) -> int:
@@ -47,6 +51,12 @@ class Batch:
             key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+    def in_dtype(self, dtype: torch.dtype) -> Batch:
+        """Return the batch with positions, shifts and forces in another precision; energies stay in float64."""
+        names = ("positions", "edge_shift", "atoms", "forces", "weak_forces")
+        converted: dict[str, Any] = {name: getattr(self, name).to(dtype) for name in names}
+        return replace(self, **converted)
 
     def at(self, positions: Tensor) -> Batch:
         """Return the batch with other positions (N, 3) and the same neighbour list."""
@@ -95,7 +105,9 @@ def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
     """
     edge_index, edge_shift = neighbour_list(structure, cutoff)
     count = len(structure.numbers)
-    forces = np.full((count, 3), np.nan) if structure.forces is None else structure.forces
+    absent = np.full((count, 3), np.nan)
+    forces = absent if structure.forces is None else structure.forces
+    weak_forces = absent if structure.weak_forces is None else structure.weak_forces
     return Batch(
         positions=torch.tensor(structure.positions, dtype=dtype),
         numbers=torch.tensor(structure.numbers),
@@ -106,6 +118,8 @@ def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
         energy=torch.tensor([structure.energy], dtype=torch.float64),
         forces=torch.tensor(forces, dtype=dtype),
         has_forces=structure.forces is not None,
+        weak_forces=torch.tensor(weak_forces, dtype=dtype),
+        has_weak_forces=structure.weak_forces is not None,
     )
 
 
@@ -128,6 +142,45 @@ def collate(batches: list[Batch]) -> Batch:
         energy=torch.cat([batch.energy for batch in batches]),
         forces=torch.cat([batch.forces for batch in batches]),
         has_forces=any(batch.has_forces for batch in batches),
+        weak_forces=torch.cat([batch.weak_forces for batch in batches]),
+        has_weak_forces=any(batch.has_weak_forces for batch in batches),
+    )
+
+
+def pad(batch: Batch, atoms: int, edges: int, structure: bool) -> Batch:
+    """Fill a batch up to a size without a change of any energy, force or loss of its structures.
+
+    Args:
+        batch: with at most that many atoms and edges.
+        atoms: N afterwards; the new ones are alone in a structure of their own, which no loss looks at.
+        edges: E afterwards; the new ones are far longer than any cutoff.
+        structure: whether to add that structure, even if no atom is missing.
+    """
+    missing_atoms, missing_edges = atoms - len(batch.numbers), edges - batch.edge_index.shape[1]
+    far = batch.edge_shift.new_tensor([1e3, 0.0, 0.0])
+    filled = replace(
+        batch,
+        edge_index=torch.nn.functional.pad(batch.edge_index, (0, missing_edges)),
+        edge_shift=torch.cat([batch.edge_shift, far.expand(missing_edges, 3)]),
+    )
+    if not structure:
+        return filled
+
+    def lengthened(values: Tensor, fill: float) -> Tensor:
+        return torch.cat([values, values.new_full((missing_atoms, *values.shape[1:]), fill)])
+
+    def with_one_more(values: Tensor, value: float) -> Tensor:
+        return torch.cat([values, values.new_full((1,), value)])
+
+    return replace(
+        filled,
+        positions=lengthened(batch.positions, 0.0),
+        numbers=lengthened(batch.numbers, int(batch.numbers[0])),
+        structure=lengthened(batch.structure, batch.structures),
+        forces=lengthened(batch.forces, torch.nan),
+        weak_forces=lengthened(batch.weak_forces, torch.nan),
+        atoms=with_one_more(batch.atoms, 0.0),
+        energy=with_one_more(batch.energy, torch.nan),
     )
 
 

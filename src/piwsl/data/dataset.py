@@ -1,7 +1,8 @@
 """The dataset file: flat arrays with offsets in HDF5, opened without reading it. Absent labels are NaN and flagged.
 
-Layout: numbers, positions, forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy, has_forces and
-part are per frame; atomic_numbers and atomic_energies (may be empty) are of free atoms at the level of the labels.
+Layout: numbers, positions, forces, weak_forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy,
+has_forces, has_weak_forces and part are per frame; atomic_numbers and atomic_energies (may be empty) are of free atoms
+at the level of the labels.
 Units: eV, Å, eV/Å.
 """
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
-from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
 
 TRAINING, TEST = "training", "test"
 PARTS = (TRAINING, TEST)
@@ -42,6 +43,8 @@ class Structure:
     """eV; NaN where there is none."""
     forces: NDArray[np.float64] | None
     """(N, 3), eV/Å; None where there are none."""
+    weak_forces: NDArray[np.float64] | None = None
+    """(N, 3), eV/Å, of a cheaper level; None where there are none."""
 
     def atoms(self) -> Atoms:
         """Return the geometry as ASE's Atoms, without labels."""
@@ -49,16 +52,21 @@ class Structure:
 
 
 def from_atoms(atoms: Atoms) -> Structure:
-    """Make a structure of a frame; labels are taken from `REF_energy` and `REF_forces` where they are."""
-    forces = atoms.arrays.get(FORCES_KEY)
+    """Make a structure of a frame; labels are taken from `REF_energy`, `REF_forces`, `WEAK_forces` where they are."""
     return Structure(
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
         cell=np.asarray(atoms.cell, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
         energy=float(atoms.info.get(ENERGY_KEY, np.nan)),
-        forces=None if forces is None else np.asarray(forces, dtype=np.float64),
+        forces=_column(atoms, FORCES_KEY),
+        weak_forces=_column(atoms, WEAK_FORCES_KEY),
     )
+
+
+def _column(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
+    values = atoms.arrays.get(key)
+    return None if values is None else np.asarray(values, dtype=np.float64)
 
 
 def check_labels(frames: list[Atoms], source: str) -> None:
@@ -85,9 +93,10 @@ def check_labels(frames: list[Atoms], source: str) -> None:
             raise PiwslError(
                 f"{source}: frame {position}: {ENERGY_KEY} is {atoms.info[ENERGY_KEY]!r}, not a finite number"
             )
-        forces = atoms.arrays.get(FORCES_KEY)
-        if forces is not None and (forces.shape != (len(atoms), 3) or not np.isfinite(forces).all()):
-            raise PiwslError(f"{source}: frame {position}: {FORCES_KEY} must be {len(atoms)} x 3 finite numbers, eV/Å")
+        for key in (FORCES_KEY, WEAK_FORCES_KEY):
+            forces = atoms.arrays.get(key)
+            if forces is not None and (forces.shape != (len(atoms), 3) or not np.isfinite(forces).all()):
+                raise PiwslError(f"{source}: frame {position}: {key} must be {len(atoms)} x 3 finite numbers, eV/Å")
 
 
 def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: dict[int, float] | None = None) -> None:
@@ -95,15 +104,16 @@ def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: d
 
     Args:
         path: the file to write.
-        frames: for "training" and "test", the frames; labels in `REF_energy` (eV) and `REF_forces` (eV/Å).
+        frames: for "training" and "test", the frames; labels in `REF_energy` (eV), `REF_forces` and `WEAK_forces`
+            (eV/Å).
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
     """
     free_atoms = atomic_energies or {}
     structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames[part]]
     sizes = [len(structure.numbers) for _, structure in structures]
 
-    def forces_of(structure: Structure) -> NDArray[np.float64]:
-        return np.full_like(structure.positions, np.nan) if structure.forces is None else structure.forces
+    def forces_or_nan(forces: NDArray[np.float64] | None, structure: Structure) -> NDArray[np.float64]:
+        return np.full_like(structure.positions, np.nan) if forces is None else forces
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
@@ -111,11 +121,13 @@ def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: d
             file["offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             file["numbers"] = np.concatenate([s.numbers for _, s in structures])
             file["positions"] = np.concatenate([s.positions for _, s in structures])
-            file["forces"] = np.concatenate([forces_of(s) for _, s in structures])
+            file["forces"] = np.concatenate([forces_or_nan(s.forces, s) for _, s in structures])
+            file["weak_forces"] = np.concatenate([forces_or_nan(s.weak_forces, s) for _, s in structures])
             file["cell"] = np.stack([s.cell for _, s in structures])
             file["pbc"] = np.stack([s.pbc for _, s in structures])
             file["energy"] = np.array([s.energy for _, s in structures])
             file["has_forces"] = np.array([s.forces is not None for _, s in structures])
+            file["has_weak_forces"] = np.array([s.weak_forces is not None for _, s in structures])
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
             file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
             file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
@@ -166,6 +178,7 @@ class Dataset:
             pbc=self._file["pbc"][index],
             energy=float(self._file["energy"][index]),
             forces=self._file["forces"][start:stop] if self._file["has_forces"][index] else None,
+            weak_forces=self._file["weak_forces"][start:stop] if self._file["has_weak_forces"][index] else None,
         )
 
     def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
@@ -183,6 +196,7 @@ def content_hash(structures: list[Structure]) -> str:
             structure.cell,
             structure.pbc,
             structure.forces,
+            structure.weak_forces,
         ):
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update(np.float64(structure.energy).tobytes())

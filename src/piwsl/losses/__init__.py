@@ -1,6 +1,6 @@
 """Training losses: squared errors of labels, and weak terms that tie energies at displaced geometries to forces."""
 
 from piwsl.losses.displacements import draw_displacements, largest_displacement
-from piwsl.losses.objective import displacements_of_step, training_loss
+from piwsl.losses.objective import Shares, displacements_of_step, training_loss
 
-__all__ = ["displacements_of_step", "draw_displacements", "largest_displacement", "training_loss"]
+__all__ = ["Shares", "displacements_of_step", "draw_displacements", "largest_displacement", "training_loss"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,43 +15,66 @@ from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_re
 from piwsl.models.potential import Potential
 
 
+class Shares(NamedTuple):
+    """Factors of the weights of terms that come and go during a training."""
+
+    displaced: float | Tensor = 1.0
+    """Of the terms at displaced geometries."""
+    weak_forces: float | Tensor = 1.0
+    """Of the forces of a cheaper level."""
+
+
+FULL = Shares()
+
+
 def training_loss(
-    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor], share: float | Tensor = 1.0
+    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor], shares: Shares = FULL
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Evaluate a training loss.
 
-    With l the square, absolute value or Huber function, energy: mean over structures of l[(E - E_ref) / N]; forces:
-    mean over labelled components of l[F - F_ref]; pitc, pisc: mean over structures of l[residual / N]; augmentation:
-    energy and forces at r + δ.
+    With l the square, absolute value or Huber function, energy: mean over structures of l[(E - E_ref) / N]; forces,
+    weak_forces: mean over labelled components of l[F - F_ref]; pitc, pisc: mean over structures of l[residual / N];
+    augmentation: energy and forces at r + δ.
 
     Args:
         potential: the model.
         batch: structures with labels; its neighbour list must reach 2 max|δ| beyond the cutoff.
         loss: weights and kinds.
         displacements: δ and δ', each (N, 3) in Å; none leave the weak terms out.
-        share: factor of the weights of the weak terms.
+        shares: factors of weights at this step.
 
     Returns:
         The weighted sum, and the unweighted terms by name (powers of eV and eV/Å).
     """
     residuals = weak_residuals(loss) if displacements else {}
     augmentation = loss.augmentation if displacements else None
-    points = _Points(potential, batch, list(residuals.values()), displacements, augmentation is not None)
+    weak_forces = loss.weak_forces if batch.has_weak_forces else None
+    points = _Points(
+        potential,
+        batch,
+        list(residuals.values()),
+        displacements,
+        labelled=batch.has_forces or weak_forces is not None,
+        augmented=augmentation is not None,
+    )
     measure = _Measure(batch, loss)
     terms = {"energy": measure.energy_labels(points.energy[A])}
     weights: dict[str, float | Tensor] = {"energy": loss.energy, "forces": loss.forces}
     if batch.has_forces:
-        terms["forces"] = measure.forces(points.forces[A])
+        terms["forces"] = measure.forces(points.forces[A], batch.forces)
+    if weak_forces is not None:
+        terms["weak_forces"] = measure.forces(points.forces[A], batch.weak_forces)
+        weights["weak_forces"] = shares.weak_forces * weak_forces.weight
     for name, residual in residuals.items():
         terms[name] = measure.energies(points.value(residual), points.known(residual))
     for name, term in (("pitc", loss.pitc), ("pisc", loss.pisc)):
         if term is not None:
-            weights[name] = share * term.weight
+            weights[name] = shares.displaced * term.weight
     if augmentation is not None:
         terms["augmentation"] = loss.energy * measure.energy_labels(points.energy[C])
         if batch.has_forces:
-            terms["augmentation"] = terms["augmentation"] + loss.forces * measure.forces(points.forces[C])
-        weights["augmentation"] = share * augmentation.weight
+            terms["augmentation"] = terms["augmentation"] + loss.forces * measure.forces(points.forces[C], batch.forces)
+        weights["augmentation"] = shares.displaced * augmentation.weight
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
@@ -79,9 +104,9 @@ class _Measure:
         """Return the mean over labelled structures."""
         return self.energies(energies - self._batch.energy, ~self._batch.energy.isnan())
 
-    def forces(self, forces: Tensor) -> Tensor:
+    def forces(self, forces: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over labelled components."""
-        return self._mean(forces - self._batch.forces, ~self._batch.forces.isnan())
+        return self._mean(forces - labels, ~labels.isnan())
 
     def _mean(self, residuals: Tensor, known: Tensor) -> Tensor:
         """Return the mean of the loss function over the known; shapes depend on no label, so that it can be traced."""
@@ -111,14 +136,15 @@ class _Points:
         batch: Batch,
         residuals: list[Residual],
         displacements: list[Tensor],
-        augmented: bool = False,
+        labelled: bool,
+        augmented: bool,
     ) -> None:
         self._batch, self._displacements = batch, displacements
         self.energy: dict[Point, Tensor] = {}
         self.forces: dict[Point, Tensor] = {}
         works = [work for residual in residuals for work in residual.works]
-        labelled = [A] * batch.has_forces + [C] * (augmented and batch.has_forces)
-        needed = list(dict.fromkeys([*labelled, *(work.point for work in works)]))
+        compared = [A] * labelled + [C] * (augmented and batch.has_forces)
+        needed = list(dict.fromkeys([*compared, *(work.point for work in works)]))
         energies = [A, *([C] if augmented else []), *(point for residual in residuals for point in residual.energies)]
         only_energy = [point for point in dict.fromkeys(energies) if point not in needed]
         if needed:

@@ -50,6 +50,12 @@ class Potential(nn.Module):
         """Å."""
         return self.config.cutoff
 
+    def in_dtype(self, dtype: torch.dtype) -> Potential:
+        """Convert the network to another precision, in place."""
+        self.dtype = dtype
+        self.network.to(dtype)
+        return self
+
     def elements(self) -> list[str]:
         """Return the chemical symbols that the potential knows."""
         return [chemical_symbols[int(number)] for number in torch.nonzero(~self.references.isnan()).flatten()]
@@ -72,10 +78,11 @@ class Potential(nn.Module):
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return energies (M,) and, of a model with a head for them, forces (N, 3).
 
-        The network sums in its own precision what is small; the references, which are large, are added in float64.
+        The network computes in its own precision what is small; sums, and the references, which are large, are in
+        float64.
         """
         outputs, forces = self.network(batch)
-        interaction = sum_per_structure(outputs, batch).double()
+        interaction = sum_per_structure(outputs.double(), batch)
         energy = self.scale * interaction + sum_per_structure(self.references[batch.numbers], batch)
         return energy, None if forces is None else forces * self.scale.to(self.dtype)
 

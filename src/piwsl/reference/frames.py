@@ -15,6 +15,8 @@ from piwsl.files import write_atomically
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
+# Forces of a cheaper level: a label of less weight.
+WEAK_FORCES_KEY = "WEAK_forces"
 ENERGY_UNITS = {
     "eV": 1.0,
     "Hartree": units.Hartree,
@@ -66,11 +68,14 @@ def with_labels_in(frames: list[Atoms], dataset: GivenDataset) -> list[Atoms]:
         frame = atoms.copy()
         energy = frame.info.pop(dataset.energy_key, None)
         forces = frame.arrays.pop(dataset.forces_key, None)
+        weak_forces = frame.arrays.pop(dataset.weak_forces_key, None)
         if energy is not None:
             # What is no number is left for the check of labels to name.
             frame.info[ENERGY_KEY] = energy * energy_in_ev if isinstance(energy, int | float) else energy
         if forces is not None:
             frame.arrays[FORCES_KEY] = forces * force_in_ev
+        if weak_forces is not None:
+            frame.arrays[WEAK_FORCES_KEY] = weak_forces * force_in_ev
         converted.append(frame)
     return converted
 

@@ -12,7 +12,6 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import BFGS
 from numpy.typing import NDArray
-from tblite.ase import TBLite
 
 from piwsl.config import Molecule, Sampling
 from piwsl.errors import PiwslError
@@ -20,6 +19,7 @@ from piwsl.reference.differences import internal_directions
 from piwsl.reference.frames import too_close
 from piwsl.reference.geometries import load_molecule
 from piwsl.reference.store import rounded
+from piwsl.reference.tight_binding import gfn2
 
 HESSIAN_STEP_ANGSTROM = 0.005
 MINIMUM_FORCE_EV_PER_ANGSTROM = 1e-3
@@ -166,7 +166,7 @@ def _generator(sampling: Sampling, stream: str, temperature: float) -> np.random
 
 def _with_gfn2(molecule: Molecule) -> Atoms:
     atoms = load_molecule(molecule)
-    atoms.calc = TBLite(method="GFN2-xTB", charge=molecule.charge, multiplicity=molecule.multiplicity, verbosity=0)
+    atoms.calc = gfn2(molecule.charge, molecule.multiplicity)
     return atoms
 
 

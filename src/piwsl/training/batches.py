@@ -30,7 +30,14 @@ class StepBatches:
     """The batches of a range of steps, collated when asked for."""
 
     def __init__(
-        self, graphs: list[Batch], batch_size: int, seed: int, steps: range, done: Callable[[], int] = lambda: 0
+        self,
+        graphs: list[Batch],
+        batch_size: int,
+        seed: int,
+        steps: range,
+        done: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         """Keep the training graphs and the range of steps.
 
@@ -40,8 +47,11 @@ class StepBatches:
             seed: of the run.
             steps: the stretch.
             done: asked when iteration begins: steps before that one were made before an interruption.
+            rank: of this process among those that share the frames of a step.
+            ranks: how many there are.
         """
         self.graphs, self.batch_size, self.seed, self.steps, self.done = graphs, batch_size, seed, steps, done
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -49,4 +59,4 @@ class StepBatches:
     def __iter__(self) -> Iterator[Batch]:
         for step in range(max(self.steps.start, self.done()), self.steps.stop):
             chosen = frames_of_step(len(self.graphs), self.batch_size, self.seed, step)
-            yield collate([self.graphs[index] for index in chosen])
+            yield collate([self.graphs[index] for index in chosen[self.rank :: self.ranks]])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import signal
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,6 +45,22 @@ def newest_readable(folder: Path) -> Path | None:
     return None
 
 
+@contextmanager
+def forwarded_signals(trainer: pl.Trainer) -> Iterator[None]:
+    """Hand stopping signals on to the processes that train together; they write the checkpoint and end."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        assert trainer.strategy.launcher is not None
+        trainer.strategy.launcher.kill(signal.Signals(number))
+
+    handlers = {number: signal.signal(number, forward) for number in STOPPING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 class Checkpoints(Callback):
     """Writes a checkpoint at the end of every stretch of steps, and at once when a stopping signal has come."""
 
@@ -72,28 +90,35 @@ class Checkpoints(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop in the middle of a stretch; at its end, validation and the usual checkpoint come first."""
-        if self._received is not None and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if self._told_to_stop(trainer) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._save(trainer)
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the checkpoint of a stretch."""
         self._save(trainer)
-        if self._received is not None:
+        if self._told_to_stop(trainer):
             self._stop(trainer)
+
+    def _told_to_stop(self, trainer: pl.Trainer) -> bool:
+        """Whether a signal has come; processes that train together agree on it, so that all stop at one step."""
+        told = self._received is not None
+        return told if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(told, all=False)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = signal.Signals(number)
 
     def _save(self, trainer: pl.Trainer) -> None:
         path = self._folder / f"step-{trainer.global_step:09d}.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(path)  # writes nothing, but the others wait for it
+            return
         write_atomically(path, lambda temporary: trainer.save_checkpoint(temporary))
         for old in sorted(self._folder.glob(PATTERN))[:-KEPT]:
             old.unlink()
 
     def _stop(self, trainer: pl.Trainer) -> None:
-        assert self._received is not None
+        cause = "a signal" if self._received is None else self._received.name
         raise Interrupted(
-            f"training was stopped by {self._received.name} at step {trainer.global_step}; started again, it goes on "
-            "from there"
+            f"training was stopped by {cause} at step {trainer.global_step}; started again, it goes on from there"
         )

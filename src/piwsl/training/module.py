@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -18,11 +24,23 @@ from torch.utils.data import DataLoader
 from piwsl.config import Loss, Training
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
-from piwsl.losses import displacements_of_step, training_loss
-from piwsl.models import Potential
+from piwsl.files import write_json
+from piwsl.losses import Shares, displacements_of_step, training_loss
+from piwsl.models import Potential, save_model
 from piwsl.training.batches import StepBatches, frames_of_step
+from piwsl.training.compiled import CompiledLoss
 
 WARM_UP_SHARE = 0.02
+# Between the seeds of the displacements that the processes of one run draw.
+SEEDS_APART = 1_000_000_007
+
+Objective = Callable[[Batch, list[Tensor], Shares], tuple[Tensor, dict[str, Tensor]]]
+
+
+def _as_it_stands(
+    potential: Potential, loss: Loss, batch: Batch, displacements: list[Tensor], shares: Shares
+) -> tuple[Tensor, dict[str, Tensor]]:
+    return training_loss(potential, batch, loss, displacements, shares)
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,8 @@ class Task:
     """Training frames, one batch of one structure each."""
     validation: list[Batch]
     """Validation frames, batched."""
+    frames: NDArray[np.int64]
+    """Where the training frames stand in the dataset."""
 
     @property
     def epochs(self) -> int:
@@ -55,9 +75,29 @@ class Diverged(PiwslError):
         values = ", ".join(f"{name} {term:g}" for name, term in terms.items())
         super().__init__(
             f"training diverged at step {step}: the loss is not finite ({values}); "
-            "lower learning_rate or the weights of the weak terms"
+            f"lower learning_rate or the weights of the weak terms (frames {frames} of the dataset; weights and terms "
+            "in diverged/)"
         )
         self.step, self.frames, self.terms = step, frames, terms
+
+
+class Diagnosis(Callback):
+    """Writes what is needed to look at a divergence: the weights, the frames of the batch, the terms."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the folder to write to."""
+        super().__init__()
+        self._folder = folder
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write the files."""
+        if isinstance(exception, Diverged):
+            assert isinstance(pl_module, PotentialModule)
+            save_model(self._folder / "model.safetensors", pl_module.potential, {"step": exception.step})
+            write_json(
+                self._folder / "batch.json",
+                {"step": exception.step, "frames": exception.frames, "terms": exception.terms},
+            )
 
 
 class PotentialModule(pl.LightningModule):
@@ -72,14 +112,28 @@ class PotentialModule(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.best_validation = math.inf
         self.best_weights: dict[str, Tensor] = copy.deepcopy(potential.state_dict())
+        self._since_best = 0
+        self.plateau_share = 1.0
+        """Factor of the learning rate by the plateau rule."""
         self._sums: dict[str, tuple[Tensor, int]] = {}
         """Sum of a term since the last validation, and at how many steps it was evaluated."""
+        self._objective: Objective = partial(_as_it_stands, potential, task.loss)
+        if task.training.compile:
+            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.training.batch_size)
 
     def train_dataloader(self) -> StepBatches:
         """Return the batches of the current stretch of steps."""
         task = self.task
         stretch = task.steps_of_epoch(self.trainer.current_epoch)
-        return StepBatches(task.graphs, task.training.batch_size, task.seed, stretch, done=lambda: self.global_step)
+        return StepBatches(
+            task.graphs,
+            task.training.batch_size,
+            task.seed,
+            stretch,
+            done=lambda: self.global_step,
+            rank=self.global_rank,
+            ranks=self.trainer.world_size,
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation batches."""
@@ -90,7 +144,7 @@ class PotentialModule(pl.LightningModule):
         return batch.to(device)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with amsgrad; a short linear warm-up, then a cosine to zero."""
+        """AdamW with amsgrad; a short linear warm-up, then a cosine to zero or a plateau rule."""
         training = self.task.training
         optimizer = torch.optim.AdamW(
             self.potential.parameters(),
@@ -103,6 +157,8 @@ class PotentialModule(pl.LightningModule):
         def factor(step: int) -> float:
             if step < warm_up:
                 return (step + 1) / warm_up
+            if training.schedule == "plateau":
+                return self.plateau_share
             return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, training.steps - warm_up)))
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
@@ -110,13 +166,19 @@ class PotentialModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch at a step; stop with a message where it is not finite."""
         task = self.task
-        share = task.loss.weak_share(self.global_step)
+        step, loss = self.global_step, task.loss
+        shares = Shares(loss.weak_share(step), loss.weak_forces.share(step) if loss.weak_forces else 0.0)
+        if not shares.weak_forces:
+            batch = replace(batch, has_weak_forces=False)
         displacements = (
-            displacements_of_step(self.potential, batch, task.loss, task.seed, self.global_step) if share else []
+            displacements_of_step(self.potential, batch, loss, task.seed + SEEDS_APART * self.global_rank, step)
+            if shares.displaced
+            else []
         )
-        total, terms = training_loss(self.potential, batch, task.loss, displacements, share)
+        total, terms = self._objective(batch, displacements, shares)
         if not torch.isfinite(total):
             frames = frames_of_step(len(task.graphs), task.training.batch_size, task.seed, self.global_step)
+            frames = task.frames[frames[self.global_rank :: self.trainer.world_size]]
             raise Diverged(self.global_step, frames.tolist(), {name: float(term) for name, term in terms.items()})
         for name, term in (terms | {"total": total.detach()}).items():
             total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))
@@ -163,6 +225,12 @@ class PotentialModule(pl.LightningModule):
         if validation < self.best_validation:
             self.best_validation = validation
             self.best_weights = copy.deepcopy(self._averaged_potential().state_dict())
+            self._since_best = 0
+        else:
+            self._since_best += 1
+        training = self.task.training
+        if training.schedule == "plateau" and self._since_best and self._since_best % training.plateau_patience == 0:
+            self.plateau_share *= training.plateau_factor
         self.history.append(
             {"step": self.global_step}
             | {f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()}
@@ -170,12 +238,23 @@ class PotentialModule(pl.LightningModule):
             | {"validation_loss": validation}
         )
         self._sums = {}
+        self._stop_early()
+
+    def on_train_start(self) -> None:
+        """End at once what was interrupted after its early stop."""
+        self._stop_early()
+
+    def _stop_early(self) -> None:
+        patience = self.task.training.early_stopping
+        if patience is not None and self._since_best >= patience:
+            self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add history and best weights to a checkpoint."""
         checkpoint["history"] = self.history
         checkpoint["best"] = {"validation": self.best_validation, "weights": self.best_weights}
         checkpoint["sums"] = self._sums
+        checkpoint["patience"] = {"since_best": self._since_best, "plateau_share": self.plateau_share}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take history and best weights from a checkpoint."""
@@ -183,3 +262,5 @@ class PotentialModule(pl.LightningModule):
         self.best_validation = checkpoint["best"]["validation"]
         self.best_weights = checkpoint["best"]["weights"]
         self._sums = checkpoint["sums"]
+        self._since_best = checkpoint["patience"]["since_best"]
+        self.plateau_share = checkpoint["patience"]["plateau_share"]

@@ -7,34 +7,47 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
 import torch
 from ase.data import chemical_symbols
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
+from torch.multiprocessing import ProcessRaisedException
 
 from piwsl.config import Loss, Model, Run
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TRAINING, Dataset, Structure, content_hash
 from piwsl.data.splits import split_frames
 from piwsl.errors import PiwslError
-from piwsl.files import write_atomically, write_json, write_text
+from piwsl.files import write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
-from piwsl.training.checkpoints import Checkpoints, newest_readable
-from piwsl.training.module import Diverged, PotentialModule, Task
+from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
+from piwsl.training.module import Diagnosis, PotentialModule, Task
+from piwsl.training.progress import watchers, write_history
 
 VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What a training runs on."""
+
+    kind: Literal["cpu", "gpu"]
+    count: int
+
+
+CPU = Devices("cpu", 1)
 
 
 def train(
@@ -45,7 +58,7 @@ def train(
     model_path: Path,
     history_path: Path,
     threads: int = 1,
-    gpus: int = 0,
+    devices: Devices = CPU,
 ) -> None:
     """Train a potential and write it with its history.
 
@@ -58,9 +71,10 @@ def train(
         model: architecture and training settings.
         loss: the training loss.
         model_path: safetensors file to write; checkpoints lie beside it until the run is done.
-        history_path: CSV to write, a row a validation (losses in eV², RMSE in eV an atom and eV/Å).
+        history_path: CSV to write, a row a validation (losses in eV², RMSE in eV an atom and eV/Å), as the run goes;
+            TensorBoard's files lie in a folder beside it.
         threads: of the CPU.
-        gpus: 0 trains on the CPU, 1 on a GPU.
+        devices: what to train on; several share the frames of each step.
 
     Raises:
         Interrupted: a signal told it to stop.
@@ -74,13 +88,10 @@ def train(
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash))
-        task = _task(run, model, loss, training, validation)
+        task = _task(run, model, loss, training, validation, split.training)
         torch.set_num_threads(threads)
         potential = _potential(model, training, run.seed)
-        try:
-            module = _fit(potential, task, folder, gpus)
-        except Diverged as error:
-            raise _diagnosed(error, potential, split.training, model_path.parent / "diverged") from None
+        module = _fit(potential, task, folder, history_path, devices)
         provenance = {
             "run": run.plain(),
             "loss": loss.plain(),
@@ -88,17 +99,9 @@ def train(
             "best": module.best_validation,
         }
         module.potential.load_state_dict(module.best_weights)
-        write_atomically(history_path, lambda path: pd.DataFrame(module.history).to_csv(path, index=False))
+        write_history(history_path, module.history)
         save_model(model_path, module.potential, provenance)
         shutil.rmtree(folder)
-
-
-def _diagnosed(error: Diverged, potential: Potential, frames: NDArray[np.int64], folder: Path) -> PiwslError:
-    """Write what is needed to look at a divergence: the weights, and which frames of the dataset the batch held."""
-    indices = [int(frames[position]) for position in error.frames]
-    save_model(folder / "model.safetensors", potential, {"step": error.step})
-    write_json(folder / "batch.json", {"step": error.step, "frames": indices, "terms": error.terms})
-    return PiwslError(f"{error} (frames {indices} of the dataset; weights and terms in {folder})")
 
 
 def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
@@ -117,26 +120,38 @@ def _potential(model: Model, structures: list[Structure], seed: int) -> Potentia
     return build_potential(model, structures)
 
 
-def _task(run: Run, model: Model, loss: Loss, training: list[Structure], validation: list[Structure]) -> Task:
+def _task(
+    run: Run,
+    model: Model,
+    loss: Loss,
+    training: list[Structure],
+    validation: list[Structure],
+    frames: NDArray[np.int64],
+) -> Task:
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
     skin = 2 * largest_displacement(loss.displacement) if loss.weak else 0.0
     graphs = [graph(structure, model.cutoff + skin, dtype) for structure in training]
     held = [graph(structure, model.cutoff, dtype) for structure in validation]
     batches = [collate(held[start : start + VALIDATION_BATCH]) for start in range(0, len(held), VALIDATION_BATCH)]
-    return Task(model.training, loss, run.seed, graphs, batches)
+    return Task(model.training, loss, run.seed, graphs, batches, frames)
 
 
-def _fit(potential: Potential, task: Task, folder: Path, gpus: int) -> PotentialModule:
+def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices) -> PotentialModule:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     module = PotentialModule(potential, task)
     trainer = pl.Trainer(
-        accelerator="gpu" if gpus else "cpu",
-        devices=1,
+        accelerator=devices.kind,
+        devices=devices.count,
+        # Forked, for a script of Snakemake cannot be started a second time; what the processes learned is read from
+        # their last checkpoint.
+        strategy=DDPStrategy(start_method="fork", find_unused_parameters=True) if devices.count > 1 else "auto",
+        precision="bf16-mixed" if task.training.mixed_precision else "32-true",
         plugins=[LightningEnvironment()],
         max_epochs=task.epochs,
         reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
         num_sanity_val_steps=0,
         gradient_clip_val=task.training.gradient_clip,
         inference_mode=False,
@@ -144,27 +159,20 @@ def _fit(potential: Potential, task: Task, folder: Path, gpus: int) -> Potential
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        callbacks=[Checkpoints(folder), Progress()],
+        callbacks=[Checkpoints(folder), Diagnosis(folder.parent / "diverged"), *watchers(history_path)],
     )
-    trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
+    if devices.count == 1:
+        trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
+        return module
+    try:
+        with forwarded_signals(trainer):
+            trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
+    except ProcessRaisedException as error:
+        raise PiwslError(str(error).strip().splitlines()[-1]) from None
+    last = newest_readable(folder)
+    assert last is not None
+    module.on_load_checkpoint(torch.load(last, map_location="cpu", weights_only=True))
     return module
-
-
-class Progress(Callback):
-    """Prints a line at some of the validations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = time.perf_counter()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the newest row of the history."""
-        assert isinstance(pl_module, PotentialModule)
-        row = pl_module.history[-1]
-        steps = pl_module.task.training.steps
-        values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-        elapsed = time.perf_counter() - self._started
-        print(f"step {row['step']} of {steps} ({elapsed:.0f} s): {values}", flush=True)
 
 
 def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str) -> str:

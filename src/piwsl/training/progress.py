@@ -1,0 +1,111 @@
+"""What can be seen of a training while it runs: lines, a bar on a terminal, a CSV file, and TensorBoard's files."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from tensorboardX import SummaryWriter
+
+from piwsl.files import write_atomically
+from piwsl.training.module import PotentialModule
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write the rows of a history as CSV, atomically."""
+    write_atomically(path, lambda temporary: pd.DataFrame(history).to_csv(temporary, index=False))
+
+
+class Lines(Callback):
+    """Prints the newest row of the history at every validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line."""
+        if trainer.is_global_zero:
+            row, steps = _newest(pl_module)
+            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+            elapsed = time.perf_counter() - self._started
+            print(f"step {row['step']} of {steps} ({elapsed:.0f} s): {values}", flush=True)
+
+
+class Bar(Callback):
+    """A progress bar of all steps, on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        assert isinstance(pl_module, PotentialModule)
+        self._task = self._bar.add_task("steps", total=pl_module.task.training.steps)
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move it on."""
+        self._bar.update(self._task, completed=trainer.global_step)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take it away."""
+        self._bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Take it away."""
+        self._bar.stop()
+
+
+class Logs(Callback):
+    """Keeps the history on disk as it grows: as CSV, and for TensorBoard in a folder beside it."""
+
+    def __init__(self, history_path: Path) -> None:
+        """Keep the path of the CSV file."""
+        super().__init__()
+        self._history_path = history_path
+        self._writer: SummaryWriter | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what the validation found."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, PotentialModule)
+        write_history(self._history_path, pl_module.history)
+        row, _ = _newest(pl_module)
+        if self._writer is None:
+            # What an interrupted run wrote beyond its last checkpoint is not shown twice.
+            folder = self._history_path.parent / "tensorboard"
+            self._writer = SummaryWriter(str(folder), purge_step=int(row["step"]), write_to_disk=True)
+        for name, value in row.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, int(row["step"]))
+        self._writer.flush()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def watchers(history_path: Path) -> list[Callback]:
+    """Return the callbacks that show a training; the bar where standard error is a terminal."""
+    return [Lines(), Logs(history_path), *([Bar()] if sys.stderr.isatty() else [])]
+
+
+def _newest(module: pl.LightningModule) -> tuple[dict[str, float], int]:
+    assert isinstance(module, PotentialModule)
+    return module.history[-1], module.task.training.steps
