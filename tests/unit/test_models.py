@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 import piwsl
-from piwsl.config import Model, PaiNN, SchNet
+from piwsl.config import MACE, Model, PaiNN, SchNet
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import from_atoms
 from piwsl.errors import PiwslError
@@ -30,6 +30,7 @@ SMALL = {"cutoff": CUTOFF, "features": 16, "layers": 2, "radial": 8, "dtype": "f
 CONSERVATIVE = {
     "painn": PaiNN(architecture="painn", **SMALL),
     "schnet": SchNet(architecture="schnet", **SMALL),
+    "mace": MACE(architecture="mace", max_ell=2, correlation=2, **(SMALL | {"features": 4})),
 }
 ALL = CONSERVATIVE | {"painn direct": PaiNN(architecture="painn", forces="direct", **SMALL)}
 
@@ -37,7 +38,7 @@ ALL = CONSERVATIVE | {"painn direct": PaiNN(architecture="painn", forces="direct
 def untrained(config: Model) -> Potential:
     torch.manual_seed(0)
     references = {1: -13.6, 6: -1030.0, 7: -1485.0, 8: -2041.0, 14: -7900.0}
-    return Potential(config, scale=1.7, references=references)
+    return Potential(config, scale=1.7, references=references, neighbours=5.0)
 
 
 @pytest.fixture(params=ALL)
@@ -185,9 +186,10 @@ def test_references_and_scale_come_from_the_training_frames():
 
 def test_float32_keeps_the_precision_of_large_totals():
     config = CONSERVATIVE["painn"].model_copy(update={"dtype": "float32"})
+    references = {6: -1030.123456789, 8: -2041.0, 1: -13.6}
     torch.manual_seed(0)
-    low = Potential(config, 1.0, {6: -1030.123456789, 8: -2041.0, 1: -13.6})
-    high = Potential(config.model_copy(update={"dtype": "float64"}), 1.0, {6: -1030.123456789, 8: -2041.0, 1: -13.6})
+    low = Potential(config, 1.0, references, neighbours=5.0)
+    high = Potential(config.model_copy(update={"dtype": "float64"}), 1.0, references, neighbours=5.0)
     high.load_state_dict(low.state_dict())
     assert evaluate(low, methanol())[0] == pytest.approx(evaluate(high, methanol())[0], abs=1e-5)
 
@@ -215,7 +217,9 @@ def test_files_that_are_no_models_are_refused(tmp_path):
 def test_a_model_file_holds_tensors_and_text_alone(potential, tmp_path):
     save_model(tmp_path / "model.safetensors", potential, {})
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
-        assert all(isinstance(json.loads(value), str | dict | list | bool) for value in file.metadata().values())
+        assert all(
+            isinstance(json.loads(value), str | dict | list | bool | float) for value in file.metadata().values()
+        )
 
 
 def test_direct_forces_are_no_gradient_and_the_file_says_so(tmp_path):

@@ -15,9 +15,10 @@ import pytest
 import torch
 from conftest import ROOT, morse_frames
 from safetensors.torch import load_file
+from tensorboardX.proto.event_pb2 import Event
 
 import piwsl
-from piwsl.config import PISC, PITC, Loss, PaiNN, Run, Training
+from piwsl.config import PISC, PITC, Loss, PaiNN, Run, Training, WeakForces
 from piwsl.data.batch import graph
 from piwsl.data.dataset import TEST, TRAINING, Dataset, from_atoms, write_dataset
 from piwsl.errors import PiwslError
@@ -26,7 +27,7 @@ from piwsl.evaluation.predict import predict
 from piwsl.files import read_json
 from piwsl.models.storage import read_header
 from piwsl.training.batches import StepBatches, frames_of_step
-from piwsl.training.run import train
+from piwsl.training.run import Devices, train
 
 WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.01), displacement=0.01)
 
@@ -104,7 +105,7 @@ def dying(self, batch, index):
         os.kill(os.getpid(), {signal:d})
     return original(self, batch, index)
 PotentialModule.training_step = dying
-test_training.train_in(Path({folder!r}), Path({dataset!r}), test_training.small())
+test_training.train_in(Path({folder!r}), Path({dataset!r}), test_training.small(**{training!r}))
 """
 
 
@@ -114,10 +115,12 @@ def whole(dataset, tmp_path_factory) -> Path:
     return train_in(tmp_path_factory.mktemp("whole"), dataset, small())
 
 
-def interrupt(folder: Path, dataset: Path, step: int, number: int) -> subprocess.CompletedProcess[str]:
+def interrupt(folder: Path, dataset: Path, step: int, number: int, **training) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own that sends itself a signal at a step."""
     tests = str(Path(__file__).parent)
-    script = INTERRUPTED.format(tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset))
+    script = INTERRUPTED.format(
+        tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset), training=training
+    )
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{tests}"}
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
 
@@ -188,6 +191,110 @@ def test_a_diverging_run_says_at_which_step_and_in_which_term(dataset, tmp_path)
     with Dataset(dataset) as opened:
         assert set(note["frames"]) <= set(opened.indices(TRAINING).tolist())
     assert read_header(tmp_path / "diverged" / "model.safetensors")["provenance"]["step"] == note["step"]
+
+
+# So small a rate changes no weight: no validation after the first is better.
+IDLE = {"learning_rate": 1e-30}
+
+
+def test_the_plateau_schedule_lowers_the_rate_where_nothing_improves(dataset, tmp_path):
+    idle = IDLE | {"schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.1}
+    interrupt(tmp_path, dataset, 50, signal.SIGTERM, **idle)
+    (newest,) = sorted((tmp_path / "checkpoints").glob("*.ckpt"))[-1:]
+    state = torch.load(newest, weights_only=True)
+    assert state["global_step"] == 51
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-32)
+
+
+def test_the_plateau_schedule_survives_an_interruption(dataset, tmp_path):
+    plateau = {"schedule": "plateau", "plateau_patience": 1, "learning_rate": 0.05}
+    whole = train_in(tmp_path / "whole", dataset, small(**plateau))
+    folder = tmp_path / "stopped"
+    interrupt(folder, dataset, 40, signal.SIGTERM, **plateau)
+    assert same_weights(whole, train_in(folder, dataset, small(**plateau)))
+
+
+@pytest.mark.parametrize("step", [40, 44], ids=["before it", "at it"])
+def test_training_ends_early_where_nothing_improves_interrupted_or_not(dataset, tmp_path, step):
+    model = small(**IDLE, early_stopping=2)
+    whole = train_in(tmp_path / "whole", dataset, model)
+    assert pd.read_csv(tmp_path / "whole" / "history.csv")["step"].tolist() == [15, 30, 45]
+    folder = tmp_path / "stopped"
+    interrupt(folder, dataset, step, signal.SIGTERM, **IDLE, early_stopping=2)
+    assert same_weights(whole, train_in(folder, dataset, model))
+    assert pd.read_csv(folder / "history.csv")["step"].tolist() == [15, 30, 45]
+
+
+def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp_path):
+    frames = morse_frames("NH3", 30)
+    labelled = morse_frames("NH3", 30, forces=True)
+    for frame, source in zip(frames, labelled, strict=True):
+        frame.arrays["WEAK_forces"] = source.arrays["REF_forces"]
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: frames, TEST: morse_frames("NH3", 10, seed=5, forces=True)})
+
+    def force_error(loss: Loss, name: str) -> float:
+        model = train_in(tmp_path / name, path, small(steps=300, validate_every=300, learning_rate=5e-3), loss)
+        with Dataset(path) as opened:
+            test = opened.structures(opened.indices(TEST))
+        return error_summary(test, predict(piwsl.load_model(model), test))["force_mae_meV_per_A"]
+
+    weak = Loss(weak_forces=WeakForces(weight=1.0))
+    assert force_error(weak, "weak") < 0.5 * force_error(Loss(), "none")
+    fading = weak.model_copy(update={"weak_forces": WeakForces(weight=1.0, until=60)})
+    assert [fading.weak_forces.share(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
+    train_in(tmp_path / "fading", path, small(steps=120, validate_every=60), fading)
+    assert pd.read_csv(tmp_path / "fading" / "history.csv")["training_weak_forces"].isna().tolist() == [False, True]
+
+
+def events(file: Path) -> list[Event]:
+    """Read a file of TensorBoard: records of a length (8 bytes, 4 of checksum), the event, 4 bytes of checksum."""
+    content, found, position = file.read_bytes(), [], 0
+    while position < len(content):
+        length = int.from_bytes(content[position : position + 8], "little")
+        found.append(Event.FromString(content[position + 12 : position + 12 + length]))
+        position += 16 + length
+    return found
+
+
+def test_the_history_is_there_while_a_run_goes_on_and_for_tensorboard(dataset, tmp_path):
+    folder = tmp_path / "run"
+    interrupt(folder, dataset, 40, signal.SIGKILL)
+    assert pd.read_csv(folder / "history.csv")["step"].tolist() == [15, 30]
+    train_in(folder, dataset, small())
+    shown: dict[int, float] = {}
+    for file in sorted((folder / "tensorboard").glob("events*"), key=lambda path: path.stat().st_mtime):
+        for event in events(file):
+            for value in event.summary.value:
+                if value.tag == "validation_loss":
+                    shown[event.step] = value.simple_value
+    history = pd.read_csv(folder / "history.csv")
+    assert shown == pytest.approx(dict(zip(history["step"], history["validation_loss"], strict=True)), rel=1e-5)
+
+
+def test_mixed_precision_learns_too(dataset, tmp_path):
+    train_in(tmp_path, dataset, small(mixed_precision=True, steps=300, validate_every=50, learning_rate=5e-3), Loss())
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["validation_loss"].iloc[-1] < 0.5 * history["validation_loss"].iloc[0]
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.float64}
+
+
+def test_several_processes_learn_what_one_does(tmp_path):
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: morse_frames("NH3", 30), TEST: morse_frames("NH3", 2)})
+    alone = train_in(tmp_path / "alone", path, small(), Loss())
+    folder = tmp_path / "both"
+    folder.mkdir()
+    train(
+        path, run(), small(), Loss(), folder / "model.safetensors", folder / "history.csv",
+        devices=Devices("cpu", 2),
+    )  # fmt: skip
+    ours, theirs = load_file(alone), load_file(folder / "model.safetensors")
+    for name, tensor in ours.items():
+        # Half of the frames of each step each, and the mean of their gradients: the same up to rounding.
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-2, atol=2e-4, equal_nan=True)
+    assert pd.read_csv(folder / "history.csv")["step"].tolist() == [15, 30, 45, 60]
 
 
 def test_every_frame_is_learned_from_equally_often():

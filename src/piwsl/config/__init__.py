@@ -16,6 +16,7 @@ from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Sta
 from piwsl.config.section import ConfigError, Section, nearest, parse_section, read_yaml
 from piwsl.config.training import (
     ARCHITECTURES,
+    MACE,
     PISC,
     PITC,
     Augmentation,
@@ -26,11 +27,13 @@ from piwsl.config.training import (
     SchNet,
     Simulation,
     Training,
+    WeakForces,
     parse_model,
 )
 
 __all__ = [
     "ARCHITECTURES",
+    "MACE",
     "PISC",
     "PITC",
     "PRESETS",
@@ -56,6 +59,7 @@ __all__ = [
     "Simulation",
     "Stage",
     "Training",
+    "WeakForces",
     "basis_family",
     "json_schema",
     "nearest",

@@ -84,8 +84,19 @@ class SchNet(MessagePassing):
     architecture: Literal["schnet"]
 
 
-Model = PaiNN | SchNet
-ARCHITECTURES: dict[str, type[PaiNN] | type[SchNet]] = {"painn": PaiNN, "schnet": SchNet}
+class MACE(MessagePassing):
+    """MACE (Batatia et al., NeurIPS 2022), by mace-torch; forces are the gradient."""
+
+    architecture: Literal["mace"]
+    layers: PositiveInt = Field(2, description="Interaction blocks.")
+    radial: int = Field(8, ge=2, description="Radial basis functions.")
+    max_ell: PositiveInt = Field(3, description="Largest degree of the spherical harmonics of bonds.")
+    max_L: int = Field(1, ge=0, description="Largest degree of the features.")
+    correlation: PositiveInt = Field(3, description="Neighbours in a product; the body order is one more.")
+
+
+Model = PaiNN | SchNet | MACE
+ARCHITECTURES: dict[str, type[PaiNN] | type[SchNet] | type[MACE]] = {"painn": PaiNN, "schnet": SchNet, "mace": MACE}
 
 
 Order = Literal[1, 2, "simpson", "gauss-legendre"]

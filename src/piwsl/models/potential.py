@@ -7,13 +7,15 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
+from piwsl.config import MACE as MACEConfig
 from piwsl.config import Model
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.config import SchNet as SchNetConfig
-from piwsl.data.batch import Batch, sum_per_structure
+from piwsl.data.batch import Batch, neighbour_list, sum_per_structure
 from piwsl.data.dataset import Structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
+from piwsl.models.mace import MACE
 from piwsl.models.painn import PaiNN
 from piwsl.models.schnet import SchNet
 
@@ -26,18 +28,20 @@ class Potential(nn.Module):
     scale: Tensor
     references: Tensor
 
-    def __init__(self, config: Model, scale: float, references: dict[int, float]) -> None:
+    def __init__(self, config: Model, scale: float, references: dict[int, float], neighbours: float) -> None:
         """Build an untrained potential.
 
         Args:
             config: the architecture.
             scale: eV a unit of the network's output.
             references: atomic number to eV; these elements, and no others, are known.
+            neighbours: average number of neighbours of an atom within the cutoff.
         """
         super().__init__()
         self.config = config
         self.dtype = DTYPES[config.dtype]
-        self.network = _network(config).to(self.dtype)
+        self.neighbours = neighbours
+        self.network = _network(config, sorted(references), neighbours).to(self.dtype)
         self.conservative = not (isinstance(config, PaiNNConfig) and config.forces == "direct")
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
         table = torch.full((MAX_ATOMIC_NUMBER + 1,), torch.nan, dtype=torch.float64)
@@ -104,10 +108,21 @@ class Potential(nn.Module):
         return energy, -gradient
 
 
-def _network(config: Model) -> nn.Module:
-    if isinstance(config, SchNetConfig):
-        return SchNet(config)
-    return PaiNN(config)
+def _network(config: Model, elements: list[int], neighbours: float) -> nn.Module:
+    match config:
+        case SchNetConfig():
+            return SchNet(config)
+        case PaiNNConfig():
+            return PaiNN(config)
+        case MACEConfig():
+            return MACE(config, elements, neighbours, DTYPES[config.dtype])
+
+
+def mean_neighbours(structures: list[Structure], cutoff: float) -> float:
+    """Return how many neighbours within a cutoff (Å) an atom has on average; 1 where all are alone."""
+    edges = sum(neighbour_list(structure, cutoff)[0].shape[1] for structure in structures)
+    atoms = sum(len(structure.numbers) for structure in structures)
+    return edges / atoms if edges else 1.0
 
 
 def reference_energies(structures: list[Structure]) -> dict[int, float]:
@@ -143,4 +158,5 @@ def build_potential(config: Model, structures: list[Structure]) -> Potential:
         for structure in structures
     ]
     scale = float(np.sqrt(np.mean(np.square(rest))))
-    return Potential(config, scale if scale > 1e-6 else 1.0, references)
+    neighbours = mean_neighbours(structures, config.cutoff)
+    return Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)

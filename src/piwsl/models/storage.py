@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import atomic_numbers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -16,7 +17,7 @@ from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.models.potential import Potential
 
-FORMAT = "piwsl-potential-1"
+FORMAT = "piwsl-potential-2"
 
 
 def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> None:
@@ -31,6 +32,7 @@ def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> 
         "format": FORMAT,
         "config": potential.config.plain(),
         "elements": potential.elements(),
+        "neighbours": potential.neighbours,
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å"},
         "conservative": potential.conservative,
         "provenance": provenance,
@@ -71,8 +73,10 @@ def load_model(path: Path | str, device: str = "cpu") -> Potential:
         PiwslError: no such file, or not a model of this project.
     """
     path = Path(path)
-    config = parse_model(read_header(path)["config"], str(path))
-    potential = Potential(config, scale=1.0, references={})
+    header = read_header(path)
+    config = parse_model(header["config"], str(path))
+    references = {atomic_numbers[symbol]: 0.0 for symbol in header["elements"]}
+    potential = Potential(config, scale=1.0, references=references, neighbours=header["neighbours"])
     with safe_open(path, framework="pt") as file:
         potential.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
     return potential.to(torch.device(device)).eval().requires_grad_(False)

@@ -83,15 +83,18 @@ class Logs(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, PotentialModule)
-        write_history(self._history_path, pl_module.history)
-        row, _ = _newest(pl_module)
+        history = pl_module.history
+        write_history(self._history_path, history)
+        rows = history[-1:]
         if self._writer is None:
-            # What an interrupted run wrote beyond its last checkpoint is not shown twice.
+            # A run that was interrupted begins again with all it knows: of an older file, nothing is shown.
+            rows = history
             folder = self._history_path.parent / "tensorboard"
-            self._writer = SummaryWriter(str(folder), purge_step=int(row["step"]), write_to_disk=True)
-        for name, value in row.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, int(row["step"]))
+            self._writer = SummaryWriter(str(folder), purge_step=int(history[0]["step"]))
+        for row in rows:
+            for name, value in row.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, int(row["step"]))
         self._writer.flush()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

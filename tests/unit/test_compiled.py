@@ -1,0 +1,101 @@
+"""A compiled loss has the values and gradients of the loss, for any batch; where it cannot be compiled, it says so."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import morse_frames
+
+from piwsl.config import PISC, PITC, Loss, PaiNN, WeakForces
+from piwsl.data.batch import Batch, collate, graph, pad
+from piwsl.data.dataset import from_atoms
+from piwsl.losses import Shares, displacements_of_step, training_loss
+from piwsl.models import Potential, build_potential
+from piwsl.training import compiled
+from piwsl.training.compiled import CompiledLoss
+
+WEAK = Loss(pitc=PITC(weight=1.0, order=2), pisc=PISC(weight=0.1), weak_forces=WeakForces(weight=1.0))
+
+
+@pytest.fixture(scope="module")
+def graphs() -> list[Batch]:
+    frames = morse_frames("H2O", 4) + morse_frames("NH3", 4, forces=True)
+    return [graph(from_atoms(atoms), 4.5, torch.float32) for atoms in frames]
+
+
+def potential() -> Potential:
+    config = PaiNN(architecture="painn", cutoff=4.0, features=4, layers=1, radial=4)
+    torch.manual_seed(0)
+    frames = morse_frames("H2O", 4) + morse_frames("NH3", 4)
+    return build_potential(config, [from_atoms(atoms) for atoms in frames])
+
+
+def gradients(model: Potential, total: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    total.backward()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+def test_padding_changes_no_energy_no_force_and_no_loss(graphs):
+    model = potential()
+    batch = collate([graphs[0], graphs[4]])
+    filled = pad(batch, len(batch.numbers) + 3, batch.edge_index.shape[1] + 7, structure=True)
+    energy, forces = model.energy_and_forces(batch)
+    padded_energy, padded_forces = model.energy_and_forces(filled)
+    torch.testing.assert_close(padded_energy[:2], energy)
+    torch.testing.assert_close(padded_forces[: len(forces)], forces)
+    draws = displacements_of_step(model, batch, WEAK, seed=0, step=0)
+    longer = [torch.nn.functional.pad(draw, (0, 0, 0, 3)) for draw in draws]
+    total, terms = training_loss(model, batch, WEAK, draws)
+    padded_total, padded_terms = training_loss(model, filled, WEAK, longer)
+    torch.testing.assert_close(padded_total, total)
+    assert terms.keys() == padded_terms.keys()
+    for ours, theirs in zip(gradients(model, padded_total), gradients(model, total), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_compiled_loss_has_the_values_and_gradients_of_the_loss(graphs, capfd):
+    model = potential()
+    objective = CompiledLoss(model, WEAK, graphs, batch_size=3)
+    # Two batches of unlike sizes and one of the same kind: one compilation serves all.
+    for chosen, shares in (((0, 4, 5), Shares()), ((6, 1, 2), Shares(0.5, 0.0)), ((3, 7, 6), Shares(0.25, 1.0))):
+        batch = collate([graphs[index] for index in chosen])
+        draws = displacements_of_step(model, batch, WEAK, seed=0, step=chosen[0])
+        total, terms = objective(batch, draws, shares)
+        expected, expected_terms = training_loss(model, batch, WEAK, draws, shares)
+        torch.testing.assert_close(total, expected, rtol=1e-5, atol=0.0)
+        for name, value in expected_terms.items():
+            torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-12)
+        for ours, theirs in zip(gradients(model, total), gradients(model, expected), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert capfd.readouterr().out.count("compiled the loss") == 1
+
+
+def test_what_cannot_be_compiled_is_evaluated_as_it_stands(graphs, capfd, monkeypatch):
+    def broken(*arguments, **keywords):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    model = potential()
+    batch = collate(graphs[:3])
+    total, _ = CompiledLoss(model, Loss(), graphs, batch_size=3)(batch, [], Shares())
+    assert float(total.detach()) == float(training_loss(model, batch, Loss(), [])[0].detach())
+    assert "the loss is not compiled (RuntimeError: no compiler here); going on without" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("stage", ["traced", "compiled"])
+def test_what_was_compiled_wrongly_is_not_used(graphs, capfd, monkeypatch, stage):
+    def wrong(function, **keywords):
+        def wrapped(*arguments):
+            total, terms, found = function(*arguments)
+            return total, terms, [gradient * 1.01 for gradient in found]
+
+        return wrapped
+
+    if stage == "traced":
+        monkeypatch.setattr(compiled, "make_fx", lambda function: lambda *arguments: wrong(function))
+    monkeypatch.setattr(torch, "compile", wrong)
+    model = potential()
+    total, _ = CompiledLoss(model, Loss(), graphs, batch_size=3)(collate(graphs[:3]), [], Shares())
+    assert f"(Deviation: {stage}, it differs from eager float64 by" in capfd.readouterr().out
+    total.backward()
