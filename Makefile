@@ -8,7 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-browser lint format schema bench bench-reference check-psi4 write-psi4 screenshot
+.PHONY: demo test test-browser lint format schema bench bench-reference check-psi4 write-psi4 check-schnetpack \
+  write-schnetpack screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
@@ -55,8 +56,23 @@ bench-reference: $(ENVIRONMENT)
 check-psi4 write-psi4:
 	$(PYTHON) tests/psi4/run.py $(@:-psi4=)
 
-bench: $(ENVIRONMENT)
+# Other packages, on top of what .venv has; what they bring themselves would not go with it.
+.venv-others/complete: $(ENVIRONMENT) tests/others/requirements.txt
+	$(PYTHON) -m venv .venv-others
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib')); print('$(CURDIR)/src')" \
+	  > .venv-others/lib/python3.11/site-packages/piwsl.pth
+	.venv-others/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --requirement tests/others/requirements.txt
+	touch $@
+
+# Runs schnetpack with the weights of tests/others and compares with its stored energies and forces.
+check-schnetpack write-schnetpack: .venv-others/complete
+	.venv-others/bin/python tests/others/schnetpack_numbers.py $(@:-schnetpack=)
+
+# The planning of 1,000 runs; then training steps, ours and those of other packages, for more than an hour.
+bench: $(ENVIRONMENT) .venv-others/complete
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
+	.venv-others/bin/python tests/benchmarks/training_step.py --others --compiled
 
 # The picture in README.md, of the report that `make demo` wrote.
 screenshot:

@@ -150,6 +150,20 @@ def test_a_default_and_a_key_that_a_later_version_adds_change_no_hash():
     assert Loss.model_validate(Loss(**stated).beyond_defaults()) == Loss(**stated)
 
 
+def test_a_loss_on_forces_that_the_dataset_lacks_is_refused():
+    config = edited("losses.weak.weak_forces", {"weight": 1.0})
+    with pytest.raises(ConfigError, match=r"losses\.weak\.weak_forces: dataset 'ammonia' has no forces of a cheaper"):
+        parse_section(Experiment, config, "test")
+    config["datasets"]["ammonia"]["weak_forces"] = "gfn2-xtb"
+    assert parse_section(Experiment, config, "test").losses["weak"].weak_forces.weight == 1.0
+
+
+def test_compilation_and_mixed_precision_do_not_go_together():
+    config = edited("models.painn.training", {"compile": True, "mixed_precision": True})
+    with pytest.raises(ConfigError, match="compile: does not go with mixed_precision; choose one"):
+        parse_section(Experiment, config, "test")
+
+
 def test_the_schema_for_editors_is_up_to_date():
     stored = (ROOT / "workflow" / "schemas" / "config.schema.json").read_text()
     assert stored == json_schema(), "run `make schema`"

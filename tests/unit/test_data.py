@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, fcc111
 from ase.neighborlist import neighbor_list
-from conftest import morse_frames
+from conftest import displaced, morse_frames
+from tblite.ase import TBLite
 
 from piwsl.config import GivenDataset
 from piwsl.data.assemble import assemble, import_given
@@ -211,3 +214,43 @@ def test_energies_of_free_atoms_are_stored_with_the_data(tmp_path):
     assemble([tmp_path / "a.xyz"], [tmp_path / "a.xyz"], [tmp_path / "atoms.json"], tmp_path / "data.h5")
     with Dataset(tmp_path / "data.h5") as dataset:
         assert dataset.atomic_energies() == {1: -13.6}
+
+
+def test_forces_of_gfn2_xtb_are_weak_labels_of_training_frames_alone(tmp_path):
+    ammonium = displaced("NH3", 0.05, np.random.default_rng(0)) + Atoms("H", positions=[[0.0, 0.0, 1.1]])
+    ammonium.info |= {ENERGY_KEY: -1.0, "charge": 1}
+    frames = [*morse_frames("H2O", 4), ammonium]
+    write_frames(tmp_path / "mine.xyz", frames)
+    write_frames(tmp_path / "test.xyz", morse_frames("H2O", 1))
+    given = GivenDataset(file=tmp_path / "mine.xyz", test_file=tmp_path / "test.xyz", weak_forces="gfn2-xtb")
+    import_given(given, tmp_path / "given.h5")
+    assemble([tmp_path / "mine.xyz"], [tmp_path / "test.xyz"], [], tmp_path / "computed.h5", weak_forces=True)
+    for name in ("given.h5", "computed.h5"):
+        with Dataset(tmp_path / name) as dataset:
+            found = dataset.structures(dataset.indices(TRAINING))
+            assert all(structure.weak_forces is None for structure in dataset.structures(dataset.indices(TEST)))
+        assert all(structure.forces is None for structure in found)
+        for structure, frame in zip(found, frames, strict=True):
+            calculator = TBLite(method="GFN2-xTB", charge=frame.info.get("charge", 0), verbosity=0)
+            ahead, behind = frame.copy(), frame.copy()
+            for side, sign in ((ahead, 1), (behind, -1)):
+                side.positions[1, 2] += sign * 1e-3
+                side.calc = calculator
+            slope = (ahead.get_potential_energy() - behind.get_potential_energy()) / 2e-3
+            assert structure.weak_forces[1, 2] == pytest.approx(-slope, abs=2e-3)
+
+
+def test_given_forces_of_a_cheaper_level_are_kept_in_our_unit(tmp_path):
+    frames = morse_frames("H2O", 3)
+    for atoms in frames:
+        atoms.arrays["hf_forces"] = np.ones((3, 3))
+    write_frames(tmp_path / "mine.xyz", frames)
+    names = {"weak_forces_key": "hf_forces", "forces_unit": "Hartree/Bohr"}
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **names), tmp_path / "given.h5")
+    with Dataset(tmp_path / "given.h5") as dataset:
+        structure = dataset.structure(0)
+    np.testing.assert_allclose(structure.weak_forces, units.Hartree / units.Bohr, rtol=1e-6)
+    batch = collate([graph(structure, 5.0, torch.float64), graph(from_atoms(frames[0]), 5.0, torch.float64)])
+    assert batch.has_weak_forces
+    assert not batch.weak_forces[:3].isnan().any()
+    assert content_hash([structure]) != content_hash([replace(structure, weak_forces=None)])

@@ -247,6 +247,11 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
     assert pd.read_csv(tmp_path / "fading" / "history.csv")["training_weak_forces"].isna().tolist() == [False, True]
 
 
+def test_a_loss_on_forces_that_no_frame_has_is_refused_before_training(dataset, tmp_path):
+    with pytest.raises(PiwslError, match="none of the 16 training frames of dataset 'd' has forces of a cheaper level"):
+        train_in(tmp_path, dataset, small(), Loss(weak_forces=WeakForces(weight=1.0)))
+
+
 def events(file: Path) -> list[Event]:
     """Read a file of TensorBoard: records of a length (8 bytes, 4 of checksum), the event, 4 bytes of checksum."""
     content, found, position = file.read_bytes(), [], 0

@@ -108,6 +108,11 @@ class Experiment(Section):
                     f"sizes: {run.size} is more than the {dataset.training_frames} training frames of dataset "
                     f"'{run.dataset}'; raise datasets.{run.dataset}.training_frames or leave the size out"
                 )
+            if isinstance(dataset, ComputedDataset) and self.losses[run.loss].weak_forces and not dataset.weak_forces:
+                raise ValueError(
+                    f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
+                    f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
+                )
             fraction = self.models[run.model].training.validation_fraction
             if run.size < 2:
                 raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation ({fraction:g})")

@@ -84,6 +84,11 @@ def train(
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
         training, validation = dataset.structures(split.training), dataset.structures(split.validation)
         _check_elements(run, training, dataset.elements())
+    if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training):
+        raise PiwslError(
+            f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training frames of dataset "
+            f"'{run.dataset}' has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
+        )
     data_hash = content_hash(training + validation)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
