@@ -54,7 +54,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.training.learning_rat", 1, "models.painn.training", "did you mean 'learning_rate'?"),
         ("models.painn.training.learning_rate", "fast", "models.painn.training.learning_rate", "found 'fast'"),
         ("models.painn.architecture", "pain", "models.painn.architecture", "did you mean 'painn'?"),
-        ("models.painn.architecture", None, "models.painn.architecture", "known are painn, schnet"),
+        ("models.painn.architecture", None, "models.painn.architecture", "known are mace, painn, schnet"),
         ("models.painn.features", 1, "models.painn.features", "found 1"),
         ("models.painn.forces", "direkt", "models.painn.forces", "'conservative' or 'direct'"),
         ("models.painn", {"architecture": "schnet", "forces": "direct"}, "models.painn", "unknown key 'forces'"),

@@ -1,0 +1,105 @@
+"""What runs on the node: Snakemake's own command for a job, as a child that outlives no signal unheard.
+
+Signals: USR2 (time is nearly up, or preemption) goes to submitit, which asks `checkpoint` and puts the job back in the
+queue; the child's scripts that want to save get it themselves, all other processes ignore it. TERM (scancel,
+`scontrol requeue`, a partition that preempts) ends the child and leaves no result: SLURM's state says what it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from submitit.core.utils import DelayedSubmission
+
+POLL_SECONDS = 0.1
+TERMINATED = 128 + signal.SIGTERM
+
+
+class JobCommand:
+    """A command to run on a node, restartable: what it saves, it finds again."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        log: Path,
+        cancelled: Path,
+        environment: Mapping[str, str],
+        patience: float,
+    ) -> None:
+        """Keep what to run.
+
+        Args:
+            command: program and arguments; no shell is involved.
+            folder: working directory.
+            log: file that output is appended to.
+            cancelled: a file whose existence says that the job must not come back.
+            environment: variables on top of the job's own.
+            patience: seconds that the command has to save its state after a signal.
+        """
+        self.command, self.folder, self.log = list(command), folder, log
+        self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
+        self._exit_code: int | None = None
+
+    def __call__(self) -> int:
+        """Run the command and return its exit code."""
+        if self.cancelled.exists():
+            raise SystemExit(TERMINATED)
+        signal.signal(signal.SIGTERM, self._terminate)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            child = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                # USR2 comes to every process of a job step; who has no use for it would die of it.
+                preexec_fn=_ignore_usr2,
+            )
+        # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
+        threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+        while self._exit_code is None:
+            time.sleep(POLL_SECONDS)
+        return self._exit_code
+
+    def checkpoint(self) -> DelayedSubmission | None:
+        """Return what shall run when the job is back in the queue: the same again, or None if it was cancelled."""
+        self._let_it_save()
+        if self.cancelled.exists():
+            return None
+        return DelayedSubmission(
+            JobCommand(self.command, self.folder, self.log, self.cancelled, self.environment, self.patience)
+        )
+
+    def _environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+        return own | self.environment
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> None:
+        self._exit_code = child.wait()
+
+    def _let_it_save(self) -> None:
+        deadline = time.monotonic() + self.patience
+        while self._exit_code is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        print("terminated: the command has a moment to save its state", flush=True)
+        self._let_it_save()
+        # No result is written: whether this was a cancellation or a requeue is SLURM's to say.
+        sys.stdout.flush()
+        os._exit(TERMINATED)
+
+
+def _ignore_usr2() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

@@ -1,0 +1,71 @@
+"""What has become of jobs: one sacct call for all of them, and what its states mean."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+
+from submitit.slurm.slurm import SlurmInfoWatcher
+
+PENDING_OR_RUNNING = {
+    "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING",
+    "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED", "PREEMPTED", "SPECIAL_EXIT", "UNKNOWN",
+}  # fmt: skip
+REASONS = {
+    "OUT_OF_MEMORY": "it needed more memory than it asked for (mem_mb)",
+    "TIMEOUT": "it reached its time limit (runtime), and has been put back in the queue as often as is allowed",
+    "CANCELLED": "it was cancelled (scancel)",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node could not be booted",
+    "DEADLINE": "it passed its deadline",
+    "FAILED": "it ended without a result",
+    "COMPLETED": "it ended without a result",
+}
+SACCT_SECONDS = 60
+
+
+class AccountingError(RuntimeError):
+    """sacct does not answer."""
+
+
+def master(job_id: str) -> str:
+    """Return the id of the array that a job is of, or its own."""
+    return job_id.split("_")[0]
+
+
+def query(job_ids: Iterable[str]) -> dict[str, str]:
+    """Ask sacct, once, for the states of jobs.
+
+    Args:
+        job_ids: as sbatch names them, `123` or `123_4`.
+
+    Returns:
+        State by job id, in sacct's words; jobs that it does not know yet are left out.
+
+    Raises:
+        AccountingError: sacct failed or gave no answer in time.
+    """
+    masters = sorted({master(job_id) for job_id in job_ids})
+    if not masters:
+        return {}
+    command = ["sacct", "-X", "--parsable2", "-o", "JobID,State", "-j", ",".join(masters)]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SACCT_SECONDS).stdout
+    except FileNotFoundError:
+        raise AccountingError("there is no sacct on PATH") from None
+    except subprocess.TimeoutExpired:
+        raise AccountingError(f"sacct gave no answer in {SACCT_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        raise AccountingError(f"sacct failed: {error.stderr.strip() or error.returncode}") from None
+    info = SlurmInfoWatcher(delay_s=0).read_info(answer)
+    return {job_id: stats["State"].split()[0].rstrip("+") for job_id, stats in info.items()}
+
+
+def is_over(state: str) -> bool:
+    """Whether a job in this state will not run any more."""
+    return state not in PENDING_OR_RUNNING
+
+
+def reason(state: str) -> str:
+    """Say why a job in this state has no result."""
+    return REASONS.get(state, f"it ended in state {state}")

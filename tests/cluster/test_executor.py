@@ -1,0 +1,292 @@
+"""The executor on a real SLURM: what ends well, what does not, and what is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Workflow, queue, running, until
+
+# A job that counts its steps to a file, saves at USR2 and TERM, and goes on from there: as training does.
+COUNTER = """
+import signal, sys, time
+from pathlib import Path
+state, trace, output, steps = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+stopped = []
+for number in (signal.SIGUSR2, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: stopped.append(number))
+done = int(state.read_text()) if state.exists() else 0
+with trace.open("a") as file:
+    file.write(f"start:{done}\\n")
+while done < steps:
+    time.sleep(0.5)
+    done += 1
+    if stopped:
+        state.write_text(str(done))
+        sys.exit(1)
+output.write_text("done")
+"""
+COUNTING = """
+rule all:
+    input: "out.txt"
+rule count:
+    output: "out.txt"
+    resources: mem_mb=300, runtime={runtime}, slurm_partition="{partition}", gpu={gpu}
+    shell: "exec python3 counter.py state trace {{output}} {steps}"
+"""
+SLEEPING = """
+rule all:
+    input: expand("{{n}}.txt", n=range({count}))
+rule sleeping:
+    output: "{{n}}.txt"
+    shell: "echo {{wildcards.n}} >> trace; sleep {seconds}; echo x > {{output}}"
+"""
+
+
+def counting(workflow: Workflow, steps: int, runtime: int = 5, partition: str = "cpu", gpu: int = 0) -> None:
+    (workflow.folder / "counter.py").write_text(COUNTER)
+    workflow.write(COUNTING.format(steps=steps, runtime=runtime, partition=partition, gpu=gpu))
+
+
+def sacct(*fields: str) -> list[list[str]]:
+    answer = subprocess.run(
+        ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", ",".join(fields)], capture_output=True, text=True
+    ).stdout
+    return [line.split("|") for line in answer.splitlines()]
+
+
+def wrapper(folder: Path, name: str, text: str) -> str:
+    """Put a program before the real one on PATH; return the folder for PATH."""
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/bash\n{text}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return str(folder)
+
+
+def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_all(workflow):
+    workflow.write(SLEEPING.format(count=12, seconds=3))
+    counted = wrapper(workflow.folder / "bin", "sacct", f'echo x >> {workflow.folder}/calls; exec /usr/bin/sacct "$@"')
+    submitted = wrapper(
+        workflow.folder / "bin", "sbatch", f'echo x >> {workflow.folder}/sbatch; exec /usr/bin/sbatch "$@"'
+    )
+    assert counted == submitted
+    started = time.monotonic()
+    code, output = workflow.run(path=counted)
+    assert code == 0, output
+    assert len(workflow.lines("sbatch")) == 1
+    # One at the start, then one a round of a second at most.
+    assert len(workflow.lines("calls")) <= 2 + (time.monotonic() - started)
+    names = {name for job, name in sacct("JobID", "JobName") if "_" in job}
+    assert "sleeping" in names
+
+
+def test_resources_reach_slurm(workflow):
+    workflow.write(
+        """
+rule all:
+    input: "out.txt"
+rule asking:
+    output: "out.txt"
+    threads: 3
+    resources: mem_mb=700, runtime=7, gpu=1, slurm_partition="gpu", slurm_extra="--comment=hello --nice=5"
+    shell: "scontrol show job $SLURM_JOB_ID > {output}"
+"""
+    )
+    code, output = workflow.run()
+    assert code == 0, output
+    told = (workflow.folder / "out.txt").read_text()
+    for piece in ("JobName=asking", "Partition=gpu", "TimeLimit=00:07:00", "MinMemoryNode=700M", "NumCPUs=3",
+                  "gres:gpu:1", "Comment=hello", "Nice=5"):  # fmt: skip
+        assert piece in told, told
+
+
+def test_a_failed_job_shows_the_end_of_its_log_and_where_the_rest_is(workflow):
+    workflow.write(
+        """
+rule all:
+    input: "a.txt"
+rule failing:
+    output: "{n}.txt"
+    shell: "echo the reason is this; exit 3"
+"""
+    )
+    code, output = workflow.run()
+    assert code == 1
+    assert "the reason is this" in output
+    assert f"{workflow.folder}/.snakemake/submitit/logs/failing/n=a-" in output
+
+
+def test_what_slurm_refuses_is_reported_with_its_words(workflow):
+    workflow.write(SLEEPING.format(count=1, seconds=1))
+    code, output = workflow.run("--set-resources", "sleeping:slurm_partition=nowhere")
+    assert code == 1
+    assert "invalid partition specified: nowhere" in output.lower()
+    code, output = workflow.run("--set-resources", "sleeping:slurm_extra='--output=x'")
+    assert code == 1
+    assert "slurm_extra: --output is set by the executor; take it out" in output
+
+
+def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
+    counting(workflow, steps=130, runtime=1)
+    code, output = workflow.run("--submitit-signal-delay", "25")
+    assert code == 0, output
+    starts = [int(line.split(":")[1]) for line in workflow.lines("trace")]
+    assert len(starts) >= 2
+    assert starts == sorted(starts)
+    assert starts[-1] > 0
+
+
+def test_a_preempted_job_saves_and_goes_on(workflow):
+    counting(workflow, steps=40, partition="gpulow", gpu=2)
+    workflow.start()
+    until(lambda: workflow.lines("trace"), "start of the job")
+    time.sleep(3)
+    subprocess.run(
+        ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "-o", "/dev/null", "--wrap", "sleep 3"], check=True
+    )
+    code, output = workflow.wait()
+    assert code == 0, output
+    starts = [int(line.split(":")[1]) for line in workflow.lines("trace")]
+    assert len(starts) >= 2
+    assert starts[-1] > 0
+
+
+def test_a_bare_requeue_saves_and_goes_on(workflow):
+    counting(workflow, steps=30)
+    workflow.start()
+    until(lambda: workflow.lines("trace"), "start of the job")
+    time.sleep(3)
+    subprocess.run(["scontrol", "requeue", running()[0]], check=True)
+    code, output = workflow.wait()
+    assert code == 0, output
+    starts = [int(line.split(":")[1]) for line in workflow.lines("trace")]
+    assert len(starts) == 2
+    assert starts[-1] > 0
+
+
+def test_a_job_that_was_cancelled_by_hand_is_said_to_be(workflow):
+    workflow.write(SLEEPING.format(count=1, seconds=60))
+    workflow.start()
+    until(lambda: workflow.lines("trace"), "start of the job")
+    subprocess.run(["scancel", running()[0]], check=True)
+    code, output = workflow.wait()
+    assert code == 1
+    assert "it was cancelled (scancel)" in output
+    assert not queue()
+
+
+def test_a_job_without_memory_is_said_to_need_more(workflow):
+    workflow.write(
+        """
+rule all:
+    input: "out.txt"
+rule hungry:
+    output: "out.txt"
+    resources: mem_mb=300
+    shell: "python3 -c 'import time; x = bytearray(600 * 2**20); time.sleep(30)'; echo x > {output}"
+"""
+    )
+    code, output = workflow.run()
+    assert code == 1
+    assert "it needed more memory than it asked for (mem_mb)" in output
+
+
+def test_a_job_of_a_node_that_fails_runs_again(workflow, cluster):
+    workflow.write(SLEEPING.format(count=1, seconds=10))
+    workflow.start()
+    until(lambda: workflow.lines("trace"), "start of the job")
+    subprocess.run(["scontrol", "update", f"nodename={cluster.node}", "state=down", "reason=test"], check=True)
+    time.sleep(3)
+    subprocess.run(["scontrol", "update", f"nodename={cluster.node}", "state=resume"], check=True)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert workflow.lines("trace") == ["0", "0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_snakemake_cancels_what_it_submitted(workflow, number):
+    workflow.write(SLEEPING.format(count=3, seconds=60))
+    workflow.start()
+    until(lambda: len(workflow.lines("trace")) == 3, "start of the jobs")
+    workflow.process.send_signal(number)
+    code, _ = workflow.wait()
+    assert code != 0
+    until(lambda: not queue(), "empty queue", seconds=30)
+    time.sleep(5)  # longer than a requeued job waits
+    assert not queue()
+    assert len(workflow.lines("trace")) == 3
+
+
+def test_a_killed_snakemake_finds_its_jobs_again(workflow):
+    workflow.write(SLEEPING.format(count=4, seconds=20).replace("sleep 20", "sleep $((5 + 10 * {wildcards.n}))"))
+    workflow.start()
+    until(lambda: len(workflow.lines("trace")) == 4, "start of the jobs")
+    until(lambda: (workflow.folder / "0.txt").exists(), "end of the first")
+    workflow.kill()
+    until(lambda: (workflow.folder / "1.txt").exists(), "end of the second")
+    assert len(queue()) == 2
+    workflow.run("--unlock")
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert "submitted by an earlier run" in output
+    assert sorted(workflow.lines("trace")) == ["0", "1", "2", "3"]  # none of them twice
+
+
+def test_a_running_job_of_outdated_content_is_replaced(workflow):
+    snakefile = 'rule all:\n    input: "out.txt"\nrule one:\n    output: "out.txt"\n    params: word="{word}"\n'
+    snakefile += '    shell: "echo {{params.word}} >> trace; sleep 12; echo {{params.word}} > {{output}}"\n'
+    workflow.write(snakefile.format(word="old"))
+    workflow.start()
+    until(lambda: workflow.lines("trace"), "start of the job")
+    workflow.kill()
+    workflow.write(snakefile.format(word="new"))
+    workflow.run("--unlock")
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert workflow.lines("trace") == ["old", "new"]
+    assert workflow.lines("out.txt") == ["new"]
+
+
+def test_a_controller_that_restarts_disturbs_nobody(workflow, cluster):
+    workflow.write(SLEEPING.format(count=2, seconds=12))
+    workflow.start()
+    until(lambda: len(workflow.lines("trace")) == 2, "start of the jobs")
+    cluster.stop_controller()
+    time.sleep(3)
+    cluster.start_controller()
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert len(workflow.lines("trace")) == 2
+
+
+def test_sacct_may_fail_for_a_while(workflow):
+    workflow.write(SLEEPING.format(count=2, seconds=8) + "\n")
+    broken = workflow.folder / "broken"
+    path = wrapper(
+        workflow.folder / "bin", "sacct", f'[ -e {broken} ] && echo no database >&2 && exit 1; exec /usr/bin/sacct "$@"'
+    )
+    workflow.start(path=path)
+    until(lambda: len(workflow.lines("trace")) == 2, "start of the jobs")
+    broken.touch()
+    time.sleep(5)
+    subprocess.run(["scancel", running()[-1]], check=True)
+    time.sleep(3)
+    broken.unlink()
+    code, output = workflow.wait()
+    assert code == 1
+    assert output.count("sacct failed: no database; jobs go on, and are asked for again.") == 1
+    assert "it was cancelled (scancel)" in output
+
+
+def test_without_accounting_nothing_is_submitted(workflow):
+    workflow.write(SLEEPING.format(count=1, seconds=1))
+    path = wrapper(workflow.folder / "bin", "sacct", "echo Slurm accounting storage is disabled >&2; exit 1")
+    code, output = workflow.run(path=path)
+    assert code == 1
+    assert "accounting storage is disabled. Without accounting nobody learns that a job was killed" in output
+    assert not workflow.lines("trace")
