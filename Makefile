@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-browser lint format schema bench bench-reference check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test test-browser test-cluster lint format schema bench bench-reference check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -32,6 +32,10 @@ test: $(ENVIRONMENT) lint
 # The report in headless Chromium, which is installed where root may.
 test-browser: $(ENVIRONMENT)
 	$(BIN)/python -m pytest tests/browser
+
+# On a real SLURM of one node, which the tests install (as root), start and stop.
+test-cluster: $(ENVIRONMENT)
+	$(BIN)/python -m pytest tests/cluster
 
 lint: $(ENVIRONMENT)
 	ruff check

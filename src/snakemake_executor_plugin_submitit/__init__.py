@@ -245,9 +245,12 @@ class Executor(RemoteExecutor):
             assert info.aux is not None
             self.notebook.forget(info.aux["key"])
             if problem:
-                log = info.aux["log"]
+                log, own = info.aux["log"], info.aux["job"].paths.stdout
                 end = last_lines(log, LAST_LINES)
-                self.report_job_error(info, msg=f"Job {info.external_jobid}: {problem}. End of {log}:\n{end}\n")
+                message = (
+                    f"Job {info.external_jobid}: {problem}. The scheduler's words are in {own}. End of {log}:\n{end}\n"
+                )
+                self.report_job_error(info, msg=message)
             else:
                 self.report_job_success(info)
 
@@ -284,7 +287,10 @@ class Executor(RemoteExecutor):
             return None
         # A node that failed may give its job back to the queue; a result may not be seen here yet.
         since = self._over_since.setdefault(job_id, time.monotonic())
-        return None if time.monotonic() - since < LATENCY_SECONDS else states.reason(state)
+        patience = min(LATENCY_SECONDS, self.workflow.execution_settings.latency_wait)
+        if time.monotonic() - since < patience:
+            return None
+        return states.reason(state, last_lines(job.paths.stdout, LAST_LINES))
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Cancel jobs for good: what would put itself back in the queue is told not to first."""

@@ -53,7 +53,8 @@ class JobCommand:
         """Run the command and return its exit code."""
         if self.cancelled.exists():
             raise SystemExit(TERMINATED)
-        signal.signal(signal.SIGTERM, self._terminate)
+        if threading.current_thread() is threading.main_thread():  # inline, for debugging, it is not
+            signal.signal(signal.SIGTERM, self._terminate)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             child = subprocess.Popen(

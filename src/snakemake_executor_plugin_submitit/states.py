@@ -21,6 +21,8 @@ REASONS = {
     "FAILED": "it ended without a result",
     "COMPLETED": "it ended without a result",
 }
+# What the node's daemon writes to a job's output where the state alone does not say it.
+MEMORY_WORDS = ("exceeded memory limit", "oom-kill", "Out Of Memory")
 SACCT_SECONDS = 60
 
 
@@ -66,6 +68,8 @@ def is_over(state: str) -> bool:
     return state not in PENDING_OR_RUNNING
 
 
-def reason(state: str) -> str:
-    """Say why a job in this state has no result."""
+def reason(state: str, output: str) -> str:
+    """Say why a job in this state, with this end of its output, has no result."""
+    if any(word in output for word in MEMORY_WORDS):
+        state = "OUT_OF_MEMORY"
     return REASONS.get(state, f"it ended in state {state}")

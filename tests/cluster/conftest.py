@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,11 @@ def cluster(tmp_path_factory) -> Iterator[OneNode]:
         yield node
     finally:
         node.stop()
+        left = subprocess.run(
+            ["pgrep", "-fl", "slurmctld|slurmd|slurmdbd|munged|mariadbd"], capture_output=True, text=True
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        assert not left.stdout, f"daemons are left: {left.stdout}"
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # A job that was put back in the queue waits so long before it starts again.
-AuthInfo=cred_expire=3
+AuthInfo=cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldParameters=preempt_send_user_signal
 SlurmctldPort=6817

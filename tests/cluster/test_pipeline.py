@@ -1,0 +1,127 @@
+"""The pipeline on a real SLURM, through the profile; and training that is interrupted again and again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.morse import MorsePotential
+from conftest import OPTIONS, running, until
+from safetensors.torch import load_file
+
+from piwsl.config import Loss, PaiNN, Run, Training
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.reference.frames import label
+from piwsl.training.run import train
+
+ROOT = Path(__file__).parent.parent.parent
+SHORT = {
+    "experiment": "short",
+    "levels": {"hf": {"method": "hf", "basis": "sto-3g", "density_fitting": False}},
+    "datasets": {
+        "water": {
+            "molecule": {"name": "H2O"},
+            "sampling": {"temperatures": [300], "stride": 10, "equilibration": 20},
+            "level": "hf",
+            "training_frames": 8,
+            "test_frames": 4,
+            "test_force_frames": 2,
+            "labelling": {"frames_per_job": 4},
+        }
+    },
+    "models": {"painn": {"architecture": "painn", "features": 8, "layers": 1, "training": {"steps": 20}}},
+    "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1, "order": 2}}},
+    "sizes": [8],
+    "seeds": [0],
+    "simulation": {"time": 0.01},
+}
+TRAINING_JOB = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_pipeline import trained
+from pathlib import Path
+trained(Path("dataset.h5"), Path("interrupted"))
+"""
+
+
+def test_the_whole_chain_goes_through_the_profile(workflow):
+    for name in ("workflow", "envs", "slurm"):
+        shutil.copytree(ROOT / name, workflow.folder / name)
+    shutil.copy(ROOT / "Snakefile", workflow.folder)
+    (workflow.folder / "profiles").symlink_to("workflow/profiles")
+    (workflow.folder / "config.yaml").write_text(yaml.safe_dump(SHORT))
+    command = [
+        sys.executable, "-m", "snakemake", "--profile", "slurm", "--seconds-between-status-checks", "2",
+        "--latency-wait", "15", "--set-resources", "train:slurm_partition=gpu", "train:slurm_extra='--gres=gpu:1'",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = pd.read_csv(workflow.folder / "results" / "short" / "results.csv")
+    assert len(results) == 2
+    assert (workflow.folder / "results" / "short" / "report.html").stat().st_size > 10_000
+    jobs = subprocess.run(
+        ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", "JobName,Partition,State,AllocTRES"],
+        capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    training = [line for line in jobs if line.startswith("train|")]
+    assert len(training) == 2
+    assert all("|gpu|COMPLETED|" in line and "gres/gpu=1" in line for line in training), training
+    assert any(line.startswith("label|cpu|COMPLETED") for line in jobs)
+    # A second run has nothing to do, and asks SLURM for nothing.
+    again = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=120)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def frames(count: int) -> list[Atoms]:
+    found = []
+    for number in range(count):
+        atoms = molecule("NH3")
+        atoms.rattle(0.05, seed=number)
+        atoms.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
+        found.append(label(atoms, atoms.get_potential_energy(), None))
+    return found
+
+
+def trained(dataset: Path, folder: Path) -> Path:
+    """Train a small model; some 40 s of work."""
+    folder.mkdir(exist_ok=True)
+    training = Training(steps=2400, validate_every=100, batch_size=4)
+    model = PaiNN(architecture="painn", cutoff=4.0, features=16, layers=2, radial=8, training=training)
+    point = Run(dataset="d", model="m", loss="l", size=20, seed=0)
+    train(dataset, point, model, Loss(), folder / "model.safetensors", folder / "history.csv")
+    return folder / "model.safetensors"
+
+
+def test_training_that_is_interrupted_three_times_ends_with_the_same_weights(workflow):
+    dataset = workflow.folder / "dataset.h5"
+    write_dataset(dataset, {TRAINING: frames(20), TEST: frames(2)})
+    (workflow.folder / "train.py").write_text(TRAINING_JOB.format(tests=str(Path(__file__).parent)))
+    workflow.write(
+        'rule all:\n    input: "done"\nrule train:\n    output: "done"\n    resources: mem_mb=2000, runtime=30\n'
+        f'    shell: "exec {sys.executable} train.py && touch {{output}}"\n'.replace("exec ", "")
+    )
+    checkpoints = workflow.folder / "interrupted" / "checkpoints"
+    assert "--executor" in OPTIONS
+    workflow.start()
+    seen: set[Path] = set()
+    for _ in range(3):
+        until(lambda: running() and set(checkpoints.glob("*.ckpt")) - seen, "new checkpoint")
+        subprocess.run(["scontrol", "requeue", running()[0]], check=True)
+        until(lambda: not running(), "end of the job")
+        seen.update(checkpoints.glob("*.ckpt"))
+    code, output = workflow.wait()
+    assert code == 0, output
+    os.environ["OMP_NUM_THREADS"] = "1"
+    alone = load_file(trained(dataset, workflow.folder / "alone"))
+    interrupted = load_file(workflow.folder / "interrupted" / "model.safetensors")
+    assert alone.keys() == interrupted.keys()
+    assert all(alone[key].numpy().tobytes() == interrupted[key].numpy().tobytes() for key in alone)
+    log = next((workflow.folder / ".snakemake" / "submitit" / "logs" / "train").glob("*.log")).read_text()
+    assert log.count("training was stopped by SIGTERM at step") >= 1

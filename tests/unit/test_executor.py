@@ -1,0 +1,217 @@
+"""The executor without a cluster: what is asked for, what states mean, what is remembered, how a job ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from submitit import AutoExecutor
+
+from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit.logs import last_lines, log_path
+from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
+from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
+from snakemake_executor_plugin_submitit.payload import JobCommand
+
+SNAKEFILE = """
+rule all:
+    input: "a.txt", "b.txt"
+rule good:
+    output: "a.txt"
+    shell: "echo good > {output}"
+rule other:
+    output: "b.txt"
+    shell: "{command}"
+"""
+
+
+def test_resources_have_the_names_of_the_official_executor():
+    resources = {
+        "runtime": 90, "mem_mb": 4001, "gpu": 2, "slurm_partition": "long", "slurm_account": "me", "qos": "high",
+        "constraint": "a100", "slurm_extra": "--exclusive --mail-type=END --nice 5", "tmpdir": "/tmp", "unknown": 3,
+    }  # fmt: skip
+    parameters = submission_parameters("train", resources, threads=4)
+    assert parameters == {
+        "name": "train", "cpus_per_task": 4, "nodes": 1, "tasks_per_node": 1, "stderr_to_stdout": True,
+        "timeout_min": 90, "mem_gb": pytest.approx(4001.5 / 1024), "gpus_per_node": 2, "slurm_partition": "long",
+        "slurm_account": "me", "slurm_qos": "high", "slurm_constraint": "a100",
+        "slurm_additional_parameters": {"requeue": True, "exclusive": True, "mail_type": "END", "nice": "5"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("megabytes", [1, 300, 1023, 1024, 1025, 4001, 191_999])
+def test_memory_arrives_to_the_megabyte(megabytes, tmp_path, monkeypatch):
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    executor = AutoExecutor(folder=tmp_path, cluster="slurm")
+    executor.update_parameters(**submission_parameters("x", {"mem_mb": megabytes}, 1))
+    assert f"#SBATCH --mem={megabytes}MB" in executor._executor._make_submission_file_text("command", "id")
+
+
+@pytest.mark.parametrize(
+    ("resources", "complaint"),
+    [
+        ({"runtime": "soon"}, "x: runtime is 'soon'; expected a whole number"),
+        ({"runtime": 0}, "x: runtime is 0; expected at least 1"),
+        ({"mem_mb": -5}, "x: mem_mb is -5; expected at least 1"),
+        ({"mem_mb": 5, "mem_mb_per_cpu": 5}, "say one"),
+        ({"gpu": -1}, "x: gpu is -1; expected at least 0"),
+        ({"slurm_extra": "--job-name=y"}, "--job-name is set by the executor; take it out"),
+        ({"slurm_extra": "-o log"}, "--output is set by the executor"),
+        ({"slurm_extra": "exclusive"}, "found 'exclusive'; expected an option of sbatch"),
+    ],
+)
+def test_what_slurm_would_refuse_is_refused_before(resources, complaint):
+    with pytest.raises(ResourceError, match=complaint):
+        submission_parameters("x", resources, 1)
+
+
+def answering(folder: Path, text: str, monkeypatch) -> None:
+    """Put a sacct on PATH that gives this answer, and counts."""
+    program = folder / "sacct"
+    program.write_text(f'#!/bin/bash\necho "$@" >> {folder}/calls\n{text}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_one_call_asks_for_all_jobs_and_understands_arrays(tmp_path, monkeypatch):
+    table = "JobID|State\n7_0|COMPLETED\n7_[1-3%5]|PENDING\n8|CANCELLED by 0\n9_4|OUT_OF_MEMORY\n"
+    answering(tmp_path, f"cat <<'EOF'\n{table}EOF", monkeypatch)
+    found = states.query(["7_0", "7_1", "7_3", "8", "9_4", "10"])
+    assert {job: found.get(job) for job in ("7_0", "7_1", "7_3", "8", "9_4", "10")} == {
+        "7_0": "COMPLETED", "7_1": "PENDING", "7_3": "PENDING", "8": "CANCELLED", "9_4": "OUT_OF_MEMORY", "10": None,
+    }  # fmt: skip
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.endswith("-j 10,7,8,9")
+
+
+def test_an_accounting_that_fails_is_told_from_jobs_that_fail(tmp_path, monkeypatch):
+    answering(tmp_path, "echo the database is away >&2; exit 1", monkeypatch)
+    with pytest.raises(states.AccountingError, match="sacct failed: the database is away"):
+        states.query(["1"])
+
+
+def test_states_are_over_or_not_and_have_reasons():
+    assert not any(map(states.is_over, ("PENDING", "RUNNING", "REQUEUED", "PREEMPTED", "SUSPENDED", "UNKNOWN")))
+    assert all(map(states.is_over, ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")))
+    assert "more memory" in states.reason(
+        "FAILED", "slurmstepd: error: StepId=20.0 exceeded memory limit, being killed"
+    )
+    assert "node failed" in states.reason("NODE_FAIL", "")
+    assert states.reason("STRANGE", "") == "it ended in state STRANGE"
+
+
+def test_notes_are_found_again_and_tell_another_content(tmp_path):
+    notebook = Notebook(tmp_path / "notes")
+    key = key_of(["rule"], ["b", "a"])
+    assert key == key_of(["rule"], ["a", "b"]) != key_of(["rule"], ["a"])
+    assert notebook.read(key) is None
+    note = Note(key, "content", "1_2", "folder", "log")
+    notebook.write(note)
+    assert Notebook(tmp_path / "notes").read(key) == note
+    (tmp_path / "notes" / f"{key}.json").write_text("{")
+    assert notebook.read(key) is None
+    notebook.forget(key)
+    notebook.forget(key)
+    source = tmp_path / "input"
+    source.write_text("1")
+    before = content_of("parameters", [str(source)])
+    assert before == content_of("parameters", [str(source)]) != content_of("others", [str(source)])
+    source.write_text("22")
+    assert content_of("parameters", [str(source)]) != before
+
+
+def test_logs_are_named_by_rule_and_wildcards(tmp_path):
+    path = log_path(tmp_path, "train", {"model": "a/b c", "seed": "3"}, "0123456789abcdef")
+    assert path == tmp_path / "train" / "model=a-b-c,seed=3-01234567.log"
+    assert last_lines(path, 3) == "it wrote no log"
+    path.parent.mkdir()
+    path.write_text("1\n2\n3\n4\n")
+    assert last_lines(path, 2) == "3\n4"
+
+
+JOB = """
+import sys
+from pathlib import Path
+from snakemake_executor_plugin_submitit.payload import JobCommand
+here = Path(sys.argv[1])
+command = [sys.executable, "-c", sys.argv[2]]
+print(JobCommand(command, here, here / "log", here / "cancelled", {{"WORD": "hello"}}, patience={patience})())
+"""
+
+
+def start(folder: Path, child: str, patience: float = 10.0) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", JOB.format(patience=patience), str(folder), child]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "slurm")
+    job = start(tmp_path, "import os; print(os.environ['WORD'], 'SNAKEMAKE_PROFILE' in os.environ, '$HOME'); exit(7)")
+    assert job.communicate(timeout=30)[0].strip() == "7"
+    assert (tmp_path / "log").read_text() == "hello False $HOME\n"
+
+
+def test_a_terminated_job_lets_its_command_save_and_leaves_no_result(tmp_path):
+    saving = (
+        "import signal, sys, time\nfrom pathlib import Path\n"
+        "signal.signal(signal.SIGTERM, lambda *a: (time.sleep(1), Path('saved').touch(), sys.exit(1)))\n"
+        "Path('up').touch()\ntime.sleep(60)"
+    )
+    job = start(tmp_path, saving)
+    while not (tmp_path / "up").exists():
+        time.sleep(0.05)
+    (child,) = map(int, subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split())
+    os.kill(child, signal.SIGTERM)  # SLURM sends it to every process of a job
+    job.send_signal(signal.SIGTERM)
+    output, _ = job.communicate(timeout=30)
+    assert job.returncode == 143
+    assert (tmp_path / "saved").exists()
+    assert "saved" not in output
+
+
+def test_a_command_ignores_usr2_unless_it_listens(tmp_path):
+    job = start(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')")
+    assert job.communicate(timeout=30)[0].strip() == "0"
+    assert (tmp_path / "log").read_text() == "alive\n"
+
+
+def test_a_cancelled_job_does_not_come_back(tmp_path):
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    again = command.checkpoint()
+    assert again is not None
+    assert again.function.command == ["true"]
+    (tmp_path / "cancelled").touch()
+    assert command.checkpoint() is None
+    with pytest.raises(SystemExit):
+        command()
+
+
+@pytest.mark.parametrize("cluster", ["local", "debug"])
+def test_the_same_goes_without_a_cluster(tmp_path, cluster):
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", command))
+        arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "--latency-wait", "2"]
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1", "--keep-going"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    failed = run("echo this is the reason; exit 4")
+    assert failed.returncode == 1
+    assert "this is the reason" in failed.stderr + failed.stdout
+    assert (tmp_path / "a.txt").read_text() == "good\n"
+    assert run("touch {output}").returncode == 0
+
+
+def test_an_unknown_cluster_is_named(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch {output}"))
+    command = [sys.executable, "-m", "snakemake", "--executor", "submitit", "--submitit-cluster", "lsf", "--jobs", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "submitit-cluster: found 'lsf'; known are slurm, local, debug" in done.stderr + done.stdout
