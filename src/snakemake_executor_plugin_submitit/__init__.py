@@ -25,6 +25,7 @@ from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 
 CLUSTERS = ("slurm", "local", "debug")
@@ -101,8 +102,7 @@ class Executor(RemoteExecutor):
         self._over_since: dict[str, float] = {}
         self._complained = False
         self._listening = False
-        if self.cluster == "slurm":
-            _check_slurm()
+        self._partitions = _check_slurm() if self.cluster == "slurm" else {}
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit all that is ready: what asks for the same as one array; attach to what runs already."""
@@ -113,7 +113,7 @@ class Executor(RemoteExecutor):
             try:
                 ready.append(self._prepare(job))
             except ResourceError as error:
-                self.report_job_error(SubmittedJobInfo(job), msg=f"{error}. ")
+                self._report_error(SubmittedJobInfo(job), f"{error}. ")
         alike: dict[str, list[Ready]] = {}
         for item in self._attached(ready):
             alike.setdefault(repr(sorted(item.parameters.items())), []).append(item)
@@ -140,7 +140,10 @@ class Executor(RemoteExecutor):
         made_by = repr([[str(member.rule), repr(member.params)] for member in members])
         content = content_of(made_by, [str(path) for path in job.input])
         log = log_path(self.folder / "logs", job.name, wildcards, key)
-        return Ready(job, key, content, log, submission_parameters(job.name, dict(job.resources), _threads(job)))
+        parameters = submission_parameters(job.name, dict(job.resources), _threads(job))
+        if self.cluster == "slurm":
+            check_fits(parameters, self._partitions)
+        return Ready(job, key, content, log, parameters)
 
     def _attached(self, ready: list[Ready]) -> list[Ready]:
         """Take over jobs of an earlier Snakemake, and return those that are to be submitted."""
@@ -198,7 +201,7 @@ class Executor(RemoteExecutor):
                 jobs = [executor.submit(self._command(item)) for item in items]
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             for item in items:
-                self.report_job_error(SubmittedJobInfo(item.job), msg=f"It was not accepted: {error}. ")
+                self._report_error(SubmittedJobInfo(item.job), f"{item.job.name}: it was not accepted: {error}. ")
             return
         for item, job in zip(items, jobs, strict=True):
             self.notebook.write(Note(item.note_key, item.content, job.job_id, str(self.jobs_folder), str(item.log)))
@@ -250,9 +253,14 @@ class Executor(RemoteExecutor):
                 message = (
                     f"Job {info.external_jobid}: {problem}. The scheduler's words are in {own}. End of {log}:\n{end}\n"
                 )
-                self.report_job_error(info, msg=message)
+                self._report_error(info, message)
             else:
                 self.report_job_success(info)
+
+    def _report_error(self, info: SubmittedJobInfo, message: str) -> None:
+        if info.job.is_group():
+            self.logger.error(message)  # Snakemake shows none for groups
+        self.report_job_error(info, msg=message)
 
     def _ask(self, active_jobs: list[SubmittedJobInfo]) -> None:
         waiting = [
@@ -326,9 +334,10 @@ def _succeeded(job: Any) -> bool:
     return job.paths.result_pickle.exists() and _result(job) == ("success", 0)
 
 
-def _check_slurm() -> None:
+def _check_slurm() -> dict[str, Partition]:
+    """Return the partitions of a cluster that can be worked with."""
     try:
-        subprocess.run(["sinfo", "--version"], check=True, capture_output=True)
+        found = partitions()
     except (OSError, subprocess.CalledProcessError):
         raise WorkflowError("there is no SLURM here (sinfo does not run); say --submitit-cluster local") from None
     try:
@@ -338,4 +347,4 @@ def _check_slurm() -> None:
             f"{error}. Without accounting nobody learns that a job was killed; ask for slurmdbd, or say "
             "--submitit-cluster local"
         ) from None
-    os.environ.setdefault("SLURM_TIME_FORMAT", "standard")
+    return found

@@ -1,7 +1,7 @@
 """A real SLURM of one node on loopback, started and stopped by the tests; root alone can.
 
 munged, MariaDB, slurmdbd, slurmctld and slurmd run as plain processes in a folder of their own. The node says that it
-has eight CPUs, eight GB and two GPUs (device files of /dev/null); partition `gpu` preempts `gpulow` by requeue.
+has sixteen CPUs, 64 GB and two GPUs (device files of /dev/null); partition `gpu` preempts `gpulow` by requeue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurmdbd", "slurm-client", "munge", "mariadb-server")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "sacct", "munged", "mariadbd")
-CPUS, MEMORY_MB, GPUS = 8, 8000, 2
+CPUS, MEMORY_MB, GPUS = 16, 64_000, 2
 PATIENCE_SECONDS = 60.0
 
 SLURM_CONF = """
@@ -63,9 +63,9 @@ MaxArraySize=2001
 MpiDefault=none
 GresTypes=gpu
 NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
-PartitionName=cpu Nodes={node} Default=YES MaxTime=60 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
-PartitionName=gpu Nodes={node} MaxTime=60 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
-PartitionName=gpulow Nodes={node} MaxTime=60 DefMemPerCPU=200 PriorityTier=1 PreemptMode=REQUEUE GraceTime=15 State=UP
+PartitionName=cpu Nodes={node} Default=YES MaxTime=1-0 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
+PartitionName=gpu Nodes={node} MaxTime=1-0 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
+PartitionName=gpulow Nodes={node} MaxTime=1-0 DefMemPerCPU=200 PriorityTier=1 PreemptMode=REQUEUE GraceTime=15 State=UP
 """
 SLURMDBD_CONF = """
 AuthType=auth/munge

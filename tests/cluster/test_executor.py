@@ -121,11 +121,17 @@ rule failing:
     assert f"{workflow.folder}/.snakemake/submitit/logs/failing/n=a-" in output
 
 
-def test_what_slurm_refuses_is_reported_with_its_words(workflow):
+def test_what_slurm_refuses_or_would_never_start_is_said(workflow):
     workflow.write(SLEEPING.format(count=1, seconds=1))
     code, output = workflow.run("--set-resources", "sleeping:slurm_partition=nowhere")
     assert code == 1
-    assert "invalid partition specified: nowhere" in output.lower()
+    assert "slurm_partition: there is no 'nowhere'; sinfo lists cpu, gpu, gpulow" in output
+    code, output = workflow.run("--set-resources", "sleeping:runtime=1500")
+    assert code == 1
+    assert "runtime is 1500, but partition cpu has 1440 minutes; ask for less, or for another slurm_partition" in output
+    code, output = workflow.run("--set-resources", "sleeping:slurm_extra='--nodelist=nowhere'")
+    assert code == 1
+    assert "it was not accepted: sbatch: error: " in output
     code, output = workflow.run("--set-resources", "sleeping:slurm_extra='--output=x'")
     assert code == 1
     assert "slurm_extra: --output is set by the executor; take it out" in output

@@ -36,7 +36,15 @@ SHORT = {
             "labelling": {"frames_per_job": 4},
         }
     },
-    "models": {"painn": {"architecture": "painn", "features": 8, "layers": 1, "training": {"steps": 20}}},
+    "models": {
+        "painn": {
+            "architecture": "painn",
+            "features": 8,
+            "layers": 1,
+            "training": {"steps": 20},
+            "resources": {"runtime": 20},
+        }
+    },
     "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1, "order": 2}}},
     "sizes": [8],
     "seeds": [0],
@@ -61,7 +69,7 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
         sys.executable, "-m", "snakemake", "--profile", "slurm", "--seconds-between-status-checks", "2",
         "--latency-wait", "15", "--set-resources", "train:slurm_partition=gpu", "train:slurm_extra='--gres=gpu:1'",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=540)
+    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     results = pd.read_csv(workflow.folder / "results" / "short" / "results.csv")
     assert len(results) == 2

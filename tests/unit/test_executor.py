@@ -16,6 +16,7 @@ from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 
 SNAKEFILE = """
@@ -79,6 +80,34 @@ def answering(folder: Path, text: str, monkeypatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
+def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
+    program = tmp_path / "sinfo"
+    program.write_text(
+        "#!/bin/bash\nprintf 'cpu|1:00:00|8|16000\\ncpu|1:00:00|32|64000\\nlong|7-00:00:00|8|16000\\n'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    known = partitions()
+    assert known == {"cpu": Partition(60.0, 32, 64000), "long": Partition(7 * 1440.0, 8, 16000)}
+    assert minutes_of("infinite") == float("inf")
+    assert minutes_of("30:00") == 30.0
+
+    def check(**resources) -> None:
+        check_fits(submission_parameters("x", resources, resources.pop("threads", 1)), known)
+
+    check(slurm_partition="cpu", runtime=60, mem_mb=64000, threads=32)
+    check(slurm_partition="cpu,long", runtime=61)
+    check(runtime=10**6)
+    for resources, complaint in (
+        ({"slurm_partition": "gpu"}, "there is no 'gpu'; sinfo lists cpu, long"),
+        ({"slurm_partition": "cpu", "runtime": 61}, "runtime is 61, but partition cpu has 60 minutes"),
+        ({"slurm_partition": "long", "threads": 9}, "threads is 9, but partition long has 8 CPUs a node"),
+        ({"slurm_partition": "long", "mem_mb": 16001}, "mem_mb is 16001, but partition long has 16000 MB a node"),
+    ):
+        with pytest.raises(ResourceError, match=complaint):
+            check(**resources)
+
+
 def test_one_call_asks_for_all_jobs_and_understands_arrays(tmp_path, monkeypatch):
     table = "JobID|State\n7_0|COMPLETED\n7_[1-3%5]|PENDING\n8|CANCELLED by 0\n9_4|OUT_OF_MEMORY\n"
     answering(tmp_path, f"cat <<'EOF'\n{table}EOF", monkeypatch)
@@ -138,6 +167,7 @@ def test_logs_are_named_by_rule_and_wildcards(tmp_path):
 JOB = """
 import sys
 from pathlib import Path
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 here = Path(sys.argv[1])
 command = [sys.executable, "-c", sys.argv[2]]

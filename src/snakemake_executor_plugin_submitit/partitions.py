@@ -1,0 +1,76 @@
+"""What the partitions of a cluster allow: a job that asks for more would wait in the queue for ever."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from snakemake_executor_plugin_submitit.parameters import ResourceError
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The limits of a partition: those of its largest node."""
+
+    minutes: float
+    """inf: unlimited."""
+    cpus: int
+    memory_mb: int
+
+
+def minutes_of(text: str) -> float:
+    """Read a time of SLURM, [days-]hours:minutes:seconds, minutes:seconds or infinite, as minutes."""
+    if text in ("infinite", "n/a"):
+        return float("inf")
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    hours, minutes, seconds = [0] * (3 - len(parts)) + parts
+    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
+
+
+def partitions() -> dict[str, Partition]:
+    """Ask sinfo for the partitions, by name.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: there is no SLURM here.
+    """
+    command = ["sinfo", "--noheader", "--Node", "--format", "%R|%l|%c|%m"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, Partition] = {}
+    for line in answer.splitlines():
+        name, limit, cpus, memory = line.split("|")
+        node = Partition(minutes_of(limit), int(cpus.rstrip("+")), int(memory.rstrip("+")))
+        known = found.get(name, node)
+        found[name] = Partition(node.minutes, max(known.cpus, node.cpus), max(known.memory_mb, node.memory_mb))
+    return found
+
+
+def check_fits(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> None:
+    """Refuse a job that no partition among those it names would ever start.
+
+    Args:
+        parameters: of the submission; a job that names no partition goes to the cluster's default, and is not checked.
+        known: partitions by name.
+
+    Raises:
+        ResourceError: which resource, what was found, and what is allowed.
+    """
+    asked = [name for name in str(parameters.get("slurm_partition", "")).split(",") if name]
+    if unknown := [name for name in asked if name not in known]:
+        raise ResourceError(
+            f"{parameters['name']}: slurm_partition: there is no '{unknown[0]}'; sinfo lists {', '.join(sorted(known))}"
+        )
+    limits = [known[name] for name in asked]
+    wanted: dict[str, tuple[float, list[float], str]] = {
+        "runtime": (parameters.get("timeout_min", 0), [limit.minutes for limit in limits], "minutes"),
+        "threads": (parameters["cpus_per_task"], [limit.cpus for limit in limits], "CPUs a node"),
+        "mem_mb": (int(1024 * parameters.get("mem_gb", 0)), [limit.memory_mb for limit in limits], "MB a node"),
+    }
+    for key, (value, allowed, unit) in wanted.items():
+        if allowed and value > max(allowed):
+            raise ResourceError(
+                f"{parameters['name']}: {key} is {value}, but partition {','.join(asked)} has {max(allowed):g} {unit}; "
+                f"ask for less, or for another slurm_partition"
+            )
