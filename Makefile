@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-browser test-cluster lint format schema bench bench-reference check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test test-browser test-cluster lint format schema bench bench-cluster bench-reference check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -72,6 +72,11 @@ check-psi4 write-psi4:
 # Runs schnetpack with the weights of tests/others and compares with its stored energies and forces.
 check-schnetpack write-schnetpack: .venv-others/complete
 	.venv-others/bin/python tests/others/schnetpack_numbers.py $(@:-schnetpack=)
+
+# Short jobs through our executor and the official one on a real SLURM (as root); then 10,000 on one that is played.
+bench-cluster: .venv-others/complete
+	.venv-others/bin/python tests/benchmarks/many_jobs.py short
+	.venv-others/bin/python tests/benchmarks/many_jobs.py rehearse
 
 # The planning of 1,000 runs; then training steps, ours and those of other packages, for more than an hour.
 bench: $(ENVIRONMENT) .venv-others/complete

@@ -1,0 +1,188 @@
+"""What the executor costs: short jobs beside the official SLURM executor, and a rehearsal of very many jobs.
+
+`short` brings up the one-node SLURM of tests/cluster (as root) and runs the same short jobs through both executors in
+turns; `rehearse` needs no cluster: sbatch, sacct and sinfo are small programs, and a thread plays the nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+SNAKEFILE = """
+rule all:
+    input: expand("out/{{n}}", n=range({count}))
+rule one:
+    output: "out/{{n}}"
+    shell: "echo {{wildcards.n}} > {{output}}"
+"""
+COMMON = [
+    "--jobs", "{jobs}", "--latency-wait", "10", "--seconds-between-status-checks", "5", "--scheduler", "greedy",
+    "--default-resources", "slurm_partition=cpu", "mem_mb=300", "runtime=5", "--quiet", "all",
+]  # fmt: skip
+COUNTED = ("sbatch", "sacct", "squeue", "scontrol", "sinfo", "scancel", "sacctmgr", "sstat")
+
+
+def counting(folder: Path) -> Path:
+    """Make programs that count their calls before the real ones run."""
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in COUNTED:
+        real = f"/usr/bin/{name}"
+        if Path(real).exists():
+            (programs / name).write_text(f'#!/bin/bash\necho {name} >> {folder}/calls\nexec {real} "$@"\n')
+            (programs / name).chmod(0o755)
+    return programs
+
+
+def run(folder: Path, executor: str, jobs: int, programs: Path) -> tuple[float, float]:
+    """Run the workflow; return wall seconds and the peak memory of Snakemake, MB."""
+    options = [option.format(jobs=jobs) for option in COMMON]
+    command = [sys.executable, "-m", "snakemake", "--executor", executor, *options]
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    started = time.perf_counter()
+    with (folder / "output").open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{executor} failed:\n{(folder / 'output').read_text()[-3000:]}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def short(count: int, rounds: int) -> None:
+    """Print seconds a job, memory and calls of both executors."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))
+    from one_node import OneNode, install
+
+    if (reason := install()) is not None:
+        raise SystemExit(f"error: {reason}")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        cluster = OneNode(Path(place) / "onenode")
+        try:
+            cluster.start()
+            seconds: dict[str, list[float]] = {"submitit": [], "slurm": []}
+            for number in range(rounds):
+                for executor in seconds:
+                    folder = Path(place) / f"{executor}{number}"
+                    folder.mkdir()
+                    (folder / "Snakefile").write_text(SNAKEFILE.format(count=count))
+                    wall, memory = run(folder, executor, count, counting(folder))
+                    seconds[executor].append(wall / count)
+                    calls = Counter((folder / "calls").read_text().split())
+                    told = ", ".join(f"{value} {name}" for name, value in sorted(calls.items()))
+                    print(f"{executor}: {wall / count:.3f} s a job, {memory:.0f} MB, {told}", flush=True)
+            ratio = statistics.median(seconds["slurm"]) / statistics.median(seconds["submitit"])
+            print(f"slurm / submitit, time a job: {ratio:.2f}")
+        finally:
+            cluster.stop()
+
+
+SBATCH = """#!/bin/bash
+echo sbatch >> {folder}/calls
+exec 9> {folder}/lock; flock 9
+number=$(( $(cat {folder}/number 2>/dev/null || echo 0) + 1 )); echo $number > {folder}/number
+echo "Submitted batch job $number"
+"""
+SACCT = """#!/bin/bash
+echo sacct >> {folder}/calls
+echo "JobID|State"; cat {folder}/table 2>/dev/null; exit 0
+"""
+
+
+class Nodes(threading.Thread):
+    """Plays the nodes: every submitted job makes its output and its result some seconds later."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self._folder, self._seconds = folder, seconds
+        self.submitted: list[float] = []
+
+    def run(self) -> None:
+        """Look for jobs, finish those whose time has come, and keep the table that sacct shows."""
+        started: dict[Path, float] = {}
+        over: set[Path] = set()
+        while True:
+            now = time.monotonic()
+            for path in self._folder.glob(".snakemake/submitit/jobs/*/*_submitted.pkl"):
+                if path not in started:
+                    started[path] = now
+                    self.submitted.append(now)
+            for path, since in started.items():
+                if path not in over and now - since > self._seconds:
+                    self._finish(path)
+                    over.add(path)
+            table = "".join(
+                f"{path.name.removesuffix('_submitted.pkl')}|{'COMPLETED' if path in over else 'RUNNING'}\n"
+                for path in started
+            )
+            temporary = self._folder / "table.new"
+            temporary.write_text(table)
+            temporary.replace(self._folder / "table")
+            time.sleep(0.2)
+
+    def _finish(self, path: Path) -> None:
+        # Our own file, which the executor has just written.
+        command = pickle.loads(path.read_bytes()).function.command
+        target = command[command.index("--target-jobs") + 1]
+        (self._folder / "out" / target.split("n=")[1]).write_text("x")
+        result = path.with_name(path.name.replace("_submitted.pkl", "_0_result.pkl"))
+        temporary = result.with_suffix(".new")
+        temporary.write_bytes(pickle.dumps(("success", 0)))
+        temporary.replace(result)
+
+
+def rehearse(count: int) -> None:
+    """Print rate of submission, memory, and calls for very many jobs on a cluster that is played."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        programs = folder / "bin"
+        programs.mkdir()
+        (folder / "out").mkdir()
+        texts = {
+            "sbatch": SBATCH.format(folder=shlex.quote(place)),
+            "sacct": SACCT.format(folder=shlex.quote(place)),
+            "sinfo": "#!/bin/bash\necho 'cpu|infinite|64|256000'\n",
+            "srun": "#!/bin/bash\nexit 0\n",
+            "scancel": "#!/bin/bash\nexit 0\n",
+        }
+        for name, text in texts.items():
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        (folder / "Snakefile").write_text(SNAKEFILE.format(count=count))
+        nodes = Nodes(folder, seconds=10.0)
+        nodes.start()
+        wall, memory = run(folder, "submitit", count, programs)
+        calls = Counter((folder / "calls").read_text().split())
+        span = max(nodes.submitted) - min(nodes.submitted)
+        print(
+            f"{count} jobs: {wall:.0f} s in all, sent in {span:.0f} s ({count / max(span, 0.2):.0f} a second), "
+            f"{memory:.0f} MB, {calls['sbatch']} sbatch, {calls['sacct']} sacct"
+        )
+
+
+def main() -> None:
+    """Run one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["short", "rehearse"])
+    parser.add_argument("--jobs", type=int, help="default: 200 short ones, 10,000 for the rehearsal")
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.what == "short":
+        short(arguments.jobs or 200, arguments.rounds)
+    else:
+        rehearse(arguments.jobs or 10_000)
+
+
+if __name__ == "__main__":
+    main()
