@@ -34,6 +34,9 @@ LAST_LINES = 20
 LATENCY_SECONDS = 20.0
 # How long a job of outdated content may take to end after it was cancelled, s.
 CANCELLATION_SECONDS = 60.0
+# Between two questions about jobs of an earlier run, s, and how long sacct may fail to answer them.
+PAUSE_SECONDS = 1.0
+ACCOUNTING_PATIENCE_SECONDS = 600.0
 
 
 @dataclass
@@ -151,7 +154,10 @@ class Executor(RemoteExecutor):
         known = {key: note for key, note in noted.items() if note is not None}
         if self.cluster != "slurm" or not known:
             return ready
-        found = states.query(note.job_id for note in known.values())
+        # Without an answer nobody knows whether they still run: to submit then would be to run them twice.
+        found = states.query_patiently(
+            (note.job_id for note in known.values()), ACCOUNTING_PATIENCE_SECONDS, PAUSE_SECONDS
+        )
         new, stale = [], []
         for item in ready:
             note = known.get(item.note_key)
@@ -174,9 +180,9 @@ class Executor(RemoteExecutor):
         """Wait until cancelled jobs write nowhere any more: their successors write to the same files."""
         deadline = time.monotonic() + CANCELLATION_SECONDS
         while job_ids and time.monotonic() < deadline:
-            found = states.query(job_ids)
+            found = states.query_patiently(job_ids, ACCOUNTING_PATIENCE_SECONDS, PAUSE_SECONDS)
             job_ids = [job_id for job_id in job_ids if not states.is_over(found.get(job_id, "UNKNOWN"))]
-            time.sleep(1.0 if job_ids else 0.0)
+            time.sleep(PAUSE_SECONDS if job_ids else 0.0)
 
     def _submit(self, items: list[Ready]) -> None:
         executor = submitit.AutoExecutor(

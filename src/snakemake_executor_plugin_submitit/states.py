@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterable
 
 from submitit.slurm.slurm import SlurmInfoWatcher
@@ -61,6 +62,22 @@ def query(job_ids: Iterable[str]) -> dict[str, str]:
         raise AccountingError(f"sacct failed: {error.stderr.strip() or error.returncode}") from None
     info = SlurmInfoWatcher(delay_s=0).read_info(answer)
     return {job_id: stats["State"].split()[0].rstrip("+") for job_id, stats in info.items()}
+
+
+def query_patiently(job_ids: Iterable[str], patience: float, pause: float) -> dict[str, str]:
+    """Ask as `query` does, again after each pause (s) while sacct fails, until the patience (s) is over.
+
+    Raises:
+        AccountingError: sacct failed all the time.
+    """
+    wanted, deadline = list(job_ids), time.monotonic() + patience
+    while True:
+        try:
+            return query(wanted)
+        except AccountingError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(pause)
 
 
 def is_over(state: str) -> bool:

@@ -52,6 +52,11 @@ def counting(workflow: Workflow, steps: int, runtime: int = 5, partition: str = 
     workflow.write(COUNTING.format(steps=steps, runtime=runtime, partition=partition, gpu=gpu))
 
 
+def starts(workflow: Workflow) -> list[int]:
+    """Return from which step the counting job set out, each time."""
+    return [int(line.split(":")[1]) for line in workflow.lines("trace")]
+
+
 def sacct(*fields: str) -> list[list[str]]:
     answer = subprocess.run(
         ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", ",".join(fields)], capture_output=True, text=True
@@ -141,10 +146,9 @@ def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
     counting(workflow, steps=130, runtime=1)
     code, output = workflow.run("--submitit-signal-delay", "25")
     assert code == 0, output
-    starts = [int(line.split(":")[1]) for line in workflow.lines("trace")]
-    assert len(starts) >= 2
-    assert starts == sorted(starts)
-    assert starts[-1] > 0
+    assert len(starts(workflow)) >= 2
+    assert starts(workflow) == sorted(starts(workflow))
+    assert starts(workflow)[-1] > 0
 
 
 def test_a_preempted_job_saves_and_goes_on(workflow):
@@ -157,9 +161,8 @@ def test_a_preempted_job_saves_and_goes_on(workflow):
     )
     code, output = workflow.wait()
     assert code == 0, output
-    starts = [int(line.split(":")[1]) for line in workflow.lines("trace")]
-    assert len(starts) >= 2
-    assert starts[-1] > 0
+    assert len(starts(workflow)) >= 2
+    assert starts(workflow)[-1] > 0
 
 
 def test_a_bare_requeue_saves_and_goes_on(workflow):
@@ -170,9 +173,8 @@ def test_a_bare_requeue_saves_and_goes_on(workflow):
     subprocess.run(["scontrol", "requeue", running()[0]], check=True)
     code, output = workflow.wait()
     assert code == 0, output
-    starts = [int(line.split(":")[1]) for line in workflow.lines("trace")]
-    assert len(starts) == 2
-    assert starts[-1] > 0
+    assert len(starts(workflow)) == 2
+    assert starts(workflow)[-1] > 0
 
 
 def test_a_job_that_was_cancelled_by_hand_is_said_to_be(workflow):

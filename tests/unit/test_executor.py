@@ -125,6 +125,17 @@ def test_an_accounting_that_fails_is_told_from_jobs_that_fail(tmp_path, monkeypa
         states.query(["1"])
 
 
+def test_an_accounting_that_fails_for_a_while_is_asked_again(tmp_path, monkeypatch):
+    answering(
+        tmp_path, f"[ $(wc -l < {tmp_path}/calls) -lt 3 ] && exit 1; printf 'JobID|State\\n1|RUNNING\\n'", monkeypatch
+    )
+    assert states.query_patiently(["1"], patience=30.0, pause=0.01) == {"1": "RUNNING"}
+    assert len((tmp_path / "calls").read_text().splitlines()) == 3
+    answering(tmp_path, "exit 1", monkeypatch)
+    with pytest.raises(states.AccountingError):
+        states.query_patiently(["1"], patience=0.1, pause=0.01)
+
+
 def test_states_are_over_or_not_and_have_reasons():
     assert not any(map(states.is_over, ("PENDING", "RUNNING", "REQUEUED", "PREEMPTED", "SUSPENDED", "UNKNOWN")))
     assert all(map(states.is_over, ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")))
