@@ -47,9 +47,18 @@ def submission_parameters(name: str, resources: Mapping[str, Any], threads: int)
         parameters["mem_gb"] = (memory + 0.5) / 1024
     if gpus := _count(name, "gpu", resources.get("gpu", 0), least=0):
         parameters["gpus_per_node"] = gpus
-    parameters |= {ours: str(resources[key]) for key, ours in NAMED.items() if resources.get(key)}
-    parameters["slurm_additional_parameters"] = _extra(name, str(resources.get("slurm_extra") or ""))
+    parameters |= {ours: _line(name, key, resources[key]) for key, ours in NAMED.items() if resources.get(key)}
+    parameters["slurm_additional_parameters"] = _extra(
+        name, _line(name, "slurm_extra", resources.get("slurm_extra") or "")
+    )
     return parameters
+
+
+def _line(name: str, key: str, value: Any) -> str:
+    """Return a text that stays within its line of the script that sbatch reads: what follows would be run."""
+    if len(str(value).splitlines()) > 1:
+        raise ResourceError(f"{name}: {key} is {value!r}; expected one line")
+    return str(value)
 
 
 def _count(name: str, key: str, value: Any, least: int) -> int:

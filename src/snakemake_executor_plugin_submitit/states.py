@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from submitit.slurm.slurm import SlurmInfoWatcher
 
@@ -25,6 +25,8 @@ REASONS = {
 # What the node's daemon writes to a job's output where the state alone does not say it.
 MEMORY_WORDS = ("exceeded memory limit", "oom-kill", "Out Of Memory")
 SACCT_SECONDS = 60
+# Between two questions while nothing ends without a result, s, at most.
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class AccountingError(RuntimeError):
@@ -78,6 +80,50 @@ def query_patiently(job_ids: Iterable[str], patience: float, pause: float) -> di
             if time.monotonic() > deadline:
                 raise
             time.sleep(pause)
+
+
+class Accounting:
+    """What sacct said last; it is asked the less often the longer nothing happens.
+
+    A job that ends well is known by its result: sacct is there for those that will never have one.
+    """
+
+    def __init__(self, shortest: float, complain: Callable[[str], None]) -> None:
+        """Know nothing yet.
+
+        Args:
+            shortest: seconds between two questions at least.
+            complain: is told, once, that sacct does not answer.
+        """
+        self._shortest, self._complain = shortest, complain
+        self._pause = shortest
+        self._next = time.monotonic() + shortest
+        self._states: dict[str, str] = {}
+        self._complained = False
+
+    def ask(self, job_ids: Iterable[str]) -> None:
+        """Ask for these jobs, if it is time to."""
+        if time.monotonic() < self._next:
+            return
+        wanted = set(job_ids)
+        try:
+            found = query(wanted)
+        except AccountingError as error:
+            if not self._complained:
+                self._complain(f"{error}; jobs go on, and are asked for again.")
+            self._complained = True
+        else:
+            self._states = found
+            self._complained = False
+            # A node that failed may give its job back: what seems over is looked at again soon.
+            over = any(is_over(found.get(job_id, "UNKNOWN")) for job_id in wanted)
+            longer = min(2 * self._pause, max(LONGEST_PAUSE_SECONDS, self._shortest))
+            self._pause = self._shortest if over else longer
+        self._next = time.monotonic() + self._pause
+
+    def state(self, job_id: str) -> str:
+        """Return what sacct said last of a job."""
+        return self._states.get(job_id, "UNKNOWN")
 
 
 def is_over(state: str) -> bool:

@@ -68,6 +68,7 @@ def short(count: int, rounds: int) -> None:
     if (reason := install()) is not None:
         raise SystemExit(f"error: {reason}")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        Path(place).chmod(0o755)  # daemons of other users read here
         cluster = OneNode(Path(place) / "onenode")
         try:
             cluster.start()

@@ -40,9 +40,11 @@ def cluster(tmp_path_factory) -> Iterator[OneNode]:
         node.start()
         yield node
     finally:
+        # Steps that ended while the controller was away say so a minute later.
+        until(lambda: not subprocess.run(["squeue", "-h"], capture_output=True).stdout, "end of all steps")
         node.stop()
         left = subprocess.run(
-            ["pgrep", "-fl", "slurmctld|slurmd|slurmdbd|munged|mariadbd"], capture_output=True, text=True
+            ["pgrep", "-fl", "slurmctld|slurmd|slurmdbd|slurmstepd|munged|mariadbd"], capture_output=True, text=True
         )
         shutil.rmtree(folder, ignore_errors=True)
         assert not left.stdout, f"daemons are left: {left.stdout}"
@@ -98,9 +100,10 @@ class Workflow:
 
 
 def queue() -> list[tuple[str, str]]:
-    """Return the jobs that are in the queue, one line a task of an array: id and state."""
+    """Return the jobs that wait or run, one line a task of an array: id and state."""
     answer = subprocess.run(["squeue", "-h", "-r", "-o", "%i %T"], capture_output=True, text=True).stdout
-    return [(line.split()[0], line.split()[1]) for line in answer.splitlines()]
+    jobs = [(line.split()[0], line.split()[1]) for line in answer.splitlines()]
+    return [(job, state) for job, state in jobs if state != "COMPLETING"]
 
 
 def running() -> list[str]:

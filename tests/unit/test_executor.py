@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,14 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from submitit import AutoExecutor
+from submitit import AutoExecutor, Job, SlurmJob
 
-from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit import results, states, submission
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.submission import SubmissionError, submit
 
 SNAKEFILE = """
 rule all:
@@ -65,6 +69,8 @@ def test_memory_arrives_to_the_megabyte(megabytes, tmp_path, monkeypatch):
         ({"slurm_extra": "--job-name=y"}, "--job-name is set by the executor; take it out"),
         ({"slurm_extra": "-o log"}, "--output is set by the executor"),
         ({"slurm_extra": "exclusive"}, "found 'exclusive'; expected an option of sbatch"),
+        ({"slurm_extra": "--comment='a\nrm -rf b'"}, "x: slurm_extra is .*; expected one line"),
+        ({"qos": "a\nrm -rf b"}, "x: qos is .*; expected one line"),
     ],
 )
 def test_what_slurm_would_refuse_is_refused_before(resources, complaint):
@@ -134,6 +140,134 @@ def test_an_accounting_that_fails_for_a_while_is_asked_again(tmp_path, monkeypat
     answering(tmp_path, "exit 1", monkeypatch)
     with pytest.raises(states.AccountingError):
         states.query_patiently(["1"], patience=0.1, pause=0.01)
+
+
+def test_accounting_is_asked_less_often_while_nothing_ends(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(states.time, "monotonic", lambda: now[0])
+    answering(tmp_path, f"echo 'JobID|State'; cat {tmp_path}/table", monkeypatch)
+    table, calls = tmp_path / "table", tmp_path / "calls"
+    complaints: list[str] = []
+    accounting = states.Accounting(10.0, complaints.append)
+
+    def asked(seconds: int) -> list[float]:
+        """Return when sacct is called in the next rounds, one a second."""
+        times = []
+        for _ in range(seconds):
+            before = len(calls.read_text().splitlines()) if calls.exists() else 0
+            accounting.ask(["7_0", "7_1"])
+            times += [now[0]] if calls.exists() and len(calls.read_text().splitlines()) > before else []
+            now[0] += 1.0
+        return times
+
+    table.write_text("7_0|RUNNING\n7_1|RUNNING\n")
+    assert asked(240) == [10.0, 30.0, 70.0, 130.0, 190.0]
+    assert accounting.state("7_1") == "RUNNING"
+    # What is over without a result is looked at again soon: its node may have failed and given it back.
+    table.write_text("7_0|NODE_FAIL\n7_1|RUNNING\n")
+    assert asked(35) == [250.0, 260.0, 270.0]
+    assert accounting.state("7_0") == "NODE_FAIL"
+    (tmp_path / "sacct").write_text(f"#!/bin/bash\necho x >> {calls}; exit 1\n")
+    assert asked(25)
+    assert len(complaints) == 1
+    assert accounting.state("7_0") == "NODE_FAIL"
+
+
+def test_tasks_of_an_array_are_cancelled_as_one(tmp_path, monkeypatch):
+    assert condensed(["7_1", "8", "7_4", "7_2", "9_0"]) == ["7_[1-2,4]", "8", "9_[0]"]
+    program = tmp_path / "scancel"
+    program.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/calls\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    cancel([])
+    assert not (tmp_path / "calls").exists()
+    cancel(f"5_{number}" for number in range(10_000))
+    assert (tmp_path / "calls").read_text() == "5_[0-9999]\n"
+
+
+def programs(folder: Path, monkeypatch, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(("told", "size"), [("1001", 1001), ("0", 1)])
+def test_the_cluster_is_asked_what_it_allows(tmp_path, monkeypatch, told, size):
+    programs(
+        tmp_path, monkeypatch, sinfo="echo 'cpu|1:00:00|8|16000'", sacct="echo 'JobID|State'",
+        scontrol=f"echo 'MailProg = x'; echo 'MaxArraySize            = {told}'",
+    )  # fmt: skip
+    assert limits() == Limits({"cpu": Partition(60.0, 8, 16000)}, size)
+
+
+def test_a_cluster_that_is_away_is_told_from_none(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, sinfo="echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(SchedulerError, match="sinfo: Unable to contact slurm controller"):
+        limits()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(SchedulerError, match="no sinfo on PATH"):
+        limits()
+
+
+SETTINGS = ExecutorSettings()
+
+
+def test_a_scheduler_that_cannot_be_reached_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "PAUSE_SECONDS", 0.01)
+    away = f"[ $(wc -l < {tmp_path}/calls) -lt 3 ] && echo 'Unable to contact slurm controller (connect failure)' >&2"
+    programs(
+        tmp_path, monkeypatch, srun="true",
+        sbatch=f"echo x >> {tmp_path}/calls\n{away} && exit 1\necho Submitted batch job 7",
+    )  # fmt: skip
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    parameters = submission_parameters("x", {}, 1)
+    jobs = submit([command, command], tmp_path / "jobs", parameters, SETTINGS, patience=60.0)
+    assert [job.job_id for job in jobs] == ["7_0", "7_1"]
+    assert len((tmp_path / "calls").read_text().split()) == 3
+    (tmp_path / "calls").unlink()
+    with pytest.raises(SubmissionError, match="Unable to contact"):
+        submit([command], tmp_path / "jobs", parameters, SETTINGS, patience=0.0)
+    # What was refused, or may have been taken, is not said twice.
+    programs(tmp_path, monkeypatch, sbatch=f"echo x >> {tmp_path}/refused; echo 'Socket timed out' >&2; exit 1")
+    with pytest.raises(SubmissionError, match="Socket timed out"):
+        submit([command], tmp_path / "jobs", parameters, SETTINGS, patience=60.0)
+    assert (tmp_path / "refused").read_text() == "x\n"
+
+
+def ended(folder: Path, outcome: tuple[str, object]) -> Job:
+    """Return a job that has left this result."""
+    folder.mkdir(exist_ok=True)
+    job: Job = SlurmJob(folder=folder, job_id="7_3")
+    for path in (job.paths.submitted_pickle, job.paths.stdout):
+        path.write_text("")
+    job.paths.result_pickle.write_bytes(pickle.dumps(outcome))
+    return job
+
+
+def test_a_result_says_what_went_wrong(tmp_path):
+    assert results.problem(ended(tmp_path, ("success", 0))) == ""
+    assert results.problem(ended(tmp_path, ("success", 3))) == "its command ended with exit code 3"
+    trace = 'Traceback (most recent call last):\n  File "x"\nNotADirectoryError: [Errno 20] Not a directory: log\n'
+    problem = results.problem(ended(tmp_path, ("error", trace)))
+    assert problem == "it could not run its command: NotADirectoryError: [Errno 20] Not a directory: log"
+    trace = "submitit.core.utils.UncompletedJobError: Job not requeued because: timed-out too many times.\n"
+    assert "more often than --submitit-requeues allows" in results.problem(ended(tmp_path, ("error", trace)))
+
+
+def test_results_are_found_by_folder_and_taken_away(tmp_path):
+    folder = tmp_path / "jobs"
+    job = ended(folder, ("success", 0))
+    (folder / ".submission_file_1.sh").touch()
+    (folder / "7_submission.sh").touch()
+    assert results.results([folder, folder, tmp_path / "missing"]) == {job.paths.result_pickle}
+    results.tidy(folder)
+    assert job.paths.result_pickle.exists()
+    results.discard(job)
+    results.discard(job)
+    results.tidy(folder)
+    assert not folder.exists()
+    results.tidy(folder)
 
 
 def test_states_are_over_or_not_and_have_reasons():
