@@ -25,8 +25,8 @@ REASONS = {
 # What the node's daemon writes to a job's output where the state alone does not say it.
 MEMORY_WORDS = ("exceeded memory limit", "oom-kill", "Out Of Memory")
 SACCT_SECONDS = 60
-# Between two questions while nothing ends without a result, s, at most.
-LONGEST_PAUSE_SECONDS = 60.0
+# Rounds between two questions, at most, while nothing ends without a result.
+LONGEST_PAUSE_ROUNDS = 6
 
 
 class AccountingError(RuntimeError):
@@ -117,7 +117,7 @@ class Accounting:
             self._complained = False
             # A node that failed may give its job back: what seems over is looked at again soon.
             over = any(is_over(found.get(job_id, "UNKNOWN")) for job_id in wanted)
-            longer = min(2 * self._pause, max(LONGEST_PAUSE_SECONDS, self._shortest))
+            longer = min(2 * self._pause, LONGEST_PAUSE_ROUNDS * self._shortest)
             self._pause = self._shortest if over else longer
         self._next = time.monotonic() + self._pause
 

@@ -10,6 +10,7 @@ import argparse
 import os
 import pickle
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ rule one:
 """
 COMMON = [
     "--jobs", "{jobs}", "--latency-wait", "10", "--seconds-between-status-checks", "5", "--scheduler", "greedy",
+    "--max-jobs-per-timespan", "5000/1s",
     "--default-resources", "slurm_partition=cpu", "mem_mb=300", "runtime=5", "--quiet", "all",
 ]  # fmt: skip
 COUNTED = ("sbatch", "sacct", "squeue", "scontrol", "sinfo", "scancel", "sacctmgr", "sstat")
@@ -82,7 +84,10 @@ def short(count: int, rounds: int) -> None:
                     seconds[executor].append(wall / count)
                     calls = Counter((folder / "calls").read_text().split())
                     told = ", ".join(f"{value} {name}" for name, value in sorted(calls.items()))
-                    print(f"{executor}: {wall / count:.3f} s a job, {memory:.0f} MB, {told}", flush=True)
+                    print(
+                        f"{executor}: {wall / count:.3f} s a job, {memory:.0f} MB, {calls.total()} calls: {told}",
+                        flush=True,
+                    )
             ratio = statistics.median(seconds["slurm"]) / statistics.median(seconds["submitit"])
             print(f"slurm / submitit, time a job: {ratio:.2f}")
         finally:
@@ -179,6 +184,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="default: 200 short ones, 10,000 for the rehearsal")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
+    # The daemons of the cluster are stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if arguments.what == "short":
         short(arguments.jobs or 200, arguments.rounds)
     else:

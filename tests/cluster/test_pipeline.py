@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -59,18 +60,31 @@ trained(Path("dataset.h5"), Path("interrupted"))
 """
 
 
+def on_gpus(profile: str) -> str:
+    """Take away the comment signs before the GPU partition, and ask for a GPU that the training need not use."""
+    lines = '# set-resources:\n#   train:\n#     slurm_partition: "gpu"\n'
+    assert lines in profile
+    return profile.replace(lines, lines.replace("# ", "") + '    slurm_extra: "--gres=gpu:1"\n')
+
+
 def test_the_whole_chain_goes_through_the_profile(workflow):
     for name in ("workflow", "envs", "slurm"):
         shutil.copytree(ROOT / name, workflow.folder / name)
     shutil.copy(ROOT / "Snakefile", workflow.folder)
     (workflow.folder / "profiles").symlink_to("workflow/profiles")
     (workflow.folder / "config.yaml").write_text(yaml.safe_dump(SHORT))
+    profile = workflow.folder / "slurm" / "config.yaml"
+    profile.write_text(on_gpus(profile.read_text()))
     command = [
         sys.executable, "-m", "snakemake", "--profile", "slurm", "--seconds-between-status-checks", "2",
-        "--latency-wait", "15", "--set-resources", "train:slurm_partition=gpu", "train:slurm_extra='--gres=gpu:1'",
+        "--latency-wait", "15",
     ]  # fmt: skip
+    plan = subprocess.run([*command, "--dry-run"], cwd=workflow.folder, capture_output=True, text=True, timeout=60)
+    assert plan.returncode == 0, plan.stdout + plan.stderr
     done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(workflow.folder / "results" / "snakemake.zip") as report:
+        assert any(name.endswith("report.html") for name in report.namelist())
     results = pd.read_csv(workflow.folder / "results" / "short" / "results.csv")
     assert len(results) == 2
     assert (workflow.folder / "results" / "short" / "report.html").stat().st_size > 10_000

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 
 import yaml
@@ -39,3 +43,25 @@ def test_every_rule_has_what_a_rule_must_have():
                 assert f"    {directive}:\n" in rule, f"{path.name}, {name} has no {directive}"
             assert "mem_mb=" in rule, name
             assert "runtime=" in rule, name
+
+
+def test_the_executor_is_a_package_of_its_own(tmp_path):
+    source = ROOT / "src" / "snakemake_executor_plugin_submitit"
+    assert not [
+        path.name for path in source.glob("*.py") if re.search(r"^\s*(import|from) piwsl", path.read_text(), re.M)
+    ]
+    shutil.copytree(source, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(tmp_path), "./source"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("snakemake_executor_plugin_submitit-*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "installed", "zip")
+    asking = "import snakemake_executor_plugin_submitit as plugin; print(plugin.__file__, plugin.Executor.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", asking], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [
+        str(tmp_path / "installed" / "snakemake_executor_plugin_submitit" / "__init__.py"), "Executor",
+    ], done.stderr  # fmt: skip

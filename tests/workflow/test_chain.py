@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ def rerun(finished, tmp_path) -> Path:
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder, symlinks=True)
     return folder
+
+
+def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):
+    shutil.copytree(ROOT / "slurm", rerun / "slurm")
+    report = rerun / "results" / "snakemake.zip"
+    for asking in ("--dry-run", "-n"):
+        result = snakemake(rerun, "--profile", "slurm", asking)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert not report.exists()
+    result = snakemake(rerun, "--profile", "slurm", "--executor", "local")
+    assert result.returncode == 0, result.stdout + result.stderr
+    with zipfile.ZipFile(report) as archive:
+        assert any(name.endswith("report.html") for name in archive.namelist())
 
 
 def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished):
