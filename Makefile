@@ -75,8 +75,8 @@ check-schnetpack write-schnetpack: .venv-others/complete
 
 # Short jobs through our executor and the official one on a real SLURM (as root); then 10,000 on one that is played.
 bench-cluster: .venv-others/complete
-	.venv-others/bin/python tests/benchmarks/many_jobs.py short
-	.venv-others/bin/python tests/benchmarks/many_jobs.py rehearse
+	$(BIN)/python tests/benchmarks/many_jobs.py short
+	$(BIN)/python tests/benchmarks/many_jobs.py rehearse
 
 # The planning of 1,000 runs; then training steps, ours and those of other packages, for more than an hour.
 bench: $(ENVIRONMENT) .venv-others/complete

@@ -69,13 +69,14 @@ class Executor(RemoteExecutor):
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         self._listening = False
         self._over_since: dict[str, float] = {}
+        # The thread that looks after jobs runs already: what it needs is there before SLURM is asked, which may take long.
+        seconds = self.workflow.remote_execution_settings.seconds_between_status_checks
+        self._accounting = states.Accounting(seconds, self.logger.warning)
         if self.slurm:
             try:
                 self._limits = scheduler.limits()
             except scheduler.SchedulerError as error:
                 raise WorkflowError(str(error)) from None
-            seconds = self.workflow.remote_execution_settings.seconds_between_status_checks
-            self._accounting = states.Accounting(seconds, self.logger.warning)
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit all that is ready: what asks for the same as one array; attach to what runs already."""

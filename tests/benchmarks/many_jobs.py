@@ -47,10 +47,10 @@ def counting(folder: Path) -> Path:
     return programs
 
 
-def run(folder: Path, executor: str, jobs: int, programs: Path) -> tuple[float, float]:
+def run(folder: Path, executor: str, jobs: int, programs: Path, python: str = sys.executable) -> tuple[float, float]:
     """Run the workflow; return wall seconds and the peak memory of Snakemake, MB."""
     options = [option.format(jobs=jobs) for option in COMMON]
-    command = [sys.executable, "-m", "snakemake", "--executor", executor, *options]
+    command = [python, "-m", "snakemake", "--executor", executor, *options]
     environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
     started = time.perf_counter()
     with (folder / "output").open("w") as output:
@@ -62,8 +62,8 @@ def run(folder: Path, executor: str, jobs: int, programs: Path) -> tuple[float, 
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
-def short(count: int, rounds: int) -> None:
-    """Print seconds a job, memory and calls of both executors."""
+def short(count: int, rounds: int, official: str) -> None:
+    """Print seconds a job, memory and calls of both executors, each in an environment that has no other."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))
     from one_node import OneNode, install
 
@@ -80,7 +80,8 @@ def short(count: int, rounds: int) -> None:
                     folder = Path(place) / f"{executor}{number}"
                     folder.mkdir()
                     (folder / "Snakefile").write_text(SNAKEFILE.format(count=count))
-                    wall, memory = run(folder, executor, count, counting(folder))
+                    python = sys.executable if executor == "submitit" else official
+                    wall, memory = run(folder, executor, count, counting(folder), python)
                     seconds[executor].append(wall / count)
                     calls = Counter((folder / "calls").read_text().split())
                     told = ", ".join(f"{value} {name}" for name, value in sorted(calls.items()))
@@ -159,6 +160,7 @@ def rehearse(count: int) -> None:
             "sbatch": SBATCH.format(folder=shlex.quote(place)),
             "sacct": SACCT.format(folder=shlex.quote(place)),
             "sinfo": "#!/bin/bash\necho 'cpu|infinite|64|256000'\n",
+            "scontrol": "#!/bin/bash\necho 'MaxArraySize = 4001'\n",
             "srun": "#!/bin/bash\nexit 0\n",
             "scancel": "#!/bin/bash\nexit 0\n",
         }
@@ -182,12 +184,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["short", "rehearse"])
     parser.add_argument("--jobs", type=int, help="default: 200 short ones, 10,000 for the rehearsal")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--official",
+        default=str(Path(".venv-others/bin/python").absolute()),
+        help="a Python with the official executor",
+    )
     arguments = parser.parse_args()
     # The daemons of the cluster are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if arguments.what == "short":
-        short(arguments.jobs or 200, arguments.rounds)
+        short(arguments.jobs or 200, arguments.rounds, arguments.official)
     else:
         rehearse(arguments.jobs or 10_000)
 

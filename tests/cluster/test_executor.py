@@ -346,6 +346,13 @@ def test_sacct_may_fail_for_a_while(workflow):
     assert len(list(workflow.folder.glob("[01].txt"))) == 1
 
 
+def test_a_slow_scheduler_is_waited_for(workflow):
+    workflow.write(SLEEPING.format(count=1, seconds=1))
+    # Longer than until the first look at jobs.
+    code, output = workflow.run(path=wrapper(workflow.folder / "bin", "sinfo", 'sleep 5; exec /usr/bin/sinfo "$@"'))
+    assert code == 0, output
+
+
 def test_without_accounting_nothing_is_submitted(workflow):
     workflow.write(SLEEPING.format(count=1, seconds=1))
     path = wrapper(workflow.folder / "bin", "sacct", "echo Slurm accounting storage is disabled >&2; exit 1")
