@@ -5,6 +5,7 @@ Jobs that are ready together and ask for the same go in as one array; one proces
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -49,6 +50,11 @@ class Ready:
     log: Path
     parameters: dict[str, Any]
 
+    @property
+    def label(self) -> str:
+        """Rule and wildcards, as its log is named."""
+        return f"{self.log.parent.name}/{self.log.stem}"
+
 
 class Executor(RemoteExecutor):
     """Submits, asks, cancels."""
@@ -69,7 +75,9 @@ class Executor(RemoteExecutor):
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         self._listening = False
         self._over_since: dict[str, float] = {}
-        # The thread that looks after jobs runs already: what it needs is there before SLURM is asked, which may take long.
+        # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
+        self._active: dict[str, SubmittedJobInfo] = {}
+        # The thread that looks after jobs runs already: what it needs is there before SLURM is asked, which takes long.
         seconds = self.workflow.remote_execution_settings.seconds_between_status_checks
         self._accounting = states.Accounting(seconds, self.logger.warning)
         if self.slurm:
@@ -137,7 +145,7 @@ class Executor(RemoteExecutor):
             ended = job.paths.result_pickle.exists()
             alive = not ended and not states.is_over(found.get(note.job_id, "NONE"))
             if note.content == item.content and (alive or (ended and not results.problem(job))):
-                self.logger.info(f"Going on with job {note.job_id} ({item.job.name}), submitted by an earlier run.")
+                self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
                 self._report(replace(item, log=Path(note.log)), job)
             else:
                 new.append(item)
@@ -160,14 +168,16 @@ class Executor(RemoteExecutor):
             jobs = submission.submit(commands, self.jobs_folder, items[0].parameters, self.settings, PATIENCE_SECONDS)
         except submission.SubmissionError as error:
             for item in items:
-                self._report_error(SubmittedJobInfo(item.job), f"{item.job.name}: it was not accepted: {error}. ")
+                self._report_error(SubmittedJobInfo(item.job), f"{item.label}: it was not accepted: {error}. ")
             return
         for item, job in zip(items, jobs, strict=True):
             note = Note(item.note_key, item.content, job.job_id, str(self.jobs_folder), str(item.log))
             try:
                 self.notebook.write(note)
             except OSError as error:
-                self.logger.warning(f"job {job.job_id} is not remembered, should this run be killed: {error}")
+                self.logger.warning(
+                    f"Job {job.job_id} ({item.label}) is not remembered, should this run be killed: {error}"
+                )
             self._report(item, job)
 
     def _command(self, item: Ready) -> JobCommand:
@@ -185,7 +195,9 @@ class Executor(RemoteExecutor):
 
     def _report(self, item: Ready, job: Any) -> None:
         aux = {"key": item.note_key, "log": item.log, "job": job}
-        self.report_job_submission(SubmittedJobInfo(item.job, external_jobid=job.job_id, aux=aux))
+        info = SubmittedJobInfo(item.job, external_jobid=job.job_id, aux=aux)
+        self._active[job.job_id] = info
+        self.report_job_submission(info)
 
     def _cancelled(self, key: str) -> Path:
         return self.folder / "cancelled" / key
@@ -212,6 +224,7 @@ class Executor(RemoteExecutor):
                 yield info
                 continue
             aux = _aux(info)
+            self._active.pop(aux["job"].job_id, None)
             self.notebook.forget(aux["key"])
             if problem:
                 log, own = aux["log"], aux["job"].paths.stdout
@@ -251,16 +264,18 @@ class Executor(RemoteExecutor):
         return states.reason(state, last_lines(job.paths.stdout, LAST_LINES))
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """Cancel jobs for good: what would put itself back in the queue is told not to first."""
-        for info in active_jobs:
+        """Cancel all jobs for good: what would put itself back in the queue is told not to first."""
+        for info in list(self._active.values()):
             marker = self._cancelled(_aux(info)["key"])
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.touch()
             self.notebook.forget(_aux(info)["key"])
             if self.settings.cluster == "local":
-                _aux(info)["job"].cancel(check=False)
+                # submitit's own way to cancel kills after a second. Its id is that of the process that watches the job.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(str(info.external_jobid)), signal.SIGTERM)
         if self.slurm:
-            scheduler.cancel(str(info.external_jobid) for info in active_jobs)
+            scheduler.cancel(self._active)
 
     def shutdown(self) -> None:
         """Ask for nothing any more, and leave no empty folder."""

@@ -1,12 +1,14 @@
 """What runs on the node: Snakemake's own command for a job, as a child that outlives no signal unheard.
 
 Signals: USR2 (time is nearly up, or preemption) goes to submitit, which asks `checkpoint` and puts the job back in the
-queue; the child's scripts that want to save get it themselves, all other processes ignore it. TERM (scancel,
+queue; the child's scripts that want to save get it too, all other processes ignore it. TERM (scancel,
 `scontrol requeue`, a partition that preempts) ends the child and leaves no result: SLURM's state says what it was.
+SLURM gives signals to every process of a job; elsewhere it is done here, to the child's process group.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from submitit.core.utils import DelayedSubmission
 
 POLL_SECONDS = 0.1
 TERMINATED = 128 + signal.SIGTERM
+DONE = ("true",)
 
 
 class JobCommand:
@@ -47,39 +50,49 @@ class JobCommand:
         """
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
+        self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
 
     def __call__(self) -> int:
         """Run the command and return its exit code."""
         if self.cancelled.exists():
             raise SystemExit(TERMINATED)
-        if threading.current_thread() is threading.main_thread():  # inline, for debugging, it is not
-            signal.signal(signal.SIGTERM, self._terminate)
+        inline = threading.current_thread() is not threading.main_thread()
+        if not inline:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._terminate)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
-            child = subprocess.Popen(
+            self._child = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),
-                # USR2 comes to every process of a job step; who has no use for it would die of it.
+                start_new_session=True,
+                # USR2 comes to every process of a job; who has no use for it would die of it.
                 preexec_fn=_ignore_usr2,
             )
         # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
-        threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+        threading.Thread(target=self._wait, args=(self._child,), daemon=True).start()
         while self._exit_code is None:
             time.sleep(POLL_SECONDS)
+            if inline and self.cancelled.exists():  # no signal comes here
+                self._end(signal.SIGTERM)
         return self._exit_code
 
     def checkpoint(self) -> DelayedSubmission | None:
-        """Return what shall run when the job is back in the queue: the same again, or None if it was cancelled."""
-        self._let_it_save()
+        """Return what shall run when the job is back in the queue, or None if it was cancelled.
+
+        The same again; where the command ended well in its last moments, nothing that takes time.
+        """
+        self._end(signal.SIGUSR2)
         if self.cancelled.exists():
             return None
+        command = DONE if self._exit_code == 0 else self.command
         return DelayedSubmission(
-            JobCommand(self.command, self.folder, self.log, self.cancelled, self.environment, self.patience)
+            JobCommand(command, self.folder, self.log, self.cancelled, self.environment, self.patience)
         )
 
     def _environment(self) -> dict[str, str]:
@@ -89,14 +102,23 @@ class JobCommand:
     def _wait(self, child: subprocess.Popen[bytes]) -> None:
         self._exit_code = child.wait()
 
-    def _let_it_save(self) -> None:
+    def _end(self, number: signal.Signals) -> None:
+        """Tell the child and its children, let them save what they want to, and end what is left."""
+        self._send(number)
         deadline = time.monotonic() + self.patience
-        while self._exit_code is None and time.monotonic() < deadline:
+        while self._child is not None and self._exit_code is None and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
+        if self._exit_code is None:
+            self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._child is not None and self._exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, number)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         print("terminated: the command has a moment to save its state", flush=True)
-        self._let_it_save()
+        self._end(signal.SIGTERM)
         # No result is written: whether this was a cancellation or a requeue is SLURM's to say.
         sys.stdout.flush()
         os._exit(TERMINATED)

@@ -1,7 +1,8 @@
-"""How long Snakemake takes to plan an experiment of 1,000 training runs (a dry run, wall seconds)."""
+"""How long Snakemake takes to plan an experiment of 1,000 training runs (a dry run, wall seconds), and its memory."""
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def main() -> None:
             started = time.perf_counter()
             command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "--quiet", "all"]
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
-            print(f"{RUNS} training runs planned in {time.perf_counter() - started:.1f} s")
+            memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            print(f"{RUNS} training runs planned in {time.perf_counter() - started:.1f} s, {memory:.0f} MB")
 
 
 if __name__ == "__main__":

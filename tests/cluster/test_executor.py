@@ -279,6 +279,20 @@ def test_stopping_snakemake_cancels_what_it_submitted(workflow, number):
     assert len(workflow.lines("trace")) == 3
 
 
+def test_stopping_snakemake_while_it_waits_for_sacct_cancels_too(workflow):
+    workflow.write(SLEEPING.format(count=2, seconds=60))
+    calls = workflow.folder / "calls"
+    path = wrapper(workflow.folder / "bin", "sacct", f'echo x >> {calls}; sleep 6; exec /usr/bin/sacct "$@"')
+    workflow.start(path=path)
+    until(lambda: len(workflow.lines("trace")) == 2, "start of the jobs")
+    before = len(workflow.lines("calls"))
+    until(lambda: len(workflow.lines("calls")) > before, "next question")
+    workflow.process.send_signal(signal.SIGINT)
+    code, _ = workflow.wait()
+    assert code != 0
+    until(lambda: not queue(), "empty queue", seconds=30)
+
+
 def test_a_killed_snakemake_finds_its_jobs_again(workflow):
     workflow.write(SLEEPING.format(count=4, seconds=20).replace("sleep 20", "sleep $((3 + 12 * {wildcards.n}))"))
     workflow.start()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -382,6 +384,65 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     assert "this is the reason" in failed.stderr + failed.stdout
     assert (tmp_path / "a.txt").read_text() == "good\n"
     assert run("touch {output}").returncode == 0
+
+
+def of_this_folder(folder: Path) -> list[str]:
+    """Return the processes that work in a folder or below."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").resolve().is_relative_to(folder):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+@pytest.mark.parametrize("cluster", ["local", "debug"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_snakemake_leaves_no_process_without_a_cluster(tmp_path, cluster, number):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 300; touch {output}"))
+    arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "b.txt"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(timeout=60) != 0
+    while left := of_this_folder(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert not (tmp_path / "b.txt").exists()
+
+
+def test_a_command_that_ended_well_in_its_last_moments_is_not_run_again(tmp_path):
+    command = JobCommand(["sleep", "0.5"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=20.0)
+    running = threading.Thread(target=command)
+    running.start()
+    while command._child is None:
+        time.sleep(0.01)
+    again = command.checkpoint()
+    running.join()
+    assert again is not None
+    assert again.function.command == ["true"]
+
+
+def test_what_does_not_end_by_itself_is_killed_before_it_is_put_back(tmp_path):
+    script = f"trap '' TERM; sleep 300 & sleep 300; touch {tmp_path}/late"
+    command = JobCommand(["bash", "-c", script], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.5)
+    running = threading.Thread(target=command)
+    running.start()
+    while command._child is None:
+        time.sleep(0.01)
+    again = command.checkpoint()
+    running.join(timeout=20)
+    assert not running.is_alive()
+    assert again is not None
+    assert again.function.command == ["bash", "-c", script]
+    assert not of_this_folder(tmp_path)
+    assert not (tmp_path / "late").exists()
 
 
 def test_an_unknown_cluster_is_named(tmp_path):
