@@ -105,3 +105,12 @@ def test_the_reference_stage_is_summarised_by_dataset(tmp_path):
     (summary,) = reference_summaries([path])
     assert (summary.dataset, summary.labelled, len(summary.failed)) == ("x", 0, 1)
     assert summary.seconds_per_energy is None
+
+
+def test_large_errors_are_written_without_exponents(tmp_path, experiment):
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [110.0, 130.0], "weak": [5.0, 12.0]})
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    html = (tmp_path / "report.html").read_text()
+    assert "120 ± 14<" in html
+    assert "1200 ± 140<" in html
+    assert "85 ± 49<" in html

@@ -113,7 +113,12 @@ def mean_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _mean_and_spread(mean: float, spread: float) -> str:
     if pd.isna(mean):
         return "not labelled"
-    return f"{mean:.3g}" if pd.isna(spread) else f"{mean:.3g} ± {spread:.2g}"
+    return _rounded(mean, 3) if pd.isna(spread) else f"{_rounded(mean, 3)} ± {_rounded(spread, 2)}"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Write a number with so many significant digits, without an exponent where a reader of errors expects none."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def figure_sections(experiment: Experiment, files: ReportFiles, table: pd.DataFrame) -> list[dict[str, Any]]:
