@@ -22,6 +22,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import results, scheduler, states, submission
+from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
@@ -142,14 +143,15 @@ class Executor(RemoteExecutor):
                 new.append(item)
                 continue
             job: Any = submitit.SlurmJob(folder=note.folder, job_id=note.job_id)
-            ended = job.paths.result_pickle.exists()
-            alive = not ended and not states.is_over(found.get(note.job_id, "NONE"))
-            if note.content == item.content and (alive or (ended and not results.problem(job))):
+            problem = results.problem(job) if job.paths.result_pickle.exists() else None
+            decision = decide(note.content == item.content, found.get(note.job_id, "NONE"), problem)
+            if decision is Decision.GO_ON:
                 self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
                 self._report(replace(item, log=Path(note.log)), job)
             else:
                 new.append(item)
-                stale += [note.job_id] if alive else []
+            if decision is Decision.REPLACE:
+                stale.append(note.job_id)
         scheduler.cancel(stale)
         self._wait_for_the_end(stale)
         return new

@@ -16,6 +16,7 @@ import pytest
 from submitit import AutoExecutor, Job, SlurmJob
 
 from snakemake_executor_plugin_submitit import results, states, submission
+from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
@@ -300,6 +301,27 @@ def test_notes_are_found_again_and_tell_another_content(tmp_path):
     assert before == content_of("parameters", [str(source)]) != content_of("others", [str(source)])
     source.write_text("22")
     assert content_of("parameters", [str(source)]) != before
+
+
+@pytest.mark.parametrize(
+    ("same", "state", "problem", "decision"),
+    [
+        (True, "RUNNING", None, Decision.GO_ON),
+        (True, "PENDING", None, Decision.GO_ON),
+        (True, "COMPLETED", "", Decision.GO_ON),
+        # Accounting lags behind: the result counts.
+        (True, "RUNNING", "", Decision.GO_ON),
+        (True, "RUNNING", "its command ended with exit code 1", Decision.SUBMIT),
+        (True, "FAILED", None, Decision.SUBMIT),
+        # SLURM was set up anew, or has forgotten it.
+        (True, "NONE", None, Decision.SUBMIT),
+        (False, "RUNNING", None, Decision.REPLACE),
+        (False, "PENDING", None, Decision.REPLACE),
+        (False, "COMPLETED", "", Decision.SUBMIT),
+    ],
+)
+def test_a_job_of_an_earlier_run_is_gone_on_with_or_replaced(same, state, problem, decision):
+    assert decide(same, state, problem) is decision
 
 
 def test_logs_are_named_by_rule_and_wildcards(tmp_path):
