@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,11 @@ def morse_frames(name: str, count: int, seed: int = 0, forces: bool = False) -> 
         atoms.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
         frames.append(label(atoms, atoms.get_potential_energy(), atoms.get_forces() if forces else None))
     return frames
+
+
+def hear_ctrl_c() -> None:
+    """Let a child process hear SIGINT (`preexec_fn`): what a shell starts in the background does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -77,6 +77,8 @@ class Workflow:
             [sys.executable, "-m", "snakemake", *OPTIONS, *arguments],
             cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
+            # What a shell starts in the background, as these tests may be, does not hear it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
 
     def wait(self) -> tuple[int, str]:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import hear_ctrl_c
 from submitit import AutoExecutor, Job, SlurmJob
 
 from snakemake_executor_plugin_submitit import results, states, submission
@@ -418,14 +419,15 @@ def of_this_folder(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("cluster", ["local", "debug"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("cluster", "number"), [("local", signal.SIGINT), ("local", signal.SIGTERM), ("debug", signal.SIGTERM)]
+)
 def test_stopping_snakemake_leaves_no_process_without_a_cluster(tmp_path, cluster, number):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 300; touch {output}"))
     arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "b.txt"]
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (tmp_path / "started").exists():
