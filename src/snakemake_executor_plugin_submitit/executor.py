@@ -165,13 +165,21 @@ class Executor(RemoteExecutor):
             time.sleep(PAUSE_SECONDS if job_ids else 0.0)
 
     def _submit(self, items: list[Ready]) -> None:
-        commands = [self._command(item) for item in items]
         try:
-            jobs = submission.submit(commands, self.jobs_folder, items[0].parameters, self.settings, PATIENCE_SECONDS)
+            submission.submit(
+                [self._command(item) for item in items],
+                self.jobs_folder,
+                items[0].parameters,
+                self.settings,
+                PATIENCE_SECONDS,
+                lambda jobs: self._list(items, jobs),
+            )
         except submission.SubmissionError as error:
             for item in items:
                 self._report_error(SubmittedJobInfo(item.job), f"{item.label}: it was not accepted: {error}. ")
-            return
+
+    def _list(self, items: list[Ready], jobs: list[Any]) -> None:
+        """Take jobs that were submitted into the list, and note them for a later run."""
         for item, job in zip(items, jobs, strict=True):
             note = Note(item.note_key, item.content, job.job_id, str(self.jobs_folder), str(item.log))
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ def submit(
     parameters: Mapping[str, Any],
     settings: ExecutorSettings,
     patience: float,
-) -> list[Any]:
+    submitted: Callable[[list[Any]], None],
+) -> None:
     """Submit commands that ask for the same, as one array.
 
     Args:
@@ -50,9 +53,8 @@ def submit(
         parameters: as `parameters.submission_parameters` gives them.
         settings: of the executor.
         patience: seconds for which an unreachable scheduler is tried again.
-
-    Returns:
-        submitit's jobs, in the order of the commands.
+        submitted: takes submitit's jobs, in the order of the commands. No signal comes between sbatch and its end:
+            a job that runs and is on no list would escape being cancelled.
 
     Raises:
         SubmissionError: the jobs were not accepted.
@@ -65,10 +67,30 @@ def submit(
         )
         executor.update_parameters(**told)
         try:
-            with executor.batch():
-                jobs = [executor.submit(command) for command in commands]
-            return jobs
+            with _signals_put_off():
+                with executor.batch():
+                    jobs = [executor.submit(command) for command in commands]
+                submitted(jobs)
+            return
         except (FailedJobError, FailedSubmissionError) as error:
             if UNREACHED not in str(error) or time.monotonic() > deadline:
                 raise SubmissionError(str(error)) from None
         time.sleep(PAUSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Handle INT and TERM at the end."""
+    heard: list[int] = []
+    handlers: dict[int, Any] = {
+        number: signal.signal(number, lambda number, frame: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in heard:
+            if callable(handlers[number]):
+                handlers[number](number, None)

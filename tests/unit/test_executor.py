@@ -226,17 +226,49 @@ def test_a_scheduler_that_cannot_be_reached_is_tried_again(tmp_path, monkeypatch
     )  # fmt: skip
     command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
     parameters = submission_parameters("x", {}, 1)
-    jobs = submit([command, command], tmp_path / "jobs", parameters, SETTINGS, patience=60.0)
+    jobs: list[Job] = []
+    submit([command, command], tmp_path / "jobs", parameters, SETTINGS, 60.0, jobs.extend)
     assert [job.job_id for job in jobs] == ["7_0", "7_1"]
     assert len((tmp_path / "calls").read_text().split()) == 3
     (tmp_path / "calls").unlink()
     with pytest.raises(SubmissionError, match="Unable to contact"):
-        submit([command], tmp_path / "jobs", parameters, SETTINGS, patience=0.0)
+        submit([command], tmp_path / "jobs", parameters, SETTINGS, 0.0, jobs.extend)
     # What was refused, or may have been taken, is not said twice.
     programs(tmp_path, monkeypatch, sbatch=f"echo x >> {tmp_path}/refused; echo 'Socket timed out' >&2; exit 1")
     with pytest.raises(SubmissionError, match="Socket timed out"):
-        submit([command], tmp_path / "jobs", parameters, SETTINGS, patience=60.0)
+        submit([command], tmp_path / "jobs", parameters, SETTINGS, 60.0, jobs.extend)
+    assert len(jobs) == 2
     assert (tmp_path / "refused").read_text() == "x\n"
+
+
+SUBMITTING = """
+import signal, sys
+from pathlib import Path
+from snakemake_executor_plugin_submitit.parameters import submission_parameters
+from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.submission import submit
+here = Path(sys.argv[1])
+command = JobCommand(["true"], here, here / "log", here / "cancelled", {}, patience=0.1)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+listed = []
+try:
+    submit([command], here / "jobs", submission_parameters("x", {}, 1), ExecutorSettings(), 0.0, listed.extend)
+except KeyboardInterrupt:
+    print("interrupted after", [job.job_id for job in listed])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_submission_waits_until_the_job_is_listed(tmp_path, monkeypatch, number):
+    programs(
+        tmp_path, monkeypatch, srun="true", sbatch=f"kill -{number.value} $PPID; sleep 0.5; echo Submitted batch job 7"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SUBMITTING, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, preexec_fn=hear_ctrl_c,
+    )  # fmt: skip
+    assert done.stdout.strip() == "interrupted after ['7']", done.stderr
 
 
 def ended(folder: Path, outcome: tuple[str, object]) -> Job:
