@@ -146,8 +146,8 @@ def test_what_slurm_refuses_or_would_never_start_is_said(workflow):
 
 
 def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
-    counting(workflow, steps=40, runtime=1)
-    code, output = workflow.run("--submitit-signal-delay", "50")
+    counting(workflow, steps=90, runtime=1)
+    code, output = workflow.run("--submitit-signal-delay", "45")
     assert code == 0, output
     assert len(starts(workflow)) >= 2
     assert starts(workflow) == sorted(starts(workflow))
@@ -156,7 +156,7 @@ def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
 
 def test_a_job_that_reaches_its_time_limit_too_often_is_given_up(workflow):
     counting(workflow, steps=1000, runtime=1)
-    code, output = workflow.run("--submitit-signal-delay", "55", "--submitit-requeues", "1")
+    code, output = workflow.run("--submitit-signal-delay", "45", "--submitit-requeues", "1")
     assert code == 1
     assert "it reached its time limit (runtime) more often than --submitit-requeues allows" in output
     assert len(starts(workflow)) == 2
