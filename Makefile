@@ -26,8 +26,9 @@ demo: $(ENVIRONMENT)
 	  snakemake --cores $(CORES) --quiet reason'
 	@echo "Report: $(CURDIR)/results/ammonia/report.html"
 
+# A module stays in one process, since its tests share what takes long to make; the longest module comes first.
 test: $(ENVIRONMENT) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/unit tests/workflow
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/workflow tests/unit
 
 # The report in headless Chromium, which is installed where root may.
 test-browser: $(ENVIRONMENT)

@@ -25,8 +25,6 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
 from piwsl.reference.frames import write_frames
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 TINY: dict[str, Any] = {
     "experiment": "tiny",
     "levels": {"hf": {"stages": [{"method": "hf", "bases": ["sto-3g"], "density_fitting": False}]}},
