@@ -194,8 +194,10 @@ class Executor(RemoteExecutor):
         item.log.unlink(missing_ok=True)
         marker = self._cancelled(item.note_key)
         marker.unlink(missing_ok=True)
+        # The job's CPUs, for not every cluster hides from a job those that are not its own; the last `--cores` counts.
+        cores = ["--cores", str(item.parameters["cpus_per_task"])]
         return JobCommand(
-            command=shlex.split(self.format_job_exec(item.job)),
+            command=shlex.split(self.format_job_exec(item.job)) + cores,
             folder=Path.cwd(),
             log=item.log,
             cancelled=marker,
@@ -211,12 +213,6 @@ class Executor(RemoteExecutor):
 
     def _cancelled(self, key: str) -> Path:
         return self.folder / "cancelled" / key
-
-    def get_job_args(self, job: JobExecutorInterface) -> str:
-        """Return what the inner Snakemake is told of its job; of two `--cores` the later counts."""
-        # The scheduler does not everywhere hide from a job the CPUs that are not its own.
-        cores = submission_parameters(job.name, dict(job.resources), _threads(job))["cpus_per_task"]
-        return f"{super().get_job_args(job)} --cores {cores}"
 
     def additional_general_args(self) -> str:
         """Return what the inner Snakemake is told: it runs its job itself, and reads no profile."""
@@ -275,7 +271,8 @@ class Executor(RemoteExecutor):
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Cancel all jobs for good: what would put itself back in the queue is told not to first."""
-        for info in list(self._active.values()):
+        jobs = list(self._active.values())  # jobs that end meanwhile are taken off it
+        for info in jobs:
             marker = self._cancelled(_aux(info)["key"])
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.touch()
@@ -285,7 +282,7 @@ class Executor(RemoteExecutor):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(str(info.external_jobid)), signal.SIGTERM)
         if self.slurm:
-            scheduler.cancel(self._active)
+            scheduler.cancel(str(info.external_jobid) for info in jobs)
 
     def shutdown(self) -> None:
         """Ask for nothing any more, and leave no empty folder."""

@@ -23,7 +23,7 @@ def results(folders: Iterable[Path]) -> set[Path]:
             folder.chmod(folder.stat().st_mode)
             with os.scandir(folder) as entries:
                 found.update(folder / entry.name for entry in entries if entry.name.endswith(RESULT_ENDING))
-        except FileNotFoundError:
+        except OSError:  # not there yet, or its server is away: the next round looks again
             continue
     return found
 
@@ -56,9 +56,10 @@ def discard(job: Any) -> None:
 
 def tidy(folder: Path) -> None:
     """Take a folder of jobs away if none of its jobs left anything."""
-    left = list(folder.iterdir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return
+    left = list(folder.iterdir())
     if all(path.name.endswith(SCRIPT_ENDING) for path in left):
         for path in left:
             path.unlink(missing_ok=True)
-        if folder.is_dir():
-            folder.rmdir()
+        folder.rmdir()

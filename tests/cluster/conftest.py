@@ -32,7 +32,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def cluster(tmp_path_factory) -> Iterator[OneNode]:
     reason = install()
     if reason is not None:
-        pytest.skip(reason)
+        pytest.skip(reason)  # no root, or no packages; with CI=true the session has failed before
     # Daemons of other users read here, which the folders of pytest do not allow.
     folder = Path("/var/tmp") / f"piwsl-onenode-{os.getpid()}"
     node = OneNode(folder)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from piwsl.data.batch import Batch
 
 # schnetpack 2.1.1 imports this name, which newer torch does not have any more.
-torch.utils.data.dataloader.T_co = TypeVar("T_co")  # type: ignore[attr-defined]
+torch.utils.data.dataloader.T_co = TypeVar("T_co")  # type: ignore[attr-defined]  # torch has it no more
 
 
 class SchNetPack(nn.Module):
