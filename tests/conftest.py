@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 
-from piwsl.reference.frames import label
+from piwsl.structures.frames import label
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)

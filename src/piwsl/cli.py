@@ -80,8 +80,8 @@ def label(
     from piwsl.reference.atoms import isolated_atoms
     from piwsl.reference.checks import check_level
     from piwsl.reference.forces import check_forces
-    from piwsl.reference.frames import multiplicity_of, read_frames, write_frames
     from piwsl.reference.labelling import label_frames
+    from piwsl.structures.frames import multiplicity_of, read_frames, write_frames
 
     scheme = _level(level)
     geometries = read_frames(frames)

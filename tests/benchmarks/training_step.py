@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from piwsl.config import MACE, PISC, PITC, Loss, Model, PaiNN, SchNet, Training
 from piwsl.data.batch import Batch, collate, graph
-from piwsl.data.dataset import Structure, from_atoms
 from piwsl.losses import Shares, displacements_of_step, largest_displacement, training_loss
 from piwsl.models import build_potential
 from piwsl.reference.geometries import from_smiles
+from piwsl.structures.structure import Structure, from_atoms
 from piwsl.training.checkpoints import Checkpoints
 from piwsl.training.compiled import CompiledLoss
 from piwsl.training.module import PotentialModule, Task

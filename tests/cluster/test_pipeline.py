@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from piwsl.config import Loss, PaiNN, Run, Training
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.reference.frames import label
+from piwsl.structures.frames import label
 from piwsl.training.run import train
 
 ROOT = Path(__file__).parent.parent.parent

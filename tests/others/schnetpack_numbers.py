@@ -15,7 +15,7 @@ from packages import SchNetPack
 from torch import Tensor
 
 from piwsl.data.batch import collate, graph
-from piwsl.data.dataset import from_atoms
+from piwsl.structures.structure import from_atoms
 
 STORED = Path(__file__).parent / "schnetpack.json"
 SIZES = {"features": 6, "layers": 2, "radial": 5, "cutoff": 4.0}

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from piwsl.cli import app
 from piwsl.config import PaiNN
-from piwsl.data.dataset import from_atoms
 from piwsl.files import read_json
 from piwsl.models import build_potential, save_model
-from piwsl.reference.frames import read_frames, write_frames
+from piwsl.structures.frames import read_frames, write_frames
+from piwsl.structures.structure import from_atoms
 
 COMMANDS = ["label", "predict", "md", "info", "check", "plan", "schema"]
 

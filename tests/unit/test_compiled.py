@@ -8,9 +8,9 @@ from conftest import morse_frames
 
 from piwsl.config import PISC, PITC, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph, pad
-from piwsl.data.dataset import from_atoms
 from piwsl.losses import Shares, displacements_of_step, training_loss
 from piwsl.models import Potential, build_potential
+from piwsl.structures.structure import from_atoms
 from piwsl.training import compiled
 from piwsl.training.compiled import CompiledLoss
 

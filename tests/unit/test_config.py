@@ -13,7 +13,7 @@ from conftest import ROOT, morse_frames
 
 from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section
 from piwsl.preflight import load_experiment
-from piwsl.reference.frames import write_frames
+from piwsl.structures.frames import write_frames
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
 # The default names a preset; here it is spelt out, so that mistakes can be made in it.

@@ -16,11 +16,12 @@ from tblite.ase import TBLite
 from piwsl.config import GivenDataset
 from piwsl.data.assemble import assemble, import_given
 from piwsl.data.batch import collate, graph, neighbour_list, sum_per_structure
-from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_hash, from_atoms, write_dataset
+from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_hash, write_dataset
 from piwsl.data.splits import hold_out, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
-from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY, count_frames, read_frames, write_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, count_frames, read_frames, write_frames
+from piwsl.structures.structure import from_atoms
 
 
 @pytest.fixture

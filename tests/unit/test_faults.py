@@ -16,7 +16,7 @@ import yaml
 from conftest import displaced
 
 from piwsl.files import read_json, read_json_lines
-from piwsl.reference.frames import read_frames, write_frames
+from piwsl.structures.frames import read_frames, write_frames
 
 CCSD = {"method": "ccsd", "basis": "cc-pvtz"}
 HF = {"method": "hf", "basis": "sto-3g", "density_fitting": False}
@@ -90,7 +90,7 @@ import resource, sys
 from pathlib import Path
 from piwsl.config import Level
 from piwsl.errors import PiwslError
-from piwsl.reference.frames import read_frames
+from piwsl.structures.frames import read_frames
 from piwsl.reference.labelling import label_frames
 
 pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -14,8 +14,8 @@ from piwsl.errors import PiwslError
 from piwsl.reference import labelling
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.forces import analytic_problem, check_forces, force_method
-from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.reference.labelling import label_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 
 TOLERANCE_HARTREE_PER_BOHR = 5e-6
 STEP_BOHR = 5e-3

@@ -12,9 +12,9 @@ from torch import nn
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN
 from piwsl.data.batch import Batch, collate, graph, sum_per_structure
-from piwsl.data.dataset import from_atoms
 from piwsl.losses import Shares, displacements_of_step, draw_displacements, largest_displacement, training_loss
 from piwsl.models import build_potential
+from piwsl.structures.structure import from_atoms
 
 
 def both(order) -> dict[str, PITC | PISC]:

@@ -13,8 +13,8 @@ from conftest import displaced
 
 from piwsl.config import MACE
 from piwsl.data.batch import collate, graph
-from piwsl.data.dataset import from_atoms
 from piwsl.models import Potential
+from piwsl.structures.structure import from_atoms
 
 CONFIG = MACE(architecture="mace", cutoff=4.0, features=4, max_ell=2, max_L=1, correlation=2, dtype="float64")
 REFERENCES = {1: -13.6, 6: -1030.0, 8: -2041.0}

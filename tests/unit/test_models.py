@@ -17,13 +17,13 @@ from scipy.spatial.transform import Rotation
 import piwsl
 from piwsl.config import MACE, Model, PaiNN, SchNet
 from piwsl.data.batch import collate, graph
-from piwsl.data.dataset import from_atoms
 from piwsl.errors import PiwslError
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.geometry import cosine_cutoff
 from piwsl.models.potential import reference_energies
 from piwsl.models.storage import read_header
+from piwsl.structures.structure import from_atoms
 
 CUTOFF = 4.0
 SMALL = {"cutoff": CUTOFF, "features": 16, "layers": 2, "radial": 8, "dtype": "float64"}

@@ -25,9 +25,9 @@ from piwsl.reference.calculations import build_molecule, level_energy, run_level
 from piwsl.reference.checks import check_level
 from piwsl.reference.components import Component, MeanFieldKey
 from piwsl.reference.differences import central_difference_forces, internal_directions
-from piwsl.reference.frames import ENERGY_KEY, FORCES_KEY, electron_problem, read_frames, write_frames
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.store import LabelStore, geometry_hash
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, electron_problem, read_frames, write_frames
 
 HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 COUPLED_CLUSTER = Level.model_validate(

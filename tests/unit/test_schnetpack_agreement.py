@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.config import SchNet as SchNetConfig
 from piwsl.data.batch import collate, graph
-from piwsl.data.dataset import from_atoms
 from piwsl.models import Potential
 from piwsl.models.painn import PaiNN
 from piwsl.models.schnet import SchNet
+from piwsl.structures.structure import from_atoms
 
 STORED = json.loads((ROOT / "tests" / "others" / "schnetpack.json").read_text())
 CONFIGS = {"painn": PaiNNConfig, "schnet": SchNetConfig}

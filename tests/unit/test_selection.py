@@ -17,11 +17,11 @@ from piwsl.errors import PiwslError
 from piwsl.reference.batches import split_geometries
 from piwsl.reference.checks import check_computed_dataset, check_functional
 from piwsl.reference.costs import estimate
-from piwsl.reference.frames import ENERGY_KEY, read_frames, write_frames
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import label_batches, plan_dataset
 from piwsl.reference.selection import ROUND, candidates_needed, descriptors, farthest_points, in_turn
+from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
 
 HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 

@@ -20,12 +20,13 @@ from tensorboardX.proto.event_pb2 import Event
 import piwsl
 from piwsl.config import PISC, PITC, Loss, PaiNN, Run, Training, WeakForces
 from piwsl.data.batch import graph
-from piwsl.data.dataset import TEST, TRAINING, Dataset, from_atoms, write_dataset
+from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.files import read_json
 from piwsl.models.storage import read_header
+from piwsl.structures.structure import from_atoms
 from piwsl.training.batches import StepBatches, frames_of_step
 from piwsl.training.run import Devices, train
 

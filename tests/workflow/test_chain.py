@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
-from piwsl.reference.frames import write_frames
+from piwsl.structures.frames import write_frames
 
 TINY: dict[str, Any] = {
     "experiment": "tiny",

@@ -4,8 +4,8 @@ from piwsl.config import Molecule, Sampling
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
-    from piwsl.reference.frames import write_frames
     from piwsl.reference.sampling import normal_mode_frames, trajectory
+    from piwsl.structures.frames import write_frames
 
     params, wildcards = snakemake.params, snakemake.wildcards
     make = normal_mode_frames if wildcards.kind else trajectory

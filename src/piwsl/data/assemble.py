@@ -12,8 +12,8 @@ from piwsl.data.dataset import TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
-from piwsl.reference.frames import ENERGY_KEY, read_frames, with_labels_in
-from piwsl.reference.tight_binding import with_weak_forces
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY, read_frames
+from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
 
 def assemble(
@@ -40,6 +40,8 @@ def assemble(
             raise PiwslError(f"{dataset_path}: every {part} frame failed; see the records of the batches")
         check_labels(found, f"{part} frames")
     if weak_forces:
+        from piwsl.reference.tight_binding import with_weak_forces
+
         frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset_path))
     write_dataset(dataset_path, frames, atomic_energies(atoms))
 
@@ -72,6 +74,8 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
         kept, held = hold_out(len(frames), dataset.test_frames, dataset.seed)
         training, test = [frames[i] for i in kept], [frames[i] for i in held]
     if dataset.weak_forces is not None:
+        from piwsl.reference.tight_binding import with_weak_forces
+
         training = with_weak_forces(training, str(dataset.file))
     write_dataset(dataset_path, {TRAINING: training, TEST: test})
 
@@ -87,4 +91,29 @@ def _given_frames(dataset: GivenDataset, path: Path) -> list[Atoms]:
                 "Write the total energy there, or say energy_key and energy_unit"
             )
     check_labels(converted, str(path))
+    return converted
+
+
+def with_labels_in(frames: list[Atoms], dataset: GivenDataset) -> list[Atoms]:
+    """Return frames of another program with their labels where ours are, in eV and eV/Å.
+
+    Args:
+        frames: labelled elsewhere.
+        dataset: says under which names the labels are, and in which units. Labels that are absent stay absent.
+    """
+    energy_in_ev, force_in_ev = ENERGY_UNITS[dataset.energy_unit], FORCE_UNITS[dataset.forces_unit]
+    converted = []
+    for atoms in frames:
+        frame = atoms.copy()
+        energy = frame.info.pop(dataset.energy_key, None)
+        forces = frame.arrays.pop(dataset.forces_key, None)
+        weak_forces = frame.arrays.pop(dataset.weak_forces_key, None)
+        if energy is not None:
+            # What is no number is left for the check of labels to name.
+            frame.info[ENERGY_KEY] = energy * energy_in_ev if isinstance(energy, int | float) else energy
+        if forces is not None:
+            frame.arrays[FORCES_KEY] = forces * force_in_ev
+        if weak_forces is not None:
+            frame.arrays[WEAK_FORCES_KEY] = weak_forces * force_in_ev
+        converted.append(frame)
     return converted

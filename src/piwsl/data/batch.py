@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from vesin import NeighborList
 
-from piwsl.data.dataset import Structure
+from piwsl.structures.structure import Structure
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
+from piwsl.structures.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def split_frames(pool: NDArray[np.int64], size: int, seed: int, validation_fract
             f"size {size} is more than the {len(pool)} labelled training frames that there are; "
             "raise training_frames, give more frames, or leave the size out"
         )
-    chosen = np.random.default_rng([seed, 1]).permutation(pool)[:size]
+    chosen = generator("frames of a run", seed).permutation(pool)[:size]
     validation = min(size - 1, max(1, round(validation_fraction * size)))
     return Split(training=chosen[validation:], validation=chosen[:validation])
 
@@ -59,5 +60,5 @@ def hold_out(frames: int, test_frames: int, seed: int) -> tuple[NDArray[np.int64
     """
     if test_frames >= frames:
         raise PiwslError(f"test_frames {test_frames} leaves none of the {frames} frames to train on")
-    order = np.random.default_rng([seed, 2]).permutation(frames)
+    order = generator("held-out frames", seed).permutation(frames)
     return np.sort(order[test_frames:]), np.sort(order[:test_frames])

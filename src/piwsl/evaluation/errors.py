@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piwsl.config import Run
-from piwsl.data.dataset import TEST, Dataset, Structure
+from piwsl.data.dataset import TEST, Dataset
 from piwsl.evaluation.predict import Predictions, predict
 from piwsl.files import write_atomically, write_json
 from piwsl.models import load_model
+from piwsl.structures.structure import Structure
 
 MILLI = 1000.0
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from piwsl.data.dataset import from_atoms
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.models import load_model
-from piwsl.reference.frames import read_frames, write_frames
+from piwsl.structures.frames import read_frames, write_frames
+from piwsl.structures.structure import from_atoms
 
 
 def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, device: str = "cpu") -> None:

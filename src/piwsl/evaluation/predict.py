@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from piwsl.data.batch import collate, graph
-from piwsl.data.dataset import Structure
 from piwsl.models import Potential
+from piwsl.structures.structure import Structure
 
 ATOMS_PER_BATCH = 2000
 

@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from piwsl.data.batch import graph
-from piwsl.data.dataset import from_atoms
 from piwsl.models import Potential
+from piwsl.structures.structure import from_atoms
 
 
 class PotentialCalculator(Calculator):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
+from piwsl.structures.seeds import seed_of
 
 # No atom moves further than this many lengths (standard deviations of a component, for Gaussian displacements).
 LARGEST_IN_LENGTHS = 4.0
@@ -17,7 +18,7 @@ def largest_displacement(length: float) -> float:
 
 
 def draw_displacements(
-    batch: Batch, length: float, seed: int, step: int, count: int, kind: str = "gaussian"
+    batch: Batch, length: float, seed: int, step: int, count: int, kind: str = "gaussian", rank: int = 0
 ) -> list[Tensor]:
     """Draw random displacements that do not translate the structures.
 
@@ -32,11 +33,12 @@ def draw_displacements(
         step: optimiser step.
         count: how many sets to draw.
         kind: gaussian, uniform or sphere.
+        rank: of the process among those that share the frames of a step.
 
     Returns:
         `count` tensors (N, 3), Å, without gradient.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    generator = torch.Generator().manual_seed(seed_of("displacements", seed, rank, step))
     shape = (count, *batch.positions.shape)
     if kind == "uniform":
         draws = 2.0 * torch.rand(shape, generator=generator, dtype=batch.positions.dtype) - 1.0

@@ -193,7 +193,9 @@ class _Points:
         self.energy |= dict(zip(points, energies.chunk(len(points)), strict=True))
 
 
-def displacements_of_step(potential: Potential, batch: Batch, loss: Loss, seed: int, step: int) -> list[Tensor]:
+def displacements_of_step(
+    potential: Potential, batch: Batch, loss: Loss, seed: int, step: int, rank: int = 0
+) -> list[Tensor]:
     """Return δ and δ' of an optimiser step; they depend on the arguments alone, and carry no gradient.
 
     Args:
@@ -202,9 +204,10 @@ def displacements_of_step(potential: Potential, batch: Batch, loss: Loss, seed: 
         loss: length and kind of the directions.
         seed: of the run.
         step: optimiser step.
+        rank: of the process among those that share the frames of the step.
     """
     kind = "gaussian" if loss.direction == "adversarial" else loss.direction
-    draws = draw_displacements(batch, loss.displacement, seed, step, count=2, kind=kind)
+    draws = draw_displacements(batch, loss.displacement, seed, step, count=2, kind=kind, rank=rank)
     if loss.direction == "adversarial":
         draws[0] = adversarial_displacement(potential, batch, loss.displacement, draws[0])
     return draws

@@ -12,12 +12,12 @@ from piwsl.config import Model
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.config import SchNet as SchNetConfig
 from piwsl.data.batch import Batch, neighbour_list, sum_per_structure
-from piwsl.data.dataset import Structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.mace import MACE
 from piwsl.models.painn import PaiNN
 from piwsl.models.schnet import SchNet
+from piwsl.structures.structure import Structure
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

@@ -9,11 +9,11 @@ from piwsl.errors import PiwslError
 from piwsl.files import read_json_lines, write_json, write_json_lines
 from piwsl.reference.atoms import isolated_atoms
 from piwsl.reference.forces import ForceMethod
-from piwsl.reference.frames import read_frames, write_frames
 from piwsl.reference.geometries import blocks_of, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.selection import farthest_points, in_turn
 from piwsl.reference.store import rounded
+from piwsl.structures.frames import read_frames, write_frames
 
 
 def select(candidates: list[Path], frames: int, selected: Path, candidates_each: int | None) -> None:

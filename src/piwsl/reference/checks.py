@@ -13,8 +13,8 @@ from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecu
 from piwsl.errors import PiwslError
 from piwsl.reference.components import fitting_bases, required_components
 from piwsl.reference.forces import check_forces
-from piwsl.reference.frames import charge_of, electron_problem, multiplicity_of
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
+from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
 
 
 def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> None:

@@ -12,8 +12,9 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
-from piwsl.reference.frames import charge_of, multiplicity_of
 from piwsl.reference.selection import in_turn
+from piwsl.structures.frames import charge_of, multiplicity_of
+from piwsl.structures.seeds import generator
 
 TRAINING, TEST = "training", "test"
 EMBEDDING_SEED = 20240501
@@ -102,7 +103,7 @@ def blocks_of(frames: int, geometries: Geometries) -> dict[str, NDArray[np.int64
         Indices by "training" and "test". Each takes its blocks in turn, and a block's frames at random, so that few
         frames come from everywhere.
     """
-    rng = np.random.default_rng([geometries.seed, 3])
+    rng = generator("blocks of geometries", geometries.seed)
     blocks = [rng.permutation(block) for block in np.array_split(np.arange(frames), geometries.blocks) if len(block)]
     order = rng.permutation(len(blocks))
     held = min(max(1, round(geometries.test_fraction * len(blocks))), max(len(blocks) - 1, 1))

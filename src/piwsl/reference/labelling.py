@@ -19,8 +19,8 @@ from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.forces import ForceMethod, analytic_problem
-from piwsl.reference.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.reference.store import LabelStore, geometry_hash, rounded
+from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 
 STORED_FORCES = "forces_eV_per_A"
 

@@ -12,10 +12,10 @@ from ase import Atoms
 from piwsl.config import ComputedDataset, Level
 from piwsl.reference.costs import Cost, estimate
 from piwsl.reference.forces import ForceMethod, force_method
-from piwsl.reference.frames import charge_of, multiplicity_of, read_frames
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
 from piwsl.reference.store import LabelStore, geometry_hash
+from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 
 TARGET_MINUTES = 20
 SMALLEST_TIME_LIMIT_MINUTES = 30

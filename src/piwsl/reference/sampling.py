@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
@@ -16,10 +14,11 @@ from numpy.typing import NDArray
 from piwsl.config import Molecule, Sampling
 from piwsl.errors import PiwslError
 from piwsl.reference.differences import internal_directions
-from piwsl.reference.frames import too_close
 from piwsl.reference.geometries import load_molecule
 from piwsl.reference.store import rounded
 from piwsl.reference.tight_binding import gfn2
+from piwsl.structures.frames import too_close
+from piwsl.structures.seeds import generator
 
 HESSIAN_STEP_ANGSTROM = 0.005
 MINIMUM_FORCE_EV_PER_ANGSTROM = 1e-3
@@ -46,7 +45,7 @@ def trajectory(molecule: Molecule, sampling: Sampling, temperature: float, part:
     Returns:
         Frames with info: frame (a name), part, temperature (K), charge, multiplicity.
     """
-    rng = _generator(sampling, part, temperature)
+    rng = generator("trajectory", sampling.seed, part, float(temperature))
     atoms = _with_gfn2(molecule)
     # Without it the centre of mass would wander; it is out of the temperature's degrees of freedom then, too.
     atoms.set_constraint(FixCom())
@@ -95,7 +94,7 @@ def normal_mode_frames(
     Raises:
         PiwslError: GFN2-xTB finds no minimum, or nearly every geometry has atoms on top of one another.
     """
-    rng = _generator(sampling, f"normal modes, {part}", temperature)
+    rng = generator("normal modes", sampling.seed, part, float(temperature))
     atoms = _with_gfn2(molecule)
     try:
         if not BFGS(atoms, logfile=None).run(fmax=MINIMUM_FORCE_EV_PER_ANGSTROM, steps=1000):
@@ -157,11 +156,6 @@ def _hessian(atoms: Atoms) -> NDArray[np.float64]:
     atoms.positions = start
     hessian = np.array(rows)
     return (hessian + hessian.T) / 2
-
-
-def _generator(sampling: Sampling, stream: str, temperature: float) -> np.random.Generator:
-    """Return random numbers that depend on seed, stream and temperature alone."""
-    return np.random.default_rng([sampling.seed, zlib.crc32(stream.encode()), round(temperature * 1000)])
 
 
 def _with_gfn2(molecule: Molecule) -> Atoms:

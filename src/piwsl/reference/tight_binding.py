@@ -11,7 +11,7 @@ from ase.calculators.calculator import CalculationFailed
 from tblite.ase import TBLite
 
 from piwsl.errors import PiwslError
-from piwsl.reference.frames import WEAK_FORCES_KEY, charge_of, multiplicity_of
+from piwsl.structures.frames import WEAK_FORCES_KEY, charge_of, multiplicity_of
 
 
 def gfn2(charge: int, multiplicity: int) -> TBLite:

@@ -25,7 +25,8 @@ from piwsl.data.dataset import TEST, Dataset
 from piwsl.files import write_json
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import load_model
-from piwsl.reference.frames import read_frames, write_frames
+from piwsl.structures.frames import read_frames, write_frames
+from piwsl.structures.seeds import generator
 
 # Atoms closer than this multiple of the sum of their covalent radii are bonded.
 BOND_FACTOR = 1.25
@@ -62,7 +63,7 @@ def run_dynamics(
         Frames along the way (at most about 100) with info `time_fs` and `temperature`, and a summary: stable_ps,
         time_ps, ended (why), mean_temperature_K, largest_bond_change_A, steps_per_second.
     """
-    rng = np.random.default_rng(settings.seed)
+    rng = generator("simulation", settings.seed)
     atoms = start.copy()
     atoms.calc = start.calc
     atoms.set_constraint(FixCom())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piwsl.data.batch import Batch, collate
+from piwsl.structures.seeds import generator
 
 
 def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:
@@ -22,7 +23,7 @@ def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArra
     batch_size = min(batch_size, frames)
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(positions, frames)
-    orders = {epoch: np.random.default_rng([seed, 3, epoch]).permutation(frames) for epoch in set(epochs.tolist())}
+    orders = {epoch: generator("batches", seed, epoch).permutation(frames) for epoch in set(epochs.tolist())}
     return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), within.tolist(), strict=True)])
 
 

@@ -31,8 +31,6 @@ from piwsl.training.batches import StepBatches, frames_of_step
 from piwsl.training.compiled import CompiledLoss
 
 WARM_UP_SHARE = 0.02
-# Between the seeds of the displacements that the processes of one run draw.
-SEEDS_APART = 1_000_000_007
 
 Objective = Callable[[Batch, list[Tensor], Shares], tuple[Tensor, dict[str, Tensor]]]
 
@@ -171,7 +169,7 @@ class PotentialModule(pl.LightningModule):
         if not shares.weak_forces:
             batch = replace(batch, has_weak_forces=False)
         displacements = (
-            displacements_of_step(self.potential, batch, loss, task.seed + SEEDS_APART * self.global_rank, step)
+            displacements_of_step(self.potential, batch, loss, task.seed, step, self.global_rank)
             if shares.displaced
             else []
         )

@@ -25,13 +25,15 @@ from torch.multiprocessing import ProcessRaisedException
 
 from piwsl.config import Loss, Model, Run
 from piwsl.data.batch import collate, graph
-from piwsl.data.dataset import TRAINING, Dataset, Structure, content_hash
+from piwsl.data.dataset import TRAINING, Dataset, content_hash
 from piwsl.data.splits import split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
+from piwsl.structures.seeds import seed_of
+from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
 from piwsl.training.module import Diagnosis, PotentialModule, Task
 from piwsl.training.progress import watchers, write_history
@@ -121,7 +123,7 @@ def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> N
 
 
 def _potential(model: Model, structures: list[Structure], seed: int) -> Potential:
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of("initial weights", seed))
     return build_potential(model, structures)
 
 

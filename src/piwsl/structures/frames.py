@@ -6,10 +6,9 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.data import covalent_radii
 
-from piwsl.config import GivenDataset
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 
@@ -17,18 +16,6 @@ ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
 # Forces of a cheaper level: a label of less weight.
 WEAK_FORCES_KEY = "WEAK_forces"
-ENERGY_UNITS = {
-    "eV": 1.0,
-    "Hartree": units.Hartree,
-    "kcal/mol": units.kcal / units.mol,
-    "kJ/mol": units.kJ / units.mol,
-}
-FORCE_UNITS = {
-    "eV/Å": 1.0,
-    "Hartree/Bohr": units.Hartree / units.Bohr,
-    "kcal/mol/Å": units.kcal / units.mol,
-    "kJ/mol/Å": units.kJ / units.mol,
-}
 # Bonds shorter than this share of the sum of covalent radii are no chemistry: SCF converges there, to nonsense.
 SHORTEST_BOND = 0.5
 
@@ -53,31 +40,6 @@ def read_frames(path: Path) -> list[Atoms]:
 def write_frames(path: Path, frames: list[Atoms]) -> None:
     """Write frames as extended XYZ, atomically; an empty list gives an empty file."""
     write_atomically(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))
-
-
-def with_labels_in(frames: list[Atoms], dataset: GivenDataset) -> list[Atoms]:
-    """Return frames of another program with their labels where ours are, in eV and eV/Å.
-
-    Args:
-        frames: labelled elsewhere.
-        dataset: says under which names the labels are, and in which units. Labels that are absent stay absent.
-    """
-    energy_in_ev, force_in_ev = ENERGY_UNITS[dataset.energy_unit], FORCE_UNITS[dataset.forces_unit]
-    converted = []
-    for atoms in frames:
-        frame = atoms.copy()
-        energy = frame.info.pop(dataset.energy_key, None)
-        forces = frame.arrays.pop(dataset.forces_key, None)
-        weak_forces = frame.arrays.pop(dataset.weak_forces_key, None)
-        if energy is not None:
-            # What is no number is left for the check of labels to name.
-            frame.info[ENERGY_KEY] = energy * energy_in_ev if isinstance(energy, int | float) else energy
-        if forces is not None:
-            frame.arrays[FORCES_KEY] = forces * force_in_ev
-        if weak_forces is not None:
-            frame.arrays[WEAK_FORCES_KEY] = weak_forces * force_in_ev
-        converted.append(frame)
-    return converted
 
 
 def count_frames(path: Path) -> int:
