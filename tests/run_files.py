@@ -19,7 +19,13 @@ def files_of(folder: Path, runs: list[Run], energy: dict[str, list[float]], with
         error = energy[run.loss][run.seed]
         here = folder / str(number)
         force = 10 * error if with_forces else None
-        errors = {"energy_mae_meV": error, "energy_rmse_meV": error, "energy_mae_meV_per_atom": error / 4}
+        errors = {
+            "energy_mae_meV": error,
+            "energy_rmse_meV": error,
+            "energy_mae_meV_per_atom": error / 4,
+            "energy_constant_meV": error / 2,
+            "energy_mae_without_constant_meV": error / 2,
+        }
         write_json(
             here / "errors.json",
             run.plain() | errors | {"force_mae_meV_per_A": force, "force_rmse_meV_per_A": force, "test_frames": 3,

@@ -68,7 +68,7 @@ def config(architecture: str, direct: bool = False) -> Model:
 
 def graphs(structures: list[Structure], loss: Loss, device: str) -> list[Batch]:
     """Return the frames with the neighbour lists that a loss needs."""
-    skin = 2 * largest_displacement(loss.displacement) if loss.weak else 0.0
+    skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
     return [graph(structure, CUTOFF + skin, torch.float32).to(torch.device(device)) for structure in structures]
 
 
@@ -96,7 +96,7 @@ def ours(model: Model, loss: Loss, structures: list[Structure], device: str, com
     objective = CompiledLoss(potential, loss, frames, len(frames)) if compiled else None
 
     def total() -> Tensor:
-        draws = displacements_of_step(potential, batch, loss, seed=0, step=0) if loss.weak else []
+        draws = displacements_of_step(potential, batch, loss, seed=0, step=0) if loss.displaced else []
         if objective is not None:
             return objective(batch, draws, Shares())[0]
         return training_loss(potential, batch, loss, draws)[0]

@@ -158,6 +158,13 @@ def test_a_loss_on_forces_that_the_dataset_lacks_is_refused():
     assert parse_section(Experiment, config, "test").losses["weak"].weak_forces.weight == 1.0
 
 
+def test_pseudo_labels_without_forces_are_refused():
+    config = edited("losses.weak", {"forces": 0, "pitc": {"weight": 1, "anchor": "pseudo-label"}})
+    with pytest.raises(ConfigError, match=r"losses\.weak: pitc\.anchor: a pseudo-label is made of labelled forces"):
+        parse_section(Experiment, config, "test")
+    assert parse_section(Experiment, edited("losses.weak.forces", 0), "test").losses["weak"].forces == 0
+
+
 def test_compilation_and_mixed_precision_do_not_go_together():
     config = edited("models.painn.training", {"compile": True, "mixed_precision": True})
     with pytest.raises(ConfigError, match="compile: does not go with mixed_precision; choose one"):

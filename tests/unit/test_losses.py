@@ -205,9 +205,9 @@ def test_residuals_are_measured_as_asked(mixed, function, expected, per):
 
 def test_weak_terms_start_late_grow_and_may_rest():
     loss = Loss(pitc=PITC(weight=1.0), start=4, ramp=3, every=2)
-    assert [loss.weak_share(step) for step in range(10)] == [0, 0, 0, 0, 0.25, 0, 0.75, 0, 1.0, 0]
-    assert Loss().weak_share(100) == 0.0
-    assert Loss(pitc=PITC(weight=1.0)).weak_share(0) == 1.0
+    assert [loss.displaced_share(step) for step in range(10)] == [0, 0, 0, 0, 0.25, 0, 0.75, 0, 1.0, 0]
+    assert Loss().displaced_share(100) == 0.0
+    assert Loss(pitc=PITC(weight=1.0)).displaced_share(0) == 1.0
 
 
 def test_a_share_scales_the_weak_terms_alone(mixed):

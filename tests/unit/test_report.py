@@ -49,6 +49,16 @@ def test_seeds_that_disagree_decide_nothing(tmp_path, experiment):
     assert found[0]["text"] == "no clear effect on the energy error (−20 % on average; better in 1 of 2 seeds)"
 
 
+def test_forces_of_a_cheaper_level_are_weak_supervision_not_the_baseline(tmp_path):
+    losses = {"cheap-forces": {"weak_forces": {"weight": 1.0}}, "plain": {}}
+    config = DEFAULT | {"losses": losses}
+    config["datasets"] = {"ammonia": config["datasets"]["ammonia"] | {"weak_forces": "gfn2-xtb"}}
+    experiment = parse_section(Experiment, config, "config.yaml")
+    found = compared(tmp_path, experiment, {"cheap-forces": [5.0, 10.0], "plain": [10.0, 20.0]})
+    assert {verdict["where"].split(", ")[-1] for verdict in found} == {"cheap-forces against plain"}
+    assert found[0]["text"].startswith("energy error 50 % lower")
+
+
 def test_one_seed_decides_nothing(tmp_path):
     experiment = parse_section(Experiment, DEFAULT | {"seeds": [0]}, "config.yaml")
     found = compared(tmp_path, experiment, {"supervised": [10.0], "weak": [1.0]})

@@ -162,7 +162,9 @@ class Loss(Section):
     """A training loss: errors of the labels and, optionally, weak terms."""
 
     energy: PositiveFloat = Field(1.0, description="Weight of the energy error.")
-    forces: PositiveFloat = Field(100.0, description="Weight of the force error, where forces are labelled.")
+    forces: NonNegativeFloat = Field(
+        100.0, description="Weight of the force error, where forces are labelled; 0: labelled forces are not looked at."
+    )
     pitc: PITC | None = Field(None, description="Taylor-expansion consistency E(r+δ) = E(r) - <δ, F(r)>.")
     pisc: PISC | None = Field(None, description="Path-independence consistency between r+δ and r+δ'.")
     augmentation: Augmentation | None = Field(None, description="Labels of r at r+δ; a baseline.")
@@ -180,22 +182,33 @@ class Loss(Section):
     function: Literal["mse", "mae", "huber"] = Field("mse", description="Of all residuals.")
     huber: PositiveFloat = Field(0.01, description="Residual where huber turns from square to linear, eV or eV/Å.")
     per: Literal["atom", "structure"] = Field("atom", description="Whether energy residuals are divided by N atoms.")
-    start: int = Field(0, ge=0, description="Steps without weak terms.")
+    start: int = Field(0, ge=0, description="Steps without the terms at displaced geometries.")
     ramp: int = Field(0, ge=0, description="Steps after that in which their weights grow linearly to full.")
-    every: PositiveInt = Field(1, description="Weak terms are evaluated at every so many steps.")
+    every: PositiveInt = Field(1, description="Terms at displaced geometries are evaluated at every so many steps.")
+
+    @model_validator(mode="after")
+    def _pseudo_labels_are_forces(self) -> Self:
+        if self.forces == 0 and self.pitc is not None and self.pitc.anchor == "pseudo-label":
+            raise ValueError("pitc.anchor: a pseudo-label is made of labelled forces, which `forces: 0` leaves out")
+        return self
 
     @property
-    def weak(self) -> bool:
-        """Whether there is any term at displaced geometries."""
+    def displaced(self) -> bool:
+        """Whether any term is evaluated at displaced geometries: pitc, pisc, augmentation."""
         return self.pitc is not None or self.pisc is not None or self.augmentation is not None
 
-    def weak_share(self, step: int) -> float:
-        """Return the factor of the weights of the weak terms at an optimiser step, 0 where they are left out.
+    @property
+    def supervised(self) -> bool:
+        """Whether errors of the labels of the reference level are all: what weak supervision is compared with."""
+        return not self.displaced and self.weak_forces is None
+
+    def displaced_share(self, step: int) -> float:
+        """Return the factor of the weights of the displaced terms at an optimiser step, 0 where they are left out.
 
         Args:
             step: from 0.
         """
-        if not self.weak or step < self.start or step % self.every:
+        if not self.displaced or step < self.start or step % self.every:
             return 0.0
         return min(1.0, (step - self.start + 1) / (self.ramp + 1))
 

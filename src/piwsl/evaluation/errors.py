@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,11 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         predictions: in the same order.
 
     Returns:
-        energy_mae_meV, energy_rmse_meV (a structure), energy_mae_meV_per_atom, force_mae_meV_per_A,
-        force_rmse_meV_per_A (a component; None without force labels), and the numbers of frames behind them.
+        energy_mae_meV, energy_rmse_meV (a structure), energy_mae_meV_per_atom; energy_constant_meV, the mean size of
+        `constant_errors`, and energy_mae_without_constant_meV, what is left of the errors without them (None where no
+        composition has two frames);
+        force_mae_meV_per_A, force_rmse_meV_per_A (a component; None without force labels); and the numbers of frames
+        behind them.
     """
     labels = np.array([structure.energy for structure in structures])
     atoms = np.array([len(structure.numbers) for structure in structures])
@@ -37,15 +41,42 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         if structure.forces is not None
     ]
     forces = np.concatenate(force_errors) if force_errors else None
+    constant = constant_errors(structures, energy_errors)
+    repeated = ~np.isnan(constant)
     return {
         "energy_mae_meV": _mae(energy_errors),
         "energy_rmse_meV": _rmse(energy_errors),
         "energy_mae_meV_per_atom": _mae(energy_errors / atoms),
+        "energy_constant_meV": _mae(constant[repeated]) if repeated.any() else None,
+        "energy_mae_without_constant_meV": _mae((energy_errors - constant)[repeated]) if repeated.any() else None,
         "force_mae_meV_per_A": None if forces is None else _mae(forces),
         "force_rmse_meV_per_A": None if forces is None else _rmse(forces),
         "test_frames": len(structures),
         "test_force_frames": len(force_errors),
     }
+
+
+def constant_errors(structures: list[Structure], errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the part of each energy error that is the same for all frames of its composition.
+
+    Forces, dynamics and relative energies of one molecule do not know it; reaction and atomisation energies do.
+
+    Args:
+        structures: M frames.
+        errors: (M,), of any unit.
+
+    Returns:
+        (M,): the mean error of the frames of the same composition; NaN where a composition has but one frame, whose
+        constant part nobody can tell.
+    """
+    constants = np.full(len(errors), np.nan)
+    frames_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for position, structure in enumerate(structures):
+        frames_of[tuple(sorted(structure.numbers.tolist()))].append(position)
+    for frames in frames_of.values():
+        if len(frames) > 1:
+            constants[frames] = errors[frames].mean()
+    return constants
 
 
 def _mae(errors: NDArray[np.float64]) -> float:

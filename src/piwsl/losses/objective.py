@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
 from piwsl.losses.displacements import draw_displacements, normalised
+from piwsl.losses.measure import Measure
 from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_residual
 from piwsl.models.potential import Potential
 
@@ -57,23 +57,24 @@ def training_loss(
         labelled=batch.has_forces or weak_forces is not None,
         augmented=augmentation is not None,
     )
-    measure = _Measure(batch, loss)
-    terms = {"energy": measure.energy_labels(points.energy[A])}
+    measure = Measure(batch, loss)
+    terms = {"energy": measure.energy_labels(points.energy[A]).mean}
     weights: dict[str, float | Tensor] = {"energy": loss.energy, "forces": loss.forces}
     if batch.has_forces:
-        terms["forces"] = measure.forces(points.forces[A], batch.forces)
+        terms["forces"] = measure.forces(points.forces[A], batch.forces).mean
     if weak_forces is not None:
-        terms["weak_forces"] = measure.forces(points.forces[A], batch.weak_forces)
+        terms["weak_forces"] = measure.forces(points.forces[A], batch.weak_forces).mean
         weights["weak_forces"] = shares.weak_forces * weak_forces.weight
     for name, residual in residuals.items():
-        terms[name] = measure.energies(points.value(residual), points.known(residual))
+        terms[name] = measure.energies(points.value(residual), points.known(residual)).mean
     for name, term in (("pitc", loss.pitc), ("pisc", loss.pisc)):
         if term is not None:
             weights[name] = shares.displaced * term.weight
     if augmentation is not None:
-        terms["augmentation"] = loss.energy * measure.energy_labels(points.energy[C])
+        terms["augmentation"] = loss.energy * measure.energy_labels(points.energy[C]).mean
         if batch.has_forces:
-            terms["augmentation"] = terms["augmentation"] + loss.forces * measure.forces(points.forces[C], batch.forces)
+            forces = measure.forces(points.forces[C], batch.forces).mean
+            terms["augmentation"] = terms["augmentation"] + loss.forces * forces
         weights["augmentation"] = shares.displaced * augmentation.weight
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
@@ -87,40 +88,6 @@ def weak_residuals(loss: Loss) -> dict[str, Residual]:
     if loss.pisc is not None:
         found["pisc"] = pisc_residual(loss.pisc)
     return found
-
-
-class _Measure:
-    """The loss function of residuals."""
-
-    def __init__(self, batch: Batch, loss: Loss) -> None:
-        self._batch, self._loss = batch, loss
-
-    def energies(self, residuals: Tensor, known: Tensor) -> Tensor:
-        """Return the mean over the structures whose residual (M,) is known, eV."""
-        residuals = residuals / self._batch.atoms.clamp_min(1.0) if self._loss.per == "atom" else residuals
-        return self._mean(residuals, known & (self._batch.atoms > 0))
-
-    def energy_labels(self, energies: Tensor) -> Tensor:
-        """Return the mean over labelled structures."""
-        return self.energies(energies - self._batch.energy, ~self._batch.energy.isnan())
-
-    def forces(self, forces: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean over labelled components."""
-        return self._mean(forces - labels, ~labels.isnan())
-
-    def _mean(self, residuals: Tensor, known: Tensor) -> Tensor:
-        """Return the mean of the loss function over the known; shapes depend on no label, so that it can be traced."""
-        residuals = torch.where(known, residuals, torch.zeros_like(residuals))
-        match self._loss.function:
-            case "mse":
-                losses = residuals * residuals
-            case "mae":
-                losses = residuals.abs()
-            case "huber":
-                losses = functional.huber_loss(
-                    residuals, torch.zeros_like(residuals), delta=self._loss.huber, reduction="none"
-                )
-        return losses.sum() / known.sum().clamp_min(1)
 
 
 class _Points:

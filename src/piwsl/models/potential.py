@@ -11,13 +11,12 @@ from piwsl.config import MACE as MACEConfig
 from piwsl.config import Model
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.config import SchNet as SchNetConfig
-from piwsl.data.batch import Batch, neighbour_list, sum_per_structure
+from piwsl.data.batch import Batch, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.mace import MACE
 from piwsl.models.painn import PaiNN
 from piwsl.models.schnet import SchNet
-from piwsl.structures.structure import Structure
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -116,47 +115,3 @@ def _network(config: Model, elements: list[int], neighbours: float) -> nn.Module
             return PaiNN(config)
         case MACEConfig():
             return MACE(config, elements, neighbours, DTYPES[config.dtype])
-
-
-def mean_neighbours(structures: list[Structure], cutoff: float) -> float:
-    """Return how many neighbours within a cutoff (Å) an atom has on average; 1 where all are alone."""
-    edges = sum(neighbour_list(structure, cutoff)[0].shape[1] for structure in structures)
-    atoms = sum(len(structure.numbers) for structure in structures)
-    return edges / atoms if edges else 1.0
-
-
-def reference_energies(structures: list[Structure]) -> dict[int, float]:
-    """Fit one energy an element to total energies (least squares, of smallest norm where compositions leave it open).
-
-    Args:
-        structures: with energies, eV.
-
-    Returns:
-        Atomic number to eV.
-    """
-    elements = sorted({int(number) for structure in structures for number in structure.numbers})
-    counts = np.array([[(structure.numbers == number).sum() for number in elements] for structure in structures])
-    energies = np.array([structure.energy for structure in structures])
-    solution, *_ = np.linalg.lstsq(counts.astype(float), energies, rcond=None)
-    return dict(zip(elements, solution.tolist(), strict=True))
-
-
-def build_potential(config: Model, structures: list[Structure]) -> Potential:
-    """Build an untrained potential whose references and scale come from training frames.
-
-    The scale is the root mean square of what the references leave of the energy, per square root of atoms:
-    independent atomic contributions of unit variance then sum to the spread that the data have.
-
-    Args:
-        config: the architecture.
-        structures: the training frames, with energies.
-    """
-    references = reference_energies(structures)
-    rest = [
-        (structure.energy - sum(references[int(number)] for number in structure.numbers))
-        / np.sqrt(len(structure.numbers))
-        for structure in structures
-    ]
-    scale = float(np.sqrt(np.mean(np.square(rest))))
-    neighbours = mean_neighbours(structures, config.cutoff)
-    return Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from piwsl.config import Experiment, Loss
+from piwsl.config import Experiment
 from piwsl.files import read_json, read_json_lines
 
 AXES = ["dataset", "model", "loss", "size", "seed"]
 GROUP = ["dataset", "model", "size", "loss"]
 MEASURES = {
     "energy_mae_meV": "Energy MAE (meV)",
+    "energy_constant_meV": "of it constant (meV)",
     "force_mae_meV_per_A": "Force MAE (meV/Å)",
     "stable_ps": "Stable MD (ps)",
 }
@@ -36,15 +37,12 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
     tested = pd.DataFrame([read_json(path) for path in errors])
     simulated = pd.DataFrame([read_json(path) for path in simulations])
     table = tested.merge(simulated, on=AXES, validate="one_to_one")
-    numeric = [column for column in table.columns if "_mae_" in column or "_rmse_" in column]
+    # Results of an earlier version may lack what is measured since.
+    table = table.reindex(columns=[*table.columns, *(set(MEASURES) - set(table.columns))])
+    numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
     return table.loc[order].astype(dict.fromkeys(numeric, float))
-
-
-def is_weak(loss: Loss) -> bool:
-    """Whether a loss has a weak term."""
-    return loss.weak
 
 
 def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
@@ -84,13 +82,13 @@ class Comparison:
 
 
 def comparisons(table: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
-    """Compare every weak loss with the first loss of the config that has no weak term, seed by seed.
+    """Compare every weakly supervised loss with the first supervised one of the config, seed by seed.
 
     Args:
         table: one row a run.
-        experiment: says which losses are weak.
+        experiment: says which losses are supervised by labels of the reference level alone.
     """
-    supervised = next((name for name, loss in experiment.losses.items() if not is_weak(loss)), None)
+    supervised = next((name for name, loss in experiment.losses.items() if loss.supervised), None)
     if supervised is None:
         return []
     found = []
@@ -100,7 +98,7 @@ def comparisons(table: pd.DataFrame, experiment: Experiment) -> list[Comparison]
             continue
         base = by_loss[supervised]
         for loss, rows in by_loss.items():
-            if not is_weak(experiment.losses[loss]):
+            if experiment.losses[loss].supervised:
                 continue
             for measure in ("energy_mae_meV", "force_mae_meV_per_A"):
                 ratio = (rows[measure] / base[measure]).dropna()

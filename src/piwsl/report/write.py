@@ -64,6 +64,7 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         plotly=get_plotlyjs(),
         runs=len(table),
         verdicts=[sentence(found) for found in comparisons(table, experiment)],
+        measures=list(MEASURES.values()),
         rows=mean_rows(table),
         sections=figure_sections(experiment, files, table),
         levels={name: str(level) for name, level in experiment.levels.items()},
@@ -104,15 +105,15 @@ def mean_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for group, values in means_over_seeds(table).iterrows():
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
-        cells = [_mean_and_spread(values[measure]["mean"], values[measure]["std"]) for measure in MEASURES]
+        cells = [_mean_and_spread(name, values[name]["mean"], values[name]["std"]) for name in MEASURES]
         seeds = int(values["seeds"].iloc[0])
         rows.append({"group": (dataset, model, size), "loss": loss, "seeds": seeds, "cells": cells})
     return rows
 
 
-def _mean_and_spread(mean: float, spread: float) -> str:
+def _mean_and_spread(measure: str, mean: float, spread: float) -> str:
     if pd.isna(mean):
-        return "not labelled"
+        return "not labelled" if measure == "force_mae_meV_per_A" else "–"
     return _rounded(mean, 3) if pd.isna(spread) else f"{_rounded(mean, 3)} ± {_rounded(spread, 2)}"
 
 

@@ -27,8 +27,10 @@ from piwsl.errors import PiwslError
 from piwsl.files import write_json
 from piwsl.losses import Shares, displacements_of_step, training_loss
 from piwsl.models import Potential, save_model
+from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
 from piwsl.training.batches import StepBatches, frames_of_step
 from piwsl.training.compiled import CompiledLoss
+from piwsl.training.validation import ValidationErrors
 
 WARM_UP_SHARE = 0.02
 
@@ -108,7 +110,7 @@ class PotentialModule(pl.LightningModule):
         self.averaged = AveragedModel(potential, multi_avg_fn=get_ema_multi_avg_fn(task.training.ema_decay))
         self.task = task
         self.history: list[dict[str, float]] = []
-        self.best_validation = math.inf
+        self.best_criterion = math.inf
         self.best_weights: dict[str, Tensor] = copy.deepcopy(potential.state_dict())
         self._since_best = 0
         self.plateau_share = 1.0
@@ -165,7 +167,7 @@ class PotentialModule(pl.LightningModule):
         """Return the loss of a batch at a step; stop with a message where it is not finite."""
         task = self.task
         step, loss = self.global_step, task.loss
-        shares = Shares(loss.weak_share(step), loss.weak_forces.share(step) if loss.weak_forces else 0.0)
+        shares = Shares(loss.displaced_share(step), loss.weak_forces.share(step) if loss.weak_forces else 0.0)
         if not shares.weak_forces:
             batch = replace(batch, has_weak_forces=False)
         displacements = (
@@ -194,34 +196,25 @@ class PotentialModule(pl.LightningModule):
         self.averaged.update_parameters(self.potential)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the sums of squared errors."""
-        self._validation = {"energy": (0.0, 0), "forces": (0.0, 0)}
+        """Free the averaged weights of their constant error, and begin the sums."""
+        potential = self._averaged_potential()
+        refit_references(potential, batches_of(self.task.graphs[:REFIT_STRUCTURES]))
+        self._validation = ValidationErrors(self.task.loss)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Add the squared errors of the averaged weights."""
+        """Compare the averaged potential with the labels of a validation batch."""
         potential = self._averaged_potential()
         if batch.has_forces:
             energy, forces = potential.energy_and_forces(batch)
-            labelled = ~batch.forces.isnan()
-            self._add("forces", forces[labelled] - batch.forces[labelled])
+            self._validation.add(batch, energy.detach(), forces.detach())
         else:
-            energy = potential.energy(batch)
-        self._add("energy", (energy - batch.energy) / batch.atoms)
-
-    def _add(self, name: str, errors: Tensor) -> None:
-        square, count = self._validation[name]
-        self._validation[name] = (
-            square + float((errors.detach().double() ** 2).sum()),
-            count + errors.numel(),
-        )
+            self._validation.add(batch, potential.energy(batch).detach(), None)
 
     def on_validation_epoch_end(self) -> None:
-        """Judge the averaged weights by the label terms of the loss, which exist for energies alone too."""
-        weights = {"energy": self.task.loss.energy, "forces": self.task.loss.forces}
-        means = {name: square / count for name, (square, count) in self._validation.items() if count}
-        validation = sum(weights[name] * mean for name, mean in means.items())
-        if validation < self.best_validation:
-            self.best_validation = validation
+        """Keep the averaged weights if no validation found better ones."""
+        errors = self._validation
+        if errors.criterion() < self.best_criterion:
+            self.best_criterion = errors.criterion()
             self.best_weights = copy.deepcopy(self._averaged_potential().state_dict())
             self._since_best = 0
         else:
@@ -232,8 +225,8 @@ class PotentialModule(pl.LightningModule):
         self.history.append(
             {"step": self.global_step}
             | {f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()}
-            | {f"validation_{name}_rmse": math.sqrt(mean) for name, mean in means.items()}
-            | {"validation_loss": validation}
+            | {f"validation_{name}_rmse": rmse for name, rmse in errors.rmse().items()}
+            | {"validation_loss": errors.loss(), "validation_criterion": errors.criterion()}
         )
         self._sums = {}
         self._stop_early()
@@ -250,14 +243,14 @@ class PotentialModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add history and best weights to a checkpoint."""
         checkpoint["history"] = self.history
-        checkpoint["best"] = {"validation": self.best_validation, "weights": self.best_weights}
+        checkpoint["best"] = {"criterion": self.best_criterion, "weights": self.best_weights}
         checkpoint["sums"] = self._sums
         checkpoint["patience"] = {"since_best": self._since_best, "plateau_share": self.plateau_share}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take history and best weights from a checkpoint."""
         self.history = checkpoint["history"]
-        self.best_validation = checkpoint["best"]["validation"]
+        self.best_criterion = checkpoint["best"]["criterion"]
         self.best_weights = checkpoint["best"]["weights"]
         self._sums = checkpoint["sums"]
         self._since_best = checkpoint["patience"]["since_best"]

@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ from piwsl.files import write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
+from piwsl.models.statistics import batches_of, refit_references
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
@@ -84,7 +85,9 @@ def train(
     """
     with Dataset(dataset_path) as dataset:
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
-        training, validation = dataset.structures(split.training), dataset.structures(split.validation)
+        training, validation = (
+            _with_labels_of(loss, dataset.structures(frames)) for frames in (split.training, split.validation)
+        )
         _check_elements(run, training, dataset.elements())
     if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training):
         raise PiwslError(
@@ -103,12 +106,20 @@ def train(
             "run": run.plain(),
             "loss": loss.plain(),
             "data": data_hash,
-            "best": module.best_validation,
+            "best": module.best_criterion,
         }
         module.potential.load_state_dict(module.best_weights)
+        refit_references(module.potential, batches_of(task.graphs))
         write_history(history_path, module.history)
         save_model(model_path, module.potential, provenance)
         shutil.rmtree(folder)
+
+
+def _with_labels_of(loss: Loss, structures: list[Structure]) -> list[Structure]:
+    """Take away the labels that a loss shall not see: neither directions nor the choice of weights may know them."""
+    if loss.forces:
+        return structures
+    return [replace(structure, forces=None) for structure in structures]
 
 
 def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
@@ -137,7 +148,7 @@ def _task(
 ) -> Task:
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
-    skin = 2 * largest_displacement(loss.displacement) if loss.weak else 0.0
+    skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
     graphs = [graph(structure, model.cutoff + skin, dtype) for structure in training]
     held = [graph(structure, model.cutoff, dtype) for structure in validation]
     batches = [collate(held[start : start + VALIDATION_BATCH]) for start in range(0, len(held), VALIDATION_BATCH)]
