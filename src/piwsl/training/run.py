@@ -40,6 +40,8 @@ from piwsl.training.module import Diagnosis, PotentialModule, Task
 from piwsl.training.progress import watchers, write_history
 
 VALIDATION_BATCH = 64
+# Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
+PROCEDURE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
 
 
 def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str) -> str:
-    text = json.dumps([run.plain(), model.plain(), loss.plain(), data_hash], sort_keys=True)
+    text = json.dumps([PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
