@@ -196,6 +196,14 @@ def test_a_checkpoint_of_another_config_is_set_aside(dataset, tmp_path, capfd):
     assert same_weights(changed, train_in(tmp_path / "fresh", dataset, small(learning_rate=2e-3)))
 
 
+def test_checkpoints_of_another_training_procedure_are_set_aside(dataset, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    interrupt(folder, dataset, 40, signal.SIGKILL)
+    monkeypatch.setattr("piwsl.training.run.PROCEDURE_VERSION", 99)
+    train_in(folder, dataset, small())
+    assert any((folder / "checkpoints-superseded-1").glob("*.ckpt"))
+
+
 def test_a_size_that_misses_an_element_is_refused_before_training(tmp_path):
     frames = {TRAINING: morse_frames("H2O", 5), TEST: morse_frames("NH3", 2)}
     write_dataset(tmp_path / "dataset.h5", frames)
