@@ -16,6 +16,8 @@ from piwsl.reference.failures import FrameFailure
 SCF_TOLERANCE_HARTREE = 1e-10
 # Correlation energies are linear in what is left of the orbital gradient: PySCF's own 1e-5 leaves them 1e-8 Eh.
 SCF_GRADIENT = 2e-7
+# The second-order solver comes to rest above that.
+SECOND_ORDER_GRADIENT = 1e-6
 MOST_STEPS_DOWN = 5
 SAME_ENERGY_HARTREE = 1e-6
 # PySCF's search for unstable directions needs a few to begin with.
@@ -64,7 +66,7 @@ def _damped(mean_field: scf.hf.SCF) -> scf.hf.SCF:
 
 def _second_order(mean_field: scf.hf.SCF) -> scf.hf.SCF:
     newton = mean_field.newton()
-    newton.conv_tol_grad = SCF_GRADIENT
+    newton.conv_tol_grad = SECOND_ORDER_GRADIENT
     return newton
 
 
@@ -153,7 +155,7 @@ def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
         if stable:
             return mean_field, f"stable after {followed} steps down" if followed else "stable"
         before = mean_field.e_tot
-        mean_field = mean_field.newton() if not hasattr(mean_field, "max_cycle_inner") else mean_field
+        mean_field = mean_field if hasattr(mean_field, "max_cycle_inner") else _second_order(mean_field)
         mean_field.kernel(orbitals, mean_field.mo_occ)
         if not mean_field.converged:
             break
