@@ -218,6 +218,16 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
     assert "9 electrons cannot have multiplicity 1" in records[3]["reason"]
 
 
+def test_a_periodic_frame_is_neither_computed_nor_found_in_the_store(tmp_path):
+    boxed = water()
+    energy_of(boxed, HF, tmp_path)
+    boxed.set_cell([4, 4, 4])
+    boxed.pbc = True
+    labelled, (record,) = label_frames([boxed], HF, tmp_path, None, 1000, progress=lambda line: None)
+    assert (labelled, record["status"], record["step"]) == ([], "failed", "geometry")
+    assert record["reason"] == "periodic; reference energies are of molecules"
+
+
 def one_cycle(mean_field):
     mean_field.max_cycle = 1
     return mean_field

@@ -241,6 +241,52 @@ def test_functionals_that_it_does_not_compute_in_full_are_refused(name, dispersi
         check_functional(name, dispersion)
 
 
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 0.5}, "frame 3 of .*mine.xyz: charge=0.5 is no whole number"),
+        ({"multiplicity": 0}, "frame 3 of .*mine.xyz: multiplicity=0 is no number of spin states"),
+    ],
+)
+def test_given_geometries_with_half_a_charge_are_refused_with_file_and_frame(tmp_path, info, message):
+    frames = cloud(20)
+    frames[3].info |= info
+    ase.io.write(tmp_path / "mine.xyz", frames)
+    given = dataset(molecule=None, sampling=None, geometries={"file": str(tmp_path / "mine.xyz")})
+    with pytest.raises(ConfigError, match=message):
+        check_computed_dataset("d", given, HF)
+
+
+@pytest.mark.parametrize(
+    ("molecule", "message"),
+    [
+        ({"smiles": "[O][O]"}, r"'\[O\]\[O\]' has 2 unpaired electrons; say 3, or another one if they pair"),
+        ({"smiles": "[CH2]"}, "has 2 unpaired electrons; say 3"),
+        ({"smiles": "[CH3]"}, "has 1 unpaired electrons; say 2"),
+        ({"name": "O2"}, "'O2' has 2 unpaired electrons; say 3"),
+        ({"smiles": "[O][O]", "multiplicity": 2}, "16 electrons cannot have multiplicity 2"),
+    ],
+)
+def test_a_radical_is_not_silently_taken_for_a_singlet(molecule, message):
+    with pytest.raises(ConfigError, match=message):
+        check_computed_dataset("d", dataset(molecule=molecule), HF)
+
+
+@pytest.mark.parametrize(
+    "molecule",
+    [
+        {"smiles": "[O][O]", "multiplicity": 3},
+        {"smiles": "[O][O]", "multiplicity": 1},
+        {"smiles": "O=O", "multiplicity": 3},
+        {"smiles": "[CH2]", "multiplicity": 1},
+        {"smiles": "CCO"},
+        {"name": "CH3", "multiplicity": 2},
+    ],
+)
+def test_a_multiplicity_that_is_stated_is_taken_as_stated(molecule):
+    check_computed_dataset("d", dataset(molecule=molecule), HF)
+
+
 def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_path):
     ase.io.write(tmp_path / "mine.xyz", cloud(20))
     given = dataset(molecule=None, sampling=None, geometries={"file": str(tmp_path / "mine.xyz"), "blocks": 4})
