@@ -76,26 +76,29 @@ def label(
 
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
-    from piwsl.files import write_json, write_json_lines
+    from piwsl.files import check_outputs, write_json, write_json_lines
     from piwsl.reference.atoms import isolated_atoms
-    from piwsl.reference.checks import check_level
+    from piwsl.reference.checks import check_level, check_molecules
     from piwsl.reference.forces import check_forces
     from piwsl.reference.labelling import label_frames
-    from piwsl.structures.frames import multiplicity_of, read_frames, write_frames
+    from piwsl.structures.frames import read_frames, write_frames
 
+    records_file, atoms_file = labelled.with_suffix(".jsonl"), labelled.with_name(f"{labelled.stem}-atoms.json")
     scheme = _level(level)
     geometries = read_frames(frames)
+    multiplicities = check_molecules(geometries, frames)
     symbols = {symbol for structure in geometries for symbol in structure.get_chemical_symbols()}
     check_level(scheme, symbols)
-    check_forces(scheme, {multiplicity_of(structure) for structure in geometries}, forces)
+    check_forces(scheme, multiplicities, forces)
+    check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])
     done, records = label_frames(geometries, scheme, store, forces, mem_mb)
     if atoms:
-        write_json(labelled.with_name(f"{labelled.stem}-atoms.json"), isolated_atoms(symbols, scheme, store, mem_mb))
+        write_json(atoms_file, isolated_atoms(symbols, scheme, store, mem_mb))
     write_frames(labelled, done)
-    write_json_lines(labelled.with_suffix(".jsonl"), records)
-    print(f"{len(done)} of {len(geometries)} frames labelled: {labelled}; records: {labelled.with_suffix('.jsonl')}")
+    write_json_lines(records_file, records)
+    print(f"{len(done)} of {len(geometries)} frames labelled: {labelled}; records: {records_file}")
     if len(done) < len(geometries):
-        raise PiwslError(f"{len(geometries) - len(done)} frames failed; {labelled.with_suffix('.jsonl')} says why")
+        raise PiwslError(f"{len(geometries) - len(done)} frames failed; {records_file} says why")
 
 
 @_command

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from piwsl.errors import PiwslError
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
@@ -29,6 +31,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
+    """Check that files can be written, before what is written in them is computed.
+
+    Args:
+        outputs: files to write; those that are there may be replaced.
+        inputs: files that must stay as they are.
+
+    Raises:
+        PiwslError: two are one file, or one is a folder or in a folder that cannot be written to.
+    """
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise PiwslError(f"{path} would be overwritten: it is read, or written with other content; name another")
+        taken.add(path.resolve())
+        if path.is_dir():
+            raise PiwslError(f"{path} is a folder; name a file")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-"):
+                pass
+        except OSError as error:
+            raise PiwslError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from piwsl.cli import app
 from piwsl.config import PaiNN
-from piwsl.files import read_json
+from piwsl.files import read_json, read_json_lines
 from piwsl.models import build_potential, save_model
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
@@ -66,6 +66,72 @@ def test_label_refuses_forces_that_the_level_does_not_have(folder):
 def test_label_names_the_preset_that_is_meant(folder):
     out = call("label", "frames.xyz", "labelled.xyz", "--level", "mp2-cs", code=1)
     assert out == "error: --level: neither a file nor a preset: 'mp2-cs'; did you mean 'mp2-cbs'?\n"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "complaint"),
+    [
+        (["out.jsonl"], "out.jsonl would be overwritten"),
+        (["frames.xyz"], "frames.xyz would be overwritten"),
+        (["level.yaml"], "level.yaml would be overwritten"),
+        (["blocked/out.xyz"], "blocked/out.xyz cannot be written"),
+    ],
+)
+def test_label_refuses_outputs_that_collide_or_cannot_be_written_before_it_computes(folder, outputs, complaint):
+    (folder / "level.yaml").write_text("{method: hf, basis: sto-3g, density_fitting: false}")
+    (folder / "blocked").write_text("a file, not a folder")
+    before = (folder / "frames.xyz").read_bytes()
+    out = call("label", "frames.xyz", *outputs, "--level", "level.yaml", code=1)
+    assert out.startswith(f"error: {complaint}")
+    assert out.count("\n") == 1
+    assert not (folder / "results").exists()
+    assert (folder / "frames.xyz").read_bytes() == before
+
+
+def test_label_leaves_no_label_of_another_program_beside_its_own(folder):
+    (folder / "level.yaml").write_text("{method: hf, basis: sto-3g, density_fitting: false}")
+    (folder / "others.xyz").write_text(
+        "2\n"
+        "Properties=species:S:1:pos:R:3:REF_forces:R:3:WEAK_forces:R:3:forces:R:3 REF_energy=-1 energy=-2 "
+        'dft_energy=-3 stress="1 0 0 0 1 0 0 0 1" temperature=300 source=md pbc="F F F"\n'
+        "H 0 0 0 1 1 1 2 2 2 3 3 3\nH 0 0 0.75 1 1 1 2 2 2 3 3 3\n"
+    )
+    call("label", "others.xyz", "labelled.xyz", "--level", "level.yaml")
+    (frame,) = ase.io.read(folder / "labelled.xyz", index=":")
+    assert frame.info["REF_energy"] == pytest.approx(-30.3, abs=0.5)
+    assert set(frame.info) == {"REF_energy", "temperature", "source"}
+    assert set(frame.arrays) == {"numbers", "positions"}
+    assert frame.calc is None
+
+
+def test_label_refuses_a_periodic_frame_before_it_computes(folder):
+    (folder / "level.yaml").write_text("{method: hf, basis: sto-3g, density_fitting: false}")
+    frames = read_frames(folder / "frames.xyz")
+    frames[2].set_cell([5, 5, 5])
+    frames[2].pbc = [True, False, False]
+    write_frames(folder / "periodic.xyz", frames)
+    out = call("label", "periodic.xyz", "labelled.xyz", "--level", "level.yaml", code=1)
+    assert out.startswith("error: frame 2 of periodic.xyz is periodic; reference energies are of molecules")
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        ("charge=0.5", "charge=0.5 is no whole number"),
+        ("multiplicity=2.9", "multiplicity=2.9 is no whole number"),
+        ("charge=abc", "charge=abc is no whole number"),
+        ("charge=T", "charge=True is no whole number"),
+        ("multiplicity=-1", "multiplicity=-1 is no number of spin states, 2S + 1; the least is 1"),
+    ],
+)
+def test_charge_and_multiplicity_that_are_none_fail_their_frame_alone(folder, states, reason):
+    (folder / "level.yaml").write_text("{method: hf, basis: sto-3g, density_fitting: false}")
+    (folder / "two.xyz").write_text(f"2\n{states}\nH 0 0 0\nH 0 0 0.75\n2\ncharge=0.0\nH 0 0 0\nH 0 0 0.75\n")
+    call("label", "two.xyz", "labelled.xyz", "--level", "level.yaml", code=1)
+    bad, good = read_json_lines(folder / "labelled.jsonl")
+    assert (bad["status"], bad["step"], bad["reason"]) == ("failed", "charge and multiplicity", reason)
+    assert good["status"] == "ok"
 
 
 def test_plan_says_what_labelling_takes(folder):

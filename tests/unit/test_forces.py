@@ -121,7 +121,7 @@ def test_analytic_forces_are_central_differences_of_the_level(tmp_path):
     for method in ("analytic", "differences"):
         (frame,), _ = label_frames([atoms], level, tmp_path / method, method, 2000, progress=lambda line: None)
         forces[method] = frame.arrays[FORCES_KEY]
-    np.testing.assert_allclose(forces["analytic"], forces["differences"], atol=5e-4)  # eV/Å
+    np.testing.assert_allclose(forces["analytic"], forces["differences"], atol=1e-5)  # eV/Å
 
 
 def test_forces_are_added_to_an_energy_that_is_stored_without_and_then_kept(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from piwsl.reference.calculations import build_molecule, level_energy, run_level
 from piwsl.reference.checks import check_level
 from piwsl.reference.components import Component, MeanFieldKey
 from piwsl.reference.differences import central_difference_forces, internal_directions
-from piwsl.reference.labelling import label_frames
+from piwsl.reference.labelling import Labeller, label_frames
 from piwsl.reference.store import LabelStore, geometry_hash
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, electron_problem, read_frames, write_frames
 
@@ -133,18 +133,62 @@ def test_central_differences_are_the_analytic_gradient(tmp_path, atoms):
     coordinates = list(zip(atoms.get_chemical_symbols(), np.round(atoms.positions, 8).tolist(), strict=True))
     mean_field = scf.RHF(gto.M(atom=coordinates, basis="sto-3g", verbose=0)).run(conv_tol=1e-12)
     analytic = -mean_field.nuc_grad_method().kernel() * units.Hartree / units.Bohr
-    np.testing.assert_allclose(frame.arrays[FORCES_KEY], analytic, atol=3e-4)
+    np.testing.assert_allclose(frame.arrays[FORCES_KEY], analytic, atol=1e-5)
     assert record["forces"] == "differences"
 
 
-def test_the_error_of_central_differences_falls_with_the_square_of_the_step():
-    def quartic(atoms: Atoms) -> float:
-        return float(np.linalg.norm(atoms.positions[0] - atoms.positions[1]) ** 4)
+def test_forces_by_differences_are_the_same_along_any_directions_and_turn_with_the_molecule(tmp_path):
+    rng = np.random.default_rng(5)
+    labeller = Labeller(HF, LabelStore(tmp_path, HF), 1000)
 
-    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.1]])
-    exact = np.array([[0, 0, 1.0], [0, 0, -1.0]]) * 4 * 1.1**3
-    errors = [np.abs(central_difference_forces(atoms, quartic, step) - exact).max() for step in (0.02, 0.01)]
-    assert errors[0] / errors[1] == pytest.approx(4.0, rel=1e-3)
+    def energy(atoms: Atoms) -> float:
+        labelled, _ = labeller.label(atoms, None)
+        return labelled.info[ENERGY_KEY]
+
+    for name in ("CO", "H2CO"):
+        atoms = displaced(name, 0.03, rng)
+        forces = central_difference_forces(atoms, energy)
+        directions = internal_directions(atoms.positions)
+        mixing = random_orthogonal(len(directions), rng)
+        along_others = central_difference_forces(atoms, energy, directions=np.tensordot(mixing, directions, axes=1))
+        np.testing.assert_allclose(along_others, forces, atol=1e-5)
+        rotation = random_orthogonal(3, rng)
+        turned = Atoms(atoms.numbers, atoms.positions @ rotation)
+        np.testing.assert_allclose(central_difference_forces(turned, energy), forces @ rotation, atol=1e-5)
+
+
+def random_orthogonal(size: int, rng: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(rng.normal(size=(size, size)))[0]
+
+
+@pytest.mark.parametrize("name", ["CO", "CO2", "NH3", "C6H6", "CH3CH2OH"])
+def test_directions_do_not_depend_on_rounding(name):
+    # Symmetric molecules leave a linear algebra library many bases to choose from.
+    rng = np.random.default_rng(0)
+    positions = molecule(name).positions
+    expected = internal_directions(positions)
+    for _ in range(3):
+        rounded_otherwise = positions + 1e-13 * rng.normal(size=positions.shape)
+        np.testing.assert_allclose(internal_directions(rounded_otherwise), expected, atol=1e-10)
+
+
+def test_a_single_atom_has_no_internal_direction_and_no_force():
+    atom = Atoms("He", positions=[[0.1, 0.2, 0.3]])
+    assert internal_directions(atom.positions).shape == (0, 1, 3)
+    np.testing.assert_array_equal(central_difference_forces(atom, lambda moved: 1.0), np.zeros((1, 3)))
+
+
+def test_central_differences_are_exact_for_a_quartic_and_their_error_falls_with_the_fourth_power_of_the_step():
+    def power_of_length(power: int):
+        return lambda atoms: float(np.linalg.norm(atoms.positions[0] - atoms.positions[1]) ** power)
+
+    def error(power: int, step: float) -> float:
+        atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.1]])
+        exact = np.array([[0, 0, 1.0], [0, 0, -1.0]]) * power * 1.1 ** (power - 1)
+        return np.abs(central_difference_forces(atoms, power_of_length(power), step) - exact).max()
+
+    assert error(4, 0.02) < 1e-12
+    assert error(6, 0.04) / error(6, 0.02) == pytest.approx(16.0, rel=1e-2)
 
 
 def test_energies_are_invariant_under_translation_and_rotation(tmp_path):
@@ -172,6 +216,16 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
     assert records[1]["reason"] == "atoms 0 (O) and 1 (H) are 0.000 Å apart"
     assert records[3]["step"] == "charge and multiplicity"
     assert "9 electrons cannot have multiplicity 1" in records[3]["reason"]
+
+
+def test_a_periodic_frame_is_neither_computed_nor_found_in_the_store(tmp_path):
+    boxed = water()
+    energy_of(boxed, HF, tmp_path)
+    boxed.set_cell([4, 4, 4])
+    boxed.pbc = True
+    labelled, (record,) = label_frames([boxed], HF, tmp_path, None, 1000, progress=lambda line: None)
+    assert (labelled, record["status"], record["step"]) == ([], "failed", "geometry")
+    assert record["reason"] == "periodic; reference energies are of molecules"
 
 
 def one_cycle(mean_field):

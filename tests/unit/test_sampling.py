@@ -8,6 +8,7 @@ from ase.optimize import BFGS
 
 from piwsl.config import Molecule, Sampling
 from piwsl.errors import PiwslError
+from piwsl.reference import sampling
 from piwsl.reference.geometries import load_molecule
 from piwsl.reference.sampling import normal_mode_frames, normal_modes, trajectory
 
@@ -109,3 +110,24 @@ def test_normal_mode_frames_nest_and_are_independent_of_those_for_test():
     few, many, test = frames("training", 2), frames("training", 4), frames("test", 2)
     np.testing.assert_array_equal(few, many[:2])
     assert np.abs(few - test).max() > 1e-3
+
+
+def test_normal_mode_frames_do_not_depend_on_the_signs_and_mixtures_of_modes_that_a_library_chooses(monkeypatch):
+    # Methane's modes come in pairs and triples of one frequency, each of any sign and in any mixture.
+    def frames() -> np.ndarray:
+        methane, options = Molecule(name="CH4"), Sampling(normal_modes=[300.0])
+        return np.array([atoms.positions for atoms in normal_mode_frames(methane, options, 300.0, "training", 2)])
+
+    def otherwise(atoms):
+        modes, stiffness = normal_modes(atoms)
+        other = -modes
+        together = np.isclose(stiffness[:-1], stiffness[1:], rtol=1e-3)
+        assert together.any()
+        for first in np.flatnonzero(together):
+            other[[first, first + 1]] = (other[first] + other[first + 1], other[first] - other[first + 1])
+            other[[first, first + 1]] /= np.sqrt(2)
+        return other, stiffness
+
+    expected = frames()
+    monkeypatch.setattr(sampling, "normal_modes", otherwise)
+    np.testing.assert_allclose(frames(), expected, atol=1e-4)

@@ -19,7 +19,7 @@ from piwsl.reference.checks import check_computed_dataset, check_functional
 from piwsl.reference.costs import estimate
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.planning import label_batches, plan_dataset
+from piwsl.reference.planning import RECORD_KILOBYTES, label_batches, plan_dataset
 from piwsl.reference.selection import ROUND, candidates_needed, descriptors, farthest_points, in_turn
 from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
 
@@ -194,10 +194,21 @@ def test_a_cost_grows_with_molecule_basis_and_method():
     assert [one.memory_mb for one in costs] == sorted(one.memory_mb for one in costs)
 
 
-def test_differences_cost_two_energies_a_coordinate():
+@pytest.mark.parametrize(("name", "coordinates"), [("NH3", 6), ("CO2", 4), ("CO", 1)])
+def test_differences_cost_four_energies_an_internal_coordinate_of_bent_and_linear_molecules(name, coordinates):
     level = Level.model_validate({"preset": "ccsdt-cbs"})
-    alone, with_forces = (estimate(molecule("NH3"), level, 0, 1, forces) for forces in (None, "differences"))
-    assert with_forces.cpu_s == pytest.approx(13 * alone.cpu_s)
+    alone, with_forces = (estimate(molecule(name), level, 0, 1, forces) for forces in (None, "differences"))
+    assert with_forces.cpu_s == pytest.approx((1 + 4 * coordinates) * alone.cpu_s)
+
+
+def test_a_plan_counts_the_energies_that_labelling_computes(tmp_path):
+    frames = [molecule("CO2") for _ in range(2)]
+    write_frames(tmp_path / "frames.xyz", frames)
+    given = dataset(molecule={"name": "CO2"}, test_force_frames=1, test_frames=1, forces_by="differences")
+    row = next(row for row in plan_dataset("d", given, HF, tmp_path, tmp_path) if row.labels == "test-forces")
+    label_frames(frames[:1], HF, tmp_path / "labels", "differences", 1000, progress=lambda line: None)
+    records = [path for path in (tmp_path / "labels").rglob("*.json") if path.name != "level.json"]
+    assert row.disk_mb == pytest.approx(len(records) * RECORD_KILOBYTES / 1000)
 
 
 def test_a_plan_counts_what_is_stored_already(tmp_path):
@@ -228,6 +239,52 @@ def test_functionals_that_pyscf_computes_in_full_are_admitted(name):
 def test_functionals_that_it_does_not_compute_in_full_are_refused(name, dispersion, message):
     with pytest.raises(PiwslError, match=message):
         check_functional(name, dispersion)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 0.5}, "frame 3 of .*mine.xyz: charge=0.5 is no whole number"),
+        ({"multiplicity": 0}, "frame 3 of .*mine.xyz: multiplicity=0 is no number of spin states"),
+    ],
+)
+def test_given_geometries_with_half_a_charge_are_refused_with_file_and_frame(tmp_path, info, message):
+    frames = cloud(20)
+    frames[3].info |= info
+    ase.io.write(tmp_path / "mine.xyz", frames)
+    given = dataset(molecule=None, sampling=None, geometries={"file": str(tmp_path / "mine.xyz")})
+    with pytest.raises(ConfigError, match=message):
+        check_computed_dataset("d", given, HF)
+
+
+@pytest.mark.parametrize(
+    ("molecule", "message"),
+    [
+        ({"smiles": "[O][O]"}, r"'\[O\]\[O\]' has 2 unpaired electrons; say 3, or another one if they pair"),
+        ({"smiles": "[CH2]"}, "has 2 unpaired electrons; say 3"),
+        ({"smiles": "[CH3]"}, "has 1 unpaired electrons; say 2"),
+        ({"name": "O2"}, "'O2' has 2 unpaired electrons; say 3"),
+        ({"smiles": "[O][O]", "multiplicity": 2}, "16 electrons cannot have multiplicity 2"),
+    ],
+)
+def test_a_radical_is_not_silently_taken_for_a_singlet(molecule, message):
+    with pytest.raises(ConfigError, match=message):
+        check_computed_dataset("d", dataset(molecule=molecule), HF)
+
+
+@pytest.mark.parametrize(
+    "molecule",
+    [
+        {"smiles": "[O][O]", "multiplicity": 3},
+        {"smiles": "[O][O]", "multiplicity": 1},
+        {"smiles": "O=O", "multiplicity": 3},
+        {"smiles": "[CH2]", "multiplicity": 1},
+        {"smiles": "CCO"},
+        {"name": "CH3", "multiplicity": 2},
+    ],
+)
+def test_a_multiplicity_that_is_stated_is_taken_as_stated(molecule):
+    check_computed_dataset("d", dataset(molecule=molecule), HF)
 
 
 def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_path):

@@ -97,8 +97,17 @@ def sampling_of(wildcards):
 
 
 def level_of(wildcards):
-    """Return the level of a computed dataset, as plain values."""
-    return experiment.levels[COMPUTED[wildcards.dataset].level].beyond_defaults()
+    """Return the level of a computed dataset, as plain values, defaults included."""
+    return experiment.levels[COMPUTED[wildcards.dataset].level].plain()
+
+
+def recipe_of(wildcards):
+    """Return what the level comes to: if that changes, by a default too, its labels are made again."""
+    from piwsl.reference.store import LabelStore
+
+    return LabelStore(
+        Path(LABEL_STORE), experiment.levels[COMPUTED[wildcards.dataset].level]
+    ).folder.name
 
 
 @cache

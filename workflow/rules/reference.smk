@@ -106,6 +106,7 @@ rule label:
         runtime=growing(lambda wildcards: batch_of(wildcards).runtime),
     params:
         level=level_of,
+        recipe=recipe_of,
         start=lambda wildcards: batch_of(wildcards).start,
         stop=lambda wildcards: batch_of(wildcards).stop,
         forces=lambda wildcards: batch_of(wildcards).forces,
@@ -134,6 +135,7 @@ rule label_isolated_atoms:
         runtime=growing(lambda wildcards: 60),
     params:
         level=level_of,
+        recipe=recipe_of,
         store=LABEL_STORE,
     message:
         "Computing the free atoms of {wildcards.dataset}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from pathlib import Path
 
 from ase import Atoms
 from pyscf import gto
@@ -12,8 +14,9 @@ from pyscf.scf.dispersion import parse_dft
 from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
 from piwsl.errors import PiwslError
 from piwsl.reference.components import fitting_bases, required_components
+from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import check_forces
-from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
+from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries, unpaired_electrons
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
 
 
@@ -45,6 +48,27 @@ def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) ->
         raise ConfigError(f"{where}.forces_by: {error}") from None
 
 
+def check_molecules(frames: list[Atoms], source: Path) -> set[int]:
+    """Check that frames are molecules, and return the multiplicities that occur.
+
+    A frame whose multiplicity is no whole number is none of theirs: it fails alone, when its turn comes.
+
+    Args:
+        frames: of a file.
+        source: the file, for messages.
+
+    Raises:
+        PiwslError: a frame is periodic.
+    """
+    multiplicities = set()
+    for position, atoms in enumerate(frames):
+        if atoms.pbc.any():
+            raise PiwslError(f'frame {position} of {source} is {PERIODIC}; if it is one, its line must say pbc="F F F"')
+        with suppress(PiwslError):
+            multiplicities.add(multiplicity_of(atoms))
+    return multiplicities
+
+
 def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
     try:
         atoms = load_molecule(molecule)
@@ -52,6 +76,12 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
         raise ConfigError(f"{where}: {error}") from None
     if len(atoms) < 2:
         raise ConfigError(f"{where}: one atom alone has no geometry to sample")
+    unpaired = unpaired_electrons(molecule)
+    if unpaired and "multiplicity" not in molecule.model_fields_set:
+        raise ConfigError(
+            f"{where}.multiplicity: '{molecule.smiles or molecule.name}' has {unpaired} unpaired electrons; "
+            f"say {unpaired + 1}, or another one if they pair"
+        )
     problem = electron_problem(atoms.numbers.tolist(), molecule.charge, molecule.multiplicity)
     if problem is not None:
         raise ConfigError(f"{where}: {problem}")

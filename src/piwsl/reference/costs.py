@@ -16,6 +16,7 @@ from pyscf.data.elements import chemcore
 from piwsl.config import Level
 from piwsl.reference.calculations import build_molecule
 from piwsl.reference.components import Component, MeanFieldKey, fitting_bases, required_components
+from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod
 
 SCF_CYCLES = 11
@@ -81,7 +82,7 @@ def estimate(atoms: Atoms, level: Level, charge: int, multiplicity: int, forces:
     """Estimate what labelling a frame takes.
 
     Args:
-        atoms: a geometry; only its elements and their number matter.
+        atoms: a geometry; only its elements matter, and whether it is linear.
         level: the level of theory.
         charge: total charge, e.
         multiplicity: 2S + 1.
@@ -102,8 +103,7 @@ def estimate(atoms: Atoms, level: Level, charge: int, multiplicity: int, forces:
     )
     if forces != "differences":
         return total
-    energies = 1 + 2 * max(3 * len(atoms) - 6, 1)
-    return replace(total, cpu_s=energies * total.cpu_s)
+    return replace(total, cpu_s=energies_needed(atoms.positions) * total.cpu_s)
 
 
 def _separate(methods: set[str]) -> set[str]:

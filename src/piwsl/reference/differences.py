@@ -8,9 +8,18 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-# Truncation error is step²/6 times the third derivative: 3e-4 eV/Å for C=O stretching, 3e-5 eV/Å for ammonia; a
-# shorter step gains nothing against the convergence of the coupled-cluster amplitudes.
-STEP_ANGSTROM = 0.001
+from piwsl.reference.store import COORDINATE_DECIMALS
+
+# Truncation error is step⁴/30 times the fifth derivative, 3e-6 eV/Å for stretching CO; energies that are good to
+# 1e-8 eV add 2e-6 eV/Å. A shorter step makes the one larger, a longer step the other.
+STEP_ANGSTROM = 0.005
+# Displacements in steps, and the weight of the energies on either side over the step: exact for a quartic.
+STENCIL = {1: 2.0 / 3.0, 2: -1.0 / 12.0}
+# A rotation that moves the atoms by less than this share of the largest is none: the structure is linear.
+LINEAR = 1e-6
+# A direction is taken if it keeps this share of the longest that is left. Symmetric molecules have many of equal
+# length, and of simple fractions of it: a number that is none of these decides the same way whatever the rounding.
+LONG_ENOUGH = 0.618
 
 
 def internal_directions(
@@ -19,14 +28,16 @@ def internal_directions(
     """Return orthonormal displacements that neither translate nor rotate the structure.
 
     An energy that is invariant under translation and rotation has no slope along those, so its gradient lies
-    in the space of the others: 3N - 6 of them (3N - 5 for a linear structure) instead of 3N.
+    in the space of the others: 3N - 6 of them (3N - 5 for a linear structure) instead of 3N. Of the many bases of
+    that space this is the one that Gram and Schmidt find from the Cartesian axes of the atoms, without what
+    translates and rotates, taken in their order but for those that are nearly used up.
 
     Args:
         positions: (N, 3), Å.
         masses: (N,); with them the directions are those of mass-weighted displacements.
 
     Returns:
-        (K, N, 3), each of unit norm.
+        (K, N, 3), each of unit norm; none for a single atom.
     """
     atoms = len(positions)
     centred = positions - np.average(positions, axis=0, weights=masses)
@@ -35,30 +46,59 @@ def internal_directions(
     rotations = np.stack([np.cross(axis, centred) for axis in axes])
     roots = np.ones(atoms) if masses is None else np.sqrt(masses)
     rigid = (np.concatenate([translations, rotations]) * roots[None, :, None]).reshape(6, 3 * atoms)
-    _, singular, vectors = np.linalg.svd(rigid, full_matrices=True)
-    rank = int((singular > 1e-6 * singular.max()).sum())
-    return vectors[rank:].reshape(-1, atoms, 3)
+    _, singular, vectors = np.linalg.svd(rigid, full_matrices=False)
+    rigid = vectors[singular > LINEAR * singular.max()]
+    left = np.eye(3 * atoms) - rigid.T @ rigid
+    directions: list[NDArray[np.float64]] = []
+    for _ in range(3 * atoms - len(rigid)):
+        lengths = np.linalg.norm(left, axis=1)
+        direction = left[np.argmax(lengths > LONG_ENOUGH * lengths.max())]
+        for other in (*rigid, *directions):  # once more: what is left of a short row is partly rounding
+            direction = direction - (direction @ other) * other
+        directions.append(direction / np.linalg.norm(direction))
+        left = left - np.outer(left @ directions[-1], directions[-1])
+    return np.array(directions).reshape(-1, atoms, 3)
+
+
+def energies_needed(positions: NDArray[np.float64]) -> int:
+    """Return how many energies a frame with forces by differences takes, its own included.
+
+    Args:
+        positions: (N, 3), Å.
+    """
+    return 1 + 2 * len(STENCIL) * len(internal_directions(positions))
 
 
 def central_difference_forces(
-    atoms: Atoms, energy: Callable[[Atoms], float], step: float = STEP_ANGSTROM
+    atoms: Atoms,
+    energy: Callable[[Atoms], float],
+    step: float = STEP_ANGSTROM,
+    directions: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Differentiate an isolated structure's energy numerically.
 
-    F = -Σ_k u_k [E(r + h u_k) - E(r - h u_k)] / (2 h) over the internal directions u_k; the error is O(h²).
+    Along each internal direction u the slope is Σ_m w_m [E(r + m h u) - E(r - m h u)] / h, by a stencil of four
+    points, m = 1 and 2; the error is O(h⁴). Displacements are rounded as coordinates are, and the force follows from
+    the rounded ones.
 
     Args:
         atoms: the structure, Å.
         energy: gives eV; must be invariant under translation and rotation.
         step: h, Å.
+        directions: (K, N, 3), orthonormal, in place of those of `internal_directions`.
 
     Returns:
         (N, 3), eV/Å.
     """
-    forces = np.zeros_like(atoms.positions)
-    for direction in internal_directions(atoms.positions):
-        ahead, behind = atoms.copy(), atoms.copy()
-        ahead.positions += step * direction
-        behind.positions -= step * direction
-        forces -= direction * (energy(ahead) - energy(behind)) / (2 * step)
-    return forces
+
+    def moved(displacement: NDArray[np.float64]) -> float:
+        frame = atoms.copy()
+        frame.positions += displacement
+        return energy(frame)
+
+    if directions is None:
+        directions = internal_directions(atoms.positions)
+    shifts = np.round(step * directions, COORDINATE_DECIMALS)
+    slopes = [sum(weight * (moved(m * shift) - moved(-m * shift)) for m, weight in STENCIL.items()) for shift in shifts]
+    overlaps = np.tensordot(shifts, directions, axes=((1, 2), (1, 2)))
+    return -np.tensordot(np.linalg.solve(overlaps, np.array(slopes)), directions, axes=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from piwsl.errors import PiwslError
 
+PERIODIC = "periodic; reference energies are of molecules"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM_TEXTS = ("errno 28", "errno = 28", "no space left", "disk quota", "file too large", "cannot write data")
 

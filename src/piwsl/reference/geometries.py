@@ -8,10 +8,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem import Descriptors, rdDistGeom, rdForceFieldHelpers
 
 from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
+from piwsl.reference.failures import PERIODIC
 from piwsl.reference.selection import in_turn
 from piwsl.structures.frames import charge_of, multiplicity_of
 from piwsl.structures.seeds import generator
@@ -54,10 +55,7 @@ def from_smiles(smiles: str, charge: int) -> Atoms:
     Raises:
         PiwslError: not a SMILES string, of another charge, or without a geometry.
     """
-    with rdBase.BlockLogs():
-        found = Chem.MolFromSmiles(smiles)
-    if found is None or found.GetNumAtoms() == 0:
-        raise PiwslError(f"'{smiles}' is not a SMILES string that RDKit can read")
+    found = _parsed(smiles)
     if (formal := Chem.GetFormalCharge(found)) != charge:
         raise PiwslError(f"SMILES '{smiles}' has charge {formal:+d}, and charge says {charge:+d}; make them agree")
     full = Chem.AddHs(found)
@@ -68,6 +66,27 @@ def from_smiles(smiles: str, charge: int) -> Atoms:
     return Atoms([atom.GetSymbol() for atom in full.GetAtoms()], positions=full.GetConformer().GetPositions())
 
 
+def unpaired_electrons(molecule: Molecule) -> int:
+    """Return how many unpaired electrons a SMILES string or ASE's collection says, 0 where they say nothing.
+
+    A SMILES string counts them by valences: two for [O][O] and methylene, none for O=O. Whether those of several atoms
+    pair, it does not know.
+    """
+    if molecule.smiles is not None:
+        return int(Descriptors.NumRadicalElectrons(_parsed(molecule.smiles)))
+    if molecule.name is not None:
+        return round(float(ase.build.molecule(molecule.name).get_initial_magnetic_moments().sum()))
+    return 0
+
+
+def _parsed(smiles: str) -> Chem.Mol:
+    with rdBase.BlockLogs():
+        found = Chem.MolFromSmiles(smiles)
+    if found is None or found.GetNumAtoms() == 0:
+        raise PiwslError(f"'{smiles}' is not a SMILES string that RDKit can read")
+    return found
+
+
 def read_geometries(geometries: Geometries) -> list[Atoms]:
     """Read a file of geometries in the order it has them.
 
@@ -75,7 +94,7 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
         Frames with info: frame (its name), charge, multiplicity; nothing else is kept.
 
     Raises:
-        PiwslError: ASE cannot read the file, or a frame is periodic.
+        PiwslError: ASE cannot read the file, or a frame is periodic, or its charge or multiplicity is no whole number.
     """
     try:
         found = ase.io.read(str(geometries.file), index=":")
@@ -84,9 +103,12 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
     frames = []
     for position, atoms in enumerate(found):
         if atoms.pbc.any():
-            raise PiwslError(f"frame {position} of {geometries.file} is periodic; reference energies are of molecules")
-        charge = charge_of(atoms) if "charge" in atoms.info else geometries.charge
-        multiplicity = multiplicity_of(atoms) if "multiplicity" in atoms.info else geometries.multiplicity
+            raise PiwslError(f"frame {position} of {geometries.file} is {PERIODIC}")
+        try:
+            charge = charge_of(atoms) if "charge" in atoms.info else geometries.charge
+            multiplicity = multiplicity_of(atoms) if "multiplicity" in atoms.info else geometries.multiplicity
+        except PiwslError as error:
+            raise PiwslError(f"frame {position} of {geometries.file}: {error}") from None
         info = {"frame": f"{geometries.file.stem}-{position}", "charge": charge, "multiplicity": multiplicity}
         frames.append(Atoms(atoms.numbers, atoms.positions, info=info))
     return frames

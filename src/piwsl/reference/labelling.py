@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable
 from functools import cache
@@ -14,15 +15,18 @@ import numpy as np
 from ase import Atoms, units
 
 from piwsl.config import Level
+from piwsl.errors import PiwslError
 from piwsl.reference.blas import blas_name
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
-from piwsl.reference.failures import FrameFailure, failing_at
+from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at
 from piwsl.reference.forces import ForceMethod, analytic_problem
-from piwsl.reference.store import LabelStore, geometry_hash, rounded
+from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 
-STORED_FORCES = "forces_eV_per_A"
+RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
+# What a stored record has beyond that of a labelled frame, which has the geometry itself.
+ONLY_STORED = ("numbers", "positions_A", STORED_FORCES)
 
 
 @cache
@@ -34,6 +38,16 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "blas": blas_name(),
     }
+
+
+def without_others_labels(atoms: Atoms) -> Atoms:
+    """Return a frame's geometry, and of what else its file says only what is no result of a calculation.
+
+    Columns of atoms are all left out (forces, charges, velocities), calculators, too, and in its info whatever is
+    named after an energy, forces and their like: what another program gave must not stand beside our energy.
+    """
+    info = {key: value for key, value in atoms.info.items() if not RESULT.search(key)}
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 
 
 class Labeller:
@@ -59,18 +73,20 @@ class Labeller:
         Raises:
             JobFailure: the machine gave out; the frame is neither labelled nor failed.
         """
-        frame = rounded(atoms)
+        frame = rounded(without_others_labels(atoms))
         started_wall, started_cpu = time.perf_counter(), time.process_time()
         record: dict[str, Any] = {
             "frame": str(frame.info["frame"]) if "frame" in frame.info else None,
-            "geometry": geometry_hash(frame, charge_of(frame), multiplicity_of(frame)),
+            "geometry": None,
         }
         try:
+            charge, multiplicity = _checked(frame)
+            record["geometry"] = geometry_hash(frame, charge, multiplicity)
             result = self._single_point(frame, analytic=forces == "analytic")
             gradient = self._forces(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
-        kept = {key: value for key, value in result.items() if key != STORED_FORCES}
+        kept = {key: value for key, value in result.items() if key not in ONLY_STORED}
         record |= kept | {"status": "ok", "forces": forces}
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
         record["elapsed_cpu_s"] = round(time.process_time() - started_cpu, 3)
@@ -114,12 +130,25 @@ class Labeller:
             **({} if forces is None else {STORED_FORCES: forces.tolist()}),
             "components_Eh": {str(part): energy for part, energy in outcome.energies.items()},
             **outcome.notes,
-            "charge": charge,
-            "multiplicity": multiplicity,
+            **geometry(frame, charge, multiplicity),
             "versions": versions(),
             "wall_s": round(time.perf_counter() - started_wall, 3),
             "cpu_s": round(time.process_time() - started_cpu, 3),
         }
+
+
+def _checked(frame: Atoms) -> tuple[int, int]:
+    """Return charge and multiplicity of a frame.
+
+    Raises:
+        FrameFailure: they are no whole numbers, or the frame is no molecule.
+    """
+    if frame.pbc.any():
+        raise FrameFailure("geometry", PERIODIC)
+    try:
+        return charge_of(frame), multiplicity_of(frame)
+    except PiwslError as error:
+        raise FrameFailure("charge and multiplicity", str(error)) from None
 
 
 class Progress:

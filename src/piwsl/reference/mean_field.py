@@ -14,6 +14,9 @@ from piwsl.reference.components import MeanFieldKey, fitting_bases
 from piwsl.reference.failures import FrameFailure
 
 SCF_TOLERANCE_HARTREE = 1e-10
+# Correlation energies are linear in what is left of the orbital gradient: PySCF's own 1e-5 leaves them 1e-8 Eh.
+SCF_GRADIENT = 2e-7
+# The second-order solver comes to rest above that.
 SECOND_ORDER_GRADIENT = 1e-6
 MOST_STEPS_DOWN = 5
 SAME_ENERGY_HARTREE = 1e-6
@@ -39,6 +42,7 @@ def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: Level) -> sc
     if key.density_fitting:
         mean_field = mean_field.density_fit(auxbasis=fitting_bases(level, key.basis).jk)
     mean_field.conv_tol = SCF_TOLERANCE_HARTREE
+    mean_field.conv_tol_grad = SCF_GRADIENT
     return mean_field
 
 
@@ -62,7 +66,6 @@ def _damped(mean_field: scf.hf.SCF) -> scf.hf.SCF:
 
 def _second_order(mean_field: scf.hf.SCF) -> scf.hf.SCF:
     newton = mean_field.newton()
-    # It would stop at gradients that leave 1e-7 Eh to the MP2 energy, which is linear in them.
     newton.conv_tol_grad = SECOND_ORDER_GRADIENT
     return newton
 
@@ -152,7 +155,7 @@ def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
         if stable:
             return mean_field, f"stable after {followed} steps down" if followed else "stable"
         before = mean_field.e_tot
-        mean_field = mean_field.newton() if not hasattr(mean_field, "max_cycle_inner") else mean_field
+        mean_field = mean_field if hasattr(mean_field, "max_cycle_inner") else _second_order(mean_field)
         mean_field.kernel(orbitals, mean_field.mo_occ)
         if not mean_field.converged:
             break

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from piwsl.config import ComputedDataset, Level
 from piwsl.reference.costs import Cost, estimate
+from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
@@ -163,13 +164,12 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
         store: folder of finished energies.
     """
     batches = label_batches(dataset, level)
-    atoms = representative(dataset)
-    differences = 2 * max(3 * len(atoms) - 6, 1)
+    with_differences = energies_needed(representative(dataset).positions)
     for labels in dict.fromkeys(labels for labels, _ in batches):
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
         frames = sum(batch.stop - batch.start for batch in own)
         stored = _stored(folder / "frames" / f"{own[0].part}.xyz", own, LabelStore(store, level))
-        energies = frames * (1 + differences * (own[0].forces == "differences"))
+        energies = frames * (with_differences if own[0].forces == "differences" else 1)
         yield Plan(
             dataset=name,
             labels=labels,

@@ -103,11 +103,15 @@ def normal_mode_frames(
     except CalculationFailed as error:
         raise PiwslError(f"GFN2-xTB failed on the way to a minimum: {_first_line(error)}; check the geometry") from None
     widths = np.sqrt(units.kB * temperature / stiffness)
+    orthonormal = (modes * np.sqrt(atoms.get_masses())[:, None]).reshape(len(modes), -1)
     kept: list[Atoms] = []
     for _ in range(ATTEMPTS * frames):
         if len(kept) == frames:
             break
-        displacement = np.tensordot(widths * rng.normal(size=len(widths)), modes, axes=1)
+        # Drawn for all coordinates, then projected: neither a mode's sign nor the choice of modes of one frequency,
+        # which are the linear algebra library's, changes the frame.
+        coordinates = orthonormal @ rng.normal(size=orthonormal.shape[1])
+        displacement = np.tensordot(widths * coordinates, modes, axes=1)
         name = f"{part}-modes-{temperature:g}K-{len(kept)}"
         frame = _frame(atoms, atoms.positions + displacement, part, temperature, name)
         if too_close(frame) is None:

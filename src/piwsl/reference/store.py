@@ -1,25 +1,35 @@
 """The store of finished energies: one small file a geometry and level, shared by all experiments.
 
 A name is the hash of all that the energy depends on, so a file may gain forces but never changes its energy; plain
-files and atomic moves are all that a shared disk need offer.
+files and atomic moves are all that a shared disk need offer. A record says what it is of, and is believed only where
+that, and the energy as the sum of its parts, are right.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 
 from piwsl.config import Level
 from piwsl.files import read_json, write_json
+from piwsl.reference.components import composite_energy, required_components
+from piwsl.reference.extrapolation import ExtrapolationError
+from piwsl.reference.recipe import level_key, recipe
 
-# Raise this when the same level would give another energy than before, by a changed default too, or other records.
-SCHEME_VERSION = 2
+# Raise this when the same recipe would give another energy than before (other thresholds, another program), or when
+# records change. What a level comes to is in its key.
+SCHEME_VERSION = 3
 COORDINATE_DECIMALS = 8
+STORED_FORCES = "forces_eV_per_A"
+SAME_ENERGY = 1e-9
 
 
 def rounded(atoms: Atoms) -> Atoms:
@@ -31,33 +41,109 @@ def rounded(atoms: Atoms) -> Atoms:
 
 def geometry_hash(atoms: Atoms, charge: int, multiplicity: int) -> str:
     """Return the hash of elements, rounded coordinates (Å), charge and multiplicity."""
+    return _hash_of(geometry(atoms, charge, multiplicity))
+
+
+def geometry(atoms: Atoms, charge: int, multiplicity: int) -> dict[str, Any]:
+    """Return elements, rounded coordinates (Å), charge and multiplicity as a record keeps them."""
     coordinates = [[f"{x:.{COORDINATE_DECIMALS}f}" for x in row] for row in rounded(atoms).positions.tolist()]
-    text = json.dumps([atoms.numbers.tolist(), coordinates, charge, multiplicity])
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions_A": coordinates,
+        "charge": charge,
+        "multiplicity": multiplicity,
+    }
+
+
+def _hash_of(kept: dict[str, Any]) -> str:
+    text = json.dumps([kept.get(name) for name in ("numbers", "positions_A", "charge", "multiplicity")])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class LabelStore:
     """Finished energies of one level in a folder."""
 
-    def __init__(self, root: Path, level: Level) -> None:
-        """Open the store of `level` below `root`; nothing is written until the first energy."""
-        self.folder = root / f"v{SCHEME_VERSION}-{level.digest()}"
+    def __init__(self, root: Path, level: Level, tell: Callable[[str], object] | None = None) -> None:
+        """Open the store of `level` below `root`; nothing is written until the first energy.
+
+        Args:
+            root: of all levels.
+            level: the level of theory.
+            tell: takes a line for each record that is not believed; by default to standard error.
+        """
+        self.key = level_key(level)
+        self.folder = root / f"v{SCHEME_VERSION}-{self.key}"
         self.level = level
+        self._tell = tell or _to_standard_error
 
     def path(self, key: str) -> Path:
         """Return where the record of a geometry hash lies."""
         return self.folder / key[:2] / f"{key}.json"
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """Return the record of a geometry hash, or None where there is none that can be read."""
+        """Return the record of a geometry hash, or None where there is none that can be read and believed."""
+        path = self.path(key)
         try:
-            return read_json(self.path(key))
-        except (FileNotFoundError, json.JSONDecodeError):
+            record = read_json(path)
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            problem: str | None = f"cannot be read ({error})"
+        else:
+            problem = self._problem(key, record)
+        if problem is None:
+            return record
+        self._tell(f"{path}: {problem}; this energy is computed again")
+        return None
 
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Store the record of a geometry hash, and beside it once, for people, what the level is."""
         level_file = self.folder / "level.json"
         if not level_file.exists():
-            write_json(level_file, self.level.plain())
-        write_json(self.path(key), record)
+            write_json(level_file, {"level": str(self.level)} | recipe(self.level))
+        write_json(self.path(key), record | {"level": self.key})
+
+    def _problem(self, key: str, record: Any) -> str | None:
+        """Say why a record is not to be believed, or None where it is."""
+        if not isinstance(record, dict):
+            return "holds no record"
+        if record.get("level") != self.key:
+            return "is of another level"
+        if _hash_of(record) != key:
+            return "is of another geometry, charge or multiplicity"
+        energy = _sum_of_parts(self.level, record.get("components_Eh"))
+        if energy is None:
+            return "lacks energies of its parts, or they are no finite numbers"
+        stored = record.get("energy_eV")
+        if not _is_finite(stored) or not math.isclose(stored, energy * units.Hartree, rel_tol=SAME_ENERGY):
+            return f"energy_eV is {stored}, and its parts add up to {energy * units.Hartree:.6f}"
+        if STORED_FORCES in record and not _are_forces(record[STORED_FORCES], len(record["numbers"])):
+            return "its forces are not three finite numbers an atom"
+        return None
+
+
+def _to_standard_error(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _is_finite(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _sum_of_parts(level: Level, parts: Any) -> float | None:
+    """Return the energy of the level in Hartree from stored energies of its parts, None where they give none."""
+    wanted = required_components(level)
+    if not isinstance(parts, dict) or not all(_is_finite(parts.get(str(part))) for part in wanted):
+        return None
+    try:
+        return composite_energy(level, {part: parts[str(part)] for part in wanted}).energy
+    except ExtrapolationError:
+        return None
+
+
+def _are_forces(rows: Any, atoms: int) -> bool:
+    return (
+        isinstance(rows, list)
+        and len(rows) == atoms
+        and all(isinstance(row, list) and len(row) == 3 and all(map(_is_finite, row)) for row in rows)
+    )

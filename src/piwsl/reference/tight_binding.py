@@ -27,13 +27,16 @@ def with_weak_forces(frames: list[Atoms], source: str) -> list[Atoms]:
         source: where they come from, for messages.
 
     Raises:
-        PiwslError: GFN2-xTB gave up on a frame.
+        PiwslError: GFN2-xTB gave up on a frame, or its charge or multiplicity is no whole number.
     """
     labelled = []
     for position, atoms in enumerate(frames):
         frame = atoms.copy()
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        bare.calc = gfn2(charge_of(atoms), multiplicity_of(atoms))
+        try:
+            bare.calc = gfn2(charge_of(atoms), multiplicity_of(atoms))
+        except PiwslError as error:
+            raise PiwslError(f"{source}: frame {position}: {error}") from None
         try:
             frame.arrays[WEAK_FORCES_KEY] = bare.get_forces()
         except CalculationFailed as error:

@@ -64,13 +64,32 @@ def count_frames(path: Path) -> int:
 
 
 def charge_of(atoms: Atoms) -> int:
-    """Return the total charge of a frame (info `charge`, e; 0 where not stated)."""
-    return int(atoms.info.get("charge", 0))
+    """Return the total charge of a frame (info `charge`, e; 0 where not stated).
+
+    Raises:
+        PiwslError: it is no whole number.
+    """
+    return _whole_number(atoms, "charge", default=0)
 
 
 def multiplicity_of(atoms: Atoms) -> int:
-    """Return 2S + 1 of a frame (info `multiplicity`; 1 where not stated)."""
-    return int(atoms.info.get("multiplicity", 1))
+    """Return 2S + 1 of a frame (info `multiplicity`; 1 where not stated).
+
+    Raises:
+        PiwslError: it is no whole number, or less than 1.
+    """
+    found = _whole_number(atoms, "multiplicity", default=1)
+    if found < 1:
+        raise PiwslError(f"multiplicity={found} is no number of spin states, 2S + 1; the least is 1")
+    return found
+
+
+def _whole_number(atoms: Atoms, name: str, default: int) -> int:
+    value = atoms.info.get(name, default)
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or value != round(value):
+        raise PiwslError(f"{name}={str(value)[:40]} is no whole number")
+    return int(value)
 
 
 def electron_problem(numbers: list[int], charge: int, multiplicity: int) -> str | None:
