@@ -7,7 +7,7 @@ from pathlib import Path
 from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
-from piwsl.structures.frames import count_frames
+from piwsl.structures.extxyz import count_frames
 
 
 def load_experiment(path: Path) -> Experiment:

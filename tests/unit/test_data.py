@@ -20,7 +20,8 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_ha
 from piwsl.data.splits import hold_out, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, count_frames, read_frames, write_frames
+from piwsl.structures.extxyz import count_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
 
@@ -140,7 +141,7 @@ def test_files_that_are_no_xyz_are_refused(tmp_path):
     assert count_frames(tmp_path / "good.xyz") == 3
     text = (tmp_path / "good.xyz").read_text().splitlines(keepends=True)
     (tmp_path / "cut.xyz").write_text("".join(text[:-1]))
-    with pytest.raises(PiwslError, match="frame 2 ends before"):
+    with pytest.raises(PiwslError, match="frame 2, line 11: ends before"):
         count_frames(tmp_path / "cut.xyz")
 
 
