@@ -118,7 +118,7 @@ def test_given_frames_go_the_way_of_computed_ones(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda atoms: atoms.info.pop("REF_energy"), "frame 1 has no REF_energy"),
+        (lambda atoms: atoms.info.pop("REF_energy"), "frame 1: has no REF_energy"),
         (lambda atoms: atoms.info.update(REF_energy=np.nan), "frame 1: REF_energy is nan"),
         (lambda atoms: atoms.arrays["REF_forces"].__setitem__((0, 0), np.inf), "frame 1: REF_forces must be 3 x 3"),
     ],
@@ -205,7 +205,7 @@ def test_labels_of_other_programs_are_converted_from_their_names_and_units(tmp_p
             found = dataset.structure(int(index))
             assert found.energy == pytest.approx(frames[original].info[ENERGY_KEY], abs=1e-6)
             np.testing.assert_allclose(found.forces, frames[original].arrays[FORCES_KEY], atol=1e-6)
-    with pytest.raises(PiwslError, match="frame 0 has no REF_energy; its info holds \\['E_dlpno'\\]"):
+    with pytest.raises(PiwslError, match="frame 0: has no REF_energy; its info holds \\['E_dlpno'\\]"):
         import_given(GivenDataset(file=tmp_path / "orca.xyz", test_frames=1), tmp_path / "given.h5")
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
+from piwsl.structures.labels import energy_label, forces_label
 from piwsl.structures.structure import Structure, from_atoms
 
 TRAINING, TEST = "training", "test"
@@ -38,23 +39,13 @@ def check_labels(frames: list[Atoms], source: str) -> None:
         PiwslError: names the frame and what is wrong with it.
     """
     for position, atoms in enumerate(frames):
-        if ENERGY_KEY not in atoms.info:
-            raise PiwslError(
-                f"{source}: frame {position} has no {ENERGY_KEY}; its info holds {sorted(atoms.info) or 'nothing'}. "
-                f"Write the total energy in eV as {ENERGY_KEY}"
-            )
         try:
-            finite = bool(np.isfinite(float(atoms.info[ENERGY_KEY])))
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
-            raise PiwslError(
-                f"{source}: frame {position}: {ENERGY_KEY} is {atoms.info[ENERGY_KEY]!r}, not a finite number"
-            )
-        for key in (FORCES_KEY, WEAK_FORCES_KEY):
-            forces = atoms.arrays.get(key)
-            if forces is not None and (forces.shape != (len(atoms), 3) or not np.isfinite(forces).all()):
-                raise PiwslError(f"{source}: frame {position}: {key} must be {len(atoms)} x 3 finite numbers, eV/Å")
+            if energy_label(atoms, ENERGY_KEY) is None:
+                raise PiwslError(f"has no {ENERGY_KEY}")
+            for key in (FORCES_KEY, WEAK_FORCES_KEY):
+                forces_label(atoms, key)
+        except PiwslError as error:
+            raise PiwslError(f"{source}: frame {position}: {error}") from None
 
 
 def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: dict[int, float] | None = None) -> None:

@@ -53,13 +53,14 @@ class _Lines:
         raise PiwslError(f"{self.where}, line {self.first + line}: {problem}")
 
 
-def iterate_frames(path: Path) -> Iterator[Atoms]:
+def iterate_frames(path: Path, every: int = 1) -> Iterator[Atoms]:
     """Read the frames of an extended XYZ file one by one.
 
     Blank lines between frames and at the end, Windows' line ends and a byte order mark are passed over.
 
     Args:
         path: the file.
+        every: read only each so many-th frame, from the first.
 
     Yields:
         Frames without a calculator: what stands on the comment line is in `info`, each column in `arrays`, under the
@@ -68,7 +69,7 @@ def iterate_frames(path: Path) -> Iterator[Atoms]:
     Raises:
         PiwslError: one line with file, frame and line.
     """
-    for lines in _frame_lines(path):
+    for lines in islice(_frame_lines(path), 0, None, every):
         yield _frame(lines)
 
 
