@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
+from piwsl.data.dataset import Dataset
 from piwsl.data.given import read_files, summary
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
@@ -46,6 +47,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 check_computed_dataset(name, dataset, experiment.levels[dataset.level])
             else:
                 _check_given(name, dataset, experiment)
+            _check_made(name, experiment)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
 
@@ -91,6 +93,18 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+
+
+def _check_made(name: str, experiment: Experiment) -> None:
+    """Check the dataset file of an earlier run, before Snakemake deletes models that a job could not make anew."""
+    path = Path("results") / experiment.experiment / "datasets" / name / "dataset.h5"
+    if not path.exists():
+        return
+    try:
+        with Dataset(path) as made:
+            made.verify()
+    except PiwslError as error:
+        raise ConfigError(f"datasets.{name}: {error}") from None
 
 
 def _every(frames: int) -> int:

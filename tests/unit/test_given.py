@@ -167,3 +167,16 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, name):
     code, said = checked(tmp_path)
     assert (code, said.count("\n")) == (1, 1), said
     assert "mine.xyz" in said
+
+
+def test_a_damaged_dataset_file_of_an_earlier_run_stops_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 6))
+    made = tmp_path / "results" / "ammonia" / "datasets" / "mine" / "dataset.h5"
+    made.parent.mkdir(parents=True)
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1), made)
+    assert checked(tmp_path)[0] == 0
+    made.write_bytes(made.read_bytes()[:-100])
+    code, said = checked(tmp_path)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "datasets.mine: results/ammonia/datasets/mine/dataset.h5: is damaged" in said
