@@ -168,13 +168,15 @@ def info(model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model fi
 
 @_command
 def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")]) -> None:
-    """Check an experiment without running it, and count its runs.
+    """Check an experiment without running it, count its runs, and say what given datasets hold.
 
     Example: `piwsl check config.yaml`
     """
-    from piwsl.preflight import load_experiment
+    from piwsl.preflight import load_experiment, remarks
 
     experiment = load_experiment(config)
+    for remark in remarks(experiment):
+        print(remark)
     print(f"{config}: experiment '{experiment.experiment}' is in order, {len(experiment.runs())} training runs")
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
+from piwsl.data.dataset import Dataset
+from piwsl.data.given import read_files, summary
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
-from piwsl.structures.frames import count_frames
+from piwsl.structures.extxyz import count_frames
+
+# A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
+FRAMES_CHECKED = 5000
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -42,6 +47,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 check_computed_dataset(name, dataset, experiment.levels[dataset.level])
             else:
                 _check_given(name, dataset, experiment)
+            _check_made(name, experiment)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
 
@@ -74,13 +80,11 @@ def claim(experiment: Experiment, source: str) -> None:
 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
-    where = f"datasets.{name}"
     try:
         frames = count_frames(dataset.file)
-        if dataset.test_file is not None and count_frames(dataset.test_file) == 0:
-            raise PiwslError(f"{dataset.test_file}: holds no frame")
+        read_files(dataset, every=_every(frames))
     except PiwslError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"datasets.{name}: {error}") from None
     pool = frames - (dataset.test_frames or 0)
     largest = max((run.size for run in experiment.runs() if run.dataset == name), default=0)
     if largest > pool:
@@ -89,3 +93,35 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+
+
+def _check_made(name: str, experiment: Experiment) -> None:
+    """Check the dataset file of an earlier run, before Snakemake deletes models that a job could not make anew."""
+    path = Path("results") / experiment.experiment / "datasets" / name / "dataset.h5"
+    if not path.exists():
+        return
+    try:
+        with Dataset(path) as made:
+            made.verify()
+    except PiwslError as error:
+        raise ConfigError(f"datasets.{name}: {error}") from None
+
+
+def _every(frames: int) -> int:
+    """Say which frames of a file are looked at before anything starts: each, or each so many-th of a large one."""
+    return -(-frames // FRAMES_CHECKED) or 1
+
+
+def remarks(experiment: Experiment) -> list[str]:
+    """Say what given datasets hold, a line a file.
+
+    Args:
+        experiment: checked already.
+    """
+    lines = []
+    for name, dataset in experiment.datasets.items():
+        if isinstance(dataset, GivenDataset):
+            every = _every(count_frames(dataset.file))
+            seen = f" (each {every}th frame)" if every > 1 else ""
+            lines += [f"{name}{seen}: {summary(dataset, file)}" for file in read_files(dataset, every)]
+    return lines

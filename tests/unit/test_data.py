@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,8 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_ha
 from piwsl.data.splits import hold_out, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, count_frames, read_frames, write_frames
+from piwsl.structures.extxyz import count_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
 
@@ -117,7 +119,7 @@ def test_given_frames_go_the_way_of_computed_ones(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda atoms: atoms.info.pop("REF_energy"), "frame 1 has no REF_energy"),
+        (lambda atoms: atoms.info.pop("REF_energy"), "frame 1: has no REF_energy"),
         (lambda atoms: atoms.info.update(REF_energy=np.nan), "frame 1: REF_energy is nan"),
         (lambda atoms: atoms.arrays["REF_forces"].__setitem__((0, 0), np.inf), "frame 1: REF_forces must be 3 x 3"),
     ],
@@ -140,7 +142,7 @@ def test_files_that_are_no_xyz_are_refused(tmp_path):
     assert count_frames(tmp_path / "good.xyz") == 3
     text = (tmp_path / "good.xyz").read_text().splitlines(keepends=True)
     (tmp_path / "cut.xyz").write_text("".join(text[:-1]))
-    with pytest.raises(PiwslError, match="frame 2 ends before"):
+    with pytest.raises(PiwslError, match="frame 2, line 11: ends before"):
         count_frames(tmp_path / "cut.xyz")
 
 
@@ -204,7 +206,7 @@ def test_labels_of_other_programs_are_converted_from_their_names_and_units(tmp_p
             found = dataset.structure(int(index))
             assert found.energy == pytest.approx(frames[original].info[ENERGY_KEY], abs=1e-6)
             np.testing.assert_allclose(found.forces, frames[original].arrays[FORCES_KEY], atol=1e-6)
-    with pytest.raises(PiwslError, match="frame 0 has no REF_energy; its info holds \\['E_dlpno'\\]"):
+    with pytest.raises(PiwslError, match="frame 0: has no REF_energy; its info holds \\['E_dlpno'\\]"):
         import_given(GivenDataset(file=tmp_path / "orca.xyz", test_frames=1), tmp_path / "given.h5")
 
 
@@ -255,3 +257,58 @@ def test_given_forces_of_a_cheaper_level_are_kept_in_our_unit(tmp_path):
     assert batch.has_weak_forces
     assert not batch.weak_forces[:3].isnan().any()
     assert content_hash([structure]) != content_hash([replace(structure, weak_forces=None)])
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def _of_another_program(path):
+    with h5py.File(path, "w") as file:
+        file["energies"] = np.zeros(3)
+
+
+def _with_another_energy(path):
+    with h5py.File(path, "r+") as file:
+        file["energy"][2] += 1e-6
+
+
+def _with_another_part(path):
+    with h5py.File(path, "r+") as file:
+        file["part"][0] = 1
+
+
+def _with_a_flipped_bit(path):
+    with Dataset(path) as dataset:
+        wanted = dataset.structure(2).positions.tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(wanted) + 3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = [_truncated, _of_another_program, _with_another_energy, _with_another_part, _with_a_flipped_bit]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, lambda path: path.write_text("text"), lambda path: path.write_bytes(b"")])
+def test_a_damaged_dataset_file_is_said_to_be_one_and_what_to_do(mixed, damage):
+    path, *_ = mixed
+    damage(path)
+    complaint = r"dataset.h5: is damaged or no dataset file .*delete it"
+    with pytest.raises(PiwslError, match=complaint) as raised, Dataset(path) as dataset:
+        dataset.structures(dataset.indices(TRAINING))
+    assert "\n" not in str(raised.value)
+
+
+def test_warnings_travel_with_the_data(mixed):
+    path, training, test = mixed
+    with Dataset(path) as dataset:
+        assert dataset.warnings() == []
+        dataset.verify()
+    write_dataset(path, {TRAINING: training, TEST: test}, warnings=["energies in Å?"])
+    with Dataset(path) as dataset:
+        assert dataset.warnings() == ["energies in Å?"]
+
+
+def test_a_dataset_file_that_is_absent_is_named(tmp_path):
+    with pytest.raises(PiwslError, match=r"absent.h5: no such file"):
+        Dataset(tmp_path / "absent.h5")

@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from piwsl.config.section import Name, Section
+from piwsl.config.section import Name, Section, nearest
+from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, canonical_unit
 
 
 class Molecule(Section):
@@ -130,6 +140,24 @@ class ComputedDataset(Section):
         return self
 
 
+def _unit(spellings: dict[str, str]) -> BeforeValidator:
+    """Take the usual spellings of a unit for its name here."""
+
+    def validate(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        name = canonical_unit(value, spellings)
+        if name not in spellings.values():
+            raise ValueError(f"no unit '{value[:40]}'; {nearest(name, list(dict.fromkeys(spellings.values())))}")
+        return name
+
+    return BeforeValidator(validate)
+
+
+EnergyUnit = Annotated[Literal["eV", "Hartree", "kcal/mol", "kJ/mol"], _unit(ENERGY_SPELLINGS)]
+ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"], _unit(FORCE_SPELLINGS)]
+
+
 class GivenDataset(Section):
     """Frames that others labelled (ORCA, Molpro, psi4, a published set), as extended XYZ."""
 
@@ -142,8 +170,8 @@ class GivenDataset(Section):
     forces_key: str = Field("REF_forces", description="Which column holds the forces.")
     weak_forces_key: str = Field("WEAK_forces", description="Which column holds forces of a cheaper level, if any.")
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
-    energy_unit: Literal["eV", "Hartree", "kcal/mol", "kJ/mol"] = "eV"
-    forces_unit: Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"] = "eV/Å"
+    energy_unit: EnergyUnit = "eV"
+    forces_unit: ForcesUnit = "eV/Å"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

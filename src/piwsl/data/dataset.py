@@ -2,16 +2,22 @@
 
 Layout: numbers, positions, forces, weak_forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy,
 has_forces, has_weak_forces and part are per frame; atomic_numbers and atomic_energies (may be empty) are of free atoms
-at the level of the labels.
+at the level of the labels; elements are the atomic numbers that occur. `digests` (M, 32) are the SHA-256 of each frame,
+compared when it is read; the attribute `digest` is that of all that is not a frame's own, `digests` included, compared
+when the file is opened. The attribute `warnings` is a list of what looks odd about the data, as JSON.
 Units: eV, Å, eV/Å.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -21,10 +27,18 @@ from numpy.typing import NDArray
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
+from piwsl.structures.labels import energy_label, forces_label
 from piwsl.structures.structure import Structure, from_atoms
 
 TRAINING, TEST = "training", "test"
 PARTS = (TRAINING, TEST)
+# Raised where a reader of the last version would misread the file.
+FORMAT = 1
+# What tells about all frames: read at once, and hashed together.
+COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
+BY_ATOM = ("numbers", "positions", "forces", "weak_forces")
+BY_FRAME = ("cell", "pbc", "energy", "has_forces", "has_weak_forces")
+FRAMES_AT_ONCE = 1000
 
 
 def check_labels(frames: list[Atoms], source: str) -> None:
@@ -38,26 +52,21 @@ def check_labels(frames: list[Atoms], source: str) -> None:
         PiwslError: names the frame and what is wrong with it.
     """
     for position, atoms in enumerate(frames):
-        if ENERGY_KEY not in atoms.info:
-            raise PiwslError(
-                f"{source}: frame {position} has no {ENERGY_KEY}; its info holds {sorted(atoms.info) or 'nothing'}. "
-                f"Write the total energy in eV as {ENERGY_KEY}"
-            )
         try:
-            finite = bool(np.isfinite(float(atoms.info[ENERGY_KEY])))
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
-            raise PiwslError(
-                f"{source}: frame {position}: {ENERGY_KEY} is {atoms.info[ENERGY_KEY]!r}, not a finite number"
-            )
-        for key in (FORCES_KEY, WEAK_FORCES_KEY):
-            forces = atoms.arrays.get(key)
-            if forces is not None and (forces.shape != (len(atoms), 3) or not np.isfinite(forces).all()):
-                raise PiwslError(f"{source}: frame {position}: {key} must be {len(atoms)} x 3 finite numbers, eV/Å")
+            if energy_label(atoms, ENERGY_KEY) is None:
+                raise PiwslError(f"has no {ENERGY_KEY}")
+            for key in (FORCES_KEY, WEAK_FORCES_KEY):
+                forces_label(atoms, key)
+        except PiwslError as error:
+            raise PiwslError(f"{source}: frame {position}: {error}") from None
 
 
-def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: dict[int, float] | None = None) -> None:
+def write_dataset(
+    path: Path,
+    frames: dict[str, list[Atoms]],
+    atomic_energies: dict[int, float] | None = None,
+    warnings: list[str] | None = None,
+) -> None:
     """Write labelled frames as one dataset file, atomically.
 
     Args:
@@ -65,6 +74,7 @@ def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: d
         frames: for "training" and "test", the frames; labels in `REF_energy` (eV), `REF_forces` and `WEAK_forces`
             (eV/Å).
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
+        warnings: what looks odd about the data, for the report.
     """
     free_atoms = atomic_energies or {}
     structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames[part]]
@@ -75,7 +85,9 @@ def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: d
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
             file.attrs["units"] = "eV, Å, eV/Å"
+            file.attrs["warnings"] = json.dumps(warnings or [], ensure_ascii=False)
             file["offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             file["numbers"] = np.concatenate([s.numbers for _, s in structures])
             file["positions"] = np.concatenate([s.positions for _, s in structures])
@@ -89,18 +101,73 @@ def write_dataset(path: Path, frames: dict[str, list[Atoms]], atomic_energies: d
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
             file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
             file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
+            file["elements"] = np.unique(file["numbers"][:])
+            file["digests"] = np.stack([np.frombuffer(_digest([s]).digest(), np.uint8) for _, s in structures])
+            file.attrs["digest"] = _common_digest(file)
 
     write_atomically(path, write)
 
 
+def _digest(structures: list[Structure]) -> Any:
+    """Return the SHA-256 of geometries and labels, in order."""
+    digest = hashlib.sha256()
+    for structure in structures:
+        for array in (
+            structure.numbers,
+            structure.positions,
+            structure.cell,
+            structure.pbc,
+            structure.forces,
+            structure.weak_forces,
+        ):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update(np.float64(structure.energy).tobytes())
+    return digest
+
+
+def _common_digest(file: h5py.File) -> str:
+    digest = hashlib.sha256()
+    for name in ("format", "units", "warnings"):
+        digest.update(str(file.attrs[name]).encode())
+    for name in COMMON:
+        digest.update(file[name][:].tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _damage_in_one_line(path: Path) -> Iterator[None]:
+    """Turn what HDF5 raises for a file that is damaged or none of ours into what to do about it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise PiwslError(f"{path}: no such file") from None
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        raise PiwslError(
+            f"{path}: is damaged or no dataset file ({reason}); delete it, and it is made again from its frames"
+        ) from None
+
+
 class Dataset:
-    """A dataset file, open for reading frame by frame."""
+    """A dataset file, open for reading frame by frame. What is read is compared with the hashes of what was written."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file; frames are read when asked for."""
-        self._file = h5py.File(path, "r")
-        self._offsets = self._file["offsets"][:]
-        self._part = self._file["part"][:]
+        """Open the file; frames are read when asked for.
+
+        Raises:
+            PiwslError: the file is missing, damaged, or of another version.
+        """
+        self._path = path
+        with _damage_in_one_line(path):
+            self._file = h5py.File(path, "r")
+            if (found := int(self._file.attrs.get("format", 0))) != FORMAT:
+                raise ValueError(f"of format {found}, not {FORMAT}")
+            if _common_digest(self._file) != self._file.attrs["digest"]:
+                raise ValueError("its content is not what was written")
+            self._offsets = self._file["offsets"][:]
+            self._part = self._file["part"][:]
+            self._digests = self._file["digests"][:]
+            self._columns = {name: self._file[name] for name in (*BY_ATOM, *BY_FRAME)}
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +186,20 @@ class Dataset:
 
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any frame."""
-        return np.unique(self._file["numbers"][:]).tolist()
+        return self._file["elements"][:].tolist()
+
+    def warnings(self) -> list[str]:
+        """Return what looked odd about the data when the file was made."""
+        return json.loads(self._file.attrs["warnings"])
+
+    def verify(self) -> None:
+        """Compare all frames with their hashes, as reading each does.
+
+        Raises:
+            PiwslError: a frame is not what was written.
+        """
+        for start in range(0, len(self), FRAMES_AT_ONCE):
+            self._read(start, min(start + FRAMES_AT_ONCE, len(self)))
 
     def atomic_energies(self) -> dict[int, float]:
         """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""
@@ -127,17 +207,34 @@ class Dataset:
         return dict(zip(numbers.tolist(), energies.tolist(), strict=True))
 
     def structure(self, index: int) -> Structure:
-        """Read one frame."""
-        start, stop = self._offsets[index], self._offsets[index + 1]
-        return Structure(
-            numbers=self._file["numbers"][start:stop],
-            positions=self._file["positions"][start:stop],
-            cell=self._file["cell"][index],
-            pbc=self._file["pbc"][index],
-            energy=float(self._file["energy"][index]),
-            forces=self._file["forces"][start:stop] if self._file["has_forces"][index] else None,
-            weak_forces=self._file["weak_forces"][start:stop] if self._file["has_weak_forces"][index] else None,
-        )
+        """Read one frame.
+
+        Raises:
+            PiwslError: it is not what was written.
+        """
+        (structure,) = self._read(index, index + 1)
+        return structure
+
+    def _read(self, first: int, last: int) -> list[Structure]:
+        """Read neighbouring frames and compare each with its hash."""
+        with _damage_in_one_line(self._path):
+            bounds = self._offsets[first : last + 1] - self._offsets[first]
+            atoms = slice(self._offsets[first], self._offsets[last])
+            by_atom = {name: self._columns[name][atoms] for name in BY_ATOM}
+            by_frame = {name: self._columns[name][first:last] for name in BY_FRAME}
+            structures = []
+            for index, (start, stop) in enumerate(pairwise(bounds)):
+                columns = {name: values[start:stop] for name, values in by_atom.items()}
+                for name in ("forces", "weak_forces"):
+                    columns[name] = columns[name] if by_frame[f"has_{name}"][index] else None
+                energy = float(by_frame["energy"][index])
+                structure = Structure(
+                    **columns, cell=by_frame["cell"][index], pbc=by_frame["pbc"][index], energy=energy
+                )
+                if _digest([structure]).digest() != self._digests[first + index].tobytes():
+                    raise ValueError(f"frame {first + index} is not what was written")
+                structures.append(structure)
+        return structures
 
     def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
         """Read several frames, in the order of the indices."""
@@ -146,16 +243,4 @@ class Dataset:
 
 def content_hash(structures: list[Structure]) -> str:
     """Return a hash of geometries and labels, in order."""
-    digest = hashlib.sha256()
-    for structure in structures:
-        for array in (
-            structure.numbers,
-            structure.positions,
-            structure.cell,
-            structure.pbc,
-            structure.forces,
-            structure.weak_forces,
-        ):
-            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        digest.update(np.float64(structure.energy).tobytes())
-    return digest.hexdigest()[:16]
+    return _digest(structures).hexdigest()[:16]

@@ -7,10 +7,12 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.data import covalent_radii
 
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
+from piwsl.structures.extxyz import iterate_frames
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
@@ -21,46 +23,44 @@ SHORTEST_BOND = 0.5
 
 
 def read_frames(path: Path) -> list[Atoms]:
-    """Read all frames of an extended XYZ file.
+    """Read all frames of an extended XYZ file, as `iterate_frames` does.
 
     Raises:
         PiwslError: the file is missing, empty, or not extended XYZ.
     """
-    try:
-        frames = list(ase.io.iread(path, index=":", format="extxyz"))
-    except FileNotFoundError:
-        raise PiwslError(f"{path}: no such file") from None
-    except Exception as error:  # ASE raises many kinds for a malformed file; all mean the same to the user
-        raise PiwslError(f"{path}: cannot be read as extended XYZ ({type(error).__name__}: {error})") from None
+    frames = list(iterate_frames(path))
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
     return frames
 
 
 def write_frames(path: Path, frames: list[Atoms]) -> None:
-    """Write frames as extended XYZ, atomically; an empty list gives an empty file."""
-    write_atomically(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))
+    """Write frames as extended XYZ, atomically; an empty list gives an empty file.
 
-
-def count_frames(path: Path) -> int:
-    """Count the frames of an XYZ file without parsing them.
-
-    Raises:
-        PiwslError: the file is missing or its lines do not add up to frames.
+    What a frame's calculator has computed is written as `energy`, `forces`, ..., in place of what a file said there.
     """
-    count = 0
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                atoms = int(line)
-                if sum(1 for _ in zip(range(atoms + 1), lines, strict=False)) != atoms + 1:
-                    raise PiwslError(f"{path}: frame {count} ends before its {atoms} atoms")
-                count += 1
-    except OSError as error:
-        raise PiwslError(f"{path}: {error.strerror}") from None
-    except ValueError:
-        raise PiwslError(f"{path}: frame {count} does not begin with its number of atoms, found {line!r}") from None
-    return count
+    written = [atoms if atoms.calc is None else _with_results_of_its_calculator(atoms) for atoms in frames]
+    write_atomically(path, lambda temporary: ase.io.write(temporary, written, format="extxyz"))
+
+
+def _with_results_of_its_calculator(atoms: Atoms) -> Atoms:
+    frame = without_labels(atoms, ())
+    frame.calc = atoms.calc
+    return frame
+
+
+def without_labels(atoms: Atoms, ours: tuple[str, ...] = (ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY)) -> Atoms:
+    """Return a copy of a frame without energies, forces and other results that a file gave it.
+
+    Args:
+        atoms: the frame.
+        ours: names of labels that are taken away beside those that ASE gives to results.
+    """
+    frame = atoms.copy()
+    for name in (*all_properties, *ours):
+        frame.info.pop(name, None)
+        frame.arrays.pop(name, None)
+    return frame
 
 
 def charge_of(atoms: Atoms) -> int:
@@ -127,15 +127,14 @@ def too_close(atoms: Atoms) -> str | None:
 
 
 def label(atoms: Atoms, energy: float, forces: np.ndarray | None) -> Atoms:
-    """Return a copy of the frame with its labels.
+    """Return a copy of the frame with its labels, in place of any that it had.
 
     Args:
         atoms: the frame.
         energy: eV.
         forces: (N, 3), eV/Å, or None where the level has none.
     """
-    frame = atoms.copy()
-    frame.calc = None
+    frame = without_labels(atoms)
     frame.info[ENERGY_KEY] = energy
     if forces is not None:
         frame.arrays[FORCES_KEY] = forces

@@ -1,6 +1,8 @@
-"""Units of other programs in ours: eV, Å, eV/Å."""
+"""Units of other programs in ours: eV, Å, eV/Å; and how people write them."""
 
 from __future__ import annotations
+
+import unicodedata
 
 from ase import units
 
@@ -16,3 +18,37 @@ FORCE_UNITS = {
     "kcal/mol/Å": units.kcal / units.mol,
     "kJ/mol/Å": units.kJ / units.mol,
 }
+
+
+ELECTRONVOLTS, HARTREES = ("ev", "electronvolt"), ("hartree", "hartrees", "ha", "eh", "au", "a.u.")
+KCAL, KJ = ("kcal/mol", "kcalmol-1", "kcal/mole"), ("kj/mol", "kjmol-1", "kj/mole")
+ANGSTROMS = ("å", "a", "ang", "angstrom", "angstroms", "ångström", "ångstrom", "aa")
+BOHRS = ("bohr", "a0", "bohrs", "au", "a.u.")
+# Canonical names by what people write, in lower case.
+ENERGY_SPELLINGS = {
+    spelling: name
+    for name, spellings in zip(ENERGY_UNITS, (ELECTRONVOLTS, HARTREES, KCAL, KJ), strict=True)
+    for spelling in spellings
+}
+FORCE_SPELLINGS = {
+    f"{energy}/{length}": name
+    for name, energies, lengths in (
+        ("eV/Å", ELECTRONVOLTS, ANGSTROMS),
+        ("Hartree/Bohr", HARTREES, BOHRS),
+        ("kcal/mol/Å", KCAL, ANGSTROMS),
+        ("kJ/mol/Å", KJ, ANGSTROMS),
+    )
+    for energy in energies
+    for length in lengths
+} | {"au": "Hartree/Bohr", "a.u.": "Hartree/Bohr"}
+
+
+def canonical_unit(written: str, spellings: dict[str, str]) -> str:
+    """Return our name of a unit, or what was written where it is none that we know.
+
+    Args:
+        written: such as "kcal/mol/A", "ha/a0", "EV/ang".
+        spellings: `ENERGY_SPELLINGS` or `FORCE_SPELLINGS`.
+    """
+    plain = unicodedata.normalize("NFKC", written).lower().replace(" ", "")
+    return spellings.get(plain, written)

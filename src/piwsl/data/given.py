@@ -1,0 +1,145 @@
+"""Frames that a user labelled elsewhere, made ours: names, units, geometry, and what was taken from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from piwsl.config import GivenDataset
+from piwsl.data.dataset import TEST, TRAINING
+from piwsl.data.splits import hold_out
+from piwsl.errors import PiwslError
+from piwsl.structures.extxyz import iterate_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
+from piwsl.structures.geometry import geometry_problem
+from piwsl.structures.labels import energy_label, forces_label
+from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
+
+NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class GivenFrames:
+    """The frames of a file in our names and units, and the names that they had."""
+
+    path: Path
+    frames: list[Atoms]
+    """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å) where there are any, charge, multiplicity, and
+    `frame`, the position in the file."""
+    columns: set[str]
+    """Columns of three numbers that any frame has, positions aside."""
+
+    def with_label(self, key: str) -> int:
+        """Return how many frames have a column of labels."""
+        return sum(key in atoms.arrays for atoms in self.frames)
+
+
+def read_given(dataset: GivenDataset, path: Path, every: int = 1) -> GivenFrames:
+    """Read frames of a user's file.
+
+    Args:
+        dataset: says under which names the labels are, and in which units. Labels of other names are left behind.
+        path: extended XYZ.
+        every: read only each so many-th frame.
+
+    Raises:
+        PiwslError: the file cannot be read, or a frame is no geometry or lacks its energy; names the frame.
+    """
+    frames, columns = [], set()
+    for count, atoms in enumerate(iterate_frames(path, every)):
+        position = count * every
+        problem = geometry_problem(atoms)
+        if problem is not None:
+            raise PiwslError(f"{path}: frame {position}: {problem}")
+        try:
+            frames.append(_with_our_labels(atoms, dataset, position))
+        except PiwslError as error:
+            raise PiwslError(f"{path}: frame {position}: {error}") from None
+        columns |= {name for name, values in atoms.arrays.items() if values.shape[1:] == (3,) and name != "positions"}
+    if not frames:
+        raise PiwslError(f"{path}: holds no frame")
+    return GivenFrames(path, frames, columns)
+
+
+def _with_our_labels(atoms: Atoms, dataset: GivenDataset, position: int) -> Atoms:
+    """Return the bare geometry with the labels that the config names, in eV and eV/Å; absent forces stay absent."""
+    energy = energy_label(atoms, dataset.energy_key)
+    if energy is None:
+        raise PiwslError(
+            f"has no {dataset.energy_key}; its info holds {_names(set(atoms.info))}. "
+            "Write the total energy there, or say energy_key and energy_unit"
+        )
+    info = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
+    info |= {"frame": position, ENERGY_KEY: energy * ENERGY_UNITS[dataset.energy_unit]}
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    for given, ours in ((dataset.forces_key, FORCES_KEY), (dataset.weak_forces_key, WEAK_FORCES_KEY)):
+        forces = forces_label(atoms, given)
+        if forces is not None:
+            frame.set_array(ours, forces * FORCE_UNITS[dataset.forces_unit])
+    return frame
+
+
+def _names(names: set[str]) -> str:
+    shown = sorted(names)[:NAMES_SHOWN]
+    return f"{shown}{' and more' if len(names) > len(shown) else ''}" if names else "nothing"
+
+
+def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
+    """Check that forces whose names are written out in the config are there.
+
+    Args:
+        dataset: says which names were written out.
+        files: all files of the dataset.
+
+    Raises:
+        PiwslError: no frame has the column; names the columns that there are.
+    """
+    for field, ours in (("forces_key", FORCES_KEY), ("weak_forces_key", WEAK_FORCES_KEY)):
+        if field in dataset.model_fields_set and not any(file.with_label(ours) for file in files):
+            columns = set().union(*(file.columns for file in files))
+            raise PiwslError(
+                f"{field}: no frame of {' or '.join(str(file.path) for file in files)} has a column "
+                f"'{getattr(dataset, field)}'; columns of three numbers are {_names(columns)}"
+            )
+
+
+def read_files(dataset: GivenDataset, every: int = 1) -> list[GivenFrames]:
+    """Read `file`, and `test_file` where there is one; arguments and errors as of `read_given` and `check_keys`."""
+    paths = [dataset.file] + ([] if dataset.test_file is None else [dataset.test_file])
+    files = [read_given(dataset, path, every) for path in paths]
+    check_keys(dataset, files)
+    return files
+
+
+def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
+    """Return the frames for "training" and for "test": of two files, or held out of one.
+
+    Raises:
+        PiwslError: holding out leaves nothing to train on.
+    """
+    frames = files[0].frames
+    if dataset.test_frames is None:
+        return {TRAINING: frames, TEST: files[1].frames}
+    kept, held = hold_out(len(frames), dataset.test_frames, dataset.seed)
+    return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]}
+
+
+def summary(dataset: GivenDataset, file: GivenFrames) -> str:
+    """Say in one line what was taken from a file: frames, forces, the range of energies, names and units."""
+    energies = [atoms.info[ENERGY_KEY] / len(atoms) for atoms in file.frames]
+    with_forces = file.with_label(FORCES_KEY)
+    forces = f"{with_forces} with forces ({dataset.forces_key} in {dataset.forces_unit})"
+    if not with_forces:
+        others = file.columns - {dataset.weak_forces_key}
+        forces = (
+            f"none with forces{f' (is one of its columns {_names(others)} meant as forces_key?)' if others else ''}"
+        )
+    weak = file.with_label(WEAK_FORCES_KEY)
+    cheaper = f", {weak} with forces of a cheaper level ({dataset.weak_forces_key})" if weak else ""
+    return (
+        f"{file.path}: {len(file.frames)} frames, {forces}{cheaper}; {dataset.energy_key} in {dataset.energy_unit}, "
+        f"{np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
+    )

@@ -1,0 +1,182 @@
+"""Frames that others labelled: their names, units and geometries, before anything is computed with them."""
+
+from __future__ import annotations
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from ase import units
+from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import ROOT, displaced, morse_frames
+from typer.testing import CliRunner
+
+from piwsl.cli import app
+from piwsl.config import ConfigError, GivenDataset, parse_section
+from piwsl.data.assemble import import_given
+from piwsl.data.dataset import TRAINING, Dataset
+from piwsl.data.given import read_files, summary
+from piwsl.errors import PiwslError
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
+from piwsl.structures.units import FORCE_UNITS
+
+
+def written_by_ase(path, count=4):
+    """Write frames with energy and forces as any calculator of ASE leaves them."""
+    frames = []
+    for number in range(count):
+        atoms = displaced("H2O", 0.05, np.random.default_rng(number))
+        atoms.calc = SinglePointCalculator(atoms, energy=-76.0 - 0.01 * number, forces=np.full((3, 3), 0.1))
+        frames.append(atoms)
+    ase.io.write(path, frames, format="extxyz")
+
+
+def imported(path, **keys):
+    file = path.with_suffix(".h5")
+    import_given(GivenDataset(file=path, test_frames=1, **keys), file)
+    with Dataset(file) as dataset:
+        return dataset.structures(dataset.indices(TRAINING))
+
+
+def test_energy_and_forces_of_a_file_that_ase_wrote_are_found(tmp_path, capsys):
+    written_by_ase(tmp_path / "orca.xyz")
+    units_there = {"energy_unit": "Hartree", "forces_unit": "Hartree/Bohr"}
+    for structure in imported(tmp_path / "orca.xyz", energy_key="energy", forces_key="forces", **units_there):
+        assert structure.energy == pytest.approx(-76.0 * units.Hartree, abs=1.0)
+        np.testing.assert_allclose(structure.forces, 0.1 * units.Hartree / units.Bohr)
+    said = capsys.readouterr().out
+    assert "4 frames, 4 with forces (forces in Hartree/Bohr); energy in Hartree, -689.6" in said
+
+
+def test_a_named_key_takes_no_label_of_another_name(tmp_path):
+    frames = morse_frames("H2O", 4, forces=True)
+    for atoms in frames[:2]:
+        atoms.arrays["dft_forces"] = 2 * atoms.arrays[FORCES_KEY]
+    for number, atoms in enumerate(frames):
+        atoms.info["dft"] = -float(number)
+    write_frames(tmp_path / "mine.xyz", frames)
+    keys = {"energy_key": "dft", "forces_key": "dft_forces"}
+    (file,) = read_files(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **keys))
+    assert [atoms.info[ENERGY_KEY] for atoms in file.frames] == [0, -1, -2, -3]
+    assert [FORCES_KEY in atoms.arrays for atoms in file.frames] == [True, True, False, False]
+    del frames[3].info["dft"]
+    write_frames(tmp_path / "mine.xyz", frames)
+    with pytest.raises(PiwslError, match=r"frame 3: has no dft; its info holds \['REF_energy'\]"):
+        read_files(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **keys))
+
+
+@pytest.mark.parametrize("key", ["forces_key", "weak_forces_key"])
+def test_a_column_that_is_written_out_must_be_there(tmp_path, key):
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 4, forces=True))
+    with pytest.raises(PiwslError, match=rf"{key}: no frame of .* has a column 'Forces'; .* are \['REF_forces'\]"):
+        read_files(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **{key: "Forces"}))
+
+
+def test_columns_that_may_be_forces_are_named_where_none_are_taken(tmp_path):
+    written_by_ase(tmp_path / "mine.xyz")
+    dataset = GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, energy_key="energy")
+    (file,) = read_files(dataset)
+    assert "none with forces (is one of its columns ['forces'] meant as forces_key?)" in summary(dataset, file)
+
+
+@pytest.mark.parametrize("written", ["-74", "-74.0", "-7.4e1", '"-74"', '"[-74.0]"'])
+def test_an_energy_is_converted_however_the_number_is_written(tmp_path, written):
+    (tmp_path / "mine.xyz").write_text(f"1\nREF_energy={written}\nO 0 0 0\n" * 2)
+    if "[" in written:
+        (tmp_path / "mine.xyz").write_text('1\nREF_energy="_JSON [-74.0]"\nO 0 0 0\n' * 2)
+    (structure,) = imported(tmp_path / "mine.xyz", energy_unit="Hartree")
+    assert structure.energy == pytest.approx(-74 * units.Hartree)
+
+
+@pytest.mark.parametrize("written", ["T", "true", "abc", "nan", "inf", '"-76 Ha"', '"-1 -2"', "1+2j", '"_JSON {}"'])
+def test_an_energy_that_is_no_number_is_refused(tmp_path, written):
+    (tmp_path / "mine.xyz").write_text(f"1\nREF_energy=-1\nO 0 0 0\n1\nREF_energy={written}\nO 0 0 0\n")
+    with pytest.raises(PiwslError, match=r"frame 1: REF_energy is .*, not a finite number") as raised:
+        imported(tmp_path / "mine.xyz")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_frame_that_is_no_geometry_is_named(tmp_path):
+    frames = morse_frames("H2O", 4)
+    frames[2].positions[1] = frames[2].positions[0]
+    write_frames(tmp_path / "mine.xyz", frames)
+    with pytest.raises(PiwslError, match=r"mine.xyz: frame 2: atom 0 \(O\) and atom 1 \(H\) are 0.000 Å apart"):
+        imported(tmp_path / "mine.xyz")
+
+
+@pytest.mark.parametrize(
+    ("written", "unit"),
+    [
+        ("kcal/mol/A", "kcal/mol/Å"),
+        ("KCAL/MOL/ANGSTROM", "kcal/mol/Å"),
+        ("ev/ang", "eV/Å"),
+        ("eV / A\u030a", "eV/Å"),
+        ("Ha/a0", "Hartree/Bohr"),
+        ("Eh/bohr", "Hartree/Bohr"),
+        ("kJ/mol/Å", "kJ/mol/Å"),
+    ],
+)
+def test_units_are_taken_as_people_write_them(written, unit):
+    assert GivenDataset(file="a.xyz", test_frames=1, forces_unit=written).forces_unit == unit
+    assert unit in FORCE_UNITS
+
+
+def test_a_unit_that_is_none_names_the_nearest():
+    keys = {"file": "a.xyz", "test_frames": 1}
+    with pytest.raises(ConfigError, match="energy_unit: no unit 'Hartre'; did you mean 'Hartree'"):
+        parse_section(GivenDataset, keys | {"energy_unit": "Hartre"}, "x")
+    with pytest.raises(ConfigError, match="forces_unit: no unit 'furlong'; known are"):
+        parse_section(GivenDataset, keys | {"forces_unit": "furlong"}, "x")
+    assert GivenDataset(**keys, energy_unit="EH").energy_unit == "Hartree"
+
+
+def checked(tmp_path, **keys):
+    """Return what `piwsl check` says of an experiment on `mine.xyz`."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config |= {"datasets": {"mine": {"file": str(tmp_path / "mine.xyz"), "test_frames": 1, **keys}}, "sizes": [3]}
+    config |= {"levels": {}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, ["check", str(tmp_path / "config.yaml")])
+    return result.exit_code, result.output
+
+
+def test_check_refuses_what_the_import_would_refuse_and_says_what_it_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written_by_ase(tmp_path / "mine.xyz", count=6)
+    code, said = checked(tmp_path)
+    assert code == 1
+    assert "datasets.mine: " in said
+    assert "frame 0: has no REF_energy; its info holds ['energy']" in said
+    code, said = checked(tmp_path, energy_key="energy", forces_key="force")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "has a column 'force'; columns of three numbers are ['forces']" in said
+    code, said = checked(tmp_path, energy_key="energy", forces_key="forces")
+    assert code == 0
+    assert "mine: " in said
+    assert "6 frames, 6 with forces" in said
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "mine.traj"])
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, name):
+    written_by_ase(tmp_path / "mine.xyz")
+    if name.endswith("npz"):
+        np.savez(tmp_path / name, x=np.zeros(3))
+    else:
+        ase.io.write(tmp_path / name, ase.io.read(tmp_path / "mine.xyz", ":"))
+    (tmp_path / name).rename(tmp_path / "mine.xyz")
+    code, said = checked(tmp_path)
+    assert (code, said.count("\n")) == (1, 1), said
+    assert "mine.xyz" in said
+
+
+def test_a_damaged_dataset_file_of_an_earlier_run_stops_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 6))
+    made = tmp_path / "results" / "ammonia" / "datasets" / "mine" / "dataset.h5"
+    made.parent.mkdir(parents=True)
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1), made)
+    assert checked(tmp_path)[0] == 0
+    made.write_bytes(made.read_bytes()[:-100])
+    code, said = checked(tmp_path)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "datasets.mine: results/ammonia/datasets/mine/dataset.h5: is damaged" in said
