@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.models import load_model
@@ -31,10 +30,7 @@ def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, devi
     """
     frames = read_frames(frames_path)
     structures = [from_atoms(atoms) for atoms in frames]
-    try:
-        predictions = predict(load_model(model_path, device), structures)
-    except (RuntimeError, AssertionError) as error:
-        raise PiwslError(f"device '{device}' cannot be used: {error}") from None
+    predictions = predict(load_model(model_path, device), structures)
     for atoms, energy, forces in zip(frames, predictions.energy, predictions.forces, strict=True):
         atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=forces)
     write_frames(predicted_path, frames)

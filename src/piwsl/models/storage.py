@@ -1,27 +1,106 @@
-"""Model files: safetensors, with all that a reader needs to rebuild the potential as JSON in the header."""
+"""Model files: safetensors, with all that a reader needs to rebuild the potential as JSON in the header.
+
+A file is judged before it is believed: what a header asks for is compared with the tensors that the file holds before
+anything of that size is made, so that a refusal costs no more than reading the file.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ase.data import atomic_numbers
+from pydantic import Field, JsonValue, field_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from piwsl.config import parse_model
+from piwsl.config import MACE, Model, parse_model
+from piwsl.config.section import Section, parse_section
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
+from piwsl.models.devices import usable_device
 from piwsl.models.potential import Potential
 
-FORMAT = "piwsl-potential-2"
+VERSION = 2
+FORMAT = f"piwsl-potential-{VERSION}"
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å"}
+DAMAGED = "the file was changed or damaged: take another copy, or train the model again"
+# Lists within lists: what the header of any training needs, and less than what Python reads by recursion.
+DEEPEST = 20
+LONGEST_MESSAGE = 300
+
+
+class Header(Section):
+    """What a model file says of its weights."""
+
+    format: str
+    config: dict[str, JsonValue] = Field(description="Architecture and training.")
+    elements: list[str] = Field(min_length=1, description="Chemical symbols that the model was trained on.")
+    neighbours: float = Field(gt=0, allow_inf_nan=False, description="Average number of neighbours within the cutoff.")
+    units: dict[str, str]
+    conservative: bool = Field(description="Whether forces are the gradient of the energy.")
+    provenance: dict[str, JsonValue] = Field(description="What it was trained on and how.")
+    versions: dict[str, str]
+
+    @field_validator("config")
+    @classmethod
+    def _architecture_is_named(cls, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if not isinstance(config.get("architecture"), str):
+            raise ValueError("names no architecture")
+        return config
+
+    @field_validator("elements")
+    @classmethod
+    def _elements_are_known_and_named_once(cls, symbols: list[str]) -> list[str]:
+        for symbol in symbols:
+            if atomic_numbers.get(symbol, 0) < 1:
+                raise ValueError(f"no element {symbol!r}")
+            if symbols.count(symbol) > 1:
+                raise ValueError(f"{symbol} stands there more than once")
+        return symbols
+
+    @field_validator("units")
+    @classmethod
+    def _units_are_ours(cls, units: dict[str, str]) -> dict[str, str]:
+        if units != UNITS:
+            raise ValueError(f"found {units}, expected {UNITS}")
+        return units
+
+
+class Stored(NamedTuple):
+    """A tensor as a file describes it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def values(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+# As safetensors writes them.
+DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.bool: "BOOL",
+}
 
 
 def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> None:
-    """Write a potential as safetensors, atomically.
+    """Write a potential as safetensors, atomically; the same potential gives the same bytes.
 
     Args:
         path: the file to write.
@@ -33,33 +112,38 @@ def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> 
         "config": potential.config.plain(),
         "elements": potential.elements(),
         "neighbours": potential.neighbours,
-        "units": {"energy": "eV", "length": "Å", "forces": "eV/Å"},
+        "units": UNITS,
         "conservative": potential.conservative,
         "provenance": provenance,
         "versions": {"piwsl": version("piwsl"), "torch": version("torch")},
     }
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in header.items()}
     tensors = {key: value.contiguous().cpu() for key, value in potential.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    content = _with_sorted_header(save(tensors, metadata))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Return a safetensors file with the keys of its header in order; the library writes metadata in any order.
+
+    The format: eight bytes of length (little endian), JSON filled with spaces to a multiple of eight, data.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(
+        json.loads(content[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of a model file.
+    """Return the header of a model file: the keys of `Header`, in their order.
 
     Raises:
-        PiwslError: no such file, or not a model of this project.
+        PiwslError: no such file, not a model of this project, or a header that is not right.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        header = {key: json.loads(value) for key, value in metadata.items()}
-    except FileNotFoundError:
-        raise PiwslError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise PiwslError(f"{path}: not a model file of piwsl ({error})") from None
-    if header.get("format") != FORMAT:
-        raise PiwslError(f"{path}: found format {header.get('format')!r}, expected {FORMAT!r}")
-    return header
+    with _refusing(path), _opened(path) as file:
+        return _header(file).model_dump(mode="json")
 
 
 def load_model(path: Path | str, device: str = "cpu") -> Potential:
@@ -67,16 +151,151 @@ def load_model(path: Path | str, device: str = "cpu") -> Potential:
 
     Args:
         path: a file that `save_model` wrote.
-        device: where torch shall put it.
+        device: where torch shall put it: cpu, cuda or cuda:N.
 
     Raises:
-        PiwslError: no such file, or not a model of this project.
+        PiwslError: no such device, no such file, not a model of this project, or weights that do not fit their header.
     """
     path = Path(path)
-    header = read_header(path)
-    config = parse_model(header["config"], str(path))
-    references = {atomic_numbers[symbol]: 0.0 for symbol in header["elements"]}
-    potential = Potential(config, scale=1.0, references=references, neighbours=header["neighbours"])
-    with safe_open(path, framework="pt") as file:
-        potential.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
-    return potential.to(torch.device(device)).eval().requires_grad_(False)
+    target = usable_device(device)
+    with _refusing(path), _opened(path) as file:
+        header = _header(file)
+        stored = _stored(file)
+        potential = _potential(header, stored)
+        _check_fit(potential, header, stored)
+        # Copies: the library's tensors are windows into the file, which may be overwritten.
+        potential.load_state_dict({key: file.get_tensor(key).clone() for key in stored}, assign=True)
+        _check_values(potential, header)
+    return potential.to(target).eval().requires_grad_(False)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Name the file in errors, and keep what a stranger wrote there from filling the terminal."""
+    try:
+        yield
+    except PiwslError as error:
+        raise PiwslError(f"{path}: {_printable(str(error))}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; the library checks lengths and offsets against the size of the file."""
+    if not path.exists():
+        raise PiwslError("no such file")
+    if not path.is_file():
+        raise PiwslError("not a file")
+    try:
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise PiwslError(f"not a model file of piwsl ({error})") from None
+    with file:
+        yield file
+
+
+def _printable(text: str) -> str:
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
+
+
+def _header(file: Any) -> Header:
+    try:
+        given = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except (ValueError, RecursionError) as error:
+        raise PiwslError(f"not a model file of piwsl (its header is no JSON: {error})") from None
+    _check_format(given.get("format"))
+    if _deeper(given, DEEPEST):
+        raise PiwslError(f"its header nests more than {DEEPEST} levels; {DAMAGED}")
+    return parse_section(Header, given, "header")
+
+
+def _check_format(found: Any) -> None:
+    if found == FORMAT:
+        return
+    number = re.fullmatch(r"piwsl-potential-([0-9]{1,9})", found) if isinstance(found, str) else None
+    if number is None:
+        raise PiwslError(f"not a model file of piwsl; found format {found!r}, expected {FORMAT!r}")
+    if int(number[1]) > VERSION:
+        raise PiwslError(f"written by a newer piwsl (format {found}, this one reads {FORMAT}); update piwsl")
+    raise PiwslError(
+        f"written by an older piwsl (format {found}, this one reads {FORMAT}); train the model again, or use "
+        "the piwsl that wrote it"
+    )
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and mappings are nested deeper than so many levels."""
+    if not isinstance(value, dict | list):
+        return False
+    if levels == 0:
+        return True
+    return any(_deeper(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value))
+
+
+def _stored(file: Any) -> dict[str, Stored]:
+    slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    return {key: Stored(tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
+
+
+def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
+    """Build the potential of a header, without weights where the architecture lets torch do so."""
+    config = parse_model(header.config, "config")
+    _check_size(config, stored)
+    references = {atomic_numbers[symbol]: 0.0 for symbol in header.elements}
+    # e3nn computes coefficients while it builds a MACE, and cannot do so without numbers.
+    with torch.device("cpu" if isinstance(config, MACE) else "meta"):
+        try:
+            return Potential(config, scale=1.0, references=references, neighbours=header.neighbours)
+        except Exception as error:  # e3nn refuses in many kinds what it cannot build, most of them without a message
+            raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
+
+
+def _check_size(config: Model, stored: dict[str, Stored]) -> None:
+    """Refuse a config whose network has more weights than the file, before it is built.
+
+    Every layer has tensors of its own and a matrix of features by features; a MACE has coefficients for every
+    product of spherical harmonics.
+    """
+    values = sum(tensor.values for tensor in stored.values())
+    needed: dict[str, tuple[int, float]] = {
+        "layers": (config.layers, len(stored)),
+        "features": (config.layers * config.features**2, values),
+        "radial": (config.radial, values),
+    }
+    if isinstance(config, MACE):
+        # (max_ell + 1) ** (2 correlation) coefficients or more; by logarithms, for the power itself may be endless.
+        largest = math.log(max(values, 1)) / (2 * math.log(config.max_ell + 1))
+        needed |= {"correlation": (config.correlation, largest), "max_L": (config.max_L + 1, len(stored))}
+    for key, (wanted, held) in needed.items():
+        if wanted > held:
+            raise PiwslError(
+                f"its weights do not fit its config: {key}: {getattr(config, key)} needs more than the "
+                f"{len(stored)} tensors with {values} numbers of the file; {DAMAGED}"
+            )
+
+
+def _check_fit(potential: Potential, header: Header, stored: dict[str, Stored]) -> None:
+    """Compare names, shapes and precision of the tensors with what the config makes of them."""
+    expected = {
+        key: Stored(tuple(tensor.shape), DTYPE_NAMES[tensor.dtype]) for key, tensor in potential.state_dict().items()
+    }
+    for key in sorted(expected.keys() | stored.keys()):
+        held, needed = stored.get(key), expected.get(key)
+        if held != needed:
+            raise PiwslError(
+                f"its weights do not fit its config: {key}: found {held or 'none'}, "
+                f"expected {needed or 'none'}; {DAMAGED}"
+            )
+    if potential.conservative != header.conservative:
+        raise PiwslError(f"header: conservative: {header.conservative} does not fit its config; {DAMAGED}")
+
+
+def _check_values(potential: Potential, header: Header) -> None:
+    """Refuse weights that are no numbers, which would give energies that are none."""
+    if potential.elements() != sorted(header.elements, key=atomic_numbers.__getitem__):
+        raise PiwslError(f"its reference energies are not those of {', '.join(header.elements)}; {DAMAGED}")
+    references = potential.references
+    for key, tensor in potential.state_dict().items():
+        values = references[~references.isnan()] if key == "references" else tensor
+        if not torch.isfinite(values).all():
+            raise PiwslError(f"{key} holds a number that is not finite; {DAMAGED}")
