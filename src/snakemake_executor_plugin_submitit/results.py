@@ -9,6 +9,8 @@ from typing import Any
 
 from submitit.core.utils import UncompletedJobError
 
+from snakemake_executor_plugin_submitit import frozen
+
 RESULT_ENDING = "_result.pkl"
 SCRIPT_ENDING = ".sh"
 TOO_OFTEN = "timed-out too many times"
@@ -59,7 +61,7 @@ def tidy(folder: Path) -> None:
     if not folder.is_dir():
         return
     left = list(folder.iterdir())
-    if all(path.name.endswith(SCRIPT_ENDING) for path in left):
+    if all(path.name.endswith(SCRIPT_ENDING) or path.name == frozen.FILE for path in left):
         for path in left:
             path.unlink(missing_ok=True)
         folder.rmdir()

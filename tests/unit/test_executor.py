@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ import pytest
 from conftest import hear_ctrl_c
 from submitit import AutoExecutor, Job, SlurmJob
 
-from snakemake_executor_plugin_submitit import results, states, submission
+from snakemake_executor_plugin_submitit import frozen, results, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
@@ -296,6 +297,7 @@ def test_results_are_found_by_folder_and_taken_away(tmp_path):
     job = ended(folder, ("success", 0))
     (folder / ".submission_file_1.sh").touch()
     (folder / "7_submission.sh").touch()
+    (folder / frozen.FILE).touch()
     assert results.results([folder, folder, tmp_path / "missing"]) == {job.paths.result_pickle}
     results.tidy(folder)
     assert job.paths.result_pickle.exists()
@@ -439,6 +441,52 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     assert "this is the reason" in failed.stderr + failed.stdout
     assert (tmp_path / "a.txt").read_text() == "good\n"
     assert run("touch {output}").returncode == 0
+
+
+# The first job edits the config that the second, which waits for it, was planned with.
+EDITING = """
+if not workflow.configfiles:
+    configfile: "config.yaml"
+rule all:
+    input: "second.txt"
+rule first:
+    output: "first.txt"
+    shell: "sed -i s/400/37/ *.yaml; echo '  new: 1' >> config.yaml; touch {output}"
+rule second:
+    input: "first.txt"
+    output: "second.txt"
+    params: read=repr([config["seed"], dict(config["training"])])
+    shell: "echo {params.read:q} > {output}"
+"""
+CONFIG = "seed: 1\ntraining:\n  steps: 400\n  rate: 1e-3\n  when: 2020-01-01\n"
+INLINE = ("--executor", "submitit", "--submitit-cluster", "debug", "--jobs", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seed"),
+    [(INLINE, 1), ((*INLINE, "--configfile", "given.yaml", "--config", "seed=007"), 7), (("--cores", "1"), 1)],
+)
+def test_a_config_edited_while_jobs_wait_changes_none_of_them(tmp_path, arguments, seed):
+    def run() -> str:
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        done = subprocess.run(
+            [*command, "--seconds-between-status-checks", "1", "--latency-wait", "2"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    (tmp_path / "Snakefile").write_text(EDITING)
+    for name in ("config.yaml", "given.yaml"):
+        (tmp_path / name).write_text(CONFIG)
+    run()
+    assert "steps: 37" in (tmp_path / "config.yaml").read_text()
+    planned = {"steps": 400, "rate": "1e-3", "when": datetime.date(2020, 1, 1)}
+    assert (tmp_path / "second.txt").read_text().strip() == repr([seed, planned])
+    # What was recorded is what ran.
+    for name in ("config.yaml", "given.yaml"):
+        (tmp_path / name).write_text(CONFIG)
+    assert "Nothing to be done" in run()
 
 
 def of_this_folder(folder: Path) -> list[str]:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
+from piwsl.preflight import plan_of
 from piwsl.structures.frames import write_frames
 
 TINY: dict[str, Any] = {
@@ -231,6 +232,25 @@ def test_two_configs_do_not_write_to_one_experiment(rerun):
     assert result.returncode != 0
     assert "copy.yaml: experiment: results/tiny belongs to config.yaml" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_job_of_another_plan_stops_with_one_line(rerun, monkeypatch):
+    report = rerun / "results" / "tiny" / "report.html"
+    as_a_job = ("--mode", "remote", "--nolock", "--force", "--allowed-rules", "report", "--", str(report))
+    config = yaml.safe_load((rerun / "config.yaml").read_text())
+    rules = [rerun / "Snakefile", *sorted((rerun / "workflow" / "rules").iterdir())]
+    monkeypatch.setenv("PIWSL_PLAN", plan_of(config, rules))
+
+    def complaint() -> str:
+        (line,) = [line for line in snakemake(rerun, *as_a_job).stderr.splitlines() if line.startswith("error:")]
+        return line
+
+    configure(rerun, models__painn__training__steps=11)
+    assert complaint().startswith("error: config: edited after this job was planned; start snakemake again")
+    configure(rerun)
+    with (rerun / "workflow" / "rules" / "training.smk").open("a") as file:
+        file.write("# edited\n")
+    assert complaint().startswith("error: Snakefile or workflow/rules: edited after this job was planned")
 
 
 def test_a_deleted_result_is_made_again(rerun):
