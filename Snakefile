@@ -61,7 +61,9 @@ localrules:
 rule all:
     default_target: True
     input:
-        REPORT,
+        all_results(),
+    message:
+        "All results are made"
 
 
 onstart:

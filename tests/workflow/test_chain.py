@@ -259,13 +259,39 @@ def test_a_deleted_result_is_made_again(rerun):
     assert planned(rerun) == {"report": 1}
     (results / "water" / "painn" / "weak" / "n4" / "seed0" / "errors.json").unlink()
     assert planned(rerun) == {"evaluate": 1, "report": 1}
+    assert snakemake(rerun).returncode == 0
     model = results / "water" / "painn" / "weak" / "n4" / "seed0" / "model.safetensors"
     before = load_file(model)
     model.unlink()
+    # The report that stands is no reason to do without it.
     assert planned(rerun) == {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}
     assert snakemake(rerun).returncode == 0
     again = load_file(model)
     assert all(again[key].numpy().tobytes() == before[key].numpy().tobytes() for key in before)
+
+
+def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
+    results = rerun / "results" / "tiny"
+    weak, supervised, mine = (
+        results / dataset / "painn" / loss / "n4" / "seed0"
+        for dataset, loss in (("water", "weak"), ("water", "supervised"), ("mine", "supervised"))
+    )
+    for files, jobs in (
+        ([results / "results.csv"], {"report": 1}),
+        (
+            [weak / "trajectory.xyz", mine / "simulation.json", supervised / "predictions.npz", mine / "errors.json"],
+            {"simulate": 2, "evaluate": 2, "report": 1},
+        ),
+        (
+            [weak / "history.csv", supervised / "model.safetensors", results / "datasets" / "mine" / "dataset.h5"],
+            {"import_dataset": 1, "train": 3, "evaluate": 3, "simulate": 3, "report": 1},
+        ),
+    ):
+        for file in files:
+            file.rename(file.with_suffix(".away"))
+        assert planned(rerun) == jobs
+        for file in files:
+            file.with_suffix(".away").rename(file)
 
 
 def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun):
