@@ -29,6 +29,7 @@ from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of,
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import check_fits
 from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
 
 LAST_LINES = 20
@@ -72,7 +73,11 @@ class Executor(RemoteExecutor):
             raise WorkflowError(f"submitit-cluster: found '{self.settings.cluster}'; known are {', '.join(CLUSTERS)}")
         self.slurm = self.settings.cluster == "slurm"
         self.folder = Path(self.settings.folder).absolute()
-        self.notebook = Notebook(self.folder / "notes")
+        try:
+            make_folders(self.folder, *(self.folder / name for name in ("jobs", "notes", "logs", "cancelled")))
+        except (NotOurs, OSError) as error:
+            raise WorkflowError(f"submitit-folder: {error}") from None
+        self.notebook = Notebook(self.folder)
         # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one.
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         # Read now: a user may edit the files while jobs wait.

@@ -10,6 +10,7 @@ from typing import Any
 from submitit.core.utils import UncompletedJobError
 
 from snakemake_executor_plugin_submitit import frozen
+from snakemake_executor_plugin_submitit.private import is_own_file
 
 RESULT_ENDING = "_result.pkl"
 SCRIPT_ENDING = ".sh"
@@ -32,6 +33,9 @@ def results(folders: Iterable[Path]) -> set[Path]:
 
 def problem(job: Any) -> str:
     """Return what went wrong with a job that has a result, or "" where nothing did."""
+    path = job.paths.result_pickle
+    if os.path.lexists(path) and not is_own_file(path):
+        return f"its result was written by someone else: {path}"
     try:
         code = job.result()
     except UncompletedJobError as error:
