@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from piwsl.config import ComputedDataset, Experiment, GivenDataset, parse_section
 from piwsl.errors import PiwslError
-from piwsl.preflight import check_claim, check_experiment, claim
+from piwsl.preflight import check_claim, check_experiment, check_plan, claim, plan_of
 
 min_version("9.0")
 
@@ -20,14 +20,23 @@ if not workflow.configfiles:
 # Named by envs/piwsl.yaml, so that conda environments install this checkout.
 os.environ["PIWSL_HOME"] = workflow.basedir
 
+rule_files = sorted(Path(workflow.basedir, "workflow", "rules").glob("*.smk"))
+plan = plan_of(config, [Path(workflow.main_snakefile), *rule_files])
 
+if workflow.is_main_process:
+    os.environ["PIWSL_PLAN"] = plan
+
+
+# What jobs on other machines are told.
 envvars:
     "PIWSL_HOME",
+    "PIWSL_PLAN",
 
 
 config_name = os.path.relpath(workflow.configfiles[-1])
 
 try:
+    check_plan(plan, os.environ["PIWSL_PLAN"])
     experiment = parse_section(Experiment, config, config_name)
     if workflow.is_main_process:
         check_experiment(experiment, config_name)
@@ -52,7 +61,9 @@ localrules:
 rule all:
     default_target: True
     input:
-        REPORT,
+        all_results(),
+    message:
+        "All results are made"
 
 
 onstart:

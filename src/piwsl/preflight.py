@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
 from piwsl.data.dataset import Dataset
@@ -77,6 +81,32 @@ def check_claim(experiment: Experiment, source: str) -> None:
 def claim(experiment: Experiment, source: str) -> None:
     """Note whose results the experiment's folder holds."""
     write_text(_claim_note(experiment), f"{source}\n")
+
+
+def plan_of(config: Mapping[str, Any], sources: Iterable[Path]) -> str:
+    """Return what a plan stands on, for the jobs that are planned: hashes of the config and of the workflow's text.
+
+    Args:
+        config: as Snakemake holds it.
+        sources: Snakefile and rules.
+    """
+    parts = (json.dumps(config, sort_keys=True, default=str).encode(), b"\0".join(map(Path.read_bytes, sources)))
+    return " ".join(hashlib.sha256(part).hexdigest()[:16] for part in parts)
+
+
+def check_plan(found: str, planned: str) -> None:
+    """Check, within a job, that it would do what was planned, and what Snakemake will record of it.
+
+    Args:
+        found: of the job, by `plan_of`.
+        planned: of the Snakemake that planned it.
+
+    Raises:
+        PiwslError: config or rules are others.
+    """
+    for what, now, then in zip(("config", "Snakefile or workflow/rules"), found.split(), planned.split(), strict=True):
+        if now != then:
+            raise PiwslError(f"{what}: edited after this job was planned; start snakemake again, which plans anew")
 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:

@@ -23,11 +23,13 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, decide
+from snakemake_executor_plugin_submitit.frozen import FILE, frozen_arguments, planned_config
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import check_fits
 from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
 
 LAST_LINES = 20
@@ -71,9 +73,17 @@ class Executor(RemoteExecutor):
             raise WorkflowError(f"submitit-cluster: found '{self.settings.cluster}'; known are {', '.join(CLUSTERS)}")
         self.slurm = self.settings.cluster == "slurm"
         self.folder = Path(self.settings.folder).absolute()
-        self.notebook = Notebook(self.folder / "notes")
+        try:
+            make_folders(self.folder, *(self.folder / name for name in ("jobs", "notes", "logs", "cancelled")))
+        except (NotOurs, OSError) as error:
+            raise WorkflowError(f"submitit-folder: {error}") from None
+        self.notebook = Notebook(self.folder)
         # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one.
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        # Read now: a user may edit the files while jobs wait.
+        self._config = planned_config(self.workflow)
+        # Folders of jobs that this run looks after: its own, and those of jobs that it took over.
+        self._folders = {self.jobs_folder}
         self._listening = False
         self._over_since: dict[str, float] = {}
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
@@ -147,6 +157,7 @@ class Executor(RemoteExecutor):
             decision = decide(note.content == item.content, found.get(note.job_id, "NONE"), problem)
             if decision is Decision.GO_ON:
                 self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
+                self._folders.add(Path(note.folder))
                 self._report(replace(item, log=Path(note.log)), job)
             else:
                 new.append(item)
@@ -197,13 +208,23 @@ class Executor(RemoteExecutor):
         # The job's CPUs, for not every cluster hides from a job those that are not its own; the last `--cores` counts.
         cores = ["--cores", str(item.parameters["cpus_per_task"])]
         return JobCommand(
-            command=shlex.split(self.format_job_exec(item.job)) + cores,
+            command=shlex.split(self.format_job_exec(item.job)) + cores + self._frozen(),
             folder=Path.cwd(),
             log=item.log,
             cancelled=marker,
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
         )
+
+    def _frozen(self) -> list[str]:
+        """Return the arguments that let a job read the config of this run, and write it if it is not there."""
+        if self._config is None:
+            return []
+        path = self.jobs_folder / FILE
+        if not path.exists():
+            self.jobs_folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(self._config, encoding="utf-8")
+        return frozen_arguments(path)
 
     def _report(self, item: Ready, job: Any) -> None:
         aux = {"key": item.note_key, "log": item.log, "job": job}
@@ -285,9 +306,10 @@ class Executor(RemoteExecutor):
             scheduler.cancel(str(info.external_jobid) for info in jobs)
 
     def shutdown(self) -> None:
-        """Ask for nothing any more, and leave no empty folder."""
+        """Ask for nothing any more, and leave no folder that nobody needs."""
         super().shutdown()
-        results.tidy(self.jobs_folder)
+        for folder in self._folders:
+            results.tidy(folder)
 
 
 def _threads(job: JobExecutorInterface) -> int:

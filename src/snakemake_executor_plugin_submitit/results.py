@@ -9,6 +9,9 @@ from typing import Any
 
 from submitit.core.utils import UncompletedJobError
 
+from snakemake_executor_plugin_submitit import frozen
+from snakemake_executor_plugin_submitit.private import is_own_file
+
 RESULT_ENDING = "_result.pkl"
 SCRIPT_ENDING = ".sh"
 TOO_OFTEN = "timed-out too many times"
@@ -30,6 +33,9 @@ def results(folders: Iterable[Path]) -> set[Path]:
 
 def problem(job: Any) -> str:
     """Return what went wrong with a job that has a result, or "" where nothing did."""
+    path = job.paths.result_pickle
+    if os.path.lexists(path) and not is_own_file(path):
+        return f"its result was written by someone else: {path}"
     try:
         code = job.result()
     except UncompletedJobError as error:
@@ -59,7 +65,7 @@ def tidy(folder: Path) -> None:
     if not folder.is_dir():
         return
     left = list(folder.iterdir())
-    if all(path.name.endswith(SCRIPT_ENDING) for path in left):
+    if all(path.name.endswith(SCRIPT_ENDING) or path.name == frozen.FILE for path in left):
         for path in left:
             path.unlink(missing_ok=True)
         folder.rmdir()

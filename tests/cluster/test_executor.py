@@ -323,6 +323,63 @@ def test_a_running_job_of_outdated_content_is_replaced(workflow):
     assert workflow.lines("out.txt") == ["new"]
 
 
+def test_a_config_edited_while_jobs_wait_changes_none_of_them(workflow):
+    workflow.write(
+        """
+configfile: "config.yaml"
+rule all:
+    input: expand("{n}.txt", n=range(4))
+rule first:
+    output: touch("first")
+    shell: "sed -i s/400/37/ config.yaml"
+rule waiting:
+    input: "first"
+    output: "{n}.txt"
+    params: steps=config["steps"]
+    shell: "echo {params.steps} > {output}"
+"""
+    )
+    config = workflow.folder / "config.yaml"
+    config.write_text("steps: 400\n")
+    code, output = workflow.run("--groups", "waiting=pair", "--group-components", "pair=2")
+    assert code == 0, output
+    assert config.read_text() == "steps: 37\n"
+    assert [workflow.lines(f"{number}.txt") for number in range(4)] == [["400"]] * 4
+    config.write_text("steps: 400\n")
+    code, output = workflow.run()
+    assert "Nothing to be done" in output
+    assert not list((workflow.folder / ".snakemake" / "submitit" / "jobs").iterdir())
+
+
+def test_a_job_that_waits_while_its_snakemake_is_killed_keeps_its_config(workflow):
+    workflow.write(
+        """
+configfile: "config.yaml"
+rule all:
+    input: expand("{n}.txt", n=range(2))
+rule whole_node:
+    output: "{n}.txt"
+    threads: 16
+    params: steps=config["steps"]
+    shell: "while [ ! -e go ]; do sleep 0.2; done; echo {params.steps} > {output}"
+"""
+    )
+    config = workflow.folder / "config.yaml"
+    config.write_text("steps: 400\n")
+    workflow.start()
+    until(lambda: sorted(state for _, state in queue()) == ["PENDING", "RUNNING"], "one that runs and one that waits")
+    workflow.kill()
+    config.write_text("steps: 37\n")
+    (workflow.folder / "go").touch()
+    until(lambda: not queue(), "end of both")
+    config.write_text("steps: 400\n")
+    workflow.run("--unlock")
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert "Nothing to be done" in output
+    assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["400"]] * 2
+
+
 def test_a_controller_that_restarts_disturbs_nobody(workflow, cluster):
     last = 'rule last:\n    input: "0.txt", "1.txt"\n    output: "last.txt"\n    shell: "touch {output}"\n'
     workflow.write(

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import pickle
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import hear_ctrl_c
 from submitit import AutoExecutor, Job, SlurmJob
 
-from snakemake_executor_plugin_submitit import results, states, submission
+from snakemake_executor_plugin_submitit import frozen, results, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import SubmissionError, submit
@@ -296,6 +300,7 @@ def test_results_are_found_by_folder_and_taken_away(tmp_path):
     job = ended(folder, ("success", 0))
     (folder / ".submission_file_1.sh").touch()
     (folder / "7_submission.sh").touch()
+    (folder / frozen.FILE).touch()
     assert results.results([folder, folder, tmp_path / "missing"]) == {job.paths.result_pickle}
     results.tidy(folder)
     assert job.paths.result_pickle.exists()
@@ -317,13 +322,14 @@ def test_states_are_over_or_not_and_have_reasons():
 
 
 def test_notes_are_found_again_and_tell_another_content(tmp_path):
-    notebook = Notebook(tmp_path / "notes")
+    notebook = Notebook(tmp_path)
     key = key_of(["rule"], ["b", "a"])
     assert key == key_of(["rule"], ["a", "b"]) != key_of(["rule"], ["a"])
     assert notebook.read(key) is None
-    note = Note(key, "content", "1_2", "folder", "log")
+    (tmp_path / "jobs" / "run").mkdir(parents=True)
+    note = Note(key, "content", "1_2", str(tmp_path / "jobs" / "run"), str(tmp_path / "logs" / "rule" / "log"))
     notebook.write(note)
-    assert Notebook(tmp_path / "notes").read(key) == note
+    assert Notebook(tmp_path).read(key) == note
     (tmp_path / "notes" / f"{key}.json").write_text("{")
     assert notebook.read(key) is None
     notebook.forget(key)
@@ -334,6 +340,57 @@ def test_notes_are_found_again_and_tell_another_content(tmp_path):
     assert before == content_of("parameters", [str(source)]) != content_of("others", [str(source)])
     source.write_text("22")
     assert content_of("parameters", [str(source)]) != before
+
+
+def test_folders_are_closed_to_others_and_those_of_others_refused(tmp_path, monkeypatch):
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    wide.chmod(0o775)
+    make_folders(wide, wide / "notes")
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (wide, wide / "notes")] == [0o700, 0o700]
+    (tmp_path / "link").symlink_to(wide)
+    (tmp_path / "file").touch()
+    for name, complaint in (("link", "a link; take it away"), ("file", "no folder; name another")):
+        with pytest.raises(NotOurs, match=complaint):
+            make_folders(tmp_path / name)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(NotOurs, match="belongs to user"):
+        make_folders(wide)
+
+
+def test_a_note_or_a_result_that_someone_else_may_have_made_is_not_used(tmp_path, monkeypatch):
+    job = ended(tmp_path / "jobs", ("success", 0))
+    folder, elsewhere = tmp_path / "jobs" / "run", tmp_path / "elsewhere"
+    for path in (folder, elsewhere):
+        path.mkdir()
+    (tmp_path / "jobs" / "link").symlink_to(elsewhere)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "link").symlink_to(elsewhere)
+    notebook, good = Notebook(tmp_path), Note("key", "content", "1_2", str(folder), str(tmp_path / "logs" / "log"))
+    for changes in (
+        {"folder": str(elsewhere)},
+        {"folder": str(tmp_path / "jobs" / "link")},
+        {"folder": str(tmp_path / "jobs" / ".." / "jobs" / "missing")},
+        {"log": str(elsewhere / "log")},
+        {"log": str(tmp_path / "logs" / "link" / "log")},
+        {"log": str(tmp_path / "logs" / ".." / "elsewhere")},
+        {"job_id": "../../1"},
+        {"job_id": "--help"},
+        {"content": None},
+    ):
+        notebook.write(replace(good, **changes))
+        assert notebook.read("key") is None, changes
+    notebook.write(good)
+    assert notebook.read("key") == good
+    written = tmp_path / "notes" / "key.json"
+    written.rename(elsewhere / "key.json")
+    written.symlink_to(elsewhere / "key.json")
+    assert notebook.read("key") is None
+    written.unlink()
+    notebook.write(good)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert notebook.read("key") is None
+    assert results.problem(job) == f"its result was written by someone else: {job.paths.result_pickle}"
 
 
 @pytest.mark.parametrize(
@@ -438,7 +495,54 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     assert failed.returncode == 1
     assert "this is the reason" in failed.stderr + failed.stdout
     assert (tmp_path / "a.txt").read_text() == "good\n"
+    assert stat.S_IMODE((tmp_path / ".snakemake" / "submitit").stat().st_mode) == 0o700
     assert run("touch {output}").returncode == 0
+
+
+# The first job edits the config that the second, which waits for it, was planned with.
+EDITING = """
+if not workflow.configfiles:
+    configfile: "config.yaml"
+rule all:
+    input: "second.txt"
+rule first:
+    output: "first.txt"
+    shell: "sed -i s/400/37/ *.yaml; echo '  new: 1' >> config.yaml; touch {output}"
+rule second:
+    input: "first.txt"
+    output: "second.txt"
+    params: read=repr([config["seed"], dict(config["training"])])
+    shell: "echo {params.read:q} > {output}"
+"""
+CONFIG = "seed: 1\ntraining:\n  steps: 400\n  rate: 1e-3\n  when: 2020-01-01\n"
+INLINE = ("--executor", "submitit", "--submitit-cluster", "debug", "--jobs", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seed"),
+    [(INLINE, 1), ((*INLINE, "--configfile", "given.yaml", "--config", "seed=007"), 7), (("--cores", "1"), 1)],
+)
+def test_a_config_edited_while_jobs_wait_changes_none_of_them(tmp_path, arguments, seed):
+    def run() -> str:
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        done = subprocess.run(
+            [*command, "--seconds-between-status-checks", "1", "--latency-wait", "2"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    (tmp_path / "Snakefile").write_text(EDITING)
+    for name in ("config.yaml", "given.yaml"):
+        (tmp_path / name).write_text(CONFIG)
+    run()
+    assert "steps: 37" in (tmp_path / "config.yaml").read_text()
+    planned = {"steps": 400, "rate": "1e-3", "when": datetime.date(2020, 1, 1)}
+    assert (tmp_path / "second.txt").read_text().strip() == repr([seed, planned])
+    # What was recorded is what ran.
+    for name in ("config.yaml", "given.yaml"):
+        (tmp_path / name).write_text(CONFIG)
+    assert "Nothing to be done" in run()
 
 
 def of_this_folder(folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from conftest import displaced
 
-from piwsl.files import read_json, read_json_lines
+from piwsl.files import read_json, read_json_lines, write_text
 from piwsl.structures.frames import read_frames, write_frames
 
 CCSD = {"method": "ccsd", "basis": "cc-pvtz"}
@@ -127,3 +128,14 @@ def test_an_unforeseen_error_in_one_frame_is_recorded_and_the_others_go_on(tmp_p
     bad, good = read_json_lines(tmp_path / "out.jsonl")
     assert (bad["status"], good["status"]) == ("failed", "ok")
     assert bad["reason"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_who_may_read_a_file_is_the_umasks_to_say(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "new" / "file.txt", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new" / "file.txt").stat().st_mode) == mode
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.txt"]

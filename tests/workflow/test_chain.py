@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
+from piwsl.preflight import plan_of
 from piwsl.structures.frames import write_frames
 
 TINY: dict[str, Any] = {
@@ -233,19 +234,64 @@ def test_two_configs_do_not_write_to_one_experiment(rerun):
     assert "Traceback" not in result.stderr
 
 
+def test_a_job_of_another_plan_stops_with_one_line(rerun, monkeypatch):
+    report = rerun / "results" / "tiny" / "report.html"
+    as_a_job = ("--mode", "remote", "--nolock", "--force", "--allowed-rules", "report", "--", str(report))
+    config = yaml.safe_load((rerun / "config.yaml").read_text())
+    rules = [rerun / "Snakefile", *sorted((rerun / "workflow" / "rules").iterdir())]
+    monkeypatch.setenv("PIWSL_PLAN", plan_of(config, rules))
+
+    def complaint() -> str:
+        (line,) = [line for line in snakemake(rerun, *as_a_job).stderr.splitlines() if line.startswith("error:")]
+        return line
+
+    configure(rerun, models__painn__training__steps=11)
+    assert complaint().startswith("error: config: edited after this job was planned; start snakemake again")
+    configure(rerun)
+    with (rerun / "workflow" / "rules" / "training.smk").open("a") as file:
+        file.write("# edited\n")
+    assert complaint().startswith("error: Snakefile or workflow/rules: edited after this job was planned")
+
+
 def test_a_deleted_result_is_made_again(rerun):
     results = rerun / "results" / "tiny"
     (results / "report.html").unlink()
     assert planned(rerun) == {"report": 1}
     (results / "water" / "painn" / "weak" / "n4" / "seed0" / "errors.json").unlink()
     assert planned(rerun) == {"evaluate": 1, "report": 1}
+    assert snakemake(rerun).returncode == 0
     model = results / "water" / "painn" / "weak" / "n4" / "seed0" / "model.safetensors"
     before = load_file(model)
     model.unlink()
+    # The report that stands is no reason to do without it.
     assert planned(rerun) == {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}
     assert snakemake(rerun).returncode == 0
     again = load_file(model)
     assert all(again[key].numpy().tobytes() == before[key].numpy().tobytes() for key in before)
+
+
+def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
+    results = rerun / "results" / "tiny"
+    weak, supervised, mine = (
+        results / dataset / "painn" / loss / "n4" / "seed0"
+        for dataset, loss in (("water", "weak"), ("water", "supervised"), ("mine", "supervised"))
+    )
+    for files, jobs in (
+        ([results / "results.csv"], {"report": 1}),
+        (
+            [weak / "trajectory.xyz", mine / "simulation.json", supervised / "predictions.npz", mine / "errors.json"],
+            {"simulate": 2, "evaluate": 2, "report": 1},
+        ),
+        (
+            [weak / "history.csv", supervised / "model.safetensors", results / "datasets" / "mine" / "dataset.h5"],
+            {"import_dataset": 1, "train": 3, "evaluate": 3, "simulate": 3, "report": 1},
+        ),
+    ):
+        for file in files:
+            file.rename(file.with_suffix(".away"))
+        assert planned(rerun) == jobs
+        for file in files:
+            file.with_suffix(".away").rename(file)
 
 
 def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun):

@@ -147,3 +147,22 @@ def growing(amount):
 def job_resources(wildcards):
     """Return what the training jobs of a model ask for."""
     return experiment.models[wildcards.model].resources
+
+
+def all_results():
+    """Return the files that users take away. Snakemake looks for those that are asked for by name, and for no others."""
+    names = (
+        "model.safetensors",
+        "history.csv",
+        "errors.json",
+        "predictions.npz",
+        "trajectory.xyz",
+        "simulation.json",
+    )
+    datasets = sorted({run.dataset for run in RUNS})
+    return [
+        REPORT,
+        f"{EXPERIMENT}/results.csv",
+        *(f"{DATA}/dataset.h5".format(dataset=name) for name in datasets),
+        *(run_path(run, name) for run in RUNS for name in names),
+    ]
