@@ -4,18 +4,17 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from piwsl.config import ComputedDataset, Experiment, GivenDataset, parse_section
+from piwsl.config import (
+    ComputedDataset,
+    Experiment,
+    GivenDataset,
+    parse_section,
+    read_yaml,
+)
 from piwsl.errors import PiwslError
-from piwsl.preflight import check_claim, check_experiment, claim
+from piwsl.preflight import check_claim, check_experiment, claim, config_file
 
 min_version("9.0")
-
-
-# --configfile stands alone: merged with the default experiment it would add its datasets to ours.
-if not workflow.configfiles:
-
-    configfile: "config.yaml"
-
 
 # Named by envs/piwsl.yaml, so that conda environments install this checkout.
 os.environ["PIWSL_HOME"] = workflow.basedir
@@ -25,15 +24,29 @@ envvars:
     "PIWSL_HOME",
 
 
-config_name = os.path.relpath(workflow.configfiles[-1])
-
 try:
-    experiment = parse_section(Experiment, config, config_name)
+    if workflow.modifier.skip_configfile:
+        # These rules are a module of another workflow, which hands over keys and values.
+        config_name = os.path.relpath(workflow.main_snakefile)
+        experiment = parse_section(Experiment, config, config_name)
+    else:
+        # Read by our reader, and before Snakemake's where that is not told by --configfile to read it first.
+        settings = workflow.config_settings
+        config_name = str(config_file(settings.configfiles, settings.config))
+        experiment = parse_section(
+            Experiment, read_yaml(Path(config_name)), config_name
+        )
     if workflow.is_main_process:
         check_experiment(experiment, config_name)
         check_claim(experiment, config_name)
 except PiwslError as error:
     sys.exit(f"error: {error}")
+
+
+# The jobs are told of it. --configfile stands alone: merged with the default it would add its datasets to ours.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
