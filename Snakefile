@@ -4,45 +4,62 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from piwsl.config import ComputedDataset, Experiment, GivenDataset, parse_section
+from piwsl.config import (
+    ComputedDataset,
+    Experiment,
+    GivenDataset,
+    parse_section,
+    read_yaml,
+)
 from piwsl.errors import PiwslError
-from piwsl.preflight import check_claim, check_experiment, check_plan, claim, plan_of
+from piwsl.preflight import (
+    check_claim,
+    check_experiment,
+    check_plan,
+    claim,
+    config_file,
+    plan_of,
+)
 
 min_version("9.0")
 
-
-# --configfile stands alone: merged with the default experiment it would add its datasets to ours.
-if not workflow.configfiles:
-
-    configfile: "config.yaml"
-
-
-# Named by envs/piwsl.yaml, so that conda environments install this checkout.
-os.environ["PIWSL_HOME"] = workflow.basedir
-
 rule_files = sorted(Path(workflow.basedir, "workflow", "rules").glob("*.smk"))
-plan = plan_of(config, [Path(workflow.main_snakefile), *rule_files])
 
-if workflow.is_main_process:
-    os.environ["PIWSL_PLAN"] = plan
+try:
+    if workflow.modifier.skip_configfile:
+        # These rules are a module of another workflow, which hands over keys and values.
+        config_name, keys = os.path.relpath(workflow.main_snakefile), config
+    else:
+        # Read by our reader, and before Snakemake's where that is not told by --configfile to read it first.
+        settings = workflow.config_settings
+        config_name = str(config_file(settings.configfiles, settings.config))
+        keys = read_yaml(Path(config_name))
+    experiment = parse_section(Experiment, keys, config_name)
+    plan = plan_of(keys, [Path(workflow.main_snakefile), *rule_files])
+    if workflow.is_main_process:
+        check_experiment(experiment, config_name)
+        check_claim(experiment, config_name)
+    else:
+        check_plan(plan, os.environ["PIWSL_PLAN"])
+except PiwslError as error:
+    sys.exit(f"error: {error}")
 
 
-# What jobs on other machines are told.
+# What jobs on other machines are told. PIWSL_HOME is named by envs/piwsl.yaml, so that conda environments install this
+# checkout.
+os.environ["PIWSL_HOME"] = workflow.basedir
+os.environ["PIWSL_PLAN"] = plan
+
+
 envvars:
     "PIWSL_HOME",
     "PIWSL_PLAN",
 
 
-config_name = os.path.relpath(workflow.configfiles[-1])
+# The jobs are told of it. --configfile stands alone: merged with the default it would add its datasets to ours.
+if not workflow.configfiles:
 
-try:
-    check_plan(plan, os.environ["PIWSL_PLAN"])
-    experiment = parse_section(Experiment, config, config_name)
-    if workflow.is_main_process:
-        check_experiment(experiment, config_name)
-        check_claim(experiment, config_name)
-except PiwslError as error:
-    sys.exit(f"error: {error}")
+    configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
+from piwsl.config import (
+    ComputedDataset,
+    ConfigError,
+    Experiment,
+    GivenDataset,
+    config_error,
+    parse_section,
+    read_yaml,
+)
 from piwsl.data.dataset import Dataset
 from piwsl.data.given import read_files, summary
 from piwsl.errors import PiwslError
@@ -20,17 +29,35 @@ FRAMES_CHECKED = 5000
 
 
 def load_experiment(path: Path) -> Experiment:
-    """Read, validate and check an experiment.
+    """Read, validate and check an experiment, as `piwsl check` and Snakemake do before anything else.
 
     Args:
-        path: its YAML file.
+        path: its YAML file; results are below the working directory.
 
     Raises:
         ConfigError: one line that says what was found, where in the config, and what would be right.
     """
     experiment = parse_section(Experiment, read_yaml(path), str(path))
     check_experiment(experiment, str(path))
+    check_claim(experiment, str(path))
     return experiment
+
+
+def config_file(files: Sequence[Path], overrides: Mapping[str, object]) -> Path:
+    """Return the one file that an experiment is read from: what stands there is what was run.
+
+    Args:
+        files: of Snakemake's --configfile.
+        overrides: of Snakemake's --config.
+
+    Raises:
+        ConfigError: keys on the command line, or several files.
+    """
+    if overrides:
+        raise ConfigError(f"--config {next(iter(overrides))}=...: keys stand in a config file alone; edit a copy of it")
+    if len(files) > 1:
+        raise ConfigError(f"--configfile: one file is an experiment, found {', '.join(map(os.path.relpath, files))}")
+    return Path(os.path.relpath(files[0])) if files else Path("config.yaml")
 
 
 def check_experiment(experiment: Experiment, source: str) -> None:
@@ -53,7 +80,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise config_error(source, error) from None
 
 
 def _claim_note(experiment: Experiment) -> Path:
@@ -73,8 +100,8 @@ def check_claim(experiment: Experiment, source: str) -> None:
     note = _claim_note(experiment)
     owner = note.read_text(encoding="utf-8").strip() if note.exists() else None
     if owner is not None and Path(owner).resolve() != Path(source).resolve() and Path(owner).exists():
-        raise ConfigError(
-            f"{source}: experiment: {note.parent} belongs to {owner}; give this experiment a name of its own"
+        raise config_error(
+            source, f"experiment: {note.parent} belongs to {owner}; give this experiment a name of its own"
         )
 
 

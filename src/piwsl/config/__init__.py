@@ -13,7 +13,8 @@ from piwsl.config.datasets import (
 )
 from piwsl.config.experiment import Experiment, Run, json_schema
 from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Stage, basis_family
-from piwsl.config.section import ConfigError, Section, nearest, parse_section, read_yaml
+from piwsl.config.reading import read_yaml
+from piwsl.config.section import ConfigError, Section, config_error, nearest, parse_section
 from piwsl.config.training import (
     ARCHITECTURES,
     MACE,
@@ -61,6 +62,7 @@ __all__ = [
     "Training",
     "WeakForces",
     "basis_family",
+    "config_error",
     "json_schema",
     "nearest",
     "parse_model",

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from piwsl.config.section import Name, Section, nearest
+from piwsl.config.section import (
+    Charge,
+    Femtoseconds,
+    Friction,
+    InputFile,
+    Kelvin,
+    Megabytes,
+    Minutes,
+    Multiplicity,
+    Name,
+    Section,
+    Seed,
+    nearest,
+)
 from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, canonical_unit
+
+# Each frame is a file's worth of reference calculation, and may be a job.
+Frames = Annotated[int, Field(ge=1, le=100_000)]
+MAX_TRAJECTORIES = 50
 
 
 class Molecule(Section):
     """The system to sample and label."""
 
-    name: str | None = Field(None, description="A molecule of ASE's G2 collection, such as H2O, NH3, CH3OH.")
-    file: Path | None = Field(None, description="A file that ASE reads (xyz, ...), in place of name.")
-    smiles: str | None = Field(None, description="A SMILES string, in place of name; RDKit makes the geometry.")
-    charge: int = Field(0, description="Total charge in e.")
-    multiplicity: PositiveInt = Field(1, description="2S + 1.")
+    name: str | None = Field(
+        None, max_length=60, description="A molecule of ASE's G2 collection, such as H2O, NH3, CH3OH."
+    )
+    file: InputFile | None = Field(None, description="A file that ASE reads (xyz, ...), in place of name.")
+    smiles: str | None = Field(
+        None, max_length=500, description="A SMILES string, in place of name; RDKit makes the geometry."
+    )
+    charge: Charge = Field(0, description="Total charge in e.")
+    multiplicity: Multiplicity = Field(1, description="2S + 1.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -40,26 +51,30 @@ class Molecule(Section):
 class Geometries(Section):
     """Geometries of the user's, without labels: a trajectory, a collection. Blocks of them are kept for the test."""
 
-    file: Path = Field(description="Any file of several frames that ASE reads.")
-    charge: int = Field(0, description="Total charge in e, of frames whose info does not say `charge`.")
-    multiplicity: PositiveInt = Field(1, description="2S + 1, of frames whose info does not say `multiplicity`.")
-    blocks: int = Field(10, ge=2, description="Contiguous parts of the file; each is for training or for test.")
+    file: InputFile = Field(description="Any file of several frames that ASE reads.")
+    charge: Charge = Field(0, description="Total charge in e, of frames whose info does not say `charge`.")
+    multiplicity: Multiplicity = Field(1, description="2S + 1, of frames whose info does not say `multiplicity`.")
+    blocks: int = Field(
+        10, ge=2, le=10_000, description="Contiguous parts of the file; each is for training or for test."
+    )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the blocks that test frames are taken from.")
-    seed: int = Field(0, ge=0, description="Chooses the blocks.")
+    seed: Seed = Field(0, description="Chooses the blocks.")
 
 
 class Sampling(Section):
     """Langevin dynamics on GFN2-xTB and displacements along its normal modes; training and test are independent."""
 
-    temperatures: list[PositiveFloat] = Field([], description="K; a trajectory each.")
-    normal_modes: list[PositiveFloat] = Field(
-        [], description="K; thermal displacements along the normal modes of the GFN2-xTB minimum."
+    temperatures: list[Kelvin] = Field([], max_length=MAX_TRAJECTORIES, description="K; a trajectory each.")
+    normal_modes: list[Kelvin] = Field(
+        [],
+        max_length=MAX_TRAJECTORIES,
+        description="K; thermal displacements along the normal modes of the GFN2-xTB minimum.",
     )
-    timestep: PositiveFloat = Field(0.5, description="fs.")
-    friction: PositiveFloat = Field(0.01, description="1/fs.")
-    stride: PositiveInt = Field(200, description="Steps between two frames that are kept.")
-    equilibration: int = Field(2000, ge=0, description="Steps before the first frame.")
-    seed: int = Field(0, ge=0)
+    timestep: Femtoseconds = Field(0.5, description="fs.")
+    friction: Friction = Field(0.01, description="1/fs.")
+    stride: int = Field(200, ge=1, le=1_000_000, description="Steps between two frames that are kept.")
+    equilibration: int = Field(2000, ge=0, le=10_000_000, description="Steps before the first frame.")
+    seed: Seed = 0
 
     @field_validator("temperatures", "normal_modes")
     @classmethod
@@ -83,13 +98,13 @@ WEAK_FORCES = "A cheap level whose forces training frames get, for the loss weak
 class Labelling(Section):
     """How reference calculations are cut into jobs, and how many may fail."""
 
-    frames_per_job: PositiveInt | None = Field(
+    frames_per_job: Frames | None = Field(
         None, description="Frames of one job; default: as many as are estimated to take 20 minutes."
     )
-    mem_mb: PositiveInt | None = Field(
+    mem_mb: Megabytes | None = Field(
         None, description="Memory of one job in MB; default: by estimate. Grows with the attempt."
     )
-    runtime: PositiveInt | None = Field(
+    runtime: Minutes | None = Field(
         None, description="Time limit of one job in minutes; default: by estimate. Grows with the attempt."
     )
     max_failed: float = Field(0.1, ge=0, le=1, description="Share of failed frames that stops the experiment.")
@@ -106,12 +121,12 @@ class ComputedDataset(Section):
         description="How training frames are chosen: from the trajectories in turn, or each the one among several "
         "candidates that is least like those chosen before. Test frames are always taken in turn.",
     )
-    candidates: PositiveInt = Field(4, description="For farthest point: frames to choose one from.")
+    candidates: int = Field(4, ge=1, le=1000, description="For farthest point: frames to choose one from.")
     level: Name = Field(description="A name under levels, or a preset.")
-    training_frames: PositiveInt = Field(description="Frames that the sizes draw from.")
-    test_frames: PositiveInt = Field(description="Frames kept for testing, from trajectories or blocks of their own.")
+    training_frames: Frames = Field(description="Frames that the sizes draw from.")
+    test_frames: Frames = Field(description="Frames kept for testing, from trajectories or blocks of their own.")
     training_forces: bool = Field(False, description="Whether the training frames get forces, too.")
-    test_force_frames: int = Field(0, ge=0, description="Test frames that also get forces of the level.")
+    test_force_frames: int = Field(0, ge=0, le=100_000, description="Test frames that also get forces of the level.")
     forces_by: Literal["analytic", "differences"] | None = Field(
         None,
         description="Analytic gradients or central differences of the energy. Default: analytic where every part of "
@@ -161,11 +176,13 @@ ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/�
 class GivenDataset(Section):
     """Frames that others labelled (ORCA, Molpro, psi4, a published set), as extended XYZ."""
 
-    file: Path = Field(description="Extended XYZ with an energy and, on all frames, some or none, forces.")
-    test_file: Path | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
-    test_frames: PositiveInt | None = Field(None, description="Frames of file to hold out for testing.")
-    seed: int = Field(0, ge=0, description="Chooses the frames that are held out.")
-    level: str | None = Field(None, description="The level of theory of the labels, in words, for the report.")
+    file: InputFile = Field(description="Extended XYZ with an energy and, on all frames, some or none, forces.")
+    test_file: InputFile | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
+    test_frames: Frames | None = Field(None, description="Frames of file to hold out for testing.")
+    seed: Seed = Field(0, description="Chooses the frames that are held out.")
+    level: str | None = Field(
+        None, max_length=200, description="The level of theory of the labels, in words, for the report."
+    )
     energy_key: str = Field("REF_energy", description="Where a frame's info has its total energy.")
     forces_key: str = Field("REF_forces", description="Which column holds the forces.")
     weak_forces_key: str = Field("WEAK_forces", description="Which column holds forces of a cheaper level, if any.")
@@ -182,7 +199,10 @@ class GivenDataset(Section):
 
 def _dataset_kind(value: Any) -> str:
     """Say which kind a dataset is meant as: by `file`, or by most of its keys."""
-    keys = set(value) if isinstance(value, Mapping) else set(type(value).model_fields)
+    if isinstance(value, Mapping):
+        keys = set(value)
+    else:
+        keys = set(type(value).model_fields) if isinstance(value, Section) else set()
     computed = len(keys & set(ComputedDataset.model_fields))
     return "given" if len(keys & set(GivenDataset.model_fields)) > computed or "file" in keys else "computed"
 

@@ -6,14 +6,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, field_validator, model_validator
 
 from piwsl.config.datasets import ComputedDataset, Dataset, is_computed
 from piwsl.config.levels import PRESETS, Level
-from piwsl.config.section import Name, Section, nearest
+from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
 from piwsl.config.training import ARCHITECTURES, Loss, Model, Simulation
 
 Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
+Selectors = Annotated[list[Selector], Field(max_length=100)]
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+
+# Snakemake plans so many jobs in minutes, on a login node.
+MOST_RUNS = 10_000
+MOST_OF_A_KIND = 100
+# What lies beside the folders of experiments, and of datasets.
+NO_EXPERIMENTS = ("labels", "README.md", "snakemake.zip")
+NO_DATASETS = ("datasets", "logs", "benchmarks", "report.html", "results.csv")
 
 
 class Run(Section):
@@ -30,16 +39,20 @@ class Experiment(Section):
     """An experiment: datasets, models, losses, sizes and seeds, whose product is the grid of runs."""
 
     experiment: Name = Field(description="Names the folder below results/.")
-    levels: dict[Name, Level] = Field({}, description="Levels of theory; presets need not be repeated here.")
-    datasets: dict[Name, Dataset] = Field(min_length=1)
-    models: dict[Name, Annotated[Model, Discriminator("architecture")]] = Field(min_length=1)
-    losses: dict[Name, Loss] = Field(min_length=1)
-    sizes: list[PositiveInt] = Field(
-        min_length=1, description="Labelled frames of a run, those kept for validation included."
+    levels: dict[Name, Level] = Field(
+        {}, max_length=MOST_OF_A_KIND, description="Levels of theory; presets need not be repeated."
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    only: list[Selector] = Field([], description="Keep the runs that one of these matches.")
-    exclude: list[Selector] = Field([], description="Drop the runs that one of these matches.")
+    datasets: dict[Name, Dataset] = Field(min_length=1, max_length=MOST_OF_A_KIND)
+    models: dict[Name, Annotated[Model, Discriminator("architecture")]] = Field(min_length=1, max_length=MOST_OF_A_KIND)
+    losses: dict[Name, Loss] = Field(min_length=1, max_length=MOST_OF_A_KIND)
+    sizes: list[Size] = Field(
+        min_length=1,
+        max_length=MOST_RUNS,
+        description="Labelled frames of a run, those kept for validation included.",
+    )
+    seeds: list[Seed] = Field(min_length=1, max_length=MOST_RUNS)
+    only: Selectors = Field([], description="Keep the runs that one of these matches.")
+    exclude: Selectors = Field([], description="Drop the runs that one of these matches.")
     simulation: Simulation = Simulation()
 
     @model_validator(mode="before")
@@ -47,8 +60,8 @@ class Experiment(Section):
     def _known_architectures(cls, value: Any) -> Any:
         models = value.get("models") if isinstance(value, Mapping) else None
         for name, model in models.items() if isinstance(models, Mapping) else ():
-            if isinstance(model, Mapping) and model.get("architecture") not in ARCHITECTURES:
-                found = model.get("architecture", "")
+            found = model.get("architecture", "") if isinstance(model, Mapping) else "painn"
+            if not isinstance(found, str) or found not in ARCHITECTURES:
                 raise ValueError(
                     f"models.{name}.architecture: no architecture '{found}'; {nearest(found, ARCHITECTURES)}"
                 )
@@ -64,13 +77,35 @@ class Experiment(Section):
         wanted = [dataset.get("level") for dataset in datasets.values() if is_computed(dataset)]
         if not isinstance(levels, Mapping):
             return value
-        named = {name: {"preset": name} for name in wanted if name in PRESETS and name not in levels}
+        named = {
+            name: {"preset": name}
+            for name in wanted
+            if isinstance(name, str) and name in PRESETS and name not in levels
+        }
         return {**value, "levels": {**levels, **named}} if named else value
+
+    @field_validator("experiment")
+    @classmethod
+    def _folder_is_free(cls, name: str) -> str:
+        if name.casefold() in map(str.casefold, NO_EXPERIMENTS):
+            raise ValueError(f"results/{name} is no folder of an experiment; choose another name")
+        return name
+
+    @model_validator(mode="after")
+    def _folders_differ(self) -> Self:
+        for name in self.datasets:
+            if name.casefold() in map(str.casefold, NO_DATASETS):
+                raise ValueError(f"datasets.{name}: this name is another's in the results; choose another")
+        for kind, names in (("datasets", self.datasets), ("models", self.models), ("losses", self.losses)):
+            folders: dict[str, str] = {}
+            for name in names:
+                first = folders.setdefault(name.casefold(), name)
+                if first != name:
+                    raise ValueError(f"{kind}.{name}: '{first}' is the same folder on some disks; choose another name")
+        return self
 
     @model_validator(mode="after")
     def _references_exist(self) -> Self:
-        if "datasets" in self.datasets:
-            raise ValueError("datasets.datasets: this name is a folder of the results; choose another")
         for name, dataset in self.datasets.items():
             if isinstance(dataset, ComputedDataset) and dataset.level not in self.levels:
                 raise ValueError(
@@ -88,7 +123,7 @@ class Experiment(Section):
             for position, selector in enumerate(selectors):
                 for axis, wanted in selector.items():
                     for item in _as_list(wanted):
-                        if item not in axes[axis]:
+                        if isinstance(item, bool | float) or item not in axes[axis]:
                             known = [str(choice) for choice in axes[axis]]
                             raise ValueError(f"{key}.{position}.{axis}: no {axis} '{item}'; {nearest(item, known)}")
         return self
@@ -97,7 +132,11 @@ class Experiment(Section):
     def _grid_is_possible(self) -> Self:
         for axis, values in (("sizes", self.sizes), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
-                raise ValueError(f"{axis}: {values} names one twice")
+                raise ValueError(f"{axis}: {shortened(str(values), LONGEST_VALUE)} names one twice")
+        kinds = len(self.datasets) * len(self.models) * len(self.losses)
+        grid = kinds * len(self.sizes) * len(self.seeds)
+        if grid > MOST_RUNS:
+            raise ValueError(f"sizes, seeds: the grid has {grid} runs, {MOST_RUNS} at most; make several experiments")
         runs = self.runs()
         if not runs:
             raise ValueError("only/exclude: no run is left of the grid")
@@ -113,9 +152,8 @@ class Experiment(Section):
                     f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
                     f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
                 )
-            fraction = self.models[run.model].training.validation_fraction
             if run.size < 2:
-                raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation ({fraction:g})")
+                raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
         return self
 
     def runs(self) -> list[Run]:

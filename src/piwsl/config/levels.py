@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, GetJsonSchemaHandler, PositiveFloat, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -66,6 +66,10 @@ def basis_family(basis: str) -> BasisFamily:
     )
 
 
+# PySCF takes other names for paths of files, for sums, for contractions (@).
+BasisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+*(), _-]*$", max_length=60)]
+FunctionalName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+*(), _-]*$", max_length=60)]
+
 Formula = Literal["exponential", "exponential-sqrt", "three-point", "power"]
 
 
@@ -85,12 +89,14 @@ class Stage(Section):
     method: Literal["hf", "dft", "mp2", "ccsd", "ccsd(t)"] = Field(
         description="hf and dft give the total mean-field energy; the others give their correlation energy."
     )
-    functional: str | None = Field(None, description="For dft: any name PySCF has, such as wb97m-d3bj, pbe0, b3lyp.")
+    functional: FunctionalName | None = Field(
+        None, description="For dft: any name PySCF has, such as wb97m-d3bj, pbe0, b3lyp."
+    )
     dispersion: Literal["d3bj", "d4"] | None = Field(None, description="For dft: an added dispersion correction.")
     minus: Literal["mp2", "ccsd"] | None = Field(
         None, description="Correlation energy to subtract: {method: ccsd(t), minus: mp2} is [CCSD(T) - MP2]."
     )
-    bases: list[str] = Field(
+    bases: list[BasisName] = Field(
         min_length=1,
         max_length=3,
         description="One basis; or two (for hf also three) of successive cardinal numbers to extrapolate from.",
@@ -102,8 +108,11 @@ class Stage(Section):
     extrapolation: Literal["exponential", "exponential-sqrt"] | None = Field(
         None, description="For hf in two bases. Default: exponential; for def2 exponential-sqrt."
     )
-    exponent: PositiveFloat | None = Field(
-        None, description="Of the formula, in place of the published one of the family and pair of bases."
+    exponent: float | None = Field(
+        None,
+        ge=0.1,
+        le=20,
+        description="Of the formula, in place of the published one of the family and pair of bases.",
     )
 
     @field_validator("bases")
@@ -192,8 +201,8 @@ class Stage(Section):
 class FittingBases(Section):
     """Auxiliary bases of density fitting, where the usual ones are not wanted."""
 
-    jk: str | None = Field(None, description="For Coulomb and exchange.")
-    ri: str | None = Field(None, description="For correlation.")
+    jk: BasisName | None = Field(None, description="For Coulomb and exchange.")
+    ri: BasisName | None = Field(None, description="For correlation.")
 
 
 SINGLE_LEVEL_KEYS = ["method", "basis", "functional", "dispersion", "density_fitting"]
@@ -204,14 +213,14 @@ LEVEL_FORMS = ["stages", "method", "preset"]
 class Level(Section):
     """A level of theory: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
 
-    stages: list[Stage] = Field(min_length=1)
+    stages: list[Stage] = Field(min_length=1, max_length=20)
     frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
     unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
     stability: bool = Field(
         False, description="Check that the SCF solution is a minimum, and follow it down where it is not."
     )
     grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
-    auxiliary_bases: dict[str, FittingBases] = Field(
+    auxiliary_bases: dict[BasisName, FittingBases] = Field(
         {}, description="By orbital basis; default: the family's own -jkfit and -ri."
     )
 
@@ -225,7 +234,7 @@ class Level(Section):
             raise ValueError(f"give one of {', '.join(given)}: each says what the level is")
         if "preset" in value:
             preset = value["preset"]
-            if preset not in PRESETS:
+            if not isinstance(preset, str) or preset not in PRESETS:
                 raise ValueError(f"preset: no preset '{preset}'; {nearest(preset, PRESETS)}")
             return PRESETS[preset]() | {key: item for key, item in value.items() if key != "preset"}
         if "method" in value:

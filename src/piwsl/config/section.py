@@ -5,21 +5,100 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from piwsl.errors import PiwslError
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+LONGEST_MESSAGE = 200
+LONGEST_VALUE = 60
+
+
+def shortened(text: str, length: int) -> str:
+    """Return a text with its middle left out where it is longer than `length`."""
+    if len(text) <= length:
+        return text
+    kept = length - len(" ... ")
+    return f"{text[: kept - kept // 2]} ... {text[-(kept // 2) :]}"
+
+
+def one_line(text: str, length: int = LONGEST_MESSAGE) -> str:
+    """Return a text as one line that a terminal shows as it is: control characters escaped, the middle shortened."""
+    plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:100_000])
+    return shortened(plain, length)
 
 
 class ConfigError(PiwslError):
     """A configuration that cannot be run; the text is one line naming the key and what would be right."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
+
+
+def config_error(source: str, problem: object) -> ConfigError:
+    """Return the error of a file: its name, by the end that tells it from others, and the problem."""
+    name = source if len(source) <= LONGEST_VALUE else f"...{source[3 - LONGEST_VALUE :]}"
+    return ConfigError(f"{name}: {problem}")
+
+
+# Snakemake takes what ends in twenty repetitions for a wildcard that grows without end.
+REPETITION = re.compile(r"(.+?)\1{19,}$")
+
+
+def _not_repeated(name: str) -> str:
+    if match := REPETITION.search(name):
+        raise ValueError(
+            f"ends in '{match[1]}' twenty times, which Snakemake takes for an endless loop; choose another"
+        )
+    return name
+
+
+# Three names with keys and numbers between them make one file name of a log, which may have 255 bytes.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60), AfterValidator(_not_repeated)]
+
+# Snakemake reads {} as wildcards and <> as path variables, ASE @ as an index and *?[] as many files.
+MEANINGFUL = "{}<>@*?[]"
+
+
+def _plain_path(path: Path) -> Path:
+    text = str(path)
+    if found := next((char for char in text if char in MEANINGFUL or not char.isprintable()), None):
+        raise ValueError(f"a path with {found!r} means something else to Snakemake or ASE; rename it, found {text!r}")
+    if text != text.strip() or text in (".", "-") or len(text.encode()) > 1000 or _long(path):
+        raise ValueError(f"no path of a file, found {one_line(repr(text), LONGEST_VALUE)}")
+    return path
+
+
+def _long(path: Path) -> bool:
+    return any(len(part.encode()) > 255 for part in path.parts)
+
+
+InputFile = Annotated[Path, Field(strict=False), AfterValidator(_plain_path)]
+
+# What every generator of random numbers takes.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+# A training of 10^8 steps takes a month where a step takes 30 ms.
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+StepsOrNone = Annotated[int, Field(ge=0, le=100_000_000)]
+# Colder no molecule was ever made to move classically; hotter there is no molecule.
+Kelvin = Annotated[float, Field(ge=0.01, le=10_000)]
+# The fastest vibration, H2, takes 8 fs.
+Femtoseconds = Annotated[float, Field(ge=0.001, le=20)]
+# 1/fs: from hardly any friction to none but friction.
+Friction = Annotated[float, Field(ge=1e-6, le=1)]
+# Of a term of the loss, beside others of order 1.
+Weight = Annotated[float, Field(ge=1e-9, le=1e9)]
+# One node: 10 TB.
+Megabytes = Annotated[int, Field(ge=1, le=10_000_000)]
+# A year.
+Minutes = Annotated[int, Field(ge=1, le=527_040)]
+Charge = Annotated[int, Field(ge=-100, le=100)]
+Multiplicity = Annotated[int, Field(ge=1, le=100)]
 
 
 def nearest(word: object, choices: Mapping[str, Any] | list[str]) -> str:
@@ -33,14 +112,15 @@ def nearest(word: object, choices: Mapping[str, Any] | list[str]) -> str:
         "did you mean 'x'?" or "known are a, b, c".
     """
     known = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(str(word), known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
+    close = difflib.get_close_matches(one_line(str(word), LONGEST_VALUE), known, n=1)
+    every = shortened(", ".join(sorted(known)), 2 * LONGEST_VALUE)
+    return f"did you mean '{close[0]}'?" if close else f"known are {every or 'none'}"
 
 
 class Section(BaseModel):
-    """A mapping of the config: immutable, and without unknown keys."""
+    """A mapping of the config: immutable, without unknown keys, and strict: no text or truth value is a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -48,7 +128,8 @@ class Section(BaseModel):
         if isinstance(value, Mapping):
             for key in value:
                 if key not in cls.model_fields:
-                    raise ValueError(f"unknown key '{key}'; {nearest(key, cls.model_fields)}")
+                    found = one_line(str(key), LONGEST_VALUE)
+                    raise ValueError(f"unknown key '{found}'; {nearest(key, cls.model_fields)}")
         return value
 
     def plain(self) -> dict[str, Any]:
@@ -71,16 +152,25 @@ class Section(BaseModel):
 SectionType = TypeVar("SectionType", bound=Section)
 
 
-def _one_line(error: ValidationError) -> str:
+# What pydantic says in its own words where a section was expected.
+NO_SECTION = ("model_type", "model_attributes_type", "dict_type")
+_values = reprlib.Repr()
+_values.maxstring = _values.maxother = _values.maxlong = LONGEST_VALUE
+
+
+def _problem(error: ValidationError) -> str:
     """Turn the first problem that pydantic found into `key: what was found; what would be right`."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     path = list(first["loc"])
     if path[:1] in (["datasets"], ["models"]):
         del path[2:3]  # which kind of section pydantic took it for
-    where = ".".join(str(part) for part in path)
+    where = one_line(".".join(str(part) for part in path if part != "[key]"), 2 * LONGEST_VALUE)
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in NO_SECTION:
+        message = "Expected keys and values"
     if first["type"] not in ("value_error", "missing"):
-        message = f"{message[0].lower()}{message[1:]}, found {first['input']!r}"
+        found = one_line(_values.repr(first["input"]), LONGEST_VALUE)
+        message = f"{message[0].lower()}{message[1:]}, found {found}"
     if first["type"] == "missing":
         message = "this key is missing"
     return f"{where}: {message}" if where else message
@@ -98,24 +188,8 @@ def parse_section(section: type[SectionType], mapping: Any, source: str) -> Sect
         ConfigError: one line with the file, the key, what was found and what would be right.
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{source}: found {type(mapping).__name__}, expected keys and values")
+        raise config_error(source, f"found {type(mapping).__name__}, expected keys and values")
     try:
         return section.model_validate(mapping)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_one_line(error)}") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: the file is missing or is not YAML; one line that says where.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} is not YAML: {getattr(error, 'problem', error)}") from None
+        raise config_error(source, _problem(error)) from None

@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from piwsl.config.section import ConfigError, Section, nearest, parse_section
+from piwsl.config.section import (
+    Femtoseconds,
+    Friction,
+    Kelvin,
+    Megabytes,
+    Minutes,
+    Section,
+    Seed,
+    Steps,
+    StepsOrNone,
+    Weight,
+    config_error,
+    nearest,
+    parse_section,
+)
+
+Validations = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Training(Section):
     """How a model is fitted."""
 
-    steps: PositiveInt = Field(2000, description="Optimiser steps.")
-    batch_size: PositiveInt = Field(8, description="Structures a step.")
-    learning_rate: PositiveFloat = Field(1e-3, description="Peak rate of AdamW (amsgrad).")
+    steps: Steps = Field(2000, description="Optimiser steps.")
+    batch_size: int = Field(8, ge=1, le=100_000, description="Structures a step.")
+    learning_rate: float = Field(1e-3, ge=1e-9, le=1, description="Peak rate of AdamW (amsgrad).")
     schedule: Literal["cosine", "plateau"] = Field(
         "cosine",
         description="After a short warm-up: cosine to zero at the last step, or the rate times plateau_factor whenever "
         "plateau_patience validations have not improved.",
     )
-    plateau_patience: PositiveInt = Field(5, description="Validations without improvement before the rate falls.")
-    plateau_factor: float = Field(0.5, gt=0, lt=1, description="What the rate falls by then.")
-    early_stopping: PositiveInt | None = Field(
+    plateau_patience: Validations = Field(5, description="Validations without improvement before the rate falls.")
+    plateau_factor: float = Field(0.5, ge=0.001, lt=1, description="What the rate falls by then.")
+    early_stopping: Validations | None = Field(
         None, description="Validations without improvement after which training ends; default: never before `steps`."
     )
-    weight_decay: NonNegativeFloat = Field(0.0)
-    gradient_clip: PositiveFloat = Field(10.0, description="Largest norm of the gradient.")
+    weight_decay: float = Field(0.0, ge=0, le=100)
+    gradient_clip: float = Field(10.0, ge=1e-6, le=1e9, description="Largest norm of the gradient.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay a step of the averaged weights that are kept.")
-    validate_every: PositiveInt = Field(100, description="Steps between validations; a checkpoint is written at each.")
+    validate_every: Steps = Field(100, description="Steps between validations; a checkpoint is written at each.")
     validation_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share of a size's frames that chooses the best weights."
     )
@@ -50,20 +66,20 @@ class Resources(Section):
     """What a training job asks for; a change of it retrains nothing."""
 
     gpus: int = Field(
-        0, ge=0, description="GPUs of one node; 0 trains on the CPU. Several share the structures of a step."
+        0, ge=0, le=64, description="GPUs of one node; 0 trains on the CPU. Several share the structures of a step."
     )
-    threads: PositiveInt = Field(1, description="CPU threads.")
-    mem_mb: PositiveInt = Field(4000, description="MB; grows with the attempt.")
-    runtime: PositiveInt = Field(240, description="Time limit in minutes; grows with the attempt.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
+    mem_mb: Megabytes = Field(4000, description="MB; grows with the attempt.")
+    runtime: Minutes = Field(240, description="Time limit in minutes; grows with the attempt.")
 
 
 class MessagePassing(Section):
-    """What all architectures have."""
+    """What all architectures have. The largest is a network that one GPU still holds."""
 
-    cutoff: PositiveFloat = Field(5.0, description="Å.")
-    features: int = Field(64, ge=2, description="Channels.")
-    layers: PositiveInt = Field(3, description="Interaction blocks.")
-    radial: int = Field(20, ge=2, description="Radial basis functions.")
+    cutoff: float = Field(5.0, ge=0.5, le=20, description="Å.")
+    features: int = Field(64, ge=2, le=2048, description="Channels.")
+    layers: int = Field(3, ge=1, le=32, description="Interaction blocks.")
+    radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
     dtype: Literal["float32", "float64"] = "float32"
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
@@ -88,24 +104,31 @@ class MACE(MessagePassing):
     """MACE (Batatia et al., NeurIPS 2022), by mace-torch; forces are the gradient."""
 
     architecture: Literal["mace"]
-    layers: PositiveInt = Field(2, description="Interaction blocks.")
-    radial: int = Field(8, ge=2, description="Radial basis functions.")
-    max_ell: PositiveInt = Field(3, description="Largest degree of the spherical harmonics of bonds.")
-    max_L: int = Field(1, ge=0, description="Largest degree of the features.")
-    correlation: PositiveInt = Field(3, description="Neighbours in a product; the body order is one more.")
+    layers: int = Field(2, ge=1, le=32, description="Interaction blocks.")
+    radial: int = Field(8, ge=2, le=1024, description="Radial basis functions.")
+    # mace-torch brings the coefficients of these products, and makes them in seconds.
+    max_ell: int = Field(3, ge=1, le=3, description="Largest degree of the spherical harmonics of bonds.")
+    max_L: int = Field(1, ge=0, le=3, description="Largest degree of the features.")
+    correlation: int = Field(3, ge=1, le=3, description="Neighbours in a product; the body order is one more.")
 
 
 Model = PaiNN | SchNet | MACE
 ARCHITECTURES: dict[str, type[PaiNN] | type[SchNet] | type[MACE]] = {"painn": PaiNN, "schnet": SchNet, "mace": MACE}
 
 
-Order = Literal[1, 2, "simpson", "gauss-legendre"]
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool | float):
+        raise ValueError(f"say 1, 2, simpson or gauss-legendre, found {value!r}")
+    return value
+
+
+Order = Annotated[Literal[1, 2, "simpson", "gauss-legendre"], BeforeValidator(_no_truth_value)]
 
 
 class WeakTerm(Section):
     """A weak loss: its weight, and the quadrature of the force along the displacement."""
 
-    weight: PositiveFloat = Field(description="Factor relative to the other terms.")
+    weight: Weight = Field(description="Factor relative to the other terms.")
     order: Order = Field(
         1,
         description="1: force at the start (the paper's); 2: trapezoid; simpson, gauss-legendre (three points): longer "
@@ -142,8 +165,8 @@ class PISC(WeakTerm):
 class WeakForces(Section):
     """Forces of a cheaper level as labels."""
 
-    weight: PositiveFloat = Field(description="Factor of their mean squared error.")
-    until: PositiveInt | None = Field(
+    weight: Weight = Field(description="Factor of their mean squared error.")
+    until: Steps | None = Field(
         None, description="Step at which their weight has fallen, linearly, to 0. Default: it does not fall."
     )
 
@@ -155,15 +178,17 @@ class WeakForces(Section):
 class Augmentation(Section):
     """Noisy augmentation, a baseline: the labels of r as labels at r+δ."""
 
-    weight: PositiveFloat = Field(1.0, description="Factor of the energy and force losses at r+δ.")
+    weight: Weight = Field(1.0, description="Factor of the energy and force losses at r+δ.")
 
 
 class Loss(Section):
     """A training loss: errors of the labels and, optionally, weak terms."""
 
-    energy: PositiveFloat = Field(1.0, description="Weight of the energy error.")
+    energy: PositiveFloat = Field(1.0, le=1e9, description="Weight of the energy error.")
     forces: NonNegativeFloat = Field(
-        100.0, description="Weight of the force error, where forces are labelled; 0: labelled forces are not looked at."
+        100.0,
+        le=1e9,
+        description="Weight of the force error, where forces are labelled; 0: labelled forces are not looked at.",
     )
     pitc: PITC | None = Field(None, description="Taylor-expansion consistency E(r+δ) = E(r) - <δ, F(r)>.")
     pisc: PISC | None = Field(None, description="Path-independence consistency between r+δ and r+δ'.")
@@ -171,8 +196,11 @@ class Loss(Section):
     weak_forces: WeakForces | None = Field(
         None, description="Error against forces of a cheaper level, where frames have them (WEAK_forces)."
     )
-    displacement: PositiveFloat = Field(
-        0.02, description="Å; standard deviation of a component of δ and δ', or as the kind of direction has it."
+    displacement: float = Field(
+        0.02,
+        ge=1e-5,
+        le=1,
+        description="Å; standard deviation of a component of δ and δ', or as the kind of direction has it.",
     )
     direction: Literal["gaussian", "uniform", "sphere", "adversarial"] = Field(
         "gaussian",
@@ -180,11 +208,13 @@ class Loss(Section):
         "along the error of the force, or where that is not labelled along the gradient of the PITC residual.",
     )
     function: Literal["mse", "mae", "huber"] = Field("mse", description="Of all residuals.")
-    huber: PositiveFloat = Field(0.01, description="Residual where huber turns from square to linear, eV or eV/Å.")
+    huber: float = Field(
+        0.01, ge=1e-6, le=1000, description="Residual where huber turns from square to linear, eV or eV/Å."
+    )
     per: Literal["atom", "structure"] = Field("atom", description="Whether energy residuals are divided by N atoms.")
-    start: int = Field(0, ge=0, description="Steps without the terms at displaced geometries.")
-    ramp: int = Field(0, ge=0, description="Steps after that in which their weights grow linearly to full.")
-    every: PositiveInt = Field(1, description="Terms at displaced geometries are evaluated at every so many steps.")
+    start: StepsOrNone = Field(0, description="Steps without the terms at displaced geometries.")
+    ramp: StepsOrNone = Field(0, description="Steps after that in which their weights grow linearly to full.")
+    every: Steps = Field(1, description="Terms at displaced geometries are evaluated at every so many steps.")
 
     @model_validator(mode="after")
     def _pseudo_labels_are_forces(self) -> Self:
@@ -213,17 +243,29 @@ class Loss(Section):
         return min(1.0, (step - self.start + 1) / (self.ramp + 1))
 
 
+MOST_STEPS = 1e9
+
+
 class Simulation(Section):
     """A Langevin run with every trained model, started from a test frame."""
 
-    temperature: PositiveFloat = Field(300.0, description="K.")
-    time: PositiveFloat = Field(1.0, description="ps.")
-    timestep: PositiveFloat = Field(0.5, description="fs.")
-    friction: PositiveFloat = Field(0.01, description="1/fs.")
-    bond_tolerance: PositiveFloat = Field(
-        0.5, description="Å; a bond that leaves its starting length by more ends the stable time."
+    temperature: Kelvin = Field(300.0, description="K.")
+    time: float = Field(1.0, ge=1e-6, le=1_000_000, description="ps.")
+    timestep: Femtoseconds = Field(0.5, description="fs.")
+    friction: Friction = Field(0.01, description="1/fs.")
+    bond_tolerance: float = Field(
+        0.5, ge=0.01, le=100, description="Å; a bond that leaves its starting length by more ends the stable time."
     )
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Self:
+        steps = self.time * 1000 / self.timestep
+        if steps < 1:
+            raise ValueError(f"time: {self.time:g} ps is less than one step of {self.timestep:g} fs; raise it")
+        if steps > MOST_STEPS:
+            raise ValueError(f"time: {self.time:g} ps are {steps:.0e} steps of {self.timestep:g} fs; 1e9 never end")
+        return self
 
 
 def parse_model(mapping: Any, source: str) -> Model:
@@ -237,6 +279,6 @@ def parse_model(mapping: Any, source: str) -> Model:
         ConfigError: an unknown architecture, or a section that is not right.
     """
     architecture = mapping.get("architecture") if isinstance(mapping, Mapping) else None
-    if architecture not in ARCHITECTURES:
-        raise ConfigError(f"{source}: no architecture '{architecture}'; {nearest(architecture, ARCHITECTURES)}")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise config_error(source, f"no architecture '{architecture}'; {nearest(architecture, ARCHITECTURES)}")
     return parse_section(ARCHITECTURES[architecture], mapping, source)
