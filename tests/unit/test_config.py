@@ -243,3 +243,10 @@ def test_a_single_level_is_short_for_its_stages():
 def test_a_level_that_means_nothing_is_refused(level, complaint):
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         parse_section(Level, level, "level.yaml")
+
+
+def test_long_paths_are_shortened_before_what_is_said_of_them():
+    path = f"/scratch/{'project/' * 30}frames.xyz"
+    message = str(ConfigError(f"config.yaml: datasets.mine: {path}: frame 7 has no energy in '{path}'; say energy_key"))
+    shown = f"...{path[-30:]}"
+    assert message == f"config.yaml: datasets.mine: {shown}: frame 7 has no energy in '{shown}'; say energy_key"

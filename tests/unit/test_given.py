@@ -133,10 +133,10 @@ def test_a_unit_that_is_none_names_the_nearest():
 def checked(tmp_path, **keys):
     """Return what `piwsl check` says of an experiment on `mine.xyz`."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config |= {"datasets": {"mine": {"file": str(tmp_path / "mine.xyz"), "test_frames": 1, **keys}}, "sizes": [3]}
+    config |= {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 1, **keys}}, "sizes": [3]}
     config |= {"levels": {}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    result = CliRunner().invoke(app, ["check", str(tmp_path / "config.yaml")])
+    result = CliRunner().invoke(app, ["check", "config.yaml"])
     return result.exit_code, result.output
 
 

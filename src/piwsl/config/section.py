@@ -17,6 +17,9 @@ from piwsl.errors import PiwslError
 
 LONGEST_MESSAGE = 200
 LONGEST_VALUE = 60
+LONGEST_PATH = 30
+# A path of three folders or more.
+LONG_PATH = re.compile(r"(?<![^\s'\"])[^\s'\":/]*((?:/[^\s'\":/]+){3,})")
 
 
 def shortened(text: str, length: int) -> str:
@@ -30,6 +33,8 @@ def shortened(text: str, length: int) -> str:
 def one_line(text: str, length: int = LONGEST_MESSAGE) -> str:
     """Return a text as one line that a terminal shows as it is: control characters escaped, the middle shortened."""
     plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:100_000])
+    if len(plain) > length:  # the ends of paths tell them apart, and what is said of them must stay
+        plain = LONG_PATH.sub(lambda path: f"...{path[1][-LONGEST_PATH:]}", plain)
     return shortened(plain, length)
 
 
