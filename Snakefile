@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from piwsl.config import ComputedDataset, Experiment, GivenDataset, parse_section
 from piwsl.errors import PiwslError
-from piwsl.preflight import check_claim, check_experiment, claim
+from piwsl.preflight import check_claim, check_experiment, claim, costly_datasets
 
 min_version("9.0")
 
@@ -32,6 +32,8 @@ try:
     if workflow.is_main_process:
         check_experiment(experiment, config_name)
         check_claim(experiment, config_name)
+        for line in costly_datasets(experiment):
+            print(f"warning: {config_name}: {line}", file=sys.stderr)
 except PiwslError as error:
     sys.exit(f"error: {error}")
 

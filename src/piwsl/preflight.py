@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, GivenDataset, parse_section, read_yaml
@@ -44,6 +45,17 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 _check_given(name, dataset, experiment)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def costly_datasets(experiment: Experiment) -> Iterator[str]:
+    """Say a line for each dataset whose reference energies take more than is sensible, by estimate."""
+    for name, dataset in experiment.datasets.items():
+        if isinstance(dataset, ComputedDataset):
+            from piwsl.reference.planning import warning
+
+            line = warning(name, dataset, experiment.levels[dataset.level])
+            if line is not None:
+                yield line
 
 
 def _claim_note(experiment: Experiment) -> Path:
