@@ -18,6 +18,7 @@ from piwsl.preflight import (
     check_plan,
     claim,
     config_file,
+    costly_datasets,
     plan_of,
 )
 
@@ -39,6 +40,8 @@ try:
     if workflow.is_main_process:
         check_experiment(experiment, config_name)
         check_claim(experiment, config_name)
+        for line in costly_datasets(experiment):
+            print(f"warning: {config_name}: {line}", file=sys.stderr)
     else:
         check_plan(plan, os.environ["PIWSL_PLAN"])
 except PiwslError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -172,12 +172,18 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An expe
 
     Example: `piwsl check config.yaml`
     """
-    from piwsl.preflight import load_experiment, remarks
+    from piwsl.preflight import costly_datasets, load_experiment, remarks
 
     experiment = load_experiment(config)
     for remark in remarks(experiment):
         print(remark)
+    _warn(config, costly_datasets(experiment))
     print(f"{config}: experiment '{experiment.experiment}' is in order, {len(experiment.runs())} training runs")
+
+
+def _warn(config: Path, lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"warning: {config}: {line}", file=sys.stderr)
 
 
 def _print_plan(row: Plan) -> None:
@@ -203,10 +209,11 @@ def plan(
     Example: `piwsl plan config.yaml`
     """
     from piwsl.config import ComputedDataset
-    from piwsl.preflight import load_experiment
+    from piwsl.preflight import costly_datasets, load_experiment
     from piwsl.reference.planning import plan_dataset
 
     experiment = load_experiment(config)
+    _warn(config, costly_datasets(experiment))
     hours, jobs = 0.0, 0
     for name, dataset in experiment.datasets.items():
         if not isinstance(dataset, ComputedDataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,17 @@ def check_experiment(experiment: Experiment, source: str) -> None:
             _check_made(name, experiment)
     except ConfigError as error:
         raise config_error(source, error) from None
+
+
+def costly_datasets(experiment: Experiment) -> Iterator[str]:
+    """Say a line for each dataset whose reference energies take more than is sensible, by estimate."""
+    for name, dataset in experiment.datasets.items():
+        if isinstance(dataset, ComputedDataset):
+            from piwsl.reference.planning import warning
+
+            line = warning(name, dataset, experiment.levels[dataset.level])
+            if line is not None:
+                yield line
 
 
 def _claim_note(experiment: Experiment) -> Path:

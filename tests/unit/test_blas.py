@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pyscf
 import pytest
+from conftest import morse_frames
+
+from piwsl.config import PaiNN
+from piwsl.models import build_potential, save_model
+from piwsl.structures.frames import write_frames
+from piwsl.structures.structure import from_atoms
 
 ENERGY = """
 from ase.build import molecule
@@ -43,3 +49,37 @@ def test_energies_are_the_same_with_a_library_that_is_named():
     own, other = energy(), energy(PIWSL_BLAS=str(library), LD_LIBRARY_PATH=str(library.parent))
     assert other.returncode == 0, other.stderr
     assert float(other.stdout) == pytest.approx(float(own.stdout), abs=1e-9)
+
+
+MODELS = """
+import sys
+from pathlib import Path
+import piwsl.cli, piwsl.config, piwsl.data.assemble, piwsl.structures.frames, piwsl.training.run
+from piwsl.models.storage import read_header
+from piwsl.evaluation.files import predict_file
+piwsl.load_model("model.safetensors")
+read_header(Path("model.safetensors"))
+predict_file(Path("model.safetensors"), Path("frames.xyz"), Path("predicted.xyz"), "cpu")
+loaded = {name.partition(".")[0] for name in sys.modules} & {"pyscf", "tblite", "snakemake"}
+assert not loaded, loaded
+"""
+
+
+def test_models_are_loaded_and_predict_without_pyscf_whatever_library_is_named_for_it(tmp_path):
+    frames = morse_frames("H2O", 2, forces=True)
+    write_frames(tmp_path / "frames.xyz", frames)
+    config = PaiNN(architecture="painn", features=8, layers=1, cutoff=4.0)
+    model = build_potential(config, [from_atoms(atoms) for atoms in frames])
+    save_model(tmp_path / "model.safetensors", model, {"data": "x"})
+    environment = os.environ | {"PIWSL_BLAS": "/nonexistent"}
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    used = run("-c", MODELS)
+    assert used.returncode == 0, used.stderr
+    assert (tmp_path / "predicted.xyz").exists()
+    refused = run("-m", "piwsl", "label", "frames.xyz", "labelled.xyz", "--level", "mp2-cbs")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: PIWSL_BLAS=/nonexistent: cannot be used as BLAS")
+    assert refused.stderr.count("\n") == 1

@@ -142,6 +142,17 @@ def test_plan_says_what_labelling_takes(folder):
     assert "8 training runs" in out
 
 
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_plan_and_check_warn_on_the_terminal_of_what_is_not_sensible(folder, command):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["datasets"]["ammonia"]["molecule"] = {"smiles": "CC(C)Cc1ccc(cc1)C(C)C(=O)O"}
+    (folder / "large.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, [command, "large.yaml"])
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert line.startswith("warning: large.yaml: datasets.ammonia: ccsdt-cbs takes more than a day of one core")
+    assert CliRunner().invoke(app, [command, str(ROOT / "config.yaml")]).stderr == ""
+
+
 def test_label_refuses_a_basis_without_the_element_before_it_computes(folder):
     (folder / "level.yaml").write_text("stages: [{method: hf, bases: [cc-pvtq]}]")
     out = call("label", "frames.xyz", "labelled.xyz", "--level", "level.yaml", code=1)

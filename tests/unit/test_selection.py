@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import ase.io
@@ -19,7 +20,7 @@ from piwsl.reference.checks import check_computed_dataset, check_functional
 from piwsl.reference.costs import estimate
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.planning import RECORD_KILOBYTES, label_batches, plan_dataset
+from piwsl.reference.planning import RECORD_KILOBYTES, label_batches, plan_dataset, warning
 from piwsl.reference.selection import ROUND, candidates_needed, descriptors, farthest_points, in_turn
 from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
 
@@ -219,6 +220,37 @@ def test_a_plan_counts_what_is_stored_already(tmp_path):
     assert [(row.labels, row.frames, row.stored) for row in rows] == [("training", 4, 3), ("test", 10, None)]
     full = next(plan_dataset("d", dataset(training_frames=4), HF, tmp_path / "data", tmp_path / "empty"))
     assert rows[0].cpu_hours == pytest.approx(full.cpu_hours / 4)
+
+
+IBUPROFEN = {"molecule": {"smiles": "CC(C)Cc1ccc(cc1)C(C)C(=O)O"}, "training_frames": 200}
+
+
+@pytest.mark.parametrize(
+    ("keys", "level", "complaint"),
+    [
+        (
+            IBUPROFEN,
+            {"preset": "ccsdt-cbs"},
+            r"more than a day .* for a frame \(35 h\), [\d,]+ CPU hours",
+        ),
+        (IBUPROFEN, {"method": "ccsd(t)", "basis": "cc-pvtz"}, r"more memory than nodes have \([\d,]+ GB\)"),
+        (IBUPROFEN | {"labelling": {"runtime": 5}}, {"preset": "mp2-cbs"}, r"more than labelling.runtime for a frame"),
+        (IBUPROFEN, {"preset": "mp2-cbs"}, None),
+        ({}, {"preset": "ccsdt-cbs"}, None),
+    ],
+)
+def test_labels_that_take_more_than_is_sensible_are_warned_of(keys, level, complaint):
+    line = warning("d", dataset(**keys), Level.model_validate(level))
+    assert (line is None) == (complaint is None)
+    if complaint:
+        assert line.startswith("datasets.d: ")
+        assert re.search(complaint, line)
+        assert "\n" not in line
+
+
+def test_a_warning_names_what_would_be_cheaper():
+    line = warning("d", dataset(**IBUPROFEN), Level.model_validate({"preset": "ccsdt-cbs"}))
+    assert re.search(r"; mp2-cbs about \d+ h, dft about \d+ h$", line)
 
 
 @pytest.mark.parametrize("name", ["wb97m-d3bj", "pbe0", "m06-2x", "cam-b3lyp", "lda,vwn", "b97-2", "r2scan"])

@@ -202,9 +202,26 @@ def test_more_frames_compute_just_the_new_ones(rerun):
     rows = [row for path in sorted((labels / "training").glob("*.jsonl")) for row in read_json_lines(path)]
     assert [row["frame"] for row in rows if not row["stored"]][-2:] == ["training-300K-3", "training-500K-3"]
     records = [path for path in (rerun / "results" / "labels").rglob("*.json") if path.name != "level.json"]
-    # Six training frames before and two more, three test frames, one of them with 2 x 3 displaced geometries;
+    # Six training frames before and two more, three test frames, one of them with 4 x 3 displaced geometries;
     # hydrogen and oxygen by themselves.
-    assert len(records) == 8 + 3 + 6 + 2
+    assert len(records) == 8 + 3 + 12 + 2
+
+
+def test_a_level_that_comes_to_something_else_is_labelled_anew_though_the_config_says_the_same(rerun):
+    # A later version, of which a default is another.
+    (rerun / "later.py").write_text(
+        "import sys\n"
+        "from piwsl.reference import recipe\n"
+        "now = recipe.recipe\n"
+        "recipe.recipe = lambda level: now(level) | {'unrestricted': True}\n"
+        "from snakemake.cli import main\n"
+        "main(['--cores', '1', '--dry-run', *sys.argv[1:]])\n"
+    )
+    result = subprocess.run([sys.executable, "later.py"], cwd=rerun, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^label +\d+$", result.stdout + result.stderr, flags=re.MULTILINE)
+    assert re.search(r"^label_isolated_atoms +1$", result.stdout + result.stderr, flags=re.MULTILINE)
+    assert planned(rerun) == {}
 
 
 def test_another_experiment_shares_the_labels(rerun):

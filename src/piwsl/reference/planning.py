@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.config import ComputedDataset, Level
+from piwsl.config import PRESETS, ComputedDataset, Level
+from piwsl.errors import PiwslError
+from piwsl.reference.checks import check_level
 from piwsl.reference.costs import Cost, estimate
 from piwsl.reference.differences import energies_needed
-from piwsl.reference.forces import ForceMethod, force_method
+from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
 from piwsl.reference.store import LabelStore, geometry_hash
@@ -23,6 +26,10 @@ SMALLEST_TIME_LIMIT_MINUTES = 30
 # Starting Python and reading files, whatever the batch.
 JOB_OVERHEAD_MB = 300
 RECORD_KILOBYTES = 4
+# Beyond these a user is told, before anything is submitted.
+LONGEST_FRAME_HOURS = 24
+LARGEST_NODE_MB = 256_000
+MOST_HOURS = 2000
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,49 @@ def _batch(dataset: ComputedDataset, cost: Cost, part: str, start: int, stop: in
         cpu_s=seconds,
         scratch_mb=cost.scratch_mb,
     )
+
+
+def warning(name: str, dataset: ComputedDataset, level: Level) -> str | None:
+    """Say in one line that labels of a dataset take more than is sensible, and what would be cheaper; None if not.
+
+    Args:
+        name: of the dataset.
+        dataset: the section.
+        level: the level of theory.
+    """
+    batches = label_batches(dataset, level).values()
+    hours = sum(batch.cpu_s for batch in batches) / 3600
+    costs = [frame_cost(dataset, level, forces) for forces in {batch.forces for batch in batches}]
+    frame_hours = max(cost.cpu_s for cost in costs) / 3600
+    memory_mb = max(cost.memory_mb for cost in costs)
+    minutes = dataset.labelling.runtime or math.inf
+    problems = {
+        f"more than a day of one core for a frame ({frame_hours:,.0f} h)": frame_hours > LONGEST_FRAME_HOURS,
+        f"more than labelling.runtime for a frame ({60 * frame_hours:,.0f} min)": 60 * frame_hours > minutes,
+        f"more memory than nodes have ({memory_mb / 1000:,.0f} GB)": memory_mb > LARGEST_NODE_MB,
+        f"{hours:,.0f} CPU hours in all": hours > MOST_HOURS,
+    }
+    found = [problem for problem, is_one in problems.items() if is_one]
+    if not found:
+        return None
+    cheaper = [f"{other} about {took:,.0f} h" for other, took in _cheaper(dataset, hours).items()]
+    advice = f"; {', '.join(cheaper)}" if cheaper else "; a cheaper level or fewer frames would do"
+    return f"datasets.{name}: {dataset.level} takes {', '.join(found)}, by estimate{advice}"
+
+
+def _cheaper(dataset: ComputedDataset, hours: float) -> dict[str, float]:
+    """Return the presets that take less than half the time for a dataset, and their CPU hours."""
+    every = structures(dataset)
+    symbols = {symbol for atoms in every for symbol in atoms.get_chemical_symbols()}
+    multiplicities = {multiplicity_of(atoms) for atoms in every}
+    found = {}
+    for preset in PRESETS:
+        level = Level.model_validate({"preset": preset})
+        with suppress(PiwslError):  # elements that its bases lack
+            check_level(level, symbols)
+            check_forces(level, multiplicities, dataset.forces_by)
+            found[preset] = sum(batch.cpu_s for batch in label_batches(dataset, level).values()) / 3600
+    return {preset: took for preset, took in found.items() if took < hours / 2}
 
 
 @dataclass(frozen=True)
