@@ -180,3 +180,16 @@ def test_a_damaged_dataset_file_of_an_earlier_run_stops_the_start(tmp_path, monk
     code, said = checked(tmp_path)
     assert (code, said.count("\n")) == (1, 1)
     assert "datasets.mine: results/ammonia/datasets/mine/dataset.h5: is damaged" in said
+
+
+def test_what_looks_odd_is_said_by_check_by_the_import_and_in_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    frames = morse_frames("H2O", 6)
+    write_frames(tmp_path / "mine.xyz", [*frames, frames[0]])
+    code, said = checked(tmp_path)
+    assert code == 0
+    assert "mine: warning: copies: 1 of" in said
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1), tmp_path / "mine.h5")
+    assert "warning: copies: 1 of" in capsys.readouterr().out
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        assert dataset.warnings()[0].startswith("copies: 1 of")
