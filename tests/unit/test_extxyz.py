@@ -60,6 +60,7 @@ def test_spaces_and_line_ends_change_nothing(tmp_path, text):
         (FRAME.replace("REF", 'lattice="1 0 0 0 1 0 0 0 1" REF'), "'lattice' is written 'Lattice'"),
         (FRAME.replace("REF", 'Lattice="1 0 0" REF'), "frame 0, line 2: the comment line cannot be read"),
         (FRAME.replace("REF", "pbc=maybe REF"), "pbc is three of T and F"),
+        (FRAME.replace("REF", 'REF_energy=-2 x="a=1 b=2" REF'), "line 2: the comment line says 'REF_energy' twice"),
         ("\0" * 100_000, "frame 0, line 1"),
         ("x" * 1_000_000, "frame 0, line 1"),
         ("", "holds no frame"),

@@ -148,3 +148,11 @@ def test_images_of_one_crystal_in_two_cells_are_no_copies():
     small.set_cell([5, 5, 5])
     large.set_cell([6, 6, 6])
     assert warnings({TRAINING: [small], TEST: [large]}, computed=True) == []
+
+
+def test_labels_that_stand_for_none_are_asked_about(water):
+    frames = scaled(water)
+    frames[3].arrays[FORCES_KEY][:] = 0.0
+    assert any(line.startswith("forces: those of 1 frames (frame 3) are all zero") for line in odd(named(frames)))
+    frames = [label(atoms, -1.0, None) for atoms in water]
+    assert "energies: all 14 frames have the same one, -1 eV" in odd(frames)

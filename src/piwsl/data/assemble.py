@@ -42,7 +42,14 @@ def assemble(
         from piwsl.reference.tight_binding import with_weak_forces
 
         frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset_path))
-    write_dataset(dataset_path, frames, atomic_energies(atoms), warnings(frames, computed=True))
+    odd = warnings(frames, computed=True)
+    _say(odd)
+    write_dataset(dataset_path, frames, atomic_energies(atoms), odd)
+
+
+def _say(odd: list[str]) -> None:
+    for warning in odd:
+        print(f"warning: {warning}")
 
 
 def atomic_energies(files: list[Path]) -> dict[int, float]:
@@ -74,6 +81,5 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
 
         frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset.file))
     odd = warnings(frames, dataset.energy_unit, dataset.forces_unit)
-    for warning in odd:
-        print(f"warning: {warning}")
+    _say(odd)
     write_dataset(dataset_path, frames, warnings=odd)

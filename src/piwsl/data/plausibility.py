@@ -58,6 +58,7 @@ def warnings(
     return [
         *_usual_energies(together, energy_unit),
         *_outliers(together, energy_unit),
+        *_placeholders(together),
         *_net_forces(together),
         *_slopes(together, energy_unit, forces_unit),
         *_copies(frames),
@@ -141,9 +142,26 @@ def _fitted_to_most(counts: NDArray[np.float64], energies: NDArray[np.float64]) 
     return fitted
 
 
+def _with_forces(frames: list[Atoms]) -> list[Atoms]:
+    return [atoms for atoms in frames if FORCES_KEY in atoms.arrays and len(atoms) > 1]
+
+
+def _placeholders(frames: list[Atoms]) -> list[str]:
+    """Find labels that stand for none: forces of zero, one energy for all geometries."""
+    found = []
+    if still := [atoms for atoms in _with_forces(frames) if not atoms.arrays[FORCES_KEY].any()]:
+        found.append(
+            f"forces: those of {len(still)} frames (frame {_names(still)}) are all zero; where there are none, "
+            "the column is left out"
+        )
+    if len(frames) > 2 and np.ptp(_energies(frames)) == 0:
+        found.append(f"energies: all {len(frames)} frames have the same one, {_energies(frames)[0]:.6g} eV")
+    return found
+
+
 def _net_forces(frames: list[Atoms]) -> list[str]:
     """Find frames whose forces do not add up to nothing."""
-    labelled = [atoms for atoms in frames if FORCES_KEY in atoms.arrays and len(atoms) > 1]
+    labelled = _with_forces(frames)
     nets = np.array([np.linalg.norm(atoms.arrays[FORCES_KEY].sum(axis=0)) for atoms in labelled])
     scales = np.array([np.linalg.norm(atoms.arrays[FORCES_KEY], axis=1).sum() for atoms in labelled])
     moving = [
