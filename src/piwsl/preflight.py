@@ -123,7 +123,7 @@ def remarks(experiment: Experiment) -> list[str]:
     for name, dataset in experiment.datasets.items():
         if isinstance(dataset, GivenDataset):
             every = _every(count_frames(dataset.file))
-            seen = f" (each {every}th frame)" if every > 1 else ""
+            seen = f" (one frame in {every} was read)" if every > 1 else ""
             files = read_files(dataset, every)
             lines += [f"{name}{seen}: {summary(dataset, file)}" for file in files]
             odd = warnings(parts(dataset, files, every), dataset.energy_unit, dataset.forces_unit)

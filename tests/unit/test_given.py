@@ -138,7 +138,7 @@ def test_a_unit_that_is_none_names_the_nearest():
 def checked(tmp_path, **keys):
     """Return what `piwsl check` says of an experiment on `mine.xyz`."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config |= {"datasets": {"mine": {"file": str(tmp_path / "mine.xyz"), "test_frames": 1, **keys}}, "sizes": [3]}
+    config |= {"datasets": {"mine": {"file": str(tmp_path / "mine.xyz"), "test_frames": 1} | keys}, "sizes": [3]}
     config |= {"levels": {}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     result = CliRunner().invoke(app, ["check", str(tmp_path / "config.yaml")])
@@ -283,3 +283,20 @@ def refusal(dataset: GivenDataset) -> str:
     except PiwslError as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize("test_frames", [1, 7, 17])
+def test_of_a_large_file_some_frames_are_read_before_the_start(tmp_path, monkeypatch, test_frames):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("piwsl.preflight.FRAMES_CHECKED", 5)
+    frames = morse_frames("H2O", 20)
+    write_frames(tmp_path / "mine.xyz", frames)
+    code, said = checked(tmp_path, test_frames=test_frames)
+    assert code == 0, said
+    assert "mine (one frame in 4 was read): " in said
+    assert "5 frames, none with forces" in said
+    del frames[8].info["REF_energy"]
+    write_frames(tmp_path / "mine.xyz", frames)
+    code, said = checked(tmp_path, test_frames=test_frames)
+    assert code == 1
+    assert "frame 8: has no REF_energy" in said

@@ -128,7 +128,7 @@ def parts(dataset: GivenDataset, files: list[GivenFrames], every: int = 1) -> di
     frames = files[0].frames
     if dataset.test_frames is None:
         return {TRAINING: frames, TEST: files[1].frames}
-    kept, held = hold_out(len(frames), -(-dataset.test_frames // every), dataset.seed)
+    kept, held = hold_out(len(frames), max(1, dataset.test_frames // every), dataset.seed)
     return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]}
 
 

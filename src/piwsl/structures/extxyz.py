@@ -87,9 +87,9 @@ def count_frames(path: Path) -> int:
 
 
 def _frame_lines(path: Path) -> Iterator[_Lines]:
-    if path.exists() and not path.is_file():
-        raise PiwslError(f"{path}: is no file; frames are read from extended XYZ")
     try:
+        if path.exists() and not path.is_file():
+            raise PiwslError(f"{path}: is no file; frames are read from extended XYZ")
         with path.open(encoding="utf-8-sig") as file:
             yield from _cut(path, file)
     except OSError as error:
@@ -130,7 +130,8 @@ def _frame(lines: _Lines) -> Atoms:
     info = _info(lines)
     pbc = _periodicity(lines, info.pop("pbc", "Lattice" in info))
     cell = _lattice(lines, info.pop("Lattice", None))
-    arrays = _columns(lines, info.pop("Properties", None))
+    properties = info.pop("Properties", None)
+    arrays = _columns(lines, None if properties is True else properties)
     mask = arrays.pop("move_mask", np.ones(0)).astype(bool)
     symbols, numbers = arrays.pop("symbols", None), arrays.pop("numbers", None)
     if symbols is not None:
@@ -156,7 +157,7 @@ def _info(lines: _Lines) -> dict[str, Any]:
         lines.fail(f"the comment line says {_shown(twice[0])} twice")
     for name in ("Lattice", "Properties"):
         for key in info:
-            if key.lower() == name.lower() and key != name:
+            if key.lower() == name.lower() and key != name and info[key] is not True:
                 lines.fail(f"'{key}' is written '{name}' in extended XYZ")
     return info
 
