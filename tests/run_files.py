@@ -14,7 +14,7 @@ from piwsl.report.write import ReportFiles
 
 def files_of(folder: Path, runs: list[Run], energy: dict[str, list[float]], with_forces: bool = True) -> ReportFiles:
     """Write what runs leave behind, with energy errors (meV) by loss and seed."""
-    files = ReportFiles([], [], [], [], [], [])
+    files = ReportFiles([], [], [], [], [], [], [])
     for number, run in enumerate(runs):
         error = energy[run.loss][run.seed]
         here = folder / str(number)

@@ -19,7 +19,8 @@ from piwsl.config import (
     read_yaml,
 )
 from piwsl.data.dataset import Dataset
-from piwsl.data.given import read_files, summary
+from piwsl.data.given import parts, read_files, summary
+from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.structures.extxyz import count_frames
@@ -181,7 +182,7 @@ def _every(frames: int) -> int:
 
 
 def remarks(experiment: Experiment) -> list[str]:
-    """Say what given datasets hold, a line a file.
+    """Say what given datasets hold, a line a file, and what looks odd about them.
 
     Args:
         experiment: checked already.
@@ -190,6 +191,9 @@ def remarks(experiment: Experiment) -> list[str]:
     for name, dataset in experiment.datasets.items():
         if isinstance(dataset, GivenDataset):
             every = _every(count_frames(dataset.file))
-            seen = f" (each {every}th frame)" if every > 1 else ""
-            lines += [f"{name}{seen}: {summary(dataset, file)}" for file in read_files(dataset, every)]
+            seen = f" (one frame in {every} was read)" if every > 1 else ""
+            files = read_files(dataset, every)
+            lines += [f"{name}{seen}: {summary(dataset, file)}" for file in files]
+            odd = warnings(parts(dataset, files, every), dataset.energy_unit, dataset.forces_unit)
+            lines += [f"{name}: warning: {warning}" for warning in odd]
     return lines

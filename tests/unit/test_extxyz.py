@@ -12,7 +12,9 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import morse_frames
 
+from piwsl.config import Geometries
 from piwsl.errors import PiwslError
+from piwsl.reference.geometries import read_geometries
 from piwsl.structures.extxyz import count_frames, iterate_frames
 from piwsl.structures.frames import label, read_frames, write_frames
 
@@ -36,7 +38,7 @@ def test_spaces_and_line_ends_change_nothing(tmp_path, text):
     path = tmp_path / "frames.xyz"
     path.write_text(text, newline="")
     frames = read_frames(path)
-    assert len(frames) == count_frames(path) == 2
+    assert len(frames) == count_frames(path) == len(read_geometries(Geometries(file=path))) == 2
     assert [frame.info for frame in frames] == [{"REF_energy": -1.5}] * 2
     assert all(frame.get_distance(0, 1) == pytest.approx(0.7) for frame in frames)
 
@@ -60,6 +62,7 @@ def test_spaces_and_line_ends_change_nothing(tmp_path, text):
         (FRAME.replace("REF", 'lattice="1 0 0 0 1 0 0 0 1" REF'), "'lattice' is written 'Lattice'"),
         (FRAME.replace("REF", 'Lattice="1 0 0" REF'), "frame 0, line 2: the comment line cannot be read"),
         (FRAME.replace("REF", "pbc=maybe REF"), "pbc is three of T and F"),
+        (FRAME.replace("REF", 'REF_energy=-2 x="a=1 b=2" REF'), "line 2: the comment line says 'REF_energy' twice"),
         ("\0" * 100_000, "frame 0, line 1"),
         ("x" * 1_000_000, "frame 0, line 1"),
         ("", "holds no frame"),
@@ -139,3 +142,12 @@ def test_atoms_that_may_not_move_are_held(tmp_path):
     (tmp_path / "frames.xyz").write_text("2\nProperties=species:S:1:pos:R:3:move_mask:L:1\nH 0 0 0 F\nH 0 0 .7 T\n")
     (frame,) = read_frames(tmp_path / "frames.xyz")
     assert frame.constraints[0].index.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "comment", ["", "Properties of water", "lattice energy: -3.2 gnorm: 0.001", "made by hand, a = b"]
+)
+def test_the_comment_of_plain_xyz_may_be_any_text(tmp_path, comment):
+    (tmp_path / "frames.xyz").write_text(f"2\n{comment}\nH 0 0 0\nH 0 0 0.7\n")
+    (frame,) = read_frames(tmp_path / "frames.xyz")
+    assert frame.get_distance(0, 1) == pytest.approx(0.7)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from ase import units
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import ROOT, displaced, morse_frames
 from typer.testing import CliRunner
@@ -14,9 +15,11 @@ from typer.testing import CliRunner
 from piwsl.cli import app
 from piwsl.config import ConfigError, GivenDataset, parse_section
 from piwsl.data.assemble import import_given
-from piwsl.data.dataset import TRAINING, Dataset
+from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.data.given import read_files, summary
+from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
+from piwsl.structures.extxyz import count_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 from piwsl.structures.units import FORCE_UNITS
 
@@ -88,7 +91,9 @@ def test_an_energy_is_converted_however_the_number_is_written(tmp_path, written)
     assert structure.energy == pytest.approx(-74 * units.Hartree)
 
 
-@pytest.mark.parametrize("written", ["T", "true", "abc", "nan", "inf", '"-76 Ha"', '"-1 -2"', "1+2j", '"_JSON {}"'])
+@pytest.mark.parametrize(
+    "written", ["T", "true", "abc", "nan", "inf", "1e300", '"-76 Ha"', '"-1 -2"', "1+2j", '"_JSON {}"']
+)
 def test_an_energy_that_is_no_number_is_refused(tmp_path, written):
     (tmp_path / "mine.xyz").write_text(f"1\nREF_energy=-1\nO 0 0 0\n1\nREF_energy={written}\nO 0 0 0\n")
     with pytest.raises(PiwslError, match=r"frame 1: REF_energy is .*, not a finite number") as raised:
@@ -133,7 +138,7 @@ def test_a_unit_that_is_none_names_the_nearest():
 def checked(tmp_path, **keys):
     """Return what `piwsl check` says of an experiment on `mine.xyz`."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config |= {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 1, **keys}}, "sizes": [3]}
+    config |= {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 1} | keys}, "sizes": [3]}
     config |= {"levels": {}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     result = CliRunner().invoke(app, ["check", "config.yaml"])
@@ -180,3 +185,118 @@ def test_a_damaged_dataset_file_of_an_earlier_run_stops_the_start(tmp_path, monk
     code, said = checked(tmp_path)
     assert (code, said.count("\n")) == (1, 1)
     assert "datasets.mine: results/ammonia/datasets/mine/dataset.h5: is damaged" in said
+
+
+def test_what_looks_odd_is_said_by_check_by_the_import_and_in_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    frames = morse_frames("H2O", 6)
+    write_frames(tmp_path / "mine.xyz", [*frames, frames[0]])
+    code, said = checked(tmp_path)
+    assert code == 0
+    assert "mine: warning: copies: 1 of" in said
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1), tmp_path / "mine.h5")
+    assert "warning: copies: 1 of" in capsys.readouterr().out
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        assert dataset.warnings()[0].startswith("copies: 1 of")
+
+
+PIECES = (
+    "nan",
+    "-inf",
+    "1e308",
+    "1e12",
+    "0",
+    "T",
+    "",
+    "X",
+    "Cu",
+    "119",
+    "10000000000000",
+    "1_0",
+    "R:3",
+    "Z:I:1",
+    "²",
+    "١",
+)
+PIECES += (
+    '"',
+    "=",
+    'Lattice="',
+    'pbc="T T T"',
+    "\0",
+    "é",
+    "\n",
+    "\n\n",
+    "\t",
+    "_JSON {",
+    ":",
+    "[",
+    "}",
+    "\\",
+    "forces:R:3",
+)
+
+
+def spoilt(text: str, rng: np.random.Generator) -> str:
+    """Return a text with a few pieces, words or lines put in, left out or exchanged."""
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        separator = ["", " ", "\n"][rng.integers(3)]
+        words = list(text) if separator == "" else text.split(separator)
+        first, second = (int(rng.integers(len(words))) for _ in range(2))
+        match rng.integers(4):
+            case 0:
+                words.insert(first, str(rng.choice(PIECES)))
+            case 1:
+                words[first] = str(rng.choice(PIECES))
+            case 2:
+                del words[first : first + int(rng.integers(1, 20 if separator == "" else 2))]
+            case _:
+                words[first], words[second] = words[second], words[first]
+        text = separator.join(words)
+    return text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_spoilt_file_is_imported_or_refused_in_one_line(tmp_path):
+    frames = morse_frames("H2O", 3, forces=True)
+    crystal = bulk("Cu") * (1, 1, 2)
+    crystal.info[ENERGY_KEY] = -3.0
+    write_frames(tmp_path / "good.xyz", [*frames, crystal, frames[0]])
+    good = (tmp_path / "good.xyz").read_text()
+    dataset = GivenDataset(file=tmp_path / "mine.xyz", test_frames=1)
+    outcomes = {"imported": 0, "refused": 0}
+    for seed in range(500):
+        dataset.file.write_text(spoilt(good, np.random.default_rng(seed)))
+        complaint = refusal(dataset)
+        outcomes["refused" if complaint else "imported"] += 1
+        assert "\n" not in complaint
+        assert len(complaint.replace(str(tmp_path), "")) < 250
+    assert min(outcomes.values()) > 20
+
+
+def refusal(dataset: GivenDataset) -> str:
+    """Return what the import says against a file, or nothing."""
+    try:
+        files = read_files(dataset)
+        assert len(files[0].frames) == count_frames(dataset.file)
+        warnings({TRAINING: files[0].frames, TEST: []})
+    except PiwslError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("test_frames", [1, 7, 17])
+def test_of_a_large_file_some_frames_are_read_before_the_start(tmp_path, monkeypatch, test_frames):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("piwsl.preflight.FRAMES_CHECKED", 5)
+    frames = morse_frames("H2O", 20)
+    write_frames(tmp_path / "mine.xyz", frames)
+    code, said = checked(tmp_path, test_frames=test_frames)
+    assert code == 0, said
+    assert "mine (one frame in 4 was read): " in said
+    assert "5 frames, none with forces" in said
+    del frames[8].info["REF_energy"]
+    write_frames(tmp_path / "mine.xyz", frames)
+    code, said = checked(tmp_path, test_frames=test_frames)
+    assert code == 1
+    assert "frame 8: has no REF_energy" in said

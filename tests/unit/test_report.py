@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, morse_frames
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.files import write_json, write_json_lines
 from piwsl.report.tables import comparisons, reference_summaries, run_table
 from piwsl.report.write import sentence, write_report
@@ -124,3 +125,16 @@ def test_large_errors_are_written_without_exponents(tmp_path, experiment):
     assert "120 ± 14<" in html
     assert "1200 ± 140<" in html
     assert "85 ± 49<" in html
+
+
+def test_what_looked_odd_about_the_data_stands_before_all_numbers(tmp_path, experiment):
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
+    for name, warnings in (("ammonia", ["energies: are they in <Hartree>?"]), ("orderly", [])):
+        files.datasets.append(tmp_path / name / "dataset.h5")
+        frames = {TRAINING: morse_frames("NH3", 2), TEST: morse_frames("NH3", 1)}
+        write_dataset(files.datasets[-1], frames, warnings=warnings)
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    html = (tmp_path / "report.html").read_text()
+    body = html[html.index("<body>") :]
+    assert body.index("energies: are they in &lt;Hartree&gt;?") < body.index("What weak supervision bought")
+    assert "orderly" not in body

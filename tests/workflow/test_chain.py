@@ -390,14 +390,28 @@ def test_bad_input_ends_in_one_line_before_anything_is_computed(tmp_path, edits,
     assert not (tmp_path / "results").exists()
 
 
-def test_a_failed_job_says_why_on_the_terminal(tmp_path):
+def test_frames_that_the_import_would_refuse_stop_the_start(tmp_path):
     prepare(tmp_path)
     frames = morse_frames("H2O", 10)
     del frames[3].info["REF_energy"]
     write_frames(tmp_path / "mine.xyz", frames)
-    result = snakemake(tmp_path, "--until", "import_dataset")
+    result = snakemake(tmp_path)
     assert result.returncode != 0
-    assert "error: mine.xyz: frame 3 has no REF_energy" in result.stderr
+    assert "error: config.yaml: datasets.mine: mine.xyz: frame 3: has no REF_energy" in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_dataset_file_stops_the_start_before_models_are_deleted(rerun):
+    (made,) = (rerun / "results").rglob("mine/dataset.h5")
+    made.write_bytes(made.read_bytes()[:-100])
+    models = sorted((rerun / "results").rglob("model.safetensors"))
+    result = snakemake(rerun)
+    assert result.returncode != 0
+    assert "mine/dataset.h5: is damaged or no dataset file" in result.stderr
+    assert sorted((rerun / "results").rglob("model.safetensors")) == models
+    made.unlink()
+    result = snakemake(rerun)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_too_many_failed_frames_stop_the_experiment_with_their_reasons(tmp_path):

@@ -13,6 +13,10 @@ rule report:
             for path in labelled(name, ("training", "test-forces", "test"), ".jsonl")
         ],
         atoms=[path for name in COMPUTED for path in isolated_atoms_of(name)],
+        datasets=[
+            f"{DATA}/dataset.h5".format(dataset=name)
+            for name in dict.fromkeys(run.dataset for run in RUNS)
+        ],
     output:
         html=report(
             REPORT,

@@ -16,6 +16,7 @@ with logged_to(snakemake.log[0]):
             simulations=[Path(path) for path in files.simulations],
             records=[Path(path) for path in files.records],
             atoms=[Path(path) for path in files.atoms],
+            datasets=[Path(path) for path in files.datasets],
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),

@@ -9,6 +9,7 @@ from ase.data import atomic_numbers
 from piwsl.config import GivenDataset
 from piwsl.data.dataset import TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import parts, read_files, summary
+from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.structures.frames import read_frames
@@ -41,7 +42,14 @@ def assemble(
         from piwsl.reference.tight_binding import with_weak_forces
 
         frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset_path))
-    write_dataset(dataset_path, frames, atomic_energies(atoms))
+    odd = warnings(frames, computed=True)
+    _say(odd)
+    write_dataset(dataset_path, frames, atomic_energies(atoms), odd)
+
+
+def _say(odd: list[str]) -> None:
+    for warning in odd:
+        print(f"warning: {warning}")
 
 
 def atomic_energies(files: list[Path]) -> dict[int, float]:
@@ -72,4 +80,6 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
         from piwsl.reference.tight_binding import with_weak_forces
 
         frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset.file))
-    write_dataset(dataset_path, frames)
+    odd = warnings(frames, dataset.energy_unit, dataset.forces_unit)
+    _say(odd)
+    write_dataset(dataset_path, frames, warnings=odd)

@@ -114,8 +114,13 @@ def read_files(dataset: GivenDataset, every: int = 1) -> list[GivenFrames]:
     return files
 
 
-def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
+def parts(dataset: GivenDataset, files: list[GivenFrames], every: int = 1) -> dict[str, list[Atoms]]:
     """Return the frames for "training" and for "test": of two files, or held out of one.
+
+    Args:
+        dataset: says which.
+        files: of `read_files`.
+        every: as it was read; so many times fewer frames are held out.
 
     Raises:
         PiwslError: holding out leaves nothing to train on.
@@ -123,7 +128,7 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
     frames = files[0].frames
     if dataset.test_frames is None:
         return {TRAINING: frames, TEST: files[1].frames}
-    kept, held = hold_out(len(frames), dataset.test_frames, dataset.seed)
+    kept, held = hold_out(len(frames), max(1, dataset.test_frames // every), dataset.seed)
     return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]}
 
 

@@ -14,7 +14,7 @@ from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.selection import in_turn
-from piwsl.structures.frames import charge_of, multiplicity_of
+from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 from piwsl.structures.seeds import generator
 
 TRAINING, TEST = "training", "test"
@@ -97,7 +97,8 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
         PiwslError: ASE cannot read the file, or a frame is periodic, or its charge or multiplicity is no whole number.
     """
     try:
-        found = ase.io.read(str(geometries.file), index=":")
+        ours = geometries.file.suffix in (".xyz", ".extxyz")
+        found = read_frames(geometries.file) if ours else ase.io.read(str(geometries.file), index=":")
     except Exception as error:  # ASE raises many kinds for a missing or malformed file
         raise PiwslError(f"file '{geometries.file}' cannot be read: {error}") from None
     frames = []

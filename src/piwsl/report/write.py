@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from piwsl.config import ComputedDataset, Experiment, GivenDataset
+from piwsl.data.dataset import Dataset
 from piwsl.files import write_atomically, write_text
 from piwsl.report import figures
 from piwsl.report.tables import (
@@ -42,6 +43,8 @@ class ReportFiles:
     records: list[Path]
     atoms: list[Path]
     """Energies of free atoms, a file for every dataset that has them."""
+    datasets: list[Path]
+    """Dataset files; their folders are named by the datasets."""
 
 
 def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, table_path: Path) -> None:
@@ -76,10 +79,20 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         },
         references=reference_summaries(files.records),
         atoms=free_atoms(files.atoms),
+        warnings=data_warnings(files.datasets),
         config=yaml.safe_dump(experiment.plain(), sort_keys=False, allow_unicode=True),
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
     )
     write_text(html_path, html)
+
+
+def data_warnings(datasets: list[Path]) -> dict[str, list[str]]:
+    """Return what looked odd about the data, by dataset; datasets in order are left out."""
+    found = {}
+    for path in datasets:
+        with Dataset(path) as dataset:
+            found[path.parent.name] = dataset.warnings()
+    return {name: warnings for name, warnings in found.items() if warnings}
 
 
 def sentence(found: Comparison) -> dict[str, str]:

@@ -6,6 +6,7 @@ line numbers; its parser of comment lines is used here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +35,9 @@ GEOMETRY_KINDS = {
     "momenta": ("R", 3),
 }
 CONVERSIONS: dict[str, type] = {"R": np.float64, "I": np.int64, "S": np.str_}
+# Of a comment line: what stands in quotes or brackets, and the names before an equals sign.
+QUOTED = re.compile(r"""\"[^"]*"|'[^']*'|\{[^}]*\}|\[[^]]*\]""")
+KEYS = re.compile(r"(?:^|\s)([^\s=]+)=")
 BOOLEANS = {"T": True, "F": False, "True": True, "False": False}
 
 
@@ -83,9 +87,9 @@ def count_frames(path: Path) -> int:
 
 
 def _frame_lines(path: Path) -> Iterator[_Lines]:
-    if path.exists() and not path.is_file():
-        raise PiwslError(f"{path}: is no file; frames are read from extended XYZ")
     try:
+        if path.exists() and not path.is_file():
+            raise PiwslError(f"{path}: is no file; frames are read from extended XYZ")
         with path.open(encoding="utf-8-sig") as file:
             yield from _cut(path, file)
     except OSError as error:
@@ -126,7 +130,8 @@ def _frame(lines: _Lines) -> Atoms:
     info = _info(lines)
     pbc = _periodicity(lines, info.pop("pbc", "Lattice" in info))
     cell = _lattice(lines, info.pop("Lattice", None))
-    arrays = _columns(lines, info.pop("Properties", None))
+    properties = info.pop("Properties", None)
+    arrays = _columns(lines, None if properties is True else properties)
     mask = arrays.pop("move_mask", np.ones(0)).astype(bool)
     symbols, numbers = arrays.pop("symbols", None), arrays.pop("numbers", None)
     if symbols is not None:
@@ -145,11 +150,14 @@ def _info(lines: _Lines) -> dict[str, Any]:
     text = lines.comment.strip()
     try:
         info: dict[str, Any] = key_val_str_to_dict(text) if text else {}
-    except ValueError as error:
+    except (ValueError, IndexError, TypeError, RecursionError) as error:  # what ASE's parser runs into
         lines.fail(f"the comment line cannot be read: {error}")
+    keys = KEYS.findall(QUOTED.sub("", text))
+    if len(keys) > len(info) and (twice := [key for key in info if keys.count(key) > 1]):
+        lines.fail(f"the comment line says {_shown(twice[0])} twice")
     for name in ("Lattice", "Properties"):
         for key in info:
-            if key.lower() == name.lower() and key != name:
+            if key.lower() == name.lower() and key != name and info[key] is not True:
                 lines.fail(f"'{key}' is written '{name}' in extended XYZ")
     return info
 

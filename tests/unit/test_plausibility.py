@@ -1,0 +1,158 @@
+"""Data that look odd are asked about: wrong units, signs and frames, and copies; data that are in order are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import fcc111, molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from conftest import displaced, morse_frames
+from pyscf import gto, scf
+from tblite.ase import TBLite
+
+from piwsl.data.dataset import TEST, TRAINING
+from piwsl.data.plausibility import warnings
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label
+from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
+
+
+def named(frames):
+    for number, atoms in enumerate(frames):
+        atoms.info["frame"] = number
+    return frames
+
+
+@pytest.fixture(scope="module")
+def water():
+    """Fourteen frames with energies and forces of Hartree-Fock, eV and eV/Å."""
+    frames = []
+    rng = np.random.default_rng(0)
+    for _ in range(14):
+        atoms = displaced("H2O", 0.05, rng)
+        field = scf.RHF(gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="6-31g", verbose=0))
+        energy = field.kernel() * units.Hartree
+        frames.append(label(atoms, energy, -field.nuc_grad_method().kernel() * units.Hartree / units.Bohr))
+    return named(frames)
+
+
+def odd(frames, **keys):
+    return warnings({TRAINING: frames[:-3], TEST: frames[-3:]}, **keys)
+
+
+def scaled(frames, energy=1.0, forces=1.0):
+    return [label(atoms, energy * atoms.info[ENERGY_KEY], forces * atoms.arrays[FORCES_KEY]) for atoms in frames]
+
+
+def with_labels_of(calculator, frames):
+    labelled = []
+    for atoms in frames:
+        atoms.calc = calculator
+        labelled.append(label(atoms, atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)))
+    return named(labelled)
+
+
+def rattled_slabs():
+    """Slabs, of which the lower half is held, as they come out of a relaxation."""
+    slabs = []
+    for seed in range(8):
+        slab = fcc111("Cu", (2, 2, 4), vacuum=8)
+        slab.rattle(0.05, seed=seed)
+        slab.set_constraint(FixAtoms(mask=slab.positions[:, 2] < slab.positions[:, 2].mean()))
+        slabs.append(slab)
+    return slabs
+
+
+def stretched_nitrogen():
+    """A molecule that is torn apart."""
+    return [Atoms("N2", [[0, 0, 0], [0, 0, distance]]) for distance in np.linspace(0.9, 3.0, 15)]
+
+
+ORDERLY = {
+    "Hartree-Fock": lambda water: water,
+    "tight binding, of valence electrons": lambda water: with_labels_of(TBLite(method="GFN2-xTB", verbosity=0), water),
+    "a pair potential": lambda water: named(morse_frames("CH3OH", 10, forces=True)),
+    "relative energies": lambda water: [
+        label(atoms, atoms.info[ENERGY_KEY] - water[0].info[ENERGY_KEY], atoms.arrays[FORCES_KEY]) for atoms in water
+    ],
+    "several molecules": lambda water: with_labels_of(
+        TBLite(method="GFN2-xTB", verbosity=0),
+        [displaced(name, 0.02, np.random.default_rng(i)) for i in range(2) for name in ("H2O", "NH3", "CH4", "CH3OH")],
+    ),
+    "slabs": lambda water: with_labels_of(EMT(), rattled_slabs()),
+    "a dissociation": lambda water: with_labels_of(TBLite(method="GFN2-xTB", verbosity=0), stretched_nitrogen()),
+    "one frame each": lambda water: water[:1] + water[-3:],
+}
+
+
+@pytest.mark.parametrize("name", ORDERLY)
+def test_data_in_order_raise_no_question(water, name):
+    assert odd(ORDERLY[name](water)) == []
+
+
+@pytest.mark.parametrize("unit", ["Hartree", "kcal/mol", "kJ/mol"])
+def test_energies_in_another_unit_are_asked_about(water, unit):
+    asked = odd(scaled(water, energy=1 / ENERGY_UNITS[unit]))
+    assert any(f"energies: are they in {unit}?" in line for line in asked)
+    asked = odd(scaled(water, energy=ENERGY_UNITS[unit]), energy_unit=unit)
+    assert any("energies: are they in eV?" in line for line in asked)
+
+
+def test_energies_of_the_opposite_sign_are_asked_about(water):
+    asked = odd(scaled(water, energy=-1))
+    assert "energies: are they of the opposite sign?" in asked[0]
+
+
+@pytest.mark.parametrize("unit", ["Hartree/Bohr", "kcal/mol/Å"])
+def test_forces_that_are_not_the_slope_of_the_energies_are_asked_about(water, unit):
+    (asked,) = odd(scaled(water, forces=1 / FORCE_UNITS[unit]))
+    assert f"are the forces in {unit}?" in asked
+
+
+def test_gradients_in_place_of_forces_are_asked_about(water):
+    (asked,) = odd(scaled(water, forces=-1))
+    assert "are the forces of the opposite sign?" in asked or "are the energies of the opposite sign?" in asked
+
+
+def test_one_frame_in_another_unit_is_named(water):
+    frames = [*water[:6], *scaled(water[6:7], energy=1 / units.Hartree), *water[7:]]
+    frames[6].info["frame"] = "frame six"
+    (asked,) = [line for line in odd(frames) if line.startswith("energies")]
+    assert "1 of 14 frames (frame frame six)" in asked
+    assert "are they in Hartree?" in asked
+
+
+def test_forces_that_do_not_add_up_are_asked_about(water):
+    frames = scaled(water)
+    frames[4].arrays[FORCES_KEY][0] += 3.0
+    assert any("1 of 14 frames" in line and "do not add up to zero" in line for line in odd(named(frames)))
+
+
+def test_copies_are_found_however_they_are_turned(water):
+    turned = water[2].copy()
+    turned.rotate(77, (1, 2, 3))
+    turned.positions += 5.0
+    renumbered = water[5][[0, 2, 1]]
+    turned.info["frame"], renumbered.info["frame"] = "turned", "renumbered"
+    asked = warnings({TRAINING: [*water, renumbered], TEST: [turned]}, computed=True)
+    assert len(asked) == 2
+    assert "1 of 15 training frames (frame renumbered)" in asked[0]
+    assert "1 of 1 test frames (frame turned) have the geometry of a training frame" in asked[1]
+    (asked,) = [line for line in odd([water[0].copy() for _ in range(14)]) if "training frames" in line][:1]
+    assert "10 of 11 training frames" in asked
+
+
+def test_images_of_one_crystal_in_two_cells_are_no_copies():
+    small, large = molecule("H2O"), molecule("H2O")
+    small.set_cell([5, 5, 5])
+    large.set_cell([6, 6, 6])
+    assert warnings({TRAINING: [small], TEST: [large]}, computed=True) == []
+
+
+def test_labels_that_stand_for_none_are_asked_about(water):
+    frames = scaled(water)
+    frames[3].arrays[FORCES_KEY][:] = 0.0
+    assert any(line.startswith("forces: those of 1 frames (frame 3) are all zero") for line in odd(named(frames)))
+    frames = [label(atoms, -1.0, None) for atoms in water]
+    assert "energies: all 14 frames have the same one, -1 eV" in odd(frames)
