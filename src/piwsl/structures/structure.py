@@ -9,6 +9,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
+from piwsl.structures.labels import energy_label, forces_label
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,18 @@ class Structure:
 
 
 def from_atoms(atoms: Atoms) -> Structure:
-    """Make a structure of a frame; labels are taken from `REF_energy`, `REF_forces`, `WEAK_forces` where they are."""
+    """Make a structure of a frame; labels are taken from `REF_energy`, `REF_forces`, `WEAK_forces` where they are.
+
+    Raises:
+        PiwslError: a label is there but is no number.
+    """
+    energy = energy_label(atoms, ENERGY_KEY)
     return Structure(
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
         cell=np.asarray(atoms.cell, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
-        energy=float(atoms.info.get(ENERGY_KEY, np.nan)),
-        forces=_column(atoms, FORCES_KEY),
-        weak_forces=_column(atoms, WEAK_FORCES_KEY),
+        energy=np.nan if energy is None else energy,
+        forces=forces_label(atoms, FORCES_KEY),
+        weak_forces=forces_label(atoms, WEAK_FORCES_KEY),
     )
-
-
-def _column(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
-    values = atoms.arrays.get(key)
-    return None if values is None else np.asarray(values, dtype=np.float64)

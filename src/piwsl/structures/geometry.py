@@ -1,0 +1,123 @@
+"""Whether a frame is a geometry at all: elements, coordinates, cells, atoms on one another. No chemistry here."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.geometry import minkowski_reduce
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+# Coordinates and lattice vectors beyond this many Å are typing errors; single precision keeps 0.001 Å there.
+FARTHEST = 1e4
+# Å: atoms nearer than this lie on one another. Dimers on the repulsive wall are farther apart.
+SHORTEST_DISTANCE = 0.1
+# Å: no crystal repeats after less.
+SHORTEST_PERIOD = 0.5
+# Volume of a cell over that of a box of the same lengths, below which it is flat.
+FLATTEST_CELL = 1e-4
+
+
+def geometry_problem(atoms: Atoms) -> str | None:
+    """Say why a frame cannot be computed with, or None where it can.
+
+    Slabs and wires with empty directions, single atoms, left-handed lattice vectors, unwrapped coordinates, and
+    molecules in boxes or torn apart are all in order.
+
+    Args:
+        atoms: the frame; positions and cell in Å.
+    """
+    if len(atoms) == 0:
+        return "it has no atoms"
+    return _element_problem(atoms) or _position_problem(atoms) or _cell_problem(atoms) or _overlap(atoms)
+
+
+def _named(atoms: Atoms, index: int) -> str:
+    return f"atom {index} ({chemical_symbols[atoms.numbers[index]]})"
+
+
+def _element_problem(atoms: Atoms) -> str | None:
+    known = (atoms.numbers >= 1) & (atoms.numbers < len(chemical_symbols))
+    if known.all():
+        return None
+    first = int(np.argmin(known))
+    return f"atom {first} has atomic number {atoms.numbers[first]}, which is no element"
+
+
+def _position_problem(atoms: Atoms) -> str | None:
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(atoms.positions) <= FARTHEST).all(axis=1)
+    if near.all():
+        return None
+    first = int(np.argmin(near))
+    where = ", ".join(f"{coordinate:g}" for coordinate in atoms.positions[first])
+    finite = bool(np.isfinite(atoms.positions[first]).all())
+    why = f"farther than {FARTHEST:g} Å from the origin" if finite else "which is no place"
+    return f"{_named(atoms, first)} is at ({where}) Å, {why}"
+
+
+def _cell_problem(atoms: Atoms) -> str | None:
+    cell, pbc = np.asarray(atoms.cell), np.asarray(atoms.pbc)
+    if not (np.abs(cell) <= FARTHEST).all():  # false for NaN, too
+        return f"its cell holds {cell[~(np.abs(cell) <= FARTHEST)][0]:g} Å"
+    lengths = np.linalg.norm(cell, axis=1)
+    for axis in np.flatnonzero(pbc):
+        if lengths[axis] == 0:
+            return f"it is periodic along {'abc'[axis]}, but its cell has no such vector; say pbc or Lattice"
+    # An open direction may do without a vector; one that is given must span space with the others.
+    used = cell[pbc | (lengths > 0)] if pbc.any() else cell[:0]
+    if len(used) > 1 and _flatness(used) < FLATTEST_CELL:
+        return f"the vectors of its cell lie in one {'line' if len(used) == 2 else 'plane'}"
+    if pbc.any() and (period := np.linalg.norm(_lattice(atoms), axis=1).min()) < SHORTEST_PERIOD:
+        return f"its cell repeats after {period:.3g} Å, nearer than any crystal; are its vectors in Å?"
+    return None
+
+
+def _flatness(vectors: NDArray[np.float64]) -> float:
+    """Return the volume that (D, 3) vectors span, over the product of their lengths: 1 for a box."""
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return float(np.sqrt(max(np.linalg.det(units @ units.T), 0.0)))
+
+
+def _heights(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far apart the planes (lines, points) of a lattice are, along each of its (D, 3) vectors; Å."""
+    return 1.0 / np.linalg.norm(np.linalg.pinv(vectors), axis=0)
+
+
+def _lattice(atoms: Atoms) -> NDArray[np.float64]:
+    """Return (D, 3) vectors of the periodic directions, Å; reduced where they are so skewed that periods hide."""
+    vectors = np.asarray(atoms.cell)[atoms.pbc]
+    if len(vectors) == 0 or _heights(vectors).min() >= SHORTEST_PERIOD:
+        return vectors
+    full = np.zeros((3, 3))
+    full[: len(vectors)] = vectors
+    reduced, _ = minkowski_reduce(full, pbc=np.arange(3) < len(vectors))
+    return np.asarray(reduced)[: len(vectors)]
+
+
+def _overlap(atoms: Atoms) -> str | None:
+    """Say which two atoms lie on one another, images of them included."""
+    points, origins = _with_images(atoms)
+    pairs = cKDTree(points).query_pairs(SHORTEST_DISTANCE, output_type="ndarray")
+    if len(pairs) == 0:
+        return None
+    distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
+    nearest = int(np.argmin(distances))
+    first, second = sorted(int(origins[end]) for end in pairs[nearest])
+    return f"{_named(atoms, first)} and {_named(atoms, second)} are {distances[nearest]:.3f} Å apart"
+
+
+def _with_images(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the atoms, wrapped, and the images of those near a lower face, with the atom that each belongs to."""
+    points, origins = atoms.positions, np.arange(len(atoms))
+    vectors = _lattice(atoms)
+    if len(vectors) == 0:
+        return points, origins
+    inverse = np.linalg.pinv(vectors)
+    points = points - np.floor(points @ inverse) @ vectors
+    for axis, margin in enumerate(SHORTEST_DISTANCE / _heights(vectors)):
+        low = (points @ inverse)[:, axis] < margin
+        points = np.concatenate([points, points[low] + vectors[axis]])
+        origins = np.concatenate([origins, origins[low]])
+    return points, origins
