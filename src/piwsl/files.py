@@ -86,9 +86,12 @@ def check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
 def _write_and_remove(path: Path) -> None:
     """Write a few bytes beside a path, and take them away again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix) as probe:
-        probe.write(b"\n" * 256)
-        probe.flush()
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    try:
+        os.write(handle, b"\n" * 256)
+    finally:
+        os.close(handle)
+        os.unlink(name)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -203,5 +203,5 @@ def test_folders_of_an_output_are_made(folder):
 
 def test_md_of_one_atom_is_refused(folder):
     (folder / "atom.xyz").write_text("1\n\nH 0 0 0\n")
-    assert "one atom alone has no motion" in call("md", "model.safetensors", "atom.xyz", "--time", "0.01", code=1)
+    assert "one atom alone does not move" in call("md", "model.safetensors", "atom.xyz", "--time", "0.01", code=1)
     assert not (folder / "trajectory.xyz").exists()

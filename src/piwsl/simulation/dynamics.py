@@ -184,9 +184,7 @@ def simulate_file(model_path: Path, start_path: Path, settings: Simulation, traj
     if problem := geometry_problem(start):
         raise PiwslError(f"{start_path}: frame 0: {problem}")
     if len(start) == 1:
-        raise PiwslError(
-            f"{start_path}: frame 0: one atom alone has no motion but that of its centre; give two or more"
-        )
+        raise PiwslError(f"{start_path}: frame 0: one atom alone does not move; give two or more")
     start.calc = PotentialCalculator(potential)
     try:
         potential.check_elements(start.numbers)
