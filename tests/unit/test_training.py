@@ -81,7 +81,8 @@ def test_training_learns_energies_and_forces_that_it_was_not_shown(dataset, tmp_
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(dataset, tmp_path):
     first = train_in(tmp_path / "a", dataset, small())
-    assert same_weights(first, train_in(tmp_path / "b", dataset, small()))
+    second = train_in(tmp_path / "b", dataset, small())
+    assert first.read_bytes() == second.read_bytes()
     assert not same_weights(first, train_in(tmp_path / "c", dataset, small(), point=run(seed=1)))
 
 

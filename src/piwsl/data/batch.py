@@ -16,6 +16,8 @@ from piwsl.structures.structure import Structure
 
 # Å, of coordinates and lattice vectors: in single precision nothing is left of a bond there.
 FARTHEST = 1e6
+# Å: nearer, the direction from one atom to the other is rounding.
+NEAREST = 1e-4
 # Å, of lattice vectors.
 LONGEST = 1e4
 # Volume over that of a box of the same lengths: below the first a lattice has shorter vectors than those given, below
@@ -92,13 +94,17 @@ def neighbour_list(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.
         edge_index (2, E) of receiver and sender; edge_shift (E, 3) in Å.
 
     Raises:
-        ImpossibleGeometry: what is not finite, far from everything, flat, or has more neighbours than any matter.
+        ImpossibleGeometry: what is not finite, far from everything, flat, of atoms on one another, or has more
+            neighbours than any matter.
     """
     cell = _searchable_cell(structure, cutoff)
     finder = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
-    receivers, senders, images = finder.compute(
-        points=structure.positions, box=cell, periodic=structure.pbc.tolist(), quantities="ijS"
+    receivers, senders, images, distances = finder.compute(
+        points=structure.positions, box=cell, periodic=structure.pbc.tolist(), quantities="ijSd"
     )
+    if distances.min(initial=cutoff) < NEAREST:
+        nearest = distances.argmin()
+        raise ImpossibleGeometry(f"atoms {receivers[nearest]} and {senders[nearest]} lie on one another")
     return np.stack([receivers, senders]).astype(np.int64), images @ cell
 
 
