@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from piwsl.errors import PiwslError
+from piwsl.files import refusal
 
 if TYPE_CHECKING:  # imported where they are used: each command starts with what it needs
     from piwsl.config import Level
@@ -31,8 +32,17 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except PiwslError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        _end(str(error))
+    except (OSError, RuntimeError) as error:  # h5py and torch write by themselves
+        reason = refusal(error)
+        if reason is None:
+            raise
+        _end(reason)
+
+
+def _end(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    raise typer.Exit(1) from None
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:

@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from piwsl.errors import PiwslError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Libraries that write by themselves say it in words.
+NO_ROOM_TEXTS = ("errno 28", "errno = 28", "no space left", "disk quota", "file too large", "cannot write data")
+NO_ROOM_ADVICE = "no room left on the disk; free some, then start again: what is finished is kept"
+# What the machine refuses: nothing that a traceback would explain.
+REFUSALS = {
+    errno.EROFS: "the disk can only be read; choose a place that can be written to",
+    errno.EACCES: "permission denied; choose another place, or ask its owner",
+    errno.EPERM: "not permitted; choose another place, or ask its owner",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "is a file, not a folder",
+    errno.EISDIR: "is a folder; name a file",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the disk does not answer; start again when it does",
+    errno.ESTALE: "the file server has lost it; start again",
+}
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+
+def is_no_room(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it comes from, says that a disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return True
+        if any(text in str(error).lower() for text in NO_ROOM_TEXTS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def refusal(error: BaseException) -> str | None:
+    """Say in one line why the machine refused to read or write, or None where the error is of another kind.
 
     Args:
-        path: where the file shall be; folders are made.
-        write: called with the temporary path (same suffix as `path`).
+        error: what was raised.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
-    # Made as any other file is: who may read it is the umask's to say.
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    name = getattr(error, "filename", None)
+    where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
+    if is_no_room(error):
+        return where + NO_ROOM_ADVICE
+    if isinstance(error, OSError) and where and error.errno in REFUSALS:
+        return where + REFUSALS[error.errno]
+    return None
 
 
 def check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
-    """Check that files can be written, before what is written in them is computed.
+    """Check that files can be written, before what is written in them is computed; missing folders are made.
 
     Args:
         outputs: files to write; those that are there may be replaced.
         inputs: files that must stay as they are.
 
     Raises:
-        PiwslError: two are one file, or one is a folder or in a folder that cannot be written to.
+        PiwslError: a path is a folder, a device or one of the inputs, two are one file, or the disk refuses.
     """
     taken = {path.resolve() for path in inputs}
     for path in outputs:
@@ -50,12 +75,73 @@ def check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
         taken.add(path.resolve())
         if path.is_dir():
             raise PiwslError(f"{path} is a folder; name a file")
+        if path.exists() and not path.is_file():
+            raise PiwslError(f"{path} is a device or a pipe, which a file would take the place of; name a file")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-"):
-                pass
+            with _naming(path):
+                _write_and_remove(path)
         except OSError as error:
-            raise PiwslError(f"{path} cannot be written: {error.strerror}") from None
+            raise PiwslError(refusal(error) or f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_and_remove(path: Path) -> None:
+    """Write a few bytes beside a path, and take them away again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    try:
+        os.write(handle, b"\n" * 256)
+    finally:
+        os.close(handle)
+        os.unlink(name)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+
+    Args:
+        path: where the file shall be; folders are made.
+        write: called with the temporary path (same suffix as `path`).
+
+    Raises:
+        OSError: the disk is full or refuses; it names `path`.
+    """
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+        # Made as any other file is: who may read it is the umask's to say.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            write(temporary)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except Exception as error:  # torch, for one, fails on a full disk without saying why
+            if is_no_room(error) or _is_full(temporary):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Make errors of a temporary file beside a path errors of that path."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(os.fsdecode(error.filename)).name.startswith(f".{path.stem}-"):
+            error.filename = str(path)
+        raise
+
+
+def _is_full(temporary: Path) -> bool:
+    """Ask the disk itself whether it takes more than may be left in the last block of a file."""
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(65536))
+    except OSError as error:
+        return error.errno in NO_ROOM
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

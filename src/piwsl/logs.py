@@ -6,17 +6,19 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from piwsl.errors import PiwslError
+from piwsl.files import refusal
 
 
 @contextmanager
 def logged_to(path: str) -> Iterator[None]:
     """Send all output of the process, that of compiled libraries too, to a file.
 
-    A PiwslError ends the process with its one line, in the log and on the terminal; any other exception leaves its
-    traceback in the log.
+    A PiwslError ends the process with its one line, in the log and on the terminal, and so does a disk that is full or
+    refuses; any other exception leaves its traceback in the log.
 
     Args:
         path: the log file; it is written anew.
@@ -24,7 +26,10 @@ def logged_to(path: str) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     terminal = os.dup(2)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError as error:
+        sys.exit(f"error: {refusal(error) or error}")
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
@@ -34,13 +39,25 @@ def logged_to(path: str) -> Iterator[None]:
     try:
         yield
     except PiwslError as error:
-        print(f"error: {error}", file=sys.stderr)
-        os.write(terminal, f"error: {error}\n".encode())
-        sys.exit(1)
-    except Exception:  # printed here, while the log still takes the output
-        traceback.print_exc()
+        _end(str(error), terminal)
+    except Exception as error:  # printed here, while the log still takes the output
+        if reason := refusal(error):
+            _end(reason, terminal)
+        with suppress(OSError):
+            traceback.print_exc()
         sys.exit(1)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # The log may be what the disk has no room for.
+        with suppress(OSError):
+            sys.stdout.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         os.dup2(terminal, 2)
+
+
+def _end(reason: str, terminal: int) -> NoReturn:
+    """End the process with one line on the terminal and, where it still takes it, in the log."""
+    os.write(terminal, f"error: {reason}\n".encode())
+    with suppress(OSError):
+        print(f"error: {reason}", file=sys.stderr)
+    sys.exit(1)

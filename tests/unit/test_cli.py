@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 
 import ase.io
 import numpy as np
@@ -202,3 +204,81 @@ def test_mistakes_end_in_one_line(folder, arguments):
     out = call(*arguments, code=1)
     assert out.startswith("error: ")
     assert out.count("\n") == 1
+
+
+def edited(text: str, **changes: str) -> str:
+    """Return extended XYZ with its first comment line changed: keys of info, replaced or added."""
+    lines = text.splitlines()
+    comment = " ".join(part for part in shlex.split(lines[1], posix=False) if part.split("=")[0] not in changes)
+    lines[1] = " ".join([comment, *(f"{key}={value}" for key, value in changes.items())])
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("command", ["predict", "md"])
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        ("1\n\nH 0 0 nan\n", "frame 0: atom 0 (H) is at (0, 0, nan) Å"),
+        ("2\n\nH 0 0 0\nO 0 0 0\n", "frame 0: atom 0 (H) and atom 1 (O) are 0.000 Å apart"),
+        ("2\n\nH 0 0 0\nO 0 0 1e12\n", "frame 0: atom 1 (O) is at (0, 0, 1e+12) Å"),
+        ('1\nLattice="0 0 0 0 0 0 0 0 0" pbc="T T T"\nH 0 0 0\n', "frame 0: it is periodic along a"),
+        ('1\nLattice="1e-3 0 0 0 1e-3 0 0 0 1e-3" pbc="T T T"\nH 0 0 0\n', "frame 0: its cell repeats after 0.001 Å"),
+        ("2\n\nH 0 0 0\nF 0 0 0.9\n", "the model was not trained on F; it knows H, O"),
+        ("", "frame.xyz"),
+    ],
+)
+def test_a_frame_that_is_no_geometry_of_the_model_is_said_with_file_and_frame(folder, command, frame, complaint):
+    (folder / "frame.xyz").write_text(frame)
+    arguments = {"predict": ["out.xyz"], "md": ["--trajectory", "out.xyz"]}[command]
+    out = call(command, "model.safetensors", "frame.xyz", *arguments, code=1)
+    assert out.startswith("error: frame.xyz: ")
+    assert complaint in out
+    assert out.count("\n") == 1
+    assert not (folder / "out.xyz").exists()
+
+
+def test_predict_names_the_frame_of_a_label_that_is_no_number_and_needs_none(folder):
+    first = (folder / "frames.xyz").read_text().split("\n3\n")[0] + "\n"
+    (folder / "bad.xyz").write_text(first + edited(first, REF_energy="abc"))
+    out = call("predict", "model.safetensors", "bad.xyz", "out.xyz", code=1)
+    assert out == "error: bad.xyz: frame 1: REF_energy is 'abc', not a finite number\n"
+    (folder / "good.xyz").write_text(edited(first, charge="abc"))
+    call("predict", "model.safetensors", "good.xyz", "out.xyz")
+
+
+@pytest.mark.parametrize(
+    ("output", "complaint"),
+    [
+        ("frames.xyz", "frames.xyz would be overwritten: it is read"),
+        ("./frames.xyz", "frames.xyz would be overwritten"),
+        ("model.safetensors", "model.safetensors would be overwritten"),
+        ("linked.xyz", "linked.xyz would be overwritten"),
+        (".", ". is a folder; name a file"),
+        ("frames.xyz/out.xyz", "frames.xyz: is a file, not a folder"),
+        ("/proc/none/out.xyz", "/proc/none"),
+        ("pipe", "pipe is a device or a pipe"),
+        (f"{'x' * 300}.xyz", "the name is too long"),
+    ],
+)
+@pytest.mark.parametrize("command", ["predict", "md"])
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(folder, command, output, complaint):
+    (folder / "linked.xyz").symlink_to("frames.xyz")
+    os.mkfifo(folder / "pipe")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    arguments = {"predict": [output], "md": ["--trajectory", output, "--time", "1000"]}[command]
+    out = call(command, "model.safetensors", "frames.xyz", *arguments, code=1)
+    assert out.startswith("error: ")
+    assert complaint in out
+    assert out.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_folders_of_an_output_are_made(folder):
+    call("predict", "model.safetensors", "frames.xyz", "new/folder/out.xyz")
+    assert [path.name for path in (folder / "new" / "folder").iterdir()] == ["out.xyz"]
+
+
+def test_md_of_one_atom_is_refused(folder):
+    (folder / "atom.xyz").write_text("1\n\nH 0 0 0\n")
+    assert "one atom alone does not move" in call("md", "model.safetensors", "atom.xyz", "--time", "0.01", code=1)
+    assert not (folder / "trajectory.xyz").exists()

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 import piwsl
 from piwsl.config import MACE, Model, PaiNN, SchNet
-from piwsl.data.batch import collate, graph
+from piwsl.data.batch import ImpossibleGeometry, collate, graph
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
@@ -139,6 +139,55 @@ def test_the_choice_of_cell_does_not_matter(potential):
     for changed in (sheared, outside):
         np.testing.assert_allclose(evaluate(potential, changed)[0], evaluate(potential, atoms)[0], atol=1e-9)
         np.testing.assert_allclose(evaluate(potential, changed)[1], evaluate(potential, atoms)[1], atol=1e-9)
+
+
+def test_a_cell_of_long_skewed_vectors_is_the_lattice_that_it_is(potential):
+    atoms = silicon()
+    skewed = atoms.copy()
+    cell = np.array(atoms.cell)
+    skewed.set_cell([cell[0], cell[1] + 700 * cell[0], cell[2] - 900 * cell[1]], scale_atoms=False)
+    for ours, theirs in zip(evaluate(potential, skewed), evaluate(potential, atoms), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False)], ids=["slab", "wire"])
+def test_what_is_open_needs_no_vector_and_takes_any(potential, pbc):
+    def crystal(vacuum: float) -> Atoms:
+        atoms = silicon()
+        cell = np.array(atoms.cell)
+        cell[~np.array(pbc)] *= vacuum
+        atoms.set_cell(cell)
+        atoms.set_pbc(pbc)
+        return atoms
+
+    energies = [evaluate(potential, crystal(vacuum))[0] for vacuum in (0.0, 1.0, 1e-3, 1e4)]
+    np.testing.assert_allclose(energies, energies[1:2] * 4, atol=1e-9)
+    away = crystal(0.0) + Atoms("H", positions=[[0.0, 0.0, 300.0]])
+    assert evaluate(potential, away)[0] == pytest.approx(energies[0] + evaluate(potential, Atoms("H"))[0], abs=1e-9)
+
+
+IMPOSSIBLE = {
+    "no number": Atoms("OH", positions=[[0, 0, 0], [0, 0, np.nan]]),
+    "far away": Atoms("OH", positions=[[0, 0, 0], [0, 0, 1e12]]),
+    "on one another": Atoms("OH", positions=[[1, 2, 3], [1, 2, 3]]),
+    "on an image": Atoms("OH", positions=[[0, 0, 0], [3, 0, 0]], cell=[3, 3, 3], pbc=True),
+    "no cell": Atoms("O", pbc=True),
+    "flat cell": Atoms("O", cell=[[1, 0, 0], [0, 1, 0], [1, 1, 0]], pbc=True),
+    "flat slab": Atoms("O", cell=[[3, 0, 0], [3, 0, 0], [0, 0, 9]], pbc=[True, True, False]),
+    "tiny cell": Atoms("O", cell=[1e-3] * 3, pbc=True),
+    "cell of no numbers": Atoms("O", cell=[np.nan] * 3, pbc=True),
+    "needle": Atoms("OH", positions=[[0, 0, 0], [900, 900, 900]], cell=[0, 3, 0], pbc=[False, True, False]),
+    "sheet": Atoms("O", cell=[9e3, 9e3, 3], pbc=True),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_no_neighbours_can_be_found_of_is_an_error_and_neither_a_hang_nor_a_crash(name):
+    atoms = IMPOSSIBLE[name].copy()
+    atoms.calc = PotentialCalculator(untrained(CONSERVATIVE["painn"]))
+    with pytest.raises(ImpossibleGeometry) as caught:
+        atoms.get_forces()
+    assert str(caught.value).isprintable()
 
 
 def test_energy_and_forces_are_smooth_where_an_atom_leaves_the_cutoff(potential):

@@ -10,9 +10,13 @@ from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 
 from piwsl.config import PaiNN, Simulation
+from piwsl.data.batch import neighbour_list
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models.potential import Potential
 from piwsl.simulation.dynamics import bond_lengths, bonds, run_dynamics
+from piwsl.simulation.trajectory import Trajectory
+from piwsl.structures.frames import read_frames
+from piwsl.structures.structure import from_atoms
 
 
 def bound_water(depth: float = 4.0) -> Atoms:
@@ -90,3 +94,48 @@ def test_the_forces_of_a_model_conserve_energy():
     # Velocity Verlet errs with the square of the timestep; forces that are no gradient would leave a drift.
     assert drift(0.25) < 1e-3
     assert drift(0.25) < drift(1.0) / 8
+
+
+def test_a_trajectory_can_be_read_while_it_grows_and_stays_what_it_was_when_the_machine_stops(tmp_path):
+    path, seen = tmp_path / "new" / "trajectory.xyz", []
+    file = Trajectory(path)
+
+    class Killed(BaseException):
+        """The end of the process."""
+
+    def keep(frame: Atoms) -> None:
+        file.add(frame)
+        seen.append(len(read_frames(path)))
+        if len(seen) == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_dynamics(bound_water(), Simulation(time=0.02), quiet, keep)
+    assert seen == [1, 2, 3, 4]
+    assert [frame.info["time_fs"] for frame in read_frames(path)] == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_an_older_trajectory_goes_with_the_first_frame_of_the_new_one(tmp_path):
+    path = tmp_path / "trajectory.xyz"
+    path.write_text("older")
+    file = Trajectory(path)
+    assert path.read_text() == "older"
+    file.add(molecule("H2O"))
+    assert len(read_frames(path)) == 1
+
+
+def test_a_molecule_that_flies_apart_ends_the_simulation_and_not_the_program(tmp_path):
+    class Explosion(MorsePotential):
+        """Forces that send the atoms away in one step, into the model's neighbour list."""
+
+        def calculate(self, atoms=None, properties=None, system_changes=()):
+            neighbour_list(from_atoms(atoms), 5.0)
+            self.results = {"energy": 0.0, "forces": 1e12 * (atoms.positions - atoms.positions.mean(axis=0))}
+
+    atoms = molecule("H2O")
+    atoms.calc = Explosion()
+    frames, summary = run_dynamics(atoms, Simulation(time=0.1), quiet)
+    assert summary["ended"].startswith("the atoms flew apart: positions are not finite, or farther than")
+    assert summary["stable_ps"] == 0
+    assert np.isfinite(summary["mean_temperature_K"])
+    assert len(frames) == 1

@@ -107,7 +107,8 @@ def test_a_loss_without_forces_never_sees_those_that_are_labelled(tmp_path):
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(dataset, tmp_path):
     first = train_in(tmp_path / "a", dataset, small())
-    assert same_weights(first, train_in(tmp_path / "b", dataset, small()))
+    second = train_in(tmp_path / "b", dataset, small())
+    assert first.read_bytes() == second.read_bytes()
     assert not same_weights(first, train_in(tmp_path / "c", dataset, small(), point=run(seed=1)))
 
 

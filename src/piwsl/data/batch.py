@@ -7,10 +7,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.geometry import minkowski_reduce
 from torch import Tensor
 from vesin import NeighborList
 
+from piwsl.errors import PiwslError
 from piwsl.structures.structure import Structure
+
+# Å, of coordinates and lattice vectors: in single precision nothing is left of a bond there.
+FARTHEST = 1e6
+# Å: nearer, the direction from one atom to the other is rounding.
+NEAREST = 1e-4
+# Å, of lattice vectors.
+LONGEST = 1e4
+# Volume over that of a box of the same lengths: below the first a lattice has shorter vectors than those given, below
+# the second, none in some direction.
+SKEWED, FLAT = 0.1, 1e-8
+# Directed; of dense matter and a cutoff of 6 Å, 300,000 atoms.
+MOST_EDGES = 1e8
+# Over those of a cube as wide as the narrowest part: with more, vesin takes minutes, and with 1e5 it dies.
+MOST_BOXES = 3000
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,10 @@ class Batch:
         return replace(self, positions=positions)
 
 
+class ImpossibleGeometry(PiwslError):
+    """Positions or a cell that no neighbour list can be made of."""
+
+
 def neighbour_list(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """Find all pairs within a cutoff, each in both directions.
 
@@ -72,27 +92,80 @@ def neighbour_list(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.
 
     Returns:
         edge_index (2, E) of receiver and sender; edge_shift (E, 3) in Å.
+
+    Raises:
+        ImpossibleGeometry: what is not finite, far from everything, flat, of atoms on one another, or has more
+            neighbours than any matter.
     """
+    cell = _searchable_cell(structure, cutoff)
     finder = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
-    cell = structure.cell
-    if structure.pbc.any() and not structure.pbc.all():
-        cell = _completed(cell, structure.pbc)
-    receivers, senders, images = finder.compute(
-        points=structure.positions, box=cell, periodic=structure.pbc.tolist(), quantities="ijS"
+    receivers, senders, images, distances = finder.compute(
+        points=structure.positions, box=cell, periodic=structure.pbc.tolist(), quantities="ijSd"
     )
+    if distances.min(initial=cutoff) < NEAREST:
+        nearest = distances.argmin()
+        raise ImpossibleGeometry(f"atoms {receivers[nearest]} and {senders[nearest]} lie on one another")
     return np.stack([receivers, senders]).astype(np.int64), images @ cell
 
 
-def _completed(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Give a slab or wire lattice vectors in its open directions, so that the cell can be inverted."""
-    full = cell.copy()
-    for axis in np.flatnonzero(~pbc):
-        if np.allclose(full[axis], 0.0):
-            others = full[[(axis + 1) % 3, (axis + 2) % 3]]
-            normal = np.cross(*others) if not np.allclose(others, 0.0) else np.eye(3)[axis]
-            length = np.linalg.norm(normal)
-            full[axis] = normal / length if length > 0 else np.eye(3)[axis]
-    return full
+def _searchable_cell(structure: Structure, cutoff: float) -> np.ndarray:
+    """Return a cell (3, 3) of the same lattice that can be searched for neighbours in time and memory that are there.
+
+    vesin divides the cell into boxes as wide as the cutoff, and looks through the images that the cutoff reaches: it
+    dies of cells that are flat, not finite or much longer than wide, and goes on for ever in those much narrower than
+    the cutoff.
+    """
+    pbc, positions = structure.pbc, structure.positions
+    lattice = structure.cell[pbc]
+    if not (np.abs(positions) <= FARTHEST).all():  # false for NaN, too
+        raise ImpossibleGeometry(f"positions are not finite, or farther than {FARTHEST:g} Å from the origin")
+    if not (np.abs(lattice) <= LONGEST).all():
+        raise ImpossibleGeometry(f"the cell is not finite, or longer than {LONGEST:g} Å")
+    if not pbc.any():
+        return structure.cell
+    if _flatness(lattice) < FLAT:
+        raise ImpossibleGeometry(f"the cell has no volume; its periodic vectors are {lattice.tolist()}")
+    if _flatness(lattice) < SKEWED:
+        full = np.where(pbc[:, None], structure.cell, 0.0)
+        lattice = minkowski_reduce(full, pbc=pbc)[0][pbc]
+    # Those in a cube of twice the cutoff, at the mean density.
+    neighbours = len(positions) * (2 * cutoff) ** len(lattice) / _volume(lattice)
+    if neighbours * len(positions) > MOST_EDGES:
+        raise ImpossibleGeometry(
+            f"each atom would have some {neighbours:.0e} neighbours within {cutoff:g} Å; is the cell in Å?"
+        )
+    cell = np.empty((3, 3))
+    cell[pbc] = lattice
+    cell[~pbc] = _open_vectors(lattice, positions, cutoff)
+    _check_shape(cell, cutoff)
+    return cell
+
+
+def _check_shape(cell: np.ndarray, cutoff: float) -> None:
+    """Refuse a cell that is divided into far more boxes along one vector than along another."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    boxes = np.maximum(np.floor(heights / cutoff), 1.0)
+    if boxes.prod() > MOST_BOXES * boxes.min() ** 3:
+        raise ImpossibleGeometry(
+            f"the cell, with all atoms in it, is {heights.max():.3g} Å long and {heights.min():.3g} Å wide"
+        )
+
+
+def _volume(vectors: np.ndarray) -> float:
+    """Return the length, area or volume that (D, 3) vectors span."""
+    return float(np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)))
+
+
+def _flatness(vectors: np.ndarray) -> float:
+    """Return the volume that (D, 3) vectors span over that of a box of their lengths; 0 where one has no length."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return _volume(vectors / lengths) if lengths.all() else 0.0
+
+
+def _open_vectors(lattice: np.ndarray, positions: np.ndarray, cutoff: float) -> np.ndarray:
+    """Return vectors normal to a lattice (D, 3) and to each other, (3 - D, 3), around all positions and the cutoff."""
+    normals = np.linalg.svd(lattice)[2][len(lattice) :]
+    return normals * (np.ptp(positions @ normals.T, axis=0) + cutoff)[:, None]
 
 
 def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
-from piwsl.models import load_model
+from piwsl.files import check_outputs
+from piwsl.models import Potential, load_model
 from piwsl.structures.frames import read_frames, write_frames
-from piwsl.structures.structure import from_atoms
+from piwsl.structures.geometry import geometry_problem
+from piwsl.structures.structure import Structure, from_atoms
 
 
 def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, device: str = "cpu") -> None:
@@ -26,11 +30,14 @@ def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, devi
         device: cpu or cuda.
 
     Raises:
-        PiwslError: a file cannot be read, or an element is unknown to the model.
+        PiwslError: a file cannot be read or written, or a frame is no geometry, holds elements that are unknown to the
+            model, or labels that are no numbers.
     """
+    check_outputs([predicted_path], inputs=[model_path, frames_path])
+    potential = load_model(model_path, device)
     frames = read_frames(frames_path)
-    structures = [from_atoms(atoms) for atoms in frames]
-    predictions = predict(load_model(model_path, device), structures)
+    structures = [_structure(atoms, potential, f"{frames_path}: frame {index}") for index, atoms in enumerate(frames)]
+    predictions = predict(potential, structures)
     for atoms, energy, forces in zip(frames, predictions.energy, predictions.forces, strict=True):
         atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=forces)
     write_frames(predicted_path, frames)
@@ -38,3 +45,13 @@ def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, devi
     if all(np.isfinite(structure.energy) for structure in structures):
         for name, value in error_summary(structures, predictions).items():
             print(f"  {name}: {'not labelled' if value is None else f'{value:.4g}'}")
+
+
+def _structure(atoms: Atoms, potential: Potential, source: str) -> Structure:
+    if problem := geometry_problem(atoms):
+        raise PiwslError(f"{source}: {problem}")
+    try:
+        potential.check_elements(atoms.numbers)
+        return from_atoms(atoms)
+    except PiwslError as error:
+        raise PiwslError(f"{source}: {error}") from None

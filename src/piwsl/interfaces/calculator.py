@@ -37,7 +37,7 @@ class PotentialCalculator(Calculator):
         """Evaluate the potential.
 
         Raises:
-            PiwslError: an element that the potential was not trained on.
+            PiwslError: an element that the potential was not trained on, or positions or a cell that are none.
         """
         super().calculate(atoms, properties, system_changes)
         self.potential.check_elements(self.atoms.numbers)

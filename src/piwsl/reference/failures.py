@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from piwsl.errors import PiwslError
+from piwsl.files import is_no_room
 
 PERIODIC = "periodic; reference energies are of molecules"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM_TEXTS = ("errno 28", "errno = 28", "no space left", "disk quota", "file too large", "cannot write data")
 
 
 class FrameFailure(Exception):
@@ -56,17 +54,6 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
                 f"or {'write' if disk else 'point TMPDIR'} elsewhere; finished frames are kept"
             ) from error
         raise FrameFailure(step, f"{type(error).__name__}: {_line(error)}") from error
-
-
-def is_no_room(error: BaseException | None) -> bool:
-    """Whether an exception, or one that it comes from, says that a disk is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            return True
-        if any(text in str(error).lower() for text in NO_ROOM_TEXTS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _line(error: BaseException) -> str:

@@ -21,11 +21,15 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from numpy.typing import NDArray
 
 from piwsl.config import Run, Simulation
+from piwsl.data.batch import ImpossibleGeometry
 from piwsl.data.dataset import TEST, Dataset
-from piwsl.files import write_json
+from piwsl.errors import PiwslError
+from piwsl.files import check_outputs, write_json
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import load_model
-from piwsl.structures.frames import read_frames, write_frames
+from piwsl.simulation.trajectory import Trajectory
+from piwsl.structures.frames import read_frames
+from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.seeds import generator
 
 # Atoms closer than this multiple of the sum of their covalent radii are bonded.
@@ -50,7 +54,10 @@ def bond_lengths(atoms: Atoms, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def run_dynamics(
-    start: Atoms, settings: Simulation, progress: Callable[[str], object] = print
+    start: Atoms,
+    settings: Simulation,
+    progress: Callable[[str], object] = print,
+    keep: Callable[[Atoms], object] = lambda frame: None,
 ) -> tuple[list[Atoms], dict[str, Any]]:
     """Run Langevin dynamics until the time is over or a bond breaks.
 
@@ -58,6 +65,7 @@ def run_dynamics(
         start: geometry with a calculator; it is not changed.
         settings: temperature (K), time (ps), timestep (fs), friction (1/fs), bond tolerance (Å), seed.
         progress: told a line ten times in a run.
+        keep: given each frame as soon as it is there.
 
     Returns:
         Frames along the way (at most about 100) with info `time_fs` and `temperature`, and a summary: stable_ps,
@@ -80,17 +88,29 @@ def run_dynamics(
     keep_every = max(1, steps // FRAMES_KEPT)
     pairs = bonds(atoms)
     start_lengths = bond_lengths(atoms, pairs)
-    frames, temperatures, largest, ended, step = [_snapshot(atoms, 0.0)], [], 0.0, "completed", 0
+    frames: list[Atoms] = []
+
+    def take(time_fs: float) -> None:
+        frames.append(_snapshot(atoms, time_fs))
+        keep(frames[-1])
+
+    atoms.get_forces()  # what cannot be computed at all is said before a file is touched
+    take(0.0)
+    temperatures, largest, ended, step = [], 0.0, "completed", 0
     started = time.perf_counter()
     while step < steps and ended == "completed":
-        dynamics.run(1)
         step += 1
+        try:
+            dynamics.run(1)
+        except ImpossibleGeometry as error:
+            ended = f"the atoms flew apart: {error}"
+            break
         temperatures.append(atoms.get_temperature())
         change = float(np.abs(bond_lengths(atoms, pairs) - start_lengths).max(initial=0.0))
         ended = _end(atoms, change, settings.bond_tolerance)
         largest = max(largest, change) if np.isfinite(change) else largest
         if step % keep_every == 0 or ended != "completed":
-            frames.append(_snapshot(atoms, step * settings.timestep))
+            take(step * settings.timestep)
         if step % max(1, steps // 10) == 0:
             progress(f"{step * settings.timestep / 1000:g} ps of {settings.time:g}: {temperatures[-1]:.0f} K")
     stable_steps = step if ended == "completed" else step - 1
@@ -98,7 +118,7 @@ def run_dynamics(
         "stable_ps": stable_steps * settings.timestep / 1000,
         "time_ps": settings.time,
         "ended": ended,
-        "mean_temperature_K": float(np.mean(temperatures)),
+        "mean_temperature_K": float(np.mean(temperatures or [frames[0].info["temperature"]])),
         "largest_bond_change_A": largest,
         "steps_per_second": round(step / (time.perf_counter() - started), 1),
     }
@@ -133,14 +153,13 @@ def simulate(
         run: the point of the grid, repeated in the output.
         model_path: the trained model.
         settings: of the dynamics.
-        trajectory_path: extended XYZ to write.
+        trajectory_path: extended XYZ, written as it goes.
         summary_path: JSON to write: the run and how it went.
     """
     with Dataset(dataset_path) as dataset:
         start = dataset.structure(int(dataset.indices(TEST)[0])).atoms()
     start.calc = PotentialCalculator(load_model(model_path))
-    frames, summary = run_dynamics(start, settings)
-    write_frames(trajectory_path, frames)
+    _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
     write_json(summary_path, run.plain() | summary)
 
 
@@ -151,13 +170,25 @@ def simulate_file(model_path: Path, start_path: Path, settings: Simulation, traj
         model_path: a model file.
         start_path: extended XYZ; its first frame is the start.
         settings: of the dynamics.
-        trajectory_path: extended XYZ to write.
+        trajectory_path: extended XYZ, written as it goes.
 
     Returns:
         The summary of `run_dynamics`.
+
+    Raises:
+        PiwslError: a file cannot be read or written, or the first frame is no geometry that the model knows.
     """
+    check_outputs([trajectory_path], inputs=[model_path, start_path])
+    potential = load_model(model_path)
     start = read_frames(start_path)[0]
-    start.calc = PotentialCalculator(load_model(model_path))
-    frames, summary = run_dynamics(start, settings)
-    write_frames(trajectory_path, frames)
+    if problem := geometry_problem(start):
+        raise PiwslError(f"{start_path}: frame 0: {problem}")
+    if len(start) == 1:
+        raise PiwslError(f"{start_path}: frame 0: one atom alone does not move; give two or more")
+    start.calc = PotentialCalculator(potential)
+    try:
+        potential.check_elements(start.numbers)
+    except PiwslError as error:
+        raise PiwslError(f"{start_path}: frame 0: {error}") from None
+    _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
     return summary
