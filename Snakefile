@@ -20,29 +20,26 @@ if not workflow.configfiles:
 # Named by envs/piwsl.yaml, so that conda environments install this checkout.
 os.environ["PIWSL_HOME"] = workflow.basedir
 
+config_name = os.path.relpath(workflow.configfiles[-1])
 rule_files = sorted(Path(workflow.basedir, "workflow", "rules").glob("*.smk"))
-plan = plan_of(config, [Path(workflow.main_snakefile), *rule_files])
 
-if workflow.is_main_process:
-    os.environ["PIWSL_PLAN"] = plan
+try:
+    experiment = parse_section(Experiment, config, config_name)
+    plan = plan_of(config, [Path(workflow.main_snakefile), *rule_files])
+    if workflow.is_main_process:
+        os.environ["PIWSL_PLAN"] = plan
+    check_plan(plan, os.environ.get("PIWSL_PLAN", plan))
+    if workflow.is_main_process:
+        check_experiment(experiment, config_name)
+        check_claim(experiment, config_name)
+except PiwslError as error:
+    sys.exit(f"error: {error}")
 
 
 # What jobs on other machines are told.
 envvars:
     "PIWSL_HOME",
     "PIWSL_PLAN",
-
-
-config_name = os.path.relpath(workflow.configfiles[-1])
-
-try:
-    check_plan(plan, os.environ["PIWSL_PLAN"])
-    experiment = parse_section(Experiment, config, config_name)
-    if workflow.is_main_process:
-        check_experiment(experiment, config_name)
-        check_claim(experiment, config_name)
-except PiwslError as error:
-    sys.exit(f"error: {error}")
 
 
 include: "workflow/rules/common.smk"

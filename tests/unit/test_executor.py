@@ -14,8 +14,10 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 from conftest import hear_ctrl_c
 from submitit import AutoExecutor, Job, SlurmJob
 
@@ -519,6 +521,24 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     assert (tmp_path / "a.txt").read_text() == "good\n"
     assert stat.S_IMODE((tmp_path / ".snakemake" / "submitit").stat().st_mode) == 0o700
     assert run("touch {output}").returncode == 0
+
+
+def test_the_config_of_a_plan_is_that_of_all_its_files_and_of_the_command_line(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text("a: {b: 1, c: 2}\nd: 3\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # as `workdir:` does
+    settings = SimpleNamespace(configfiles=["given"], replace_workflow_config=False, overwrite_config={"a": {"b": 5}})
+    workflow = SimpleNamespace(
+        config_settings=settings, configfiles=["given", "own.yaml", "gone.yaml"], workdir_init=str(tmp_path)
+    )
+    planned = frozen.planned_config(workflow)
+    assert planned is not None
+    assert yaml.safe_load(planned) == {"a": {"b": 5, "c": 2}, "d": 3}
+    settings.replace_workflow_config = True
+    assert frozen.planned_config(workflow) == "a:\n  b: 5\n"
+    settings.overwrite_config = {}
+    assert frozen.planned_config(workflow) is None
 
 
 # The first job edits the config that the second, which waits for it, was planned with.
