@@ -43,7 +43,7 @@ try:
         for line in costly_datasets(experiment):
             print(f"warning: {config_name}: {line}", file=sys.stderr)
     else:
-        check_plan(plan, os.environ["PIWSL_PLAN"])
+        check_plan(plan, os.environ.get("PIWSL_PLAN", plan))
 except PiwslError as error:
     sys.exit(f"error: {error}")
 

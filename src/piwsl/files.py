@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -167,3 +167,27 @@ def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+@contextmanager
+def unchanged(paths: Iterable[str]) -> Iterator[None]:
+    """Make sure that files stay what they are while something is made of them.
+
+    What was made would be newer than the file that was edited, and so would never be made again.
+
+    Args:
+        paths: files of the user's.
+
+    Raises:
+        PiwslError: at the end; one of them was edited.
+    """
+    before = {path: _stamp(path) for path in paths}
+    yield
+    for path, stamp in before.items():
+        if _stamp(path) != stamp:
+            raise PiwslError(f"{path}: edited while it was read; start again")
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -25,8 +25,11 @@ def planned_config(workflow: Any) -> str | None:
     settings = workflow.config_settings
     config: dict[str, Any] = {}
     if not settings.replace_workflow_config:
-        for path in workflow.configfiles[len(settings.configfiles) :]:
-            update_config(config, load_configfile(path))
+        for name in workflow.configfiles[len(settings.configfiles) :]:
+            # The workflow may have changed its folder since it named them.
+            places = (Path(name), Path(workflow.workdir_init) / name)
+            if found := next(filter(Path.exists, places), None):
+                update_config(config, load_configfile(found))
     update_config(config, settings.overwrite_config)
     return yaml.safe_dump(_plain(config), sort_keys=False) if config else None
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What the executor itself says to sbatch.
-OWN_OPTIONS = {"job-name", "array", "output", "error", "signal", "open-mode", "requeue", "no-requeue", "wait", "wrap"}
-SHORT_OPTIONS = {"J": "job-name", "a": "array", "o": "output", "e": "error", "W": "wait"}
+# What the executor itself says to sbatch, or what would keep it from learning the job's id.
+OWN_OPTIONS = {
+    "job-name", "array", "output", "error", "signal", "open-mode", "requeue", "no-requeue", "wait", "wrap", "parsable",
+    "quiet", "test-only", "clusters", "help", "usage", "version",
+}  # fmt: skip
+# What a resource says: of two values, one would be overruled without a word.
+RESOURCE_OPTIONS = {
+    "time": "runtime", "mem": "mem_mb", "mem-per-cpu": "mem_mb_per_cpu", "cpus-per-task": "threads", "nodes": "nodes",
+    "ntasks": "tasks", "ntasks-per-node": "tasks", "gpus-per-node": "gpu", "partition": "slurm_partition",
+    "account": "slurm_account", "qos": "qos", "constraint": "constraint",
+}  # fmt: skip
+# The one option of sbatch that is also the beginning of one above.
+OTHER_OPTIONS = {"gpus"}
+OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
+SHORT_OPTIONS = {
+    "a": "array", "A": "account", "b": "begin", "B": "extra-node-info", "c": "cpus-per-task", "C": "constraint",
+    "d": "dependency", "D": "chdir", "e": "error", "F": "nodefile", "G": "gpus", "h": "help", "H": "hold",
+    "i": "input", "J": "job-name", "k": "no-kill", "L": "licenses", "m": "distribution", "M": "clusters", "n": "ntasks",
+    "N": "nodes", "o": "output", "O": "overcommit", "p": "partition", "q": "qos", "Q": "quiet", "s": "oversubscribe",
+    "S": "core-spec", "t": "time", "u": "usage", "v": "verbose", "V": "version", "w": "nodelist", "W": "wait",
+    "x": "exclude",
+}  # fmt: skip
+WITHOUT_VALUE = set("hHkOQsuvVW")
 NAMED = {
     "slurm_partition": "slurm_partition",
     "slurm_account": "slurm_account",
@@ -56,9 +77,10 @@ def submission_parameters(name: str, resources: Mapping[str, Any], threads: int)
 
 def _line(name: str, key: str, value: Any) -> str:
     """Return a text that stays within its line of the script that sbatch reads: what follows would be run."""
-    if len(str(value).splitlines()) > 1:
-        raise ResourceError(f"{name}: {key} is {value!r}; expected one line")
-    return str(value)
+    text = str(value).strip()
+    if not text.isprintable():
+        raise ResourceError(f"{name}: {key} is {value!r}; expected one line without control characters")
+    return text
 
 
 def _count(name: str, key: str, value: Any, least: int) -> int:
@@ -81,19 +103,63 @@ def _memory(name: str, resources: Mapping[str, Any], cpus: int) -> int:
 
 def _extra(name: str, text: str) -> dict[str, Any]:
     """Parse `slurm_extra`, a string of options of sbatch."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ResourceError(f"{name}: slurm_extra is {text!r}: {error}") from None
     options: dict[str, Any] = {"requeue": True}
-    words = shlex.split(text)
+    try:
+        for option, value in _options(words):
+            _check_free(option)
+            options[option.replace("-", "_")] = True if value is None else value
+    except ResourceError as error:
+        raise ResourceError(f"{name}: slurm_extra: {error}") from None
+    return options
+
+
+def _options(words: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield long names and values of options as sbatch reads them: `--nice=5`, `--nice 5`, `-x node`, `-Hxnode`."""
+    words = list(words)
     while words:
         word = words.pop(0)
-        if not word.startswith("-"):
-            raise ResourceError(
-                f"{name}: slurm_extra: found '{word}'; expected an option of sbatch, such as --exclusive"
-            )
-        key, given, value = word.lstrip("-").partition("=")
-        key = SHORT_OPTIONS.get(key, key)
-        if key in OWN_OPTIONS:
-            raise ResourceError(f"{name}: slurm_extra: --{key} is set by the executor; take it out")
-        if not given and words and not words[0].startswith("-"):
-            value, given = words.pop(0), "="
-        options[key.replace("-", "_")] = value if given else True
-    return options
+        following = words[:1] if words and not words[0].startswith("-") else []
+        if word.startswith("--"):
+            # submitit takes _ for -.
+            option, given, value = word[2:].partition("=")
+            option = option.replace("_", "-")
+            if not OPTION_NAME.fullmatch(option):
+                raise _unknown(word)
+            if not given:
+                del words[: len(following)]
+            yield option, value if given else next(iter(following), None)
+            continue
+        letters = word[1:] if word.startswith("-") else ""
+        if not letters:
+            raise _unknown(word)
+        while letters:
+            letter, letters = letters[0], letters[1:]
+            if letter not in SHORT_OPTIONS:
+                raise _unknown(word)
+            if letter in WITHOUT_VALUE:
+                yield SHORT_OPTIONS[letter], None
+                continue
+            if not letters:
+                del words[: len(following)]
+            yield SHORT_OPTIONS[letter], letters or next(iter(following), None)
+            letters = ""
+
+
+def _unknown(word: str) -> ResourceError:
+    return ResourceError(f"found {word!r}; expected an option of sbatch, such as --exclusive")
+
+
+def _check_free(option: str) -> None:
+    """Refuse an option that is ours in any spelling: sbatch takes the beginning of a name for the name."""
+    if option in OTHER_OPTIONS:
+        return
+    for own in sorted(OWN_OPTIONS):
+        if own.startswith(option):
+            raise ResourceError(f"--{own} is set by the executor; take it out")
+    for own, key in RESOURCE_OPTIONS.items():
+        if own.startswith(option):
+            raise ResourceError(f"--{own} is set by the resource {key}; say it there")

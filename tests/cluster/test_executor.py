@@ -140,9 +140,17 @@ def test_what_slurm_refuses_or_would_never_start_is_said(workflow):
     code, output = workflow.run("--set-resources", "sleeping:slurm_extra='--nodelist=nowhere'")
     assert code == 1
     assert "it was not accepted: sbatch: error: " in output
-    code, output = workflow.run("--set-resources", "sleeping:slurm_extra='--output=x'")
+    code, output = workflow.run("--set-resources", "sleeping:slurm_extra='--outpu=x'")
     assert code == 1
     assert "slurm_extra: --output is set by the executor; take it out" in output
+    # One job's, not the whole run's.
+    extra = '    resources: slurm_extra=lambda wildcards: "--comment=\'a" if wildcards.n == "0" else ""\n'
+    workflow.write(SLEEPING.format(count=2, seconds=1).replace("    shell", f"{extra}    shell"))
+    code, output = workflow.run("--keep-going")
+    assert code == 1
+    assert "No closing quotation" in output
+    assert "Traceback" not in output
+    assert workflow.lines("trace") == ["1"]
 
 
 def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):

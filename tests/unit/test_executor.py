@@ -14,8 +14,10 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 from conftest import hear_ctrl_c
 from submitit import AutoExecutor, Job, SlurmJob
 
@@ -76,7 +78,20 @@ def test_memory_arrives_to_the_megabyte(megabytes, tmp_path, monkeypatch):
         ({"gpu": -1}, "x: gpu is -1; expected at least 0"),
         ({"slurm_extra": "--job-name=y"}, "--job-name is set by the executor; take it out"),
         ({"slurm_extra": "-o log"}, "--output is set by the executor"),
+        ({"slurm_extra": "--job_name=y"}, "--job-name is set by the executor"),
+        ({"slurm_extra": "--outpu x"}, "--output is set by the executor"),
+        ({"slurm_extra": "--err=x"}, "--error is set by the executor"),
+        ({"slurm_extra": "-oout"}, "--output is set by the executor"),
+        ({"slurm_extra": "-HJname"}, "--job-name is set by the executor"),
+        ({"slurm_extra": "'--nice --output=x'"}, "found '--nice --output=x'; expected an option of sbatch"),
+        ({"slurm_extra": "--parsable"}, "--parsable is set by the executor"),
+        ({"slurm_extra": "--ti=5"}, "--time is set by the resource runtime; say it there"),
+        ({"slurm_extra": "-pgpu"}, "--partition is set by the resource slurm_partition; say it there"),
+        ({"slurm_extra": "--comment='never closed"}, "x: slurm_extra is .*: No closing quotation"),
         ({"slurm_extra": "exclusive"}, "found 'exclusive'; expected an option of sbatch"),
+        ({"slurm_extra": "--"}, "found '--'; expected an option of sbatch"),
+        ({"slurm_extra": "-?"}, "found '-\\?'; expected an option of sbatch"),
+        ({"slurm_extra": "--comment=a\0b"}, "expected one line without control characters"),
         ({"slurm_extra": "--comment='a\nrm -rf b'"}, "x: slurm_extra is .*; expected one line"),
         ({"qos": "a\nrm -rf b"}, "x: qos is .*; expected one line"),
     ],
@@ -84,6 +99,15 @@ def test_memory_arrives_to_the_megabyte(megabytes, tmp_path, monkeypatch):
 def test_what_slurm_would_refuse_is_refused_before(resources, complaint):
     with pytest.raises(ResourceError, match=complaint):
         submission_parameters("x", resources, 1)
+
+
+def test_options_of_sbatch_are_read_as_sbatch_reads_them():
+    text = "--mail-type=END --nice 5 -x node1,node2 -Hwnode3 --gpus=2 --comment='two words' --exclusive\n"
+    parameters = submission_parameters("x", {"slurm_extra": text}, 1)
+    assert parameters["slurm_additional_parameters"] == {
+        "requeue": True, "mail_type": "END", "nice": "5", "exclude": "node1,node2", "hold": True, "nodelist": "node3",
+        "gpus": "2", "comment": "two words", "exclusive": True,
+    }  # fmt: skip
 
 
 def answering(folder: Path, text: str, monkeypatch) -> None:
@@ -497,6 +521,24 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     assert (tmp_path / "a.txt").read_text() == "good\n"
     assert stat.S_IMODE((tmp_path / ".snakemake" / "submitit").stat().st_mode) == 0o700
     assert run("touch {output}").returncode == 0
+
+
+def test_the_config_of_a_plan_is_that_of_all_its_files_and_of_the_command_line(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text("a: {b: 1, c: 2}\nd: 3\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # as `workdir:` does
+    settings = SimpleNamespace(configfiles=["given"], replace_workflow_config=False, overwrite_config={"a": {"b": 5}})
+    workflow = SimpleNamespace(
+        config_settings=settings, configfiles=["given", "own.yaml", "gone.yaml"], workdir_init=str(tmp_path)
+    )
+    planned = frozen.planned_config(workflow)
+    assert planned is not None
+    assert yaml.safe_load(planned) == {"a": {"b": 5, "c": 2}, "d": 3}
+    settings.replace_workflow_config = True
+    assert frozen.planned_config(workflow) == "a:\n  b: 5\n"
+    settings.overwrite_config = {}
+    assert frozen.planned_config(workflow) is None
 
 
 # The first job edits the config that the second, which waits for it, was planned with.

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from conftest import displaced
 
-from piwsl.files import read_json, read_json_lines, write_text
+from piwsl.errors import PiwslError
+from piwsl.files import read_json, read_json_lines, unchanged, write_text
 from piwsl.structures.frames import read_frames, write_frames
 
 CCSD = {"method": "ccsd", "basis": "cc-pvtz"}
@@ -139,3 +140,21 @@ def test_who_may_read_a_file_is_the_umasks_to_say(tmp_path, umask, mode):
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "new" / "file.txt").stat().st_mode) == mode
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.txt"]
+
+
+def test_a_file_that_is_edited_while_it_is_read_is_said(tmp_path):
+    frames, other = tmp_path / "frames.xyz", tmp_path / "other.xyz"
+    for path in (frames, other):
+        path.write_text("old")
+    with unchanged([str(frames), str(other)]):
+        frames.read_text()
+    with (
+        pytest.raises(PiwslError, match=r"frames.xyz: edited while it was read; start again"),
+        unchanged([str(frames)]),
+    ):
+        frames.write_text("newer")
+    # As editors save: another file of the same length and time takes its place.
+    os.utime(other, ns=(frames.stat().st_atime_ns, frames.stat().st_mtime_ns))
+    other.write_text("NEWER")
+    with pytest.raises(PiwslError, match="edited"), unchanged([str(frames)]):
+        other.replace(frames)

@@ -149,7 +149,7 @@ def interrupt(folder: Path, dataset: Path, step: int, number: int, **training) -
     script = INTERRUPTED.format(
         tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset), training=training
     )
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{tests}"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{tests}"}
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
 
 
@@ -298,19 +298,37 @@ def events(file: Path) -> list[Event]:
     return found
 
 
-def test_the_history_is_there_while_a_run_goes_on_and_for_tensorboard(dataset, tmp_path):
-    folder = tmp_path / "run"
-    interrupt(folder, dataset, 40, signal.SIGKILL)
-    assert pd.read_csv(folder / "history.csv")["step"].tolist() == [15, 30]
-    train_in(folder, dataset, small())
+def shown_by_tensorboard(folder: Path) -> dict[int, float]:
+    """Return the validation loss by step, as TensorBoard lays the files of a run over one another."""
     shown: dict[int, float] = {}
     for file in sorted((folder / "tensorboard").glob("events*"), key=lambda path: path.stat().st_mtime):
         for event in events(file):
             for value in event.summary.value:
                 if value.tag == "validation_loss":
                     shown[event.step] = value.simple_value
+    return shown
+
+
+def test_the_history_is_there_while_a_run_goes_on_and_for_tensorboard(dataset, tmp_path):
+    folder = tmp_path / "run"
+    interrupt(folder, dataset, 40, signal.SIGKILL)
+    assert pd.read_csv(folder / "history.csv")["step"].tolist() == [15, 30]
+    train_in(folder, dataset, small())
+    shown = shown_by_tensorboard(folder)
     history = pd.read_csv(folder / "history.csv")
     assert shown == pytest.approx(dict(zip(history["step"], history["validation_loss"], strict=True)), rel=1e-5)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_new_training_is_shown_without_an_earlier_one_of_another_config(dataset, tmp_path, killed):
+    folder = tmp_path / "run"
+    if killed:
+        interrupt(folder, dataset, 40, signal.SIGKILL)
+    else:
+        train_in(folder, dataset, small())
+    assert 15 in shown_by_tensorboard(folder)
+    train_in(folder, dataset, small(steps=20, validate_every=10))
+    assert list(shown_by_tensorboard(folder)) == [10, 20]
 
 
 def test_mixed_precision_learns_too(dataset, tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from ase.build import molecule
 from conftest import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
@@ -31,7 +32,7 @@ TINY: dict[str, Any] = {
     "levels": {"hf": {"stages": [{"method": "hf", "bases": ["sto-3g"], "density_fitting": False}]}},
     "datasets": {
         "water": {
-            "molecule": {"name": "H2O"},
+            "molecule": {"file": "water.xyz"},
             "sampling": {"temperatures": [300, 500], "stride": 10, "equilibration": 20},
             "level": "hf",
             "training_frames": 6,
@@ -65,6 +66,7 @@ def prepare(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "Snakefile", folder)
     (folder / "profiles").symlink_to("workflow/profiles")
+    write_frames(folder / "water.xyz", [molecule("H2O")])
     write_frames(folder / "mine.xyz", morse_frames("H2O", 3) + morse_frames("H2O", 7, seed=1, forces=True))
     configure(folder)
 
@@ -314,6 +316,13 @@ def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
 def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun):
     write_frames(rerun / "mine.xyz", morse_frames("H2O", 12, seed=9))
     assert planned(rerun) == {"import_dataset": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1}
+
+
+def test_a_changed_molecule_of_the_user_is_sampled_anew(rerun):
+    write_frames(rerun / "water.xyz", [displaced("H2O", 0.01, np.random.default_rng(0))])
+    jobs = planned(rerun)
+    assert jobs["sample"] == 4
+    assert jobs["train"] == RUNS - 1
 
 
 def test_snakemakes_own_report_has_ours_with_captions_and_categories(finished):

@@ -2,6 +2,8 @@
 
 
 rule sample:
+    input:
+        molecule=lambda wildcards: COMPUTED[wildcards.dataset].molecule.file or [],
     output:
         frames=f"{DATA}/candidates/{{part}}-{{kind}}{{temperature}}K.xyz",
     log:

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 from piwsl.config import GivenDataset
+from piwsl.files import unchanged
 from piwsl.logs import logged_to
 
-with logged_to(snakemake.log[0]):
+with logged_to(snakemake.log[0]), unchanged(snakemake.input):
     from piwsl.data.assemble import import_given
 
     import_given(GivenDataset.model_validate(snakemake.params.dataset), Path(snakemake.output.dataset))

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 from piwsl.config import Molecule, Sampling
+from piwsl.files import unchanged
 from piwsl.logs import logged_to
 
-with logged_to(snakemake.log[0]):
+with logged_to(snakemake.log[0]), unchanged(snakemake.input):
     from piwsl.reference.sampling import normal_mode_frames, trajectory
     from piwsl.structures.frames import write_frames
 

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 from piwsl.config import Geometries
+from piwsl.files import unchanged
 from piwsl.logs import logged_to
 
-with logged_to(snakemake.log[0]):
+with logged_to(snakemake.log[0]), unchanged(snakemake.input):
     from piwsl.reference.batches import split_geometries
 
     split_geometries(

@@ -18,6 +18,9 @@ from tensorboardX import SummaryWriter
 from piwsl.files import write_atomically
 from piwsl.training.module import PotentialModule
 
+TENSORBOARD = "tensorboard"
+"""Folder of TensorBoard's files, beside the history."""
+
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Write the rows of a history as CSV, atomically."""
@@ -89,7 +92,7 @@ class Logs(Callback):
         if self._writer is None:
             # A run that was interrupted begins again with all it knows: of an older file, nothing is shown.
             rows = history
-            folder = self._history_path.parent / "tensorboard"
+            folder = self._history_path.parent / TENSORBOARD
             self._writer = SummaryWriter(str(folder), purge_step=int(history[0]["step"]))
         for row in rows:
             for name, value in row.items():

@@ -37,7 +37,7 @@ from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
 from piwsl.training.module import Diagnosis, PotentialModule, Task
-from piwsl.training.progress import watchers, write_history
+from piwsl.training.progress import TENSORBOARD, watchers, write_history
 
 VALIDATION_BATCH = 64
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
@@ -223,4 +223,6 @@ def _set_aside_foreign_checkpoints(folder: Path, fingerprint: str) -> None:
         print(f"config or data changed: the checkpoint of the earlier run was set aside as {aside}", flush=True)
     if not note.exists():
         shutil.rmtree(folder, ignore_errors=True)
+        # TensorBoard would lay the curves of an earlier training over those of this one.
+        shutil.rmtree(folder.parent / TENSORBOARD, ignore_errors=True)
         write_text(note, fingerprint)
