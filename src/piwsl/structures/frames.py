@@ -58,6 +58,8 @@ def count_frames(path: Path) -> int:
                 count += 1
     except OSError as error:
         raise PiwslError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PiwslError(f"{path}: is no text in UTF-8; unpack or convert it") from None
     except ValueError:
         raise PiwslError(f"{path}: frame {count} does not begin with its number of atoms, found {line!r}") from None
     return count
