@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-browser test-cluster lint format schema bench bench-cluster bench-reference check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test fuzz test-browser test-cluster lint format schema bench bench-cluster bench-reference check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -29,6 +29,12 @@ demo: $(ENVIRONMENT)
 # A module stays in one process, since its tests share what takes long to make; the longest module comes first.
 test: $(ENVIRONMENT) lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/workflow tests/unit
+
+# Configs with something changed, beyond those of the tests: `make fuzz FUZZ_COUNT=5000 FUZZ_SEED=1`.
+FUZZ_COUNT ?= 1000
+FUZZ_SEED ?= 0
+fuzz: $(ENVIRONMENT)
+	$(BIN)/python tests/fuzz/trials.py --count $(FUZZ_COUNT) --seed $(FUZZ_SEED)
 
 # The report in headless Chromium, which is installed where root may.
 test-browser: $(ENVIRONMENT)

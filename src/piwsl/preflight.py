@@ -14,6 +14,7 @@ from piwsl.config import (
     ConfigError,
     Experiment,
     GivenDataset,
+    Level,
     config_error,
     parse_section,
     read_yaml,
@@ -27,6 +28,9 @@ from piwsl.structures.extxyz import count_frames
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
 FRAMES_CHECKED = 5000
+
+# So many Snakemake plans in minutes.
+MOST_JOBS = 10_000
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -73,10 +77,12 @@ def check_experiment(experiment: Experiment, source: str) -> None:
     """
     try:
         for name, dataset in experiment.datasets.items():
+            _check_files(name, dataset)
             if isinstance(dataset, ComputedDataset):
                 from piwsl.reference.checks import check_computed_dataset
 
                 check_computed_dataset(name, dataset, experiment.levels[dataset.level])
+                _check_jobs(name, dataset, experiment.levels[dataset.level])
             else:
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
@@ -146,6 +152,29 @@ def check_plan(found: str, planned: str) -> None:
     for what, now, then in zip(("config", "Snakefile or workflow/rules"), found.split(), planned.split(), strict=True):
         if now != then:
             raise PiwslError(f"{what}: edited after this job was planned; start snakemake again, which plans anew")
+
+
+def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
+    """Refuse what is there and is no file, such as a folder or a pipe, which a reader would wait for."""
+    if isinstance(dataset, GivenDataset):
+        files = {"file": dataset.file, "test_file": dataset.test_file}
+    else:
+        sections = {"molecule": dataset.molecule, "geometries": dataset.geometries}
+        files = {f"{key}.file": section.file for key, section in sections.items() if section is not None}
+    for key, file in files.items():
+        if file is not None and file.exists() and not file.is_file():
+            raise ConfigError(f"datasets.{name}.{key}: {file} is no file")
+
+
+def _check_jobs(name: str, dataset: ComputedDataset, level: Level) -> None:
+    from piwsl.reference.planning import label_batches
+
+    jobs = len(label_batches(dataset, level))
+    if jobs > MOST_JOBS:
+        raise ConfigError(
+            f"datasets.{name}: {jobs} labelling jobs, {MOST_JOBS} at most; ask for fewer frames, or raise "
+            "labelling.frames_per_job"
+        )
 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:

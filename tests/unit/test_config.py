@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT, morse_frames
 
-from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section
-from piwsl.preflight import load_experiment
+from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
+from piwsl.preflight import claim, load_experiment
 from piwsl.structures.frames import write_frames
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -21,9 +22,11 @@ DEFAULT["levels"] = {"ccsdt-cbs": PRESETS["ccsdt-cbs"]()}
 
 
 def edited(path: str, value: Any) -> dict[str, Any]:
-    """Return the default config with one key, given by its path, set to a value."""
+    """Return the default config with one key, given by its path, set to a value (None: a dataset as it is)."""
     config = copy.deepcopy(DEFAULT)
     *parents, last = path.split(".")
+    if path.startswith("datasets.") and path.removeprefix("datasets.") in ("report.html", "Logs"):
+        parents, last, value = ["datasets"], path.removeprefix("datasets."), config["datasets"]["ammonia"]
     section = config
     for key in parents:
         section = section[int(key)] if isinstance(section, list) else section[key]
@@ -78,13 +81,57 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("only", [{"loss": "weka"}], "only.0.loss", "did you mean 'weak'?"),
         ("exclude", [{"size": [25, 100]}], "only/exclude", "no run is left"),
         ("experiment", "../elsewhere", "experiment", "found '../elsewhere'"),
+        ("experiment", "README.md", "experiment", "results/README.md is no folder of an experiment"),
+        ("experiment", "Labels", "experiment", "results/Labels is no folder of an experiment"),
+        ("experiment", "snakemake.zip", "experiment", "choose another name"),
+        ("experiment", "x" * 61, "experiment", "at most 60 characters"),
+        ("experiment", "ab" * 20, "experiment", "ends in 'ab' twenty times"),
+        ("experiment", "a\x1b[2J", "experiment", "a\\x1b[2J"),
+        ("seeds", [2**64], "seeds.0", "less than or equal to 4294967295, found 18446744073709551616"),
+        ("seeds", [True], "seeds.0", "valid integer, found True"),
+        ("sizes", [25.0], "sizes.0", "valid integer, found 25.0"),
+        ("sizes", ["25"], "sizes.0", "valid integer, found '25'"),
+        ("seeds", list(range(5000)), "seeds", "the grid has 20000 runs"),
+        ("simulation.time", float("inf"), "simulation.time", "finite number, found inf"),
+        ("simulation.time", float("nan"), "simulation.time", "finite number, found nan"),
+        ("simulation.time", 0.0002, "simulation", "less than one step of 0.5 fs"),
+        ("simulation.temperature", True, "simulation.temperature", "valid number, found True"),
+        ("simulation.seed", 2**64, "simulation.seed", "4294967295"),
+        ("models.painn.cutoff", float("inf"), "models.painn.cutoff", "found inf"),
+        ("models.painn.cutoff", 1000, "models.painn.cutoff", "less than or equal to 20, found 1000"),
+        ("models.painn.cutoff", 1e-300, "models.painn.cutoff", "found 1e-300"),
+        ("models.painn.layers", 10**6, "models.painn.layers", "found 1000000"),
+        ("models.painn.training.steps", 2**70, "models.painn.training.steps", "found 1180591620717411303424"),
+        ("models.painn.training.compile", 1, "models.painn.training.compile", "valid boolean, found 1"),
+        ("models.painn", {"architecture": "mace", "max_ell": 30}, "models.painn.max_ell", "found 30"),
+        ("models.painn", None, "models.painn", "expected keys and values, found None"),
+        ("models.painn.architecture", ["painn"], "models.painn.architecture", "no architecture"),
+        ("losses.weak.displacement", 1000, "losses.weak.displacement", "less than or equal to 1"),
+        ("losses.weak.pitc.order", True, "losses.weak.pitc.order", "found True"),
+        ("losses.Supervised", {}, "losses.supervised", "'Supervised' is the same folder on some disks"),
+        ("datasets.ammonia", None, "datasets.ammonia", "expected keys and values, found None"),
+        ("datasets.ammonia", [1], "datasets.ammonia", "expected keys and values, found [1]"),
+        ("datasets.ammonia", "text", "datasets.ammonia", "expected keys and values, found 'text'"),
+        ("datasets.ammonia.level", ["ccsdt-cbs"], "datasets.ammonia.level", "valid string"),
+        ("datasets.ammonia.sampling.temperatures", [1e-5], "sampling.temperatures.0", "found 1e-05"),
+        ("datasets.ammonia.sampling.stride", 10**6, "sampling.stride", "steps of dynamics"),
+        ("datasets.ammonia.labelling.frames_per_job", 0.5, "labelling.frames_per_job", "found 0.5"),
+        ("datasets.report.html", None, "datasets.report.html", "another's in the results"),
+        ("datasets.Logs", None, "datasets.Logs", "another's in the results"),
+        ("datasets.x", {"file": "{a}.xyz", "test_frames": 1}, "datasets.x.file", "means something else"),
+        ("datasets.x", {"file": "frames.xyz@0:200", "test_frames": 1}, "datasets.x.file", "a path with '@'"),
+        ("datasets.x", {"file": "y" * 300, "test_frames": 1}, "datasets.x.file", "no path of a file"),
+        ("only", [{"seed": True}], "only.0.seed", "no seed 'True'"),
+        ("levels.ccsdt-cbs.stages.0.bases", ["/etc/passwd"], "stages.0.bases.0", "found '/etc/passwd'"),
+        ("x" * 5000, 1, "config.yaml", "unknown key"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_in_one_line(tmp_path, path, value, where, hint):
     with pytest.raises(ConfigError) as caught:
         load_experiment(written(edited(path, value), tmp_path))
     message = str(caught.value)
-    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) <= 200
     assert where in message
     assert hint in message
 
@@ -107,6 +154,93 @@ def test_a_missing_key_and_a_broken_file_are_named(tmp_path):
         load_experiment(tmp_path / "broken.yaml")
     with pytest.raises(ConfigError, match="No such file"):
         load_experiment(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("losses:\n  weak: {energy: 1}\n  weak: {energy: 2}\n", "line 3: key 'weak' stands twice, first in line 2"),
+        ("a:\n- b: {c: {d: 1, e: 2, d: 3}}\n", "line 2: key 'd' stands twice, first in line 2"),
+        ("{'a': 1, \"a\": 2}", "line 1: key 'a' stands twice"),
+        ("__use_yte__: true\n?if True:\n  a: 1\n", "line 1: __use_yte__ would make Snakemake run"),
+        ("a: !!python/name:os.system x", "line 1: the tag 'tag:yaml.org,2002:python/name:os.system' is not"),
+        ("a: 1\nb: " + "[" * 5000 + "]" * 5000, "line 2: more than 20 levels deep"),
+        ("a: &a [*a]", "an alias leads more than 20 levels deep"),
+        ("a: " + "9" * 5000, "line 1: a number of 5000 digits"),
+        ("? [1, 2]\n: 3", "line 1: a key is a word"),
+        ("a: 1\n---\na: 2", "line 2 is not YAML"),
+        ("a: \x07", "is not YAML: unacceptable character #x0007"),
+        ("", "found NoneType, expected keys and values"),
+        ("- 1", "found list, expected keys and values"),
+        ("a: 1" + " " * 300_000, "has 300004 bytes; a config has at most 200000"),
+    ],
+)  # fmt: skip
+def test_a_text_that_hides_runs_or_grows_is_refused_with_its_line(tmp_path, text, complaint):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
+        load_experiment(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 200
+
+
+def test_aliases_count_as_often_as_they_stand(tmp_path):
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="more than 100000 values"):
+        read_yaml(path)
+
+
+def test_a_file_that_is_no_text_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "utf16.yaml").write_bytes("a: 1".encode("utf-16"))
+    for name, complaint in (("pipe", "is no file"), (".", "is no file"), ("utf16.yaml", "is not UTF-8")):
+        with pytest.raises(ConfigError, match=complaint):
+            read_yaml(tmp_path / name)
+
+
+def test_values_are_what_they_look_like(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("[1e-3, 1.0e-3, 2E3, -5, .5, true, NO, yes, 010, 4:00, 2026-01-01, 1_000, ~, '1']")
+    assert read_yaml(path) == [
+        1e-3, 1e-3, 2e3, -5, 0.5, True, "NO", "yes", "010", "4:00", "2026-01-01", "1_000", None, "1"
+    ]  # fmt: skip
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}")
+    assert read_yaml(path)["b"] == {"x": 1, "y": 3}
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_data_that_are_no_file_are_refused_and_never_waited_for(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    given = {"file": kind, "test_frames": 1}
+    geometries = {"geometries": {"file": kind}, "level": "demo", "training_frames": 100, "test_frames": 1}
+    molecule = DEFAULT["datasets"]["ammonia"] | {"molecule": {"file": kind}}
+    for dataset in (given, geometries, molecule):
+        config = copy.deepcopy(DEFAULT) | {"datasets": {"x": dataset}}
+        with pytest.raises(ConfigError, match=rf"datasets\.x.*: {kind} is no file"):
+            load_experiment(written(config, tmp_path))
+
+
+def test_a_dataset_of_too_many_jobs_is_refused(tmp_path):
+    config = edited("datasets.ammonia.training_frames", 20_000)
+    config["datasets"]["ammonia"]["labelling"]["frames_per_job"] = 1
+    with pytest.raises(ConfigError, match=r"datasets\.ammonia: 200\d\d labelling jobs, 10000 at most"):
+        load_experiment(written(config, tmp_path))
+
+
+def test_another_config_s_results_are_refused_by_check_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = written(DEFAULT, tmp_path)
+    (tmp_path / "other.yaml").write_text("")
+    claim(load_experiment(path), "other.yaml")
+    with pytest.raises(ConfigError, match=r"experiment: results/ammonia belongs to other\.yaml"):
+        load_experiment(path)
+    claim(parse_section(Experiment, DEFAULT, "test"), str(path))
+    load_experiment(path)
 
 
 def test_given_frames_must_suffice_for_the_sizes(tmp_path):

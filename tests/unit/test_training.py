@@ -220,8 +220,11 @@ def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
 
 
 def test_a_diverging_run_says_at_which_step_and_in_which_term(dataset, tmp_path):
+    sensible = small()
+    wild = sensible.training.model_copy(update={"learning_rate": 1e6})
+    beyond_bounds = sensible.model_copy(update={"training": wild})
     with pytest.raises(PiwslError, match=r"diverged at step \d+.*energy (nan|inf).*lower learning_rate"):
-        train_in(tmp_path, dataset, small(learning_rate=1e6), Loss())
+        train_in(tmp_path, dataset, beyond_bounds, Loss())
     note = read_json(tmp_path / "diverged" / "batch.json")
     assert len(note["frames"]) == 4
     with Dataset(dataset) as opened:

@@ -26,6 +26,8 @@ from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, canonical_
 # Each frame is a file's worth of reference calculation, and may be a job.
 Frames = Annotated[int, Field(ge=1, le=100_000)]
 MAX_TRAJECTORIES = 50
+# GFN2-xTB takes a millisecond a step for a small molecule: half a day.
+MOST_STEPS = 5e7
 
 
 class Molecule(Section):
@@ -144,6 +146,15 @@ class ComputedDataset(Section):
             raise ValueError("sampling: this key is missing; say at which temperatures the molecule is sampled")
         if self.geometries is not None and self.sampling is not None:
             raise ValueError("sampling: given geometries are not sampled; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _dynamics_end(self) -> Self:
+        if self.sampling is not None and self.sampling.temperatures:
+            chosen_from = self.candidates if self.selection == "farthest point" else 1
+            steps = self.sampling.stride * max(self.training_frames * chosen_from, self.test_frames)
+            if steps > MOST_STEPS:
+                raise ValueError(f"sampling.stride: {steps:.0e} steps of dynamics for all frames; 5e7 at most")
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ MOST_VALUES = 100_000
 LONGEST_NUMBER = 40
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """The core schema of YAML 1.2: `1e-3` is a number; `no`, `010`, `4:00` and `2026-01-01` are text."""
 
 

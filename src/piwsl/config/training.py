@@ -31,7 +31,8 @@ class Training(Section):
 
     steps: Steps = Field(2000, description="Optimiser steps.")
     batch_size: int = Field(8, ge=1, le=100_000, description="Structures a step.")
-    learning_rate: float = Field(1e-3, ge=1e-9, le=1, description="Peak rate of AdamW (amsgrad).")
+    # At 0.1 a PaiNN of the default size is NaN after its first step.
+    learning_rate: float = Field(1e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW (amsgrad).")
     schedule: Literal["cosine", "plateau"] = Field(
         "cosine",
         description="After a short warm-up: cosine to zero at the last step, or the rate times plateau_factor whenever "
