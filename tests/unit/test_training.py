@@ -273,7 +273,7 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
     write_dataset(path, {TRAINING: frames, TEST: morse_frames("NH3", 10, seed=5, forces=True)})
 
     def force_error(loss: Loss, name: str) -> float:
-        model = train_in(tmp_path / name, path, small(steps=300, validate_every=300, learning_rate=5e-3), loss)
+        model = train_in(tmp_path / name, path, small(steps=600, validate_every=600, learning_rate=5e-3), loss)
         with Dataset(path) as opened:
             test = opened.structures(opened.indices(TEST))
         return error_summary(test, predict(piwsl.load_model(model), test))["force_mae_meV_per_A"]
