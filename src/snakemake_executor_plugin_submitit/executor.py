@@ -23,7 +23,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, decide
-from snakemake_executor_plugin_submitit.frozen import FILE, frozen_arguments, planned_config
+from snakemake_executor_plugin_submitit.frozen import frozen_config
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
@@ -81,7 +81,7 @@ class Executor(RemoteExecutor):
         # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one.
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         # Read now: a user may edit the files while jobs wait.
-        self._config = planned_config(self.workflow)
+        self._config = frozen_config(self.workflow)
         # Folders of jobs that this run looks after: its own, and those of jobs that it took over.
         self._folders = {self.jobs_folder}
         self._listening = False
@@ -208,23 +208,13 @@ class Executor(RemoteExecutor):
         # The job's CPUs, for not every cluster hides from a job those that are not its own; the last `--cores` counts.
         cores = ["--cores", str(item.parameters["cpus_per_task"])]
         return JobCommand(
-            command=shlex.split(self.format_job_exec(item.job)) + cores + self._frozen(),
+            command=shlex.split(self.format_job_exec(item.job)) + cores + self._config.arguments(self.jobs_folder),
             folder=Path.cwd(),
             log=item.log,
             cancelled=marker,
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
         )
-
-    def _frozen(self) -> list[str]:
-        """Return the arguments that let a job read the config of this run, and write it if it is not there."""
-        if self._config is None:
-            return []
-        path = self.jobs_folder / FILE
-        if not path.exists():
-            self.jobs_folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._config, encoding="utf-8")
-        return frozen_arguments(path)
 
     def _report(self, item: Ready, job: Any) -> None:
         aux = {"key": item.note_key, "log": item.log, "job": job}

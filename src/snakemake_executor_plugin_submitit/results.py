@@ -65,7 +65,7 @@ def tidy(folder: Path) -> None:
     if not folder.is_dir():
         return
     left = list(folder.iterdir())
-    if all(path.name.endswith(SCRIPT_ENDING) or path.name == frozen.FILE for path in left):
+    if all(path.name.endswith(SCRIPT_ENDING) or path.name.startswith(frozen.PREFIX) for path in left):
         for path in left:
             path.unlink(missing_ok=True)
         folder.rmdir()

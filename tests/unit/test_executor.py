@@ -17,8 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from conftest import hear_ctrl_c
+from snakemake.settings.types import ConfigSettings
+from snakemake_interface_common.exceptions import WorkflowError
 from submitit import AutoExecutor, Job, SlurmJob
 
 from snakemake_executor_plugin_submitit import frozen, results, states, submission
@@ -324,7 +325,7 @@ def test_results_are_found_by_folder_and_taken_away(tmp_path):
     job = ended(folder, ("success", 0))
     (folder / ".submission_file_1.sh").touch()
     (folder / "7_submission.sh").touch()
-    (folder / frozen.FILE).touch()
+    (folder / f"{frozen.PREFIX}0.yaml").touch()
     assert results.results([folder, folder, tmp_path / "missing"]) == {job.paths.result_pickle}
     results.tidy(folder)
     assert job.paths.result_pickle.exists()
@@ -523,22 +524,32 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     assert run("touch {output}").returncode == 0
 
 
-def test_the_config_of_a_plan_is_that_of_all_its_files_and_of_the_command_line(tmp_path, monkeypatch):
-    (tmp_path / "own.yaml").write_text("a: {b: 1, c: 2}\nd: 3\n")
+def test_the_config_of_a_plan_is_that_of_all_its_files(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text("a: {b: 1, c: 2}\n")
+    given = tmp_path / "given.yaml"
+    given.write_text("a: {b: 5}\nrate: 1e-3  # a number to some readers\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)  # as `workdir:` does
-    settings = SimpleNamespace(configfiles=["given"], replace_workflow_config=False, overwrite_config={"a": {"b": 5}})
+    settings = ConfigSettings(configfiles=[given], config={"seed": 7})
     workflow = SimpleNamespace(
-        config_settings=settings, configfiles=["given", "own.yaml", "gone.yaml"], workdir_init=str(tmp_path)
+        config_settings=settings, configfiles=[given, "own.yaml", "gone.yaml"], workdir_init=str(tmp_path)
     )
-    planned = frozen.planned_config(workflow)
-    assert planned is not None
-    assert yaml.safe_load(planned) == {"a": {"b": 5, "c": 2}, "d": 3}
+    jobs = tmp_path / "jobs"
+    flag, *copies, replace_own = frozen.frozen_config(workflow).arguments(jobs)
+    assert (flag, replace_own) == ("--configfiles", "--replace-workflow-config")
+    assert [Path(copy).read_bytes() for copy in copies] == [
+        (tmp_path / "own.yaml").read_bytes(), given.read_bytes()
+    ]  # fmt: skip
+    assert {Path(copy).parent for copy in copies} == {jobs}
     settings.replace_workflow_config = True
-    assert frozen.planned_config(workflow) == "a:\n  b: 5\n"
-    settings.overwrite_config = {}
-    assert frozen.planned_config(workflow) is None
+    assert [content for _, content in frozen.frozen_config(workflow).files] == [given.read_bytes()]
+    given.write_text("a: {b: 6}\n")
+    with pytest.raises(WorkflowError, match=r"given\.yaml: edited while Snakemake planned with it"):
+        frozen.frozen_config(workflow)
+    none = SimpleNamespace(config_settings=ConfigSettings(), configfiles=[], workdir_init=str(tmp_path))
+    assert frozen.frozen_config(none).arguments(tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
 
 
 # The first job edits the config that the second, which waits for it, was planned with.

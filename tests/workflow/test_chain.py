@@ -272,6 +272,18 @@ def test_a_job_of_another_plan_stops_with_one_line(rerun, monkeypatch):
     assert complaint().startswith("error: Snakefile or workflow/rules: edited after this job was planned")
 
 
+def test_jobs_of_the_executor_read_the_config_byte_by_byte(tmp_path):
+    prepare(tmp_path)
+    configure(tmp_path, models__painn__training__learning_rate=0.25)
+    # A number to our reader, text to Snakemake's.
+    path = tmp_path / "config.yaml"
+    path.write_text(path.read_text().replace("0.25", "1e-3"))
+    inline = ("--executor", "submitit", "--submitit-cluster", "debug", "--jobs", "1", "--until", "import_dataset")
+    result = snakemake(tmp_path, *inline)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "results" / "tiny" / "datasets" / "mine" / "dataset.h5").exists()
+
+
 def test_a_deleted_result_is_made_again(rerun):
     results = rerun / "results" / "tiny"
     (results / "report.html").unlink()

@@ -1,10 +1,8 @@
-"""What every section of the config has: immutability, no unknown keys, a hash. And how a file becomes one."""
+"""What every section of the config has: immutability, no unknown keys. And how a file becomes one."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 import reprlib
 from collections.abc import Mapping
@@ -142,16 +140,11 @@ class Section(BaseModel):
         return self.model_dump(mode="json")
 
     def beyond_defaults(self) -> dict[str, Any]:
-        """Return what the section says that its defaults do not, as plain values (for hashes and Snakemake's params).
+        """Return what the section says that its defaults do not, as plain values (for Snakemake's params).
 
-        A key that a later version adds with a default changes no hash and redoes no job. Resources are left out.
+        A key that a later version adds with a default redoes no job. Resources are left out.
         """
         return self.model_dump(mode="json", exclude_defaults=True)
-
-    def digest(self) -> str:
-        """Return a short hash that changes when, and only when, a value of the section changes."""
-        text = json.dumps(self.beyond_defaults(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 SectionType = TypeVar("SectionType", bound=Section)
