@@ -36,7 +36,8 @@ from piwsl.config import ComputedDataset, ConfigError, Experiment, Loss, Model, 
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.losses import displacements_of_step, training_loss
-from piwsl.models.potential import DTYPES, build_potential
+from piwsl.models import build_potential
+from piwsl.models.potential import DTYPES
 from piwsl.preflight import load_experiment
 from piwsl.reference.planning import label_batches, sources
 from piwsl.reference.sampling import trajectory

@@ -76,7 +76,7 @@ def test_label_names_the_preset_that_is_meant(folder):
         (["out.jsonl"], "out.jsonl would be overwritten"),
         (["frames.xyz"], "frames.xyz would be overwritten"),
         (["level.yaml"], "level.yaml would be overwritten"),
-        (["blocked/out.xyz"], "blocked/out.xyz cannot be written"),
+        (["blocked/out.xyz"], "blocked: is a file, not a folder"),
     ],
 )
 def test_label_refuses_outputs_that_collide_or_cannot_be_written_before_it_computes(folder, outputs, complaint):

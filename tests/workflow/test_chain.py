@@ -442,7 +442,7 @@ def test_too_many_failed_frames_stop_the_experiment_with_their_reasons(tmp_path)
     configure(
         tmp_path,
         datasets__water__molecule={"file": "clash.xyz"},
-        datasets__water__sampling={"temperatures": [1], "timestep": 0.0001, "stride": 1, "equilibration": 0},
+        datasets__water__sampling={"temperatures": [1], "timestep": 0.001, "stride": 1, "equilibration": 0},
     )
     result = snakemake(tmp_path, "--until", "assemble_dataset", "--cores", "1")
     assert result.returncode != 0

@@ -85,7 +85,9 @@ def test_the_rules_are_a_module_of_another_workflow(folder):
     snakefile = folder / "outer" / "Snakefile"
     module = 'module piwsl:\n    snakefile: "../Snakefile"\n    config: config["piwsl"]\nuse rule * from piwsl\n'
     snakefile.write_text('configfile: "outer.yaml"\n' + module)
-    (folder / "outer" / "outer.yaml").write_text(yaml.safe_dump({"piwsl": yaml.safe_load(TINY.replace("1e-3", "0.1"))}))
+    (folder / "outer" / "outer.yaml").write_text(
+        yaml.safe_dump({"piwsl": yaml.safe_load(TINY.replace("1e-3", "0.001"))})
+    )
     result = snakemake(folder / "outer", "--dry-run")
     assert result.returncode == 0, result.stderr
     assert "train" in result.stdout + result.stderr
