@@ -160,8 +160,13 @@ class Dataset:
         self._path = path
         with _damage_in_one_line(path):
             self._file = h5py.File(path, "r")
-            if (found := int(self._file.attrs.get("format", 0))) != FORMAT:
-                raise ValueError(f"of format {found}, not {FORMAT}")
+            found = int(self._file.attrs.get("format", 0))
+        if found != FORMAT:
+            raise PiwslError(
+                f"{path}: is of format {found}, and this version reads {FORMAT}; delete it, and it is made again from "
+                "its frames"
+            )
+        with _damage_in_one_line(path):
             if _common_digest(self._file) != self._file.attrs["digest"]:
                 raise ValueError("its content is not what was written")
             self._offsets = self._file["offsets"][:]
