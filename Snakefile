@@ -12,10 +12,10 @@ from piwsl.config import (
     read_yaml,
 )
 from piwsl.errors import PiwslError
+from piwsl.files import refusal
 from piwsl.preflight import (
-    check_claim,
-    check_experiment,
     check_plan,
+    check_start,
     claim,
     config_file,
     costly_datasets,
@@ -24,7 +24,9 @@ from piwsl.preflight import (
 
 min_version("9.0")
 
-rule_files = sorted(Path(workflow.basedir, "workflow", "rules").glob("*.smk"))
+# Of this Snakefile, also where its rules are a module of another.
+HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
+rule_files = sorted((HERE / "workflow" / "rules").glob("*.smk"))
 
 try:
     if workflow.modifier.skip_configfile:
@@ -36,21 +38,22 @@ try:
         config_name = str(config_file(settings.configfiles, settings.config))
         keys = read_yaml(Path(config_name))
     experiment = parse_section(Experiment, keys, config_name)
-    plan = plan_of(keys, [Path(workflow.main_snakefile), *rule_files])
+    plan = plan_of(
+        keys, [Path(workflow.main_snakefile), HERE / "Snakefile", *rule_files]
+    )
     if workflow.is_main_process:
-        check_experiment(experiment, config_name)
-        check_claim(experiment, config_name)
+        check_start(experiment, config_name)
         for line in costly_datasets(experiment):
             print(f"warning: {config_name}: {line}", file=sys.stderr)
     else:
         check_plan(plan, os.environ.get("PIWSL_PLAN", plan))
-except PiwslError as error:
-    sys.exit(f"error: {error}")
+except (PiwslError, OSError) as error:
+    sys.exit(f"error: {refusal(error) or error}")
 
 
 # What jobs on other machines are told. PIWSL_HOME is named by envs/piwsl.yaml, so that conda environments install this
 # checkout.
-os.environ["PIWSL_HOME"] = workflow.basedir
+os.environ["PIWSL_HOME"] = str(HERE)
 os.environ["PIWSL_PLAN"] = plan
 
 

@@ -34,7 +34,7 @@ MOST_JOBS = 10_000
 
 
 def load_experiment(path: Path) -> Experiment:
-    """Read, validate and check an experiment, as `piwsl check` and Snakemake do before anything else.
+    """Read, validate and check an experiment, as Snakemake does before anything else.
 
     Args:
         path: its YAML file; results are below the working directory.
@@ -43,9 +43,14 @@ def load_experiment(path: Path) -> Experiment:
         ConfigError: one line that says what was found, where in the config, and what would be right.
     """
     experiment = parse_section(Experiment, read_yaml(path), str(path))
-    check_experiment(experiment, str(path))
-    check_claim(experiment, str(path))
+    check_start(experiment, str(path))
     return experiment
+
+
+def check_start(experiment: Experiment, source: str) -> None:
+    """Check all that must be in order before anything is computed, as `check_experiment` and `check_claim` do."""
+    check_experiment(experiment, source)
+    check_claim(experiment, source)
 
 
 def config_file(files: Sequence[Path], overrides: Mapping[str, object]) -> Path:
@@ -132,11 +137,11 @@ def plan_of(config: Mapping[str, Any], sources: Iterable[Path]) -> str:
     """Return what a plan stands on, for the jobs that are planned: hashes of the config and of the workflow's text.
 
     Args:
-        config: as Snakemake holds it.
+        config: keys and values as `read_yaml` gave them; those of a module, as they were handed over.
         sources: Snakefile and rules.
     """
-    parts = (json.dumps(config, sort_keys=True, default=str).encode(), b"\0".join(map(Path.read_bytes, sources)))
-    return " ".join(hashlib.sha256(part).hexdigest()[:16] for part in parts)
+    hashed = (json.dumps(config, sort_keys=True, default=str).encode(), b"\0".join(map(Path.read_bytes, sources)))
+    return " ".join(hashlib.sha256(part).hexdigest()[:16] for part in hashed)
 
 
 def check_plan(found: str, planned: str) -> None:

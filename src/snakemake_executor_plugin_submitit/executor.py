@@ -185,7 +185,7 @@ class Executor(RemoteExecutor):
                 PATIENCE_SECONDS,
                 lambda jobs: self._list(items, jobs),
             )
-        except submission.SubmissionError as error:
+        except (submission.SubmissionError, OSError) as error:
             for item in items:
                 self._report_error(SubmittedJobInfo(item.job), f"{item.label}: it was not accepted: {error}. ")
 

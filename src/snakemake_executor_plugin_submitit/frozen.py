@@ -32,7 +32,10 @@ class FrozenConfig:
         for name, content in self.files:
             if not (folder / name).exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(content)
+                # A disk that fills up leaves half a file, which must not be handed to later jobs.
+                temporary = folder / f"{name}.part"
+                temporary.write_bytes(content)
+                temporary.replace(folder / name)
         return ["--configfiles", *(str(folder / name) for name, _ in self.files), "--replace-workflow-config"]
 
 

@@ -59,6 +59,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.architecture", "pain", "models.painn.architecture", "did you mean 'painn'?"),
         ("models.painn.architecture", None, "models.painn.architecture", "known are mace, painn, schnet"),
         ("models.painn.features", 1, "models.painn.features", "found 1"),
+        ("models.painn.resources", {"gpus": 9}, "models.painn", "9 share the 8 frames of a step (batch_size)"),
         ("models.painn.forces", "direkt", "models.painn.forces", "'conservative' or 'direct'"),
         ("models.painn", {"architecture": "schnet", "forces": "direct"}, "models.painn", "unknown key 'forces'"),
         ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),

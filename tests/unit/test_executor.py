@@ -541,7 +541,7 @@ def test_the_config_of_a_plan_is_that_of_all_its_files(tmp_path, monkeypatch):
     assert [Path(copy).read_bytes() for copy in copies] == [
         (tmp_path / "own.yaml").read_bytes(), given.read_bytes()
     ]  # fmt: skip
-    assert {Path(copy).parent for copy in copies} == {jobs}
+    assert {Path(copy) for copy in copies} == set(jobs.iterdir())
     settings.replace_workflow_config = True
     assert [content for _, content in frozen.frozen_config(workflow).files] == [given.read_bytes()]
     given.write_text("a: {b: 6}\n")

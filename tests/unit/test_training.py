@@ -342,6 +342,13 @@ def test_mixed_precision_learns_too(dataset, tmp_path):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.float64}
 
 
+def test_more_devices_than_frames_of_a_step_are_refused(dataset, tmp_path):
+    with pytest.raises(PiwslError, match="5 devices share the 4 frames of a step; ask for fewer gpus"):
+        train(
+            dataset, run(), small(), Loss(), tmp_path / "m.safetensors", tmp_path / "h.csv", devices=Devices("cpu", 5)
+        )
+
+
 def test_several_processes_learn_what_one_does(tmp_path):
     path = tmp_path / "dataset.h5"
     write_dataset(path, {TRAINING: morse_frames("NH3", 30), TEST: morse_frames("NH3", 2)})
@@ -350,7 +357,7 @@ def test_several_processes_learn_what_one_does(tmp_path):
     folder.mkdir()
     train(
         path, run(), small(), Loss(), folder / "model.safetensors", folder / "history.csv",
-        devices=Devices("cpu", 2),
+        threads=2, devices=Devices("cpu", 2),
     )  # fmt: skip
     ours, theirs = load_file(alone), load_file(folder / "model.safetensors")
     for name, tensor in ours.items():

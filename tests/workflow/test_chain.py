@@ -257,7 +257,7 @@ def test_a_job_of_another_plan_stops_with_one_line(rerun, monkeypatch):
     report = rerun / "results" / "tiny" / "report.html"
     as_a_job = ("--mode", "remote", "--nolock", "--force", "--allowed-rules", "report", "--", str(report))
     config = yaml.safe_load((rerun / "config.yaml").read_text())
-    rules = [rerun / "Snakefile", *sorted((rerun / "workflow" / "rules").iterdir())]
+    rules = [rerun / "Snakefile", rerun / "Snakefile", *sorted((rerun / "workflow" / "rules").iterdir())]
     monkeypatch.setenv("PIWSL_PLAN", plan_of(config, rules))
 
     def complaint() -> str:

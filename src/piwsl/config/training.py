@@ -85,6 +85,15 @@ class MessagePassing(Section):
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 
+    @model_validator(mode="after")
+    def _each_gpu_has_a_frame(self) -> Self:
+        if self.resources.gpus > self.training.batch_size:
+            raise ValueError(
+                f"resources.gpus: {self.resources.gpus} share the {self.training.batch_size} frames of a step "
+                "(batch_size); ask for fewer"
+            )
+        return self
+
 
 class PaiNN(MessagePassing):
     """PaiNN (Schütt, Unke, Gastegger, ICML 2021)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from vesin import NeighborList
 
 from piwsl.errors import PiwslError
+from piwsl.structures.geometry import flatness, volume
 from piwsl.structures.structure import Structure
 
 # Å, of coordinates and lattice vectors: in single precision nothing is left of a bond there.
-FARTHEST = 1e6
+FARTHEST_SEARCHED = 1e6
 # Å: nearer, the direction from one atom to the other is rounding.
 NEAREST = 1e-4
 # Å, of lattice vectors.
@@ -117,19 +119,19 @@ def _searchable_cell(structure: Structure, cutoff: float) -> np.ndarray:
     """
     pbc, positions = structure.pbc, structure.positions
     lattice = structure.cell[pbc]
-    if not (np.abs(positions) <= FARTHEST).all():  # false for NaN, too
-        raise ImpossibleGeometry(f"positions are not finite, or farther than {FARTHEST:g} Å from the origin")
+    if not (np.abs(positions) <= FARTHEST_SEARCHED).all():  # false for NaN, too
+        raise ImpossibleGeometry(f"positions are not finite, or farther than {FARTHEST_SEARCHED:g} Å from the origin")
     if not (np.abs(lattice) <= LONGEST).all():
         raise ImpossibleGeometry(f"the cell is not finite, or longer than {LONGEST:g} Å")
     if not pbc.any():
         return structure.cell
-    if _flatness(lattice) < FLAT:
+    if flatness(lattice) < FLAT:
         raise ImpossibleGeometry(f"the cell has no volume; its periodic vectors are {lattice.tolist()}")
-    if _flatness(lattice) < SKEWED:
+    if flatness(lattice) < SKEWED:
         full = np.where(pbc[:, None], structure.cell, 0.0)
         lattice = minkowski_reduce(full, pbc=pbc)[0][pbc]
     # Those in a cube of twice the cutoff, at the mean density.
-    neighbours = len(positions) * (2 * cutoff) ** len(lattice) / _volume(lattice)
+    neighbours = len(positions) * (2 * cutoff) ** len(lattice) / volume(lattice)
     if neighbours * len(positions) > MOST_EDGES:
         raise ImpossibleGeometry(
             f"each atom would have some {neighbours:.0e} neighbours within {cutoff:g} Å; is the cell in Å?"
@@ -151,21 +153,31 @@ def _check_shape(cell: np.ndarray, cutoff: float) -> None:
         )
 
 
-def _volume(vectors: np.ndarray) -> float:
-    """Return the length, area or volume that (D, 3) vectors span."""
-    return float(np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)))
-
-
-def _flatness(vectors: np.ndarray) -> float:
-    """Return the volume that (D, 3) vectors span over that of a box of their lengths; 0 where one has no length."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return _volume(vectors / lengths) if lengths.all() else 0.0
-
-
 def _open_vectors(lattice: np.ndarray, positions: np.ndarray, cutoff: float) -> np.ndarray:
     """Return vectors normal to a lattice (D, 3) and to each other, (3 - D, 3), around all positions and the cutoff."""
     normals = np.linalg.svd(lattice)[2][len(lattice) :]
     return normals * (np.ptp(positions @ normals.T, axis=0) + cutoff)[:, None]
+
+
+def graphs(structures: Sequence[Structure], cutoff: float, dtype: torch.dtype, frames: Iterable[int]) -> list[Batch]:
+    """Make a batch of each structure; arguments as of `graph`.
+
+    Args:
+        structures: geometries and labels.
+        cutoff: Å.
+        dtype: of positions and forces.
+        frames: what to call the structures in errors.
+
+    Raises:
+        ImpossibleGeometry: names the frame.
+    """
+    made = []
+    for structure, frame in zip(structures, frames, strict=True):
+        try:
+            made.append(graph(structure, cutoff, dtype))
+        except ImpossibleGeometry as error:
+            raise ImpossibleGeometry(f"frame {frame}: {error}") from None
+    return made
 
 
 def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:

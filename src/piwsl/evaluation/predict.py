@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from piwsl.data.batch import collate, graph
+from piwsl.data.batch import collate, graphs
 from piwsl.models import Potential
 from piwsl.structures.structure import Structure
 
@@ -33,14 +34,14 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
         structures: geometries; labels are not looked at.
 
     Raises:
-        PiwslError: an element that the potential was not trained on.
+        PiwslError: an element that the potential was not trained on, or no geometry; names the frame.
     """
     device = next(potential.parameters()).device
     energies: list[NDArray[np.float64]] = []
     forces: list[NDArray[np.float64]] = []
-    for chunk in _chunks(structures):
+    for first, chunk in _chunks(structures):
         potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
-        batch = collate([graph(structure, potential.cutoff, potential.dtype) for structure in chunk]).to(device)
+        batch = collate(graphs(chunk, potential.cutoff, potential.dtype, range(first, first + len(chunk)))).to(device)
         energy, force = potential.energy_and_forces(batch)
         energies.append(energy.detach().cpu().numpy())
         sizes = [len(structure.numbers) for structure in chunk]
@@ -48,13 +49,12 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
     return Predictions(np.concatenate(energies), forces)
 
 
-def _chunks(structures: list[Structure]) -> list[list[Structure]]:
-    chunks: list[list[Structure]] = [[]]
-    atoms = 0
-    for structure in structures:
-        if chunks[-1] and atoms + len(structure.numbers) > ATOMS_PER_BATCH:
-            chunks.append([])
-            atoms = 0
-        chunks[-1].append(structure)
+def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]]:
+    """Cut structures into batches that fit in memory, each with the position of its first."""
+    start, atoms = 0, 0
+    for position, structure in enumerate(structures):
+        if position > start and atoms + len(structure.numbers) > ATOMS_PER_BATCH:
+            yield start, structures[start:position]
+            start, atoms = position, 0
         atoms += len(structure.numbers)
-    return chunks
+    yield start, structures[start:]

@@ -1,4 +1,4 @@
-"""Training losses: squared errors of labels, and weak terms that tie energies at displaced geometries to forces."""
+"""Training losses: errors of labels, and weak terms that tie energies at displaced geometries to forces."""
 
 from piwsl.losses.displacements import draw_displacements, largest_displacement
 from piwsl.losses.measure import Measure, Measured

@@ -21,8 +21,8 @@ from pydantic import Field, JsonValue, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from piwsl.config import MACE, Model, parse_model
-from piwsl.config.section import Section, parse_section
+from piwsl.config import MACE, Model, Section, parse_model, parse_section
+from piwsl.config.section import one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.models.devices import usable_device
@@ -175,7 +175,7 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except PiwslError as error:
-        raise PiwslError(f"{path}: {_printable(str(error))}") from None
+        raise PiwslError(f"{path}: {one_line(str(error), LONGEST_MESSAGE)}") from None
 
 
 @contextmanager
@@ -191,11 +191,6 @@ def _opened(path: Path) -> Iterator[Any]:
         raise PiwslError(f"not a model file of piwsl ({error})") from None
     with file:
         yield file
-
-
-def _printable(text: str) -> str:
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
 
 
 def _header(file: Any) -> Header:

@@ -38,7 +38,7 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
     simulated = pd.DataFrame([read_json(path) for path in simulations])
     table = tested.merge(simulated, on=AXES, validate="one_to_one")
     # Results of an earlier version may lack what is measured since.
-    table = table.reindex(columns=[*table.columns, *(set(MEASURES) - set(table.columns))])
+    table = table.reindex(columns=[*table.columns, *(name for name in MEASURES if name not in table.columns)])
     numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index

@@ -67,17 +67,22 @@ def _cell_problem(atoms: Atoms) -> str | None:
             return f"it is periodic along {'abc'[axis]}, but its cell has no such vector; say pbc or Lattice"
     # An open direction may do without a vector; one that is given must span space with the others.
     used = cell[pbc | (lengths > 0)] if pbc.any() else cell[:0]
-    if len(used) > 1 and _flatness(used) < FLATTEST_CELL:
+    if len(used) > 1 and flatness(used) < FLATTEST_CELL:
         return f"the vectors of its cell lie in one {'line' if len(used) == 2 else 'plane'}"
     if pbc.any() and (period := np.linalg.norm(_lattice(atoms), axis=1).min()) < SHORTEST_PERIOD:
         return f"its cell repeats after {period:.3g} Å, nearer than any crystal; are its vectors in Å?"
     return None
 
 
-def _flatness(vectors: NDArray[np.float64]) -> float:
-    """Return the volume that (D, 3) vectors span, over the product of their lengths: 1 for a box."""
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return float(np.sqrt(max(np.linalg.det(units @ units.T), 0.0)))
+def flatness(vectors: NDArray[np.float64]) -> float:
+    """Return the volume that (D, 3) vectors span over the product of their lengths: 1 for a box, 0 without length."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return volume(vectors / lengths) if lengths.all() else 0.0
+
+
+def volume(vectors: NDArray[np.float64]) -> float:
+    """Return the length, area or volume that (D, 3) vectors span."""
+    return float(np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)))
 
 
 def _heights(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

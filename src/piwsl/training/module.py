@@ -202,19 +202,22 @@ class PotentialModule(pl.LightningModule):
         self._validation = ValidationErrors(self.task.loss)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Compare the averaged potential with the labels of a validation batch."""
+        """Compare the averaged potential with the labels of a validation batch, in the precision that it is used in."""
         potential = self._averaged_potential()
-        if batch.has_forces:
-            energy, forces = potential.energy_and_forces(batch)
-            self._validation.add(batch, energy.detach(), forces.detach())
-        else:
-            self._validation.add(batch, potential.energy(batch).detach(), None)
+        with torch.autocast(self.device.type, enabled=False):
+            if batch.has_forces:
+                energy, forces = potential.energy_and_forces(batch)
+                self._validation.add(batch, energy.detach(), forces.detach())
+            else:
+                self._validation.add(batch, potential.energy(batch).detach(), None)
 
     def on_validation_epoch_end(self) -> None:
         """Keep the averaged weights if no validation found better ones."""
         errors = self._validation
-        if errors.criterion() < self.best_criterion:
-            self.best_criterion = errors.criterion()
+        # Of the first process, for all: sums on a GPU differ from one to the next, and all must stop at one step.
+        criterion = self.trainer.strategy.broadcast(errors.criterion())
+        if criterion < self.best_criterion:
+            self.best_criterion = criterion
             self.best_weights = copy.deepcopy(self._averaged_potential().state_dict())
             self._since_best = 0
         else:
@@ -226,7 +229,7 @@ class PotentialModule(pl.LightningModule):
             {"step": self.global_step}
             | {f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()}
             | {f"validation_{name}_rmse": rmse for name, rmse in errors.rmse().items()}
-            | {"validation_loss": errors.loss(), "validation_criterion": errors.criterion()}
+            | {"validation_loss": errors.loss(), "validation_criterion": criterion}
         )
         self._sums = {}
         self._stop_early()

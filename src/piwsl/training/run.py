@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -15,20 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from ase.data import chemical_symbols
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from numpy.typing import NDArray
 from torch.multiprocessing import ProcessRaisedException
 
 from piwsl.config import Loss, Model, Run
-from piwsl.data.batch import collate, graph
+from piwsl.data.batch import graphs
 from piwsl.data.dataset import TRAINING, Dataset, content_hash
-from piwsl.data.splits import split_frames
+from piwsl.data.splits import Split, split_frames
 from piwsl.errors import PiwslError
-from piwsl.files import write_text
+from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
@@ -39,7 +38,6 @@ from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_re
 from piwsl.training.module import Diagnosis, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
 
-VALIDATION_BATCH = 64
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
 PROCEDURE_VERSION = 2
 
@@ -76,14 +74,16 @@ def train(
         model: architecture and training settings.
         loss: the training loss.
         model_path: safetensors file to write; checkpoints lie beside it until the run is done.
-        history_path: CSV to write, a row a validation (losses in eV², RMSE in eV an atom and eV/Å), as the run goes;
+        history_path: CSV to write, a row a validation (losses as the loss's function has them, RMSE in eV an atom and
+            eV/Å), as the run goes;
             TensorBoard's files lie in a folder beside it.
-        threads: of the CPU.
+        threads: of the CPU; several devices have a process of one thread each.
         devices: what to train on; several share the frames of each step.
 
     Raises:
         Interrupted: a signal told it to stop.
-        PiwslError: fewer labelled frames than the size, a diverging loss, or another process at the same run.
+        PiwslError: fewer labelled frames than the size or than devices, a diverging loss, or another process at the
+            same run.
     """
     with Dataset(dataset_path) as dataset:
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
@@ -96,14 +96,22 @@ def train(
             f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training frames of dataset "
             f"'{run.dataset}' has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
         )
+    if devices.count > min(len(training), model.training.batch_size):
+        raise PiwslError(
+            f"{devices.count} devices share the {min(len(training), model.training.batch_size)} frames of a step; ask "
+            "for fewer gpus"
+        )
     data_hash = content_hash(training + validation)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash))
-        task = _task(run, model, loss, training, validation, split.training)
-        torch.set_num_threads(threads)
+        task = _task(run, model, loss, training, validation, split)
+        # A process that has computed with several threads hangs where it is forked.
+        torch.set_num_threads(threads if devices.count == 1 else 1)
         potential = _potential(model, training, run.seed)
         module = _fit(potential, task, folder, history_path, devices)
+        if not math.isfinite(module.best_criterion):
+            raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
         provenance = {
             "run": run.plain(),
             "loss": loss.plain(),
@@ -146,15 +154,14 @@ def _task(
     loss: Loss,
     training: list[Structure],
     validation: list[Structure],
-    frames: NDArray[np.int64],
+    split: Split,
 ) -> Task:
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
     skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
-    graphs = [graph(structure, model.cutoff + skin, dtype) for structure in training]
-    held = [graph(structure, model.cutoff, dtype) for structure in validation]
-    batches = [collate(held[start : start + VALIDATION_BATCH]) for start in range(0, len(held), VALIDATION_BATCH)]
-    return Task(model.training, loss, run.seed, graphs, batches, frames)
+    learnt = graphs(training, model.cutoff + skin, dtype, split.training)
+    held = graphs(validation, model.cutoff, dtype, split.validation)
+    return Task(model.training, loss, run.seed, learnt, list(batches_of(held)), split.training)
 
 
 def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices) -> PotentialModule:
@@ -188,7 +195,8 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
         with forwarded_signals(trainer):
             trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
     except ProcessRaisedException as error:
-        raise PiwslError(str(error).strip().splitlines()[-1]) from None
+        last_line = str(error).strip().splitlines()[-1]
+        raise PiwslError(refusal(error) or last_line.removeprefix("piwsl.errors.PiwslError: ")) from None
     last = newest_readable(folder)
     assert last is not None
     module.on_load_checkpoint(torch.load(last, map_location="cpu", weights_only=True))
