@@ -12,7 +12,7 @@ from piwsl.config import (
     read_yaml,
 )
 from piwsl.errors import PiwslError
-from piwsl.files import refusal
+from piwsl.files import file_hash, refusal
 from piwsl.preflight import (
     check_plan,
     check_start,

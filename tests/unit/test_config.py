@@ -13,7 +13,9 @@ import yaml
 from conftest import ROOT, morse_frames
 
 from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
+from piwsl.errors import PiwslError
 from piwsl.preflight import claim, load_experiment
+from piwsl.reference.checks import check_level
 from piwsl.structures.frames import write_frames
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -143,6 +145,14 @@ def test_an_element_that_a_basis_lacks_is_named_with_level_and_basis(tmp_path):
     (tmp_path / "iodide.xyz").write_text("2\n\nH 0 0 0\nI 0 0 1.6\n")
     with pytest.raises(ConfigError, match=r"levels\.ccsdt-cbs: basis 'cc-pvtz.*' has no I in PySCF"):
         load_experiment(written(config, tmp_path))
+
+
+@pytest.mark.parametrize(("basis", "symbol"), [("def2-svp", "I"), ("def2-TZVPP", "Au"), ("lanl2dz", "Cl")])
+def test_a_basis_for_a_core_potential_is_refused(basis, symbol):
+    level = Level.model_validate({"method": "hf", "basis": basis, "density_fitting": False})
+    with pytest.raises(PiwslError, match=f"{basis.lower()}' of {symbol} is made for an effective core potential"):
+        check_level(level, {"H", symbol})
+    check_level(Level.model_validate({"method": "hf", "basis": "def2-svp"}), {"H", "Kr"})
 
 
 def test_a_missing_key_and_a_broken_file_are_named(tmp_path):

@@ -325,8 +325,11 @@ def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
             file.with_suffix(".away").rename(file)
 
 
-def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun):
+@pytest.mark.parametrize("age", ["newer than the results", "older"])
+def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun, age):
     write_frames(rerun / "mine.xyz", morse_frames("H2O", 12, seed=9))
+    if age == "older":  # as `cp -p` and `tar` leave it
+        os.utime(rerun / "mine.xyz", (1e9, 1e9))
     assert planned(rerun) == {"import_dataset": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1}
 
 

@@ -50,6 +50,9 @@ rule import_dataset:
         runtime=30,
     params:
         dataset=lambda wildcards: GIVEN[wildcards.dataset].beyond_defaults(),
+        contents=lambda wildcards: contents(
+            GIVEN[wildcards.dataset].file, GIVEN[wildcards.dataset].test_file
+        ),
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"
     script:

@@ -25,6 +25,7 @@ rule sample:
         molecule=lambda wildcards: COMPUTED[
             wildcards.dataset
         ].molecule.beyond_defaults(),
+        contents=lambda wildcards: contents(COMPUTED[wildcards.dataset].molecule.file),
         sampling=sampling_of,
         frames=frames_of_source,
     message:
@@ -53,6 +54,7 @@ rule split_geometries:
         geometries=lambda wildcards: COMPUTED[
             wildcards.dataset
         ].geometries.beyond_defaults(),
+        contents=lambda wildcards: contents(COMPUTED[wildcards.dataset].geometries.file),
     message:
         "Taking blocks of {input.frames} for {wildcards.part}"
     script:

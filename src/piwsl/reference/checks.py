@@ -111,6 +111,8 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
 def check_level(level: Level, symbols: set[str]) -> None:
     """Check that PySCF has the functional, and all orbital and fitting bases of a level for all elements.
 
+    A basis that is made for an effective core potential is refused: none is computed.
+
     Args:
         level: the level.
         symbols: chemical symbols.
@@ -129,6 +131,12 @@ def check_level(level: Level, symbols: set[str]) -> None:
             except ValueError as error:
                 raise PiwslError(str(error)) from None
             bases += [fitting.jk] if part.method in ("hf", "dft") else [fitting.jk, fitting.ri]
+        for symbol in sorted(symbols):
+            if _has_core_potential(key.basis, symbol):
+                raise PiwslError(
+                    f"basis '{key.basis}' of {symbol} is made for an effective core potential, which is not computed "
+                    "here; name an all-electron basis"
+                )
         for basis in bases:
             for symbol in sorted(symbols):
                 if not _has(basis, symbol):
@@ -164,6 +172,16 @@ def _is_libxc_name(name: str) -> bool:
     return any(
         str(code).endswith((f"_XC_{underscored}", f"_X_{underscored}", f"_C_{underscored}")) for code in libxc.XC_CODES
     )
+
+
+def _has_core_potential(basis: str, symbol: str) -> bool:
+    """Whether PySCF knows a core potential of that name: without it the basis gives an energy of no meaning."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bool(gto.basis.load_ecp(basis, symbol))
+    except (KeyError, RuntimeError, TypeError, gto.BasisNotFoundError):  # what PySCF raises where there is none
+        return False
 
 
 def _has(basis: str, symbol: str) -> bool:
