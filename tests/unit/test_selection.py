@@ -139,6 +139,60 @@ def test_a_smiles_string_that_cannot_be_meant_is_refused(molecule, message):
         load_molecule(molecule)
 
 
+def periodic() -> Atoms:
+    return Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]], cell=[5, 5, 5], pbc=True)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([periodic()], "start.* is periodic; reference energies are of molecules"),
+        ([molecule("H2O"), molecule("H2O")], "start.* has 2 frames; leave one to start from, or .*geometries"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".xyz", ".XYZ", ".traj"])
+def test_a_file_to_start_from_is_one_molecule(tmp_path, frames, message, suffix):
+    path = tmp_path / f"start{suffix}"
+    ase.io.write(path, frames, format="traj" if suffix == ".traj" else "extxyz")
+    with pytest.raises(PiwslError, match=message):
+        load_molecule(Molecule(file=path))
+
+
+@pytest.mark.parametrize(
+    "load", [lambda path: load_molecule(Molecule(file=path)), lambda path: read_geometries(Geometries(file=path))]
+)
+def test_what_our_reader_says_of_a_file_is_said_once(tmp_path, load):
+    path = tmp_path / "mine.XYZ"
+    path.write_text("2\n\nH 0 0 0\n")
+    with pytest.raises(PiwslError) as caught:
+        load(path)
+    assert str(caught.value).count(str(path)) == 1
+    assert "cannot be read" not in str(caught.value)
+
+
+def test_geometries_to_compute_are_of_elements_at_places_and_those_that_overlap_fail_later(tmp_path):
+    path = tmp_path / "mine.traj"
+    overlapping = Atoms("OHH", positions=[[0, 0, 0], [0, 0, 0], [0, 0, 1]])
+    given = dataset(molecule=None, sampling=None, geometries={"file": path}, training_frames=2, test_frames=1)
+    ase.io.write(path, [*cloud(5), overlapping])
+    check_computed_dataset("d", given, HF)
+    nowhere = molecule("H2O")
+    nowhere.positions[1] = np.nan
+    unknown = molecule("H2O")
+    unknown.numbers[0] = 0
+    for odd, message in ((nowhere, "no place"), (unknown, "atomic number 0, which is no element")):
+        ase.io.write(path, [*cloud(5), odd])
+        with pytest.raises(ConfigError, match=f"d.geometries: frame 5 of {path}: .*{message}"):
+            check_computed_dataset("d", given, HF)
+
+
+def test_a_molecule_whose_atoms_lie_on_one_another_is_refused(tmp_path):
+    path = tmp_path / "start.xyz"
+    ase.io.write(path, Atoms("OHH", positions=[[0, 0, 0], [0, 0, 0], [0, 0, 1]]))
+    with pytest.raises(ConfigError, match=r"d.molecule: frame 0 of .*start.xyz: atom 0 \(O\) and atom 1 .* apart"):
+        check_computed_dataset("d", dataset(molecule={"file": path}), HF)
+
+
 def dataset(**keys: object) -> ComputedDataset:
     given = {"molecule": {"name": "H2O"}, "sampling": {"temperatures": [300, 600]}, "level": "x"}
     return ComputedDataset.model_validate(given | {"training_frames": 100, "test_frames": 10} | keys)

@@ -18,6 +18,7 @@ from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import check_forces
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries, unpaired_electrons
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
+from piwsl.structures.geometry import atom_problem, geometry_problem
 
 
 def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> None:
@@ -74,6 +75,9 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
         atoms = load_molecule(molecule)
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
+    problem = geometry_problem(atoms)
+    if problem is not None:
+        raise ConfigError(f"{where}: {f'frame 0 of {molecule.file}: ' if molecule.file else ''}{problem}")
     if len(atoms) < 2:
         raise ConfigError(f"{where}: one atom alone has no geometry to sample")
     unpaired = unpaired_electrons(molecule)
@@ -94,7 +98,9 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
     for position, atoms in enumerate(frames):
-        problem = electron_problem(atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms))
+        problem = atom_problem(atoms) or electron_problem(
+            atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)
+        )
         if problem is not None:
             raise ConfigError(f"{where}: frame {position} of {geometries.file}: {problem}")
     parts = blocks_of(len(frames), geometries)
