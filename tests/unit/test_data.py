@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from dataclasses import replace
 
 import h5py
@@ -297,6 +299,35 @@ def test_a_damaged_dataset_file_is_said_to_be_one_and_what_to_do(mixed, damage):
     with pytest.raises(PiwslError, match=complaint) as raised, Dataset(path) as dataset:
         dataset.structures(dataset.indices(TRAINING))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "unable to open file"), "permission denied"),
+        (OSError("Can't read data (file read failed: errno = 5, error message = 'Input/output')"), "does not answer"),
+        (OSError(errno.ESTALE, "stale"), "the file server has lost it"),
+    ],
+)
+def test_a_dataset_file_that_the_machine_refuses_is_not_said_to_be_damaged(mixed, monkeypatch, error, said):
+    path, *_ = mixed
+
+    def refuse(*rest: object) -> None:
+        raise error
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(PiwslError, match=f"dataset.h5: .*{said}") as raised:
+        Dataset(path)
+    assert "delete" not in str(raised.value)
+
+
+def test_a_dataset_file_that_another_process_writes_is_said_to_be_locked(mixed):
+    path, *_ = mixed
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(PiwslError, match=r"dataset.h5: is locked by another process") as raised:
+            Dataset(path)
+    assert "delete" not in str(raised.value)
 
 
 def test_warnings_travel_with_the_data(mixed):
