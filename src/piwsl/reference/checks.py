@@ -21,13 +21,16 @@ from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
 from piwsl.structures.geometry import atom_problem, geometry_problem
 
 
-def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> None:
+def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> list[Atoms]:
     """Check that a dataset can be computed.
 
     Args:
         name: of the dataset in the config, for messages.
         dataset: the section.
         level: the level it names.
+
+    Returns:
+        Its structures: the molecule, or all given geometries.
 
     Raises:
         ConfigError: the molecule is unknown, charge and multiplicity do not fit it, a basis lacks an element, the
@@ -47,6 +50,7 @@ def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) ->
         check_forces(level, {multiplicity_of(atoms) for atoms in structures}, dataset.forces_by)
     except PiwslError as error:
         raise ConfigError(f"{where}.forces_by: {error}") from None
+    return structures
 
 
 def check_molecules(frames: list[Atoms], source: Path) -> set[int]:
