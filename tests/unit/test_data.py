@@ -330,6 +330,21 @@ def test_a_dataset_file_that_another_process_writes_is_said_to_be_locked(mixed):
     assert "delete" not in str(raised.value)
 
 
+def test_of_a_large_dataset_file_frames_from_all_over_it_are_verified(tmp_path, monkeypatch):
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: morse_frames("H2O", 30), TEST: morse_frames("H2O", 5, seed=1)})
+    monkeypatch.setattr("piwsl.data.dataset.FRAMES_AT_ONCE", 10)
+    spans: list[tuple[int, int]] = []
+    read = Dataset._read
+    monkeypatch.setattr(Dataset, "_read", lambda self, *span: spans.append(span) or read(self, *span))
+    with Dataset(path) as dataset:
+        dataset.verify(most=7)
+        assert spans == [(0, 2), (10, 12), (20, 22), (30, 32)]
+        spans.clear()
+        dataset.verify()
+        assert spans == [(0, 10), (10, 20), (20, 30), (30, 35)]
+
+
 def test_warnings_travel_with_the_data(mixed):
     path, training, test = mixed
     with Dataset(path) as dataset:

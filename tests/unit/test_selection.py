@@ -14,6 +14,7 @@ from ase.io.trajectory import Trajectory
 from conftest import displaced
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Level, Molecule
+from piwsl.config.datasets import ROUND
 from piwsl.errors import PiwslError
 from piwsl.preflight import check_experiment, costly_datasets
 from piwsl.reference import checks, planning
@@ -23,7 +24,7 @@ from piwsl.reference.costs import estimate
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import RECORD_KILOBYTES, Batch, label_batches, plan_dataset, structures, warning
-from piwsl.reference.selection import ROUND, candidates_needed, descriptors, farthest_points, in_turn
+from piwsl.reference.selection import candidates_needed, descriptors, farthest_points, in_turn
 from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
 
 HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
@@ -68,6 +69,14 @@ def test_farthest_points_are_no_worse_spread_than_frames_in_turn():
         return max(min(np.linalg.norm(vector - vectors[pick]) for pick in chosen) for vector in vectors)
 
     assert covering_radius(farthest_points(frames, 16, candidates=4)) < covering_radius(list(range(16)))
+
+
+def test_the_bound_on_dynamics_counts_whole_rounds_of_candidates():
+    sampled = {"selection": "farthest point", "candidates": 10, "training_frames": 1, "test_frames": 1}
+    stride = int(5e7) // candidates_needed(1, candidates=10)
+    dataset(sampling={"temperatures": [300], "stride": stride}, **sampled)
+    with pytest.raises(ValueError, match=r"sampling.stride: .* steps of dynamics for all frames"):
+        dataset(sampling={"temperatures": [300], "stride": stride + 1}, **sampled)
 
 
 @pytest.mark.parametrize("few", [1, 20, ROUND, ROUND + 5])
