@@ -92,12 +92,13 @@ def label(
     from piwsl.reference.forces import check_forces
     from piwsl.reference.labelling import label_frames
     from piwsl.structures.frames import read_frames, write_frames
+    from piwsl.structures.geometry import symbols_of
 
     records_file, atoms_file = labelled.with_suffix(".jsonl"), labelled.with_name(f"{labelled.stem}-atoms.json")
     scheme = _level(level)
     geometries = read_frames(frames)
     multiplicities = check_molecules(geometries, frames)
-    symbols = {symbol for structure in geometries for symbol in structure.get_chemical_symbols()}
+    symbols = symbols_of(geometries)
     check_level(scheme, symbols)
     check_forces(scheme, multiplicities, forces)
     check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
 from piwsl.config import (
     ComputedDataset,
     ConfigError,
@@ -86,8 +88,8 @@ def check_experiment(experiment: Experiment, source: str) -> None:
             if isinstance(dataset, ComputedDataset):
                 from piwsl.reference.checks import check_computed_dataset
 
-                check_computed_dataset(name, dataset, experiment.levels[dataset.level])
-                _check_jobs(name, dataset, experiment.levels[dataset.level])
+                every = check_computed_dataset(name, dataset, experiment.levels[dataset.level])
+                _check_jobs(name, dataset, every, experiment.levels[dataset.level])
             else:
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
@@ -99,9 +101,9 @@ def costly_datasets(experiment: Experiment) -> Iterator[str]:
     """Say a line for each dataset whose reference energies take more than is sensible, by estimate."""
     for name, dataset in experiment.datasets.items():
         if isinstance(dataset, ComputedDataset):
-            from piwsl.reference.planning import warning
+            from piwsl.reference.planning import structures, warning
 
-            line = warning(name, dataset, experiment.levels[dataset.level])
+            line = warning(name, dataset, structures(dataset), experiment.levels[dataset.level])
             if line is not None:
                 yield line
 
@@ -171,10 +173,10 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
             raise ConfigError(f"datasets.{name}.{key}: {file} is no file")
 
 
-def _check_jobs(name: str, dataset: ComputedDataset, level: Level) -> None:
+def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> None:
     from piwsl.reference.planning import label_batches
 
-    jobs = len(label_batches(dataset, level))
+    jobs = len(label_batches(dataset, every, level))
     if jobs > MOST_JOBS:
         raise ConfigError(
             f"datasets.{name}: {jobs} labelling jobs, {MOST_JOBS} at most; ask for fewer frames, or raise "
@@ -205,7 +207,7 @@ def _check_made(name: str, experiment: Experiment) -> None:
         return
     try:
         with Dataset(path) as made:
-            made.verify()
+            made.verify(most=FRAMES_CHECKED)  # jobs compare what they read
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
 

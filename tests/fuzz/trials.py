@@ -39,7 +39,7 @@ from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import build_potential
 from piwsl.models.potential import DTYPES
 from piwsl.preflight import load_experiment
-from piwsl.reference.planning import label_batches, sources
+from piwsl.reference.planning import label_batches, sources, structures
 from piwsl.reference.sampling import trajectory
 from piwsl.simulation.dynamics import run_dynamics
 from piwsl.structures.structure import from_atoms
@@ -165,7 +165,7 @@ def _begin_dataset(experiment: Experiment, dataset: ComputedDataset) -> None:
 
 @functools.cache
 def _plan(dataset: _Key, level: _Key) -> None:
-    batches = label_batches(dataset.section, level.section)
+    batches = label_batches(dataset.section, structures(dataset.section), level.section)
     if len(batches) > MOST_JOBS:
         raise Unfit(f"{len(batches)} labelling jobs")
     if any(batch.mem_mb > MOST_MEGABYTES or batch.runtime > 1e7 for batch in batches.values()):

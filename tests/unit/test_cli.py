@@ -59,6 +59,16 @@ def test_label_writes_energies_and_records(folder):
     assert set(read_json(folder / "labelled-atoms.json")) == {"H", "O"}
 
 
+def test_label_goes_on_past_a_frame_with_an_atom_of_no_element(folder):
+    (folder / "level.yaml").write_text("stages: [{method: hf, bases: [sto-3g], density_fitting: false}]")
+    line = "1\nProperties=Z:I:1:pos:R:3\n500 0 0 0\n"
+    (folder / "odd.xyz").write_text((folder / "frames.xyz").read_text() + line)
+    out = call("label", "odd.xyz", "labelled.xyz", "--level", "level.yaml", "--atoms", code=1)
+    assert "1 frames failed; labelled.jsonl says why" in out
+    assert len(read_frames(folder / "labelled.xyz")) == 4
+    assert "atomic number 500, which is no element" in (folder / "labelled.jsonl").read_text()
+
+
 def test_label_refuses_forces_that_the_level_does_not_have(folder):
     out = call("label", "frames.xyz", "labelled.xyz", "--level", "mp2-cbs", "--forces", "analytic", code=1)
     assert "has no analytic gradient: PySCF has none for density-fitted MP2" in out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from dataclasses import replace
 
 import h5py
@@ -297,6 +299,50 @@ def test_a_damaged_dataset_file_is_said_to_be_one_and_what_to_do(mixed, damage):
     with pytest.raises(PiwslError, match=complaint) as raised, Dataset(path) as dataset:
         dataset.structures(dataset.indices(TRAINING))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "unable to open file"), "permission denied"),
+        (OSError("Can't read data (file read failed: errno = 5, error message = 'Input/output')"), "does not answer"),
+        (OSError(errno.ESTALE, "stale"), "the file server has lost it"),
+    ],
+)
+def test_a_dataset_file_that_the_machine_refuses_is_not_said_to_be_damaged(mixed, monkeypatch, error, said):
+    path, *_ = mixed
+
+    def refuse(*rest: object) -> None:
+        raise error
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(PiwslError, match=f"dataset.h5: .*{said}") as raised:
+        Dataset(path)
+    assert "delete" not in str(raised.value)
+
+
+def test_a_dataset_file_that_another_process_writes_is_said_to_be_locked(mixed):
+    path, *_ = mixed
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(PiwslError, match=r"dataset.h5: is locked by another process") as raised:
+            Dataset(path)
+    assert "delete" not in str(raised.value)
+
+
+def test_of_a_large_dataset_file_frames_from_all_over_it_are_verified(tmp_path, monkeypatch):
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: morse_frames("H2O", 30), TEST: morse_frames("H2O", 5, seed=1)})
+    monkeypatch.setattr("piwsl.data.dataset.FRAMES_AT_ONCE", 10)
+    spans: list[tuple[int, int]] = []
+    read = Dataset._read
+    monkeypatch.setattr(Dataset, "_read", lambda self, *span: spans.append(span) or read(self, *span))
+    with Dataset(path) as dataset:
+        dataset.verify(most=7)
+        assert spans == [(0, 2), (10, 12), (20, 22), (30, 32)]
+        spans.clear()
+        dataset.verify()
+        assert spans == [(0, 10), (10, 20), (20, 30), (30, 35)]
 
 
 def test_warnings_travel_with_the_data(mixed):

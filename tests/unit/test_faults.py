@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,10 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
+from ase.build import molecule
 from conftest import displaced
 
+from piwsl.config import Level
 from piwsl.errors import PiwslError
 from piwsl.files import read_json, read_json_lines, unchanged, write_text
+from piwsl.reference import labelling
+from piwsl.reference.failures import JobFailure, failing_at
+from piwsl.reference.labelling import label_frames
+from piwsl.reference.store import LabelStore
 from piwsl.structures.frames import read_frames, write_frames
 
 CCSD = {"method": "ccsd", "basis": "cc-pvtz"}
@@ -85,6 +93,36 @@ def test_a_full_disk_of_results_stops_the_job_and_the_next_attempt_goes_on(tmp_p
     finished = label(tmp_path, HF, "--store", str(store))
     assert finished.returncode == 0, finished.stderr
     assert len(energies(store)) == len(read_frames(tmp_path / "out.xyz")) == 3
+
+
+def test_a_store_that_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(labelling, "run_level", lambda *rest: pytest.fail("was computed"))
+    with pytest.raises(PiwslError, match=r"file.*a part of the path is a file, not a folder"):
+        label_frames([molecule("H2")], Level.model_validate(HF), tmp_path / "file" / "store", None, 1000)
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EIO, errno.ESTALE])
+def test_what_the_disk_refuses_is_the_failure_of_the_job_and_not_of_the_frame(tmp_path, number, named):
+    with pytest.raises(JobFailure, match=f"hf: {tmp_path}.*; finished frames are kept"), failing_at("hf", tmp_path):
+        raise OSError(number, os.strerror(number), *([str(tmp_path / "integrals")] if named else []))
+
+
+def test_a_store_that_cannot_be_written_any_longer_stops_the_job(tmp_path):
+    level = Level.model_validate(HF)
+
+    def block(line: str) -> None:
+        for folder in LabelStore(tmp_path, level).folder.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        for number in range(256):
+            (LabelStore(tmp_path, level).folder / f"{number:02x}").write_text("")
+
+    with pytest.raises(JobFailure, match=r"storing the energy: .*finished frames are kept"):
+        label_frames(
+            [molecule("H2"), displaced("H2", 0.1, np.random.default_rng(0))], level, tmp_path, None, 1000, block
+        )
 
 
 LABEL_IN_LITTLE_MEMORY = """

@@ -147,7 +147,16 @@ def test_images_of_one_crystal_in_two_cells_are_no_copies():
     small, large = molecule("H2O"), molecule("H2O")
     small.set_cell([5, 5, 5])
     large.set_cell([6, 6, 6])
+    small.pbc = large.pbc = True
     assert warnings({TRAINING: [small], TEST: [large]}, computed=True) == []
+
+
+def test_sheared_cells_of_one_atom_are_no_copies():
+    plain = Atoms("Cu", cell=[3.6, 3.6, 3.6], pbc=True)
+    sheared = Atoms("Cu", cell=[3.6, 3.6, 3.6, 90, 90, 85], pbc=True)
+    assert warnings({TRAINING: [plain], TEST: [sheared]}, computed=True) == []
+    (asked,) = warnings({TRAINING: [plain], TEST: [plain.copy()]}, computed=True)
+    assert "have the geometry of a training frame" in asked
 
 
 def test_labels_that_stand_for_none_are_asked_about(water):

@@ -213,9 +213,25 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
     assert [record["status"] for record in records] == ["ok", "failed", "failed", "failed", "ok"]
     assert [frame.info["frame"] for frame in labelled] == ["good", "good too"]
     assert records[1]["step"] == "geometry"
-    assert records[1]["reason"] == "atoms 0 (O) and 1 (H) are 0.000 Å apart"
+    assert records[1]["reason"] == "atom 0 (O) and atom 1 (H) are 0.000 Å apart"
     assert records[3]["step"] == "charge and multiplicity"
     assert "9 electrons cannot have multiplicity 1" in records[3]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda atoms: atoms.numbers.__setitem__(1, 500), "atom 1 has atomic number 500, which is no element"),
+        (lambda atoms: atoms.numbers.__setitem__(1, 0), "atom 1 has atomic number 0, which is no element"),
+        (lambda atoms: atoms.positions.__setitem__(2, np.nan), "atom 2 (H) is at (nan, nan, nan) Å, which is no place"),
+    ],
+)
+def test_a_frame_that_is_no_geometry_fails_alone_and_is_never_computed(tmp_path, monkeypatch, spoil, reason):
+    spoilt = water()
+    spoil(spoilt)
+    monkeypatch.setattr(labelling, "run_level", lambda *rest: pytest.fail("was computed"))
+    labelled, (record,) = label_frames([spoilt], HF, tmp_path, None, 1000, progress=lambda line: None)
+    assert (labelled, record["step"], record["reason"]) == ([], "geometry", reason)
 
 
 def test_a_periodic_frame_is_neither_computed_nor_found_in_the_store(tmp_path):

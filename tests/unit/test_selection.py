@@ -13,15 +13,18 @@ from ase.build import molecule
 from ase.io.trajectory import Trajectory
 from conftest import displaced
 
-from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
+from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Level, Molecule
+from piwsl.config.datasets import ROUND
 from piwsl.errors import PiwslError
+from piwsl.preflight import check_experiment, costly_datasets
+from piwsl.reference import checks, planning
 from piwsl.reference.batches import split_geometries
 from piwsl.reference.checks import check_computed_dataset, check_functional
 from piwsl.reference.costs import estimate
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.planning import RECORD_KILOBYTES, label_batches, plan_dataset, warning
-from piwsl.reference.selection import ROUND, candidates_needed, descriptors, farthest_points, in_turn
+from piwsl.reference.planning import RECORD_KILOBYTES, Batch, label_batches, plan_dataset, structures, warning
+from piwsl.reference.selection import candidates_needed, descriptors, farthest_points, in_turn
 from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
 
 HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
@@ -66,6 +69,14 @@ def test_farthest_points_are_no_worse_spread_than_frames_in_turn():
         return max(min(np.linalg.norm(vector - vectors[pick]) for pick in chosen) for vector in vectors)
 
     assert covering_radius(farthest_points(frames, 16, candidates=4)) < covering_radius(list(range(16)))
+
+
+def test_the_bound_on_dynamics_counts_whole_rounds_of_candidates():
+    sampled = {"selection": "farthest point", "candidates": 10, "training_frames": 1, "test_frames": 1}
+    stride = int(5e7) // candidates_needed(1, candidates=10)
+    dataset(sampling={"temperatures": [300], "stride": stride}, **sampled)
+    with pytest.raises(ValueError, match=r"sampling.stride: .* steps of dynamics for all frames"):
+        dataset(sampling={"temperatures": [300], "stride": stride + 1}, **sampled)
 
 
 @pytest.mark.parametrize("few", [1, 20, ROUND, ROUND + 5])
@@ -139,13 +150,71 @@ def test_a_smiles_string_that_cannot_be_meant_is_refused(molecule, message):
         load_molecule(molecule)
 
 
+def periodic() -> Atoms:
+    return Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]], cell=[5, 5, 5], pbc=True)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([periodic()], "start.* is periodic; reference energies are of molecules"),
+        ([molecule("H2O"), molecule("H2O")], "start.* has 2 frames; leave one to start from, or .*geometries"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".xyz", ".XYZ", ".traj"])
+def test_a_file_to_start_from_is_one_molecule(tmp_path, frames, message, suffix):
+    path = tmp_path / f"start{suffix}"
+    ase.io.write(path, frames, format="traj" if suffix == ".traj" else "extxyz")
+    with pytest.raises(PiwslError, match=message):
+        load_molecule(Molecule(file=path))
+
+
+@pytest.mark.parametrize(
+    "load", [lambda path: load_molecule(Molecule(file=path)), lambda path: read_geometries(Geometries(file=path))]
+)
+def test_what_our_reader_says_of_a_file_is_said_once(tmp_path, load):
+    path = tmp_path / "mine.XYZ"
+    path.write_text("2\n\nH 0 0 0\n")
+    with pytest.raises(PiwslError) as caught:
+        load(path)
+    assert str(caught.value).count(str(path)) == 1
+    assert "cannot be read" not in str(caught.value)
+
+
+def test_geometries_to_compute_are_of_elements_at_places_and_those_that_overlap_fail_later(tmp_path):
+    path = tmp_path / "mine.traj"
+    overlapping = Atoms("OHH", positions=[[0, 0, 0], [0, 0, 0], [0, 0, 1]])
+    given = dataset(molecule=None, sampling=None, geometries={"file": path}, training_frames=2, test_frames=1)
+    ase.io.write(path, [*cloud(5), overlapping])
+    check_computed_dataset("d", given, HF)
+    nowhere = molecule("H2O")
+    nowhere.positions[1] = np.nan
+    unknown = molecule("H2O")
+    unknown.numbers[0] = 0
+    for odd, message in ((nowhere, "no place"), (unknown, "atomic number 0, which is no element")):
+        ase.io.write(path, [*cloud(5), odd])
+        with pytest.raises(ConfigError, match=f"d.geometries: frame 5 of {path}: .*{message}"):
+            check_computed_dataset("d", given, HF)
+
+
+def test_a_molecule_whose_atoms_lie_on_one_another_is_refused(tmp_path):
+    path = tmp_path / "start.xyz"
+    ase.io.write(path, Atoms("OHH", positions=[[0, 0, 0], [0, 0, 0], [0, 0, 1]]))
+    with pytest.raises(ConfigError, match=r"d.molecule: frame 0 of .*start.xyz: atom 0 \(O\) and atom 1 .* apart"):
+        check_computed_dataset("d", dataset(molecule={"file": path}), HF)
+
+
 def dataset(**keys: object) -> ComputedDataset:
     given = {"molecule": {"name": "H2O"}, "sampling": {"temperatures": [300, 600]}, "level": "x"}
     return ComputedDataset.model_validate(given | {"training_frames": 100, "test_frames": 10} | keys)
 
 
+def batches_of(section: ComputedDataset, level: Level) -> dict[tuple[str, str], Batch]:
+    return label_batches(section, structures(section), level)
+
+
 def test_every_frame_is_in_one_job():
-    batches = label_batches(dataset(test_force_frames=3, labelling={"frames_per_job": 30}), HF)
+    batches = batches_of(dataset(test_force_frames=3, labelling={"frames_per_job": 30}), HF)
     frames = {"training": [], "test": []}
     for batch in batches.values():
         frames[batch.part] += range(batch.start, batch.stop)
@@ -160,17 +229,17 @@ def test_every_frame_is_in_one_job():
 
 def test_jobs_are_sized_by_the_estimated_cost():
     costly = Level.model_validate({"preset": "dft"})
-    batches = label_batches(dataset(training_frames=2000, molecule={"name": "C2H6"}, training_forces=True), costly)
+    batches = batches_of(dataset(training_frames=2000, molecule={"name": "C2H6"}, training_forces=True), costly)
     training = [batch for (labels, _), batch in batches.items() if labels == "training"]
     assert all(batch.forces == "analytic" for batch in training)
     assert all(10 * 60 <= batch.cpu_s <= 30 * 60 for batch in training[:-1])
     assert all(batch.runtime * 60 > 2 * batch.cpu_s for batch in training)
-    assert len(label_batches(dataset(), HF)) == 2
+    assert len(batches_of(dataset(), HF)) == 2
 
 
 def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
     def forces(level: Level, **keys: str) -> str | None:
-        return label_batches(dataset(test_force_frames=2, **keys), level)["test-forces", "00000"].forces
+        return batches_of(dataset(test_force_frames=2, **keys), level)["test-forces", "00000"].forces
 
     composite = Level.model_validate({"preset": "ccsdt-cbs"})
     assert forces(HF) == "analytic"
@@ -212,6 +281,26 @@ def test_a_plan_counts_the_energies_that_labelling_computes(tmp_path):
     assert row.disk_mb == pytest.approx(len(records) * RECORD_KILOBYTES / 1000)
 
 
+def test_given_geometries_are_read_once_for_checks_jobs_and_once_for_warnings(tmp_path, monkeypatch):
+    ase.io.write(tmp_path / "mine.xyz", [molecule("C6H6") for _ in range(4)])
+    section = {"geometries": {"file": "mine.xyz"}, "level": "ccsdt-cbs", "training_frames": 2, "test_frames": 1}
+    keys = {"experiment": "e", "models": {"painn": {"architecture": "painn"}}, "losses": {"supervised": {}}}
+    keys["levels"] = {"ccsdt-cbs": {"preset": "ccsdt-cbs"}}
+    monkeypatch.chdir(tmp_path)
+    given = ComputedDataset.model_validate(section | {"labelling": {"runtime": 1}})
+    experiment = Experiment.model_validate(keys | {"datasets": {"d": given}, "sizes": [2], "seeds": [0]})
+    reads = []
+    for module in (planning, checks):
+        monkeypatch.setattr(module, "read_geometries", lambda named: reads.append(named) or read_geometries(named))
+    check_experiment(experiment, "config.yaml")
+    assert len(reads) == 1
+    (line,) = costly_datasets(experiment)
+    assert "mp2-cbs about" in line
+    assert len(reads) == 2
+    assert list(plan_dataset("d", given, HF, tmp_path, tmp_path))
+    assert len(reads) == 3
+
+
 def test_a_plan_counts_what_is_stored_already(tmp_path):
     frames = cloud(4)
     write_frames(tmp_path / "data" / "frames" / "training.xyz", frames)
@@ -240,7 +329,7 @@ IBUPROFEN = {"molecule": {"smiles": "CC(C)Cc1ccc(cc1)C(C)C(=O)O"}, "training_fra
     ],
 )
 def test_labels_that_take_more_than_is_sensible_are_warned_of(keys, level, complaint):
-    line = warning("d", dataset(**keys), Level.model_validate(level))
+    line = warning("d", dataset(**keys), structures(dataset(**keys)), Level.model_validate(level))
     assert (line is None) == (complaint is None)
     if complaint:
         assert line.startswith("datasets.d: ")
@@ -249,7 +338,8 @@ def test_labels_that_take_more_than_is_sensible_are_warned_of(keys, level, compl
 
 
 def test_a_warning_names_what_would_be_cheaper():
-    line = warning("d", dataset(**IBUPROFEN), Level.model_validate({"preset": "ccsdt-cbs"}))
+    given = dataset(**IBUPROFEN)
+    line = warning("d", given, structures(given), Level.model_validate({"preset": "ccsdt-cbs"}))
     assert re.search(r"; mp2-cbs about \d+ h, dft about \d+ h$", line)
 
 

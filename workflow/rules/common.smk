@@ -119,10 +119,10 @@ def recipe_of(wildcards):
 @cache
 def batches_of(dataset):
     """Return every batch of frames of a dataset: (labels, number) to what the job does and needs."""
-    from piwsl.reference.planning import label_batches
+    from piwsl.reference.planning import label_batches, structures
 
     computed = COMPUTED[dataset]
-    return label_batches(computed, experiment.levels[computed.level])
+    return label_batches(computed, structures(computed), experiment.levels[computed.level])
 
 
 def batch_of(wildcards):

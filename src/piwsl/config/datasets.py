@@ -28,6 +28,9 @@ Frames = Annotated[int, Field(ge=1, le=100_000)]
 MAX_TRAJECTORIES = 50
 # GFN2-xTB takes a millisecond a step for a small molecule: half a day.
 MOST_STEPS = 5e7
+# Farthest points are chosen this many at a time, each time among fresh candidates, so that more frames begin with
+# the fewer.
+ROUND = 32
 
 
 class Molecule(Section):
@@ -151,8 +154,10 @@ class ComputedDataset(Section):
     @model_validator(mode="after")
     def _dynamics_end(self) -> Self:
         if self.sampling is not None and self.sampling.temperatures:
-            chosen_from = self.candidates if self.selection == "farthest point" else 1
-            steps = self.sampling.stride * max(self.training_frames * chosen_from, self.test_frames)
+            training = self.training_frames
+            if self.selection == "farthest point":
+                training = -(-training // ROUND) * ROUND * self.candidates
+            steps = self.sampling.stride * max(training, self.test_frames)
             if steps > MOST_STEPS:
                 raise ValueError(f"sampling.stride: {steps:.0e} steps of dynamics for all frames; 5e7 at most")
         return self

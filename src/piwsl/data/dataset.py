@@ -10,8 +10,10 @@ Units: eV, Å, eV/Å.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -25,7 +27,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
-from piwsl.files import write_atomically
+from piwsl.files import REFUSALS, write_atomically
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
 from piwsl.structures.labels import energy_label, forces_label
 from piwsl.structures.structure import Structure, from_atoms
@@ -134,14 +136,27 @@ def _common_digest(file: h5py.File) -> str:
     return digest.hexdigest()
 
 
+def _number_of(error: Exception) -> int | None:
+    """Return the number that the machine gave an error; HDF5 says it in its text alone where reading failed."""
+    if not isinstance(error, OSError):
+        return None
+    said = re.search(r"errno = (\d+)", str(error))
+    return error.errno or (int(said.group(1)) if said else None)
+
+
 @contextmanager
 def _damage_in_one_line(path: Path) -> Iterator[None]:
-    """Turn what HDF5 raises for a file that is damaged or none of ours into what to do about it."""
+    """Turn what HDF5 raises for a file that is damaged, none of ours or refused into what to do about it."""
     try:
         yield
     except FileNotFoundError:
         raise PiwslError(f"{path}: no such file") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        number = _number_of(error)
+        if number in (errno.EAGAIN, errno.EWOULDBLOCK):
+            raise PiwslError(f"{path}: is locked by another process; start again when it is done") from None
+        if number in REFUSALS:
+            raise PiwslError(f"{path}: {REFUSALS[number]}") from None
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise PiwslError(
             f"{path}: is damaged or no dataset file ({reason}); delete it, and it is made again from its frames"
@@ -160,7 +175,7 @@ class Dataset:
         self._path = path
         with _damage_in_one_line(path):
             self._file = h5py.File(path, "r")
-            found = int(self._file.attrs.get("format", 0))
+            found = int(self._file.attrs["format"])
         if found != FORMAT:
             raise PiwslError(
                 f"{path}: is of format {found}, and this version reads {FORMAT}; delete it, and it is made again from "
@@ -197,14 +212,19 @@ class Dataset:
         """Return what looked odd about the data when the file was made."""
         return json.loads(self._file.attrs["warnings"])
 
-    def verify(self) -> None:
-        """Compare all frames with their hashes, as reading each does.
+    def verify(self, most: int | None = None) -> None:
+        """Compare frames with their hashes, as reading each does.
+
+        Args:
+            most: about so many, a few neighbours here and there in the whole file; by default all.
 
         Raises:
             PiwslError: a frame is not what was written.
         """
+        share = min(1.0, (most or len(self)) / max(len(self), 1))
+        neighbours = max(1, int(FRAMES_AT_ONCE * share))
         for start in range(0, len(self), FRAMES_AT_ONCE):
-            self._read(start, min(start + FRAMES_AT_ONCE, len(self)))
+            self._read(start, min(start + neighbours, len(self)))
 
     def atomic_energies(self) -> dict[int, float]:
         """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""

@@ -283,10 +283,11 @@ def _radii(atoms: Atoms) -> NDArray[np.float64]:
 
 
 def _distances(atoms: Atoms) -> NDArray[np.float64]:
-    """Return all distances, Å, in order within each pair of elements, and the lengths of the cell's vectors."""
+    """Return all distances, Å, in order within each pair of elements; of periodic frames the cell's Å and °, too."""
     order = np.argsort(atoms.numbers, kind="stable")
     numbers, positions = atoms.numbers[order], atoms.positions[order]
     first, second = np.triu_indices(len(atoms), 1)
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
     kinds = numbers[first] * len(chemical_symbols) + numbers[second]
-    return np.concatenate([distances[np.lexsort((distances, kinds))], np.linalg.norm(atoms.cell, axis=1)])
+    cell = atoms.cell.cellpar() if atoms.pbc.any() else np.zeros(6)
+    return np.concatenate([distances[np.lexsort((distances, kinds))], cell])

@@ -18,15 +18,19 @@ from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import check_forces
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries, unpaired_electrons
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
+from piwsl.structures.geometry import atom_problem, geometry_problem
 
 
-def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> None:
+def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> list[Atoms]:
     """Check that a dataset can be computed.
 
     Args:
         name: of the dataset in the config, for messages.
         dataset: the section.
         level: the level it names.
+
+    Returns:
+        Its structures: the molecule, or all given geometries.
 
     Raises:
         ConfigError: the molecule is unknown, charge and multiplicity do not fit it, a basis lacks an element, the
@@ -46,6 +50,7 @@ def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) ->
         check_forces(level, {multiplicity_of(atoms) for atoms in structures}, dataset.forces_by)
     except PiwslError as error:
         raise ConfigError(f"{where}.forces_by: {error}") from None
+    return structures
 
 
 def check_molecules(frames: list[Atoms], source: Path) -> set[int]:
@@ -74,6 +79,9 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
         atoms = load_molecule(molecule)
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
+    problem = geometry_problem(atoms)
+    if problem is not None:
+        raise ConfigError(f"{where}: {f'frame 0 of {molecule.file}: ' if molecule.file else ''}{problem}")
     if len(atoms) < 2:
         raise ConfigError(f"{where}: one atom alone has no geometry to sample")
     unpaired = unpaired_electrons(molecule)
@@ -94,7 +102,9 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
     for position, atoms in enumerate(frames):
-        problem = electron_problem(atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms))
+        problem = atom_problem(atoms) or electron_problem(
+            atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)
+        )
         if problem is not None:
             raise ConfigError(f"{where}: frame {position} of {geometries.file}: {problem}")
     parts = blocks_of(len(frames), geometries)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from piwsl.errors import PiwslError
-from piwsl.files import is_no_room
+from piwsl.files import is_no_room, refusal
 
 PERIODIC = "periodic; reference energies are of molecules"
 
@@ -35,7 +35,7 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
         disk: a folder on the disk that is written to; by default that of temporary files.
 
     Raises:
-        JobFailure: no memory or no room on the disk.
+        JobFailure: no memory, no room on the disk, or the disk refuses.
         FrameFailure: anything else.
     """
     try:
@@ -53,7 +53,17 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
                 f"{step}: no room left on the disk of {disk or tempfile.gettempdir()}; free some, "
                 f"or {'write' if disk else 'point TMPDIR'} elsewhere; finished frames are kept"
             ) from error
+        if reason := _refusal(error, disk):
+            raise JobFailure(f"{step}: {reason}; finished frames are kept") from error
         raise FrameFailure(step, f"{type(error).__name__}: {_line(error)}") from error
+
+
+def _refusal(error: Exception, disk: Path | None) -> str | None:
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is None:  # HDF5 says the number of an error, and no path
+        error.filename = str(disk or tempfile.gettempdir())
+    return refusal(error)
 
 
 def _line(error: BaseException) -> str:

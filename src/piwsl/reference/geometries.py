@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase.build
 import ase.io
 import numpy as np
@@ -25,7 +27,8 @@ def load_molecule(molecule: Molecule) -> Atoms:
     """Return the starting geometry, with charge and multiplicity in its info.
 
     Raises:
-        PiwslError: ASE knows no such molecule, cannot read the file, or RDKit cannot make a geometry of the SMILES.
+        PiwslError: ASE knows no such molecule, the file cannot be read or is not one molecule alone, or RDKit cannot
+            make a geometry of the SMILES.
     """
     if molecule.name is not None:
         try:
@@ -37,12 +40,33 @@ def load_molecule(molecule: Molecule) -> Atoms:
     elif molecule.smiles is not None:
         atoms = from_smiles(molecule.smiles, molecule.charge)
     else:
-        try:
-            atoms = ase.io.read(str(molecule.file))
-        except Exception as error:  # ASE raises many kinds for a missing or malformed file
-            raise PiwslError(f"molecule file '{molecule.file}' cannot be read: {error}") from None
+        assert molecule.file is not None
+        atoms = _only_frame(molecule.file)
     atoms.info = {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
     return atoms
+
+
+def _only_frame(path: Path) -> Atoms:
+    frames = _frames_of(path)
+    if len(frames) != 1:
+        raise PiwslError(f"{path} has {len(frames)} frames; leave one to start from, or give them all as 'geometries:'")
+    if frames[0].pbc.any():
+        raise PiwslError(f"{path} is {PERIODIC}")
+    return Atoms(frames[0].numbers, frames[0].positions)
+
+
+def _frames_of(path: Path) -> list[Atoms]:
+    """Read a file of geometries: extended XYZ with our reader, all other formats with ASE's.
+
+    Raises:
+        PiwslError: it cannot be read.
+    """
+    if path.suffix.lower() in (".xyz", ".extxyz"):
+        return read_frames(path)
+    try:
+        return list(ase.io.read(str(path), index=":"))
+    except Exception as error:  # ASE raises many kinds for a missing or malformed file
+        raise PiwslError(f"file '{path}' cannot be read: {error or type(error).__name__}") from None
 
 
 def from_smiles(smiles: str, charge: int) -> Atoms:
@@ -94,15 +118,10 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
         Frames with info: frame (its name), charge, multiplicity; nothing else is kept.
 
     Raises:
-        PiwslError: ASE cannot read the file, or a frame is periodic, or its charge or multiplicity is no whole number.
+        PiwslError: the file cannot be read, or a frame is periodic, or its charge or multiplicity is no whole number.
     """
-    try:
-        ours = geometries.file.suffix in (".xyz", ".extxyz")
-        found = read_frames(geometries.file) if ours else ase.io.read(str(geometries.file), index=":")
-    except Exception as error:  # ASE raises many kinds for a missing or malformed file
-        raise PiwslError(f"file '{geometries.file}' cannot be read: {error}") from None
     frames = []
-    for position, atoms in enumerate(found):
+    for position, atoms in enumerate(_frames_of(geometries.file)):
         if atoms.pbc.any():
             raise PiwslError(f"frame {position} of {geometries.file} is {PERIODIC}")
         try:

@@ -16,6 +16,7 @@ from ase import Atoms, units
 
 from piwsl.config import Level
 from piwsl.errors import PiwslError
+from piwsl.files import check_outputs
 from piwsl.reference.blas import blas_name
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
@@ -23,6 +24,7 @@ from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at
 from piwsl.reference.forces import ForceMethod, analytic_problem
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
+from piwsl.structures.geometry import geometry_problem
 
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
@@ -114,8 +116,8 @@ class Labeller:
 
     def _compute(self, frame: Atoms, charge: int, multiplicity: int, analytic: bool) -> dict[str, Any]:
         problems = {
+            "geometry": geometry_problem(frame) or too_close(frame),
             "charge and multiplicity": electron_problem(frame.numbers.tolist(), charge, multiplicity),
-            "geometry": too_close(frame),
             "forces": analytic_problem(self.level, multiplicity) if analytic else None,
         }
         for step, problem in problems.items():
@@ -211,9 +213,11 @@ def label_frames(
         The labelled frames (`REF_energy` eV, `REF_forces` eV/Å where wanted) and one record for every frame given.
 
     Raises:
+        PiwslError: the store cannot be written; nothing is computed.
         JobFailure: memory or disk gave out. Finished frames are in the store.
     """
     labeller = Labeller(level, LabelStore(store_folder, level), memory_mb)
+    check_outputs([labeller.store.folder / "level.json"], inputs=[])
     labelled, records = [], []
     lines = Progress(len(frames), progress)
     for atoms in frames:

@@ -59,9 +59,9 @@ def structures(dataset: ComputedDataset) -> list[Atoms]:
     return read_geometries(dataset.geometries)
 
 
-def representative(dataset: ComputedDataset) -> Atoms:
+def representative(every: list[Atoms]) -> Atoms:
     """Return the structure whose cost is taken for every frame: the molecule, or the largest given geometry."""
-    return max(structures(dataset), key=lambda atoms: int(atoms.numbers.sum()))
+    return max(every, key=lambda atoms: int(atoms.numbers.sum()))
 
 
 def sources(dataset: ComputedDataset) -> dict[str, float]:
@@ -81,17 +81,18 @@ def frames_of_source(dataset: ComputedDataset, part: str) -> int:
     return math.ceil(wanted / len(sources(dataset)))
 
 
-def label_batches(dataset: ComputedDataset, level: Level) -> dict[tuple[str, str], Batch]:
+def label_batches(dataset: ComputedDataset, every: list[Atoms], level: Level) -> dict[tuple[str, str], Batch]:
     """Cut the frames of a dataset into jobs.
 
     Args:
         dataset: how many frames, with which forces; sizes of jobs where the config gives them.
+        every: the structures of the dataset, read once for all that asks for them.
         level: the level of theory.
 
     Returns:
         By labels ("training", "test-forces", "test") and number ("00000") the batch.
     """
-    multiplicities = {multiplicity_of(atoms) for atoms in structures(dataset)}
+    multiplicities = {multiplicity_of(atoms) for atoms in every}
     with_forces = force_method(level, multiplicities, dataset.forces_by)
     spans: dict[str, tuple[str, int, int, ForceMethod | None]] = {
         "training": ("training", 0, dataset.training_frames, with_forces if dataset.training_forces else None),
@@ -101,7 +102,7 @@ def label_batches(dataset: ComputedDataset, level: Level) -> dict[tuple[str, str
     batches = {}
     for labels, (part, first, last, forces) in spans.items():
         if last > first:
-            cost = frame_cost(dataset, level, forces)
+            cost = frame_cost(every, level, forces)
             step = _frames_per_job(dataset, cost, forces)
             for number, start in enumerate(range(first, last, step)):
                 stop = min(start + step, last)
@@ -109,9 +110,9 @@ def label_batches(dataset: ComputedDataset, level: Level) -> dict[tuple[str, str
     return batches
 
 
-def frame_cost(dataset: ComputedDataset, level: Level, forces: ForceMethod | None) -> Cost:
-    """Return the estimated cost of one frame of a dataset."""
-    atoms = representative(dataset)
+def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
+    """Return the estimated cost of one frame of a dataset, of all of its structures."""
+    atoms = representative(every)
     return estimate(atoms, level, charge_of(atoms), multiplicity_of(atoms), forces)
 
 
@@ -139,17 +140,18 @@ def _batch(dataset: ComputedDataset, cost: Cost, part: str, start: int, stop: in
     )
 
 
-def warning(name: str, dataset: ComputedDataset, level: Level) -> str | None:
+def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> str | None:
     """Say in one line that labels of a dataset take more than is sensible, and what would be cheaper; None if not.
 
     Args:
         name: of the dataset.
         dataset: the section.
+        every: its structures.
         level: the level of theory.
     """
-    batches = label_batches(dataset, level).values()
+    batches = label_batches(dataset, every, level).values()
     hours = sum(batch.cpu_s for batch in batches) / 3600
-    costs = [frame_cost(dataset, level, forces) for forces in {batch.forces for batch in batches}]
+    costs = [frame_cost(every, level, forces) for forces in {batch.forces for batch in batches}]
     frame_hours = max(cost.cpu_s for cost in costs) / 3600
     memory_mb = max(cost.memory_mb for cost in costs)
     minutes = dataset.labelling.runtime or math.inf
@@ -162,14 +164,13 @@ def warning(name: str, dataset: ComputedDataset, level: Level) -> str | None:
     found = [problem for problem, is_one in problems.items() if is_one]
     if not found:
         return None
-    cheaper = [f"{other} about {took:,.0f} h" for other, took in _cheaper(dataset, hours).items()]
+    cheaper = [f"{other} about {took:,.0f} h" for other, took in _cheaper(dataset, every, hours).items()]
     advice = f"; {', '.join(cheaper)}" if cheaper else "; a cheaper level or fewer frames would do"
     return f"datasets.{name}: {dataset.level} takes {', '.join(found)}, by estimate{advice}"
 
 
-def _cheaper(dataset: ComputedDataset, hours: float) -> dict[str, float]:
+def _cheaper(dataset: ComputedDataset, every: list[Atoms], hours: float) -> dict[str, float]:
     """Return the presets that take less than half the time for a dataset, and their CPU hours."""
-    every = structures(dataset)
     symbols = {symbol for atoms in every for symbol in atoms.get_chemical_symbols()}
     multiplicities = {multiplicity_of(atoms) for atoms in every}
     found = {}
@@ -178,7 +179,7 @@ def _cheaper(dataset: ComputedDataset, hours: float) -> dict[str, float]:
         with suppress(PiwslError):  # elements that its bases lack
             check_level(level, symbols)
             check_forces(level, multiplicities, dataset.forces_by)
-            found[preset] = sum(batch.cpu_s for batch in label_batches(dataset, level).values()) / 3600
+            found[preset] = sum(batch.cpu_s for batch in label_batches(dataset, every, level).values()) / 3600
     return {preset: took for preset, took in found.items() if took < hours / 2}
 
 
@@ -213,8 +214,9 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
         folder: of the dataset's results; frames that are there already are looked up in the store.
         store: folder of finished energies.
     """
-    batches = label_batches(dataset, level)
-    with_differences = energies_needed(representative(dataset).positions)
+    every = structures(dataset)
+    batches = label_batches(dataset, every, level)
+    with_differences = energies_needed(representative(every).positions)
     for labels in dict.fromkeys(labels for labels, _ in batches):
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
         frames = sum(batch.stop - batch.start for batch in own)

@@ -10,9 +10,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-# Farthest points are chosen this many at a time, each time among fresh candidates, so that more frames begin with
-# the fewer.
-ROUND = 32
+from piwsl.config.datasets import ROUND
+
 Item = TypeVar("Item")
 
 

@@ -53,6 +53,10 @@ def bond_lengths(atoms: Atoms, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     return atoms.get_all_distances(mic=mic)[pairs[:, 0], pairs[:, 1]]
 
 
+def _motion_problem(atoms: Atoms) -> str | None:
+    return "one atom alone does not move; give two or more" if len(atoms) < 2 else None
+
+
 def run_dynamics(
     start: Atoms,
     settings: Simulation,
@@ -70,7 +74,12 @@ def run_dynamics(
     Returns:
         Frames along the way (at most about 100) with info `time_fs` and `temperature`, and a summary: stable_ps,
         time_ps, ended (why), mean_temperature_K, largest_bond_change_A, steps_per_second.
+
+    Raises:
+        PiwslError: the start is a single atom.
     """
+    if problem := _motion_problem(start):
+        raise PiwslError(problem)
     rng = generator("simulation", settings.seed)
     atoms = start.copy()
     atoms.calc = start.calc
@@ -149,18 +158,32 @@ def simulate(
     """Simulate from a test frame with a trained model.
 
     Args:
-        dataset_path: dataset file; the first test frame is the start, the same for every run.
+        dataset_path: dataset file; the first test frame that can move is the start, the same for every run.
         run: the point of the grid, repeated in the output.
         model_path: the trained model.
         settings: of the dynamics.
         trajectory_path: extended XYZ, written as it goes.
         summary_path: JSON to write: the run and how it went.
+
+    Raises:
+        PiwslError: all test frames are single atoms.
     """
-    with Dataset(dataset_path) as dataset:
-        start = dataset.structure(int(dataset.indices(TEST)[0])).atoms()
+    start = _first_that_moves(dataset_path)
     start.calc = PotentialCalculator(load_model(model_path))
     _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
     write_json(summary_path, run.plain() | summary)
+
+
+def _first_that_moves(dataset_path: Path) -> Atoms:
+    with Dataset(dataset_path) as dataset:
+        for index in dataset.indices(TEST):
+            atoms = dataset.structure(int(index)).atoms()
+            if _motion_problem(atoms) is None:
+                return atoms
+    raise PiwslError(
+        f"{dataset_path}: no test frame has two atoms, and one alone does not move; test on larger frames, or leave "
+        "out 'simulation'"
+    )
 
 
 def simulate_file(model_path: Path, start_path: Path, settings: Simulation, trajectory_path: Path) -> dict[str, Any]:
@@ -181,10 +204,8 @@ def simulate_file(model_path: Path, start_path: Path, settings: Simulation, traj
     check_outputs([trajectory_path], inputs=[model_path, start_path])
     potential = load_model(model_path)
     start = read_frames(start_path)[0]
-    if problem := geometry_problem(start):
+    if problem := geometry_problem(start) or _motion_problem(start):
         raise PiwslError(f"{start_path}: frame 0: {problem}")
-    if len(start) == 1:
-        raise PiwslError(f"{start_path}: frame 0: one atom alone does not move; give two or more")
     start.calc = PotentialCalculator(potential)
     try:
         potential.check_elements(start.numbers)

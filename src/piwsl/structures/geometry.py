@@ -30,7 +30,22 @@ def geometry_problem(atoms: Atoms) -> str | None:
     """
     if len(atoms) == 0:
         return "it has no atoms"
-    return _element_problem(atoms) or _position_problem(atoms) or _cell_problem(atoms) or _overlap(atoms)
+    return atom_problem(atoms) or _cell_problem(atoms) or _overlap(atoms)
+
+
+def atom_problem(atoms: Atoms) -> str | None:
+    """Say which atom is of no element or at no place, or None where all are: how they lie is not looked at.
+
+    Args:
+        atoms: the frame; positions in Å.
+    """
+    return _element_problem(atoms) or _position_problem(atoms)
+
+
+def symbols_of(frames: list[Atoms]) -> set[str]:
+    """Return the chemical symbols that occur in frames; an atomic number of no element has none."""
+    numbers = {int(number) for atoms in frames for number in atoms.numbers}
+    return {chemical_symbols[number] for number in numbers if 1 <= number < len(chemical_symbols)}
 
 
 def _named(atoms: Atoms, index: int) -> str:
