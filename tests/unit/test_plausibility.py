@@ -123,6 +123,30 @@ def test_one_frame_in_another_unit_is_named(water):
     assert "are they in Hartree?" in asked
 
 
+def test_half_of_the_data_or_a_second_molecule_in_another_unit_is_named(water):
+    half = [*water[:7], *scaled(water[7:], energy=1 / units.Hartree)]
+    assert any("7 of 14 frames (frame 7, 8, 9, 10, 11, ...): are they in Hartree?" in line for line in odd(half))
+    methane = [label(displaced("CH4", 0.05, np.random.default_rng(seed)), -40.2, None) for seed in range(6)]
+    asked = odd([*water, *named(methane)])
+    assert any("6 of 20 frames (frame 0, 1, 2, 3, 4, ...): are they in Hartree?" in line for line in asked)
+
+
+def test_dimers_of_independent_lengths_and_ions_of_one_geometry_are_no_copies(water):
+    rng = np.random.default_rng(0)
+    dimers = [Atoms("N2", [[0, 0, 0], [0, 0, distance]]) for distance in rng.uniform(0.95, 1.25, 300)]
+    frames = named([label(atoms, -2900.0 + atoms.get_distance(0, 1), None) for atoms in dimers])
+    assert not [line for line in odd(frames) if line.startswith("copies") and int(line.split()[1]) > 3]
+    ions = [label(atoms, atoms.info[ENERGY_KEY] + 12.6, None) for atoms in water]
+    for atoms in ions:
+        atoms.info["charge"] = 1
+    assert not [line for line in warnings({TRAINING: water, TEST: ions}) if line.startswith("copies")]
+
+
+def test_usual_energies_beside_forces_of_the_opposite_sign_are_not_doubted(water):
+    (asked,) = odd(scaled(water, forces=-1))
+    assert "are the forces of the opposite sign?" in asked
+
+
 def test_forces_that_do_not_add_up_are_asked_about(water):
     frames = scaled(water)
     frames[4].arrays[FORCES_KEY][0] += 3.0

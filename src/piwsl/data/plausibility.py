@@ -33,8 +33,8 @@ OUTLIER_AN_ATOM = 2.0
 OUTLIER_SPREADS = 20.0
 # Share of the forces that may be left of their sum, and eV/Å that are noise of any program.
 NET_SHARE, NET_FORCE = 0.05, 0.1
-# Å: frames that agree so far in all distances are one.
-SAME_GEOMETRY = 1e-3
+# Å: frames that agree so far in all distances are one; dimers with independent bond lengths come nearer than 1e-3.
+SAME_GEOMETRY = 1e-5
 # Å: pairs of frames whose atoms differ by less tell whether forces are the slope of the energy.
 NEIGHBOUR_FRAMES = 0.5
 FRAMES_PAIRED = 300
@@ -60,7 +60,7 @@ def warnings(
         *_outliers(together, energy_unit),
         *_placeholders(together),
         *_net_forces(together),
-        *_slopes(together, energy_unit, forces_unit),
+        *_slopes(together, energy_unit, forces_unit, _are_usual(together)),
         *_copies(frames),
     ]
 
@@ -81,29 +81,47 @@ def _factors(units: dict[str, float], read_in: str) -> dict[str, float]:
     return others | {"of the opposite sign": -1.0}
 
 
+def _usual(frames: list[Atoms], factor: float = 1.0) -> NDArray[np.bool_]:
+    """Return of which frames the energy, times a factor, is a usual total energy; never of elements beyond Kr."""
+    table = np.array([0.0, *ATOMS] + [np.nan] * (len(chemical_symbols) - len(ATOMS) - 1)) * Hartree
+    sums = np.array([table[atoms.numbers].sum() for atoms in frames])
+    allowed = BINDING_SHARE * np.abs(sums) + BINDING_AN_ATOM * Hartree * np.array([len(atoms) for atoms in frames])
+    return np.abs(factor * _energies(frames) - sums) < allowed  # false for NaN
+
+
+def _are_usual(frames: list[Atoms]) -> bool:
+    """Whether most energies are usual totals, so that their unit and sign are beyond doubt."""
+    return bool(_usual(frames).mean() > 0.5)
+
+
 def _usual_energies(frames: list[Atoms], energy_unit: str) -> list[str]:
     """Compare totals with the sum of the atoms' energies: only where another unit or sign makes them agree, ask."""
-    known = [atoms for atoms in frames if atoms.numbers.max() <= len(ATOMS)]
-    if not known:
-        return []
-    table = np.array([0.0, *ATOMS]) * Hartree
-    sums = np.array([table[atoms.numbers].sum() for atoms in known])
-    allowed = BINDING_SHARE * np.abs(sums) + BINDING_AN_ATOM * Hartree * np.array([len(atoms) for atoms in known])
-    energies = _energies(known)
-
-    def usual(factor: float) -> bool:
-        return bool(np.median(np.abs(factor * energies - sums) / allowed) < 1)
-
-    found = [] if usual(1.0) else [(how, factor) for how, factor in _factors(ENERGY_UNITS, energy_unit).items()]
     return [
-        f"energies: are they {how}? Times {factor:.6g} they are the usual total energies of these elements"
-        for how, factor in found
-        if usual(factor)
+        f"energies: {_which(meant, frames)}are they {how}? Times {factor:.6g} they are usual total energies of these "
+        "elements"
+        for how, factor, meant in _mistaken(frames, energy_unit)
     ]
 
 
+def _mistaken(frames: list[Atoms], energy_unit: str) -> list[tuple[str, float, list[Atoms]]]:
+    """Return the frames whose energies are usual totals in another unit or of the other sign, and in which."""
+    unusual = [atoms for atoms, usual in zip(frames, _usual(frames), strict=True) if not usual]
+    found = []
+    for how, factor in _factors(ENERGY_UNITS, energy_unit).items() if unusual else ():
+        meant = [atoms for atoms, usual in zip(unusual, _usual(unusual, factor), strict=True) if usual]
+        found += [(how, factor, meant)] if meant else []
+    return found
+
+
+def _which(some: list[Atoms], frames: list[Atoms]) -> str:
+    """Name some of the frames, unless they are all."""
+    return "" if len(some) == len(frames) else f"{len(some)} of {len(frames)} frames (frame {_names(some)}): "
+
+
 def _outliers(frames: list[Atoms], energy_unit: str) -> list[str]:
-    """Find frames whose energies are far from a sum over their elements that fits the others."""
+    """Find frames whose energies are far from a sum over their elements that fits the others, for no reason known."""
+    explained = {id(atoms) for _, _, meant in _mistaken(frames, energy_unit) for atoms in meant}
+    frames = [atoms for atoms in frames if id(atoms) not in explained]
     if len(frames) < 5:
         return []
     numbers, energies = np.array([len(atoms) for atoms in frames]), _energies(frames)
@@ -177,7 +195,7 @@ def _net_forces(frames: list[Atoms]) -> list[str]:
     ]
 
 
-def _slopes(frames: list[Atoms], energy_unit: str, forces_unit: str) -> list[str]:
+def _slopes(frames: list[Atoms], energy_unit: str, forces_unit: str, energies_are_usual: bool) -> list[str]:
     """Compare energy differences of neighbouring frames with the work of their forces."""
     pairs = _work_and_difference([atoms for atoms in frames if FORCES_KEY in atoms.arrays])
     if len(pairs) < 4:
@@ -189,10 +207,9 @@ def _slopes(frames: list[Atoms], energy_unit: str, forces_unit: str) -> list[str
     slope = float(np.sqrt((difference @ difference) / (work @ work)) * np.sign(work @ difference))
     if 0.6 < slope < 1.67:
         return []
-    factors = {
-        "are the energies": _factors(ENERGY_UNITS, energy_unit),
-        "are the forces": _factors(FORCE_UNITS, forces_unit),
-    }
+    factors = {"are the forces": _factors(FORCE_UNITS, forces_unit)}
+    if not energies_are_usual:
+        factors["are the energies"] = _factors(ENERGY_UNITS, energy_unit)
     hypotheses = [
         (abs(np.log(np.abs(expected / slope))), f"{what} {how}")
         for what, by_how in factors.items()
@@ -227,9 +244,11 @@ def _work_and_difference(frames: list[Atoms]) -> NDArray[np.float64]:
 
 
 def _by_formula(frames: Sequence[Atoms]) -> list[list[Atoms]]:
-    groups: dict[bytes, list[Atoms]] = {}
+    """Return frames of the same elements, charge and multiplicity."""
+    groups: dict[tuple[object, ...], list[Atoms]] = {}
     for atoms in frames:
-        groups.setdefault(np.sort(atoms.numbers).tobytes(), []).append(atoms)
+        electrons = (str(atoms.info.get("charge", 0)), str(atoms.info.get("multiplicity", 1)))
+        groups.setdefault((np.sort(atoms.numbers).tobytes(), *electrons), []).append(atoms)
     return list(groups.values())
 
 
