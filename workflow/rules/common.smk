@@ -122,7 +122,9 @@ def batches_of(dataset):
     from piwsl.reference.planning import label_batches, structures
 
     computed = COMPUTED[dataset]
-    return label_batches(computed, structures(computed), experiment.levels[computed.level])
+    return label_batches(
+        computed, structures(computed), experiment.levels[computed.level]
+    )
 
 
 def batch_of(wildcards):
