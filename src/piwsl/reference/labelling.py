@@ -20,7 +20,7 @@ from piwsl.files import check_outputs
 from piwsl.reference.blas import blas_name
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
-from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at
+from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
 from piwsl.reference.forces import ForceMethod, analytic_problem
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
@@ -109,10 +109,18 @@ class Labeller:
         found = self.store.find(key)
         if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}
+        self._check_store(key)
         record = self._compute(frame, charge, multiplicity, analytic)
         with failing_at("storing the energy", disk=self.store.folder):
             self.store.add(key, record)
         return record | {"stored": False}
+
+    def _check_store(self, key: str) -> None:
+        """Compute nothing that cannot be kept. (A store that has all may be read-only.)"""
+        try:
+            check_outputs([self.store.path(key)], inputs=[])
+        except PiwslError as error:
+            raise JobFailure(f"storing the energy: {error}; finished frames are kept") from None
 
     def _compute(self, frame: Atoms, charge: int, multiplicity: int, analytic: bool) -> dict[str, Any]:
         problems = {
@@ -217,7 +225,6 @@ def label_frames(
         JobFailure: memory or disk gave out. Finished frames are in the store.
     """
     labeller = Labeller(level, LabelStore(store_folder, level), memory_mb)
-    check_outputs([labeller.store.folder / "level.json"], inputs=[])
     labelled, records = [], []
     lines = Progress(len(frames), progress)
     for atoms in frames:
