@@ -207,7 +207,7 @@ def test_a_config_that_is_none_is_refused_with_its_key(written, tmp_path, change
         {"features": 16},
         {"features": 2048},
         {"layers": 1},
-        {"layers": 32},
+        {"layers": 16},
         {"radial": 7},
         {"radial": 1024},
         {"dtype": "float64"},

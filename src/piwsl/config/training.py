@@ -75,11 +75,11 @@ class Resources(Section):
 
 
 class MessagePassing(Section):
-    """What all architectures have. The largest is a network that one GPU still holds."""
+    """What all architectures have. The largest is a network that one GPU holds; deeper ones overflow untrained."""
 
     cutoff: float = Field(5.0, ge=0.5, le=20, description="Å.")
     features: int = Field(64, ge=2, le=2048, description="Channels.")
-    layers: int = Field(3, ge=1, le=32, description="Interaction blocks.")
+    layers: int = Field(3, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
     dtype: Literal["float32", "float64"] = "float32"
     training: Training = Training()
@@ -114,7 +114,7 @@ class MACE(MessagePassing):
     """MACE (Batatia et al., NeurIPS 2022), by mace-torch; forces are the gradient."""
 
     architecture: Literal["mace"]
-    layers: int = Field(2, ge=1, le=32, description="Interaction blocks.")
+    layers: int = Field(2, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(8, ge=2, le=1024, description="Radial basis functions.")
     # mace-torch brings the coefficients of these products, and makes them in seconds.
     max_ell: int = Field(3, ge=1, le=3, description="Largest degree of the spherical harmonics of bonds.")
