@@ -17,7 +17,7 @@ AXES = ["dataset", "model", "loss", "size", "seed"]
 GROUP = ["dataset", "model", "size", "loss"]
 MEASURES = {
     "energy_mae_meV": "Energy MAE (meV)",
-    "energy_constant_meV": "of it constant (meV)",
+    "energy_constant_meV": "constant (meV)",
     "force_mae_meV_per_A": "Force MAE (meV/Å)",
     "stable_ps": "Stable MD (ps)",
 }
