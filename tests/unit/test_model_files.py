@@ -110,7 +110,7 @@ import test_model_files
 potential = test_model_files.untrained(test_model_files.MODELS["painn"])
 test_model_files.save_model(Path({path!r}), potential, {provenance!r})
 """
-PROVENANCE = {"data": "abc", "best": 0.5}
+PROVENANCE = {"data": "abc"}
 
 
 def test_another_process_writes_the_same_bytes(written, tmp_path):

@@ -152,7 +152,7 @@ class Experiment(Section):
                     f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
                     f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
                 )
-            if run.size < 2:
+            if run.size < 2 and self.models[run.model].training.validation_fraction:
                 raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
         return self
 

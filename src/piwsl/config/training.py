@@ -45,16 +45,39 @@ class Training(Section):
     )
     weight_decay: float = Field(0.0, ge=0, le=100)
     gradient_clip: float = Field(10.0, ge=1e-6, le=1e9, description="Largest norm of the gradient.")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay a step of the averaged weights that are kept.")
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Decay a step of the averaged weights that are kept; less in the first steps."
+    )
     validate_every: Steps = Field(100, description="Steps between validations; a checkpoint is written at each.")
     validation_fraction: float = Field(
-        0.2, gt=0, lt=1, description="Share of a size's frames that chooses the best weights."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of a size's frames that is not learned from, for curves, the plateau rule and early "
+        "stopping; one frame at least, or 0: none.",
     )
     mixed_precision: bool = Field(False, description="Matrix products in bfloat16; sums and energies as they were.")
     compile: bool = Field(
         False,
         description="Compile loss and gradients (minutes, once for all runs alike on a machine); for long trainings.",
     )
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last weights are kept, and not those that did best in validation.
+
+        Where the learning rate falls to zero the last weights are converged; a few validation frames would choose by
+        their noise, and by forces alone.
+        """
+        return self.schedule == "cosine" and self.early_stopping is None
+
+    @model_validator(mode="after")
+    def _judged_by_some_frames(self) -> Self:
+        if self.validation_fraction == 0 and not self.keeps_last:
+            raise ValueError(
+                "validation_fraction: the plateau rule and early_stopping go by validation frames; say more than 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_kind_of_haste(self) -> Self:

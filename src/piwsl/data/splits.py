@@ -26,7 +26,7 @@ def split_frames(pool: NDArray[np.int64], size: int, seed: int, validation_fract
         pool: (P,) indices to choose from.
         size: labelled frames of the run, those for validation included.
         seed: of the run; it alone orders the pool.
-        validation_fraction: share of `size` that chooses the best weights; at least one frame.
+        validation_fraction: share of `size` that is not learned from: at least one frame, or none where it is 0.
 
     Returns:
         Disjoint indices.
@@ -40,7 +40,7 @@ def split_frames(pool: NDArray[np.int64], size: int, seed: int, validation_fract
             "raise training_frames, give more frames, or leave the size out"
         )
     chosen = generator("frames of a run", seed).permutation(pool)[:size]
-    validation = min(size - 1, max(1, round(validation_fraction * size)))
+    validation = min(size - 1, max(1, round(validation_fraction * size))) if validation_fraction else 0
     return Split(training=chosen[validation:], validation=chosen[:validation])
 
 

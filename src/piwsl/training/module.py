@@ -18,8 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
 from piwsl.config import Loss, Training
 from piwsl.data.batch import Batch
@@ -33,6 +32,26 @@ from piwsl.training.compiled import CompiledLoss
 from piwsl.training.validation import ValidationErrors
 
 WARM_UP_SHARE = 0.02
+
+
+def averaging(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:
+    """Return the update of averaged weights a step: averaged ← d · averaged + (1 - d) · current.
+
+    d = min(decay, (1 + n) / (10 + n)) after n averaged steps, as TensorFlow's `ExponentialMovingAverage` has it: a
+    decay near one would hold on to the first weights for the whole of a short training.
+
+    Args:
+        decay: d of a long training.
+    """
+
+    def update(averaged: PARAM_LIST, current: PARAM_LIST, steps: Tensor | int) -> None:
+        steps = int(steps)
+        rate = 1.0 - min(decay, (1 + steps) / (10 + steps))
+        for kept, new in zip(averaged, current, strict=True):
+            kept.lerp_(new, rate)
+
+    return update
+
 
 Objective = Callable[[Batch, list[Tensor], Shares], tuple[Tensor, dict[str, Tensor]]]
 
@@ -100,18 +119,32 @@ class Diagnosis(Callback):
             )
 
 
+class EndOfStretch(Callback):
+    """Has the module validate at the end of every stretch of steps, with or without frames kept for that.
+
+    It stands before all callbacks that look at the history. (Lightning's own loop of validation is passed over where
+    there is no frame for it, with all that hangs on it.)
+    """
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate."""
+        assert isinstance(pl_module, PotentialModule)
+        pl_module.validate()
+
+
 class PotentialModule(pl.LightningModule):
-    """Trains a potential; keeps the averaged weights that did best in validation."""
+    """Trains a potential; keeps averaged weights, the last ones or those that did best in validation."""
 
     def __init__(self, potential: Potential, task: Task) -> None:
         """Keep the potential and the task; the best weights so far are none."""
         super().__init__()
         self.potential = potential
-        self.averaged = AveragedModel(potential, multi_avg_fn=get_ema_multi_avg_fn(task.training.ema_decay))
+        self.averaged = AveragedModel(potential, multi_avg_fn=averaging(task.training.ema_decay))
         self.task = task
         self.history: list[dict[str, float]] = []
         self.best_criterion = math.inf
-        self.best_weights: dict[str, Tensor] = copy.deepcopy(potential.state_dict())
+        self.kept_weights: dict[str, Tensor] = copy.deepcopy(potential.state_dict())
+        """The last averaged weights, or those of the smallest criterion: as `Training.keeps_last` says."""
         self._since_best = 0
         self.plateau_share = 1.0
         """Factor of the learning rate by the plateau rule."""
@@ -134,10 +167,6 @@ class PotentialModule(pl.LightningModule):
             rank=self.global_rank,
             ranks=self.trainer.world_size,
         )
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation batches."""
-        return DataLoader(self.task.validation, batch_size=None)  # type: ignore[arg-type]  # a list is a data set
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to where the potential is."""
@@ -195,44 +224,48 @@ class PotentialModule(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.potential)
 
-    def on_validation_epoch_start(self) -> None:
-        """Free the averaged weights of their constant error, and begin the sums."""
+    def validate(self) -> None:
+        """Free the averaged weights of their constant error, compare them with validation labels, note and keep."""
         potential = self._averaged_potential()
         refit_references(potential, batches_of(self.task.graphs[:REFIT_STRUCTURES]))
-        self._validation = ValidationErrors(self.task.loss)
+        row = {"step": self.global_step} | {
+            f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()
+        }
+        self._sums = {}
+        if self.task.validation:
+            errors = self._validation_errors(potential)
+            # Of the first process, for all: sums on a GPU differ from one to the next, and all must stop at one step.
+            criterion = self.trainer.strategy.broadcast(errors.criterion())
+            row |= {f"validation_{name}_rmse": rmse for name, rmse in errors.rmse().items()}
+            row |= {"validation_loss": errors.loss(), "validation_criterion": criterion}
+            self._judge(criterion)
+        if self.task.training.keeps_last or not self._since_best:
+            self.kept_weights = copy.deepcopy(potential.state_dict())
+        self.history.append(row)
+        self._stop_early()
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Compare the averaged potential with the labels of a validation batch, in the precision that it is used in."""
-        potential = self._averaged_potential()
-        with torch.autocast(self.device.type, enabled=False):
-            if batch.has_forces:
-                energy, forces = potential.energy_and_forces(batch)
-                self._validation.add(batch, energy.detach(), forces.detach())
-            else:
-                self._validation.add(batch, potential.energy(batch).detach(), None)
+    def _validation_errors(self, potential: Potential) -> ValidationErrors:
+        """Compare a potential with the labels of the validation frames, in the precision that it is used in."""
+        errors = ValidationErrors(self.task.loss)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            for batch in (batch.to(self.device) for batch in self.task.validation):
+                if batch.has_forces:
+                    energy, forces = potential.energy_and_forces(batch)
+                    errors.add(batch, energy.detach(), forces.detach())
+                else:
+                    errors.add(batch, potential.energy(batch), None)
+        return errors
 
-    def on_validation_epoch_end(self) -> None:
-        """Keep the averaged weights if no validation found better ones."""
-        errors = self._validation
-        # Of the first process, for all: sums on a GPU differ from one to the next, and all must stop at one step.
-        criterion = self.trainer.strategy.broadcast(errors.criterion())
+    def _judge(self, criterion: float) -> None:
+        """Count the validations since the best one; the plateau rule lowers the learning rate after so many."""
+        training = self.task.training
         if criterion < self.best_criterion:
             self.best_criterion = criterion
-            self.best_weights = copy.deepcopy(self._averaged_potential().state_dict())
             self._since_best = 0
         else:
             self._since_best += 1
-        training = self.task.training
         if training.schedule == "plateau" and self._since_best and self._since_best % training.plateau_patience == 0:
             self.plateau_share *= training.plateau_factor
-        self.history.append(
-            {"step": self.global_step}
-            | {f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()}
-            | {f"validation_{name}_rmse": rmse for name, rmse in errors.rmse().items()}
-            | {"validation_loss": errors.loss(), "validation_criterion": criterion}
-        )
-        self._sums = {}
-        self._stop_early()
 
     def on_train_start(self) -> None:
         """End at once what was interrupted after its early stop."""
@@ -244,17 +277,17 @@ class PotentialModule(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add history and best weights to a checkpoint."""
+        """Add history and kept weights to a checkpoint."""
         checkpoint["history"] = self.history
-        checkpoint["best"] = {"criterion": self.best_criterion, "weights": self.best_weights}
+        checkpoint["kept"] = {"criterion": self.best_criterion, "weights": self.kept_weights}
         checkpoint["sums"] = self._sums
         checkpoint["patience"] = {"since_best": self._since_best, "plateau_share": self.plateau_share}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take history and best weights from a checkpoint."""
+        """Take history and kept weights from a checkpoint."""
         self.history = checkpoint["history"]
-        self.best_criterion = checkpoint["best"]["criterion"]
-        self.best_weights = checkpoint["best"]["weights"]
+        self.best_criterion = checkpoint["kept"]["criterion"]
+        self.kept_weights = checkpoint["kept"]["weights"]
         self._sums = checkpoint["sums"]
         self._since_best = checkpoint["patience"]["since_best"]
         self.plateau_share = checkpoint["patience"]["plateau_share"]

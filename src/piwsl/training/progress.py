@@ -34,7 +34,7 @@ class Lines(Callback):
         super().__init__()
         self._started = time.perf_counter()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print a line."""
         if trainer.is_global_zero:
             row, steps = _newest(pl_module)
@@ -81,7 +81,7 @@ class Logs(Callback):
         self._history_path = history_path
         self._writer: SummaryWriter | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what the validation found."""
         if not trainer.is_global_zero:
             return

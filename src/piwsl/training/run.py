@@ -35,11 +35,11 @@ from piwsl.models.statistics import batches_of, refit_references
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
-from piwsl.training.module import Diagnosis, PotentialModule, Task
+from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 2
+PROCEDURE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,13 @@ def train(
         torch.set_num_threads(threads if devices.count == 1 else 1)
         potential = _potential(model, training, run.seed)
         module = _fit(potential, task, folder, history_path, devices)
-        if not math.isfinite(module.best_criterion):
+        if not (model.training.keeps_last or math.isfinite(module.best_criterion)):
             raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
-        provenance = {
-            "run": run.plain(),
-            "loss": loss.plain(),
-            "data": data_hash,
-            "best": module.best_criterion,
-        }
-        module.potential.load_state_dict(module.best_weights)
+        module.potential.load_state_dict(module.kept_weights)
+        if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
+            raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
         refit_references(module.potential, batches_of(task.graphs))
+        provenance = {"run": run.plain(), "loss": loss.plain(), "data": data_hash}
         write_history(history_path, module.history)
         save_model(model_path, module.potential, provenance)
         shutil.rmtree(folder)
@@ -179,14 +176,15 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
         max_epochs=task.epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        num_sanity_val_steps=0,
+        limit_val_batches=0,
         gradient_clip_val=task.training.gradient_clip,
         inference_mode=False,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        callbacks=[Checkpoints(folder), Diagnosis(folder.parent / "diverged"), *watchers(history_path)],
+        # In this order: what is shown and what is saved is what was found.
+        callbacks=[EndOfStretch(), *watchers(history_path), Checkpoints(folder), Diagnosis(folder.parent / "diverged")],
     )
     if devices.count == 1:
         trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)

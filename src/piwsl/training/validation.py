@@ -20,6 +20,7 @@ class ValidationErrors:
     def __init__(self, loss: Loss) -> None:
         """Begin with no batch; the loss says by which function residuals are measured, and with which weights."""
         self._loss = loss
+        self._weights = {"energy": loss.energy, "forces": loss.forces}
         self._squares = loss.model_copy(update={"function": "mse", "per": "atom"})
         self._measured: dict[str, tuple[float, float, int]] = {}
 
@@ -53,15 +54,15 @@ class ValidationErrors:
 
     def loss(self) -> float:
         """Return the label terms of the loss: weights, function and `per` as they are in training."""
-        weights = {"energy": self._loss.energy, "forces": self._loss.forces}
-        return sum(weights[name] * mean for name, mean in self._means().items())
+        return sum(self._weights[name] * mean for name, mean in self._means().items())
 
     def criterion(self) -> float:
-        """Return what weights are chosen by: the geometric mean of the energy and the force error, or the only one.
+        """Return what weights are chosen by: the geometric mean of the energy and the force error, or the only one that
+        the loss has a weight for.
 
         A percent of one error counts as a percent of the other, whatever the units, their weights in the loss and the
         spread of the labels. In a weighted sum the larger term decides alone: a force error 1.5 % lower then outweighs
         energies that are four times worse.
         """
-        means = [max(mean, SMALLEST_ERROR) for mean in self._means().values()]
+        means = [max(mean, SMALLEST_ERROR) for name, mean in self._means().items() if self._weights[name]]
         return math.exp(sum(map(math.log, means)) / len(means))
