@@ -113,6 +113,22 @@ def test_forces_and_torques_vanish_in_sum(conservative):
     np.testing.assert_allclose(np.cross(atoms.positions, forces).sum(axis=0), 0.0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("atoms", [methanol(), silicon()], ids=["molecule", "crystal"])
+def test_far_from_the_origin_nothing_is_lost_in_single_precision(name, atoms):
+    single = untrained(ALL[name].model_copy(update={"dtype": "float32"}))
+    atoms.calc = PotentialCalculator(single)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    for distance in (1e3, 1e5):
+        far = atoms.copy()
+        far.positions += distance * np.array([0.6, -0.64, 0.48])
+        far.calc = PotentialCalculator(single)
+        # A few units in the last place of what is summed; float32 rounds positions at 1,000 Å to 6e-5 Å.
+        np.testing.assert_allclose(far.get_forces(), forces, atol=2e-5 * np.abs(forces).max())
+        np.testing.assert_allclose(evaluate(single, far)[1], forces, atol=2e-5 * np.abs(forces).max())
+        assert far.get_potential_energy() == pytest.approx(energy, abs=1e-4)
+
+
 def test_a_batch_gives_what_its_structures_give_alone(potential):
     frames = [methanol(), silicon(), molecule("H2O"), Atoms("H")]
     energy, forces = evaluate(potential, *frames)

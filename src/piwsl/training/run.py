@@ -39,7 +39,7 @@ from piwsl.training.module import Diagnosis, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 2
+PROCEDURE_VERSION = 3
 
 
 @dataclass(frozen=True)
