@@ -68,7 +68,10 @@ FULL: Config = {
             },
             "resources": {"gpus": 0, "threads": 1, "mem_mb": 2000, "runtime": 60},
         },
-        "schnet": {"architecture": "schnet", "features": 8, "layers": 1, "radial": 4},
+        "schnet": {
+            "architecture": "schnet", "features": 8, "layers": 1, "radial": 4,
+            "atomic_references": {"H": -13.6, "N": -1480, "O": -2036.5},
+        },
         "mace": {
             "architecture": "mace", "features": 2, "layers": 1, "radial": 4, "max_ell": 1, "max_L": 0, "correlation": 2
         },

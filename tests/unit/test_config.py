@@ -60,6 +60,13 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.training.learning_rate", "fast", "models.painn.training.learning_rate", "found 'fast'"),
         ("models.painn.architecture", "pain", "models.painn.architecture", "did you mean 'painn'?"),
         ("models.painn.architecture", None, "models.painn.architecture", "known are mace, painn, schnet"),
+        ("models.painn.atomic_references", "free atoms", "painn.atomic_references", "did you mean 'free_atoms'?"),
+        ("models.painn.atomic_references", {"N": -1485.0}, "painn.atomic_references", "has no energy of H; give"),
+        ("models.painn.atomic_references", {"Nn": -1.0}, "painn.atomic_references", "no element 'Nn'"),
+        ("models.painn.atomic_references", {"H": "x"}, "painn.atomic_references", "H is x, no energy of an atom"),
+        ("models.painn.atomic_references", {"H": float("nan")}, "painn.atomic_references", "H is nan, no energy"),
+        ("models.painn.atomic_references", {}, "painn.atomic_references", "holds no element"),
+        ("models.painn.atomic_references", [1], "painn.atomic_references", "such as {H: -13.6}"),
         ("models.painn.features", 1, "models.painn.features", "found 1"),
         ("models.painn.resources", {"gpus": 9}, "models.painn", "9 share the 8 frames of a step (batch_size)"),
         ("models.painn.forces", "direkt", "models.painn.forces", "'conservative' or 'direct'"),
@@ -302,6 +309,14 @@ def test_a_loss_on_forces_that_the_dataset_lacks_is_refused():
         parse_section(Experiment, config, "test")
     config["datasets"]["ammonia"]["weak_forces"] = "gfn2-xtb"
     assert parse_section(Experiment, config, "test").losses["weak"].weak_forces.weight == 1.0
+
+
+def test_free_atoms_that_are_not_computed_are_no_references():
+    config = edited("models.painn.atomic_references", "free_atoms")
+    assert parse_section(Experiment, config, "test").models["painn"].atomic_references == "free_atoms"
+    config["datasets"]["ammonia"]["isolated_atoms"] = False
+    with pytest.raises(ConfigError, match=r"models\.painn\.atomic_references: dataset 'ammonia' has no free atoms"):
+        parse_section(Experiment, config, "test")
 
 
 def test_pseudo_labels_without_forces_are_refused():

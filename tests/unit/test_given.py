@@ -6,7 +6,7 @@ import ase.io
 import numpy as np
 import pytest
 import yaml
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import ROOT, displaced, morse_frames
@@ -135,9 +135,10 @@ def test_a_unit_that_is_none_names_the_nearest():
     assert GivenDataset(**keys, energy_unit="EH").energy_unit == "Hartree"
 
 
-def checked(tmp_path, **keys):
+def checked(tmp_path, references="fitted", **keys):
     """Return what `piwsl check` says of an experiment on `mine.xyz`."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["models"]["painn"]["atomic_references"] = references
     config |= {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 1} | keys}, "sizes": [3]}
     config |= {"levels": {}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -159,6 +160,28 @@ def test_check_refuses_what_the_import_would_refuse_and_says_what_it_found(tmp_p
     assert code == 0
     assert "mine: " in said
     assert "6 frames, 6 with forces" in said
+
+
+def test_frames_of_one_atom_are_the_free_atoms(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    atoms = [Atoms("H"), Atoms("O"), Atoms("O"), Atoms("O"), Atoms("O", cell=[9, 9, 9], pbc=True)]
+    for atom, energy in zip(atoms, (-13.6, -2034.0, -2036.0, -2040.0, -2050.0), strict=True):
+        atom.info[ENERGY_KEY] = energy
+    atoms[3].info["charge"] = -1
+    write_frames(tmp_path / "test.xyz", morse_frames("H2O", 2, seed=1))
+    write_frames(tmp_path / "mine.xyz", [*morse_frames("H2O", 6), *atoms])
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_file=tmp_path / "test.xyz"), tmp_path / "mine.h5")
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        # Of two spin states the lower; neither the ion nor the crystal.
+        assert dataset.atomic_energies() == {1: -13.6, 8: -2036.0}
+    keys = {"test_frames": None, "test_file": "test.xyz"}
+    assert checked(tmp_path, references="free_atoms", **keys)[0] == 0
+    write_frames(tmp_path / "mine.xyz", [*morse_frames("H2O", 6), atoms[0]])
+    code, said = checked(tmp_path, references="free_atoms", **keys)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "models.painn.atomic_references: free_atoms: the dataset has no free O; give" in said
+    code, said = checked(tmp_path, references={"O": -2036.0}, **keys)
+    assert "models.painn.atomic_references: has no energy of H; give" in said
 
 
 @pytest.mark.parametrize("name", ["mine.npz", "mine.traj"])

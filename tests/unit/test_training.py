@@ -212,6 +212,22 @@ def test_a_size_that_misses_an_element_is_refused_before_training(tmp_path):
         train_in(tmp_path, tmp_path / "dataset.h5", small(), point=run(size=5))
 
 
+def test_the_model_file_says_which_references_it_has_and_their_differences_are_kept(tmp_path):
+    path = tmp_path / "dataset.h5"
+    frames = {TRAINING: morse_frames("H2O", 30), TEST: morse_frames("H2O", 2)}
+    write_dataset(path, frames, {1: -13.6, 8: -2036.0})
+    model = small().model_copy(update={"atomic_references": "free_atoms"})
+    saved = train_in(tmp_path, path, model)
+    header = read_header(saved)
+    assert header["config"]["atomic_references"] == "free_atoms"
+    assert header["provenance"]["atomic_references"] == {"H": -13.6, "O": -2036.0}
+    references = piwsl.load_model(saved).references
+    assert float(references[8] - references[1]) == pytest.approx(-2022.4, abs=1e-9)
+    write_dataset(path, frames, {1: -13.6})
+    with pytest.raises(PiwslError, match=r"model 'm', dataset 'd': atomic_references: free_atoms: .* no free O; give"):
+        train_in(tmp_path, path, model)
+
+
 def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

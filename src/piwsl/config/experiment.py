@@ -152,6 +152,12 @@ class Experiment(Section):
                     f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
                     f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
                 )
+            references = self.models[run.model].atomic_references
+            if isinstance(dataset, ComputedDataset) and references == "free_atoms" and not dataset.isolated_atoms:
+                raise ValueError(
+                    f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
+                    f"datasets.{run.dataset}.isolated_atoms: false, or give energies by element"
+                )
             if run.size < 2:
                 raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
         return self

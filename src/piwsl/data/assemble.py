@@ -8,7 +8,7 @@ from ase.data import atomic_numbers
 
 from piwsl.config import GivenDataset
 from piwsl.data.dataset import TEST, TRAINING, check_labels, write_dataset
-from piwsl.data.given import parts, read_files, summary
+from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
@@ -82,4 +82,4 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
         frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset.file))
     odd = warnings(frames, dataset.energy_unit, dataset.forces_unit)
     _say(odd)
-    write_dataset(dataset_path, frames, warnings=odd)
+    write_dataset(dataset_path, frames, free_atoms(frames[TRAINING]), odd)

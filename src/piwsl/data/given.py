@@ -12,8 +12,8 @@ from piwsl.config import GivenDataset
 from piwsl.data.dataset import TEST, TRAINING
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
-from piwsl.structures.extxyz import iterate_frames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
+from piwsl.structures.extxyz import count_frames, iterate_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY, charge_of
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.labels import energy_label, forces_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
@@ -31,6 +31,8 @@ class GivenFrames:
     `frame`, the position in the file."""
     columns: set[str]
     """Columns of three numbers that any frame has, positions aside."""
+    every: int
+    """Only each so many-th frame of the file was read."""
 
     def with_label(self, key: str) -> int:
         """Return how many frames have a column of labels."""
@@ -61,7 +63,7 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1) -> GivenFrames
         columns |= {name for name, values in atoms.arrays.items() if values.shape[1:] == (3,) and name != "positions"}
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
-    return GivenFrames(path, frames, columns)
+    return GivenFrames(path, frames, columns, every)
 
 
 def _with_our_labels(atoms: Atoms, dataset: GivenDataset, position: int) -> Atoms:
@@ -106,21 +108,32 @@ def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
             )
 
 
-def read_files(dataset: GivenDataset, every: int = 1) -> list[GivenFrames]:
-    """Read `file`, and `test_file` where there is one; arguments and errors as of `read_given` and `check_keys`."""
+def read_files(dataset: GivenDataset, most: int | None = None) -> list[GivenFrames]:
+    """Read `file`, and `test_file` where there is one.
+
+    Args:
+        dataset: names the files.
+        most: of a file with more frames, read each so many-th, so that there are no more than these.
+
+    Raises:
+        PiwslError: as of `read_given` and `check_keys`.
+    """
     paths = [dataset.file] + ([] if dataset.test_file is None else [dataset.test_file])
-    files = [read_given(dataset, path, every) for path in paths]
+    files = [read_given(dataset, path, _every(path, most)) for path in paths]
     check_keys(dataset, files)
     return files
 
 
-def parts(dataset: GivenDataset, files: list[GivenFrames], every: int = 1) -> dict[str, list[Atoms]]:
+def _every(path: Path, most: int | None) -> int:
+    return 1 if most is None else -(-count_frames(path) // most) or 1
+
+
+def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
     """Return the frames for "training" and for "test": of two files, or held out of one.
 
     Args:
         dataset: says which.
-        files: of `read_files`.
-        every: as it was read; so many times fewer frames are held out.
+        files: of `read_files`; where it read fewer frames, fewer are held out.
 
     Raises:
         PiwslError: holding out leaves nothing to train on.
@@ -128,8 +141,28 @@ def parts(dataset: GivenDataset, files: list[GivenFrames], every: int = 1) -> di
     frames = files[0].frames
     if dataset.test_frames is None:
         return {TRAINING: frames, TEST: files[1].frames}
-    kept, held = hold_out(len(frames), max(1, dataset.test_frames // every), dataset.seed)
+    kept, held = hold_out(len(frames), max(1, dataset.test_frames // files[0].every), dataset.seed)
     return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]}
+
+
+def free_atoms(frames: list[Atoms]) -> dict[int, float]:
+    """Return the energies of free atoms that stand among labelled frames, eV by atomic number.
+
+    A frame of one atom, neutral and not periodic, is one; of several of an element, in other spin states, the lowest.
+    """
+    found: dict[int, float] = {}
+    for atoms in frames:
+        if len(atoms) == 1 and not atoms.pbc.any() and _is_neutral(atoms):
+            number = int(atoms.numbers[0])
+            found[number] = min(atoms.info[ENERGY_KEY], found.get(number, np.inf))
+    return found
+
+
+def _is_neutral(atoms: Atoms) -> bool:
+    try:
+        return charge_of(atoms) == 0
+    except PiwslError:
+        return False
 
 
 def summary(dataset: GivenDataset, file: GivenFrames) -> str:

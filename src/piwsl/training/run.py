@@ -31,7 +31,7 @@ from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
-from piwsl.models.statistics import batches_of, refit_references
+from piwsl.models.statistics import batches_of, refit_references, stated_references
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
@@ -91,6 +91,8 @@ def train(
             _with_labels_of(loss, dataset.structures(frames)) for frames in (split.training, split.validation)
         )
         _check_elements(run, training, dataset.elements())
+        free_atoms = dataset.atomic_energies()
+    stated = _stated_references(run, model, training, free_atoms)
     if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training):
         raise PiwslError(
             f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training frames of dataset "
@@ -104,11 +106,11 @@ def train(
     data_hash = content_hash(training + validation)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
-        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash))
+        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, stated))
         task = _task(run, model, loss, training, validation, split)
         # A process that has computed with several threads hangs where it is forked.
         torch.set_num_threads(threads if devices.count == 1 else 1)
-        potential = _potential(model, training, run.seed)
+        potential = _potential(model, training, free_atoms, run.seed)
         module = _fit(potential, task, folder, history_path, devices)
         if not math.isfinite(module.best_criterion):
             raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
@@ -116,6 +118,7 @@ def train(
             "run": run.plain(),
             "loss": loss.plain(),
             "data": data_hash,
+            "atomic_references": stated,
             "best": module.best_criterion,
         }
         module.potential.load_state_dict(module.best_weights)
@@ -143,9 +146,20 @@ def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> N
         )
 
 
-def _potential(model: Model, structures: list[Structure], seed: int) -> Potential:
+def _stated_references(
+    run: Run, model: Model, training: list[Structure], free_atoms: dict[int, float]
+) -> dict[str, float] | None:
+    """Return the references that the config states, by chemical symbol in eV; None where they are fitted."""
+    try:
+        stated = stated_references(model, training, free_atoms)
+    except PiwslError as error:
+        raise PiwslError(f"model '{run.model}', dataset '{run.dataset}': {error}") from None
+    return None if stated is None else {chemical_symbols[number]: energy for number, energy in stated.items()}
+
+
+def _potential(model: Model, structures: list[Structure], free_atoms: dict[int, float], seed: int) -> Potential:
     torch.manual_seed(seed_of("initial weights", seed))
-    return build_potential(model, structures)
+    return build_potential(model, structures, free_atoms)
 
 
 def _task(
@@ -203,8 +217,9 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
     return module
 
 
-def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str) -> str:
-    text = json.dumps([PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash], sort_keys=True)
+def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str, references: dict[str, float] | None) -> str:
+    parts = [PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash, references]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
