@@ -168,7 +168,7 @@ def check_plan(found: str, planned: str) -> None:
 def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
     """Refuse what is there and is no file, such as a folder or a pipe, which a reader would wait for."""
     if isinstance(dataset, GivenDataset):
-        files = {"file": dataset.file, "test_file": dataset.test_file}
+        files = {"file": dataset.file, "test_file": dataset.test_file, "pool_file": dataset.pool_file}
     else:
         sections = {"molecule": dataset.molecule, "geometries": dataset.geometries}
         files = {f"{key}.file": section.file for key, section in sections.items() if section is not None}

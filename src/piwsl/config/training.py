@@ -273,6 +273,13 @@ class Loss(Section):
         0.01, ge=1e-6, le=1000, description="Residual where huber turns from square to linear, eV or eV/Å."
     )
     per: Literal["atom", "structure"] = Field("atom", description="Whether energy residuals are divided by N atoms.")
+    pool: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each step's frames that is taken from the pool: frames without labels, for terms that "
+        "need none.",
+    )
     start: StepsOrNone = Field(0, description="Steps without the terms at displaced geometries.")
     ramp: StepsOrNone = Field(0, description="Steps after that in which their weights grow linearly to full.")
     every: Steps = Field(1, description="Terms at displaced geometries are evaluated at every so many steps.")
@@ -281,6 +288,16 @@ class Loss(Section):
     def _pseudo_labels_are_forces(self) -> Self:
         if self.forces == 0 and self.pitc is not None and self.pitc.anchor == "pseudo-label":
             raise ValueError("pitc.anchor: a pseudo-label is made of labelled forces, which `forces: 0` leaves out")
+        return self
+
+    @model_validator(mode="after")
+    def _something_looks_at_the_pool(self) -> Self:
+        anchored = self.pitc is not None and self.pitc.anchor == "model"
+        if self.pool and not anchored and self.pisc is None and self.weak_forces is None:
+            raise ValueError(
+                "pool: no term of this loss looks at frames without labels; give pitc (anchor: model), pisc or "
+                "weak_forces, or leave the pool out"
+            )
         return self
 
     @property
