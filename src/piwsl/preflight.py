@@ -22,7 +22,7 @@ from piwsl.config import (
     parse_section,
     read_yaml,
 )
-from piwsl.data.dataset import TRAINING, Dataset
+from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
@@ -194,20 +194,28 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         files = read_files(dataset, FRAMES_CHECKED)
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
-    pool = frames - (dataset.test_frames or 0)
+    available = frames - (dataset.test_frames or 0)
     runs = [run for run in experiment.runs() if run.dataset == name]
     largest = max((run.size for run in runs), default=0)
-    if largest > pool:
+    if largest > available:
         held = f" less {dataset.test_frames} held out for testing" if dataset.test_frames else ""
         raise ConfigError(
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
     if runs:
-        training = parts(dataset, files)[TRAINING]
+        frames_of = parts(dataset, files)
+        training = frames_of[TRAINING]
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(training)}
         # Of a file that was not read whole, the import will tell.
-        _check_references(name, experiment, symbols, alone if files[0].every == 1 else symbols)
+        whole = files[0].every == 1
+        _check_references(name, experiment, symbols, alone if whole else symbols)
+        unknown = sorted(symbols_of(frames_of[POOL]) - symbols)
+        if unknown and whole and any(experiment.losses[run.loss].pool for run in runs):
+            raise ConfigError(
+                f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
+                "frames out, or label some"
+            )
 
 
 def _check_references(name: str, experiment: Experiment, symbols: set[str], alone: set[str]) -> None:

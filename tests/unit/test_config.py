@@ -73,6 +73,11 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn", {"architecture": "schnet", "forces": "direct"}, "models.painn", "unknown key 'forces'"),
         ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),
         ("losses.weak.pict", {"weight": 1}, "losses.weak", "did you mean 'pitc'?"),
+        ("losses.weak.pool", 1.0, "losses.weak.pool", "less than 1, found 1.0"),
+        ("losses.weak.pool", -0.1, "losses.weak.pool", "found -0.1"),
+        ("losses.weak.pool", 0.5, "losses.weak.pool", "dataset 'ammonia' has none; say datasets.ammonia.pool_frames"),
+        ("losses.supervised.pool", 0.5, "losses.supervised", "pool: no term of this loss looks at frames without"),
+        ("datasets.ammonia.pool_frames", 0, "datasets.ammonia.pool_frames", "found 0"),
         ("sizes", [-20], "sizes.0", "found -20"),
         ("sizes", [25, 101], "sizes", "101 is more than the 100 training frames"),
         ("sizes", [1], "sizes", "leaves no frame"),
@@ -309,6 +314,43 @@ def test_a_loss_on_forces_that_the_dataset_lacks_is_refused():
         parse_section(Experiment, config, "test")
     config["datasets"]["ammonia"]["weak_forces"] = "gfn2-xtb"
     assert parse_section(Experiment, config, "test").losses["weak"].weak_forces.weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "seen"),
+    [
+        ({"pitc": {"weight": 1}}, True),
+        ({"pitc": {"weight": 1, "anchor": "label"}}, False),
+        ({"pitc": {"weight": 1, "anchor": "pseudo-label"}}, False),
+        ({"pisc": {"weight": 1}}, True),
+        ({"augmentation": {}}, False),
+        ({"weak_forces": {"weight": 1}}, True),
+        ({}, False),
+    ],
+)
+def test_a_pool_needs_a_term_that_needs_no_label(terms, seen):
+    config = edited("losses.weak", terms | {"pool": 0.25})
+    config["datasets"]["ammonia"] |= {"pool_frames": 50, "weak_forces": "gfn2-xtb"}
+    if seen:
+        assert parse_section(Experiment, config, "test").losses["weak"].pool == 0.25
+        return
+    with pytest.raises(ConfigError, match=r"losses\.weak: pool: no term of this loss looks at frames without labels"):
+        parse_section(Experiment, config, "test")
+
+
+def test_a_pool_needs_a_dataset_that_has_one_and_room_in_a_step(tmp_path):
+    config = edited("losses.weak.pool", 0.5)
+    config["datasets"]["mine"] = {"file": "mine.xyz", "test_frames": 4}
+    config["exclude"] = [{"dataset": "ammonia", "loss": "weak"}]
+    with pytest.raises(
+        ConfigError, match=r"losses\.weak\.pool: dataset 'mine' has none; say datasets\.mine\.pool_file"
+    ):
+        parse_section(Experiment, config, "test")
+    config["datasets"]["mine"]["pool_file"] = "pool.xyz"
+    assert parse_section(Experiment, config, "test").datasets["mine"].has_pool
+    config["models"]["painn"]["training"] = {"batch_size": 1}
+    with pytest.raises(ConfigError, match=r"losses\.weak\.pool: a step of model 'painn' has one frame, which is label"):
+        parse_section(Experiment, config, "test")
 
 
 def test_free_atoms_that_are_not_computed_are_no_references():

@@ -292,8 +292,7 @@ class Loss(Section):
 
     @model_validator(mode="after")
     def _something_looks_at_the_pool(self) -> Self:
-        anchored = self.pitc is not None and self.pitc.anchor == "model"
-        if self.pool and not anchored and self.pisc is None and self.weak_forces is None:
+        if self.pool and not self.self_consistent and self.weak_forces is None:
             raise ValueError(
                 "pool: no term of this loss looks at frames without labels; give pitc (anchor: model), pisc or "
                 "weak_forces, or leave the pool out"
@@ -304,6 +303,11 @@ class Loss(Section):
     def displaced(self) -> bool:
         """Whether any term is evaluated at displaced geometries: pitc, pisc, augmentation."""
         return self.pitc is not None or self.pisc is not None or self.augmentation is not None
+
+    @property
+    def self_consistent(self) -> bool:
+        """Whether a term compares the model with itself alone, and needs no label: pitc (anchor: model), pisc."""
+        return self.pisc is not None or (self.pitc is not None and self.pitc.anchor == "model")
 
     @property
     def supervised(self) -> bool:

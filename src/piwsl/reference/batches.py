@@ -25,9 +25,9 @@ def select(candidates: list[Path], frames: int, selected: Path, candidates_each:
         selected: extended XYZ to write.
         candidates_each: choose the farthest points among that many candidates each; None takes frames as they come.
     """
-    pool = in_turn([read_frames(path) for path in candidates])
-    chosen = range(frames) if candidates_each is None else farthest_points(pool, frames, candidates_each)
-    write_frames(selected, [pool[index] for index in chosen])
+    found = in_turn([read_frames(path) for path in candidates])
+    chosen = range(frames) if candidates_each is None else farthest_points(found, frames, candidates_each)
+    write_frames(selected, [found[index] for index in chosen])
 
 
 def split_geometries(geometries: Geometries, part: str, candidates: Path, pool_frames: int = 0) -> None:
