@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from piwsl.config import (
     ComputedDataset,
@@ -21,12 +22,13 @@ from piwsl.config import (
     parse_section,
     read_yaml,
 )
-from piwsl.data.dataset import Dataset
-from piwsl.data.given import parts, read_files, summary
+from piwsl.data.dataset import POOL, TRAINING, Dataset
+from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.structures.extxyz import count_frames
+from piwsl.structures.geometry import symbols_of
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
 FRAMES_CHECKED = 5000
@@ -90,6 +92,8 @@ def check_experiment(experiment: Experiment, source: str) -> None:
 
                 every = check_computed_dataset(name, dataset, experiment.levels[dataset.level])
                 _check_jobs(name, dataset, every, experiment.levels[dataset.level])
+                symbols = symbols_of(every)
+                _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
             else:
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
@@ -164,7 +168,7 @@ def check_plan(found: str, planned: str) -> None:
 def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
     """Refuse what is there and is no file, such as a folder or a pipe, which a reader would wait for."""
     if isinstance(dataset, GivenDataset):
-        files = {"file": dataset.file, "test_file": dataset.test_file}
+        files = {"file": dataset.file, "test_file": dataset.test_file, "pool_file": dataset.pool_file}
     else:
         sections = {"molecule": dataset.molecule, "geometries": dataset.geometries}
         files = {f"{key}.file": section.file for key, section in sections.items() if section is not None}
@@ -187,17 +191,39 @@ def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
     try:
         frames = count_frames(dataset.file)
-        read_files(dataset, every=_every(frames))
+        files = read_files(dataset, FRAMES_CHECKED)
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
-    pool = frames - (dataset.test_frames or 0)
-    largest = max((run.size for run in experiment.runs() if run.dataset == name), default=0)
-    if largest > pool:
+    available = frames - (dataset.test_frames or 0)
+    runs = [run for run in experiment.runs() if run.dataset == name]
+    largest = max((run.size for run in runs), default=0)
+    if largest > available:
         held = f" less {dataset.test_frames} held out for testing" if dataset.test_frames else ""
         raise ConfigError(
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+    if runs:
+        frames_of = parts(dataset, files)
+        training = frames_of[TRAINING]
+        symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(training)}
+        # Of a file that was not read whole, the import will tell.
+        whole = files[0].every == 1
+        _check_references(name, experiment, symbols, alone if whole else symbols)
+        unknown = sorted(symbols_of(frames_of[POOL]) - symbols)
+        if unknown and whole and any(experiment.losses[run.loss].pool for run in runs):
+            raise ConfigError(
+                f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
+                "frames out, or label some"
+            )
+
+
+def _check_references(name: str, experiment: Experiment, symbols: set[str], alone: set[str]) -> None:
+    """Refuse a model whose stated references lack an element of a dataset; free atoms are known of those alone."""
+    for model in dict.fromkeys(run.model for run in experiment.runs() if run.dataset == name):
+        problem = experiment.models[model].references_problem(symbols, alone)
+        if problem is not None:
+            raise ConfigError(f"models.{model}.{problem} (dataset '{name}')")
 
 
 def _check_made(name: str, experiment: Experiment) -> None:
@@ -212,11 +238,6 @@ def _check_made(name: str, experiment: Experiment) -> None:
         raise ConfigError(f"datasets.{name}: {error}") from None
 
 
-def _every(frames: int) -> int:
-    """Say which frames of a file are looked at before anything starts: each, or each so many-th of a large one."""
-    return -(-frames // FRAMES_CHECKED) or 1
-
-
 def remarks(experiment: Experiment) -> list[str]:
     """Say what given datasets hold, a line a file, and what looks odd about them.
 
@@ -226,10 +247,10 @@ def remarks(experiment: Experiment) -> list[str]:
     lines = []
     for name, dataset in experiment.datasets.items():
         if isinstance(dataset, GivenDataset):
-            every = _every(count_frames(dataset.file))
-            seen = f" (one frame in {every} was read)" if every > 1 else ""
-            files = read_files(dataset, every)
-            lines += [f"{name}{seen}: {summary(dataset, file)}" for file in files]
-            odd = warnings(parts(dataset, files, every), dataset.energy_unit, dataset.forces_unit)
+            files = read_files(dataset, FRAMES_CHECKED)
+            for file in files:
+                seen = f" (one frame in {file.every} was read)" if file.every > 1 else ""
+                lines.append(f"{name}{seen}: {summary(dataset, file)}")
+            odd = warnings(parts(dataset, files), dataset.energy_unit, dataset.forces_unit)
             lines += [f"{name}: warning: {warning}" for warning in odd]
     return lines

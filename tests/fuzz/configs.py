@@ -52,10 +52,12 @@ FULL: Config = {
             "geometries": {
                 "file": "frames.xyz", "charge": 0, "multiplicity": 1, "blocks": 5, "test_fraction": 0.3, "seed": 1
             },
-            "level": "hf", "training_frames": 12, "test_frames": 4,
+            "level": "hf", "training_frames": 12, "test_frames": 4, "pool_frames": 5,
         },
         "mine": {"file": "frames.xyz", "test_frames": 8, "seed": 2, "level": "Morse"},
-        "others": {"file": "frames.xyz", "test_file": "test.xyz", "weak_forces": "gfn2-xtb"},
+        "others": {
+            "file": "frames.xyz", "test_file": "test.xyz", "pool_file": "test.xyz", "weak_forces": "gfn2-xtb"
+        },
     },
     "models": {
         "direct": {
@@ -68,7 +70,10 @@ FULL: Config = {
             },
             "resources": {"gpus": 0, "threads": 1, "mem_mb": 2000, "runtime": 60},
         },
-        "schnet": {"architecture": "schnet", "features": 8, "layers": 1, "radial": 4},
+        "schnet": {
+            "architecture": "schnet", "features": 8, "layers": 1, "radial": 4,
+            "atomic_references": {"H": -13.6, "N": -1480, "O": -2036.5},
+        },
         "mace": {
             "architecture": "mace", "features": 2, "layers": 1, "radial": 4, "max_ell": 1, "max_L": 0, "correlation": 2
         },
@@ -78,13 +83,15 @@ FULL: Config = {
         "weak": {
             "energy": 1.0, "forces": 10.0, "pitc": {"weight": 0.1, "order": "simpson", "anchor": "label"},
             "pisc": {"weight": 0.01, "order": 2, "closing": "loop"}, "augmentation": {"weight": 0.5},
-            "displacement": 0.01, "direction": "adversarial", "start": 5, "ramp": 10, "every": 2,
+            "displacement": 0.01, "direction": "adversarial", "pool": 0.3, "start": 5, "ramp": 10, "every": 2,
         },
     },
     "sizes": [4, 8],
     "seeds": [0, 7],
     "only": [{"loss": "supervised"}, {"size": 8, "seed": [0, 7]}],
-    "exclude": [{"dataset": "given", "model": "mace", "loss": "weak"}],
+    "exclude": [
+        {"dataset": ["water", "mine"], "loss": "weak"}, {"dataset": "given", "model": "mace", "loss": "weak"}
+    ],
     "simulation": {
         "temperature": 300, "time": 0.01, "timestep": 0.5, "friction": 0.02, "bond_tolerance": 0.4, "seed": 4
     },

@@ -10,16 +10,28 @@ from piwsl.config import PISC, PITC, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph, pad
 from piwsl.losses import Shares, displacements_of_step, training_loss
 from piwsl.models import Potential, build_potential
+from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
 from piwsl.training import compiled
 from piwsl.training.compiled import CompiledLoss
 
 WEAK = Loss(pitc=PITC(weight=1.0, order=2), pisc=PISC(weight=0.1), weak_forces=WeakForces(weight=1.0))
+OF_POOL = WEAK.model_copy(update={"pool": 0.3})
 
 
 @pytest.fixture(scope="module")
 def graphs() -> list[Batch]:
     frames = morse_frames("H2O", 4) + morse_frames("NH3", 4, forces=True)
+    return [graph(from_atoms(atoms), 4.5, torch.float32) for atoms in frames]
+
+
+@pytest.fixture(scope="module")
+def pool() -> list[Batch]:
+    """Frames without labels, some larger than any labelled one."""
+    frames = [without_labels(atoms) for atoms in morse_frames("H2O", 2, seed=9) + morse_frames("NH3", 2, seed=9)]
+    frames += [frames[0] + frames[2] for _ in range(2)]
+    for frame in frames[4:]:
+        frame.positions[3:] += [0.0, 0.0, 2.0]
     return [graph(from_atoms(atoms), 4.5, torch.float32) for atoms in frames]
 
 
@@ -54,15 +66,15 @@ def test_padding_changes_no_energy_no_force_and_no_loss(graphs):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_compiled_loss_has_the_values_and_gradients_of_the_loss(graphs, capfd):
+def test_a_compiled_loss_has_the_values_and_gradients_of_the_loss(graphs, pool, capfd):
     model = potential()
-    objective = CompiledLoss(model, WEAK, graphs, batch_size=3)
-    # Two batches of unlike sizes and one of the same kind: one compilation serves all.
-    for chosen, shares in (((0, 4, 5), Shares()), ((6, 1, 2), Shares(0.5, 0.0)), ((3, 7, 6), Shares(0.25, 1.0))):
-        batch = collate([graphs[index] for index in chosen])
-        draws = displacements_of_step(model, batch, WEAK, seed=0, step=chosen[0])
+    objective = CompiledLoss(model, OF_POOL, graphs, batch_size=3, pool=pool)
+    # Batches of unlike sizes, the largest that can come with the pool among them: one compilation serves all.
+    for chosen, shares in (((0, 4, 1), Shares()), ((6, 1, 0), Shares(0.5, 0.0)), ((4, 7, 5), Shares(0.25, 1.0))):
+        batch = collate([graphs[chosen[0]], graphs[chosen[1]], pool[chosen[2]]])
+        draws = displacements_of_step(model, batch, OF_POOL, seed=0, step=chosen[0])
         total, terms = objective(batch, draws, shares)
-        expected, expected_terms = training_loss(model, batch, WEAK, draws, shares)
+        expected, expected_terms = training_loss(model, batch, OF_POOL, draws, shares)
         torch.testing.assert_close(total, expected, rtol=1e-5, atol=0.0)
         for name, value in expected_terms.items():
             torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-12)

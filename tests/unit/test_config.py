@@ -60,12 +60,24 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.training.learning_rate", "fast", "models.painn.training.learning_rate", "found 'fast'"),
         ("models.painn.architecture", "pain", "models.painn.architecture", "did you mean 'painn'?"),
         ("models.painn.architecture", None, "models.painn.architecture", "known are mace, painn, schnet"),
+        ("models.painn.atomic_references", "free atoms", "painn.atomic_references", "did you mean 'free_atoms'?"),
+        ("models.painn.atomic_references", {"N": -1485.0}, "painn.atomic_references", "has no energy of H; give"),
+        ("models.painn.atomic_references", {"Nn": -1.0}, "painn.atomic_references", "no element 'Nn'"),
+        ("models.painn.atomic_references", {"H": "x"}, "painn.atomic_references", "H is x, no energy of an atom"),
+        ("models.painn.atomic_references", {"H": float("nan")}, "painn.atomic_references", "H is nan, no energy"),
+        ("models.painn.atomic_references", {}, "painn.atomic_references", "holds no element"),
+        ("models.painn.atomic_references", [1], "painn.atomic_references", "such as {H: -13.6}"),
         ("models.painn.features", 1, "models.painn.features", "found 1"),
         ("models.painn.resources", {"gpus": 9}, "models.painn", "9 share the 8 frames of a step (batch_size)"),
         ("models.painn.forces", "direkt", "models.painn.forces", "'conservative' or 'direct'"),
         ("models.painn", {"architecture": "schnet", "forces": "direct"}, "models.painn", "unknown key 'forces'"),
         ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),
         ("losses.weak.pict", {"weight": 1}, "losses.weak", "did you mean 'pitc'?"),
+        ("losses.weak.pool", 1.0, "losses.weak.pool", "less than 1, found 1.0"),
+        ("losses.weak.pool", -0.1, "losses.weak.pool", "found -0.1"),
+        ("losses.weak.pool", 0.5, "losses.weak.pool", "dataset 'ammonia' has none; say datasets.ammonia.pool_frames"),
+        ("losses.supervised.pool", 0.5, "losses.supervised", "pool: no term of this loss looks at frames without"),
+        ("datasets.ammonia.pool_frames", 0, "datasets.ammonia.pool_frames", "found 0"),
         ("sizes", [-20], "sizes.0", "found -20"),
         ("sizes", [25, 101], "sizes", "101 is more than the 100 training frames"),
         ("sizes", [1], "sizes", "leaves no frame"),
@@ -302,6 +314,51 @@ def test_a_loss_on_forces_that_the_dataset_lacks_is_refused():
         parse_section(Experiment, config, "test")
     config["datasets"]["ammonia"]["weak_forces"] = "gfn2-xtb"
     assert parse_section(Experiment, config, "test").losses["weak"].weak_forces.weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "seen"),
+    [
+        ({"pitc": {"weight": 1}}, True),
+        ({"pitc": {"weight": 1, "anchor": "label"}}, False),
+        ({"pitc": {"weight": 1, "anchor": "pseudo-label"}}, False),
+        ({"pisc": {"weight": 1}}, True),
+        ({"augmentation": {}}, False),
+        ({"weak_forces": {"weight": 1}}, True),
+        ({}, False),
+    ],
+)
+def test_a_pool_needs_a_term_that_needs_no_label(terms, seen):
+    config = edited("losses.weak", terms | {"pool": 0.25})
+    config["datasets"]["ammonia"] |= {"pool_frames": 50, "weak_forces": "gfn2-xtb"}
+    if seen:
+        assert parse_section(Experiment, config, "test").losses["weak"].pool == 0.25
+        return
+    with pytest.raises(ConfigError, match=r"losses\.weak: pool: no term of this loss looks at frames without labels"):
+        parse_section(Experiment, config, "test")
+
+
+def test_a_pool_needs_a_dataset_that_has_one_and_room_in_a_step(tmp_path):
+    config = edited("losses.weak.pool", 0.5)
+    config["datasets"]["mine"] = {"file": "mine.xyz", "test_frames": 4}
+    config["exclude"] = [{"dataset": "ammonia", "loss": "weak"}]
+    with pytest.raises(
+        ConfigError, match=r"losses\.weak\.pool: dataset 'mine' has none; say datasets\.mine\.pool_file"
+    ):
+        parse_section(Experiment, config, "test")
+    config["datasets"]["mine"]["pool_file"] = "pool.xyz"
+    assert parse_section(Experiment, config, "test").datasets["mine"].has_pool
+    config["models"]["painn"]["training"] = {"batch_size": 1}
+    with pytest.raises(ConfigError, match=r"losses\.weak\.pool: a step of model 'painn' has one frame, which is label"):
+        parse_section(Experiment, config, "test")
+
+
+def test_free_atoms_that_are_not_computed_are_no_references():
+    config = edited("models.painn.atomic_references", "free_atoms")
+    assert parse_section(Experiment, config, "test").models["painn"].atomic_references == "free_atoms"
+    config["datasets"]["ammonia"]["isolated_atoms"] = False
+    with pytest.raises(ConfigError, match=r"models\.painn\.atomic_references: dataset 'ammonia' has no free atoms"):
+        parse_section(Experiment, config, "test")
 
 
 def test_pseudo_labels_without_forces_are_refused():

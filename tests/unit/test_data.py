@@ -19,12 +19,12 @@ from tblite.ase import TBLite
 from piwsl.config import GivenDataset
 from piwsl.data.assemble import assemble, import_given
 from piwsl.data.batch import collate, graph, neighbour_list, sum_per_structure
-from piwsl.data.dataset import TEST, TRAINING, Dataset, check_labels, content_hash, write_dataset
+from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, check_labels, content_hash, write_dataset
 from piwsl.data.splits import hold_out, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
 from piwsl.structures.extxyz import count_frames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, write_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, without_labels, write_frames
 from piwsl.structures.structure import from_atoms
 
 
@@ -58,6 +58,30 @@ def test_a_dataset_file_gives_back_what_was_put_in(mixed):
                 assert structure.forces is None
 
 
+def test_frames_of_the_pool_have_no_labels_and_bring_no_element(tmp_path):
+    pool = [without_labels(atoms) for atoms in morse_frames("CH3OH", 2)]
+    pool[1].arrays["WEAK_forces"] = np.ones((6, 3))
+    frames = {TRAINING: morse_frames("H2O", 3), TEST: morse_frames("NH3", 1), POOL: pool}
+    write_dataset(tmp_path / "dataset.h5", frames)
+    with Dataset(tmp_path / "dataset.h5") as dataset:
+        assert dataset.elements() == [1, 7, 8]
+        assert dataset.indices(TRAINING).tolist() == [0, 1, 2]
+        found = dataset.structures(dataset.indices(POOL))
+    for structure, atoms in zip(found, pool, strict=True):
+        np.testing.assert_array_equal(structure.positions, atoms.positions)
+        assert np.isnan(structure.energy)
+        assert structure.forces is None
+    assert [structure.weak_forces is not None for structure in found] == [False, True]
+
+
+def test_a_dataset_file_of_another_format_is_refused_and_said_to_be_made_again(mixed):
+    path, *_ = mixed
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = 1
+    with pytest.raises(PiwslError, match="is of format 1, and this version reads 2; delete it, and it is made again"):
+        Dataset(path)
+
+
 def test_the_hash_of_the_content_sees_every_label(mixed):
     path, *_ = mixed
     with Dataset(path) as dataset:
@@ -72,15 +96,15 @@ def test_the_hash_of_the_content_sees_every_label(mixed):
 
 
 def test_sizes_of_one_seed_nest_and_seeds_differ():
-    pool = np.arange(100, 200)
+    available = np.arange(100, 200)
 
     def frames(size, seed):
-        split = split_frames(pool, size, seed, 0.2)
+        split = split_frames(available, size, seed, 0.2)
         assert not set(split.training) & set(split.validation)
         assert len(split.training) + len(split.validation) == size
         return set(split.training) | set(split.validation)
 
-    assert frames(20, 0) < frames(50, 0) < frames(100, 0) == set(pool)
+    assert frames(20, 0) < frames(50, 0) < frames(100, 0) == set(available)
     assert frames(20, 0) != frames(20, 1)
 
 
@@ -243,6 +267,23 @@ def test_forces_of_gfn2_xtb_are_weak_labels_of_training_frames_alone(tmp_path):
                 side.calc = calculator
             slope = (ahead.get_potential_energy() - behind.get_potential_energy()) / 2e-3
             assert structure.weak_forces[1, 2] == pytest.approx(-slope, abs=2e-3)
+
+
+def test_the_pool_gets_forces_of_gfn2_xtb_too_and_loses_frames_that_no_level_could_label(tmp_path, capsys):
+    write_frames(tmp_path / "a.xyz", morse_frames("H2O", 2))
+    pool = [without_labels(atoms) for atoms in morse_frames("H2O", 3, seed=1)]
+    pool[1].positions[1] = pool[1].positions[0] + [0.0, 0.0, 0.2]
+    for number, atoms in enumerate(pool):
+        atoms.info["frame"] = f"pool-300K-{number}"
+    write_frames(tmp_path / "pool.xyz", pool)
+    parts = [tmp_path / "a.xyz"], [tmp_path / "a.xyz"], []
+    assemble(*parts, tmp_path / "data.h5", weak_forces=True, pool=[tmp_path / "pool.xyz"])
+    assert "pool-300K-1 of the pool is left out: " in capsys.readouterr().out
+    with Dataset(tmp_path / "data.h5") as dataset:
+        first, last = dataset.structures(dataset.indices(POOL))
+    assert np.isnan(first.energy)
+    assert first.weak_forces is not None
+    np.testing.assert_allclose(last.positions, pool[2].positions, atol=1e-7)
 
 
 def test_given_forces_of_a_cheaper_level_are_kept_in_our_unit(tmp_path):

@@ -6,7 +6,7 @@ import ase.io
 import numpy as np
 import pytest
 import yaml
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import ROOT, displaced, morse_frames
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from piwsl.cli import app
 from piwsl.config import ConfigError, GivenDataset, parse_section
 from piwsl.data.assemble import import_given
-from piwsl.data.dataset import TEST, TRAINING, Dataset
+from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
@@ -135,9 +135,11 @@ def test_a_unit_that_is_none_names_the_nearest():
     assert GivenDataset(**keys, energy_unit="EH").energy_unit == "Hartree"
 
 
-def checked(tmp_path, **keys):
-    """Return what `piwsl check` says of an experiment on `mine.xyz`."""
+def checked(tmp_path, references="fitted", share=0.0, **keys):
+    """Return what `piwsl check` says of an experiment on `mine.xyz`, whose weak loss takes a share of a pool."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["models"]["painn"]["atomic_references"] = references
+    config["losses"]["weak"]["pool"] = share
     config |= {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 1} | keys}, "sizes": [3]}
     config |= {"levels": {}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -159,6 +161,71 @@ def test_check_refuses_what_the_import_would_refuse_and_says_what_it_found(tmp_p
     assert code == 0
     assert "mine: " in said
     assert "6 frames, 6 with forces" in said
+
+
+def test_frames_of_one_atom_are_the_free_atoms(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    atoms = [Atoms("H"), Atoms("O"), Atoms("O"), Atoms("O"), Atoms("O", cell=[9, 9, 9], pbc=True)]
+    for atom, energy in zip(atoms, (-13.6, -2034.0, -2036.0, -2040.0, -2050.0), strict=True):
+        atom.info[ENERGY_KEY] = energy
+    atoms[3].info["charge"] = -1
+    write_frames(tmp_path / "test.xyz", morse_frames("H2O", 2, seed=1))
+    write_frames(tmp_path / "mine.xyz", [*morse_frames("H2O", 6), *atoms])
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", test_file=tmp_path / "test.xyz"), tmp_path / "mine.h5")
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        # Of two spin states the lower; neither the ion nor the crystal.
+        assert dataset.atomic_energies() == {1: -13.6, 8: -2036.0}
+    keys = {"test_frames": None, "test_file": "test.xyz"}
+    assert checked(tmp_path, references="free_atoms", **keys)[0] == 0
+    write_frames(tmp_path / "mine.xyz", [*morse_frames("H2O", 6), atoms[0]])
+    code, said = checked(tmp_path, references="free_atoms", **keys)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "models.painn.atomic_references: free_atoms: the dataset has no free O; give" in said
+    code, said = checked(tmp_path, references={"O": -2036.0}, **keys)
+    assert "models.painn.atomic_references: has no energy of H; give" in said
+
+
+def test_labels_of_a_pool_are_not_looked_at_and_the_import_says_so(tmp_path, capsys):
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 6))
+    pool = morse_frames("H2O", 4, seed=1, forces=True)
+    pool[0].info[ENERGY_KEY] = "unknown"
+    pool[1] = Atoms(pool[1].numbers, pool[1].positions)
+    for atoms in pool:
+        atoms.arrays["xtb"] = np.full((3, 3), 0.5)
+    write_frames(tmp_path / "pool.xyz", pool)
+    imported(tmp_path / "mine.xyz", pool_file=tmp_path / "pool.xyz", weak_forces_key="xtb")
+    said = capsys.readouterr().out
+    assert "pool.xyz: 4 frames of the pool, 4 with forces of a cheaper level (xtb); 3 have labels, which are no" in said
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        found = dataset.structures(dataset.indices(POOL))
+        assert len(dataset.indices(TEST)) == 1
+    for structure, atoms in zip(found, pool, strict=True):
+        assert np.isnan(structure.energy)
+        assert structure.forces is None
+        np.testing.assert_array_equal(structure.weak_forces, 0.5)
+        np.testing.assert_allclose(structure.positions, atoms.positions, atol=1e-7)
+
+
+def test_a_pool_is_checked_before_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 6))
+    pool = [Atoms(atoms.numbers, atoms.positions) for atoms in morse_frames("H2O", 3, seed=1)]
+    code, said = checked(tmp_path, pool_file="pool.xyz")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "pool.xyz" in said
+    write_frames(tmp_path / "pool.xyz", pool)
+    code, said = checked(tmp_path, share=0.5, pool_file="pool.xyz")
+    assert code == 0
+    assert "mine: pool.xyz: 3 frames of the pool\n" in said
+    write_frames(tmp_path / "pool.xyz", [*pool, Atoms("NH", positions=[[0, 0, 0], [0, 0, 1]])])
+    assert checked(tmp_path, pool_file="pool.xyz")[0] == 0
+    code, said = checked(tmp_path, share=0.5, pool_file="pool.xyz")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "datasets.mine.pool_file: holds N, which no training frame does; take those frames out" in said
+    write_frames(tmp_path / "pool.xyz", [*pool, Atoms("OH", positions=np.zeros((2, 3)))])
+    code, said = checked(tmp_path, pool_file="pool.xyz")
+    assert code == 1
+    assert "datasets.mine: pool.xyz: frame 3: " in said
 
 
 @pytest.mark.parametrize("name", ["mine.npz", "mine.traj"])

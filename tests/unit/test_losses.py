@@ -13,7 +13,8 @@ from torch import nn
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN
 from piwsl.data.batch import Batch, collate, graph, sum_per_structure
 from piwsl.losses import Shares, displacements_of_step, draw_displacements, largest_displacement, training_loss
-from piwsl.models import build_potential
+from piwsl.models import Potential, build_potential
+from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
 
 
@@ -308,6 +309,67 @@ def test_absent_forces_enter_no_loss(mixed):
     total, terms = training_loss(PairPotential(morse), mixed, Loss(), [])
     assert set(terms) == {"energy"}
     assert torch.isfinite(total)
+
+
+def joined(count: int = 3) -> tuple[Potential, Batch, Batch, list[torch.Tensor]]:
+    """Return a potential, labelled frames, these and `count` frames without labels, and displacements of all."""
+    frames = morse_frames("H2O", 2) + morse_frames("NH3", 2, forces=True)
+    pool = [without_labels(atoms) for atoms in morse_frames("H2O", count, seed=9)]
+    config = PaiNN(architecture="painn", cutoff=4.0, features=8, layers=2, radial=6, dtype="float64")
+    torch.manual_seed(0)
+    potential = build_potential(config, [from_atoms(atoms) for atoms in frames])
+    graphs = [graph(from_atoms(atoms), 5.0, torch.float64) for atoms in frames + pool]
+    together = collate(graphs)
+    return potential, collate(graphs[:4]), together, displacements(together, 0.02)
+
+
+def gradients(potential: nn.Module, batch: Batch, loss: Loss, draws: list[torch.Tensor]) -> torch.Tensor:
+    """Return the gradient of the loss by all parameters, (P,)."""
+    total, _ = training_loss(potential, batch, loss, [draw[: len(batch.numbers)] for draw in draws])
+    parameters = list(potential.parameters())
+    found = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {},
+        {"function": "mae", "per": "structure"},
+        {"augmentation": Augmentation()},
+        {"pitc": PITC(weight=1.0, anchor="label", order=2)},
+        {"pitc": PITC(weight=1.0, anchor="pseudo-label")},
+    ],
+    ids=["labels", "labels mae", "augmentation", "anchor label", "anchor pseudo-label"],
+)
+def test_frames_without_labels_change_no_gradient_of_a_term_on_labels(terms):
+    potential, labelled, together, draws = joined()
+    loss = Loss(**terms)
+    alone = gradients(potential, labelled, loss, draws)
+    assert alone.abs().max() > 1e-3
+    torch.testing.assert_close(gradients(potential, together, loss, draws), alone, rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("terms", [{"pitc": FIRST["pitc"]}, {"pisc": SECOND["pisc"]}], ids=["pitc", "pisc"])
+def test_consistency_terms_count_frames_without_labels_like_any_other(terms):
+    _, labelled, together, draws = joined(count=4)
+    potential = PairPotential(morse)
+    of_labels, weak = Loss(), Loss(**terms)
+
+    def of_term(batch: Batch) -> torch.Tensor:
+        return gradients(potential, batch, weak, draws) - gradients(potential, batch, of_labels, draws)
+
+    atoms, edges = len(labelled.numbers), labelled.edge_index.shape[1]
+    pool = replace(
+        together, positions=together.positions[atoms:], numbers=together.numbers[atoms:],
+        edge_index=together.edge_index[:, edges:] - atoms, edge_shift=together.edge_shift[edges:],
+        structure=together.structure[atoms:] - 4, atoms=together.atoms[4:], energy=together.energy[4:],
+        forces=together.forces[atoms:], has_forces=False, weak_forces=together.weak_forces[atoms:],
+    )  # fmt: skip
+    alone = gradients(potential, pool, weak, [draw[atoms:] for draw in draws])
+    # Four structures each: the mean over all is the mean of both means.
+    torch.testing.assert_close(of_term(together), 0.5 * (of_term(labelled) + alone), rtol=1e-7, atol=0.0)
+    assert alone.abs().max() > 1e-7
 
 
 def test_displacements_do_not_translate_and_stay_within_their_bound(mixed):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.morse import MorsePotential
 from conftest import displaced, morse_frames
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -22,9 +23,10 @@ from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.geometry import cosine_cutoff
-from piwsl.models.statistics import reference_energies
+from piwsl.models.statistics import batches_of, reference_energies, refit_references
 from piwsl.models.storage import read_header
-from piwsl.structures.structure import from_atoms
+from piwsl.structures.frames import label
+from piwsl.structures.structure import Structure, from_atoms
 
 CUTOFF = 4.0
 SMALL = {"cutoff": CUTOFF, "features": 16, "layers": 2, "radial": 8, "dtype": "float64"}
@@ -111,6 +113,22 @@ def test_forces_and_torques_vanish_in_sum(conservative):
     _, forces = evaluate(conservative, atoms)
     np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=1e-10)
     np.testing.assert_allclose(np.cross(atoms.positions, forces).sum(axis=0), 0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("atoms", [methanol(), silicon()], ids=["molecule", "crystal"])
+def test_far_from_the_origin_nothing_is_lost_in_single_precision(name, atoms):
+    single = untrained(ALL[name].model_copy(update={"dtype": "float32"}))
+    atoms.calc = PotentialCalculator(single)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    for distance in (1e3, 1e5):
+        far = atoms.copy()
+        far.positions += distance * np.array([0.6, -0.64, 0.48])
+        far.calc = PotentialCalculator(single)
+        # A few units in the last place of what is summed; float32 rounds positions at 1,000 Å to 6e-5 Å.
+        np.testing.assert_allclose(far.get_forces(), forces, atol=2e-5 * np.abs(forces).max())
+        np.testing.assert_allclose(evaluate(single, far)[1], forces, atol=2e-5 * np.abs(forces).max())
+        assert far.get_potential_energy() == pytest.approx(energy, abs=1e-4)
 
 
 def test_a_batch_gives_what_its_structures_give_alone(potential):
@@ -233,6 +251,77 @@ def test_references_and_scale_come_from_the_training_frames():
     assert predicted.mean() == pytest.approx(energies.mean(), abs=1e-9)
     assert predicted.std() < 5 * energies.std()
     assert float(potential.scale) == pytest.approx(energies.std() / np.sqrt(3), rel=1e-9)
+
+
+# eV; those of Hartree-Fock, roughly.
+FREE_ATOMS = {1: -13.6, 8: -2036.0}
+
+
+def bound(atoms: Atoms) -> Atoms:
+    """Return a frame labelled with its free atoms and a pair potential: what binds it is its atomisation energy."""
+    bare = Atoms(atoms.numbers, atoms.positions)
+    bare.calc = MorsePotential(epsilon=3.0, r0=1.0, rho0=2.0, rcut1=3.0, rcut2=4.0)
+    free = sum(FREE_ATOMS[int(number)] for number in atoms.numbers)
+    return label(bare, free + bare.get_potential_energy(), None)
+
+
+@pytest.fixture(scope="module")
+def water_and_its_dimer() -> list[Structure]:
+    """Two compositions of which one is twice the other: they do not say what an oxygen is worth in hydrogens."""
+    rng = np.random.default_rng(0)
+    frames = [displaced("H2O", 0.05, rng) for _ in range(12)]
+    for atoms in frames[:6]:
+        second = displaced("H2O", 0.05, rng)
+        second.positions += [0.0, 3.0, 0.0]
+        atoms += second
+    return [from_atoms(bound(atoms)) for atoms in frames]
+
+
+STATED = {"H": FREE_ATOMS[1], "O": FREE_ATOMS[8]}
+
+
+@pytest.mark.parametrize("kind", ["free_atoms", STATED, "fitted"], ids=["free atoms", "numbers", "fitted"])
+def test_free_atoms_know_other_compositions_which_no_fit_to_collinear_ones_does(water_and_its_dimer, kind):
+    config = CONSERVATIVE["painn"].model_copy(update={"atomic_references": kind})
+    torch.manual_seed(0)
+    potential = build_potential(config, water_and_its_dimer, FREE_ATOMS)
+    others = [from_atoms(bound(molecule(name))) for name in ("H2O2", "H2", "OH")]
+    error = predict(potential, others).energy - [structure.energy for structure in others]
+    # Untrained, it is wrong by no more than the bonds of a molecule hold, 3 eV each.
+    assert (np.abs(error) < 12.0).all() == (kind != "fitted")
+    if kind == "fitted":
+        assert np.abs(error).min() > 100.0
+    else:
+        assert float(potential.references[8] - potential.references[1]) == pytest.approx(-2022.4, abs=1e-9)
+    assert potential.elements() == ["H", "O"]
+
+
+@pytest.mark.parametrize("kind", ["free_atoms", "fitted"])
+def test_a_refit_takes_the_constant_away_whichever_the_references_are(water_and_its_dimer, kind):
+    config = CONSERVATIVE["painn"].model_copy(update={"atomic_references": kind})
+    torch.manual_seed(0)
+    potential = build_potential(config, water_and_its_dimer, FREE_ATOMS)
+    potential.references += 0.7
+    graphs = [graph(structure, CUTOFF, torch.float64) for structure in water_and_its_dimer]
+    refit_references(potential, batches_of(graphs))
+    residuals = predict(potential, water_and_its_dimer).energy - [s.energy for s in water_and_its_dimer]
+    # Least squares: what is left has no part along the number of atoms.
+    assert abs(residuals @ [len(structure.numbers) for structure in water_and_its_dimer]) < 1e-8
+    alone = predict(potential, water_and_its_dimer[6:]).energy - [s.energy for s in water_and_its_dimer[6:]]
+    refit_references(potential, batches_of(graphs[6:]))
+    after = predict(potential, water_and_its_dimer[6:]).energy - [s.energy for s in water_and_its_dimer[6:]]
+    assert abs(after.mean()) < 1e-9
+    assert after.std() == pytest.approx(alone.std(), rel=1e-9)
+
+
+def test_a_free_atom_that_is_missing_is_named(water_and_its_dimer):
+    for kind, complaint in (
+        ("free_atoms", "free_atoms: the dataset has no free O; give"),
+        ({"H": -1.0}, "energy of O"),
+    ):
+        config = CONSERVATIVE["painn"].model_copy(update={"atomic_references": kind})
+        with pytest.raises(PiwslError, match=complaint):
+            build_potential(config, water_and_its_dimer, {1: -13.6})
 
 
 def test_float32_keeps_the_precision_of_large_totals():

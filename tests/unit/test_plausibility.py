@@ -12,7 +12,7 @@ from conftest import displaced, morse_frames
 from pyscf import gto, scf
 from tblite.ase import TBLite
 
-from piwsl.data.dataset import TEST, TRAINING
+from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.plausibility import warnings
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
@@ -165,6 +165,16 @@ def test_copies_are_found_however_they_are_turned(water):
     assert "1 of 1 test frames (frame turned) have the geometry of a training frame" in asked[1]
     (asked,) = [line for line in odd([water[0].copy() for _ in range(14)]) if "training frames" in line][:1]
     assert "10 of 11 training frames" in asked
+
+
+def test_frames_of_a_pool_that_are_labelled_or_tested_on_are_asked_about(water):
+    training, test, pool = water[:6], water[6:8], water[8:]
+    bare = [Atoms(atoms.numbers, atoms.positions, info={"frame": f"bare-{i}"}) for i, atoms in enumerate(water)]
+    assert warnings({TRAINING: training, TEST: test, POOL: bare[8:]}, computed=True) == []
+    known, tested = warnings({TRAINING: training, TEST: test, POOL: [bare[1], bare[7], *bare[8:]]}, computed=True)
+    of_pool = len(pool) + 2
+    assert known.startswith(f"copies: 1 of {of_pool} pool frames (frame bare-1) have the geometry of a training frame")
+    assert tested.startswith(f"copies: 1 of {of_pool} pool frames (frame bare-7) have the geometry of a test frame")
 
 
 def test_images_of_one_crystal_in_two_cells_are_no_copies():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from ase.optimize import BFGS
@@ -25,10 +27,10 @@ def test_more_frames_begin_with_the_fewer():
     np.testing.assert_array_equal(few, many[:2])
 
 
-def test_training_and_test_and_temperatures_have_trajectories_of_their_own():
-    training, test, hot = positions(300, "training", 2), positions(300, "test", 2), positions(600, "training", 2)
-    assert np.abs(training - test).max() > 1e-3
-    assert np.abs(training - hot).max() > 1e-3
+def test_parts_and_temperatures_have_trajectories_of_their_own():
+    of_parts = [positions(300, part, 2) for part in ("training", "test", "pool")]
+    for one, other in combinations([*of_parts, positions(600, "training", 2)], 2):
+        assert np.abs(one - other).max() > 1e-3
 
 
 def test_frames_carry_what_labelling_needs():
@@ -101,15 +103,16 @@ def test_normal_mode_frames_have_the_potential_energy_of_their_temperature():
     assert mean == pytest.approx(1.5 * units.kB * 100, rel=0.2)
 
 
-def test_normal_mode_frames_nest_and_are_independent_of_those_for_test():
+def test_normal_mode_frames_nest_and_are_independent_of_those_of_other_parts():
     sampling = Sampling(normal_modes=[300.0])
 
     def frames(part: str, count: int) -> np.ndarray:
         return np.array([atoms.positions for atoms in normal_mode_frames(AMMONIA, sampling, 300.0, part, count)])
 
-    few, many, test = frames("training", 2), frames("training", 4), frames("test", 2)
+    few, many = frames("training", 2), frames("training", 4)
     np.testing.assert_array_equal(few, many[:2])
-    assert np.abs(few - test).max() > 1e-3
+    for one, other in combinations([few, frames("test", 2), frames("pool", 2)], 2):
+        assert np.abs(one - other).max() > 1e-3
 
 
 def test_normal_mode_frames_do_not_depend_on_the_signs_and_mixtures_of_modes_that_a_library_chooses(monkeypatch):

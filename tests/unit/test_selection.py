@@ -122,6 +122,18 @@ def test_blocks_of_a_trajectory_are_kept_apart(tmp_path):
     assert len({int(index) // 10 for index in parts["training"][:7]}) == 7
 
 
+def test_a_pool_takes_frames_of_blocks_for_training_and_changes_no_other(tmp_path):
+    geometries = Geometries(file=Path("x.xyz"), blocks=10, test_fraction=0.3)
+    without, parts = blocks_of(100, geometries), blocks_of(100, geometries, pool_frames=25)
+    assert len(without["pool"]) == 0
+    assert len(parts["pool"]) == 25
+    assert sorted(np.concatenate([*parts.values()])) == list(range(100))
+    np.testing.assert_array_equal(parts["test"], without["test"])
+    np.testing.assert_array_equal(parts["training"], without["training"][:45])
+    # They, too, come from all blocks.
+    assert len({int(index) // 10 for index in parts["pool"]}) == 7
+
+
 def test_a_part_of_given_geometries_is_written_as_frames(tmp_path):
     ase.io.write(tmp_path / "mine.xyz", cloud(20))
     split_geometries(Geometries(file=tmp_path / "mine.xyz", blocks=4), "test", tmp_path / "test.xyz")
@@ -414,6 +426,12 @@ def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_pa
     given = dataset(molecule=None, sampling=None, geometries={"file": str(tmp_path / "mine.xyz"), "blocks": 4})
     with pytest.raises(ConfigError, match=r"has 20 frames, 15 of them for training .* training_frames asks for 100"):
         check_computed_dataset("d", given, HF)
+    given = given.model_copy(update={"training_frames": 8, "test_frames": 5, "pool_frames": 7})
+    check_computed_dataset("d", given, HF)
+    with pytest.raises(
+        ConfigError, match=r"7 of them for training .*, pool_frames 8\), and training_frames asks for 8"
+    ):
+        check_computed_dataset("d", given.model_copy(update={"pool_frames": 8}), HF)
 
 
 def test_free_atoms_have_their_ground_state_and_bind_the_molecule(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ase import Atoms
 from conftest import ROOT, morse_frames
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
@@ -20,19 +21,21 @@ from tensorboardX.proto.event_pb2 import Event
 import piwsl
 from piwsl.config import PISC, PITC, Loss, PaiNN, Run, Training, WeakForces
 from piwsl.data.batch import graph
-from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
+from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.data.splits import split_frames
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.files import read_json
 from piwsl.models.storage import read_header
+from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
-from piwsl.training.batches import StepBatches, frames_of_step
+from piwsl.training.batches import Order, StepBatches, frames_of_step
 from piwsl.training.module import PotentialModule, averaging
 from piwsl.training.run import Devices, train
 
 WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.01), displacement=0.01)
+OF_POOL = WEAK.model_copy(update={"pool": 0.5})
 
 
 def small(**training) -> PaiNN:
@@ -44,11 +47,31 @@ def run(size: int = 20, seed: int = 0) -> Run:
     return Run(dataset="d", model="m", loss="l", size=size, seed=seed)
 
 
+def unlabelled(name: str, count: int, weak_forces: bool = False) -> list[Atoms]:
+    """Return frames of a pool, other ones than those that are labelled; with the true forces as weak labels."""
+    frames = []
+    for atoms in morse_frames(name, count, seed=9, forces=True):
+        frames.append(without_labels(atoms))
+        if weak_forces:
+            frames[-1].arrays["WEAK_forces"] = atoms.arrays["REF_forces"]
+    return frames
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "dataset.h5"
     mixed = morse_frames("H2O", 30) + morse_frames("NH3", 20, forces=True)
     write_dataset(path, {TRAINING: mixed, TEST: morse_frames("H2O", 20, seed=5, forces=True)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def with_pool(tmp_path_factory) -> Path:
+    """The same dataset with a pool beside it."""
+    path = tmp_path_factory.mktemp("data") / "dataset.h5"
+    mixed = morse_frames("H2O", 30) + morse_frames("NH3", 20, forces=True)
+    test = morse_frames("H2O", 20, seed=5, forces=True)
+    write_dataset(path, {TRAINING: mixed, TEST: test, POOL: unlabelled("H2O", 5) + unlabelled("NH3", 4)})
     return path
 
 
@@ -188,7 +211,8 @@ def dying(self, batch, index):
         os.kill(os.getpid(), {signal:d})
     return original(self, batch, index)
 PotentialModule.training_step = dying
-test_training.train_in(Path({folder!r}), Path({dataset!r}), test_training.small(**{training!r}))
+model, loss = test_training.small(**{training!r}), test_training.Loss(**{loss!r})
+test_training.train_in(Path({folder!r}), Path({dataset!r}), model, loss)
 """
 
 
@@ -198,12 +222,15 @@ def whole(dataset, tmp_path_factory) -> Path:
     return train_in(tmp_path_factory.mktemp("whole"), dataset, small())
 
 
-def interrupt(folder: Path, dataset: Path, step: int, number: int, **training) -> subprocess.CompletedProcess[str]:
+def interrupt(
+    folder: Path, dataset: Path, step: int, number: int, loss: Loss = WEAK, **training
+) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own that sends itself a signal at a step."""
     tests = str(Path(__file__).parent)
     script = INTERRUPTED.format(
-        tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset), training=training
-    )
+        tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset), training=training,
+        loss=loss.plain(),
+    )  # fmt: skip
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{tests}"}
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
 
@@ -229,6 +256,22 @@ def test_a_run_that_is_told_to_stop_goes_on_from_that_very_step(dataset, whole, 
     assert newest.name == f"step-{step + 1:09d}.ckpt"
     assert same_weights(whole, train_in(folder, dataset, small()))
     assert (folder / "history.csv").read_text() == whole.with_name("history.csv").read_text()
+
+
+def test_a_run_that_takes_of_the_pool_goes_on_as_if_it_had_not_been_interrupted(with_pool, tmp_path):
+    whole = train_in(tmp_path / "whole", with_pool, small(), OF_POOL)
+    stopped = interrupt(tmp_path / "stopped", with_pool, 20, signal.SIGTERM, OF_POOL)
+    assert "training was stopped by SIGTERM at step 21; started again" in stopped.stderr
+    assert same_weights(whole, train_in(tmp_path / "stopped", with_pool, small(), OF_POOL))
+
+
+def test_a_pool_is_part_of_a_run_only_where_its_loss_takes_of_it(dataset, whole, with_pool, tmp_path):
+    beside = train_in(tmp_path / "beside", with_pool, small())
+    assert same_weights(whole, beside)
+    learnt = train_in(tmp_path / "learnt", with_pool, small(), OF_POOL)
+    assert not same_weights(whole, learnt)
+    hashes = [read_header(model)["provenance"]["data"] for model in (whole, beside, learnt)]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty"])
@@ -265,6 +308,41 @@ def test_a_size_that_misses_an_element_is_refused_before_training(tmp_path):
     write_dataset(tmp_path / "dataset.h5", frames)
     with pytest.raises(PiwslError, match="4 training frames of size 5, seed 0 hold no N"):
         train_in(tmp_path, tmp_path / "dataset.h5", small(), point=run(size=5))
+
+
+def test_a_pool_that_nothing_can_be_learned_from_is_refused_before_training(dataset, tmp_path):
+    with pytest.raises(
+        PiwslError, match="loss 'l' takes frames of the pool, and dataset 'd' has none; say pool_frames"
+    ):
+        train_in(tmp_path, dataset, small(), OF_POOL)
+    path = tmp_path / "dataset.h5"
+    frames = {TRAINING: morse_frames("H2O", 20), TEST: morse_frames("H2O", 2)}
+    for atoms in frames[TRAINING]:
+        atoms.arrays["WEAK_forces"] = np.zeros((3, 3))
+    write_dataset(path, frames | {POOL: unlabelled("H2O", 2) + unlabelled("CH3OH", 2)})
+    with pytest.raises(
+        PiwslError, match="the pool of dataset 'd' holds C, which the 16 training frames of size 20, se"
+    ):
+        train_in(tmp_path, path, small(), OF_POOL)
+    blind = Loss(weak_forces=WeakForces(weight=1.0), pool=0.5)
+    with pytest.raises(PiwslError, match="weak_forces for the pool, but none of its 4 frames in dataset 'd' has such"):
+        train_in(tmp_path, path, small(), blind)
+
+
+def test_the_model_file_says_which_references_it_has_and_their_differences_are_kept(tmp_path):
+    path = tmp_path / "dataset.h5"
+    frames = {TRAINING: morse_frames("H2O", 30), TEST: morse_frames("H2O", 2)}
+    write_dataset(path, frames, {1: -13.6, 8: -2036.0})
+    model = small().model_copy(update={"atomic_references": "free_atoms"})
+    saved = train_in(tmp_path, path, model)
+    header = read_header(saved)
+    assert header["config"]["atomic_references"] == "free_atoms"
+    assert header["provenance"]["atomic_references"] == {"H": -13.6, "O": -2036.0}
+    references = piwsl.load_model(saved).references
+    assert float(references[8] - references[1]) == pytest.approx(-2022.4, abs=1e-9)
+    write_dataset(path, frames, {1: -13.6})
+    with pytest.raises(PiwslError, match=r"model 'm', dataset 'd': atomic_references: free_atoms: .* no free O; give"):
+        train_in(tmp_path, path, model)
 
 
 def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
@@ -321,20 +399,25 @@ def test_training_ends_early_where_nothing_improves_interrupted_or_not(dataset, 
 
 def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp_path):
     frames = morse_frames("NH3", 30)
+    test = morse_frames("NH3", 10, seed=5, forces=True)
+    of_pool = tmp_path / "pool.h5"
+    write_dataset(of_pool, {TRAINING: frames, TEST: test, POOL: unlabelled("NH3", 30, weak_forces=True)})
     labelled = morse_frames("NH3", 30, forces=True)
     for frame, source in zip(frames, labelled, strict=True):
         frame.arrays["WEAK_forces"] = source.arrays["REF_forces"]
     path = tmp_path / "dataset.h5"
-    write_dataset(path, {TRAINING: frames, TEST: morse_frames("NH3", 10, seed=5, forces=True)})
+    write_dataset(path, {TRAINING: frames, TEST: test})
 
-    def force_error(loss: Loss, name: str) -> float:
+    def force_error(loss: Loss, name: str, path: Path = path) -> float:
         model = train_in(tmp_path / name, path, small(steps=600, validate_every=600, learning_rate=5e-3), loss)
         with Dataset(path) as opened:
             test = opened.structures(opened.indices(TEST))
         return error_summary(test, predict(piwsl.load_model(model), test))["force_mae_meV_per_A"]
 
     weak = Loss(weak_forces=WeakForces(weight=1.0))
-    assert force_error(weak, "weak") < 0.5 * force_error(Loss(), "none")
+    without = force_error(Loss(), "none")
+    assert force_error(weak, "weak") < 0.5 * without
+    assert force_error(weak.model_copy(update={"pool": 0.5}), "pool", of_pool) < 0.5 * without
     fading = weak.model_copy(update={"weak_forces": WeakForces(weight=1.0, until=60)})
     assert [fading.weak_forces.share(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
     train_in(tmp_path / "fading", path, small(steps=120, validate_every=60), fading)
@@ -434,8 +517,29 @@ def test_the_order_depends_on_seed_and_step_alone():
 
 def test_batches_are_those_of_their_steps():
     graphs = [graph(from_atoms(atoms), 4.0, torch.float64) for atoms in morse_frames("H2O", 6)]
-    batches = StepBatches(graphs, 2, seed=0, steps=range(3, 5))
+    batches = StepBatches(graphs, Order(6, 2, seed=0), steps=range(3, 5))
     assert len(batches) == 2
     for step, batch in zip(range(3, 5), batches, strict=True):
         chosen = frames_of_step(6, 2, seed=0, step=step)
         torch.testing.assert_close(batch.positions, torch.cat([graphs[index].positions for index in chosen]))
+
+
+@pytest.mark.parametrize(
+    ("share", "labelled", "unlabelled"), [(0.0, 8, 0), (0.01, 7, 1), (0.3, 6, 2), (0.5, 4, 4), (0.99, 1, 7)]
+)
+def test_a_share_of_each_step_is_of_the_pool_and_stands_behind_the_labelled_frames(share, labelled, unlabelled):
+    order = Order(labelled=20, batch_size=8, seed=0, pool=10, share=share)
+    for step in range(5):
+        frames = order.frames(step)
+        assert [index < 20 for index in frames] == [True] * labelled + [False] * unlabelled
+        ranks = [frames[rank::2] for rank in range(2)]
+        assert all((frames_of_rank < 20).any() for frames_of_rank in ranks[: min(labelled, 2)])
+
+
+def test_every_frame_of_the_pool_is_learned_from_equally_often_in_an_order_of_its_own():
+    order = Order(labelled=10, batch_size=8, seed=0, pool=10, share=0.5)
+    steps = np.array([order.frames(step) for step in range(25)])
+    assert np.bincount(steps.ravel()).tolist() == [10] * 20
+    assert (steps[:, :4] != steps[:, 4:] - 10).any()
+    # Fewer labelled frames, or a smaller pool, than their part of a step are all taken.
+    assert sorted(Order(3, 8, 0, 2, 0.5).frames(1).tolist()) == [0, 1, 2, 3, 4]

@@ -22,10 +22,10 @@ from ase.build import molecule
 from conftest import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
-from piwsl.data.dataset import TEST, TRAINING, Dataset
+from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
 from piwsl.preflight import plan_of
-from piwsl.structures.frames import write_frames
+from piwsl.structures.frames import read_frames, write_frames
 
 TINY: dict[str, Any] = {
     "experiment": "tiny",
@@ -37,6 +37,7 @@ TINY: dict[str, Any] = {
             "level": "hf",
             "training_frames": 6,
             "test_frames": 3,
+            "pool_frames": 4,
             "test_force_frames": 1,
             "forces_by": "differences",
             "labelling": {"frames_per_job": 3},
@@ -51,7 +52,7 @@ TINY: dict[str, Any] = {
             "training": {"steps": 10, "validate_every": 5, "learning_rate": 1e-3},
         }
     },
-    "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1}, "pisc": {"weight": 0.01}}},
+    "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1}, "pisc": {"weight": 0.01}, "pool": 0.5}},
     "sizes": [4],
     "seeds": [0],
     "exclude": [{"dataset": "mine", "loss": "weak"}],
@@ -135,11 +136,28 @@ def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished
     assert not list(results.rglob("checkpoints"))
 
 
+def test_the_chain_samples_a_pool_that_it_does_not_label(finished):
+    folder = finished / "results" / "tiny" / "datasets" / "water"
+    sampled = {part: read_frames(folder / "frames" / f"{part}.xyz") for part in (TRAINING, TEST, POOL)}
+    assert sorted(atoms.info["frame"] for atoms in sampled[POOL]) == [
+        "pool-300K-0", "pool-300K-1", "pool-500K-0", "pool-500K-1",
+    ]  # fmt: skip
+    labels = {path.relative_to(folder / "labels").parts[0] for path in (folder / "labels").rglob("*.xyz")}
+    assert labels == {"training", "test", "test-forces"}
+    with Dataset(folder / "dataset.h5") as dataset:
+        pool = dataset.structures(dataset.indices(POOL))
+        assert len(dataset.indices(TRAINING)) == 6
+    for structure, atoms in zip(pool, sampled[POOL], strict=True):
+        np.testing.assert_array_equal(structure.positions, atoms.positions)
+        assert np.isnan(structure.energy)
+        assert structure.forces is None
+
+
 def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analytic_forces(tmp_path):
     prepare(tmp_path)
     rng = np.random.default_rng(0)
     write_frames(tmp_path / "geometries.xyz", [displaced("H2O", 0.05, rng) for _ in range(40)])
-    common = {"level": "hf", "training_forces": True, "test_force_frames": 2, "test_frames": 2}
+    common = {"level": "hf", "training_forces": True, "test_force_frames": 2, "test_frames": 2, "pool_frames": 3}
     modes = {"molecule": {"smiles": "O"}, "sampling": {"normal_modes": [300, 600]}, "training_frames": 4}
     given = {"geometries": {"file": "geometries.xyz"}, "selection": "farthest point", "training_frames": 5}
     configure(tmp_path, datasets={"given": common | given, "modes": common | modes}, exclude=[])
@@ -149,6 +167,7 @@ def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analyt
         with Dataset(tmp_path / "results" / "tiny" / "datasets" / name / "dataset.h5") as dataset:
             training, test = (dataset.structures(dataset.indices(part)) for part in (TRAINING, TEST))
             assert dataset.atomic_energies().keys() == {1, 8}
+            assert len(dataset.indices(POOL)) == 3
         assert (len(training), len(test)) == (frames, 2)
         assert all(structure.forces is not None for structure in training + test)
 

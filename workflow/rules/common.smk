@@ -62,11 +62,10 @@ def run_of(wildcards):
 
 
 def frames_wanted(wildcards):
-    """Return how many frames of a part are to be labelled."""
-    dataset = COMPUTED[wildcards.dataset]
-    return (
-        dataset.training_frames if wildcards.part == "training" else dataset.test_frames
-    )
+    """Return how many frames a part has."""
+    from piwsl.reference.planning import frames_wanted
+
+    return frames_wanted(COMPUTED[wildcards.dataset], wildcards.part)
 
 
 def candidates_of(wildcards):
@@ -139,6 +138,12 @@ def labelled(dataset, labels, suffix):
         for kind, batch in batches_of(dataset)
         if kind in labels
     ]
+
+
+def pool_of(dataset):
+    """Return the file of frames that are not labelled, if the dataset wants them."""
+    wanted = COMPUTED[dataset].has_pool
+    return [f"{DATA}/frames/pool.xyz".format(dataset=dataset)] if wanted else []
 
 
 def isolated_atoms_of(dataset):

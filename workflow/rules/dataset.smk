@@ -11,6 +11,7 @@ rule assemble_dataset:
             wildcards.dataset, ("training", "test-forces", "test"), ".jsonl"
         ),
         atoms=lambda wildcards: isolated_atoms_of(wildcards.dataset),
+        pool=lambda wildcards: pool_of(wildcards.dataset),
     output:
         dataset=f"{DATA}/dataset.h5",
     log:
@@ -36,6 +37,7 @@ rule import_dataset:
     input:
         frames=lambda wildcards: GIVEN[wildcards.dataset].file,
         test=lambda wildcards: GIVEN[wildcards.dataset].test_file or [],
+        pool=lambda wildcards: GIVEN[wildcards.dataset].pool_file or [],
     output:
         dataset=f"{DATA}/dataset.h5",
     log:
@@ -51,7 +53,9 @@ rule import_dataset:
     params:
         dataset=lambda wildcards: GIVEN[wildcards.dataset].beyond_defaults(),
         contents=lambda wildcards: contents(
-            GIVEN[wildcards.dataset].file, GIVEN[wildcards.dataset].test_file
+            GIVEN[wildcards.dataset].file,
+            GIVEN[wildcards.dataset].test_file,
+            GIVEN[wildcards.dataset].pool_file,
         ),
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"

@@ -12,7 +12,7 @@ rule sample:
         f"{BENCHMARKS}/sample/{{dataset}}/{{part}}-{{kind}}{{temperature}}K.tsv"
     wildcard_constraints:
         dataset=one_of(COMPUTED),
-        part="training|test",
+        part="training|test|pool",
         kind="|modes-",
         temperature="[0-9.e+]+",
     conda:
@@ -43,7 +43,7 @@ rule split_geometries:
         f"{LOGS}/split/{{dataset}}/{{part}}.log",
     wildcard_constraints:
         dataset=one_of(COMPUTED),
-        part="training|test",
+        part="training|test|pool",
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -54,6 +54,7 @@ rule split_geometries:
         geometries=lambda wildcards: COMPUTED[
             wildcards.dataset
         ].geometries.beyond_defaults(),
+        pool_frames=lambda wildcards: COMPUTED[wildcards.dataset].pool_frames or 0,
         contents=lambda wildcards: contents(COMPUTED[wildcards.dataset].geometries.file),
     message:
         "Taking blocks of {input.frames} for {wildcards.part}"
@@ -70,7 +71,7 @@ rule select:
         f"{LOGS}/select/{{dataset}}/{{part}}.log",
     wildcard_constraints:
         dataset=one_of(COMPUTED),
-        part="training|test",
+        part="training|test|pool",
     conda:
         "../../envs/piwsl.yaml"
     threads: 1

@@ -14,4 +14,5 @@ with logged_to(snakemake.log[0]):
         atoms=[Path(path) for path in files.atoms],
         dataset_path=Path(snakemake.output.dataset),
         weak_forces=snakemake.params.weak_forces is not None,
+        pool=[Path(path) for path in files.pool],
     )

@@ -11,4 +11,5 @@ with logged_to(snakemake.log[0]), unchanged(snakemake.input):
         Geometries.model_validate(snakemake.params.geometries),
         part=snakemake.wildcards.part,
         candidates=Path(snakemake.output.frames),
+        pool_frames=snakemake.params.pool_frames,
     )

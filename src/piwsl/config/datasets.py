@@ -97,7 +97,7 @@ class Sampling(Section):
 
 
 WeakLevel = Literal["gfn2-xtb"]
-WEAK_FORCES = "A cheap level whose forces training frames get, for the loss weak_forces. Default: none."
+WEAK_FORCES = "A cheap level whose forces frames of training and pool get, for the loss weak_forces. Default: none."
 
 
 class Labelling(Section):
@@ -130,6 +130,10 @@ class ComputedDataset(Section):
     level: Name = Field(description="A name under levels, or a preset.")
     training_frames: Frames = Field(description="Frames that the sizes draw from.")
     test_frames: Frames = Field(description="Frames kept for testing, from trajectories or blocks of their own.")
+    pool_frames: Frames | None = Field(
+        None,
+        description="Frames without labels, for losses with a pool; from trajectories of their own. Default: none.",
+    )
     training_forces: bool = Field(False, description="Whether the training frames get forces, too.")
     test_force_frames: int = Field(0, ge=0, le=100_000, description="Test frames that also get forces of the level.")
     forces_by: Literal["analytic", "differences"] | None = Field(
@@ -151,13 +155,18 @@ class ComputedDataset(Section):
             raise ValueError("sampling: given geometries are not sampled; leave it out")
         return self
 
+    @property
+    def has_pool(self) -> bool:
+        """Whether there are frames without labels."""
+        return self.pool_frames is not None
+
     @model_validator(mode="after")
     def _dynamics_end(self) -> Self:
         if self.sampling is not None and self.sampling.temperatures:
             training = self.training_frames
             if self.selection == "farthest point":
                 training = -(-training // ROUND) * ROUND * self.candidates
-            steps = self.sampling.stride * max(training, self.test_frames)
+            steps = self.sampling.stride * max(training, self.test_frames, self.pool_frames or 0)
             if steps > MOST_STEPS:
                 raise ValueError(f"sampling.stride: {steps:.0e} steps of dynamics for all frames; 5e7 at most")
         return self
@@ -195,6 +204,9 @@ class GivenDataset(Section):
     file: InputFile = Field(description="Extended XYZ with an energy and, on all frames, some or none, forces.")
     test_file: InputFile | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
     test_frames: Frames | None = Field(None, description="Frames of file to hold out for testing.")
+    pool_file: InputFile | None = Field(
+        None, description="Frames whose labels are not looked at, for losses with a pool. Default: none."
+    )
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     level: str | None = Field(
         None, max_length=200, description="The level of theory of the labels, in words, for the report."
@@ -205,6 +217,11 @@ class GivenDataset(Section):
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
     energy_unit: EnergyUnit = "eV"
     forces_unit: ForcesUnit = "eV/Å"
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether there are frames without labels."""
+        return self.pool_file is not None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -141,20 +141,40 @@ class Experiment(Section):
         if not runs:
             raise ValueError("only/exclude: no run is left of the grid")
         for run in runs:
-            dataset = self.datasets[run.dataset]
-            if isinstance(dataset, ComputedDataset) and run.size > dataset.training_frames:
-                raise ValueError(
-                    f"sizes: {run.size} is more than the {dataset.training_frames} training frames of dataset "
-                    f"'{run.dataset}'; raise datasets.{run.dataset}.training_frames or leave the size out"
-                )
-            if isinstance(dataset, ComputedDataset) and self.losses[run.loss].weak_forces and not dataset.weak_forces:
-                raise ValueError(
-                    f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
-                    f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
-                )
-            if run.size < 2 and self.models[run.model].training.validation_fraction:
-                raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
+            self._run_is_possible(run)
         return self
+
+    def _run_is_possible(self, run: Run) -> None:
+        dataset, model, loss = self.datasets[run.dataset], self.models[run.model], self.losses[run.loss]
+        computed = dataset if isinstance(dataset, ComputedDataset) else None
+        if computed and run.size > computed.training_frames:
+            raise ValueError(
+                f"sizes: {run.size} is more than the {computed.training_frames} training frames of dataset "
+                f"'{run.dataset}'; raise datasets.{run.dataset}.training_frames or leave the size out"
+            )
+        if computed and loss.weak_forces and not computed.weak_forces:
+            raise ValueError(
+                f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
+                f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
+            )
+        if computed and model.atomic_references == "free_atoms" and not computed.isolated_atoms:
+            raise ValueError(
+                f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
+                f"datasets.{run.dataset}.isolated_atoms: false, or give energies by element"
+            )
+        if loss.pool and not dataset.has_pool:
+            key = "pool_frames" if computed else "pool_file"
+            raise ValueError(
+                f"losses.{run.loss}.pool: dataset '{run.dataset}' has none; say datasets.{run.dataset}.{key}, or leave "
+                "the run out"
+            )
+        if loss.pool and model.training.batch_size < 2:
+            raise ValueError(
+                f"losses.{run.loss}.pool: a step of model '{run.model}' has one frame, which is labelled; raise its "
+                "training.batch_size"
+            )
+        if run.size < 2 and model.training.validation_fraction:
+            raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
 
     def runs(self) -> list[Run]:
         """Return the runs of the grid that `only` and `exclude` leave, in the order of the config."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
+from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from piwsl.config.section import (
+    LONGEST_VALUE,
     Femtoseconds,
     Friction,
     Kelvin,
@@ -20,6 +22,7 @@ from piwsl.config.section import (
     Weight,
     config_error,
     nearest,
+    one_line,
     parse_section,
 )
 
@@ -97,6 +100,33 @@ class Resources(Section):
     runtime: Minutes = Field(240, description="Time limit in minutes; grows with the attempt.")
 
 
+# The heaviest atom has -1.5e6 eV.
+LARGEST_REFERENCE = 1e7
+
+
+def _references(value: Any) -> Any:
+    """Check energies by element here, in words: of a choice, pydantic says what each of its members lacks."""
+    kinds = ("fitted", "free_atoms")
+    if isinstance(value, str) and value not in kinds:
+        raise ValueError(f"{nearest(value, [*kinds])}; or energies by element in eV, such as {{H: -13.6}}")
+    if not isinstance(value, Mapping):
+        if value in kinds:
+            return value
+        raise ValueError("say fitted, free_atoms, or energies by element in eV, such as {H: -13.6}")
+    if not value:
+        raise ValueError("holds no element; say fitted, or an energy an element in eV")
+    for symbol, energy in value.items():
+        if not isinstance(symbol, str) or atomic_numbers.get(symbol, 0) < 1:
+            raise ValueError(f"no element '{one_line(str(symbol), LONGEST_VALUE)}'")
+        number = isinstance(energy, int | float) and not isinstance(energy, bool)
+        if not number or not abs(energy) <= LARGEST_REFERENCE:  # true for NaN, too
+            raise ValueError(f"{symbol} is {one_line(str(energy), LONGEST_VALUE)}, no energy of an atom in eV")
+    return {symbol: float(energy) for symbol, energy in value.items()}
+
+
+AtomicReferences = Annotated[Literal["fitted", "free_atoms"] | dict[str, float], BeforeValidator(_references)]
+
+
 class MessagePassing(Section):
     """What all architectures have. The largest is a network that one GPU holds; deeper ones overflow untrained."""
 
@@ -105,6 +135,11 @@ class MessagePassing(Section):
     layers: int = Field(3, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
     dtype: Literal["float32", "float64"] = "float32"
+    atomic_references: AtomicReferences = Field(
+        "fitted",
+        description="The part of the energy that elements alone say, eV an atom: fitted to the training energies; "
+        "free_atoms of the dataset, or energies by element, both but for one fitted constant an atom of any element.",
+    )
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 
@@ -116,6 +151,22 @@ class MessagePassing(Section):
                 "(batch_size); ask for fewer"
             )
         return self
+
+    def references_problem(self, symbols: Iterable[str], free_atoms: Iterable[str]) -> str | None:
+        """Say which elements have no reference energy, or None where all have one or will be fitted.
+
+        Args:
+            symbols: chemical symbols of the data.
+            free_atoms: those whose free atom's energy the data bring.
+        """
+        if self.atomic_references == "fitted":
+            return None
+        of_dataset = self.atomic_references == "free_atoms"
+        missing = sorted(set(symbols) - set(free_atoms if of_dataset else self.atomic_references))
+        if not missing:
+            return None
+        what = "free_atoms: the dataset has no free" if of_dataset else "has no energy of"
+        return f"atomic_references: {what} {', '.join(missing)}; give energies by element in eV, or say fitted"
 
 
 class PaiNN(MessagePassing):
@@ -245,6 +296,13 @@ class Loss(Section):
         0.01, ge=1e-6, le=1000, description="Residual where huber turns from square to linear, eV or eV/Å."
     )
     per: Literal["atom", "structure"] = Field("atom", description="Whether energy residuals are divided by N atoms.")
+    pool: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each step's frames that is taken from the pool: frames without labels, for terms that "
+        "need none.",
+    )
     start: StepsOrNone = Field(0, description="Steps without the terms at displaced geometries.")
     ramp: StepsOrNone = Field(0, description="Steps after that in which their weights grow linearly to full.")
     every: Steps = Field(1, description="Terms at displaced geometries are evaluated at every so many steps.")
@@ -255,10 +313,24 @@ class Loss(Section):
             raise ValueError("pitc.anchor: a pseudo-label is made of labelled forces, which `forces: 0` leaves out")
         return self
 
+    @model_validator(mode="after")
+    def _something_looks_at_the_pool(self) -> Self:
+        if self.pool and not self.self_consistent and self.weak_forces is None:
+            raise ValueError(
+                "pool: no term of this loss looks at frames without labels; give pitc (anchor: model), pisc or "
+                "weak_forces, or leave the pool out"
+            )
+        return self
+
     @property
     def displaced(self) -> bool:
         """Whether any term is evaluated at displaced geometries: pitc, pisc, augmentation."""
         return self.pitc is not None or self.pisc is not None or self.augmentation is not None
+
+    @property
+    def self_consistent(self) -> bool:
+        """Whether a term compares the model with itself alone, and needs no label: pitc (anchor: model), pisc."""
+        return self.pisc is not None or (self.pitc is not None and self.pitc.anchor == "model")
 
     @property
     def supervised(self) -> bool:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from ase import Atoms
 from ase.data import atomic_numbers
 
 from piwsl.config import GivenDataset
-from piwsl.data.dataset import TEST, TRAINING, check_labels, write_dataset
-from piwsl.data.given import parts, read_files, summary
+from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
+from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
-from piwsl.structures.frames import read_frames
+from piwsl.structures.frames import read_frames, too_close
 
 
 def assemble(
-    training: list[Path], test: list[Path], atoms: list[Path], dataset_path: Path, weak_forces: bool = False
+    training: list[Path],
+    test: list[Path],
+    atoms: list[Path],
+    dataset_path: Path,
+    weak_forces: bool = False,
+    pool: Sequence[Path] = (),
 ) -> None:
-    """Join labelled batches to a dataset file.
+    """Join labelled batches, and frames that are not labelled, to a dataset file.
 
     Args:
         training: extended XYZ files; empty ones (all frames failed) are passed over.
         test: likewise.
         atoms: one JSON file of free atoms' energies, or none.
         dataset_path: the file to write.
-        weak_forces: whether training frames get forces of GFN2-xTB as weak labels.
+        weak_forces: whether frames of training and pool get forces of GFN2-xTB as weak labels.
+        pool: one extended XYZ file of frames without labels, or none.
 
     Raises:
         PiwslError: no labelled frame for training or for test.
@@ -38,13 +46,31 @@ def assemble(
         if not found:
             raise PiwslError(f"{dataset_path}: every {part} frame failed; see the records of the batches")
         check_labels(found, f"{part} frames")
+    frames[POOL] = _possible([atoms for path in pool for atoms in read_frames(path)])
     if weak_forces:
-        from piwsl.reference.tight_binding import with_weak_forces
-
-        frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset_path))
+        frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in (TRAINING, POOL)})
     odd = warnings(frames, computed=True)
     _say(odd)
     write_dataset(dataset_path, frames, atomic_energies(atoms), odd)
+
+
+def _possible(pool: list[Atoms]) -> list[Atoms]:
+    """Leave out what a labelling job would refuse, too: atoms on top of one another."""
+    found = []
+    for atoms in pool:
+        problem = too_close(atoms)
+        if problem is None:
+            found.append(atoms)
+        else:
+            print(f"{atoms.info['frame']} of the pool is left out: {problem}")
+    return found
+
+
+def _with_weak_forces(frames: dict[str, list[Atoms]], sources: dict[str, str]) -> dict[str, list[Atoms]]:
+    """Return the parts with forces of GFN2-xTB on those that have a source, which messages name."""
+    from piwsl.reference.tight_binding import with_weak_forces
+
+    return frames | {part: with_weak_forces(frames[part], source) for part, source in sources.items()}
 
 
 def _say(odd: list[str]) -> None:
@@ -77,9 +103,7 @@ def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
     for file in files:
         print(summary(dataset, file))
     if dataset.weak_forces is not None:
-        from piwsl.reference.tight_binding import with_weak_forces
-
-        frames[TRAINING] = with_weak_forces(frames[TRAINING], str(dataset.file))
+        frames = _with_weak_forces(frames, {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)})
     odd = warnings(frames, dataset.energy_unit, dataset.forces_unit)
     _say(odd)
-    write_dataset(dataset_path, frames, warnings=odd)
+    write_dataset(dataset_path, frames, free_atoms(frames[TRAINING]), odd)

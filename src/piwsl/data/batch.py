@@ -16,7 +16,7 @@ from piwsl.errors import PiwslError
 from piwsl.structures.geometry import flatness, volume
 from piwsl.structures.structure import Structure
 
-# Å, of coordinates and lattice vectors: in single precision nothing is left of a bond there.
+# Å, of coordinates: atoms that fly apart get there.
 FARTHEST_SEARCHED = 1e6
 # Å: nearer, the direction from one atom to the other is rounding.
 NEAREST = 1e-4
@@ -36,7 +36,7 @@ class Batch:
     """Structures as one disconnected graph; N atoms, E directed edges, M structures."""
 
     positions: Tensor
-    """(N, 3), Å."""
+    """(N, 3), Å, from the mean position of the structure: of no meaning but in differences."""
     numbers: Tensor
     """(N,) atomic numbers."""
     edge_index: Tensor
@@ -181,7 +181,7 @@ def graphs(structures: Sequence[Structure], cutoff: float, dtype: torch.dtype, f
 
 
 def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
-    """Make a batch of one structure.
+    """Make a batch of one structure, about its mean position: far from the origin, float32 has no digits for bonds.
 
     Args:
         structure: geometry and labels.
@@ -194,7 +194,7 @@ def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
     forces = absent if structure.forces is None else structure.forces
     weak_forces = absent if structure.weak_forces is None else structure.weak_forces
     return Batch(
-        positions=torch.tensor(structure.positions, dtype=dtype),
+        positions=torch.tensor(structure.positions - structure.positions.mean(axis=0), dtype=dtype),
         numbers=torch.tensor(structure.numbers),
         edge_index=torch.tensor(edge_index),
         edge_shift=torch.tensor(edge_shift, dtype=dtype),

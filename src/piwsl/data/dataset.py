@@ -2,7 +2,8 @@
 
 Layout: numbers, positions, forces, weak_forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy,
 has_forces, has_weak_forces and part are per frame; atomic_numbers and atomic_energies (may be empty) are of free atoms
-at the level of the labels; elements are the atomic numbers that occur. `digests` (M, 32) are the SHA-256 of each frame,
+at the level of the labels; elements are the atomic numbers that occur in labelled frames. Frames of the pool, the third
+part, have no labels of that level: their energies are NaN. `digests` (M, 32) are the SHA-256 of each frame,
 compared when it is read; the attribute `digest` is that of all that is not a frame's own, `digests` included, compared
 when the file is opened. The attribute `warnings` is a list of what looks odd about the data, as JSON.
 Units: eV, Å, eV/Å.
@@ -32,10 +33,10 @@ from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
 from piwsl.structures.labels import energy_label, forces_label
 from piwsl.structures.structure import Structure, from_atoms
 
-TRAINING, TEST = "training", "test"
-PARTS = (TRAINING, TEST)
+TRAINING, TEST, POOL = "training", "test", "pool"
+PARTS = (TRAINING, TEST, POOL)
 # Raised where a reader of the last version would misread the file.
-FORMAT = 1
+FORMAT = 2
 # What tells about all frames: read at once, and hashed together.
 COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
 BY_ATOM = ("numbers", "positions", "forces", "weak_forces")
@@ -69,17 +70,17 @@ def write_dataset(
     atomic_energies: dict[int, float] | None = None,
     warnings: list[str] | None = None,
 ) -> None:
-    """Write labelled frames as one dataset file, atomically.
+    """Write labelled frames, and those of the pool, as one dataset file, atomically.
 
     Args:
         path: the file to write.
-        frames: for "training" and "test", the frames; labels in `REF_energy` (eV), `REF_forces` and `WEAK_forces`
-            (eV/Å).
+        frames: for "training", "test" and, where there is one, "pool", the frames; labels in `REF_energy` (eV),
+            `REF_forces` and `WEAK_forces` (eV/Å), in the pool `WEAK_forces` alone.
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
         warnings: what looks odd about the data, for the report.
     """
     free_atoms = atomic_energies or {}
-    structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames[part]]
+    structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames.get(part, [])]
     sizes = [len(structure.numbers) for _, structure in structures]
 
     def forces_or_nan(forces: NDArray[np.float64] | None, structure: Structure) -> NDArray[np.float64]:
@@ -103,7 +104,7 @@ def write_dataset(
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
             file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
             file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
-            file["elements"] = np.unique(file["numbers"][:])
+            file["elements"] = np.unique(np.concatenate([s.numbers for part, s in structures if part != POOL]))
             file["digests"] = np.stack([np.frombuffer(_digest([s]).digest(), np.uint8) for _, s in structures])
             file.attrs["digest"] = _common_digest(file)
 
@@ -201,11 +202,11 @@ class Dataset:
         return len(self._part)
 
     def indices(self, part: str) -> NDArray[np.int64]:
-        """Return the indices of the frames of "training" or "test"."""
+        """Return the indices of the frames of "training", "test" or "pool"."""
         return np.flatnonzero(self._part == PARTS.index(part))
 
     def elements(self) -> list[int]:
-        """Return the atomic numbers that occur in any frame."""
+        """Return the atomic numbers that occur in any labelled frame."""
         return self._file["elements"][:].tolist()
 
     def warnings(self) -> list[str]:

@@ -9,11 +9,11 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.config import GivenDataset
-from piwsl.data.dataset import TEST, TRAINING
+from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
-from piwsl.structures.extxyz import iterate_frames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
+from piwsl.structures.extxyz import count_frames, iterate_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY, charge_of
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.labels import energy_label, forces_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
@@ -31,55 +31,69 @@ class GivenFrames:
     `frame`, the position in the file."""
     columns: set[str]
     """Columns of three numbers that any frame has, positions aside."""
+    every: int = 1
+    """Only each so many-th frame of the file was read."""
+    ignored: int | None = None
+    """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
 
     def with_label(self, key: str) -> int:
         """Return how many frames have a column of labels."""
         return sum(key in atoms.arrays for atoms in self.frames)
 
 
-def read_given(dataset: GivenDataset, path: Path, every: int = 1) -> GivenFrames:
+def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool = True) -> GivenFrames:
     """Read frames of a user's file.
 
     Args:
         dataset: says under which names the labels are, and in which units. Labels of other names are left behind.
         path: extended XYZ.
         every: read only each so many-th frame.
+        labelled: whether the labels are looked at; of a pool, those of the cheaper level alone.
 
     Raises:
         PiwslError: the file cannot be read, or a frame is no geometry or lacks its energy; names the frame.
     """
-    frames, columns = [], set()
+    frames, columns, ignored = [], set(), 0
     for count, atoms in enumerate(iterate_frames(path, every)):
         position = count * every
         problem = geometry_problem(atoms)
         if problem is not None:
             raise PiwslError(f"{path}: frame {position}: {problem}")
         try:
-            frames.append(_with_our_labels(atoms, dataset, position))
+            frames.append(_with_our_labels(atoms, dataset, position, labelled))
         except PiwslError as error:
             raise PiwslError(f"{path}: frame {position}: {error}") from None
+        ignored += dataset.energy_key in atoms.info or dataset.forces_key in atoms.arrays
         columns |= {name for name, values in atoms.arrays.items() if values.shape[1:] == (3,) and name != "positions"}
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
-    return GivenFrames(path, frames, columns)
+    return GivenFrames(path, frames, columns, every, None if labelled else ignored)
 
 
-def _with_our_labels(atoms: Atoms, dataset: GivenDataset, position: int) -> Atoms:
+def _with_our_labels(atoms: Atoms, dataset: GivenDataset, position: int, labelled: bool) -> Atoms:
     """Return the bare geometry with the labels that the config names, in eV and eV/Å; absent forces stay absent."""
+    info = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
+    info["frame"] = position
+    columns = {dataset.weak_forces_key: WEAK_FORCES_KEY}
+    if labelled:
+        info[ENERGY_KEY] = _energy(atoms, dataset)
+        columns[dataset.forces_key] = FORCES_KEY
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    for given, ours in columns.items():
+        forces = forces_label(atoms, given)
+        if forces is not None:
+            frame.set_array(ours, forces * FORCE_UNITS[dataset.forces_unit])
+    return frame
+
+
+def _energy(atoms: Atoms, dataset: GivenDataset) -> float:
     energy = energy_label(atoms, dataset.energy_key)
     if energy is None:
         raise PiwslError(
             f"has no {dataset.energy_key}; its info holds {_names(set(atoms.info))}. "
             "Write the total energy there, or say energy_key and energy_unit"
         )
-    info = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
-    info |= {"frame": position, ENERGY_KEY: energy * ENERGY_UNITS[dataset.energy_unit]}
-    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
-    for given, ours in ((dataset.forces_key, FORCES_KEY), (dataset.weak_forces_key, WEAK_FORCES_KEY)):
-        forces = forces_label(atoms, given)
-        if forces is not None:
-            frame.set_array(ours, forces * FORCE_UNITS[dataset.forces_unit])
-    return frame
+    return energy * ENERGY_UNITS[dataset.energy_unit]
 
 
 def _names(names: set[str]) -> str:
@@ -106,34 +120,73 @@ def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
             )
 
 
-def read_files(dataset: GivenDataset, every: int = 1) -> list[GivenFrames]:
-    """Read `file`, and `test_file` where there is one; arguments and errors as of `read_given` and `check_keys`."""
+def read_files(dataset: GivenDataset, most: int | None = None) -> list[GivenFrames]:
+    """Read `file`, and `test_file` and `pool_file` where there are such, in this order.
+
+    Args:
+        dataset: names the files.
+        most: of a file with more frames, read each so many-th, so that there are no more than these.
+
+    Raises:
+        PiwslError: as of `read_given` and `check_keys`.
+    """
     paths = [dataset.file] + ([] if dataset.test_file is None else [dataset.test_file])
-    files = [read_given(dataset, path, every) for path in paths]
+    files = [read_given(dataset, path, _every(path, most)) for path in paths]
+    if dataset.pool_file is not None:
+        files.append(read_given(dataset, dataset.pool_file, _every(dataset.pool_file, most), labelled=False))
     check_keys(dataset, files)
     return files
 
 
-def parts(dataset: GivenDataset, files: list[GivenFrames], every: int = 1) -> dict[str, list[Atoms]]:
-    """Return the frames for "training" and for "test": of two files, or held out of one.
+def _every(path: Path, most: int | None) -> int:
+    return 1 if most is None else -(-count_frames(path) // most) or 1
+
+
+def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
+    """Return the frames for "training", "test" and "pool"; for test of a file of their own, or held out of one.
 
     Args:
         dataset: says which.
-        files: of `read_files`.
-        every: as it was read; so many times fewer frames are held out.
+        files: of `read_files`; where it read fewer frames, fewer are held out.
 
     Raises:
         PiwslError: holding out leaves nothing to train on.
     """
     frames = files[0].frames
+    pool = [] if dataset.pool_file is None else files[-1].frames
     if dataset.test_frames is None:
-        return {TRAINING: frames, TEST: files[1].frames}
-    kept, held = hold_out(len(frames), max(1, dataset.test_frames // every), dataset.seed)
-    return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held]}
+        return {TRAINING: frames, TEST: files[1].frames, POOL: pool}
+    kept, held = hold_out(len(frames), max(1, dataset.test_frames // files[0].every), dataset.seed)
+    return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held], POOL: pool}
+
+
+def free_atoms(frames: list[Atoms]) -> dict[int, float]:
+    """Return the energies of free atoms that stand among labelled frames, eV by atomic number.
+
+    A frame of one atom, neutral and not periodic, is one; of several of an element, in other spin states, the lowest.
+    """
+    found: dict[int, float] = {}
+    for atoms in frames:
+        if len(atoms) == 1 and not atoms.pbc.any() and _is_neutral(atoms):
+            number = int(atoms.numbers[0])
+            found[number] = min(atoms.info[ENERGY_KEY], found.get(number, np.inf))
+    return found
+
+
+def _is_neutral(atoms: Atoms) -> bool:
+    try:
+        return charge_of(atoms) == 0
+    except PiwslError:
+        return False
 
 
 def summary(dataset: GivenDataset, file: GivenFrames) -> str:
     """Say in one line what was taken from a file: frames, forces, the range of energies, names and units."""
+    weak = file.with_label(WEAK_FORCES_KEY)
+    cheaper = f", {weak} with forces of a cheaper level ({dataset.weak_forces_key})" if weak else ""
+    if file.ignored is not None:
+        unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
+        return f"{file.path}: {len(file.frames)} frames of the pool{cheaper}{unseen}"
     energies = [atoms.info[ENERGY_KEY] / len(atoms) for atoms in file.frames]
     with_forces = file.with_label(FORCES_KEY)
     forces = f"{with_forces} with forces ({dataset.forces_key} in {dataset.forces_unit})"
@@ -142,8 +195,6 @@ def summary(dataset: GivenDataset, file: GivenFrames) -> str:
         forces = (
             f"none with forces{f' (is one of its columns {_names(others)} meant as forces_key?)' if others else ''}"
         )
-    weak = file.with_label(WEAK_FORCES_KEY)
-    cheaper = f", {weak} with forces of a cheaper level ({dataset.weak_forces_key})" if weak else ""
     return (
         f"{file.path}: {len(file.frames)} frames, {forces}{cheaper}; {dataset.energy_key} in {dataset.energy_unit}, "
         f"{np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"

@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from ase.units import Hartree
 from numpy.typing import NDArray
 
-from piwsl.data.dataset import TEST, TRAINING
+from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
@@ -47,7 +47,8 @@ def warnings(
     """Say what looks odd about a dataset, a line each.
 
     Args:
-        frames: for "training" and "test": labels in `REF_energy` (eV) and `REF_forces` (eV/Å), names in info `frame`.
+        frames: for "training" and "test": labels in `REF_energy` (eV) and `REF_forces` (eV/Å), names in info `frame`;
+            for "pool", where there is one, geometries.
         energy_unit: that the energies were read in; other units are measured by it.
         forces_unit: likewise.
         computed: whether the labels are ours: then only copies are looked for.
@@ -253,14 +254,20 @@ def _by_formula(frames: Sequence[Atoms]) -> list[list[Atoms]]:
 
 
 def _copies(frames: dict[str, list[Atoms]]) -> list[str]:
-    """Find frames of one geometry, turned, shifted or renumbered: among the training frames, and test among them."""
-    training = {id(atoms) for atoms in frames[TRAINING]}
-    repeated, leaked = [], []
-    for group in _by_formula([*frames[TRAINING], *frames[TEST]]):
+    """Find frames of one geometry, turned, shifted or renumbered: among the training frames, test and pool among them.
+
+    And frames of the pool among the test frames.
+    """
+    pool = frames.get(POOL, [])
+    part = {id(atoms): name for name in (TRAINING, TEST, POOL) for atoms in frames.get(name, [])}
+    repeated, leaked, known, tested = [], [], [], []
+    for group in _by_formula([*frames[TRAINING], *frames[TEST], *pool]):
         for same in _alike(group):
-            learnt = [atoms for atoms in same if id(atoms) in training]
-            repeated += learnt[1:]
-            leaked += [atoms for atoms in same if learnt and id(atoms) not in training]
+            of = {name: [atoms for atoms in same if part[id(atoms)] == name] for name in (TRAINING, TEST, POOL)}
+            repeated += of[TRAINING][1:]
+            leaked += of[TEST] if of[TRAINING] else []
+            known += of[POOL] if of[TRAINING] else []
+            tested += of[POOL] if of[TEST] else []
     found = []
     if repeated:
         found.append(
@@ -271,6 +278,16 @@ def _copies(frames: dict[str, list[Atoms]]) -> list[str]:
         found.append(
             f"copies: {len(leaked)} of {len(frames[TEST])} test frames (frame {_names(leaked)}) have the geometry of a "
             "training frame; errors on them say nothing"
+        )
+    if known:
+        found.append(
+            f"copies: {len(known)} of {len(pool)} pool frames (frame {_names(known)}) have the geometry of a training "
+            "frame, which is labelled; the pool is for others"
+        )
+    if tested:
+        found.append(
+            f"copies: {len(tested)} of {len(pool)} pool frames (frame {_names(tested)}) have the geometry of a test "
+            "frame; a model that learns from the pool has seen it"
         )
     return found
 

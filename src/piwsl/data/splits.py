@@ -19,27 +19,27 @@ class Split:
     validation: NDArray[np.int64]
 
 
-def split_frames(pool: NDArray[np.int64], size: int, seed: int, validation_fraction: float) -> Split:
-    """Choose `size` frames of a pool and set a share of them apart for validation.
+def split_frames(available: NDArray[np.int64], size: int, seed: int, validation_fraction: float) -> Split:
+    """Choose `size` of the labelled training frames and set a share of them apart for validation.
 
     Args:
-        pool: (P,) indices to choose from.
+        available: (P,) indices to choose from.
         size: labelled frames of the run, those for validation included.
-        seed: of the run; it alone orders the pool.
+        seed: of the run; it alone orders them.
         validation_fraction: share of `size` that is not learned from: at least one frame, or none where it is 0.
 
     Returns:
         Disjoint indices.
 
     Raises:
-        PiwslError: the pool is smaller than the size.
+        PiwslError: there are fewer than the size.
     """
-    if size > len(pool):
+    if size > len(available):
         raise PiwslError(
-            f"size {size} is more than the {len(pool)} labelled training frames that there are; "
+            f"size {size} is more than the {len(available)} labelled training frames that there are; "
             "raise training_frames, give more frames, or leave the size out"
         )
-    chosen = generator("frames of a run", seed).permutation(pool)[:size]
+    chosen = generator("frames of a run", seed).permutation(available)[:size]
     validation = min(size - 1, max(1, round(validation_fraction * size))) if validation_fraction else 0
     return Split(training=chosen[validation:], validation=chosen[:validation])
 

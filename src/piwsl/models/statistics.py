@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.config import Model
 from piwsl.data.batch import Batch, collate, graph, neighbour_list
+from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.potential import Potential
 from piwsl.structures.structure import Structure
@@ -43,10 +45,52 @@ def reference_energies(structures: list[Structure]) -> dict[int, float]:
     Returns:
         Atomic number to eV.
     """
-    elements = sorted({int(number) for structure in structures for number in structure.numbers})
+    elements = _elements(structures)
     counts = np.array([[(structure.numbers == number).sum() for number in elements] for structure in structures])
     energies = np.array([structure.energy for structure in structures])
     return dict(zip(elements, fit_atomic_energies(counts.astype(float), energies).tolist(), strict=True))
+
+
+def stated_references(
+    config: Model, structures: list[Structure], free_atoms: Mapping[int, float]
+) -> dict[int, float] | None:
+    """Return the references that are not fitted element by element; None where they are.
+
+    Args:
+        config: says which: energies of free atoms, or numbers of its own.
+        structures: whose elements need one.
+        free_atoms: energies of free atoms at the level of the labels, atomic number to eV.
+
+    Returns:
+        Atomic number to eV, of the elements that occur.
+
+    Raises:
+        PiwslError: an element has none.
+    """
+    if config.atomic_references == "fitted":
+        return None
+    elements = _elements(structures)
+    known = dict(free_atoms)
+    if isinstance(config.atomic_references, dict):
+        known = {atomic_numbers[symbol]: energy for symbol, energy in config.atomic_references.items()}
+    problem = config.references_problem(
+        [chemical_symbols[number] for number in elements], [chemical_symbols[number] for number in free_atoms]
+    )
+    if problem is not None:
+        raise PiwslError(problem)
+    return {number: known[number] for number in elements}
+
+
+def _elements(structures: list[Structure]) -> list[int]:
+    return sorted({int(number) for structure in structures for number in structure.numbers})
+
+
+def _with_shift(references: dict[int, float], structures: list[Structure]) -> dict[int, float]:
+    """Return references, all moved by the one energy an atom that fits the energies of structures best."""
+    atoms = np.array([[float(len(structure.numbers))] for structure in structures])
+    rest = [structure.energy - sum(references[int(number)] for number in structure.numbers) for structure in structures]
+    (shift,) = fit_atomic_energies(atoms, np.array(rest))
+    return {number: energy + shift for number, energy in references.items()}
 
 
 def batches_of(graphs: Sequence[Batch]) -> Iterator[Batch]:
@@ -61,6 +105,10 @@ def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
     A constant in the energy has no force: beside forces that weigh more, gradients reach it slowly or never. It is
     linear in the references, so that it costs one least-squares fit.
 
+    References that were stated (free atoms, numbers of the config) keep their differences, and with them what they say
+    of other compositions: one energy an atom, the same for all elements, is added to them. It is well defined by a
+    single molecule, too, where a fit by element would spread it over the elements as the smallest norm has it.
+
     Args:
         potential: its references are changed, and nothing else.
         batches: structures with energies; absent ones (NaN) and padding are passed over.
@@ -72,10 +120,14 @@ def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
             labelled = (~batch.energy.isnan() & (batch.atoms > 0)).cpu()
             residuals.append((batch.energy - potential.energy(batch)).cpu()[labelled])
             counts.append(element_counts(batch).cpu()[labelled])
-    all_counts = torch.cat(counts)
-    elements = torch.nonzero(all_counts.sum(dim=0)).flatten()
-    shifts = fit_atomic_energies(all_counts[:, elements].numpy(), torch.cat(residuals).numpy())
-    potential.references[elements] += torch.as_tensor(shifts).to(potential.references)
+    columns = torch.cat(counts)
+    moved = columns.sum(dim=0) > 0
+    if potential.config.atomic_references == "fitted":
+        columns = columns[:, moved]
+    else:  # one column for all, those included that these structures happen to lack
+        columns, moved = columns.sum(dim=1, keepdim=True), torch.ones_like(moved)
+    shifts = fit_atomic_energies(columns.numpy(), torch.cat(residuals).numpy())
+    potential.references[moved] += torch.as_tensor(shifts).to(potential.references)
 
 
 def element_counts(batch: Batch) -> Tensor:
@@ -92,7 +144,9 @@ def mean_neighbours(structures: list[Structure], cutoff: float) -> float:
     return edges / atoms if edges else 1.0
 
 
-def build_potential(config: Model, structures: list[Structure]) -> Potential:
+def build_potential(
+    config: Model, structures: list[Structure], free_atoms: Mapping[int, float] | None = None
+) -> Potential:
     """Build an untrained potential whose references and scale come from training frames.
 
     The scale is the root mean square of what the references leave of the energy, per square root of atoms:
@@ -102,8 +156,13 @@ def build_potential(config: Model, structures: list[Structure]) -> Potential:
     Args:
         config: the architecture.
         structures: the training frames, with energies.
+        free_atoms: energies of free atoms, atomic number to eV, for the config that asks for them.
+
+    Raises:
+        PiwslError: an element has no stated reference.
     """
-    references = reference_energies(structures)
+    stated = stated_references(config, structures, free_atoms or {})
+    references = reference_energies(structures) if stated is None else _with_shift(stated, structures)
     rest = [
         (structure.energy - sum(references[int(number)] for number in structure.numbers))
         / np.sqrt(len(structure.numbers))

@@ -17,7 +17,7 @@ from piwsl.structures.frames import read_frames, write_frames
 
 
 def select(candidates: list[Path], frames: int, selected: Path, candidates_each: int | None) -> None:
-    """Write the frames to label.
+    """Write the frames of a part.
 
     Args:
         candidates: extended XYZ files; frames are taken from them in turn.
@@ -25,21 +25,23 @@ def select(candidates: list[Path], frames: int, selected: Path, candidates_each:
         selected: extended XYZ to write.
         candidates_each: choose the farthest points among that many candidates each; None takes frames as they come.
     """
-    pool = in_turn([read_frames(path) for path in candidates])
-    chosen = range(frames) if candidates_each is None else farthest_points(pool, frames, candidates_each)
-    write_frames(selected, [pool[index] for index in chosen])
+    found = in_turn([read_frames(path) for path in candidates])
+    chosen = range(frames) if candidates_each is None else farthest_points(found, frames, candidates_each)
+    write_frames(selected, [found[index] for index in chosen])
 
 
-def split_geometries(geometries: Geometries, part: str, candidates: Path) -> None:
+def split_geometries(geometries: Geometries, part: str, candidates: Path, pool_frames: int = 0) -> None:
     """Write the frames of a user's file that belong to a part.
 
     Args:
         geometries: the section.
-        part: "training" or "test".
+        part: "training", "test" or "pool".
         candidates: extended XYZ to write.
+        pool_frames: how many frames are not labelled.
     """
     frames = read_geometries(geometries)
-    write_frames(candidates, [rounded(frames[index]) for index in blocks_of(len(frames), geometries)[part]])
+    chosen = blocks_of(len(frames), geometries, pool_frames)[part]
+    write_frames(candidates, [rounded(frames[index]) for index in chosen])
 
 
 def label_batch(

@@ -107,13 +107,15 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
         )
         if problem is not None:
             raise ConfigError(f"{where}: frame {position} of {geometries.file}: {problem}")
-    parts = blocks_of(len(frames), geometries)
-    for part, wanted in (("training", dataset.training_frames), ("test", dataset.test_frames)):
+    pool = dataset.pool_frames or 0
+    parts = blocks_of(len(frames), geometries, pool)
+    beside = f", pool_frames {pool}" if pool else ""
+    for part, wanted in (("training", dataset.training_frames), ("test", dataset.test_frames), ("pool", pool)):
         if wanted > len(parts[part]):
             raise ConfigError(
                 f"{where}: {geometries.file} has {len(frames)} frames, {len(parts[part])} of them for {part} "
-                f"({geometries.blocks} blocks, test_fraction {geometries.test_fraction:g}), and {part}_frames asks for "
-                f"{wanted}; ask for fewer, or change test_fraction"
+                f"({geometries.blocks} blocks, test_fraction {geometries.test_fraction:g}{beside}), and {part}_frames "
+                f"asks for {wanted}; ask for fewer, or change test_fraction"
             )
     return frames
 

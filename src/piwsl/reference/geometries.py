@@ -19,7 +19,7 @@ from piwsl.reference.selection import in_turn
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 from piwsl.structures.seeds import generator
 
-TRAINING, TEST = "training", "test"
+TRAINING, TEST, POOL = "training", "test", "pool"
 EMBEDDING_SEED = 20240501
 
 
@@ -134,23 +134,28 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
     return frames
 
 
-def blocks_of(frames: int, geometries: Geometries) -> dict[str, NDArray[np.int64]]:
+def blocks_of(frames: int, geometries: Geometries, pool_frames: int = 0) -> dict[str, NDArray[np.int64]]:
     """Say which frames of a file are for training and which for test: whole blocks, neighbours in time together.
+
+    The pool takes the last frames of the training blocks, where training takes the first.
 
     Args:
         frames: how many there are.
         geometries: number of blocks, share of them for test, seed.
+        pool_frames: how many are not labelled.
 
     Returns:
-        Indices by "training" and "test". Each takes its blocks in turn, and a block's frames at random, so that few
-        frames come from everywhere.
+        Indices by "training", "test" and "pool". Each takes its blocks in turn, and a block's frames at random, so that
+        few frames come from everywhere.
     """
     rng = generator("blocks of geometries", geometries.seed)
     blocks = [rng.permutation(block) for block in np.array_split(np.arange(frames), geometries.blocks) if len(block)]
     order = rng.permutation(len(blocks))
     held = min(max(1, round(geometries.test_fraction * len(blocks))), max(len(blocks) - 1, 1))
     parts = {TEST: order[:held], TRAINING: order[held:]}
-    return {
+    chosen = {
         part: np.array(in_turn([blocks[number].tolist() for number in sorted(numbers)]), dtype=np.int64)
         for part, numbers in parts.items()
     }
+    labelled = max(len(chosen[TRAINING]) - pool_frames, 0)
+    return chosen | {TRAINING: chosen[TRAINING][:labelled], POOL: chosen[TRAINING][labelled:]}

@@ -73,9 +73,15 @@ def sources(dataset: ComputedDataset) -> dict[str, float]:
     return trajectories | modes
 
 
+def frames_wanted(dataset: ComputedDataset, part: str) -> int:
+    """Return how many frames a part has: "training", "test" or "pool"."""
+    wanted = {"training": dataset.training_frames, "test": dataset.test_frames, "pool": dataset.pool_frames or 0}
+    return wanted[part]
+
+
 def frames_of_source(dataset: ComputedDataset, part: str) -> int:
     """Return how many frames each source gives of a part."""
-    wanted = dataset.training_frames if part == "training" else dataset.test_frames
+    wanted = frames_wanted(dataset, part)
     if part == "training" and dataset.selection == "farthest point":
         wanted = candidates_needed(wanted, dataset.candidates)
     return math.ceil(wanted / len(sources(dataset)))

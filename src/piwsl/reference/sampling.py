@@ -36,7 +36,7 @@ def trajectory(molecule: Molecule, sampling: Sampling, temperature: float, part:
         molecule: what to simulate.
         sampling: timestep (fs), friction (1/fs), stride, equilibration, seed.
         temperature: K.
-        part: "training" or "test"; each has a trajectory of its own.
+        part: "training", "test" or "pool"; each has a trajectory of its own.
         frames: how many to keep.
 
     Raises:
@@ -85,7 +85,7 @@ def normal_mode_frames(
         molecule: where to start; it is relaxed first.
         sampling: seed.
         temperature: K.
-        part: "training" or "test"; each has random numbers of its own.
+        part: "training", "test" or "pool"; each has random numbers of its own.
         frames: how many.
 
     Returns:

@@ -9,7 +9,7 @@ from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-# Coordinates and lattice vectors beyond this many Å are typing errors; single precision keeps 0.001 Å there.
+# Coordinates and lattice vectors beyond this many Å are typing errors.
 FARTHEST = 1e4
 # Å: atoms nearer than this lie on one another. Dimers on the repulsive wall are farther apart.
 SHORTEST_DISTANCE = 0.1

@@ -16,6 +16,7 @@ Stream = Literal[
     "normal modes",
     "initial weights",
     "batches",
+    "pool",
     "displacements",
     "simulation",
 ]

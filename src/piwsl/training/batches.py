@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from piwsl.data.batch import Batch, collate
 from piwsl.structures.seeds import generator
 
 
-def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:
+def frames_of_step(
+    frames: int, batch_size: int, seed: int, step: int, stream: Literal["batches", "pool"] = "batches"
+) -> NDArray[np.int64]:
     """Return which frames a step learns from: the stream of seeded permutations, cut into batches.
 
     Args:
@@ -19,12 +23,49 @@ def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArra
         batch_size: frames a step; at most all of them.
         seed: of the run.
         step: optimiser step, from 0.
+        stream: of labelled frames, or of those of the pool.
     """
     batch_size = min(batch_size, frames)
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(positions, frames)
-    orders = {epoch: generator("batches", seed, epoch).permutation(frames) for epoch in set(epochs.tolist())}
-    return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), within.tolist(), strict=True)])
+    orders = {epoch: generator(stream, seed, epoch).permutation(frames) for epoch in set(epochs.tolist())}
+    places = zip(epochs.tolist(), within.tolist(), strict=True)
+    return np.array([orders[epoch][place] for epoch, place in places], dtype=np.int64)
+
+
+def sizes_of_step(labelled: int, pool: int, batch_size: int, share: float) -> tuple[int, int]:
+    """Return how many labelled frames and how many of the pool a step learns from.
+
+    Args:
+        labelled: how many labelled training frames there are.
+        pool: how many frames the pool has.
+        batch_size: frames a step, two or more where there is a share.
+        share: of the step's frames that are of the pool; where it is not 0, at least one is, and at least one is not.
+    """
+    unlabelled = min(max(1, round(share * batch_size)), batch_size - 1) if share else 0
+    return min(batch_size - unlabelled, labelled), min(unlabelled, pool)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which frames the steps of a run learn from: labelled ones, then, counted on from those, frames of the pool."""
+
+    labelled: int
+    """How many labelled training frames there are."""
+    batch_size: int
+    seed: int
+    pool: int = 0
+    """How many frames the pool has."""
+    share: float = 0.0
+    """Of a step's frames, how much is taken from the pool."""
+
+    def frames(self, step: int) -> NDArray[np.int64]:
+        """Return the frames of a step, from 0, the labelled ones first."""
+        labelled, unlabelled = sizes_of_step(self.labelled, self.pool, self.batch_size, self.share)
+        chosen = frames_of_step(self.labelled, labelled, self.seed, step)
+        return np.concatenate(
+            [chosen, self.labelled + frames_of_step(self.pool, unlabelled, self.seed, step, stream="pool")]
+        )
 
 
 class StepBatches:
@@ -33,25 +74,23 @@ class StepBatches:
     def __init__(
         self,
         graphs: list[Batch],
-        batch_size: int,
-        seed: int,
+        order: Order,
         steps: range,
         done: Callable[[], int] = lambda: 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """Keep the training graphs and the range of steps.
+        """Keep the graphs to learn from and the range of steps.
 
         Args:
-            graphs: training frames.
-            batch_size: frames a step.
-            seed: of the run.
+            graphs: labelled training frames, then those of the pool.
+            order: says which a step learns from.
             steps: the stretch.
             done: asked when iteration begins: steps before that one were made before an interruption.
             rank: of this process among those that share the frames of a step.
             ranks: how many there are.
         """
-        self.graphs, self.batch_size, self.seed, self.steps, self.done = graphs, batch_size, seed, steps, done
+        self.graphs, self.order, self.steps, self.done = graphs, order, steps, done
         self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
@@ -59,5 +98,5 @@ class StepBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(max(self.steps.start, self.done()), self.steps.stop):
-            chosen = frames_of_step(len(self.graphs), self.batch_size, self.seed, step)
+            chosen = self.order.frames(step)
             yield collate([self.graphs[index] for index in chosen[self.rank :: self.ranks]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, pad
 from piwsl.losses import Shares, training_loss
 from piwsl.models import Potential
+from piwsl.training.batches import sizes_of_step
 
 # Largest difference from eager in float64, relative to the largest gradient of a parameter: of the traced graph in
 # float64, and of the compiled one in the precision of the model.
@@ -37,21 +38,25 @@ class CompiledLoss:
     What was compiled is compared with the loss as it stands, in float64, before it is used.
     """
 
-    def __init__(self, potential: Potential, loss: Loss, graphs: list[Batch], batch_size: int) -> None:
+    def __init__(
+        self, potential: Potential, loss: Loss, graphs: list[Batch], batch_size: int, pool: Sequence[Batch] = ()
+    ) -> None:
         """Keep potential and loss; all batches will be padded to the largest that can come.
 
         Args:
             potential: whose parameters are trained.
             loss: the training loss.
-            graphs: all training frames.
+            graphs: all labelled training frames.
             batch_size: frames a step.
+            pool: all frames without labels, of which the loss takes its share.
         """
         self._potential, self._loss = potential, loss
         self._compiled: dict[tuple[bool, ...], Callable[..., Evaluated] | None] = {}
-        largest = slice(-min(batch_size, len(graphs)), None)
-        self._atoms = sum(sorted(len(graph.numbers) for graph in graphs)[largest])
-        self._edges = sum(sorted(graph.edge_index.shape[1] for graph in graphs)[largest])
-        self._mixed = len({len(graph.numbers) for graph in graphs}) > 1
+        counts = sizes_of_step(len(graphs), len(pool), batch_size, loss.pool)
+        parts = [(source, count) for source, count in zip((graphs, pool), counts, strict=True) if count]
+        self._atoms = sum(sum(sorted(len(graph.numbers) for graph in source)[-count:]) for source, count in parts)
+        self._edges = sum(sum(sorted(g.edge_index.shape[1] for g in source)[-count:]) for source, count in parts)
+        self._mixed = len({len(graph.numbers) for source, _ in parts for graph in source}) > 1
 
     def __call__(self, batch: Batch, displacements: list[Tensor], shares: Shares) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what `training_loss` returns; the total carries the gradients."""

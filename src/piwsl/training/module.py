@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from piwsl.files import write_json
 from piwsl.losses import Shares, displacements_of_step, training_loss
 from piwsl.models import Potential, save_model
 from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
-from piwsl.training.batches import StepBatches, frames_of_step
+from piwsl.training.batches import Order, StepBatches
 from piwsl.training.compiled import CompiledLoss
 from piwsl.training.validation import ValidationErrors
 
@@ -70,11 +70,18 @@ class Task:
     loss: Loss
     seed: int
     graphs: list[Batch]
-    """Training frames, one batch of one structure each."""
+    """Labelled training frames, one batch of one structure each."""
     validation: list[Batch]
     """Validation frames, batched."""
     frames: NDArray[np.int64]
-    """Where the training frames stand in the dataset."""
+    """Where the labelled training frames, and then those of the pool, stand in the dataset."""
+    pool: list[Batch] = field(default_factory=list)
+    """Frames without labels, likewise."""
+
+    @property
+    def order(self) -> Order:
+        """Which frames each step learns from."""
+        return Order(len(self.graphs), self.training.batch_size, self.seed, len(self.pool), self.loss.pool)
 
     @property
     def epochs(self) -> int:
@@ -152,16 +159,15 @@ class PotentialModule(pl.LightningModule):
         """Sum of a term since the last validation, and at how many steps it was evaluated."""
         self._objective: Objective = partial(_as_it_stands, potential, task.loss)
         if task.training.compile:
-            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.training.batch_size)
+            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.training.batch_size, task.pool)
 
     def train_dataloader(self) -> StepBatches:
         """Return the batches of the current stretch of steps."""
         task = self.task
         stretch = task.steps_of_epoch(self.trainer.current_epoch)
         return StepBatches(
-            task.graphs,
-            task.training.batch_size,
-            task.seed,
+            task.graphs + task.pool,
+            task.order,
             stretch,
             done=lambda: self.global_step,
             rank=self.global_rank,
@@ -206,8 +212,7 @@ class PotentialModule(pl.LightningModule):
         )
         total, terms = self._objective(batch, displacements, shares)
         if not torch.isfinite(total):
-            frames = frames_of_step(len(task.graphs), task.training.batch_size, task.seed, self.global_step)
-            frames = task.frames[frames[self.global_rank :: self.trainer.world_size]]
+            frames = task.frames[task.order.frames(self.global_step)[self.global_rank :: self.trainer.world_size]]
             raise Diverged(self.global_step, frames.tolist(), {name: float(term) for name, term in terms.items()})
         for name, term in (terms | {"total": total.detach()}).items():
             total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))

@@ -16,24 +16,27 @@ from pathlib import Path
 from typing import Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from ase.data import chemical_symbols
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from numpy.typing import NDArray
 from torch.multiprocessing import ProcessRaisedException
 
 from piwsl.config import Loss, Model, Run
 from piwsl.data.batch import graphs
-from piwsl.data.dataset import TRAINING, Dataset, content_hash
+from piwsl.data.dataset import POOL, TRAINING, Dataset, content_hash
 from piwsl.data.splits import Split, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import Potential, build_potential, save_model
 from piwsl.models.potential import DTYPES
-from piwsl.models.statistics import batches_of, refit_references
+from piwsl.models.statistics import batches_of, refit_references, stated_references
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
+from piwsl.training.batches import sizes_of_step
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
 from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
@@ -85,30 +88,22 @@ def train(
         PiwslError: fewer labelled frames than the size or than devices, a diverging loss, or another process at the
             same run.
     """
-    with Dataset(dataset_path) as dataset:
-        split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
-        training, validation = (
-            _with_labels_of(loss, dataset.structures(frames)) for frames in (split.training, split.validation)
-        )
-        _check_elements(run, training, dataset.elements())
-    if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training):
+    frames = _read(dataset_path, run, model, loss)
+    stated = _stated_references(run, model, frames)
+    labelled, _ = sizes_of_step(len(frames.training), len(frames.pool), model.training.batch_size, loss.pool)
+    if devices.count > labelled:
         raise PiwslError(
-            f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training frames of dataset "
-            f"'{run.dataset}' has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
+            f"{devices.count} devices share the {labelled} {'labelled ' if loss.pool else ''}frames of a step; ask for "
+            "fewer gpus"
         )
-    if devices.count > min(len(training), model.training.batch_size):
-        raise PiwslError(
-            f"{devices.count} devices share the {min(len(training), model.training.batch_size)} frames of a step; ask "
-            "for fewer gpus"
-        )
-    data_hash = content_hash(training + validation)
+    data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
-        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash))
-        task = _task(run, model, loss, training, validation, split)
+        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, stated))
+        task = _task(run, model, loss, frames)
         # A process that has computed with several threads hangs where it is forked.
         torch.set_num_threads(threads if devices.count == 1 else 1)
-        potential = _potential(model, training, run.seed)
+        potential = _potential(model, frames.training, frames.free_atoms, run.seed)
         module = _fit(potential, task, folder, history_path, devices)
         if not (model.training.keeps_last or math.isfinite(module.best_criterion)):
             raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
@@ -116,10 +111,41 @@ def train(
         if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
             raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
         refit_references(module.potential, batches_of(task.graphs))
-        provenance = {"run": run.plain(), "loss": loss.plain(), "data": data_hash}
+        provenance = {"run": run.plain(), "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
         write_history(history_path, module.history)
         save_model(model_path, module.potential, provenance)
         shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """What a run takes of a dataset, and where it stands there."""
+
+    training: list[Structure]
+    validation: list[Structure]
+    split: Split
+    pool: list[Structure]
+    """Frames without labels; none where the loss takes none."""
+    pool_indices: NDArray[np.int64]
+    free_atoms: dict[int, float]
+    """Energies at the level of the labels, atomic number to eV."""
+
+
+def _read(path: Path, run: Run, model: Model, loss: Loss) -> _Frames:
+    """Read the frames of a run, and refuse those that its loss could not learn from."""
+    with Dataset(path) as dataset:
+        split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
+        training, validation = (
+            _with_labels_of(loss, dataset.structures(frames)) for frames in (split.training, split.validation)
+        )
+        pool_indices = dataset.indices(POOL) if loss.pool else np.empty(0, dtype=np.int64)
+        pool = dataset.structures(pool_indices)
+        _check_elements(run, training, dataset.elements())
+        free_atoms = dataset.atomic_energies()
+    if loss.pool:
+        _check_pool(run, loss, training, pool)
+    _check_weak_forces(run, loss, training, pool)
+    return _Frames(training, validation, split, pool, pool_indices, free_atoms)
 
 
 def _with_labels_of(loss: Loss, structures: list[Structure]) -> list[Structure]:
@@ -140,25 +166,63 @@ def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> N
         )
 
 
-def _potential(model: Model, structures: list[Structure], seed: int) -> Potential:
+def _check_pool(run: Run, loss: Loss, training: list[Structure], pool: list[Structure]) -> None:
+    """Refuse a pool of which the loss learns nothing, or that has elements of which no label says anything."""
+    if not pool:
+        raise PiwslError(
+            f"loss '{run.loss}' takes frames of the pool, and dataset '{run.dataset}' has none; say pool_frames or "
+            "pool_file there"
+        )
+    if not loss.self_consistent and all(structure.weak_forces is None for structure in pool):
+        raise PiwslError(
+            f"loss '{run.loss}' has weak_forces for the pool, but none of its {len(pool)} frames in dataset "
+            f"'{run.dataset}' has such forces; say weak_forces: gfn2-xtb there, or give WEAK_forces"
+        )
+    labelled, unlabelled = (
+        {number for structure in structures for number in structure.numbers.tolist()} for structures in (training, pool)
+    )
+    if missing := sorted(unlabelled - labelled):
+        names = ", ".join(chemical_symbols[number] for number in missing)
+        raise PiwslError(
+            f"the pool of dataset '{run.dataset}' holds {names}, which the {len(training)} training frames of size "
+            f"{run.size}, seed {run.seed} do not; take those frames out of the pool, or label some"
+        )
+
+
+def _check_weak_forces(run: Run, loss: Loss, training: list[Structure], pool: list[Structure]) -> None:
+    """Refuse a loss on forces of a cheaper level that no frame has."""
+    if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training + pool):
+        beside = f" and {len(pool)} pool" if pool else ""
+        raise PiwslError(
+            f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training{beside} frames of dataset "
+            f"'{run.dataset}' has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
+        )
+
+
+def _stated_references(run: Run, model: Model, frames: _Frames) -> dict[str, float] | None:
+    """Return the references that the config states, by chemical symbol in eV; None where they are fitted."""
+    try:
+        stated = stated_references(model, frames.training, frames.free_atoms)
+    except PiwslError as error:
+        raise PiwslError(f"model '{run.model}', dataset '{run.dataset}': {error}") from None
+    return None if stated is None else {chemical_symbols[number]: energy for number, energy in stated.items()}
+
+
+def _potential(model: Model, structures: list[Structure], free_atoms: dict[int, float], seed: int) -> Potential:
     torch.manual_seed(seed_of("initial weights", seed))
-    return build_potential(model, structures)
+    return build_potential(model, structures, free_atoms)
 
 
-def _task(
-    run: Run,
-    model: Model,
-    loss: Loss,
-    training: list[Structure],
-    validation: list[Structure],
-    split: Split,
-) -> Task:
+def _task(run: Run, model: Model, loss: Loss, frames: _Frames) -> Task:
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
     skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
-    learnt = graphs(training, model.cutoff + skin, dtype, split.training)
-    held = graphs(validation, model.cutoff, dtype, split.validation)
-    return Task(model.training, loss, run.seed, learnt, list(batches_of(held)), split.training)
+    indices = frames.split.training
+    learnt = graphs(frames.training, model.cutoff + skin, dtype, indices)
+    pool = graphs(frames.pool, model.cutoff + skin, dtype, frames.pool_indices)
+    held = graphs(frames.validation, model.cutoff, dtype, frames.split.validation)
+    everywhere = np.concatenate([indices, frames.pool_indices])
+    return Task(model.training, loss, run.seed, learnt, list(batches_of(held)), everywhere, pool)
 
 
 def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices) -> PotentialModule:
@@ -201,8 +265,9 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
     return module
 
 
-def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str) -> str:
-    text = json.dumps([PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash], sort_keys=True)
+def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str, references: dict[str, float] | None) -> str:
+    parts = [PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash, references]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
