@@ -21,7 +21,7 @@ from piwsl.data.batch import ImpossibleGeometry, collate, graph
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import Potential, build_potential, save_model
+from piwsl.models import PairPotential, Potential, build_potential, save_model
 from piwsl.models.geometry import cosine_cutoff
 from piwsl.models.statistics import batches_of, reference_energies, refit_references
 from piwsl.models.storage import read_header
@@ -41,7 +41,11 @@ ALL = CONSERVATIVE | {"painn direct": PaiNN(architecture="painn", forces="direct
 def untrained(config: Model) -> Potential:
     torch.manual_seed(0)
     references = {1: -13.6, 6: -1030.0, 7: -1485.0, 8: -2041.0, 14: -7900.0}
-    return Potential(config, scale=1.7, references=references, neighbours=5.0)
+    potential = Potential(config, scale=1.7, references=references, neighbours=5.0)
+    potential.pair = PairPotential(CUTOFF, sorted(references))
+    random = torch.randn(potential.pair.coefficients.shape, dtype=torch.float64)
+    potential.pair.coefficients.copy_(random + random.transpose(0, 1))
+    return potential
 
 
 @pytest.fixture(params=ALL)

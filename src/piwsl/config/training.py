@@ -135,6 +135,10 @@ class MessagePassing(Section):
     layers: int = Field(3, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
     dtype: Literal["float32", "float64"] = "float32"
+    pair_potential: bool = Field(
+        True,
+        description="The network corrects a pair potential, which is fitted to the training frames in closed form.",
+    )
     atomic_references: AtomicReferences = Field(
         "fitted",
         description="The part of the energy that elements alone say, eV an atom: fitted to the training energies; "

@@ -16,13 +16,17 @@ from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.mace import MACE
 from piwsl.models.painn import PaiNN
+from piwsl.models.pair import PairPotential
 from piwsl.models.schnet import SchNet
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Potential(nn.Module):
-    """E = Σ_i [scale · network_i + reference(Z_i)] in eV; F = -∂E/∂r, or a head of its own, in eV/Å."""
+    """E = Σ_i [scale · network_i + reference(Z_i)] + pair potential, in eV; F = -∂E/∂r, or a head of its own, in eV/Å.
+
+    The network learns what the pair potential leaves: in training there is none, and labels are without it.
+    """
 
     scale: Tensor
     references: Tensor
@@ -47,6 +51,7 @@ class Potential(nn.Module):
         for number, energy in references.items():
             table[number] = energy
         self.register_buffer("references", table)
+        self.pair: PairPotential | None = None
 
     @property
     def cutoff(self) -> float:
@@ -87,6 +92,8 @@ class Potential(nn.Module):
         outputs, forces = self.network(batch)
         interaction = sum_per_structure(outputs.double(), batch)
         energy = self.scale * interaction + sum_per_structure(self.references[batch.numbers], batch)
+        if self.pair is not None:
+            energy = energy + self.pair.energy(batch)
         return energy, None if forces is None else forces * self.scale.to(self.dtype)
 
     def energy_and_forces(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
@@ -99,7 +106,7 @@ class Potential(nn.Module):
         if not self.conservative:
             energy, forces = self._evaluate(batch)
             assert forces is not None
-            return energy, forces
+            return energy, forces if self.pair is None else forces + self.pair.energy_and_forces(batch)[1]
         with torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
             energy = self.energy(batch.at(positions))

@@ -26,9 +26,10 @@ from piwsl.config.section import one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.models.devices import usable_device
+from piwsl.models.pair import PairPotential, places_of
 from piwsl.models.potential import Potential
 
-VERSION = 2
+VERSION = 3
 FORMAT = f"piwsl-potential-{VERSION}"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å"}
 DAMAGED = "the file was changed or damaged: take another copy, or train the model again"
@@ -46,6 +47,7 @@ class Header(Section):
     neighbours: float = Field(gt=0, allow_inf_nan=False, description="Average number of neighbours within the cutoff.")
     units: dict[str, str]
     conservative: bool = Field(description="Whether forces are the gradient of the energy.")
+    pair_potential: bool = Field(description="Whether a pair potential is part of it.")
     provenance: dict[str, JsonValue] = Field(description="What it was trained on and how.")
     versions: dict[str, str]
 
@@ -114,6 +116,7 @@ def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> 
         "neighbours": potential.neighbours,
         "units": UNITS,
         "conservative": potential.conservative,
+        "pair_potential": potential.pair is not None,
         "provenance": provenance,
         "versions": {"piwsl": version("piwsl"), "torch": version("torch")},
     }
@@ -240,7 +243,10 @@ def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
     # e3nn computes coefficients while it builds a MACE, and cannot do so without numbers.
     with torch.device("cpu" if isinstance(config, MACE) else "meta"):
         try:
-            return Potential(config, scale=1.0, references=references, neighbours=header.neighbours)
+            potential = Potential(config, scale=1.0, references=references, neighbours=header.neighbours)
+            if header.pair_potential:
+                potential.pair = PairPotential(config.cutoff, sorted(references))
+            return potential
         except Exception as error:  # e3nn refuses in many kinds what it cannot build, most of them without a message
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
 
@@ -289,6 +295,10 @@ def _check_values(potential: Potential, header: Header) -> None:
     """Refuse weights that are no numbers, which would give energies that are none."""
     if potential.elements() != sorted(header.elements, key=atomic_numbers.__getitem__):
         raise PiwslError(f"its reference energies are not those of {', '.join(header.elements)}; {DAMAGED}")
+    if potential.pair is not None:
+        numbers = sorted(atomic_numbers[symbol] for symbol in header.elements)
+        if not torch.equal(potential.pair.places, places_of(numbers)):
+            raise PiwslError(f"its pair potential is not of {', '.join(header.elements)}; {DAMAGED}")
     references = potential.references
     for key, tensor in potential.state_dict().items():
         values = references[~references.isnan()] if key == "references" else tensor

@@ -31,7 +31,7 @@ from piwsl.data.splits import Split, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
-from piwsl.models import Potential, build_potential, save_model
+from piwsl.models import PairPotential, Potential, build_potential, fit_pair_potential, save_model
 from piwsl.models.potential import DTYPES
 from piwsl.models.statistics import batches_of, refit_references, stated_references
 from piwsl.structures.seeds import seed_of
@@ -100,6 +100,8 @@ def train(
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, stated))
+        pair = fit_pair_potential(frames.training, model.cutoff) if model.pair_potential else None
+        frames = frames if pair is None else frames.without(pair)
         task = _task(run, model, loss, frames)
         # A process that has computed with several threads hangs where it is forked.
         torch.set_num_threads(threads if devices.count == 1 else 1)
@@ -111,6 +113,7 @@ def train(
         if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
             raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
         refit_references(module.potential, batches_of(task.graphs))
+        module.potential.pair = pair
         provenance = {"run": run.plain(), "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
         write_history(history_path, module.history)
         save_model(model_path, module.potential, provenance)
@@ -129,6 +132,11 @@ class _Frames:
     pool_indices: NDArray[np.int64]
     free_atoms: dict[int, float]
     """Energies at the level of the labels, atomic number to eV."""
+
+    def without(self, pair: PairPotential) -> _Frames:
+        """Return the frames with what a pair potential leaves of their labels."""
+        training, validation, pool = map(pair.subtracted_from, (self.training, self.validation, self.pool))
+        return replace(self, training=training, validation=validation, pool=pool)
 
 
 def _read(path: Path, run: Run, model: Model, loss: Loss) -> _Frames:

@@ -1,0 +1,168 @@
+"""Errors after training on few frames, and the CPU seconds of it: what the defaults of each architecture stand on.
+
+    python tests/benchmarks/errors_at_few_frames.py ethanol rmd17_ethanol_train_01.npz rmd17_ethanol_test_01.npz
+    python tests/benchmarks/errors_at_few_frames.py malonaldehyde dataset.h5
+
+Two .npz files have the arrays of the published rMD17 (Christensen, von Lilienfeld, Mach. Learn.: Sci. Technol. 1,
+045018 (2020)): nuclear_charges, coords (Å), energies (kcal/mol), forces (kcal/mol/Å). One .h5 file is a dataset of the
+pipeline.
+
+Each training adds a line to a CSV file as it ends, and is not repeated while that line stands; `--table` prints means
+over seeds, and trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from ase import Atoms, units
+
+from piwsl.config import PISC, PITC, Loss, Model, Run, parse_model
+from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
+from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.predict import predict
+from piwsl.models import load_model
+from piwsl.structures.frames import label
+from piwsl.training.run import train
+
+WEAK = Loss(pitc=PITC(weight=1.0, order=2), pisc=PISC(weight=0.01, order=2), displacement=0.02)
+LOSSES = {
+    ("supervised", "forces"): Loss(),
+    ("supervised", "energies"): Loss(forces=0.0),
+    ("weak", "forces"): WEAK,
+    ("weak", "energies"): WEAK.model_copy(update={"forces": 0.0}),
+}
+KCAL_PER_MOL = units.kcal / units.mol
+TEST_FRAMES = 300
+KEYS = ["molecule", "architecture", "labels", "loss", "size", "settings", "seed"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training of the study."""
+
+    molecule: str
+    architecture: str
+    labels: str
+    loss: str
+    size: int
+    settings: str
+    seed: int
+
+    def model(self) -> Model:
+        """Return the architecture with its defaults, but for the settings: `key=value`, training's or the model's."""
+        own: dict[str, object] = {"architecture": self.architecture}
+        training: dict[str, object] = {}
+        for setting in self.settings.split():
+            key, value = setting.split("=")
+            of_training = key.startswith("training.")
+            (training if of_training else own)[key.removeprefix("training.")] = (
+                float(value) if "." in value else int(value)
+            )
+        return parse_model(own | {"training": training}, "the study")
+
+
+def read_npz(path: Path, frames: int | None = None) -> list[Atoms]:
+    """Read the first frames of a file of rMD17, in eV and eV/Å."""
+    with np.load(path, allow_pickle=False) as arrays:
+        numbers = arrays["nuclear_charges"]
+        return [
+            label(Atoms(numbers, coordinates), float(energy) * KCAL_PER_MOL, forces * KCAL_PER_MOL)
+            for coordinates, energy, forces in zip(
+                arrays["coords"][:frames], arrays["energies"][:frames], arrays["forces"][:frames], strict=True
+            )
+        ]
+
+
+def measure(point: Point, dataset: Path) -> dict[str, float | None]:
+    """Train, and return errors on the test frames and the CPU seconds of the training."""
+    run = Run(dataset="study", model=point.architecture, loss=point.loss, size=point.size, seed=point.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "model.safetensors"
+        started = time.process_time()
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(dataset, run, point.model(), LOSSES[point.loss, point.labels], path, path.with_name("history.csv"))
+        seconds = time.process_time() - started
+        potential = load_model(path)
+    with Dataset(dataset) as opened:
+        test = opened.structures(opened.indices(TEST))
+    errors = error_summary(test, predict(potential, test))
+    signed = 1000 * float(np.mean(predict(potential, test).energy - [structure.energy for structure in test]))
+    return {
+        "energy_mae_meV": errors["energy_mae_meV"],
+        "energy_mae_without_constant_meV": errors["energy_mae_without_constant_meV"],
+        "energy_mean_error_meV": signed,
+        "force_mae_meV_per_A": errors["force_mae_meV_per_A"],
+        "cpu_s": seconds,
+    }
+
+
+def done(path: Path) -> set[Point]:
+    """Return the points that a CSV file has."""
+    if not path.exists():
+        return set()
+    rows = pd.read_csv(path, keep_default_na=False)[KEYS]
+    return {Point(*row) for row in rows.itertuples(index=False)}
+
+
+def table(path: Path) -> str:
+    """Return the means over seeds, with the largest constant of any seed."""
+    rows = pd.read_csv(path, keep_default_na=False)
+    rows["largest_constant_meV"] = rows.pop("energy_mean_error_meV").abs()
+    groups = rows.groupby(KEYS[:-1], sort=False)
+    means = groups.mean(numeric_only=True).drop(columns="seed")
+    means["largest_constant_meV"] = groups["largest_constant_meV"].max()
+    means["seeds"] = groups["seed"].count()
+    return means.round(1).reset_index().to_string(index=False)
+
+
+def main() -> None:
+    """Print a line a training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("molecule", nargs="?", help="its name in the table")
+    parser.add_argument("data", nargs="*", type=Path, help="two .npz files, training and test, or one dataset.h5")
+    parser.add_argument("--architectures", nargs="+", default=["painn"], choices=["painn", "schnet", "mace"])
+    parser.add_argument("--labels", nargs="+", default=["forces", "energies"], choices=["forces", "energies"])
+    parser.add_argument("--losses", nargs="+", default=["supervised"], choices=["supervised", "weak"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[25, 50, 100, 200])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--settings", nargs="+", default=[""], help="e.g. 'training.steps=500 radial=8'; each is a column"
+    )
+    parser.add_argument("--csv", type=Path, default=Path("study.csv"))
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.csv))
+        return
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        dataset = options.data[0]
+        if dataset.suffix == ".npz":
+            training, test = options.data
+            dataset = Path(temporary) / "dataset.h5"
+            write_dataset(dataset, {TRAINING: read_npz(training), TEST: read_npz(test, TEST_FRAMES)})
+        grid = itertools.product(
+            options.settings, options.architectures, options.labels, options.losses, options.sizes, options.seeds
+        )
+        for settings, architecture, labels, loss, size, seed in grid:
+            point = Point(options.molecule, architecture, labels, loss, size, settings, seed)
+            if point in done(options.csv):
+                continue
+            row = pd.DataFrame([vars(point) | measure(point, dataset)])
+            row.to_csv(options.csv, mode="a", header=not options.csv.exists(), index=False)
+            print(row.to_string(index=False, header=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

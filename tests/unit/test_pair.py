@@ -1,0 +1,155 @@
+"""The pair potential is a ridge regression: exact where the truth is one, careful where labels say little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from conftest import displaced, morse_frames
+
+from piwsl.data.batch import collate, graph
+from piwsl.models import PairPotential, fit_pair_potential
+from piwsl.models.pair import Normal, radial_functions
+from piwsl.structures.frames import label
+from piwsl.structures.structure import Structure, from_atoms
+
+CUTOFF = 4.0
+
+
+def random_potential(elements: list[int], seed: int = 0) -> PairPotential:
+    potential = PairPotential(CUTOFF, elements)
+    generator = torch.Generator().manual_seed(seed)
+    coefficients = torch.randn(potential.coefficients.shape, generator=generator, dtype=torch.float64)
+    potential.coefficients.copy_(coefficients + coefficients.transpose(0, 1))
+    return potential
+
+
+def labelled(potential: PairPotential, frames: list[Atoms], atomic: dict[int, float]) -> list[Structure]:
+    """Return frames with energies and forces of a pair potential, beside energies of atoms."""
+    structures = []
+    for atoms in frames:
+        energy, forces = potential.energy_and_forces(graph(from_atoms(atoms), CUTOFF, torch.float64))
+        total = float(energy) + sum(atomic[int(number)] for number in atoms.numbers)
+        structures.append(from_atoms(label(atoms, total, forces.numpy())))
+    return structures
+
+
+def methanols(count: int, seed: int = 0) -> list[Atoms]:
+    random = np.random.default_rng(seed)
+    return [displaced("CH3OH", 0.1, random) for _ in range(count)]
+
+
+def errors(potential: PairPotential, structures: list[Structure]) -> tuple[float, float]:
+    """Return the spread of the energies that it leaves, eV, and the RMS of the forces, eV/Å."""
+    rest = potential.subtracted_from(structures)
+    energies = np.array([structure.energy for structure in rest])
+    return float(energies.std()), float(np.sqrt(np.mean([structure.forces**2 for structure in rest])))
+
+
+@pytest.mark.parametrize("frames", [methanols(1), [bulk("Si", cubic=True)]], ids=["molecule", "crystal"])
+def test_the_energy_is_half_the_sum_over_all_neighbours(frames):
+    atoms = frames[0]
+    potential = random_potential(sorted(set(atoms.numbers.tolist())))
+    energy, _ = potential.energy_and_forces(graph(from_atoms(atoms), CUTOFF, torch.float64))
+    cells = [-2, -1, 0, 1, 2] if atoms.pbc.any() else [0]
+    total = 0.0
+    for shift in np.array(np.meshgrid(cells, cells, cells)).reshape(3, -1).T @ np.asarray(atoms.cell):
+        for first, one in enumerate(atoms):
+            for second, other in enumerate(atoms):
+                distance = np.linalg.norm(other.position + shift - one.position)
+                if (first != second or shift.any()) and distance < CUTOFF:
+                    values = radial_functions(torch.tensor([distance]).double(), CUTOFF)[0]
+                    places = potential.places[[one.number, other.number]]
+                    total += 0.5 * float(potential.coefficients[places[0], places[1]] @ values)
+    assert float(energy) == pytest.approx(total, rel=1e-10)
+
+
+def test_forces_are_the_gradient_of_a_pair_potential():
+    atoms = methanols(1)[0]
+    potential = random_potential([1, 6, 8])
+    _, forces = potential.energy_and_forces(graph(from_atoms(atoms), CUTOFF, torch.float64))
+    step = 1e-5
+    for atom, axis in ((0, 0), (3, 2), (5, 1)):
+        energies = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += sign * step
+            energies.append(float(potential.energy(graph(from_atoms(moved), CUTOFF, torch.float64))))
+        assert float(forces[atom, axis]) == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=1e-6)
+
+
+@pytest.mark.parametrize("forces", [True, False], ids=["with forces", "energies alone"])
+def test_a_pair_potential_is_found_again_from_few_frames(forces):
+    truth = random_potential([1, 6, 8])
+    atomic = {1: -13.6, 6: -1030.0, 8: -2041.0}
+    training = labelled(truth, methanols(30 if forces else 150), atomic)
+    if not forces:
+        training = [replace(structure, forces=None) for structure in training]
+    test = labelled(truth, methanols(20, seed=1), atomic)
+    spread, rms = errors(PairPotential(CUTOFF, [1, 6, 8]), test)
+    left, left_forces = errors(fit_pair_potential(training, CUTOFF), test)
+    assert left < 0.02 * spread
+    assert left_forces < 0.05 * rms
+
+
+def test_other_compositions_are_predicted_where_the_truth_is_of_pairs():
+    truth = random_potential([1, 8], seed=3)
+    atomic = {1: -13.6, 8: -2041.0}
+    random = np.random.default_rng(0)
+    training = labelled(truth, [displaced("H2O", 0.1, random) for _ in range(40)], atomic)
+    test = labelled(truth, [displaced("H2O2", 0.02, random) for _ in range(5)], atomic)
+    # Of water no O-O pair is known, and that H-H is no other one in peroxide; what is known shall not be made worse.
+    assert errors(fit_pair_potential(training, CUTOFF), test)[1] < 2.0 * errors(PairPotential(CUTOFF, [1, 8]), test)[1]
+
+
+def test_labels_that_are_noise_are_left_to_the_network():
+    random = np.random.default_rng(0)
+    frames = [label(atoms, float(random.normal()), None) for atoms in methanols(20)]
+    potential = fit_pair_potential([from_atoms(atoms) for atoms in frames], CUTOFF)
+    found = [
+        float(potential.energy(graph(from_atoms(atoms), CUTOFF, torch.float64))) for atoms in methanols(50, seed=1)
+    ]
+    assert np.std(found) < 0.3
+
+
+def test_what_is_left_and_the_potential_are_the_labels():
+    structures = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, forces=True)]
+    potential = fit_pair_potential(structures, CUTOFF)
+    rest = potential.subtracted_from(structures)
+    energy, forces = potential.energy_and_forces(collate([graph(s, CUTOFF, torch.float64) for s in structures]))
+    np.testing.assert_allclose(
+        energy.numpy() + [structure.energy for structure in rest], [s.energy for s in structures], atol=1e-9
+    )
+    left = np.concatenate([structure.forces for structure in rest])
+    np.testing.assert_allclose(forces.numpy() + left, np.concatenate([s.forces for s in structures]), atol=1e-9)
+    # Morse's energy is one of pairs: a tenth of the forces, or less, is left.
+    assert np.abs(left).mean() < 0.1 * np.mean([np.abs(structure.forces).mean() for structure in structures])
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one frame", "two frames"])
+def test_few_frames_give_a_finite_potential(count):
+    structures = [from_atoms(atoms) for atoms in morse_frames("H2O", count, forces=True)]
+    potential = fit_pair_potential(structures, CUTOFF)
+    assert torch.isfinite(potential.coefficients).all()
+    assert count > 1 or not potential.coefficients.any()
+
+
+def test_atoms_without_neighbours_have_no_pair_energy():
+    lone = [from_atoms(label(Atoms("He", [[0.0, 0.0, 0.0]]), -79.0, None)) for _ in range(4)]
+    assert not fit_pair_potential(lone, CUTOFF).coefficients.any()
+
+
+def test_the_sums_of_folds_are_the_least_squares_of_all_rows():
+    random = torch.Generator().manual_seed(0)
+    design, target = (torch.randn(*shape, generator=random).double() for shape in ((40, 6), (40,)))
+    whole = Normal.of(design[:30], target[:30])
+    left = Normal.of(design, target).plus(Normal.of(design[30:], target[30:]), -1.0)
+    expected = torch.linalg.lstsq(design[:30], target[:30]).solution
+    for sums in (whole, left):
+        torch.testing.assert_close(sums.solution(0.0, free=1), expected, rtol=1e-8, atol=1e-10)
+    residual = design[:30] @ expected - target[:30]
+    assert whole.squared_error(expected) == pytest.approx(float(residual @ residual), rel=1e-9)
