@@ -376,8 +376,8 @@ def even(order: str, anchor: str = "model") -> Loss:
     return Loss(pitc=PITC(weight=1.0, order=order, anchor=anchor))
 
 
-def small_painn():
-    frames = morse_frames("H2O", 2) + morse_frames("NH3", 2)
+def small_painn(with_forces: bool = False):
+    frames = morse_frames("H2O", 2, forces=with_forces) + morse_frames("NH3", 2)
     structures = [from_atoms(atoms) for atoms in frames]
     config = PaiNN(architecture="painn", cutoff=4.0, features=8, layers=2, radial=6, dtype="float64")
     torch.manual_seed(0)
@@ -423,10 +423,11 @@ def test_central_is_the_mean_of_order_1_over_both_directions():
     assert term(potential, batch, even("central"), [across, across], "pitc") == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize("with_forces", [False, True], ids=["energies", "energies and forces"])
 @pytest.mark.parametrize("anchor", ["model", "label"])
 @pytest.mark.parametrize("order", ["central", "central-4"])
-def test_gradients_of_residuals_without_force_are_those_of_finite_differences(order, anchor):
-    potential, batch = small_painn()
+def test_gradients_of_residuals_without_force_are_those_of_finite_differences(order, anchor, with_forces):
+    potential, batch = small_painn(with_forces)
     draws = draw_displacements(batch, 0.2, seed=0, step=0, count=2)
     parameters = list(potential.parameters())
 

@@ -98,10 +98,10 @@ def pitc_residual(term: PITC) -> Residual:
 def interpolation_residual(weights: dict[Point, float], labelled: bool) -> Residual:
     """Return E(A) less the interpolation of energies around A, in which no force stands.
 
-    central: E(A) - [E(r+δ) + E(r-δ)]/2, less the mean over ±δ of the residual of order 1, from which the works cancel:
-    -½ δᵀHδ + O(|δ|⁴), with H the Hessian. central-4: E(A) - {4 [E(r+δ/2) + E(r-δ/2)] - [E(r+δ) + E(r-δ)]}/6, a sixth of
-    the fourth central difference with step δ/2: free of the curvature, and 0 on cubic surfaces. No point is further
-    from A than δ.
+    central: E(A) - [E(r+δ) + E(r-δ)]/2 = -½ δᵀHδ + O(|δ|⁴), with H the Hessian; the residual of order 1, averaged over
+    δ and -δ, is its negative, for the works cancel. central-4: E(A) - {4 [E(r+δ/2) + E(r-δ/2)] - [E(r+δ) + E(r-δ)]}/6,
+    a sixth of the fourth central difference with step δ/2: free of the curvature, and 0 on cubic surfaces. No point is
+    further from A than δ.
 
     Args:
         weights: of the points around A; their sum is 1.
