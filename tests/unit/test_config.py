@@ -65,7 +65,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.forces", "direkt", "models.painn.forces", "'conservative' or 'direct'"),
         ("models.painn", {"architecture": "schnet", "forces": "direct"}, "models.painn", "unknown key 'forces'"),
         ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),
-        ("losses.weak.pitc.order", "centre", "losses.weak.pitc.order", "'central' or 'central-4', found 'centre'"),
+        ("losses.weak.pitc.order", "centre", "losses.weak.pitc.order", "'quadratic' or 'central-4', found 'centre'"),
         ("losses.weak.pitc", {"weight": 1, "order": "central", "anchor": "pseudo-label"}, "losses.weak.pitc", "say 1"),
         ("losses.weak.pisc.order", "central", "losses.weak.pisc.order", "'gauss-legendre', found 'central'"),
         ("losses.weak.pisc.order", True, "losses.weak.pisc.order", "found True"),

@@ -369,10 +369,11 @@ def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed,
 
 
 # Orders without any force, and the power of |δ| with which their residual falls.
-EVEN = [("central", 2), ("central-4", 4)]
+WITHOUT_FORCE = [("central", 2), ("quadratic", 3), ("central-4", 4)]
+ORDERS_WITHOUT_FORCE = [order for order, _ in WITHOUT_FORCE]
 
 
-def even(order: str, anchor: str = "model") -> Loss:
+def without_force(order: str, anchor: str = "model") -> Loss:
     return Loss(pitc=PITC(weight=1.0, order=order, anchor=anchor))
 
 
@@ -385,29 +386,45 @@ def small_painn(with_forces: bool = False):
 
 
 @pytest.mark.parametrize("function", [morse, lennard_jones])
-@pytest.mark.parametrize(("order", "length", "power"), [("central", 1e-3, 2), ("central-4", 2e-2, 4)])
+@pytest.mark.parametrize(
+    ("order", "length", "power"), [("central", 1e-3, 2), ("quadratic", 1e-3, 3), ("central-4", 2e-2, 4)]
+)
 def test_residuals_without_force_fall_with_their_order(mixed, function, order, length, power):
     potential = PairPotential(function)
-    values = [term(potential, mixed, even(order), displacements(mixed, scale * length), "pitc") for scale in (2, 1)]
+    values = [
+        term(potential, mixed, without_force(order), displacements(mixed, scale * length), "pitc") for scale in (2, 1)
+    ]
     assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(power, abs=0.3)
 
 
-@pytest.mark.parametrize(("order", "power"), EVEN)
-def test_an_even_order_is_exact_below_its_power_and_errs_by_it_at_it(mixed, order, power):
+@pytest.mark.parametrize(("order", "power"), WITHOUT_FORCE)
+def test_an_order_without_force_is_exact_below_its_power_and_errs_by_it_at_it(mixed, order, power):
     def residual(degree: int, length: float) -> float:
-        return np.sqrt(term(Polynomial(degree), mixed, even(order), displacements(mixed, length), "pitc"))
+        return np.sqrt(term(Polynomial(degree), mixed, without_force(order), displacements(mixed, length), "pitc"))
 
     for degree in range(power):
         assert residual(degree, 0.5) < 1e-6 * residual(power, 0.5)
     assert np.log2(residual(power, 1.0) / residual(power, 0.5)) == pytest.approx(power, abs=1e-5)
 
 
-def test_central_of_four_points_sees_no_curvature_where_central_sees_half_of_it(mixed):
+def test_higher_orders_see_no_curvature_where_central_sees_half_of_it(mixed):
     potential, draws = Harmonic(mixed), displacements(mixed, 0.05)
     curvature = (draws[0].reshape(-1) @ potential.hessian).reshape(-1, 3) * draws[0]
     half = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.atoms
-    assert term(potential, mixed, even("central"), draws, "pitc") == pytest.approx(float((half**2).mean()), rel=1e-9)
-    assert term(potential, mixed, even("central-4"), draws, "pitc") < 1e-25
+    assert term(potential, mixed, without_force("central"), draws, "pitc") == pytest.approx(
+        float((half**2).mean()), rel=1e-9
+    )
+    for order in ("quadratic", "central-4"):
+        assert term(potential, mixed, without_force(order), draws, "pitc") < 1e-25
+
+
+def test_quadratic_is_the_trapezoid_of_order_2_by_energies_alone(mixed):
+    potential, draws = PairPotential(morse), displacements(mixed, 1e-3)
+    by_force = term(potential, mixed, Loss(pitc=PITC(weight=1.0, order=2)), draws, "pitc")
+    assert term(potential, mixed, without_force("quadratic"), draws, "pitc") == pytest.approx(by_force, rel=0.05)
+    cubic = term(Polynomial(3), mixed, Loss(pitc=PITC(weight=1.0, order=2)), displacements(mixed, 0.5), "pitc")
+    found = term(Polynomial(3), mixed, without_force("quadratic"), displacements(mixed, 0.5), "pitc")
+    assert found == pytest.approx(cubic, rel=1e-10)
 
 
 def test_central_is_the_mean_of_order_1_over_both_directions():
@@ -420,19 +437,21 @@ def test_central_is_the_mean_of_order_1_over_both_directions():
         return potential.energy(batch.at(batch.positions + path)) - energy + work
 
     expected = (0.5 * (first(across) + first(-across)) / batch.atoms).square().mean().item()
-    assert term(potential, batch, even("central"), [across, across], "pitc") == pytest.approx(expected, rel=1e-7)
+    assert term(potential, batch, without_force("central"), [across, across], "pitc") == pytest.approx(
+        expected, rel=1e-7
+    )
 
 
 @pytest.mark.parametrize("with_forces", [False, True], ids=["energies", "energies and forces"])
 @pytest.mark.parametrize("anchor", ["model", "label"])
-@pytest.mark.parametrize("order", ["central", "central-4"])
+@pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
 def test_gradients_of_residuals_without_force_are_those_of_finite_differences(order, anchor, with_forces):
     potential, batch = small_painn(with_forces)
     draws = draw_displacements(batch, 0.2, seed=0, step=0, count=2)
     parameters = list(potential.parameters())
 
     def total() -> torch.Tensor:
-        return training_loss(potential, batch, even(order, anchor), draws)[0]
+        return training_loss(potential, batch, without_force(order, anchor), draws)[0]
 
     gradients = torch.autograd.grad(total(), parameters, allow_unused=True)
     generator = torch.Generator().manual_seed(1)
@@ -453,14 +472,14 @@ def test_gradients_of_residuals_without_force_are_those_of_finite_differences(or
     assert (4 * fine - coarse) / 3 == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.mark.parametrize(("order", "power"), EVEN)
+@pytest.mark.parametrize(("order", "power"), WITHOUT_FORCE)
 def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order, power):
     potential, draws = PairPotential(morse), displacements(mixed, 1e-2)
     exact = replace(mixed, energy=potential.energy(mixed).detach())
     shifted = replace(exact, energy=exact.energy + 0.7 * mixed.atoms)
 
     def pitc(batch: Batch, anchor: str) -> float:
-        return term(potential, batch, even(order, anchor), draws, "pitc")
+        return term(potential, batch, without_force(order, anchor), draws, "pitc")
 
     assert pitc(exact, "label") == pytest.approx(pitc(exact, "model"), rel=1e-8)
     assert pitc(shifted, "model") == pitc(exact, "model")
@@ -471,7 +490,7 @@ def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order
 
 
 @pytest.mark.parametrize("anchor", ["model", "label"])
-@pytest.mark.parametrize("order", ["central", "central-4"])
+@pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
 def test_no_force_is_evaluated_where_none_is_compared(mixed, order, anchor):
     class WithoutForces(PairPotential):
         """Has an energy alone."""
@@ -480,12 +499,12 @@ def test_no_force_is_evaluated_where_none_is_compared(mixed, order, anchor):
             raise AssertionError("a force was evaluated")
 
     draws = displacements(mixed, 0.02)
-    assert term(WithoutForces(morse), mixed, even(order, anchor), draws, "pitc") > 0.0
+    assert term(WithoutForces(morse), mixed, without_force(order, anchor), draws, "pitc") > 0.0
     with pytest.raises(AssertionError, match="a force was evaluated"):
         term(WithoutForces(morse), mixed, Loss(pitc=PITC(weight=1.0)), draws, "pitc")
 
 
-@pytest.mark.parametrize("order", ["central", "central-4"])
+@pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
 def test_no_atom_moves_further_than_the_neighbour_list_was_made_for(mixed, order):
     class Recording(PairPotential):
         """Keeps the positions of all copies that it was asked for."""
@@ -495,7 +514,7 @@ def test_no_atom_moves_further_than_the_neighbour_list_was_made_for(mixed, order
             return super().energy(batch)
 
     potential, draws = Recording(morse), displacements(mixed, 0.02)
-    term(potential, mixed, even(order), draws, "pitc")
+    term(potential, mixed, without_force(order), draws, "pitc")
     moved = torch.linalg.vector_norm(potential.asked - mixed.positions, dim=2)  # (copies, N)
-    assert len(moved) == {"central": 3, "central-4": 5}[order]
+    assert len(moved) == {"central": 3, "quadratic": 4, "central-4": 5}[order]
     torch.testing.assert_close(moved.max(dim=0).values, torch.linalg.vector_norm(draws[0], dim=1), rtol=1e-9, atol=0)

@@ -134,7 +134,7 @@ def _no_truth_value(value: Any) -> Any:
 
 Quadrature = Annotated[Literal[1, 2, "simpson", "gauss-legendre"], BeforeValidator(_no_truth_value)]
 Order = Annotated[
-    Literal[1, 2, "simpson", "gauss-legendre", "central", "central-4"],
+    Literal[1, 2, "simpson", "gauss-legendre", "central", "quadratic", "central-4"],
     BeforeValidator(_no_truth_value),
 ]
 QUADRATURES = (
@@ -148,8 +148,9 @@ class PITC(Section):
     weight: Weight = Field(description="Factor relative to the other terms.")
     order: Order = Field(
         1,
-        description=f"{QUADRATURES}; without any force, central: E(r) against the mean of E(r±δ); central-4: against "
-        "the cubic through E(r±δ/2) and E(r±δ).",
+        description=f"{QUADRATURES}; without any force, central: E(r) against the mean of E(r±δ); quadratic: against "
+        "the parabola through E(r-δ), E(r+δ/2), E(r+δ), order 2 by energies; central-4: against the cubic through "
+        "E(r±δ/2) and E(r±δ).",
     )
     anchor: Literal["model", "label", "pseudo-label"] = Field(
         "model",

@@ -62,9 +62,10 @@ NODES: dict[Quadrature, list[tuple[float, float]]] = {
 }
 
 
-# Weights of the polynomial through points around A, taken at A; its error falls as |δ| to the power of 2 and 4.
-INTERPOLATIONS: dict[Literal["central", "central-4"], dict[Point, float]] = {
+# Weights of the polynomial through points around A, taken at A; its error falls as |δ| to the power of 2, 3 and 4.
+INTERPOLATIONS: dict[Literal["central", "quadratic", "central-4"], dict[Point, float]] = {
     "central": {Point(-1.0, 0.0): 1 / 2, C: 1 / 2},
+    "quadratic": {Point(-1.0, 0.0): 1 / 6, Point(0.5, 0.0): 8 / 6, C: -3 / 6},
     "central-4": {Point(-1.0, 0.0): -1 / 6, Point(-0.5, 0.0): 4 / 6, Point(0.5, 0.0): 4 / 6, C: -1 / 6},
 }
 
@@ -85,7 +86,7 @@ def pitc_residual(term: PITC) -> Residual:
     model: E(C) - [E(A) - <δ, F(A)>] (the paper); label: with E_ref for E(A); pseudo-label: with E_ref and F_ref
     (Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020)). Orders without force: `interpolation_residual`.
     """
-    if term.order == "central" or term.order == "central-4":
+    if term.order == "central" or term.order == "quadratic" or term.order == "central-4":
         return interpolation_residual(INTERPOLATIONS[term.order], labelled=term.anchor == "label")
     model = step_residual(A, C, term.order)
     if term.anchor == "model":
@@ -99,9 +100,10 @@ def interpolation_residual(weights: dict[Point, float], labelled: bool) -> Resid
     """Return E(A) less the interpolation of energies around A, in which no force stands.
 
     central: E(A) - [E(r+δ) + E(r-δ)]/2 = -½ δᵀHδ + O(|δ|⁴), with H the Hessian; the residual of order 1, averaged over
-    δ and -δ, is its negative, for the works cancel. central-4: E(A) - {4 [E(r+δ/2) + E(r-δ/2)] - [E(r+δ) + E(r-δ)]}/6,
-    a sixth of the fourth central difference with step δ/2: free of the curvature, and 0 on cubic surfaces. No point is
-    further from A than δ.
+    δ and -δ, is its negative, for the works cancel. quadratic: E(A) - [E(r-δ) + 8 E(r+δ/2) - 3 E(r+δ)]/6, a twelfth of
+    the third derivative along δ + O(|δ|⁴), free of the curvature: to that power the negative of the trapezoid's error,
+    which is order 2's. central-4: E(A) - {4 [E(r+δ/2) + E(r-δ/2)] - [E(r+δ) + E(r-δ)]}/6, a sixth of the fourth
+    central difference with step δ/2, and 0 on cubic surfaces. No point is further from A than δ.
 
     Args:
         weights: of the points around A; their sum is 1.
