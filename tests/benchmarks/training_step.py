@@ -38,6 +38,8 @@ ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 CUTOFF = 5.0
 BASELINE = Loss()
 PITC_ONLY = Loss(pitc=PITC(weight=0.1), displacement=0.01)
+CENTRAL = Loss(pitc=PITC(weight=0.1, order="central"), displacement=0.01)
+QUADRATIC = Loss(pitc=PITC(weight=1.0, order="quadratic"), displacement=0.02)
 WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.001), displacement=0.01)
 
 Step = Callable[[], object]
@@ -177,6 +179,8 @@ def variants(architecture: str, batch: int, device: str, others: bool, compiled:
         "naive": naive(model, labelled, device, weak=True),
         "energies": ours(model, BASELINE, energies, device),
         "energies, PITC": ours(model, PITC_ONLY, energies, device),
+        "energies, central": ours(model, CENTRAL, energies, device),
+        "energies, quadratic": ours(model, QUADRATIC, energies, device),
     }
     if architecture == "painn":
         direct = config("painn", direct=True)
@@ -201,6 +205,8 @@ RATIOS = [
     ("naive / baseline", "naive", "baseline"),
     ("direct: weak / baseline", "direct, weak", "direct"),
     ("energies alone: PITC / baseline", "energies, PITC", "energies"),
+    ("energies alone: central / baseline", "energies, central", "energies"),
+    ("energies alone: quadratic / baseline", "energies, quadratic", "energies"),
     ("compiled: weak / baseline", "compiled, weak", "compiled"),
     ("compiled: direct: weak / baseline", "compiled, direct, weak", "compiled, direct"),
     ("compiled: energies alone: PITC / baseline", "compiled, energies, PITC", "compiled, energies"),

@@ -428,3 +428,155 @@ def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed,
         return float(np.mean([term(potential, batch, chosen, pair, "pitc") for pair in draws]))
 
     assert mean_residual("adversarial") > 1.5 * mean_residual("gaussian")
+
+
+# Orders without any force, and the power of |δ| with which their residual falls.
+WITHOUT_FORCE = [("central", 2), ("quadratic", 3), ("central-4", 4)]
+ORDERS_WITHOUT_FORCE = [order for order, _ in WITHOUT_FORCE]
+
+
+def without_force(order: str, anchor: str = "model") -> Loss:
+    return Loss(pitc=PITC(weight=1.0, order=order, anchor=anchor))
+
+
+def small_painn(with_forces: bool = False):
+    frames = morse_frames("H2O", 2, forces=with_forces) + morse_frames("NH3", 2)
+    structures = [from_atoms(atoms) for atoms in frames]
+    config = PaiNN(architecture="painn", cutoff=4.0, features=8, layers=2, radial=6, dtype="float64")
+    torch.manual_seed(0)
+    return build_potential(config, structures), collate([graph(each, 5.0, torch.float64) for each in structures])
+
+
+@pytest.mark.parametrize("function", [morse, lennard_jones])
+@pytest.mark.parametrize(
+    ("order", "length", "power"), [("central", 1e-3, 2), ("quadratic", 1e-3, 3), ("central-4", 2e-2, 4)]
+)
+def test_residuals_without_force_fall_with_their_order(mixed, function, order, length, power):
+    potential = PairPotential(function)
+    values = [
+        term(potential, mixed, without_force(order), displacements(mixed, scale * length), "pitc") for scale in (2, 1)
+    ]
+    assert 0.5 * np.log2(values[0] / values[1]) == pytest.approx(power, abs=0.3)
+
+
+@pytest.mark.parametrize(("order", "power"), WITHOUT_FORCE)
+def test_an_order_without_force_is_exact_below_its_power_and_errs_by_it_at_it(mixed, order, power):
+    def residual(degree: int, length: float) -> float:
+        return np.sqrt(term(Polynomial(degree), mixed, without_force(order), displacements(mixed, length), "pitc"))
+
+    for degree in range(power):
+        assert residual(degree, 0.5) < 1e-6 * residual(power, 0.5)
+    assert np.log2(residual(power, 1.0) / residual(power, 0.5)) == pytest.approx(power, abs=1e-5)
+
+
+def test_higher_orders_see_no_curvature_where_central_sees_half_of_it(mixed):
+    potential, draws = Harmonic(mixed), displacements(mixed, 0.05)
+    curvature = (draws[0].reshape(-1) @ potential.hessian).reshape(-1, 3) * draws[0]
+    half = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.atoms
+    assert term(potential, mixed, without_force("central"), draws, "pitc") == pytest.approx(
+        float((half**2).mean()), rel=1e-9
+    )
+    for order in ("quadratic", "central-4"):
+        assert term(potential, mixed, without_force(order), draws, "pitc") < 1e-25
+
+
+def test_quadratic_is_the_trapezoid_of_order_2_by_energies_alone(mixed):
+    potential, draws = PairPotential(morse), displacements(mixed, 1e-3)
+    by_force = term(potential, mixed, Loss(pitc=PITC(weight=1.0, order=2)), draws, "pitc")
+    assert term(potential, mixed, without_force("quadratic"), draws, "pitc") == pytest.approx(by_force, rel=0.05)
+    cubic = term(Polynomial(3), mixed, Loss(pitc=PITC(weight=1.0, order=2)), displacements(mixed, 0.5), "pitc")
+    found = term(Polynomial(3), mixed, without_force("quadratic"), displacements(mixed, 0.5), "pitc")
+    assert found == pytest.approx(cubic, rel=1e-10)
+
+
+def test_central_is_the_mean_of_order_1_over_both_directions():
+    potential, batch = small_painn()
+    across = draw_displacements(batch, 0.02, seed=0, step=0, count=1)[0]
+    energy, forces = potential.energy_and_forces(batch)
+
+    def first(path: torch.Tensor) -> torch.Tensor:
+        work = sum_per_structure((path * forces).sum(dim=1), batch)
+        return potential.energy(batch.at(batch.positions + path)) - energy + work
+
+    expected = (0.5 * (first(across) + first(-across)) / batch.atoms).square().mean().item()
+    assert term(potential, batch, without_force("central"), [across, across], "pitc") == pytest.approx(
+        expected, rel=1e-7
+    )
+
+
+@pytest.mark.parametrize("with_forces", [False, True], ids=["energies", "energies and forces"])
+@pytest.mark.parametrize("anchor", ["model", "label"])
+@pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
+def test_gradients_of_residuals_without_force_are_those_of_finite_differences(order, anchor, with_forces):
+    potential, batch = small_painn(with_forces)
+    draws = draw_displacements(batch, 0.2, seed=0, step=0, count=2)
+    parameters = list(potential.parameters())
+
+    def total() -> torch.Tensor:
+        return training_loss(potential, batch, without_force(order, anchor), draws)[0]
+
+    gradients = torch.autograd.grad(total(), parameters, allow_unused=True)
+    generator = torch.Generator().manual_seed(1)
+    directions = [torch.randn(each.shape, generator=generator, dtype=each.dtype) for each in parameters]
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True) if g is not None)
+
+    def along(step: float) -> float:
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter += step * direction
+            value = total().item()
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter -= step * direction
+        return value
+
+    step = 1e-4
+    coarse, fine = ((along(h) - along(-h)) / (2 * h) for h in (2 * step, step))
+    assert (4 * fine - coarse) / 3 == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize(("order", "power"), WITHOUT_FORCE)
+def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order, power):
+    potential, draws = PairPotential(morse), displacements(mixed, 1e-2)
+    exact = replace(mixed, energy=potential.energy(mixed).detach())
+    shifted = replace(exact, energy=exact.energy + 0.7 * mixed.atoms)
+
+    def pitc(batch: Batch, anchor: str) -> float:
+        return term(potential, batch, without_force(order, anchor), draws, "pitc")
+
+    assert pitc(exact, "label") == pytest.approx(pitc(exact, "model"), rel=1e-8)
+    assert pitc(shifted, "model") == pitc(exact, "model")
+    assert pitc(shifted, "label") == pytest.approx(0.49, rel=0.05)
+    # A structure without a label is not compared with one.
+    unlabelled = replace(shifted, energy=shifted.energy.clone().index_fill(0, torch.tensor([0, 1, 2, 3]), torch.nan))
+    assert pitc(unlabelled, "label") == 0.0
+
+
+@pytest.mark.parametrize("anchor", ["model", "label"])
+@pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
+def test_no_force_is_evaluated_where_none_is_compared(mixed, order, anchor):
+    class WithoutForces(PairPotential):
+        """Has an energy alone."""
+
+        def energy_and_forces(self, batch: Batch, create_graph: bool = False):
+            raise AssertionError("a force was evaluated")
+
+    draws = displacements(mixed, 0.02)
+    assert term(WithoutForces(morse), mixed, without_force(order, anchor), draws, "pitc") > 0.0
+    with pytest.raises(AssertionError, match="a force was evaluated"):
+        term(WithoutForces(morse), mixed, Loss(pitc=PITC(weight=1.0)), draws, "pitc")
+
+
+@pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
+def test_no_atom_moves_further_than_the_neighbour_list_was_made_for(mixed, order):
+    class Recording(PairPotential):
+        """Keeps the positions of all copies that it was asked for."""
+
+        def energy(self, batch: Batch) -> torch.Tensor:
+            self.asked = batch.positions.reshape(-1, *mixed.positions.shape)
+            return super().energy(batch)
+
+    potential, draws = Recording(morse), displacements(mixed, 0.02)
+    term(potential, mixed, without_force(order), draws, "pitc")
+    moved = torch.linalg.vector_norm(potential.asked - mixed.positions, dim=2)  # (copies, N)
+    assert len(moved) == {"central": 3, "quadratic": 4, "central-4": 5}[order]
+    torch.testing.assert_close(moved.max(dim=0).values, torch.linalg.vector_norm(draws[0], dim=1), rtol=1e-9, atol=0)

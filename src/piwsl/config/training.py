@@ -206,27 +206,30 @@ ARCHITECTURES: dict[str, type[PaiNN] | type[SchNet] | type[MACE]] = {"painn": Pa
 
 def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool | float):
-        raise ValueError(f"say 1, 2, simpson or gauss-legendre, found {value!r}")
+        raise ValueError(f"say 1, 2 or an order's name, found {value!r}")
     return value
 
 
-Order = Annotated[Literal[1, 2, "simpson", "gauss-legendre"], BeforeValidator(_no_truth_value)]
+Quadrature = Annotated[Literal[1, 2, "simpson", "gauss-legendre"], BeforeValidator(_no_truth_value)]
+Order = Annotated[
+    Literal[1, 2, "simpson", "gauss-legendre", "central", "quadratic", "central-4"],
+    BeforeValidator(_no_truth_value),
+]
+QUADRATURES = (
+    "1: force at the start (the paper's); 2: trapezoid; simpson, gauss-legendre (three points): longer displacements"
+)
 
 
-class WeakTerm(Section):
-    """A weak loss: its weight, and the quadrature of the force along the displacement."""
+class PITC(Section):
+    """Taylor-expansion consistency: E(r+δ), or energies around r, against an anchor at r."""
 
     weight: Weight = Field(description="Factor relative to the other terms.")
     order: Order = Field(
         1,
-        description="1: force at the start (the paper's); 2: trapezoid; simpson, gauss-legendre (three points): longer "
-        "displacements.",
+        description=f"{QUADRATURES}; without any force, central: E(r) against the mean of E(r±δ); quadratic: against "
+        "the parabola through E(r-δ), E(r+δ/2), E(r+δ), order 2 by energies; central-4: against the cubic through "
+        "E(r±δ/2) and E(r±δ).",
     )
-
-
-class PITC(WeakTerm):
-    """Taylor-expansion consistency: E(r+δ) against an anchor at r and the work along δ."""
-
     anchor: Literal["model", "label", "pseudo-label"] = Field(
         "model",
         description="model: E(r) and F(r) of the model; label: E of the label, F of the model; pseudo-label: both of "
@@ -240,9 +243,11 @@ class PITC(WeakTerm):
         return self
 
 
-class PISC(WeakTerm):
+class PISC(Section):
     """Path-independence consistency between A = r, B = r+δ' and C = r+δ."""
 
+    weight: Weight = Field(description="Factor relative to the other terms.")
+    order: Quadrature = Field(1, description=f"{QUADRATURES}.")
     closing: Literal["B to C", "C to B", "C to A", "two routes", "loop"] = Field(
         "B to C",
         description="B to C: E(C) against E(B) and the work (the paper's); C to B; C to A; two routes: to C from A and "
