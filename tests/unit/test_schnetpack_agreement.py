@@ -62,6 +62,8 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
     else:
         assert isinstance(network, PaiNN)
         copy(network.filters, weights, "filter_net")
+        with torch.no_grad():  # theirs have no spectrum: the same filters are other weights
+            network.filters.weight.div_(network.spectrum)
         for number, (message, update) in enumerate(zip(network.messages, network.updates, strict=True)):
             copy(message.hidden, weights, f"interactions.{number}.interatomic_context_net.0")
             copy(message.output, weights, f"interactions.{number}.interatomic_context_net.1")

@@ -35,7 +35,7 @@ class Training(Section):
     steps: Steps = Field(2000, description="Optimiser steps.")
     batch_size: int = Field(8, ge=1, le=100_000, description="Structures a step.")
     # At 0.1 a PaiNN of the default size is NaN after its first step.
-    learning_rate: float = Field(1e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW (amsgrad).")
+    learning_rate: float = Field(1e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
     schedule: Literal["cosine", "plateau"] = Field(
         "cosine",
         description="After a short warm-up: cosine to zero at the last step, or the rate times plateau_factor whenever "
@@ -279,7 +279,7 @@ class Loss(Section):
 
     energy: PositiveFloat = Field(1.0, le=1e9, description="Weight of the energy error.")
     forces: NonNegativeFloat = Field(
-        100.0,
+        1.0,
         le=1e9,
         description="Weight of the force error, where forces are labelled; 0: labelled forces are not looked at.",
     )

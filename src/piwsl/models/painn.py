@@ -16,6 +16,11 @@ from piwsl.data.batch import Batch
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
 from piwsl.models.messages import directed_sum, weighted_sum
 
+# Sine at which the spectrum has fallen to a half.
+DECAY = 4.0
+# Standard deviation of a sum of untrained filters over that of the sum of radial functions.
+FILTER_GAIN = 3.0
+
 
 class PaiNN(nn.Module):
     """Scalar (N, F) and vector (N, 3, F) features, exchanged along edges; in the end one number an atom and, for direct
@@ -23,23 +28,64 @@ class PaiNN(nn.Module):
     """
 
     frequencies: Tensor
+    spectrum: Tensor
 
-    def __init__(self, config: PaiNNConfig) -> None:
-        """Build the network; weights from torch's current random state."""
+    def __init__(self, config: PaiNNConfig, neighbours: float) -> None:
+        """Build the network; weights from torch's current random state.
+
+        Args:
+            config: sizes.
+            neighbours: average number within the cutoff, by which untrained messages keep their size.
+        """
         super().__init__()
         features, layers = config.features, config.layers
         self.cutoff = config.cutoff
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, features)
         self.register_buffer("frequencies", math.pi / config.cutoff * torch.arange(1, config.radial + 1))
+        self.register_buffer("spectrum", spectrum(config.radial))
         # The filters of all layers, as one layer; a message block takes its rows.
         self.filters = nn.Linear(config.radial, layers * 3 * features)
         self.messages = nn.ModuleList([Message(features) for _ in range(layers)])
         self.updates = nn.ModuleList([Update(features) for _ in range(layers)])
         self.readout = nn.Sequential(nn.Linear(features, features // 2), nn.SiLU(), nn.Linear(features // 2, 1))
         self.force_head = ForceHead(features) if config.forces == "direct" else None
+        self._initialise(neighbours)
+
+    @torch.no_grad()
+    def _initialise(self, neighbours: float) -> None:
+        """Give features that neither vanish nor grow with the depth, the density or the width.
+
+        Weights have the variance 1 / inputs (LeCun et al., "Efficient BackProp", 1998, equation 16), biases are zero;
+        filters share their variance among the neighbours whose messages are added up. torch's own weights are a third
+        of that: features of similar geometries are then so alike that training from energies alone ends at the mean
+        energy. Each of more than two layers adds less, in proportion, as sums of residuals want it (Zhang, Dauphin, Ma,
+        "Fixup initialization", ICLR 2019).
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        self.filters.weight.mul_(FILTER_GAIN * neighbours**-0.5)
+        for block in (*self.messages, *self.updates):
+            assert isinstance(block, Message | Update)
+            block.output.weight.mul_(min(1.0, 2.0 / len(self.messages)))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return one output an atom, (N,), and direct forces (N, 3) or None, in units of the potential's scale."""
+        edges, filters = self._edges(batch)
+        scalars = self.embedding(batch.numbers)  # (N, F)
+        vectors: Tensor | None = None  # zero until the first message
+        last = len(self.messages) - 1
+        for number, own in enumerate(filters):
+            scalars, vectors = self.messages[number](scalars, vectors, own, edges)
+            # Vectors after the last block are what forces are read from, and nothing else.
+            scalars, vectors = self.updates[number](scalars, vectors, number < last or self.force_head is not None)
+        forces = None if self.force_head is None else self.force_head(scalars, vectors)
+        return self.readout(scalars).squeeze(1), forces
+
+    def _edges(self, batch: Batch) -> tuple[Edges, tuple[Tensor, ...]]:
+        """Return what all blocks see of the edges, and the filters of each, (3F, R + 1)."""
         receiver, sender = batch.edge_index
         bond, distance = edge_vectors(batch)  # (E, 3), (E,)
         inverse = 1.0 / distance[:, None]
@@ -48,18 +94,19 @@ class PaiNN(nn.Module):
         # bias, rather than times the filters: these are many more numbers.
         radial = torch.sin(distance[:, None] * self.frequencies) * (inverse * envelope)  # (E, R)
         basis = torch.cat([radial, envelope], dim=1)  # (E, R + 1)
-        weights = torch.cat([self.filters.weight, self.filters.bias[:, None]], dim=1)  # (L 3F, R + 1)
-        edges = Edges(receiver, sender, bond * inverse, basis)
+        weights = torch.cat([self.filters.weight * self.spectrum, self.filters.bias[:, None]], dim=1)  # (L 3F, R + 1)
+        return Edges(receiver, sender, bond * inverse, basis), weights.chunk(len(self.messages))
 
-        scalars = self.embedding(batch.numbers)  # (N, F)
-        vectors: Tensor | None = None  # zero until the first message
-        last = len(self.messages) - 1
-        for number, own in enumerate(weights.chunk(len(self.messages))):
-            scalars, vectors = self.messages[number](scalars, vectors, own, edges)
-            # Vectors after the last block are what forces are read from, and nothing else.
-            scalars, vectors = self.updates[number](scalars, vectors, number < last or self.force_head is not None)
-        forces = None if self.force_head is None else self.force_head(scalars, vectors)
-        return self.readout(scalars).squeeze(1), forces
+
+def spectrum(radial: int) -> Tensor:
+    """Return the weights (R,) of the radial functions: 1 / [1 + (n / 4)²], scaled to a mean square of one.
+
+    With the paper's equal weights the filters of an untrained network are noise down to half a period of the highest
+    sine (0.25 Å for 20 of them within 5 Å), and training fits the forces of few frames with that noise. The filters can
+    be the same with either weights; which ones are near the untrained network is what differs.
+    """
+    weights = 1.0 / (1.0 + (torch.arange(1, radial + 1) / DECAY) ** 2)
+    return weights * weights.square().mean().rsqrt()
 
 
 class Edges(NamedTuple):

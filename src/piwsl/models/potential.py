@@ -119,6 +119,6 @@ def _network(config: Model, elements: list[int], neighbours: float) -> nn.Module
         case SchNetConfig():
             return SchNet(config)
         case PaiNNConfig():
-            return PaiNN(config)
+            return PaiNN(config, neighbours)
         case MACEConfig():
             return MACE(config, elements, neighbours, DTYPES[config.dtype])

@@ -179,13 +179,12 @@ class PotentialModule(pl.LightningModule):
         return batch.to(device)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with amsgrad; a short linear warm-up, then a cosine to zero or a plateau rule."""
+        """AdamW; a short linear warm-up, then a cosine to zero or a plateau rule."""
         training = self.task.training
         optimizer = torch.optim.AdamW(
             self.potential.parameters(),
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
-            amsgrad=True,
         )
         warm_up = max(1, round(WARM_UP_SHARE * training.steps))
 
