@@ -281,7 +281,7 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
     weak = Loss(weak_forces=WeakForces(weight=1.0))
     assert force_error(weak, "weak") < 0.5 * force_error(Loss(), "none")
     fading = weak.model_copy(update={"weak_forces": WeakForces(weight=1.0, until=60)})
-    assert [fading.weak_forces.share(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
+    assert [fading.weak_forces.factor(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
     train_in(tmp_path / "fading", path, small(steps=120, validate_every=60), fading)
     assert pd.read_csv(tmp_path / "fading" / "history.csv")["training_weak_forces"].isna().tolist() == [False, True]
 
@@ -289,6 +289,19 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
 def test_a_loss_on_forces_that_no_frame_has_is_refused_before_training(dataset, tmp_path):
     with pytest.raises(PiwslError, match="none of the 16 training frames of dataset 'd' has forces of a cheaper level"):
         train_in(tmp_path, dataset, small(), Loss(weak_forces=WeakForces(weight=1.0)))
+
+
+def test_a_loss_of_forces_alone_is_refused_where_no_frame_has_them(tmp_path):
+    write_dataset(tmp_path / "dataset.h5", {TRAINING: morse_frames("H2O", 20), TEST: morse_frames("H2O", 2)})
+    with pytest.raises(PiwslError, match="energy: 0, but none of the 16 training frames of dataset 'd' has forces"):
+        train_in(tmp_path, tmp_path / "dataset.h5", small(), Loss(energy=0.0))
+
+
+def test_forces_are_learned_from_alone(dataset, tmp_path):
+    train_in(tmp_path, dataset, small(steps=200, validate_every=100, learning_rate=5e-3), Loss(energy=0.0))
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert "training_energy" not in history
+    assert history["validation_forces_rmse"].iloc[-1] < 0.7 * history["validation_forces_rmse"].iloc[0]
 
 
 def events(file: Path) -> list[Event]:
@@ -340,13 +353,6 @@ def test_mixed_precision_learns_too(dataset, tmp_path):
     assert history["validation_loss"].iloc[-1] < 0.5 * history["validation_loss"].iloc[0]
     tensors = load_file(tmp_path / "model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.float64}
-
-
-def test_more_devices_than_frames_of_a_step_are_refused(dataset, tmp_path):
-    with pytest.raises(PiwslError, match="5 devices share the 4 frames of a step; ask for fewer gpus"):
-        train(
-            dataset, run(), small(), Loss(), tmp_path / "m.safetensors", tmp_path / "h.csv", devices=Devices("cpu", 5)
-        )
 
 
 def test_several_processes_learn_what_one_does(tmp_path):

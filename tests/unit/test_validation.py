@@ -47,7 +47,7 @@ def validated(loss: Loss, batches: list[Batch], potential: Potential) -> Validat
 @pytest.mark.parametrize("per", ["atom", "structure"])
 def test_the_validation_loss_is_the_training_loss_of_the_labels(potential, mixed, function, per):
     loss = Loss(energy=3.0, forces=7.0, function=function, huber=0.05, per=per)
-    total, _ = training_loss(potential, mixed, loss, [])
+    total, _ = training_loss(potential, mixed, loss, [], loss.factors(0))
     assert validated(loss, [mixed], potential).loss() == pytest.approx(float(total.detach()), rel=1e-12)
 
 

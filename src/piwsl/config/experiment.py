@@ -152,6 +152,12 @@ class Experiment(Section):
                     f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
                     f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
                 )
+            without_forces = isinstance(dataset, ComputedDataset) and not dataset.training_forces
+            if without_forces and self.losses[run.loss].needs_forces:
+                raise ValueError(
+                    f"losses.{run.loss}.energy: 0, but frames of dataset '{run.dataset}' have no forces; say "
+                    f"datasets.{run.dataset}.training_forces: true, or give energy a weight"
+                )
             if run.size < 2:
                 raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
         return self

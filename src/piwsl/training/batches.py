@@ -28,7 +28,10 @@ def frames_of_step(frames: int, batch_size: int, seed: int, step: int) -> NDArra
 
 
 class StepBatches:
-    """The batches of a range of steps, collated when asked for."""
+    """The batches of a range of steps, collated when asked for.
+
+    A process without a frame of its own, where there are more processes than frames, gets one that shall not count.
+    """
 
     def __init__(
         self,
@@ -60,4 +63,5 @@ class StepBatches:
     def __iter__(self) -> Iterator[Batch]:
         for step in range(max(self.steps.start, self.done()), self.steps.stop):
             chosen = frames_of_step(len(self.graphs), self.batch_size, self.seed, step)
-            yield collate([self.graphs[index] for index in chosen[self.rank :: self.ranks]])
+            own = [self.graphs[index] for index in chosen[self.rank :: self.ranks]]
+            yield collate(own or self.graphs[:1])

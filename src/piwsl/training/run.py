@@ -39,7 +39,7 @@ from piwsl.training.module import Diagnosis, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 2
+PROCEDURE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def train(
 
     Raises:
         Interrupted: a signal told it to stop.
-        PiwslError: fewer labelled frames than the size or than devices, a diverging loss, or another process at the
-            same run.
+        PiwslError: fewer labelled frames than the size, none with what the loss learns from, a diverging loss, or
+            another process at the same run.
     """
     with Dataset(dataset_path) as dataset:
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
@@ -96,10 +96,10 @@ def train(
             f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training frames of dataset "
             f"'{run.dataset}' has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
         )
-    if devices.count > min(len(training), model.training.batch_size):
+    if loss.needs_forces and all(structure.forces is None for structure in training):
         raise PiwslError(
-            f"{devices.count} devices share the {min(len(training), model.training.batch_size)} frames of a step; ask "
-            "for fewer gpus"
+            f"loss '{run.loss}' has energy: 0, but none of the {len(training)} training frames of dataset "
+            f"'{run.dataset}' has forces; give energy a weight"
         )
     data_hash = content_hash(training + validation)
     folder = model_path.parent / "checkpoints"
