@@ -514,3 +514,17 @@ def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed,
         return float(np.mean([term(potential, batch, chosen, pair, "pitc") for pair in draws]))
 
     assert mean_residual("adversarial") > 1.5 * mean_residual("gaussian")
+
+
+def test_directions_along_labelled_force_errors_cost_one_evaluation_of_forces(mixed):
+    labelled = replace(mixed, forces=torch.zeros_like(mixed.positions), has_forces=True)
+    forces = labelled.forces.clone()
+    forces[:3] = torch.nan
+    loss = Loss(pitc=PITC(weight=1.0), displacement=0.01, direction="adversarial")
+    for batch, asked in (
+        (labelled, [(4, "forces")]),
+        (replace(labelled, forces=forces), [(4, "forces"), (4, "energies")]),
+    ):
+        potential = Counting()
+        displacements_of_step(potential, batch, loss, seed=0, step=0)
+        assert potential.asked == asked

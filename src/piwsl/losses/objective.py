@@ -174,13 +174,15 @@ def adversarial_displacement(potential: Potential, batch: Batch, length: float, 
     Returns:
         (N, 3), Å, without gradient.
     """
-    with torch.enable_grad():
-        trial = start.detach().clone().requires_grad_()
-        # The force at r does not depend on δ: only the energy at r + δ is differentiated again.
-        energy, forces = potential.energy_and_forces(batch)
-        ahead = potential.energy(batch.at(batch.positions + trial))
-        work = sum_per_structure((trial * forces.detach()).sum(dim=1).double(), batch)
-        residual = ahead - energy.detach() + work
-        (gradient,) = torch.autograd.grad((residual * residual).sum(), trial)
-    direction = torch.where(batch.forces.isnan(), gradient, forces.detach() - batch.forces)
+    energy, forces = (value.detach() for value in potential.energy_and_forces(batch))
+    direction = forces - batch.forces
+    unlabelled = batch.forces.isnan()
+    if unlabelled.any():
+        with torch.enable_grad():
+            trial = start.detach().clone().requires_grad_()
+            # The force at r does not depend on δ: only the energy at r + δ is differentiated again.
+            ahead = potential.energy(batch.at(batch.positions + trial))
+            residual = ahead - energy + sum_per_structure((trial * forces).sum(dim=1).double(), batch)
+            (gradient,) = torch.autograd.grad((residual * residual).sum(), trial)
+        direction = torch.where(unlabelled, gradient, direction)
     return normalised(direction.detach().to(batch.positions.dtype), batch, length)
