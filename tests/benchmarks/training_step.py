@@ -26,7 +26,13 @@ from torch import Tensor, nn
 
 from piwsl.config import MACE, PISC, PITC, Loss, Model, PaiNN, SchNet, Training
 from piwsl.data.batch import Batch, collate, graph
-from piwsl.losses import Shares, displacements_of_step, largest_displacement, training_loss
+from piwsl.losses import (
+    displacements_of_step,
+    factors_of_rank,
+    largest_displacement,
+    residual_counts,
+    training_loss,
+)
 from piwsl.models import build_potential
 from piwsl.reference.geometries import from_smiles
 from piwsl.structures.structure import Structure, from_atoms
@@ -40,7 +46,7 @@ BASELINE = Loss()
 PITC_ONLY = Loss(pitc=PITC(weight=0.1), displacement=0.01)
 CENTRAL = Loss(pitc=PITC(weight=0.1, order="central"), displacement=0.01)
 QUADRATIC = Loss(pitc=PITC(weight=1.0, order="quadratic"), displacement=0.02)
-WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.001), displacement=0.01)
+WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.001, every=1), displacement=0.01)
 
 Step = Callable[[], object]
 
@@ -95,13 +101,17 @@ def ours(model: Model, loss: Loss, structures: list[Structure], device: str, com
     potential = build_potential(model, structures).to(device)
     frames = graphs(structures, loss, device)
     batch = collate(frames)
-    objective = CompiledLoss(potential, loss, frames, len(frames)) if compiled else None
+    objective = CompiledLoss(potential, loss, frames) if compiled else None
+    places = range(len(frames))
+    factors = loss.factors(0)
+    counts = residual_counts(batch, loss, factors, places)
+    factors = factors_of_rank(factors, counts, counts, ranks=1)
 
     def total() -> Tensor:
         draws = displacements_of_step(potential, batch, loss, seed=0, step=0) if loss.displaced else []
         if objective is not None:
-            return objective(batch, draws, Shares())[0]
-        return training_loss(potential, batch, loss, draws)[0]
+            return objective(batch, draws, factors, places)[0]
+        return training_loss(potential, batch, loss, draws, factors)[0]
 
     return optimised(potential, total, device)
 

@@ -82,8 +82,9 @@ FULL: Config = {
         "supervised": {"function": "huber", "huber": 0.1, "per": "structure"},
         "weak": {
             "energy": 1.0, "forces": 10.0, "pitc": {"weight": 0.1, "order": "simpson", "anchor": "label"},
-            "pisc": {"weight": 0.01, "order": 2, "closing": "loop"}, "augmentation": {"weight": 0.5},
-            "displacement": 0.01, "direction": "adversarial", "pool": 0.3, "start": 5, "ramp": 10, "every": 2,
+            "pisc": {"weight": 0.01, "order": 2, "closing": "loop"},
+            "augmentation": {"weight": 0.5, "every": 3, "share": 0.5},
+            "displacement": 0.01, "direction": "adversarial", "pool": 0.3, "start": 5, "ramp": 10,
         },
     },
     "sizes": [4, 8],

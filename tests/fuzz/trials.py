@@ -234,7 +234,8 @@ def _step(model_key: _Key, loss_key: _Key) -> None:
     structures = [from_atoms(atoms) for atoms in _frames()]
     potential = build_potential(model, structures)
     batch = collate([graph(structure, model.cutoff, DTYPES[model.dtype]) for structure in structures])
-    value, _ = training_loss(potential, batch, loss, displacements_of_step(potential, batch, loss, seed=0, step=0))
+    draws = displacements_of_step(potential, batch, loss, seed=0, step=0)
+    value, _ = training_loss(potential, batch, loss, draws, loss.factors(loss.start))
     value.backward()
     if not torch.isfinite(value):
         raise Unfit(f"a first loss of {float(value):g}")

@@ -8,15 +8,18 @@ from conftest import morse_frames
 
 from piwsl.config import PISC, PITC, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph, pad
-from piwsl.losses import Shares, displacements_of_step, training_loss
+from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import Potential, build_potential
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
 from piwsl.training import compiled
+from piwsl.training.batches import Order
 from piwsl.training.compiled import CompiledLoss
 
 WEAK = Loss(pitc=PITC(weight=1.0, order=2), pisc=PISC(weight=0.1), weak_forces=WeakForces(weight=1.0))
-OF_POOL = WEAK.model_copy(update={"pool": 0.3})
+SHARED = WEAK.model_copy(update={"pisc": PISC(weight=0.1, share=0.6), "pool": 0.3})
+FULL = WEAK.factors(0)
+ENERGY = {"energy": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +61,54 @@ def test_padding_changes_no_energy_no_force_and_no_loss(graphs):
     torch.testing.assert_close(padded_forces[: len(forces)], forces)
     draws = displacements_of_step(model, batch, WEAK, seed=0, step=0)
     longer = [torch.nn.functional.pad(draw, (0, 0, 0, 3)) for draw in draws]
-    total, terms = training_loss(model, batch, WEAK, draws)
-    padded_total, padded_terms = training_loss(model, filled, WEAK, longer)
+    total, terms = training_loss(model, batch, WEAK, draws, FULL)
+    padded_total, padded_terms = training_loss(model, filled, WEAK, longer, FULL)
     torch.testing.assert_close(padded_total, total)
     assert terms.keys() == padded_terms.keys()
     for ours, theirs in zip(gradients(model, padded_total), gradients(model, total), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
+def assert_same(objective: CompiledLoss, model: Potential, loss: Loss, batch: Batch, factors, places):
+    draws = displacements_of_step(model, batch, loss, seed=0, step=0, places=places)
+    total, terms = objective(batch, draws, factors, places)
+    expected, expected_terms = training_loss(model, batch, loss, draws, factors, places)
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(terms, expected_terms, rtol=1e-5, atol=1e-12)
+    for ours, theirs in zip(gradients(model, total), gradients(model, expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_a_compiled_loss_has_the_values_and_gradients_of_the_loss(graphs, pool, capfd):
     model = potential()
-    objective = CompiledLoss(model, OF_POOL, graphs, batch_size=3, pool=pool)
-    # Batches of unlike sizes, the largest that can come with the pool among them: one compilation serves all.
-    for chosen, shares in (((0, 4, 1), Shares()), ((6, 1, 0), Shares(0.5, 0.0)), ((4, 7, 5), Shares(0.25, 1.0))):
-        batch = collate([graphs[chosen[0]], graphs[chosen[1]], pool[chosen[2]]])
-        draws = displacements_of_step(model, batch, OF_POOL, seed=0, step=chosen[0])
-        total, terms = objective(batch, draws, shares)
-        expected, expected_terms = training_loss(model, batch, OF_POOL, draws, shares)
-        torch.testing.assert_close(total, expected, rtol=1e-5, atol=0.0)
-        for name, value in expected_terms.items():
-            torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-12)
-        for ours, theirs in zip(gradients(model, total), gradients(model, expected), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert capfd.readouterr().out.count("compiled the loss") == 1
+    order = Order(len(graphs), batch_size=6, seed=0, pool=len(pool), share=SHARED.pool)
+    objective = CompiledLoss(model, SHARED, graphs, pool, order.of_pool)
+    # Three batches of unlike sizes, the largest that can come among them: one compilation serves all. Of the six
+    # structures of the step, this process has those at places 1, 3 and 5, of which the first two are of the pool;
+    # PISC looks at the first four of six, of which it has these two.
+    assert order.of_pool[1::2].tolist() == [True, True, False]
+    for (first, second, last), factors in (
+        ((0, 2, 4), FULL),
+        ((3, 1, 2), FULL | {"weak_forces": 0.5, "pitc": 0.25}),
+        ((5, 4, 7), FULL | {"forces": 0.3}),
+    ):
+        batch = collate([pool[first], pool[second], graphs[last]])
+        assert_same(objective, model, SHARED, batch, factors, range(1, 6, 2))
+    printed = capfd.readouterr().out
+    assert "compiled the loss (energy, forces, weak_forces, pitc, pisc) in" in printed
+    assert printed.count("compiled the loss") == 1
+
+
+def test_a_step_without_a_term_has_a_graph_of_its_own(graphs, capfd, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **keywords: function)  # traced is enough, and takes seconds
+    model = potential()
+    objective = CompiledLoss(model, SHARED, graphs)
+    batch = collate([graphs[index] for index in (0, 4, 5)])
+    for names in (("energy", "forces"), ("energy", "pisc"), ("energy", "forces"), ("energy",), ("energy", "pisc")):
+        assert_same(objective, model, SHARED, batch, {name: FULL[name] for name in names}, range(3))
+    assert [line.split(")")[0] for line in capfd.readouterr().out.splitlines()] == [
+        f"compiled the loss ({names}" for names in ("energy, forces", "energy, pisc", "energy")
+    ]
 
 
 def test_what_cannot_be_compiled_is_evaluated_as_it_stands(graphs, capfd, monkeypatch):
@@ -90,8 +118,8 @@ def test_what_cannot_be_compiled_is_evaluated_as_it_stands(graphs, capfd, monkey
     monkeypatch.setattr(torch, "compile", broken)
     model = potential()
     batch = collate(graphs[:3])
-    total, _ = CompiledLoss(model, Loss(), graphs, batch_size=3)(batch, [], Shares())
-    assert float(total.detach()) == float(training_loss(model, batch, Loss(), [])[0].detach())
+    total, _ = CompiledLoss(model, Loss(), graphs)(batch, [], ENERGY, range(3))
+    assert total.item() == training_loss(model, batch, Loss(), [], ENERGY)[0].item()
     assert "the loss is not compiled (RuntimeError: no compiler here); going on without" in capfd.readouterr().out
 
 
@@ -108,6 +136,6 @@ def test_what_was_compiled_wrongly_is_not_used(graphs, capfd, monkeypatch, stage
         monkeypatch.setattr(compiled, "make_fx", lambda function: lambda *arguments: wrong(function))
     monkeypatch.setattr(torch, "compile", wrong)
     model = potential()
-    total, _ = CompiledLoss(model, Loss(), graphs, batch_size=3)(collate(graphs[:3]), [], Shares())
+    total, _ = CompiledLoss(model, Loss(), graphs)(collate(graphs[:3]), [], ENERGY, range(3))
     assert f"(Deviation: {stage}, it differs from eager float64 by" in capfd.readouterr().out
     total.backward()

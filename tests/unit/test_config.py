@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, morse_frames
 
-from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
+from piwsl.config import PITC, PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
 from piwsl.errors import PiwslError
 from piwsl.preflight import claim, load_experiment
 from piwsl.reference.checks import check_level
@@ -68,7 +68,6 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.atomic_references", {}, "painn.atomic_references", "holds no element"),
         ("models.painn.atomic_references", [1], "painn.atomic_references", "such as {H: -13.6}"),
         ("models.painn.features", 1, "models.painn.features", "found 1"),
-        ("models.painn.resources", {"gpus": 9}, "models.painn", "9 share the 8 frames of a step (batch_size)"),
         ("models.painn.forces", "direkt", "models.painn.forces", "'conservative' or 'direct'"),
         ("models.painn", {"architecture": "schnet", "forces": "direct"}, "models.painn", "unknown key 'forces'"),
         ("losses.weak.pitc.order", 3, "losses.weak.pitc.order", "found 3"),
@@ -125,6 +124,11 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn", {"architecture": "mace", "max_ell": 30}, "models.painn.max_ell", "found 30"),
         ("models.painn", None, "models.painn", "expected keys and values, found None"),
         ("models.painn.architecture", ["painn"], "models.painn.architecture", "no architecture"),
+        ("losses.weak.every", 2, "losses.weak", "every: stands in each weak term now, e.g. pitc: {"),
+        ("losses.weak.pitc.every", 0, "losses.weak.pitc.every", "found 0"),
+        ("losses.weak.pisc.share", 0, "losses.weak.pisc.share", "found 0"),
+        ("losses.weak.pisc.share", 1.5, "losses.weak.pisc.share", "found 1.5"),
+        ("losses.weak", {"energy": 0, "forces": 0}, "losses.weak", "energy and forces are both 0"),
         ("losses.weak.displacement", 1000, "losses.weak.displacement", "less than or equal to 1"),
         ("losses.weak.pitc.order", True, "losses.weak.pitc.order", "found True"),
         ("losses.Supervised", {}, "losses.supervised", "'Supervised' is the same folder on some disks"),
@@ -370,6 +374,27 @@ def test_pseudo_labels_without_forces_are_refused():
     with pytest.raises(ConfigError, match=r"losses\.weak: pitc\.anchor: a pseudo-label is made of labelled forces"):
         parse_section(Experiment, config, "test")
     assert parse_section(Experiment, edited("losses.weak.forces", 0), "test").losses["weak"].forces == 0
+
+
+def test_a_loss_of_forces_alone_wants_frames_with_forces():
+    config = edited("losses.weak.energy", 0)
+    with pytest.raises(ConfigError, match=r"losses\.weak\.energy: 0, but frames of dataset 'ammonia' have no forces"):
+        parse_section(Experiment, config, "test")
+    config["datasets"]["ammonia"]["training_forces"] = True
+    assert parse_section(Experiment, config, "test").losses["weak"].energy == 0
+
+
+def test_forces_of_a_cheaper_level_alone_must_last():
+    alone = {"energy": 0, "forces": 0, "weak_forces": {"weight": 1.0}}
+    assert parse_section(Loss, alone, "test").factors(10**6).keys() == {"weak_forces"}
+    alone["weak_forces"]["until"] = 100
+    with pytest.raises(ConfigError, match="no weak_forces last; give one of them a weight"):
+        parse_section(Loss, alone, "test")
+
+
+def test_a_share_is_of_all_structures_of_a_step_rounded_up():
+    assert [PITC(weight=1.0, share=0.07).structures(count) for count in (1, 14, 15, 100)] == [1, 1, 2, 7]
+    assert [PITC(weight=1.0, share=share).structures(8) for share in (1e-9, 0.5, 1.0)] == [1, 4, 8]
 
 
 def test_compilation_and_mixed_precision_do_not_go_together():

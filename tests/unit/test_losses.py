@@ -10,9 +10,16 @@ import torch
 from conftest import morse_frames
 from torch import nn
 
-from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN
+from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph, sum_per_structure
-from piwsl.losses import Shares, displacements_of_step, draw_displacements, largest_displacement, training_loss
+from piwsl.losses import (
+    displacements_of_step,
+    draw_displacements,
+    factors_of_rank,
+    largest_displacement,
+    residual_counts,
+    training_loss,
+)
 from piwsl.models import Potential, build_potential
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
@@ -100,12 +107,30 @@ def mixed() -> Batch:
     return collate([graph(from_atoms(atoms), 20.0, torch.float64) for atoms in frames])
 
 
+def split(batch: Batch) -> list[Batch]:
+    """Return batches of one structure each."""
+    parts = []
+    for place, size in enumerate(int(atoms) for atoms in batch.atoms):
+        start = int(batch.atoms[:place].sum())
+        atoms = slice(start, start + size)
+        edges = (batch.edge_index[0] >= start) & (batch.edge_index[0] < start + size)
+        part = Batch(
+            positions=batch.positions[atoms], numbers=batch.numbers[atoms], edge_shift=batch.edge_shift[edges],
+            edge_index=batch.edge_index[:, edges] - start, structure=torch.zeros(size, dtype=torch.int64),
+            atoms=batch.atoms[[place]], energy=batch.energy[[place]], forces=batch.forces[atoms],
+            has_forces=not bool(batch.forces[atoms].isnan().all()), weak_forces=batch.weak_forces[atoms],
+            has_weak_forces=not bool(batch.weak_forces[atoms].isnan().all()),
+        )  # fmt: skip
+        parts.append(part)
+    return parts
+
+
 def displacements(batch: Batch, length: float) -> list[torch.Tensor]:
     return [length * draw for draw in draw_displacements(batch, 1.0, seed=0, step=0, count=2)]
 
 
 def term(potential, batch: Batch, loss: Loss, draws: list[torch.Tensor], name: str) -> float:
-    return float(training_loss(potential, batch, loss, draws)[1][name])
+    return float(training_loss(potential, batch, loss, draws, loss.factors(0))[1][name])
 
 
 def test_first_order_residuals_of_a_harmonic_potential_are_half_the_curvature(mixed):
@@ -210,10 +235,11 @@ def test_augmentation_compares_displaced_structures_with_the_labels_of_the_undis
     labels = potential.energy_and_forces(mixed.at(mixed.positions + draws[0]))
     batch = replace(mixed, energy=labels[0].detach(), forces=labels[1].detach(), has_forces=True)
     loss = Loss(augmentation=Augmentation(weight=1.0))
-    _, terms = training_loss(potential, batch, loss, draws)
-    assert float(terms["augmentation"]) < 1e-25
-    assert float(terms["energy"]) > 1e-10
-    assert float(training_loss(potential, mixed, loss, draws)[1]["augmentation"]) > 0.0
+    for name in ("energy", "forces"):
+        assert term(potential, batch, loss, draws, f"augmentation_{name}") < 1e-25
+        assert term(potential, batch, loss, draws, name) > 1e-10
+    assert term(potential, mixed, loss, draws, "augmentation_energy") > 0.0
+    assert term(potential, mixed, loss, draws, "augmentation_forces") == 0.0
 
 
 @pytest.mark.parametrize(("function", "expected"), [("mse", 0.25), ("mae", 0.5), ("huber", 0.1 * (0.5 - 0.05))])
@@ -227,18 +253,129 @@ def test_residuals_are_measured_as_asked(mixed, function, expected, per):
 
 
 def test_weak_terms_start_late_grow_and_may_rest():
-    loss = Loss(pitc=PITC(weight=1.0), start=4, ramp=3, every=2)
-    assert [loss.displaced_share(step) for step in range(10)] == [0, 0, 0, 0, 0.25, 0, 0.75, 0, 1.0, 0]
-    assert Loss().displaced_share(100) == 0.0
-    assert Loss(pitc=PITC(weight=1.0)).displaced_share(0) == 1.0
+    loss = Loss(pitc=PITC(weight=1.0, every=2), augmentation=Augmentation(weight=1.0), start=4, ramp=3)
+    steps = [loss.factors(step) for step in range(10)]
+    # Twice as much at every second step.
+    assert [factors.get("pitc") for factors in steps] == [None] * 4 + [0.5, None, 1.5, None, 2.0, None]
+    assert [factors.get("augmentation_energy") for factors in steps] == [None] * 4 + [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert all(factors["energy"] == factors["forces"] == 1.0 for factors in steps)
+    assert Loss().factors(100).keys() == {"energy", "forces"}
 
 
-def test_a_share_scales_the_weak_terms_alone(mixed):
+def test_what_has_no_weight_is_not_evaluated():
+    forces_alone = Loss(energy=0.0, augmentation=Augmentation(weight=1.0))
+    assert forces_alone.factors(0).keys() == {"forces", "augmentation_forces"}
+    fading = Loss(forces=0.0, weak_forces=WeakForces(weight=1.0, until=2))
+    assert [fading.factors(step).get("weak_forces") for step in range(4)] == [1.0, 0.5, None, None]
+    assert "forces" not in fading.factors(0)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_term_that_rests_has_the_same_mean_gradient(mixed, every):
     potential, draws = PairPotential(morse), displacements(mixed, 0.02)
-    loss = Loss(**FIRST)
-    totals = [training_loss(potential, mixed, loss, draws, share)[0].item() for share in map(Shares, (0.0, 0.5, 1.0))]
-    assert totals[1] - totals[0] == pytest.approx(totals[2] - totals[1], rel=1e-10)
-    assert set(training_loss(potential, mixed, loss, [])[1]) == {"energy"}
+
+    def mean_gradient(loss: Loss) -> float:
+        totals = [training_loss(potential, mixed, loss, draws, loss.factors(step))[0] for step in range(6)]
+        return float(torch.autograd.grad(torch.stack(totals).mean(), potential.strength)[0])
+
+    terms = {"pitc": PITC(weight=3.0, every=every), "pisc": PISC(weight=2.0, every=1)}
+    always = {"pitc": PITC(weight=3.0), "pisc": PISC(weight=2.0, every=1)}
+    assert mean_gradient(Loss(**terms)) == pytest.approx(mean_gradient(Loss(**always)), rel=1e-12)
+
+
+def test_factors_scale_their_own_terms(mixed):
+    potential, draws, loss = PairPotential(morse), displacements(mixed, 0.02), Loss(**FIRST)
+
+    def total(**factors: float) -> float:
+        return training_loss(potential, mixed, loss, draws, factors)[0].item()
+
+    assert total(energy=1.0, pitc=0.5) - total(energy=1.0) == pytest.approx(0.5 * total(pitc=1.0), rel=1e-10)
+    assert total(pitc=0.0, pisc=3.0) == pytest.approx(3.0 * total(pisc=1.0), rel=1e-10)
+
+
+class Counting(PairPotential):
+    """Notes what it is asked for: how many structures, and whether their forces."""
+
+    def __init__(self):
+        super().__init__(morse)
+        self.asked = []
+
+    def energy(self, batch: Batch) -> torch.Tensor:
+        self.asked.append((batch.structures, "energies"))
+        return super().energy(batch)
+
+    def energy_and_forces(self, batch: Batch, create_graph: bool = False):
+        self.asked.append((batch.structures, "forces"))
+        silent = PairPotential(morse)
+        silent.strength = self.strength
+        return silent.energy_and_forces(batch, create_graph)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("name", ["pitc", "pisc", "augmentation"])
+def test_a_term_is_evaluated_on_its_share_of_the_structures_alone(mixed, name, share):
+    kind = {"pitc": PITC, "pisc": PISC, "augmentation": Augmentation}[name]
+    names = ("augmentation_energy", "augmentation_forces") if name == "augmentation" else (name,)
+    batch = replace(mixed, energy=torch.arange(4.0).double(), forces=torch.zeros_like(mixed.positions))
+    count = {0.25: 1, 0.5: 2, 0.7: 3, 1.0: 4}[share]
+    part = batch.first(count)
+    loss = Loss(**{name: kind(weight=1.0, share=share)})
+    draws = displacements(part, 0.02)
+    potential = Counting()
+    total, terms = training_loss(potential, batch, loss, draws, dict.fromkeys(names, 1.0))
+    whole = Loss(**{name: kind(weight=1.0)})
+    expected, expected_terms = training_loss(potential, part, whole, draws, dict.fromkeys(names, 1.0))
+    torch.testing.assert_close(total, expected, rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(terms, expected_terms, rtol=1e-12, atol=0.0)
+    # As much as for a batch of the share alone, and that is as much as so many structures need.
+    half = len(potential.asked) // 2
+    assert potential.asked[:half] == potential.asked[half:]
+    assert max(structures for structures, _ in potential.asked) == count
+
+
+def test_a_point_that_two_terms_need_is_evaluated_once_for_the_larger_share(mixed):
+    potential = Counting()
+    loss = Loss(forces=0.0, pitc=PITC(weight=1.0, share=0.75), pisc=PISC(weight=1.0, share=0.5))
+    draws = displacements(mixed.first(3), 0.02)
+    _, terms = training_loss(potential, mixed, loss, draws, loss.factors(0))
+    # Forces at r of all four (whose energies are compared) and at r + δ' of two, energies at r + δ of three.
+    assert potential.asked == [(4 + 2, "forces"), (3, "energies")]
+    for name, count in (("pitc", 3), ("pisc", 2)):
+        part = mixed.first(count)
+        alone = Loss(**{name: type(getattr(loss, name))(weight=1.0)})
+        cut = [draw[: len(part.positions)] for draw in draws]
+        assert float(terms[name]) == pytest.approx(term(PairPotential(morse), part, alone, cut, name), rel=1e-12)
+
+
+def test_processes_that_share_a_batch_weigh_their_means_by_what_they_have_residuals_of(mixed):
+    forces = torch.full_like(mixed.positions, torch.nan)
+    forces[:7] = 0.3  # of the first two structures, of 3 and 4 atoms
+    energy = torch.tensor([1.0, 2.0, torch.nan, 3.0], dtype=torch.float64)
+    batch = replace(mixed, energy=energy, forces=forces, has_forces=True)
+    loss = Loss(pitc=PITC(weight=0.7, share=0.75, anchor="label"), pisc=PISC(weight=0.2, share=0.5))
+    factors, potential = loss.factors(0), PairPotential(morse)
+    draws = displacements(batch.first(3), 0.02)
+    expected = training_loss(potential, batch, loss, draws, factors)[0]
+    own = [
+        residual_counts(structure, loss, factors, range(place, 4, 4)) for place, structure in enumerate(split(batch))
+    ]
+    together = torch.stack(own).sum(dim=0)
+    assert dict(zip(factors, together.tolist(), strict=True)) == {"energy": 3, "forces": 21, "pitc": 2, "pisc": 2}
+    found = []
+    for place, structure in enumerate(split(batch)):
+        here = [draw[batch.structure[: len(draw)] == place] for draw in draws]
+        mine = factors_of_rank(factors, own[place], together, 4)
+        found.append(training_loss(potential, structure, loss, here, mine, range(place, 4, 4))[0])
+    torch.testing.assert_close(torch.stack(found).mean(), expected, rtol=1e-12, atol=0.0)
+
+
+def test_a_process_without_residuals_has_a_loss_of_zero_that_can_be_differentiated(mixed):
+    none = torch.zeros(2, dtype=torch.float64)
+    factors = factors_of_rank({"energy": 1.0, "forces": 1.0}, none, torch.tensor([3.0, 9.0]), 2)
+    potential = PairPotential(morse)
+    total, _ = training_loss(potential, mixed, Loss(), [], factors)
+    assert total.item() == 0.0
+    assert float(torch.autograd.grad(total, potential.strength)[0]) == 0.0
 
 
 @pytest.mark.parametrize("kind", ["conservative", "direct"])
@@ -252,6 +389,7 @@ def test_fused_evaluation_is_the_plain_triple_evaluation_and_so_are_its_gradient
     potential = build_potential(config, structures)
     batch = collate([graph(structure, 5.0, torch.float64) for structure in structures])
     loss = Loss(energy=2.0, forces=3.0, **terms)
+    once = dict.fromkeys(loss.factors(0), 1.0)
     draws = draw_displacements(batch, 0.02, seed=0, step=0, count=2)
 
     def plain() -> torch.Tensor:
@@ -277,7 +415,7 @@ def test_fused_evaluation_is_the_plain_triple_evaluation_and_so_are_its_gradient
         return total
 
     parameters = list(potential.parameters())
-    fused, _ = training_loss(potential, batch, loss, draws)
+    fused, _ = training_loss(potential, batch, loss, draws, once)
     expected = plain()
     assert fused.item() == pytest.approx(expected.item(), rel=1e-10)
     gradients = torch.autograd.grad(fused, parameters, allow_unused=True)
@@ -290,25 +428,20 @@ def test_a_structure_counts_the_same_alone_and_among_others(mixed):
     potential = PairPotential(morse)
     draws = displacements(mixed, 0.03)
     together = term(potential, mixed, Loss(**FIRST), draws, "pitc")
-    alone, start = [], 0
-    for size in (3, 4, 6, 3):
-        atoms = slice(start, start + size)
-        edges = (mixed.edge_index[0] >= start) & (mixed.edge_index[0] < start + size)
-        part = Batch(
-            positions=mixed.positions[atoms], numbers=mixed.numbers[atoms], edge_shift=mixed.edge_shift[edges],
-            edge_index=mixed.edge_index[:, edges] - start, structure=torch.zeros(size, dtype=torch.int64),
-            atoms=torch.tensor([float(size)]), energy=torch.zeros(1), forces=mixed.forces[atoms], has_forces=False,
-            weak_forces=mixed.forces[atoms], has_weak_forces=False,
-        )  # fmt: skip
-        alone.append(term(potential, part, Loss(**FIRST), [draw[atoms] for draw in draws], "pitc"))
-        start += size
+    alone = [
+        term(potential, part, Loss(**FIRST), [draw[mixed.structure == place] for draw in draws], "pitc")
+        for place, part in enumerate(split(mixed))
+    ]
     assert together == pytest.approx(np.mean(alone), rel=1e-10)
 
 
-def test_absent_forces_enter_no_loss(mixed):
-    total, terms = training_loss(PairPotential(morse), mixed, Loss(), [])
-    assert set(terms) == {"energy"}
+def test_absent_forces_enter_no_loss_and_are_not_evaluated(mixed):
+    loss, potential = Loss(), Counting()
+    total, terms = training_loss(potential, mixed, loss, [], loss.factors(0))
     assert torch.isfinite(total)
+    assert float(terms["forces"]) == 0.0
+    counts = residual_counts(mixed, loss, loss.factors(0), range(4))
+    assert factors_of_rank(loss.factors(0), counts, counts, 1) == {"energy": 1.0}
 
 
 def joined(count: int = 3) -> tuple[Potential, Batch, Batch, list[torch.Tensor]]:
@@ -325,7 +458,7 @@ def joined(count: int = 3) -> tuple[Potential, Batch, Batch, list[torch.Tensor]]
 
 def gradients(potential: nn.Module, batch: Batch, loss: Loss, draws: list[torch.Tensor]) -> torch.Tensor:
     """Return the gradient of the loss by all parameters, (P,)."""
-    total, _ = training_loss(potential, batch, loss, [draw[: len(batch.numbers)] for draw in draws])
+    total, _ = training_loss(potential, batch, loss, [draw[: len(batch.numbers)] for draw in draws], loss.factors(0))
     parameters = list(potential.parameters())
     found = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.flatten() for gradient in found])
@@ -400,6 +533,21 @@ def test_displacements_depend_on_seed_and_step_alone(mixed):
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "uniform", "sphere"])
+def test_displacements_of_a_structure_depend_on_its_place_in_the_whole_batch_alone(mixed, kind):
+    whole = draw_displacements(mixed, 0.02, seed=0, step=3, count=2, kind=kind)
+    structures = split(mixed)
+    for rank in range(3):
+        places = range(rank, 4, 3)
+        own = collate([structures[place] for place in places])
+        mine = draw_displacements(own, 0.02, seed=0, step=3, count=2, kind=kind, places=places)
+        for all_of_them, some in zip(whole, mine, strict=True):
+            expected = torch.cat([all_of_them[mixed.structure == place] for place in places])
+            torch.testing.assert_close(some, expected, rtol=1e-14, atol=0.0)
+    first = draw_displacements(mixed.first(2), 0.02, seed=0, step=3, count=2, kind=kind)
+    torch.testing.assert_close(first[0], whole[0][:7], rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform", "sphere"])
 def test_kinds_of_displacement_do_not_translate_and_have_their_length(kind):
     batch = collate([graph(from_atoms(atoms), 3.0, torch.float64) for atoms in morse_frames("CH3OH", 300)])
     (draw,) = draw_displacements(batch, 0.02, seed=0, step=0, count=1, kind=kind)
@@ -428,6 +576,20 @@ def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed,
         return float(np.mean([term(potential, batch, chosen, pair, "pitc") for pair in draws]))
 
     assert mean_residual("adversarial") > 1.5 * mean_residual("gaussian")
+
+
+def test_directions_along_labelled_force_errors_cost_one_evaluation_of_forces(mixed):
+    labelled = replace(mixed, forces=torch.zeros_like(mixed.positions), has_forces=True)
+    forces = labelled.forces.clone()
+    forces[:3] = torch.nan
+    loss = Loss(pitc=PITC(weight=1.0), displacement=0.01, direction="adversarial")
+    for batch, asked in (
+        (labelled, [(4, "forces")]),
+        (replace(labelled, forces=forces), [(4, "forces"), (4, "energies")]),
+    ):
+        potential = Counting()
+        displacements_of_step(potential, batch, loss, seed=0, step=0)
+        assert potential.asked == asked
 
 
 # Orders without any force, and the power of |δ| with which their residual falls.
@@ -513,7 +675,8 @@ def test_gradients_of_residuals_without_force_are_those_of_finite_differences(or
     parameters = list(potential.parameters())
 
     def total() -> torch.Tensor:
-        return training_loss(potential, batch, without_force(order, anchor), draws)[0]
+        loss = without_force(order, anchor)
+        return training_loss(potential, batch, loss, draws, loss.factors(0))[0]
 
     gradients = torch.autograd.grad(total(), parameters, allow_unused=True)
     generator = torch.Generator().manual_seed(1)
@@ -551,6 +714,13 @@ def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order
     assert pitc(unlabelled, "label") == 0.0
 
 
+def pitc_of_step(potential: nn.Module, batch: Batch, loss: Loss, draws: list[torch.Tensor]) -> float:
+    """Return the mean of PITC of a step, in which only what the batch has residuals of is evaluated."""
+    counts = residual_counts(batch, loss, loss.factors(0), range(batch.structures))
+    factors = factors_of_rank(loss.factors(0), counts, counts, 1)
+    return float(training_loss(potential, batch, loss, draws, factors)[1]["pitc"])
+
+
 @pytest.mark.parametrize("anchor", ["model", "label"])
 @pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
 def test_no_force_is_evaluated_where_none_is_compared(mixed, order, anchor):
@@ -561,9 +731,9 @@ def test_no_force_is_evaluated_where_none_is_compared(mixed, order, anchor):
             raise AssertionError("a force was evaluated")
 
     draws = displacements(mixed, 0.02)
-    assert term(WithoutForces(morse), mixed, without_force(order, anchor), draws, "pitc") > 0.0
+    assert pitc_of_step(WithoutForces(morse), mixed, without_force(order, anchor), draws) > 0.0
     with pytest.raises(AssertionError, match="a force was evaluated"):
-        term(WithoutForces(morse), mixed, Loss(pitc=PITC(weight=1.0)), draws, "pitc")
+        pitc_of_step(WithoutForces(morse), mixed, Loss(pitc=PITC(weight=1.0)), draws)
 
 
 @pytest.mark.parametrize("order", ORDERS_WITHOUT_FORCE)
@@ -576,7 +746,7 @@ def test_no_atom_moves_further_than_the_neighbour_list_was_made_for(mixed, order
             return super().energy(batch)
 
     potential, draws = Recording(morse), displacements(mixed, 0.02)
-    term(potential, mixed, without_force(order), draws, "pitc")
+    pitc_of_step(potential, mixed, without_force(order), draws)
     moved = torch.linalg.vector_norm(potential.asked - mixed.positions, dim=2)  # (copies, N)
     assert len(moved) == {"central": 3, "quadratic": 4, "central-4": 5}[order]
     torch.testing.assert_close(moved.max(dim=0).values, torch.linalg.vector_norm(draws[0], dim=1), rtol=1e-9, atol=0)

@@ -40,7 +40,10 @@ OF_POOL = WEAK.model_copy(update={"pool": 0.5})
 
 def small(**training) -> PaiNN:
     settings = Training(**({"steps": 60, "validate_every": 15, "batch_size": 4} | training))
-    return PaiNN(architecture="painn", cutoff=4.0, features=16, layers=2, radial=8, training=settings)
+    # Morse frames are pairs: with a pair potential nothing would be left to learn.
+    return PaiNN(
+        architecture="painn", cutoff=4.0, features=16, layers=2, radial=8, pair_potential=False, training=settings
+    )
 
 
 def run(size: int = 20, seed: int = 0) -> Run:
@@ -102,6 +105,17 @@ def test_training_learns_energies_and_forces_that_it_was_not_shown(dataset, tmp_
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["step"].tolist() == [100, 200, 300, 400, 500, 600]
     assert history["validation_loss"].iloc[-1] < 0.2 * history["validation_loss"].iloc[0]
+
+
+def test_what_a_pair_potential_knows_is_in_the_saved_model(dataset, tmp_path):
+    def error(pair_potential: bool) -> float:
+        model = small().model_copy(update={"pair_potential": pair_potential})
+        path = train_in(tmp_path / str(pair_potential), dataset, model, point=run(size=50))
+        with Dataset(dataset) as opened:
+            test = opened.structures(opened.indices(TEST))
+        return error_summary(test, predict(piwsl.load_model(path), test))["force_mae_meV_per_A"]
+
+    assert error(True) < 0.01 * error(False)
 
 
 def test_the_saved_energies_have_no_constant_error_on_the_training_frames(tmp_path):
@@ -321,7 +335,7 @@ def test_a_pool_that_nothing_can_be_learned_from_is_refused_before_training(data
         atoms.arrays["WEAK_forces"] = np.zeros((3, 3))
     write_dataset(path, frames | {POOL: unlabelled("H2O", 2) + unlabelled("CH3OH", 2)})
     with pytest.raises(
-        PiwslError, match="the pool of dataset 'd' holds C, which the 16 training frames of size 20, se"
+        PiwslError, match="the pool of dataset 'd' holds C, which the 18 training frames of size 20, se"
     ):
         train_in(tmp_path, path, small(), OF_POOL)
     blind = Loss(weak_forces=WeakForces(weight=1.0), pool=0.5)
@@ -419,7 +433,7 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
     assert force_error(weak, "weak") < 0.5 * without
     assert force_error(weak.model_copy(update={"pool": 0.5}), "pool", of_pool) < 0.5 * without
     fading = weak.model_copy(update={"weak_forces": WeakForces(weight=1.0, until=60)})
-    assert [fading.weak_forces.share(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
+    assert [fading.weak_forces.factor(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
     train_in(tmp_path / "fading", path, small(steps=120, validate_every=60), fading)
     assert pd.read_csv(tmp_path / "fading" / "history.csv")["training_weak_forces"].isna().tolist() == [False, True]
 
@@ -427,6 +441,20 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
 def test_a_loss_on_forces_that_no_frame_has_is_refused_before_training(dataset, tmp_path):
     with pytest.raises(PiwslError, match="none of the 18 training frames of dataset 'd' has forces of a cheaper level"):
         train_in(tmp_path, dataset, small(), Loss(weak_forces=WeakForces(weight=1.0)))
+
+
+def test_a_loss_of_forces_alone_is_refused_where_no_frame_has_them(tmp_path):
+    write_dataset(tmp_path / "dataset.h5", {TRAINING: morse_frames("H2O", 20), TEST: morse_frames("H2O", 2)})
+    with pytest.raises(PiwslError, match="energy: 0, but none of the 18 training frames of dataset 'd' has forces"):
+        train_in(tmp_path, tmp_path / "dataset.h5", small(), Loss(energy=0.0))
+
+
+def test_forces_are_learned_from_alone(dataset, tmp_path):
+    training = {"steps": 200, "validate_every": 100, "learning_rate": 5e-3, "validation_fraction": 0.2}
+    train_in(tmp_path, dataset, small(**training), Loss(energy=0.0))
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert "training_energy" not in history
+    assert history["validation_forces_rmse"].iloc[-1] < 0.7 * history["validation_forces_rmse"].iloc[0]
 
 
 def events(file: Path) -> list[Event]:
@@ -480,13 +508,6 @@ def test_mixed_precision_learns_too(dataset, tmp_path):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.float64}
 
 
-def test_more_devices_than_frames_of_a_step_are_refused(dataset, tmp_path):
-    with pytest.raises(PiwslError, match="5 devices share the 4 frames of a step; ask for fewer gpus"):
-        train(
-            dataset, run(), small(), Loss(), tmp_path / "m.safetensors", tmp_path / "h.csv", devices=Devices("cpu", 5)
-        )
-
-
 def test_several_processes_learn_what_one_does(tmp_path):
     path = tmp_path / "dataset.h5"
     write_dataset(path, {TRAINING: morse_frames("NH3", 30), TEST: morse_frames("NH3", 2)})
@@ -527,19 +548,24 @@ def test_batches_are_those_of_their_steps():
 @pytest.mark.parametrize(
     ("share", "labelled", "unlabelled"), [(0.0, 8, 0), (0.01, 7, 1), (0.3, 6, 2), (0.5, 4, 4), (0.99, 1, 7)]
 )
-def test_a_share_of_each_step_is_of_the_pool_and_stands_behind_the_labelled_frames(share, labelled, unlabelled):
+def test_a_share_of_each_step_is_of_the_pool_and_is_spread_over_its_places(share, labelled, unlabelled):
     order = Order(labelled=20, batch_size=8, seed=0, pool=10, share=share)
     for step in range(5):
-        frames = order.frames(step)
-        assert [index < 20 for index in frames] == [True] * labelled + [False] * unlabelled
-        ranks = [frames[rank::2] for rank in range(2)]
-        assert all((frames_of_rank < 20).any() for frames_of_rank in ranks[: min(labelled, 2)])
+        of_pool = order.frames(step) >= 20
+        assert of_pool.tolist() == order.of_pool.tolist()
+        assert np.bincount(of_pool, minlength=2).tolist() == [labelled, unlabelled]
+        # Any first places have at least their part of the pool's, and not one more; and some that is labelled.
+        excess = np.cumsum(of_pool) - np.arange(1, 9) * unlabelled / 8
+        assert not of_pool[0]
+        assert (-unlabelled / 8 <= excess).all()
+        assert (excess < 1).all()
+        assert of_pool[1] == bool(unlabelled)
 
 
 def test_every_frame_of_the_pool_is_learned_from_equally_often_in_an_order_of_its_own():
     order = Order(labelled=10, batch_size=8, seed=0, pool=10, share=0.5)
     steps = np.array([order.frames(step) for step in range(25)])
     assert np.bincount(steps.ravel()).tolist() == [10] * 20
-    assert (steps[:, :4] != steps[:, 4:] - 10).any()
+    assert (steps[:, ~order.of_pool] != steps[:, order.of_pool] - 10).any()
     # Fewer labelled frames, or a smaller pool, than their part of a step are all taken.
     assert sorted(Order(3, 8, 0, 2, 0.5).frames(1).tolist()) == [0, 1, 2, 3, 4]

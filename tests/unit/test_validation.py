@@ -47,7 +47,7 @@ def validated(loss: Loss, batches: list[Batch], potential: Potential) -> Validat
 @pytest.mark.parametrize("per", ["atom", "structure"])
 def test_the_validation_loss_is_the_training_loss_of_the_labels(potential, mixed, function, per):
     loss = Loss(energy=3.0, forces=7.0, function=function, huber=0.05, per=per)
-    total, _ = training_loss(potential, mixed, loss, [])
+    total, _ = training_loss(potential, mixed, loss, [], loss.factors(0))
     assert validated(loss, [mixed], potential).loss() == pytest.approx(float(total.detach()), rel=1e-12)
 
 
@@ -90,6 +90,14 @@ def test_energies_alone_are_a_criterion_too(potential, mixed):
     unlabelled = replace(mixed, forces=torch.full_like(mixed.forces, torch.nan), has_forces=False)
     errors = validated(Loss(), [unlabelled], potential)
     assert list(errors.rmse()) == ["energy"]
+    assert errors.criterion() == pytest.approx(errors.rmse()["energy"] ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("forces", [0.0, 100.0])
+def test_energies_are_a_criterion_where_nothing_that_the_loss_weighs_is_labelled(potential, mixed, forces):
+    unlabelled = replace(mixed, forces=torch.full_like(mixed.forces, torch.nan), has_forces=False)
+    loss = Loss(energy=0.0, forces=forces, weak_forces=WeakForces(weight=1.0))
+    errors = validated(loss, [unlabelled], potential)
     assert errors.criterion() == pytest.approx(errors.rmse()["energy"] ** 2, rel=1e-12)
 
 

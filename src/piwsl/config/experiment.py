@@ -157,6 +157,11 @@ class Experiment(Section):
                 f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
                 f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
             )
+        if computed and loss.needs_forces and not computed.training_forces:
+            raise ValueError(
+                f"losses.{run.loss}.energy: 0, but frames of dataset '{run.dataset}' have no forces; say "
+                f"datasets.{run.dataset}.training_forces: true, or give energy a weight"
+            )
         if computed and model.atomic_references == "free_atoms" and not computed.isolated_atoms:
             raise ValueError(
                 f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "

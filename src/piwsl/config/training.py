@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from ase.data import atomic_numbers
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
 
 from piwsl.config.section import (
     LONGEST_VALUE,
@@ -147,15 +148,6 @@ class MessagePassing(Section):
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 
-    @model_validator(mode="after")
-    def _each_gpu_has_a_frame(self) -> Self:
-        if self.resources.gpus > self.training.batch_size:
-            raise ValueError(
-                f"resources.gpus: {self.resources.gpus} share the {self.training.batch_size} frames of a step "
-                "(batch_size); ask for fewer"
-            )
-        return self
-
     def references_problem(self, symbols: Iterable[str], free_atoms: Iterable[str]) -> str | None:
         """Say which elements have no reference energy, or None where all have one or will be fitted.
 
@@ -220,10 +212,29 @@ QUADRATURES = (
 )
 
 
-class PITC(Section):
-    """Taylor-expansion consistency: E(r+δ), or energies around r, against an anchor at r."""
+class DisplacedTerm(Section):
+    """A term at displaced geometries: its weight, at which steps it is evaluated, and on how much of the batch."""
 
     weight: Weight = Field(description="Factor relative to the other terms.")
+    every: Steps = Field(
+        1, description="Evaluated at every so many steps, with its weight times that: the mean gradient is the same."
+    )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the structures of a step that it is evaluated on, of labelled frames and of those of the "
+        "pool alike.",
+    )
+
+    def structures(self, total: int) -> int:
+        """Return how many of the structures of a step are looked at, the first ones."""
+        return max(1, math.ceil(self.share * total - 1e-9))  # 0.07 * 100 is a little more than 7
+
+
+class PITC(DisplacedTerm):
+    """Taylor-expansion consistency: E(r+δ), or energies around r, against an anchor at r."""
+
     order: Order = Field(
         1,
         description=f"{QUADRATURES}; without any force, central: E(r) against the mean of E(r±δ); quadratic: against "
@@ -243,11 +254,11 @@ class PITC(Section):
         return self
 
 
-class PISC(Section):
+class PISC(DisplacedTerm):
     """Path-independence consistency between A = r, B = r+δ' and C = r+δ."""
 
-    weight: Weight = Field(description="Factor relative to the other terms.")
     order: Quadrature = Field(1, description=f"{QUADRATURES}.")
+    every: Steps = Field(2, description="As of pitc; at every second step it costs half as much.")
     closing: Literal["B to C", "C to B", "C to A", "two routes", "loop"] = Field(
         "B to C",
         description="B to C: E(C) against E(B) and the work (the paper's); C to B; C to A; two routes: to C from A and "
@@ -263,12 +274,12 @@ class WeakForces(Section):
         None, description="Step at which their weight has fallen, linearly, to 0. Default: it does not fall."
     )
 
-    def share(self, step: int) -> float:
+    def factor(self, step: int) -> float:
         """Return the factor of the weight at an optimiser step, from 0."""
         return 1.0 if self.until is None else max(0.0, 1.0 - step / self.until)
 
 
-class Augmentation(Section):
+class Augmentation(DisplacedTerm):
     """Noisy augmentation, a baseline: the labels of r as labels at r+δ."""
 
     weight: Weight = Field(1.0, description="Factor of the energy and force losses at r+δ.")
@@ -277,7 +288,7 @@ class Augmentation(Section):
 class Loss(Section):
     """A training loss: errors of the labels and, optionally, weak terms."""
 
-    energy: PositiveFloat = Field(1.0, le=1e9, description="Weight of the energy error.")
+    energy: NonNegativeFloat = Field(1.0, le=1e9, description="Weight of the energy error; 0: forces alone.")
     forces: NonNegativeFloat = Field(
         1.0,
         le=1e9,
@@ -314,7 +325,21 @@ class Loss(Section):
     )
     start: StepsOrNone = Field(0, description="Steps without the terms at displaced geometries.")
     ramp: StepsOrNone = Field(0, description="Steps after that in which their weights grow linearly to full.")
-    every: Steps = Field(1, description="Terms at displaced geometries are evaluated at every so many steps.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _every_stands_in_its_term(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "every" in value:
+            raise ValueError("every: stands in each weak term now, e.g. pitc: {weight: 1, every: 2}; move it there")
+        return value
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if self.needs_forces and not self.forces:
+            raise ValueError("energy and forces are both 0, and no weak_forces last; give one of them a weight")
+        if self.augmentation is not None and not (self.energy or self.forces):
+            raise ValueError("augmentation: is of energy and forces, which are both 0; give one of them a weight")
+        return self
 
     @model_validator(mode="after")
     def _pseudo_labels_are_forces(self) -> Self:
@@ -332,9 +357,35 @@ class Loss(Section):
         return self
 
     @property
+    def displaced_terms(self) -> dict[str, DisplacedTerm]:
+        """Return what is evaluated at displaced geometries, by the name of the mean; augmentation is two of them."""
+        sections = {
+            "pitc": self.pitc,
+            "pisc": self.pisc,
+            "augmentation_energy": self.augmentation,
+            "augmentation_forces": self.augmentation,
+        }
+        return {name: section for name, section in sections.items() if section is not None}
+
+    @property
     def displaced(self) -> bool:
         """Whether any term is evaluated at displaced geometries: pitc, pisc, augmentation."""
-        return self.pitc is not None or self.pisc is not None or self.augmentation is not None
+        return bool(self.displaced_terms)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the means that the loss is the sum of, by name."""
+        weights = {"energy": self.energy, "forces": self.forces}
+        if self.weak_forces is not None:
+            weights["weak_forces"] = self.weak_forces.weight
+        labels = {"augmentation_energy": self.energy, "augmentation_forces": self.forces}
+        return weights | {name: term.weight * labels.get(name, 1.0) for name, term in self.displaced_terms.items()}
+
+    @property
+    def needs_forces(self) -> bool:
+        """Whether without labelled forces nothing, or nothing for good, is learned from: of energies it has none."""
+        lasting = self.weak_forces is not None and self.weak_forces.until is None
+        return self.energy == 0 and not lasting
 
     @property
     def self_consistent(self) -> bool:
@@ -346,15 +397,21 @@ class Loss(Section):
         """Whether errors of the labels of the reference level are all: what weak supervision is compared with."""
         return not self.displaced and self.weak_forces is None
 
-    def displaced_share(self, step: int) -> float:
-        """Return the factor of the weights of the displaced terms at an optimiser step, 0 where they are left out.
+    def factors(self, step: int) -> dict[str, float]:
+        """Return the factors of the weights at an optimiser step, by name; what is not there is not evaluated.
 
         Args:
             step: from 0.
         """
-        if not self.displaced or step < self.start or step % self.every:
-            return 0.0
-        return min(1.0, (step - self.start + 1) / (self.ramp + 1))
+        factors = {"energy": 1.0, "forces": 1.0}
+        if self.weak_forces is not None:
+            factors["weak_forces"] = self.weak_forces.factor(step)
+        since = step - self.start
+        grown = min(1.0, (since + 1) / (self.ramp + 1))
+        for name, term in self.displaced_terms.items():
+            factors[name] = grown * term.every if since >= 0 and since % term.every == 0 else 0.0
+        weights = self.weights
+        return {name: factor for name, factor in factors.items() if factor * weights[name]}
 
 
 MOST_STEPS = 1e9

@@ -80,6 +80,27 @@ class Batch:
         """Return the batch with other positions (N, 3) and the same neighbour list."""
         return replace(self, positions=positions)
 
+    def first(self, count: int) -> Batch:
+        """Return the first structures of a batch that is not padded."""
+        if count == self.structures:
+            return self
+        atoms = int(self.atoms[:count].sum())
+        edges = self.edge_index[0] < atoms
+        forces, weak_forces = self.forces[:atoms], self.weak_forces[:atoms]
+        return Batch(
+            positions=self.positions[:atoms],
+            numbers=self.numbers[:atoms],
+            edge_index=self.edge_index[:, edges],
+            edge_shift=self.edge_shift[edges],
+            structure=self.structure[:atoms],
+            atoms=self.atoms[:count],
+            energy=self.energy[:count],
+            forces=forces,
+            has_forces=not bool(forces.isnan().all()),
+            weak_forces=weak_forces,
+            has_weak_forces=not bool(weak_forces.isnan().all()),
+        )
+
 
 class ImpossibleGeometry(PiwslError):
     """Positions or a cell that no neighbour list can be made of."""

@@ -2,14 +2,20 @@
 
 from piwsl.losses.displacements import draw_displacements, largest_displacement
 from piwsl.losses.measure import Measure, Measured
-from piwsl.losses.objective import Shares, displacements_of_step, training_loss
+from piwsl.losses.objective import displacements_of_step, loss_of_portions, training_loss
+from piwsl.losses.terms import Portion, factors_of_rank, portions, residual_counts, structures_of
 
 __all__ = [
     "Measure",
     "Measured",
-    "Shares",
+    "Portion",
     "displacements_of_step",
     "draw_displacements",
+    "factors_of_rank",
     "largest_displacement",
+    "loss_of_portions",
+    "portions",
+    "residual_counts",
+    "structures_of",
     "training_loss",
 ]

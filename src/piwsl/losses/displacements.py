@@ -18,12 +18,13 @@ def largest_displacement(length: float) -> float:
 
 
 def draw_displacements(
-    batch: Batch, length: float, seed: int, step: int, count: int, kind: str = "gaussian", rank: int = 0
+    batch: Batch, length: float, seed: int, step: int, count: int, kind: str = "gaussian", places: range | None = None
 ) -> list[Tensor]:
     """Draw random displacements that do not translate the structures.
 
     Each structure's mean displacement is subtracted; a structure with an atom beyond the bound is scaled back as a
-    whole. The result depends on the arguments alone, so a resumed training draws what an uninterrupted one would.
+    whole. The result depends on the arguments alone, so a resumed training draws what an uninterrupted one would; that
+    of a structure on its place alone, so several processes draw what one would.
 
     Args:
         batch: N atoms of M structures.
@@ -33,17 +34,21 @@ def draw_displacements(
         step: optimiser step.
         count: how many sets to draw.
         kind: gaussian, uniform or sphere.
-        rank: of the process among those that share the frames of a step.
+        places: of the structures in the whole batch of the step, as many or more. Default: from the first on.
 
     Returns:
         `count` tensors (N, 3), Å, without gradient.
     """
-    generator = torch.Generator().manual_seed(seed_of("displacements", seed, rank, step))
-    shape = (count, *batch.positions.shape)
-    if kind == "uniform":
-        draws = 2.0 * torch.rand(shape, generator=generator, dtype=batch.positions.dtype) - 1.0
-    else:
-        draws = torch.randn(shape, generator=generator, dtype=batch.positions.dtype)
+    places = range(batch.structures) if places is None else places
+    generator, drawn = torch.Generator(), []
+    for place, atoms in zip(places, batch.atoms.tolist(), strict=False):
+        generator.manual_seed(seed_of("displacements", seed, step, place))
+        shape = (count, int(atoms), 3)
+        if kind == "uniform":
+            drawn.append(2.0 * torch.rand(shape, generator=generator, dtype=batch.positions.dtype) - 1.0)
+        else:
+            drawn.append(torch.randn(shape, generator=generator, dtype=batch.positions.dtype))
+    draws = torch.cat(drawn, dim=1)
     if kind == "sphere":
         draws = draws / torch.linalg.vector_norm(draws, dim=2, keepdim=True)
     draws = draws.to(batch.positions.device)

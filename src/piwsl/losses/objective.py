@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -10,158 +10,137 @@ from torch import Tensor
 from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
 from piwsl.losses.displacements import draw_displacements, normalised
-from piwsl.losses.measure import Measure
-from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_residual
+from piwsl.losses.measure import Measure, Measured
+from piwsl.losses.residuals import Point
+from piwsl.losses.terms import ForceError, Portion, Term, known, portions, terms_of
 from piwsl.models.potential import Potential
 
-
-class Shares(NamedTuple):
-    """Factors of the weights of terms that come and go during a training."""
-
-    displaced: float | Tensor = 1.0
-    """Of the terms at displaced geometries."""
-    weak_forces: float | Tensor = 1.0
-    """Of the forces of a cheaper level."""
-
-
-FULL = Shares()
+Evaluation = tuple[Tensor, dict[str, Tensor]]
 
 
 def training_loss(
-    potential: Potential, batch: Batch, loss: Loss, displacements: list[Tensor], shares: Shares = FULL
-) -> tuple[Tensor, dict[str, Tensor]]:
+    potential: Potential,
+    batch: Batch,
+    loss: Loss,
+    displacements: list[Tensor],
+    factors: Mapping[str, float | Tensor],
+    places: range | None = None,
+) -> Evaluation:
     """Evaluate a training loss.
 
     With l the square, absolute value or Huber function, energy: mean over structures of l[(E - E_ref) / N]; forces,
     weak_forces: mean over labelled components of l[F - F_ref]; pitc, pisc: mean over structures of l[residual / N];
-    augmentation: energy and forces at r + δ.
+    augmentation_energy, augmentation_forces: as energy and forces, at r + δ.
 
     Args:
         potential: the model.
         batch: structures with labels; its neighbour list must reach 2 max|δ| beyond the cutoff.
         loss: weights and kinds.
-        displacements: δ and δ', each (N, 3) in Å; none leave the weak terms out.
-        shares: factors of weights at this step.
+        displacements: δ and δ' of the first structures, each (N, 3) in Å, of as many structures as any term displaces.
+        factors: by name of the term, of its weight; terms that are not there are not evaluated.
+        places: of the batch's structures in the whole batch of a step, range(rank, M, ranks); shares count in that.
+            Default: the batch is the whole.
 
     Returns:
-        The weighted sum, and the unweighted terms by name (powers of eV and eV/Å).
+        The weighted sum, and the unweighted terms by name (powers of eV and eV/Å); 0 where a term has no residual.
     """
-    residuals = weak_residuals(loss) if displacements else {}
-    augmentation = loss.augmentation if displacements else None
-    weak_forces = loss.weak_forces if batch.has_weak_forces else None
-    points = _Points(
-        potential,
-        batch,
-        list(residuals.values()),
-        displacements,
-        labelled=batch.has_forces or weak_forces is not None,
-        augmented=augmentation is not None,
-    )
-    measure = Measure(batch, loss)
-    terms = {"energy": measure.energy_labels(points.energy[A]).mean}
-    weights: dict[str, float | Tensor] = {"energy": loss.energy, "forces": loss.forces}
-    if batch.has_forces:
-        terms["forces"] = measure.forces(points.forces[A], batch.forces).mean
-    if weak_forces is not None:
-        terms["weak_forces"] = measure.forces(points.forces[A], batch.weak_forces).mean
-        weights["weak_forces"] = shares.weak_forces * weak_forces.weight
-    for name, residual in residuals.items():
-        terms[name] = measure.energies(points.value(residual), points.known(residual)).mean
-    for name, term in (("pitc", loss.pitc), ("pisc", loss.pisc)):
-        if term is not None:
-            weights[name] = shares.displaced * term.weight
-    if augmentation is not None:
-        terms["augmentation"] = loss.energy * measure.energy_labels(points.energy[C]).mean
-        if batch.has_forces:
-            forces = measure.forces(points.forces[C], batch.forces).mean
-            terms["augmentation"] = terms["augmentation"] + loss.forces * forces
-        weights["augmentation"] = shares.displaced * augmentation.weight
-    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    return total, {name: term.detach() for name, term in terms.items()}
+    places = range(batch.structures) if places is None else places
+    return loss_of_portions(potential, loss, portions(batch, loss, displacements, factors, places), factors)
 
 
-def weak_residuals(loss: Loss) -> dict[str, Residual]:
-    """Return the weak residuals of a loss by name."""
-    found = {}
-    if loss.pitc is not None:
-        found["pitc"] = pitc_residual(loss.pitc)
-    if loss.pisc is not None:
-        found["pisc"] = pisc_residual(loss.pisc)
-    return found
+def loss_of_portions(
+    potential: Potential, loss: Loss, portions: Mapping[str, Portion], factors: Mapping[str, float | Tensor]
+) -> Evaluation:
+    """Evaluate a training loss of which each term has its portion of the batch; shapes depend on no label.
+
+    Args:
+        potential: the model.
+        loss: weights and kinds.
+        portions: by name of the term; each the beginning of the longer ones, padding aside.
+        factors: as of `training_loss`.
+
+    Returns:
+        As `training_loss`.
+    """
+    terms = {name: term for name, term in terms_of(loss).items() if name in factors}
+    points = _Points(potential, [(term, portions[name]) for name, term in terms.items()])
+    means = {name: points.measured(term, portions[name], loss).mean for name, term in terms.items()}
+    weights = loss.weights
+    total = torch.stack([weights[name] * factors[name] * mean for name, mean in means.items()]).sum()
+    return total, {name: mean.detach() for name, mean in means.items()}
 
 
 class _Points:
-    """Energies and works of the force at all points that some residuals need, each evaluated once.
+    """Energies and forces at all points that some terms need, each evaluated once, for the largest of their portions.
 
     Points whose force is needed go through the model as one fused batch, the others as a second one that stops at
     the energy.
     """
 
-    def __init__(
-        self,
-        potential: Potential,
-        batch: Batch,
-        residuals: list[Residual],
-        displacements: list[Tensor],
-        labelled: bool,
-        augmented: bool,
-    ) -> None:
-        self._batch, self._displacements = batch, displacements
-        self.energy: dict[Point, Tensor] = {}
-        self.forces: dict[Point, Tensor] = {}
-        works = [work for residual in residuals for work in residual.works]
-        compared = [A] * labelled + [C] * (augmented and batch.has_forces)
-        needed = list(dict.fromkeys([*compared, *(work.point for work in works)]))
-        energies = [A, *([C] if augmented else []), *(point for residual in residuals for point in residual.energies)]
-        only_energy = [point for point in dict.fromkeys(energies) if point not in needed]
+    def __init__(self, potential: Potential, terms: list[tuple[Term, Portion]]) -> None:
+        self._portions: dict[Point, Portion] = {}
+        self._energies: dict[Point, Tensor] = {}
+        self._forces: dict[Point, Tensor] = {}
+        with_force: set[Point] = set()
+        for term, portion in terms:
+            forces = [term.point] if isinstance(term, ForceError) else [work.point for work in term.works]
+            with_force.update(forces)
+            for point in forces if isinstance(term, ForceError) else [*forces, *term.energies]:
+                others = self._portions.get(point, portion)
+                self._portions[point] = max(others, portion, key=lambda each: each.batch.structures)
+        needed = [point for point in self._portions if point in with_force]
+        only_energy = [point for point in self._portions if point not in with_force]
         if needed:
-            fused = self._fused(needed)
-            found, forces = potential.energy_and_forces(fused, create_graph=torch.is_grad_enabled())
-            self._keep(needed, found)
-            self.forces = dict(zip(needed, forces.chunk(len(needed)), strict=True))
+            energies, forces_there = potential.energy_and_forces(
+                self._fused(needed), create_graph=torch.is_grad_enabled()
+            )
+            self._keep_energies(needed, energies)
+            atoms = [len(self._portions[point].batch.positions) for point in needed]
+            self._forces = dict(zip(needed, forces_there.split(atoms), strict=True))
         if only_energy:
-            self._keep(only_energy, potential.energy(self._fused(only_energy)))
+            self._keep_energies(only_energy, potential.energy(self._fused(only_energy)))
 
-    def value(self, residual: Residual) -> Tensor:
-        """Return a residual of every structure, (M,) eV."""
-        parts = [factor * self.energy[point] for point, factor in residual.energies.items()]
-        parts += [
-            factor * self._work(work.direction, self.forces[work.point]) for work, factor in residual.works.items()
-        ]
-        parts += [factor * self._work(path, self._batch.forces) for path, factor in residual.label_works.items()]
-        if residual.label_energy:
-            parts.append(residual.label_energy * self._batch.energy)
-        return torch.stack(parts).sum(dim=0)
-
-    def known(self, residual: Residual) -> Tensor:
-        """Return which structures have the labels that a residual needs, (M,)."""
-        known = torch.ones_like(self._batch.energy, dtype=torch.bool)
-        if residual.label_energy:
-            known = known & ~self._batch.energy.isnan()
-        if residual.label_works:
-            missing = self._batch.forces.isnan().any(dim=1).double()
-            known = known & (sum_per_structure(missing, self._batch) == 0)
-        return known
-
-    def _work(self, direction: Point, forces: Tensor) -> Tensor:
-        return sum_per_structure((self._shift(direction) * forces).sum(dim=1).double(), self._batch)
-
-    def _shift(self, point: Point) -> Tensor:
-        shift = torch.zeros_like(self._batch.positions)
-        for factor, displacement in zip(point, self._displacements, strict=False):
-            if factor:
-                shift = shift + factor * displacement
-        return shift
+    def measured(self, term: Term, portion: Portion, loss: Loss) -> Measured:
+        """Return a term, summed over its portion."""
+        measure = Measure(portion.batch, loss)
+        if isinstance(term, ForceError):
+            forces = self._forces[term.point][: len(portion.batch.positions)]
+            return measure.forces(forces, getattr(portion.batch, term.labels))
+        parts = [factor * self._energies[point][: portion.batch.structures] for point, factor in term.energies.items()]
+        for work, factor in term.works.items():
+            forces = self._forces[work.point][: len(portion.batch.positions)]
+            parts.append(factor * _work(work.direction, forces, portion))
+        parts += [factor * _work(path, portion.batch.forces, portion) for path, factor in term.label_works.items()]
+        if term.label_energy:
+            parts.append(term.label_energy * portion.batch.energy)
+        return measure.energies(torch.stack(parts).sum(dim=0), known(term, portion.batch))
 
     def _fused(self, points: list[Point]) -> Batch:
-        return collate([self._batch.at(self._batch.positions + self._shift(point)) for point in points])
+        parts = []
+        for point in points:
+            portion = self._portions[point]
+            parts.append(portion.batch.at(portion.batch.positions + _shift(point, portion)))
+        return collate(parts)
 
-    def _keep(self, points: list[Point], energies: Tensor) -> None:
-        self.energy |= dict(zip(points, energies.chunk(len(points)), strict=True))
+    def _keep_energies(self, points: list[Point], energies: Tensor) -> None:
+        structures = [self._portions[point].batch.structures for point in points]
+        self._energies |= dict(zip(points, energies.split(structures), strict=True))
+
+
+def _shift(point: Point, portion: Portion) -> Tensor:
+    shift = torch.zeros_like(portion.batch.positions)
+    for factor, displacement in zip(point, portion.displacements, strict=False):
+        if factor:
+            shift = shift + factor * displacement
+    return shift
+
+
+def _work(direction: Point, forces: Tensor, portion: Portion) -> Tensor:
+    return sum_per_structure((_shift(direction, portion) * forces).sum(dim=1).double(), portion.batch)
 
 
 def displacements_of_step(
-    potential: Potential, batch: Batch, loss: Loss, seed: int, step: int, rank: int = 0
+    potential: Potential, batch: Batch, loss: Loss, seed: int, step: int, places: range | None = None
 ) -> list[Tensor]:
     """Return δ and δ' of an optimiser step; they depend on the arguments alone, and carry no gradient.
 
@@ -171,10 +150,10 @@ def displacements_of_step(
         loss: length and kind of the directions.
         seed: of the run.
         step: optimiser step.
-        rank: of the process among those that share the frames of the step.
+        places: of the structures in the whole batch of the step, as many or more. Default: from the first on.
     """
     kind = "gaussian" if loss.direction == "adversarial" else loss.direction
-    draws = draw_displacements(batch, loss.displacement, seed, step, count=2, kind=kind, rank=rank)
+    draws = draw_displacements(batch, loss.displacement, seed, step, count=2, kind=kind, places=places)
     if loss.direction == "adversarial":
         draws[0] = adversarial_displacement(potential, batch, loss.displacement, draws[0])
     return draws
@@ -195,13 +174,15 @@ def adversarial_displacement(potential: Potential, batch: Batch, length: float, 
     Returns:
         (N, 3), Å, without gradient.
     """
-    with torch.enable_grad():
-        trial = start.detach().clone().requires_grad_()
-        # The force at r does not depend on δ: only the energy at r + δ is differentiated again.
-        energy, forces = potential.energy_and_forces(batch)
-        ahead = potential.energy(batch.at(batch.positions + trial))
-        work = sum_per_structure((trial * forces.detach()).sum(dim=1).double(), batch)
-        residual = ahead - energy.detach() + work
-        (gradient,) = torch.autograd.grad((residual * residual).sum(), trial)
-    direction = torch.where(batch.forces.isnan(), gradient, forces.detach() - batch.forces)
+    energy, forces = (value.detach() for value in potential.energy_and_forces(batch))
+    direction = forces - batch.forces
+    unlabelled = batch.forces.isnan()
+    if unlabelled.any():
+        with torch.enable_grad():
+            trial = start.detach().clone().requires_grad_()
+            # The force at r does not depend on δ: only the energy at r + δ is differentiated again.
+            ahead = potential.energy(batch.at(batch.positions + trial))
+            residual = ahead - energy + sum_per_structure((trial * forces).sum(dim=1).double(), batch)
+            (gradient,) = torch.autograd.grad((residual * residual).sum(), trial)
+        direction = torch.where(unlabelled, gradient, direction)
     return normalised(direction.detach().to(batch.positions.dtype), batch, length)

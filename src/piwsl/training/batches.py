@@ -48,7 +48,11 @@ def sizes_of_step(labelled: int, pool: int, batch_size: int, share: float) -> tu
 
 @dataclass(frozen=True)
 class Order:
-    """Which frames the steps of a run learn from: labelled ones, then, counted on from those, frames of the pool."""
+    """Which frames the steps of a run learn from, and at which places: labelled ones and, among them, the pool's.
+
+    Frames of the pool are spread evenly, from the second place on: the first places of a step, which a term with a
+    share looks at, hold both kinds in the proportion of the whole, two places at least one of each.
+    """
 
     labelled: int
     """How many labelled training frames there are."""
@@ -59,17 +63,29 @@ class Order:
     share: float = 0.0
     """Of a step's frames, how much is taken from the pool."""
 
-    def frames(self, step: int) -> NDArray[np.int64]:
-        """Return the frames of a step, from 0, the labelled ones first."""
+    @property
+    def of_pool(self) -> NDArray[np.bool_]:
+        """Which places of a step frames of the pool have, of all places."""
         labelled, unlabelled = sizes_of_step(self.labelled, self.pool, self.batch_size, self.share)
-        chosen = frames_of_step(self.labelled, labelled, self.seed, step)
-        return np.concatenate(
-            [chosen, self.labelled + frames_of_step(self.pool, unlabelled, self.seed, step, stream="pool")]
-        )
+        others = np.arange(labelled + unlabelled)  # places after the first one, up to each place
+        up_to = -(-others * unlabelled // max(1, others[-1]))  # rounded up
+        return np.diff(up_to, prepend=0) > 0
+
+    def frames(self, step: int) -> NDArray[np.int64]:
+        """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
+        of_pool = self.of_pool
+        unlabelled = int(of_pool.sum())
+        frames = np.empty(len(of_pool), dtype=np.int64)
+        frames[~of_pool] = frames_of_step(self.labelled, len(of_pool) - unlabelled, self.seed, step)
+        frames[of_pool] = self.labelled + frames_of_step(self.pool, unlabelled, self.seed, step, stream="pool")
+        return frames
 
 
 class StepBatches:
-    """The batches of a range of steps, collated when asked for."""
+    """The batches of a range of steps, collated when asked for.
+
+    A process without a frame of its own, where there are more processes than frames, gets one that shall not count.
+    """
 
     def __init__(
         self,
@@ -99,4 +115,5 @@ class StepBatches:
     def __iter__(self) -> Iterator[Batch]:
         for step in range(max(self.steps.start, self.done()), self.steps.stop):
             chosen = self.order.frames(step)
-            yield collate([self.graphs[index] for index in chosen[self.rank :: self.ranks]])
+            own = [self.graphs[index] for index in chosen[self.rank :: self.ranks]]
+            yield collate(own or self.graphs[:1])

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
@@ -20,9 +23,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from piwsl.config import Loss
 from piwsl.data.batch import Batch, pad
-from piwsl.losses import Shares, training_loss
+from piwsl.losses import Portion, loss_of_portions, portions
 from piwsl.models import Potential
-from piwsl.training.batches import sizes_of_step
 
 # Largest difference from eager in float64, relative to the largest gradient of a parameter: of the traced graph in
 # float64, and of the compiled one in the precision of the model.
@@ -32,71 +34,100 @@ COMPILED_TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-9}
 Evaluated = tuple[Tensor, dict[str, Tensor], list[Tensor]]
 
 
+NO_PLACES: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+
+# What each term looks at, by name; terms that look at the same have the same object.
+Portions = Mapping[str, Portion]
+
+
 class CompiledLoss:
-    """A training loss, compiled at the first batch of each kind; where that fails, it is evaluated as it stands.
+    """A training loss, compiled at the first batch of each set of terms; where that fails, evaluated as it stands.
 
     What was compiled is compared with the loss as it stands, in float64, before it is used.
     """
 
     def __init__(
-        self, potential: Potential, loss: Loss, graphs: list[Batch], batch_size: int, pool: Sequence[Batch] = ()
+        self,
+        potential: Potential,
+        loss: Loss,
+        graphs: list[Batch],
+        pool: Sequence[Batch] = (),
+        of_pool: NDArray[np.bool_] = NO_PLACES,
     ) -> None:
-        """Keep potential and loss; all batches will be padded to the largest that can come.
+        """Keep potential and loss; what terms look at will be padded to the largest that so many structures can be.
 
         Args:
             potential: whose parameters are trained.
             loss: the training loss.
             graphs: all labelled training frames.
-            batch_size: frames a step.
-            pool: all frames without labels, of which the loss takes its share.
+            pool: all frames without labels.
+            of_pool: which places of a step those have; no others do.
         """
         self._potential, self._loss = potential, loss
-        self._compiled: dict[tuple[bool, ...], Callable[..., Evaluated] | None] = {}
-        counts = sizes_of_step(len(graphs), len(pool), batch_size, loss.pool)
-        parts = [(source, count) for source, count in zip((graphs, pool), counts, strict=True) if count]
-        self._atoms = sum(sum(sorted(len(graph.numbers) for graph in source)[-count:]) for source, count in parts)
-        self._edges = sum(sum(sorted(g.edge_index.shape[1] for g in source)[-count:]) for source, count in parts)
-        self._mixed = len({len(graph.numbers) for source, _ in parts for graph in source}) > 1
+        self._compiled: dict[tuple[tuple[str, int], ...], Callable[..., Evaluated] | None] = {}
+        sources = (graphs, pool)
+        self._of_pool = of_pool
+        self._atoms = [_largest(len(graph.numbers) for graph in source) for source in sources]
+        self._edges = [_largest(graph.edge_index.shape[1] for graph in source) for source in sources]
+        self._mixed = len({len(graph.numbers) for source in sources for graph in source}) > 1
 
-    def __call__(self, batch: Batch, displacements: list[Tensor], shares: Shares) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what `training_loss` returns; the total carries the gradients."""
-        kind = (batch.has_forces, batch.has_weak_forces, bool(displacements))
-        padded = pad(batch, self._atoms, self._edges, self._mixed)
-        missing = len(padded.positions) - len(batch.positions)
-        padded_displacements = [nn.functional.pad(draw, (0, 0, 0, missing)) for draw in displacements]
+    def __call__(
+        self, batch: Batch, displacements: list[Tensor], factors: Mapping[str, float], places: range
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what `training_loss` returns; the total carries the gradients. All calls have the same places."""
+        eager = portions(batch, self._loss, displacements, factors, places)
+        kind = tuple((name, portion.batch.structures) for name, portion in eager.items())
+        made = {count: self._padded(portion, places) for (_, count), portion in zip(kind, eager.values(), strict=True)}
+        padded = {name: made[count] for name, count in kind}
         if kind not in self._compiled:
-            self._compiled[kind] = self._compile(padded, padded_displacements)
+            self._compiled[kind] = self._compile(padded)
         compiled = self._compiled[kind]
         if compiled is None:
-            return training_loss(self._potential, batch, self._loss, displacements, shares)
-        total, terms, gradients = compiled(*_arguments(self._potential, padded, padded_displacements, shares))
+            return loss_of_portions(self._potential, self._loss, eager, factors)
+        total, terms, gradients = compiled(*_arguments(self._potential, padded, factors))
         return _with_gradients(total, gradients, list(self._potential.parameters())), terms
 
-    def _compile(self, batch: Batch, displacements: list[Tensor]) -> Callable[..., Evaluated] | None:
+    def _padded(self, portion: Portion, places: range) -> Portion:
+        here = self._of_pool[places.start : places.stop : places.step][: portion.batch.structures]
+        unlabelled = int(here.sum())
+        labelled = portion.batch.structures - unlabelled
+        atoms, edges = (largest[0][labelled] + largest[1][unlabelled] for largest in (self._atoms, self._edges))
+        padded = pad(portion.batch, atoms, edges, self._mixed)
+        missing = len(padded.positions) - len(portion.batch.positions)
+        return Portion(padded, [nn.functional.pad(draw, (0, 0, 0, missing)) for draw in portion.displacements])
+
+    def _compile(self, padded: Portions) -> Callable[..., Evaluated] | None:
         started = time.perf_counter()
         try:
-            function = _checked(self._potential, self._loss, batch, displacements)
+            function = _checked(self._potential, self._loss, padded)
         except Exception as error:  # whatever a tracer or compiler cannot do, the loss as it stands can
             reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
             print(f"the loss is not compiled ({type(error).__name__}: {reason}); going on without", flush=True)
             return None
-        print(f"compiled the loss in {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"compiled the loss ({', '.join(padded)}) in {time.perf_counter() - started:.0f} s", flush=True)
         return function
+
+
+def _largest(sizes: Iterator[int]) -> list[int]:
+    """Return, for each number of structures from 0, the sum of so many of the largest sizes."""
+    return list(accumulate(sorted(sizes, reverse=True), initial=0))
 
 
 class Deviation(Exception):
     """A traced or compiled loss that differs from the loss as it stands."""
 
 
-def _checked(potential: Potential, loss: Loss, batch: Batch, displacements: list[Tensor]) -> Callable[..., Evaluated]:
+def _checked(potential: Potential, loss: Loss, padded: Portions) -> Callable[..., Evaluated]:
     """Trace, compile, and compare both with eager evaluation in float64."""
+    full = dict.fromkeys(padded, 1.0)
     double = copy.deepcopy(potential).in_dtype(torch.float64)
-    arguments = _arguments(double, batch.in_dtype(torch.float64), [draw.double() for draw in displacements], Shares())
-    exact = _function(double, loss, batch)(*arguments)
-    traced = make_fx(_function(double, loss, batch))(*arguments)
+    exactly = _in_double(padded)
+    arguments = _arguments(double, exactly, full)
+    exact = _function(double, loss, exactly)(*arguments)
+    traced = make_fx(_function(double, loss, exactly))(*arguments)
     _compare("traced", traced(*arguments), exact, TRACED_TOLERANCE)
-    arguments = _arguments(potential, batch, displacements, Shares())
-    compiled = torch.compile(make_fx(_function(potential, loss, batch))(*arguments), dynamic=False)
+    arguments = _arguments(potential, padded, full)
+    compiled = torch.compile(make_fx(_function(potential, loss, padded))(*arguments), dynamic=False)
     _compare("compiled", compiled(*arguments), exact, COMPILED_TOLERANCE[potential.dtype])
     return compiled
 
@@ -119,29 +150,28 @@ class _Objective(nn.Module):
         super().__init__()
         self.potential, self.loss = potential, loss
 
-    def forward(self, batch: Batch, displacements: list[Tensor], shares: Shares) -> tuple[Tensor, dict[str, Tensor]]:
-        return training_loss(self.potential, batch, self.loss, displacements, shares)
+    def forward(self, padded: Portions, factors: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss_of_portions(self.potential, self.loss, padded, factors)
 
 
-def _function(potential: Potential, loss: Loss, batch: Batch) -> Callable[..., Evaluated]:
+def _function(potential: Potential, loss: Loss, padded: Portions) -> Callable[..., Evaluated]:
     """Return the loss and its gradients as a function of tensors alone."""
     objective = _Objective(potential, loss)
     names = [name for name, _ in objective.named_parameters()]
     buffers = [name for name, _ in objective.named_buffers()]
-    keys = list(_tensors(batch))
 
     def evaluate(
         parameters: list[Tensor],
         constants: list[Tensor],
-        tensors: list[Tensor],
-        displacements: list[Tensor],
-        shares: list[Tensor],
+        tensors: list[list[Tensor]],
+        displacements: list[list[Tensor]],
+        factors: list[Tensor],
     ) -> Evaluated:
         own = [parameter.detach().requires_grad_() for parameter in parameters]
         state = dict(zip(names, own, strict=True)) | dict(zip(buffers, constants, strict=True))
-        here: dict[str, Any] = dict(zip(keys, tensors, strict=True))
+        here = _with_tensors(padded, tensors, displacements)
         with torch.enable_grad():
-            total, terms = functional_call(objective, state, (replace(batch, **here), displacements, Shares(*shares)))
+            total, terms = functional_call(objective, state, (here, dict(zip(padded, factors, strict=True))))
             gradients = torch.autograd.grad(total, own, allow_unused=True)
         found = [
             torch.zeros_like(parameter) if gradient is None else gradient
@@ -152,21 +182,41 @@ def _function(potential: Potential, loss: Loss, batch: Batch) -> Callable[..., E
     return evaluate
 
 
+def _distinct(padded: Portions) -> list[Portion]:
+    return list({id(portion): portion for portion in padded.values()}.values())
+
+
+def _in_double(padded: Portions) -> Portions:
+    made = {
+        id(portion): Portion(portion.batch.in_dtype(torch.float64), [draw.double() for draw in portion.displacements])
+        for portion in _distinct(padded)
+    }
+    return {name: made[id(portion)] for name, portion in padded.items()}
+
+
+def _with_tensors(padded: Portions, tensors: list[list[Tensor]], displacements: list[list[Tensor]]) -> Portions:
+    """Return portions of the same kind, of other tensors; in the order of `_distinct`."""
+    made = {}
+    for portion, values, draws in zip(_distinct(padded), tensors, displacements, strict=True):
+        here: dict[str, Any] = dict(zip(_tensors(portion.batch), values, strict=True))
+        made[id(portion)] = Portion(replace(portion.batch, **here), draws)
+    return {name: made[id(portion)] for name, portion in padded.items()}
+
+
 def _tensors(batch: Batch) -> dict[str, Tensor]:
     values: Iterator[tuple[str, Any]] = ((field.name, getattr(batch, field.name)) for field in fields(batch))
     return {name: value for name, value in values if isinstance(value, Tensor)}
 
 
-def _arguments(potential: Potential, batch: Batch, displacements: list[Tensor], shares: Shares) -> tuple[Any, ...]:
-    def as_tensor(share: float | Tensor) -> Tensor:
-        return torch.as_tensor(share, dtype=torch.float64, device=batch.positions.device)
-
+def _arguments(potential: Potential, padded: Portions, factors: Mapping[str, float]) -> tuple[Any, ...]:
+    distinct = _distinct(padded)
+    device = distinct[0].batch.positions.device
     return (
         [parameter.detach() for parameter in potential.parameters()],
         list(potential.buffers()),
-        list(_tensors(batch).values()),
-        displacements,
-        [as_tensor(share) for share in shares],
+        [list(_tensors(portion.batch).values()) for portion in distinct],
+        [portion.displacements for portion in distinct],
+        [torch.as_tensor(factors[name], dtype=torch.float64, device=device) for name in padded],
     )
 
 

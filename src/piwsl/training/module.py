@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from piwsl.config import Loss, Training
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
-from piwsl.losses import Shares, displacements_of_step, training_loss
+from piwsl.losses import displacements_of_step, factors_of_rank, residual_counts, structures_of, training_loss
 from piwsl.models import Potential, save_model
 from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
 from piwsl.training.batches import Order, StepBatches
@@ -53,13 +53,18 @@ def averaging(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], 
     return update
 
 
-Objective = Callable[[Batch, list[Tensor], Shares], tuple[Tensor, dict[str, Tensor]]]
+Objective = Callable[[Batch, list[Tensor], Mapping[str, float], range], tuple[Tensor, dict[str, Tensor]]]
 
 
 def _as_it_stands(
-    potential: Potential, loss: Loss, batch: Batch, displacements: list[Tensor], shares: Shares
+    potential: Potential,
+    loss: Loss,
+    batch: Batch,
+    displacements: list[Tensor],
+    factors: Mapping[str, float],
+    places: range,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    return training_loss(potential, batch, loss, displacements, shares)
+    return training_loss(potential, batch, loss, displacements, factors, places)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ class Task:
     def epochs(self) -> int:
         """Stretches of `validate_every` steps; the last may be shorter."""
         return math.ceil(self.training.steps / self.training.validate_every)
+
+    @property
+    def structures_of_step(self) -> int:
+        """How many structures a step learns from, on all devices together."""
+        return len(self.order.of_pool)
 
     def steps_of_epoch(self, epoch: int) -> range:
         """Return the optimiser steps of a stretch between two validations."""
@@ -159,7 +169,7 @@ class PotentialModule(pl.LightningModule):
         """Sum of a term since the last validation, and at how many steps it was evaluated."""
         self._objective: Objective = partial(_as_it_stands, potential, task.loss)
         if task.training.compile:
-            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.training.batch_size, task.pool)
+            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.pool, task.order.of_pool)
 
     def train_dataloader(self) -> StepBatches:
         """Return the batches of the current stretch of steps."""
@@ -199,24 +209,44 @@ class PotentialModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch at a step; stop with a message where it is not finite."""
-        task = self.task
-        step, loss = self.global_step, task.loss
-        shares = Shares(loss.displaced_share(step), loss.weak_forces.share(step) if loss.weak_forces else 0.0)
-        if not shares.weak_forces:
-            batch = replace(batch, has_weak_forces=False)
-        displacements = (
-            displacements_of_step(self.potential, batch, loss, task.seed, step, self.global_rank)
-            if shares.displaced
-            else []
-        )
-        total, terms = self._objective(batch, displacements, shares)
+        task, step, ranks = self.task, self.global_step, self.trainer.world_size
+        places = range(self.global_rank, task.structures_of_step, ranks)
+        factors = task.loss.factors(step)
+        own = residual_counts(batch, task.loss, factors, places)
+        together = self._summed(own)
+        # A process without a frame evaluates, with factor 0, all of what it was given.
+        own_factors, places = factors_of_rank(factors, own, together, ranks), places or range(batch.structures)
+        total, terms = self._objective(batch, self._displacements(batch, own_factors, places), own_factors, places)
         if not torch.isfinite(total):
-            frames = task.frames[task.order.frames(self.global_step)[self.global_rank :: self.trainer.world_size]]
-            raise Diverged(self.global_step, frames.tolist(), {name: float(term) for name, term in terms.items()})
-        for name, term in (terms | {"total": total.detach()}).items():
+            frames = task.frames[task.order.frames(step)[self.global_rank :: ranks]]
+            raise Diverged(step, frames.tolist(), {name: float(term) for name, term in terms.items()})
+        self._note(factors, terms, own, together)
+        return total
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Return the sum of the values of all processes."""
+        summed = self.trainer.strategy.reduce(values.clone(), reduce_op="sum")
+        assert isinstance(summed, Tensor)
+        return summed
+
+    def _note(self, factors: Mapping[str, float], terms: dict[str, Tensor], own: Tensor, together: Tensor) -> None:
+        """Add the terms of the whole batch, of which this process has means over its own residuals, to the sums."""
+        absent = own.new_zeros(())
+        means = torch.stack([terms.get(name, absent).double() for name in factors])
+        whole = self._summed(means * own / together.clamp_min(1.0))
+        weights = own.new_tensor([self.task.loss.weights[name] * factor for name, factor in factors.items()])
+        found = {name: term for name, term, count in zip(factors, whole, together.tolist(), strict=True) if count}
+        for name, term in (found | {"total": weights @ whole}).items():
             total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))
             self._sums[name] = (total_so_far + term, count + 1)
-        return total
+
+    def _displacements(self, batch: Batch, factors: Mapping[str, float], places: range) -> list[Tensor]:
+        """Return displacements of as many structures as any term displaces at this step."""
+        task, loss = self.task, self.task.loss
+        count = max((structures_of(name, loss, places) for name in factors if name in loss.displaced_terms), default=0)
+        if not count:
+            return []
+        return displacements_of_step(self.potential, batch.first(count), loss, task.seed, self.global_step, places)
 
     def _averaged_potential(self) -> Potential:
         potential = self.averaged.module

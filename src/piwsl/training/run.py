@@ -36,7 +36,6 @@ from piwsl.models.potential import DTYPES
 from piwsl.models.statistics import batches_of, refit_references, stated_references
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
-from piwsl.training.batches import sizes_of_step
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
 from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
@@ -85,17 +84,11 @@ def train(
 
     Raises:
         Interrupted: a signal told it to stop.
-        PiwslError: fewer labelled frames than the size or than devices, a diverging loss, or another process at the
-            same run.
+        PiwslError: fewer labelled frames than the size, none with what the loss learns from, a diverging loss, or
+            another process at the same run.
     """
     frames = _read(dataset_path, run, model, loss)
     stated = _stated_references(run, model, frames)
-    labelled, _ = sizes_of_step(len(frames.training), len(frames.pool), model.training.batch_size, loss.pool)
-    if devices.count > labelled:
-        raise PiwslError(
-            f"{devices.count} devices share the {labelled} {'labelled ' if loss.pool else ''}frames of a step; ask for "
-            "fewer gpus"
-        )
     data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
@@ -152,7 +145,7 @@ def _read(path: Path, run: Run, model: Model, loss: Loss) -> _Frames:
         free_atoms = dataset.atomic_energies()
     if loss.pool:
         _check_pool(run, loss, training, pool)
-    _check_weak_forces(run, loss, training, pool)
+    _check_forces(run, loss, training, pool)
     return _Frames(training, validation, split, pool, pool_indices, free_atoms)
 
 
@@ -197,8 +190,13 @@ def _check_pool(run: Run, loss: Loss, training: list[Structure], pool: list[Stru
         )
 
 
-def _check_weak_forces(run: Run, loss: Loss, training: list[Structure], pool: list[Structure]) -> None:
-    """Refuse a loss on forces of a cheaper level that no frame has."""
+def _check_forces(run: Run, loss: Loss, training: list[Structure], pool: list[Structure]) -> None:
+    """Refuse a loss on forces, of the level of the labels or of a cheaper one, that no frame has."""
+    if loss.needs_forces and all(structure.forces is None for structure in training):
+        raise PiwslError(
+            f"loss '{run.loss}' has energy: 0, but none of the {len(training)} training frames of dataset "
+            f"'{run.dataset}' has forces; give energy a weight"
+        )
     if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training + pool):
         beside = f" and {len(pool)} pool" if pool else ""
         raise PiwslError(

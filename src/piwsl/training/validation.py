@@ -57,12 +57,14 @@ class ValidationErrors:
         return sum(self._weights[name] * mean for name, mean in self._means().items())
 
     def criterion(self) -> float:
-        """Return what weights are chosen by: the geometric mean of the energy and the force error, or the only one that
-        the loss has a weight for.
+        """Return what weights are chosen by: the geometric mean of the energy and the force error, of those that the
+        loss has a weight for, or where it has none for either, of both; or the only one.
 
         A percent of one error counts as a percent of the other, whatever the units, their weights in the loss and the
         spread of the labels. In a weighted sum the larger term decides alone: a force error 1.5 % lower then outweighs
         energies that are four times worse.
         """
-        means = [max(mean, SMALLEST_ERROR) for name, mean in self._means().items() if self._weights[name]]
+        found = self._means()
+        weighted = [mean for name, mean in found.items() if self._weights[name]]
+        means = [max(mean, SMALLEST_ERROR) for mean in weighted or found.values()]
         return math.exp(sum(map(math.log, means)) / len(means))

@@ -1,0 +1,129 @@
+"""The terms of a loss as data: each is the mean of one kind of residual over some structures. Nothing is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from piwsl.config import Loss
+from piwsl.data.batch import Batch, sum_per_structure
+from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_residual
+
+
+class ForceError(NamedTuple):
+    """F(point) - F_ref, component by component."""
+
+    point: Point
+    """Where F is taken."""
+    labels: Literal["forces", "weak_forces"]
+    """Of which level F_ref is."""
+
+
+Term = Residual | ForceError
+
+
+def terms_of(loss: Loss) -> dict[str, Term]:
+    """Return what a loss can be the sum of, by the names of its weights and factors."""
+    terms: dict[str, Term] = {"energy": Residual({A: 1.0}, label_energy=-1.0), "forces": ForceError(A, "forces")}
+    if loss.weak_forces is not None:
+        terms["weak_forces"] = ForceError(A, "weak_forces")
+    if loss.pitc is not None:
+        terms["pitc"] = pitc_residual(loss.pitc)
+    if loss.pisc is not None:
+        terms["pisc"] = pisc_residual(loss.pisc)
+    if loss.augmentation is not None:
+        terms["augmentation_energy"] = Residual({C: 1.0}, label_energy=-1.0)
+        terms["augmentation_forces"] = ForceError(C, "forces")
+    return terms
+
+
+def known(term: Term, batch: Batch) -> Tensor:
+    """Return for which structures, (M,), or components of forces, (N, 3), a term has the labels that it needs."""
+    if isinstance(term, ForceError):
+        labels: Tensor = getattr(batch, term.labels)
+        return ~labels.isnan()
+    there = torch.ones_like(batch.energy, dtype=torch.bool)
+    if term.label_energy:
+        there = there & ~batch.energy.isnan()
+    if term.label_works:
+        missing = batch.forces.isnan().any(dim=1).double()
+        there = there & (sum_per_structure(missing, batch) == 0)
+    return there
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The first structures of a batch, which some of the terms look at."""
+
+    batch: Batch
+    displacements: list[Tensor]
+    """δ and δ', each (N, 3) in Å; none where all terms are of undisplaced structures."""
+
+
+def structures_of(name: str, loss: Loss, places: range) -> int:
+    """Return how many structures of a batch a term looks at, the first ones.
+
+    Args:
+        name: of the term.
+        loss: has the shares of the terms.
+        places: of the batch's structures in the whole batch of a step, range(rank, M, ranks).
+    """
+    term = loss.displaced_terms.get(name)
+    return len(places) if term is None else len(range(places.start, term.structures(places.stop), places.step))
+
+
+def portions(
+    batch: Batch, loss: Loss, displacements: list[Tensor], names: Iterable[str], places: range
+) -> dict[str, Portion]:
+    """Return what each term looks at; terms that look at the same have the same object.
+
+    Args:
+        batch: structures with labels.
+        loss: has the shares of the terms.
+        displacements: δ and δ' of the first structures, of as many as any term displaces.
+        names: of the terms.
+        places: as of `structures_of`.
+    """
+    counts = {name: structures_of(name, loss, places) for name in names}
+    displaced = {count for name, count in counts.items() if name in loss.displaced_terms}
+    made = {}
+    for count in set(counts.values()):
+        part = batch.first(count)
+        draws = [draw[: len(part.positions)] for draw in displacements] if count in displaced else []
+        made[count] = Portion(part, draws)
+    return {name: made[count] for name, count in counts.items()}
+
+
+def residual_counts(batch: Batch, loss: Loss, names: Iterable[str], places: range) -> Tensor:
+    """Return how many residuals each term is the mean of, (terms,), float64; they are known before any model is asked.
+
+    Args:
+        batch: structures with labels.
+        loss: has the shares of the terms.
+        names: of the terms, in the order of the result.
+        places: as of `structures_of`.
+    """
+    terms, looked_at = terms_of(loss), portions(batch, loss, [], names, places)
+    counts = [known(terms[name], portion.batch).sum() for name, portion in looked_at.items()]
+    return torch.stack(counts).double()
+
+
+def factors_of_rank(factors: Mapping[str, float], own: Tensor, together: Tensor, ranks: int) -> dict[str, float]:
+    """Return the factors with which the mean of the losses of several processes is the loss of the whole batch.
+
+    A process takes means over its own residuals: each counts by how many they are. What it has no residual of is not
+    evaluated; where nothing is left, an energy is, with factor 0, for all processes must have a gradient.
+
+    Args:
+        factors: of the weights at this step, by name.
+        own: (terms,) residuals of this process, in the order of the factors.
+        together: (terms,) residuals of all processes.
+        ranks: how many processes there are.
+    """
+    shares = (ranks * own / together.clamp_min(1.0)).tolist()
+    found = {name: factor * share for (name, factor), share in zip(factors.items(), shares, strict=True) if share}
+    return found or {"energy": 0.0}
