@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import io
 import itertools
+import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -35,12 +36,11 @@ from piwsl.models import load_model
 from piwsl.structures.frames import label
 from piwsl.training.run import train
 
-WEAK = Loss(pitc=PITC(weight=1.0, order=2), pisc=PISC(weight=0.01, order=2), displacement=0.02)
 LOSSES = {
-    ("supervised", "forces"): Loss(),
-    ("supervised", "energies"): Loss(forces=0.0),
-    ("weak", "forces"): WEAK,
-    ("weak", "energies"): WEAK.model_copy(update={"forces": 0.0}),
+    "supervised": Loss(),
+    "order 1": Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.001), displacement=0.005),
+    "order 2": Loss(pitc=PITC(weight=1.0, order=2), displacement=0.02),
+    "quadratic": Loss(pitc=PITC(weight=1.0, order="quadratic", share=0.5), displacement=0.02),
 }
 KCAL_PER_MOL = units.kcal / units.mol
 TEST_FRAMES = 300
@@ -60,15 +60,13 @@ class Point:
     seed: int
 
     def model(self) -> Model:
-        """Return the architecture with its defaults, but for the settings: `key=value`, training's or the model's."""
+        """Return the architecture with its defaults but for the settings, `key=value` or `training.key=value`."""
         own: dict[str, object] = {"architecture": self.architecture}
         training: dict[str, object] = {}
         for setting in self.settings.split():
             key, value = setting.split("=")
             of_training = key.startswith("training.")
-            (training if of_training else own)[key.removeprefix("training.")] = (
-                float(value) if "." in value else int(value)
-            )
+            (training if of_training else own)[key.removeprefix("training.")] = json.loads(value)
         return parse_model(own | {"training": training}, "the study")
 
 
@@ -87,17 +85,19 @@ def read_npz(path: Path, frames: int | None = None) -> list[Atoms]:
 def measure(point: Point, dataset: Path) -> dict[str, float | None]:
     """Train, and return errors on the test frames and the CPU seconds of the training."""
     run = Run(dataset="study", model=point.architecture, loss=point.loss, size=point.size, seed=point.seed)
+    loss = LOSSES[point.loss].model_copy(update={} if point.labels == "forces" else {"forces": 0.0})
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.safetensors"
         started = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            train(dataset, run, point.model(), LOSSES[point.loss, point.labels], path, path.with_name("history.csv"))
+            train(dataset, run, point.model(), loss, path, path.with_name("history.csv"))
         seconds = time.process_time() - started
         potential = load_model(path)
     with Dataset(dataset) as opened:
         test = opened.structures(opened.indices(TEST))
-    errors = error_summary(test, predict(potential, test))
-    signed = 1000 * float(np.mean(predict(potential, test).energy - [structure.energy for structure in test]))
+    found = predict(potential, test)
+    errors = error_summary(test, found)
+    signed = 1000 * float(np.mean(found.energy - [structure.energy for structure in test]))
     return {
         "energy_mae_meV": errors["energy_mae_meV"],
         "energy_mae_without_constant_meV": errors["energy_mae_without_constant_meV"],
@@ -133,11 +133,11 @@ def main() -> None:
     parser.add_argument("data", nargs="*", type=Path, help="two .npz files, training and test, or one dataset.h5")
     parser.add_argument("--architectures", nargs="+", default=["painn"], choices=["painn", "schnet", "mace"])
     parser.add_argument("--labels", nargs="+", default=["forces", "energies"], choices=["forces", "energies"])
-    parser.add_argument("--losses", nargs="+", default=["supervised"], choices=["supervised", "weak"])
+    parser.add_argument("--losses", nargs="+", default=["supervised"], choices=LOSSES)
     parser.add_argument("--sizes", nargs="+", type=int, default=[25, 50, 100, 200])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
-        "--settings", nargs="+", default=[""], help="e.g. 'training.steps=500 radial=8'; each is a column"
+        "--settings", nargs="+", default=[""], help="e.g. 'training.steps=500 radial=8'; each a set of its own"
     )
     parser.add_argument("--csv", type=Path, default=Path("study.csv"))
     parser.add_argument("--table", action="store_true")

@@ -33,10 +33,10 @@ Validations = Annotated[int, Field(ge=1, le=1_000_000)]
 class Training(Section):
     """How a model is fitted."""
 
-    steps: Steps = Field(2000, description="Optimiser steps.")
-    batch_size: int = Field(8, ge=1, le=100_000, description="Structures a step.")
+    steps: Steps = Field(1500, description="Optimiser steps.")
+    batch_size: int = Field(4, ge=1, le=100_000, description="Structures a step.")
     # At 0.1 a PaiNN of the default size is NaN after its first step.
-    learning_rate: float = Field(1e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
+    learning_rate: float = Field(2e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
     schedule: Literal["cosine", "plateau"] = Field(
         "cosine",
         description="After a short warm-up: cosine to zero at the last step, or the rate times plateau_factor whenever "
@@ -48,7 +48,7 @@ class Training(Section):
         None, description="Validations without improvement after which training ends; default: never before `steps`."
     )
     weight_decay: float = Field(0.0, ge=0, le=100)
-    gradient_clip: float = Field(10.0, ge=1e-6, le=1e9, description="Largest norm of the gradient.")
+    gradient_clip: float = Field(0.05, ge=1e-6, le=1e9, description="Largest norm of the gradient.")
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Decay a step of the averaged weights that are kept; less in the first steps."
     )
@@ -169,27 +169,43 @@ class PaiNN(MessagePassing):
     """PaiNN (Schütt, Unke, Gastegger, ICML 2021)."""
 
     architecture: Literal["painn"]
+    layers: int = Field(2, ge=1, le=16, description="Interaction blocks.")
     forces: Literal["conservative", "direct"] = Field(
         "conservative", description="The gradient of the energy, or a head of their own."
     )
+
+
+class SchNetTraining(Training):
+    """How a SchNet is fitted."""
+
+    learning_rate: float = Field(5e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
 
 
 class SchNet(MessagePassing):
     """SchNet (Schütt et al., J. Chem. Phys. 148, 241722, 2018); forces are the gradient."""
 
     architecture: Literal["schnet"]
+    training: SchNetTraining = SchNetTraining()
+
+
+class MACETraining(Training):
+    """How a MACE is fitted."""
+
+    learning_rate: float = Field(1e-2, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
 
 
 class MACE(MessagePassing):
     """MACE (Batatia et al., NeurIPS 2022), by mace-torch; forces are the gradient."""
 
     architecture: Literal["mace"]
+    features: int = Field(32, ge=2, le=2048, description="Channels.")
     layers: int = Field(2, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(8, ge=2, le=1024, description="Radial basis functions.")
     # mace-torch brings the coefficients of these products, and makes them in seconds.
     max_ell: int = Field(3, ge=1, le=3, description="Largest degree of the spherical harmonics of bonds.")
     max_L: int = Field(1, ge=0, le=3, description="Largest degree of the features.")
     correlation: int = Field(3, ge=1, le=3, description="Neighbours in a product; the body order is one more.")
+    training: MACETraining = MACETraining()
 
 
 Model = PaiNN | SchNet | MACE
