@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test fuzz test-browser test-cluster lint format schema bench bench-cluster bench-reference check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test fuzz test-browser test-cluster lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -62,6 +62,23 @@ schema: $(ENVIRONMENT)
 # Frames an hour of the reference stage, beside psi4 where it is installed; about eight minutes.
 bench-reference: $(ENVIRONMENT)
 	$(BIN)/python tests/benchmarks/reference_frames_an_hour.py
+
+# Errors at few frames of rMD17's ethanol and aspirin (their .npz files in STUDY_DATA) and of a molecule that is labelled
+# first; hours on one core. What is in study.csv is not computed again.
+STUDY_DATA ?= rmd17
+STUDY := $(BIN)/python tests/benchmarks/errors_at_few_frames.py
+MALONALDEHYDE := results/malonaldehyde/datasets/malonaldehyde/dataset.h5
+study: $(ENVIRONMENT)
+	snakemake --cores $(CORES) --quiet all $(MALONALDEHYDE) --configfile tests/benchmarks/malonaldehyde.yaml
+	$(STUDY) malonaldehyde $(MALONALDEHYDE)
+	for molecule in ethanol aspirin; do \
+	  $(STUDY) $$molecule $(STUDY_DATA)/rmd17_$${molecule}_train_01.npz $(STUDY_DATA)/rmd17_$${molecule}_test_01.npz; \
+	done
+	for architecture in schnet mace; do \
+	  $(STUDY) ethanol $(STUDY_DATA)/rmd17_ethanol_train_01.npz $(STUDY_DATA)/rmd17_ethanol_test_01.npz \
+	    --architectures $$architecture --sizes 50; \
+	done
+	$(STUDY) --table
 
 # Runs psi4 (Debian: apt-get install psi4) on the inputs of tests/psi4 and compares with the stored energies.
 check-psi4 write-psi4:

@@ -93,8 +93,8 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 def test_training_learns_energies_and_forces_that_it_was_not_shown(dataset, tmp_path):
-    model = small(steps=600, validate_every=100, learning_rate=5e-3)
-    path = train_in(tmp_path, dataset, model, Loss(energy=100.0, forces=1.0), run(size=50))
+    model = small(steps=600, validate_every=100, learning_rate=5e-3).model_copy(update={"radial": 20})
+    path = train_in(tmp_path, dataset, model, Loss(), run(size=50))
     with Dataset(dataset) as opened:
         test = opened.structures(opened.indices(TEST))
     errors = error_summary(test, predict(piwsl.load_model(path), test))
@@ -303,10 +303,10 @@ def test_a_checkpoint_that_cannot_be_read_falls_back_to_the_one_before(dataset, 
 def test_a_checkpoint_of_another_config_is_set_aside(dataset, tmp_path, capfd):
     folder = tmp_path / "run"
     interrupt(folder, dataset, 40, signal.SIGKILL)
-    changed = train_in(folder, dataset, small(learning_rate=2e-3))
+    changed = train_in(folder, dataset, small(learning_rate=3e-3))
     assert any((folder / "checkpoints-superseded-1").glob("*.ckpt"))
     assert "set aside" in capfd.readouterr().out
-    assert same_weights(changed, train_in(tmp_path / "fresh", dataset, small(learning_rate=2e-3)))
+    assert same_weights(changed, train_in(tmp_path / "fresh", dataset, small(learning_rate=3e-3)))
 
 
 def test_checkpoints_of_another_training_procedure_are_set_aside(dataset, tmp_path, monkeypatch):
