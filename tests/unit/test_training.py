@@ -107,6 +107,23 @@ def test_training_learns_energies_and_forces_that_it_was_not_shown(dataset, tmp_
     assert history["validation_loss"].iloc[-1] < 0.2 * history["validation_loss"].iloc[0]
 
 
+def test_a_pair_potential_is_the_default_where_no_forces_are_learned_from(tmp_path):
+    def fitted(name: str, loss: Loss, forces: bool) -> bool:
+        frames = morse_frames("NH3", 6, forces=forces)
+        for frame in frames:
+            frame.arrays["WEAK_forces"] = np.zeros((len(frame), 3))
+        path = tmp_path / f"{name}.h5"
+        write_dataset(path, {TRAINING: frames, TEST: morse_frames("NH3", 2)})
+        model = small(steps=2, validate_every=2).model_copy(update={"pair_potential": "auto"})
+        header = read_header(train_in(tmp_path / name, path, model, loss, run(size=6)))
+        return header["pair_potential"]
+
+    assert fitted("energies", Loss(), forces=False)
+    assert fitted("forces not looked at", Loss(forces=0.0), forces=True)
+    assert not fitted("forces", Loss(), forces=True)
+    assert not fitted("weak forces", Loss(weak_forces=WeakForces(weight=1.0)), forces=False)
+
+
 def test_what_a_pair_potential_knows_is_in_the_saved_model(dataset, tmp_path):
     def error(pair_potential: bool) -> float:
         model = small().model_copy(update={"pair_potential": pair_potential})

@@ -136,9 +136,10 @@ class MessagePassing(Section):
     layers: int = Field(3, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
     dtype: Literal["float32", "float64"] = "float32"
-    pair_potential: bool = Field(
-        True,
-        description="The network corrects a pair potential, which is fitted to the training frames in closed form.",
+    pair_potential: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the network corrects a pair potential, which is fitted to the training frames in closed "
+        "form; auto: where no forces are learned from.",
     )
     atomic_references: AtomicReferences = Field(
         "fitted",
@@ -191,6 +192,7 @@ class SchNet(MessagePassing):
 class MACETraining(Training):
     """How a MACE is fitted."""
 
+    steps: Steps = Field(2000, description="Optimiser steps.")
     learning_rate: float = Field(1e-2, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
 
 

@@ -93,7 +93,7 @@ def train(
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, stated))
-        pair = fit_pair_potential(frames.training, model.cutoff) if model.pair_potential else None
+        pair = fit_pair_potential(frames.training, model.cutoff) if _wants_pairs(model, loss, frames) else None
         frames = frames if pair is None else frames.without(pair)
         task = _task(run, model, loss, frames)
         # A process that has computed with several threads hangs where it is forked.
@@ -147,6 +147,13 @@ def _read(path: Path, run: Run, model: Model, loss: Loss) -> _Frames:
         _check_pool(run, loss, training, pool)
     _check_forces(run, loss, training, pool)
     return _Frames(training, validation, split, pool, pool_indices, free_atoms)
+
+
+def _wants_pairs(model: Model, loss: Loss, frames: _Frames) -> bool:
+    """Whether a pair potential is fitted first: by default where no frame has a force that the loss looks at."""
+    if model.pair_potential != "auto":
+        return model.pair_potential
+    return loss.weak_forces is None and all(structure.forces is None for structure in frames.training)
 
 
 def _with_labels_of(loss: Loss, structures: list[Structure]) -> list[Structure]:
