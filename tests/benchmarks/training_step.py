@@ -46,6 +46,8 @@ BASELINE = Loss()
 PITC_ONLY = Loss(pitc=PITC(weight=0.1), displacement=0.01)
 CENTRAL = Loss(pitc=PITC(weight=0.1, order="central"), displacement=0.01)
 QUADRATIC = Loss(pitc=PITC(weight=1.0, order="quadratic"), displacement=0.02)
+HALF = Loss(pitc=PITC(weight=1.0, order="quadratic", share=0.5), displacement=0.02)
+ORDER_2 = Loss(pitc=PITC(weight=1.0, order=2), displacement=0.02)
 WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.001, every=1), displacement=0.01)
 
 Step = Callable[[], object]
@@ -191,6 +193,8 @@ def variants(architecture: str, batch: int, device: str, others: bool, compiled:
         "energies, PITC": ours(model, PITC_ONLY, energies, device),
         "energies, central": ours(model, CENTRAL, energies, device),
         "energies, quadratic": ours(model, QUADRATIC, energies, device),
+        "energies, quadratic on half": ours(model, HALF, energies, device),
+        "order 2": ours(model, ORDER_2, labelled, device),
     }
     if architecture == "painn":
         direct = config("painn", direct=True)
@@ -217,6 +221,8 @@ RATIOS = [
     ("energies alone: PITC / baseline", "energies, PITC", "energies"),
     ("energies alone: central / baseline", "energies, central", "energies"),
     ("energies alone: quadratic / baseline", "energies, quadratic", "energies"),
+    ("energies alone: quadratic on half / baseline", "energies, quadratic on half", "energies"),
+    ("PITC of order 2 / baseline", "order 2", "baseline"),
     ("compiled: weak / baseline", "compiled, weak", "compiled"),
     ("compiled: direct: weak / baseline", "compiled, direct, weak", "compiled, direct"),
     ("compiled: energies alone: PITC / baseline", "compiled, energies, PITC", "compiled, energies"),

