@@ -69,7 +69,7 @@ STUDY_DATA ?= rmd17
 STUDY := $(BIN)/python tests/benchmarks/errors_at_few_frames.py
 MALONALDEHYDE := results/malonaldehyde/datasets/malonaldehyde/dataset.h5
 study: $(ENVIRONMENT)
-	snakemake --cores $(CORES) --quiet all $(MALONALDEHYDE) --configfile tests/benchmarks/malonaldehyde.yaml
+	snakemake $(MALONALDEHYDE) --cores $(CORES) --quiet all --configfile tests/benchmarks/malonaldehyde.yaml
 	$(STUDY) malonaldehyde $(MALONALDEHYDE)
 	for molecule in ethanol aspirin; do \
 	  $(STUDY) $$molecule $(STUDY_DATA)/rmd17_$${molecule}_train_01.npz $(STUDY_DATA)/rmd17_$${molecule}_test_01.npz; \
