@@ -274,7 +274,8 @@ def test_another_config_s_results_are_refused_by_check_too(tmp_path, monkeypatch
     load_experiment(path)
 
 
-def test_given_frames_must_suffice_for_the_sizes(tmp_path):
+def test_given_frames_must_suffice_for_the_sizes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # away from what an experiment of the same name left in results
     write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12))
     config = copy.deepcopy(DEFAULT)
     config["datasets"] = {"mine": {"file": str(tmp_path / "frames.xyz"), "test_frames": 4}}

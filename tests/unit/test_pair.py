@@ -150,6 +150,34 @@ def test_the_sums_of_folds_are_the_least_squares_of_all_rows():
     left = Normal.of(design, target).plus(Normal.of(design[30:], target[30:]), -1.0)
     expected = torch.linalg.lstsq(design[:30], target[:30]).solution
     for sums in (whole, left):
-        torch.testing.assert_close(sums.solution(0.0, free=1), expected, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(sums.solution(0.0), expected, rtol=1e-8, atol=1e-10)
     residual = design[:30] @ expected - target[:30]
     assert whole.squared_error(expected) == pytest.approx(float(residual @ residual), rel=1e-9)
+
+
+def ammonias(count: int) -> list[Structure]:
+    return [from_atoms(atoms) for atoms in morse_frames("NH3", count)]
+
+
+def test_a_composition_of_one_frame_takes_nothing_from_the_others():
+    test = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, seed=5, forces=True)]
+    lone = from_atoms(label(Atoms("OH", [[0, 0, 0], [0, 0, 1.0]]), -2060.0, None))
+    alone = fit_pair_potential(ammonias(40), CUTOFF)
+    beside = fit_pair_potential([*ammonias(40), lone], CUTOFF)
+    nothing = errors(PairPotential(CUTOFF, [1, 7]), test)[1]
+    assert errors(alone, test)[1] < 0.2 * nothing
+    assert errors(beside, test)[1] < 0.2 * nothing
+
+
+def test_frames_that_are_all_the_same_leave_nothing_to_fit():
+    assert not fit_pair_potential(ammonias(1) * 8, CUTOFF).coefficients.any()
+
+
+@pytest.mark.parametrize("offset", [-1e5, -5e5])
+def test_large_totals_leave_the_fit_what_it_is(offset):
+    test = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, seed=5, forces=True)]
+    shifted = [replace(structure, energy=structure.energy + offset) for structure in ammonias(40)]
+    assert (
+        errors(fit_pair_potential(shifted, CUTOFF), test)[1]
+        < 1.2 * errors(fit_pair_potential(ammonias(40), CUTOFF), test)[1]
+    )

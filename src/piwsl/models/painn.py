@@ -20,6 +20,8 @@ from piwsl.models.messages import directed_sum, weighted_sum
 DECAY = 4.0
 # Standard deviation of a sum of untrained filters over that of the sum of radial functions.
 FILTER_GAIN = 3.0
+# With less, as in a diatomic molecule, larger filters would let features explode.
+FEW_NEIGHBOURS = 3.0
 
 
 class PaiNN(nn.Module):
@@ -53,7 +55,7 @@ class PaiNN(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, neighbours: float) -> None:
-        """Give features that neither vanish nor grow with the depth, the density or the width.
+        """Give weights of which features keep about the size that they begin with.
 
         Weights have the variance 1 / inputs (LeCun et al., "Efficient BackProp", 1998, equation 16), biases are zero;
         filters share their variance among the neighbours whose messages are added up. torch's own weights are a third
@@ -66,7 +68,7 @@ class PaiNN(nn.Module):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.filters.weight.mul_(FILTER_GAIN * neighbours**-0.5)
+        self.filters.weight.mul_(FILTER_GAIN * max(neighbours, FEW_NEIGHBOURS) ** -0.5)
         for block in (*self.messages, *self.updates):
             assert isinstance(block, Message | Update)
             block.output.weight.mul_(min(1.0, 2.0 / len(self.messages)))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ FUNCTIONS = 12
 SPECTRUM = 2.0
 # Ridge over the mean square of a column of the design. The largest is taken whose squared error in cross-validation is
 # near the smallest: what is less sure is left to the network, and the potential is smooth where no frame was.
-RIDGES = tuple(10.0**-exponent for exponent in range(1, 10))
+RIDGES = tuple(10.0**-exponent for exponent in range(-2, 10))
 NEAR = 1.03
 FOLDS = 5
 # So many frames know some hundred coefficients; more would only take time.
@@ -62,12 +63,20 @@ class PairPotential(nn.Module):
         return sum_per_structure(atoms, batch)
 
     def energy_and_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return energies (M,), eV, and forces (N, 3), eV/Å, in the precision of the positions; without a graph."""
-        with torch.enable_grad():
-            positions = batch.positions.detach().requires_grad_()
-            energy = self.energy(batch.at(positions))
-            (gradient,) = torch.autograd.grad(energy.sum(), positions, materialize_grads=True)
-        return energy.detach(), -gradient
+        """Return energies (M,), eV, float64, and forces (N, 3), eV/Å, in the precision of the positions.
+
+        Forces are in closed form: processes that share the devices of a training are forked after it has been fitted,
+        and torch's backward pass does not outlive a fork.
+        """
+        receiver, sender = batch.edge_index
+        vectors, distance = edge_vectors(batch)
+        places = self.places[batch.numbers]
+        coefficients = self.coefficients[places[receiver], places[sender]]  # (E, K)
+        _, slopes = _with_derivative(lambda r: radial_functions(r, self.cutoff), distance.double())
+        # F_i = Σ_j φ'(r_ij) u_ij with u_ij from i to j: each pair stands there as two edges, each with half its energy.
+        along = (coefficients * slopes).sum(dim=1, keepdim=True) * vectors / distance[:, None]
+        forces = torch.zeros_like(batch.positions).index_add(0, receiver, along.to(batch.positions))
+        return self.energy(batch).detach(), forces.detach()
 
     def subtracted_from(self, structures: Sequence[Structure]) -> list[Structure]:
         """Return structures with what this potential leaves of their labels: energy, forces, weak forces."""
@@ -125,30 +134,31 @@ class Normal:
             self.matrix + sign * other.matrix, self.vector + sign * other.vector, self.square + sign * other.square
         )
 
-    def solution(self, ridge: float, free: int) -> Tensor:
-        """Return the minimiser (C,) with a penalty on all coefficients, next to none on the last `free` ones."""
+    def solution(self, ridge: float) -> Tensor:
+        """Return the minimiser (C,) with a penalty of `ridge` over the mean square of a column."""
         scale = self.matrix.diagonal()
-        penalty = torch.full_like(scale, ridge * float(scale[:-free].mean()))
-        penalty[-free:] = 1e-12 * float(scale[-free:].mean()) + 1e-300
+        penalty = torch.full_like(scale, ridge * float(scale.mean()) + 1e-300)
         return torch.linalg.solve(self.matrix + torch.diag(penalty), self.vector)
 
     def squared_error(self, solution: Tensor) -> float:
         """Return the sum of squared residuals that coefficients leave."""
-        return float(solution @ self.matrix @ solution - 2.0 * solution @ self.vector) + self.square
+        error = float(solution @ self.matrix @ solution - 2.0 * solution @ self.vector) + self.square
+        return max(error, 0.0)  # a difference of sums, of which rounding may leave less than nothing
 
 
 def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPotential:
     """Fit a pair potential to labelled energies and forces: ridge regression, the ridge by five-fold cross-validation.
 
-    An energy counts per square root of its atoms, as much as a component of a force does; atomic energies are fitted
-    beside, without a penalty, and are not kept.
+    An energy counts per square root of its atoms, as much as a component of a force does. What a fit of atomic energies
+    can say of them is projected out of design and target before: a composition that stands in one frame alone says
+    nothing then, where its atomic energy would be unknown to the folds without it.
 
     Args:
         structures: of them the first thousand are used; what is not labelled is passed over.
         cutoff: Å.
 
     Returns:
-        The potential; zero everywhere where there are fewer than two frames or no neighbours.
+        The potential; zero everywhere where there are fewer than two frames, no neighbours, or nothing is left to fit.
     """
     elements = sorted({int(number) for structure in structures for number in structure.numbers})
     potential = PairPotential(cutoff, elements)
@@ -158,23 +168,64 @@ def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPo
         kinds[first, second] = kinds[second, first] = kind
     used = structures[:MOST_FRAMES]
     rows = [_rows(graph(structure, cutoff, torch.float64), potential, kinds) for structure in used]
+    energies, target = _without_atomic_energies(rows)
     count = min(FOLDS, len(used))
-    if count < 2 or not any(design[:, : -len(elements)].any() for design, _ in rows):
-        return potential
-    folds = [Normal.of(*map(torch.cat, zip(*rows[fold::count], strict=True))) for fold in range(count)]
+    parts = [
+        Normal.of(
+            torch.cat([energies[frame : frame + 1], row.forces]), torch.cat([target[frame : frame + 1], row.force])
+        )
+        for frame, row in enumerate(rows)
+    ]
+    folds = [reduce(Normal.plus, parts[fold::count]) for fold in range(count)]
     total = reduce(Normal.plus, folds)
+    if count < 2 or not total.matrix.any() or not total.vector.any():
+        return potential
     errors = {
-        ridge: sum(fold.squared_error(total.plus(fold, -1.0).solution(ridge, len(elements))) for fold in folds)
-        for ridge in RIDGES
+        ridge: sum(fold.squared_error(total.plus(fold, -1.0).solution(ridge)) for fold in folds) for ridge in RIDGES
     }
     ridge = max(ridge for ridge, error in errors.items() if error <= NEAR * min(errors.values()))
-    solution = total.solution(ridge, len(elements))[: -len(elements)]
+    solution = total.solution(ridge)
     potential.coefficients.copy_(solution.reshape(len(pairs), FUNCTIONS)[kinds])
     return potential
 
 
-def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> tuple[Tensor, Tensor]:
-    """Return design (R, P K + elements) and target (R,): the labelled energy over √N, then the labelled forces."""
+class Rows(NamedTuple):
+    """What one structure says of the coefficients."""
+
+    energy: Tensor
+    """(P K,): sums of the radial functions over √N."""
+    counts: Tensor
+    """(elements,): atoms over √N."""
+    target: float
+    """Energy over √N, eV; NaN where there is no label."""
+    forces: Tensor
+    """(R, P K), of the labelled components."""
+    force: Tensor
+    """(R,), eV/Å."""
+
+
+def _without_atomic_energies(rows: list[Rows]) -> tuple[Tensor, Tensor]:
+    """Return design (M, P K) and target (M,) of the energies, both without their projection on the counts of atoms.
+
+    Rows without a label are zero. Frisch, Waugh, "Partial time regressions as compared with individual trends",
+    Econometrica 1, 387 (1933): the coefficients are those of a fit of both together.
+    """
+    target = torch.tensor([row.target for row in rows], dtype=torch.float64)
+    known = ~target.isnan()
+    both = torch.cat([torch.stack([row.energy for row in rows]), target[:, None]], dim=1)
+    both[~known] = 0.0
+    counts = torch.stack([row.counts for row in rows]) * known[:, None]
+    # A singular value decomposition: compositions may be collinear. Twice, for of large totals rounding leaves some.
+    basis, size, _ = torch.linalg.svd(counts, full_matrices=False)
+    basis = basis[:, size > 1e-10 * size.max()] if len(size) else basis
+    for _ in range(2):
+        both = both - basis @ (basis.T @ both)
+    negligible = 1e-12 * target[known].abs().max() if known.any() else 0.0
+    both[:, -1] = torch.where(both[:, -1].abs() > negligible, both[:, -1], 0.0)
+    return both[:, :-1], both[:, -1]
+
+
+def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> Rows:
     receiver, sender = single.edge_index
     vectors, distance = edge_vectors(single)
     places = potential.places[single.numbers]
@@ -183,16 +234,14 @@ def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> tuple[Tenso
     atoms, pairs = len(single.numbers), int(kinds.max()) + 1
     energy = values.new_zeros(pairs, FUNCTIONS).index_add(0, kind, 0.5 * values).flatten()
     counts = torch.bincount(places, minlength=len(kinds)).to(energy)
-    # F_i = Σ_j φ'(r_ij) u_ij with u_ij from i to j: each pair stands there as two edges, each with half of its energy.
     along = (vectors / distance[:, None])[:, :, None] * slopes[:, None, :]  # (E, 3, K)
     forces = along.new_zeros(atoms, pairs, 3, FUNCTIONS).index_put((receiver, kind), along, accumulate=True)
     forces = forces.transpose(1, 2).reshape(3 * atoms, -1)
     labelled = ~single.forces.flatten().isnan()
-    design = torch.cat([energy, counts])[None] / math.sqrt(atoms)
-    target = single.energy / math.sqrt(atoms)
-    known = ~target.isnan()
-    forces = torch.cat([forces, forces.new_zeros(len(forces), len(counts))], dim=1)
-    return torch.cat([design[known], forces[labelled]]), torch.cat([target[known], single.forces.flatten()[labelled]])
+    root = math.sqrt(atoms)
+    return Rows(
+        energy / root, counts / root, float(single.energy) / root, forces[labelled], single.forces.flatten()[labelled]
+    )
 
 
 def _with_derivative(function: Callable[[Tensor], Tensor], values: Tensor) -> tuple[Tensor, Tensor]:

@@ -93,11 +93,11 @@ def train(
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, stated))
+        # A process that has computed with several threads hangs where it is forked.
+        torch.set_num_threads(threads if devices.count == 1 else 1)
         pair = fit_pair_potential(frames.training, model.cutoff) if _wants_pairs(model, loss, frames) else None
         frames = frames if pair is None else frames.without(pair)
         task = _task(run, model, loss, frames)
-        # A process that has computed with several threads hangs where it is forked.
-        torch.set_num_threads(threads if devices.count == 1 else 1)
         potential = _potential(model, frames.training, frames.free_atoms, run.seed)
         module = _fit(potential, task, folder, history_path, devices)
         if not (model.training.keeps_last or math.isfinite(module.best_criterion)):
