@@ -170,13 +170,12 @@ def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPo
     rows = [_rows(graph(structure, cutoff, torch.float64), potential, kinds) for structure in used]
     energies, target = _without_atomic_energies(rows)
     count = min(FOLDS, len(used))
-    parts = [
-        Normal.of(
-            torch.cat([energies[frame : frame + 1], row.forces]), torch.cat([target[frame : frame + 1], row.force])
-        )
-        for frame, row in enumerate(rows)
-    ]
-    folds = [reduce(Normal.plus, parts[fold::count]) for fold in range(count)]
+
+    def sums(frame: int) -> Normal:
+        one = slice(frame, frame + 1)
+        return Normal.of(torch.cat([energies[one], rows[frame].forces]), torch.cat([target[one], rows[frame].force]))
+
+    folds = [reduce(Normal.plus, map(sums, range(fold, len(rows), count))) for fold in range(count)]
     total = reduce(Normal.plus, folds)
     if count < 2 or not total.matrix.any() or not total.vector.any():
         return potential
@@ -226,6 +225,7 @@ def _without_atomic_energies(rows: list[Rows]) -> tuple[Tensor, Tensor]:
 
 
 def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> Rows:
+    """Return what a structure says; kinds (elements, elements): which pair two elements are."""
     receiver, sender = single.edge_index
     vectors, distance = edge_vectors(single)
     places = potential.places[single.numbers]
