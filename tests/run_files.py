@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,14 @@ from piwsl.files import write_json
 from piwsl.report.write import ReportFiles
 
 
-def files_of(folder: Path, runs: list[Run], energy: dict[str, list[float]], with_forces: bool = True) -> ReportFiles:
-    """Write what runs leave behind, with energy errors (meV) by loss and seed."""
+def files_of(
+    folder: Path,
+    runs: list[Run],
+    energy: dict[str, list[float]],
+    with_forces: bool = True,
+    pair_potential: Collection[str] = (),
+) -> ReportFiles:
+    """Write what runs leave behind, with energy errors (meV) by loss and seed; some losses have a pair potential."""
     files = ReportFiles([], [], [], [], [], [], [])
     for number, run in enumerate(runs):
         error = energy[run.loss][run.seed]
@@ -25,6 +32,7 @@ def files_of(folder: Path, runs: list[Run], energy: dict[str, list[float]], with
             "energy_mae_meV_per_atom": error / 4,
             "energy_constant_meV": error / 2,
             "energy_mae_without_constant_meV": error / 2,
+            "pair_potential": run.loss in pair_potential,
         }
         write_json(
             here / "errors.json",

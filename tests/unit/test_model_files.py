@@ -266,7 +266,7 @@ def test_tensors_that_are_not_those_of_the_config_are_refused(written, tmp_path,
     ("found", "complaint"),
     [
         ("piwsl-potential-1", "written by an older piwsl (format piwsl-potential-1"),
-        ("piwsl-potential-4", "written by a newer piwsl (format piwsl-potential-4"),
+        ("piwsl-potential-5", "written by a newer piwsl (format piwsl-potential-5"),
         ("piwsl-potential-", "not a model file of piwsl; found format 'piwsl-potential-'"),
         ("pt", "not a model file of piwsl; found format 'pt'"),
         ({"a": 1}, "not a model file of piwsl"),

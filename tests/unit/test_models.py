@@ -257,6 +257,24 @@ def test_references_and_scale_come_from_the_training_frames():
     assert float(potential.scale) == pytest.approx(energies.std() / np.sqrt(3), rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["NH3", "H2O", "OH", "H2"])
+def test_an_untrained_network_spreads_no_more_than_the_energies(name):
+    # Of few neighbours nothing averages out: some initial weights gave forty times the spread that they shall learn.
+    for seed in range(4):
+        torch.manual_seed(seed)
+        random = np.random.default_rng(seed)
+        structures = [from_atoms(label(displaced(name, 0.05, random), float(random.normal()), None)) for _ in range(20)]
+        potential = build_potential(PaiNN(architecture="painn", features=32), structures)
+        atoms = len(structures[0].numbers)
+        spread = np.std(predict(potential, structures).energy) / np.sqrt(atoms)
+        assert spread <= 1.001 * np.std([structure.energy for structure in structures]) / np.sqrt(atoms)
+
+
+def test_the_scale_is_no_less_than_what_is_known_to_be_left():
+    structures = [from_atoms(label(atoms, -2000.0, None)) for atoms in morse_frames("H2O", 3)]
+    assert float(build_potential(CONSERVATIVE["mace"], structures, least_scale=0.02).scale) == pytest.approx(0.02)
+
+
 # eV; those of Hartree-Fock, roughly.
 FREE_ATOMS = {1: -13.6, 8: -2036.0}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +25,10 @@ def experiment() -> Experiment:
     return parse_section(Experiment, DEFAULT, "config.yaml")
 
 
-def compared(folder: Path, experiment: Experiment, energy: dict[str, list[float]]) -> list[dict[str, str]]:
-    files = files_of(folder, experiment.runs(), energy)
+def compared(
+    folder: Path, experiment: Experiment, energy: dict[str, list[float]], pair_potential: Collection[str] = ()
+) -> list[dict[str, str]]:
+    files = files_of(folder, experiment.runs(), energy, pair_potential=pair_potential)
     return [sentence(found) for found in comparisons(run_table(files.errors, files.simulations), experiment)]
 
 
@@ -48,6 +51,18 @@ def test_seeds_that_disagree_decide_nothing(tmp_path, experiment):
     found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [5.0, 22.0]})
     assert {verdict["kind"] for verdict in found} == {"undecided"}
     assert found[0]["text"] == "no clear effect on the energy error (−20 % on average; better in 1 of 2 seeds)"
+
+
+@pytest.mark.parametrize("with_pair", [["weak"], ["supervised"]])
+def test_unlike_models_are_not_compared_in_silence(tmp_path, experiment, with_pair):
+    energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
+    assert all("corrects a pair" in said["text"] for said in compared(tmp_path, experiment, energy, with_pair))
+
+
+def test_like_models_are_compared_without_a_word_of_it(tmp_path, experiment):
+    energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
+    for name, with_pair in (("both", ["weak", "supervised"]), ("neither", [])):
+        assert not any("corrects" in said["text"] for said in compared(tmp_path / name, experiment, energy, with_pair))
 
 
 def test_forces_of_a_cheaper_level_are_weak_supervision_not_the_baseline(tmp_path):

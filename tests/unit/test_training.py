@@ -188,14 +188,14 @@ def is_of(saved: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> b
 
 def test_weights_whose_learning_rate_fell_to_zero_are_kept_whatever_few_frames_say(dataset, tmp_path, monkeypatch):
     # At this rate the few validation frames are best before the end.
-    saved, seen, criteria = saved_and_seen(tmp_path, dataset, monkeypatch, learning_rate=0.03, steps=150)
+    saved, seen, criteria = saved_and_seen(tmp_path, dataset, monkeypatch, learning_rate=0.02, steps=150)
     assert criteria.idxmin() < len(criteria) - 1
     assert is_of(saved, seen[-1])
 
 
 def test_the_plateau_rule_keeps_the_weights_that_did_best_in_validation(dataset, tmp_path, monkeypatch):
     saved, seen, criteria = saved_and_seen(
-        tmp_path, dataset, monkeypatch, learning_rate=0.03, schedule="plateau", plateau_factor=0.9, steps=150
+        tmp_path, dataset, monkeypatch, learning_rate=0.05, schedule="plateau", plateau_factor=0.9, steps=150
     )
     assert criteria.idxmin() < len(criteria) - 1
     assert is_of(saved, seen[criteria.idxmin()])
@@ -386,14 +386,16 @@ def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
 def test_a_diverging_run_says_at_which_step_and_in_which_term(dataset, tmp_path):
     sensible = small()
     wild = sensible.training.model_copy(update={"learning_rate": 1e6})
-    beyond_bounds = sensible.model_copy(update={"training": wild})
+    beyond_bounds = sensible.model_copy(update={"training": wild, "pair_potential": True})
     with pytest.raises(PiwslError, match=r"diverged at step \d+.*energy (nan|inf).*lower learning_rate"):
         train_in(tmp_path, dataset, beyond_bounds, Loss())
     note = read_json(tmp_path / "diverged" / "batch.json")
     assert len(note["frames"]) == 4
     with Dataset(dataset) as opened:
         assert set(note["frames"]) <= set(opened.indices(TRAINING).tolist())
-    assert read_header(tmp_path / "diverged" / "model.safetensors")["provenance"]["step"] == note["step"]
+    header = read_header(tmp_path / "diverged" / "model.safetensors")
+    assert header["provenance"]["step"] == note["step"]
+    assert header["pair_potential"]  # of which the network is the correction: alone it is no potential
 
 
 # So small a rate changes no weight: no validation after the first is better.

@@ -94,7 +94,7 @@ def evaluate(dataset_path: Path, run: Run, model_path: Path, errors_path: Path, 
         dataset_path: dataset file.
         run: the point of the grid, repeated in the output.
         model_path: the trained model.
-        errors_path: JSON to write: the run and its errors.
+        errors_path: JSON to write: the run, its errors, and whether a pair potential is part of the model.
         predictions_path: NPZ to write: energy_label, energy_predicted (eV), force_label, force_predicted (eV/Å,
             the labelled frames' components in a row).
     """
@@ -119,4 +119,5 @@ def evaluate(dataset_path: Path, run: Run, model_path: Path, errors_path: Path, 
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_atomically(predictions_path, write_arrays)
-    write_json(errors_path, run.plain() | error_summary(structures, predictions))
+    summary = error_summary(structures, predictions) | {"pair_potential": potential.pair is not None}
+    write_json(errors_path, run.plain() | summary)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
 import torch
+from ase import Atoms, units
 from torch import Tensor, nn
 from torch.func import jvp
 
 from piwsl.data.batch import Batch, graph, sum_per_structure
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
-from piwsl.structures.structure import Structure
+from piwsl.structures.frames import label
+from piwsl.structures.structure import Structure, from_atoms
 
 FUNCTIONS = 12
 # The prior of a coefficient falls with the frequency of its function: at the fourth it has fallen to a fifth.
@@ -30,15 +32,26 @@ SPECTRUM = 2.0
 RIDGES = tuple(10.0**-exponent for exponent in range(-2, 10))
 NEAR = 1.03
 FOLDS = 5
+# Å: so far below the shortest distance in frames the fitted functions are believed.
+MARGIN = 0.05
+# Shares, and decay rates, of the universal screening function of Ziegler, Biersack and Littmark.
+SCREENING = ((0.1818, 0.5099, 0.2802, 0.02817), (3.2, 0.9423, 0.4029, 0.2016))
 # So many frames know some hundred coefficients; more would only take time.
 MOST_FRAMES = 1000
 
 
 class PairPotential(nn.Module):
-    """E = 1/2 Σ_{i≠j} Σ_k c_k(Z_i, Z_j) φ_k(r_ij), eV, over neighbours within the cutoff."""
+    """E = 1/2 Σ_{i≠j} V(Z_i, Z_j, r_ij), eV, over neighbours within the cutoff.
+
+    V = Σ_k c_k(Z_i, Z_j) φ_k(r) down to a distance s a little shorter than any of two such atoms in the training
+    frames. Below it the functions know nothing, and atoms that fall into each other end a simulation: there V goes on
+    as V(s) + V'(s) (r - s) + k (r - s)² / 2 and, beyond second order, as the screened repulsion Z of nuclei does. The
+    curvature k is that of V at s, or the average in the training frames where that is more, and not negative.
+    """
 
     places: Tensor
     coefficients: Tensor
+    core: Tensor
 
     def __init__(self, cutoff: float, elements: Sequence[int]) -> None:
         """Build the potential that is zero everywhere.
@@ -50,33 +63,49 @@ class PairPotential(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.register_buffer("places", places_of(elements))
-        self.register_buffer("coefficients", torch.zeros(len(elements), len(elements), FUNCTIONS, dtype=torch.float64))
+        shape = (len(elements), len(elements))
+        self.register_buffer("coefficients", torch.zeros(*shape, FUNCTIONS, dtype=torch.float64))
+        # s, Å; V'(s) - Z'(s), eV/Å; k - Z''(s), eV/Å².
+        self.register_buffer("core", torch.zeros(*shape, 3, dtype=torch.float64))
 
     def energy(self, batch: Batch) -> Tensor:
         """Return energies (M,), eV, float64; differentiable in the positions."""
-        receiver, sender = batch.edge_index
+        receiver, _ = batch.edge_index
         _, distance = edge_vectors(batch)
-        places = self.places[batch.numbers]
-        coefficients = self.coefficients[places[receiver], places[sender]]  # (E, K)
-        each = 0.5 * (coefficients * radial_functions(distance.double(), self.cutoff)).sum(dim=1)  # (E,)
+        each = 0.5 * self._of_pairs(batch)(distance.double())  # (E,)
         atoms = torch.zeros_like(batch.numbers, dtype=torch.float64).index_add(0, receiver, each)
         return sum_per_structure(atoms, batch)
 
     def energy_and_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return energies (M,), eV, float64, and forces (N, 3), eV/Å, in the precision of the positions.
 
-        Forces are in closed form: processes that share the devices of a training are forked after it has been fitted,
-        and torch's backward pass does not outlive a fork.
+        Forces are by forward differentiation: processes that share the devices of a training are forked after it has
+        been fitted, and torch's backward pass does not outlive a fork.
         """
-        receiver, sender = batch.edge_index
+        receiver, _ = batch.edge_index
         vectors, distance = edge_vectors(batch)
-        places = self.places[batch.numbers]
-        coefficients = self.coefficients[places[receiver], places[sender]]  # (E, K)
-        _, slopes = _with_derivative(lambda r: radial_functions(r, self.cutoff), distance.double())
-        # F_i = Σ_j φ'(r_ij) u_ij with u_ij from i to j: each pair stands there as two edges, each with half its energy.
-        along = (coefficients * slopes).sum(dim=1, keepdim=True) * vectors / distance[:, None]
+        _, slopes = _with_derivative(self._of_pairs(batch), distance.double())
+        # F_i = Σ_j V'(r_ij) u_ij with u_ij from i to j: each pair stands there as two edges, each with half its energy.
+        along = slopes[:, None] * vectors / distance[:, None]
         forces = torch.zeros_like(batch.positions).index_add(0, receiver, along.to(batch.positions))
         return self.energy(batch).detach(), forces.detach()
+
+    def _of_pairs(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+        """Return V, eV, as a function of the distances (E,), Å, of a batch's edges."""
+        receiver, sender = batch.edge_index
+        places = self.places[batch.numbers]
+        coefficients = self.coefficients[places[receiver], places[sender]]  # (E, K)
+        shortest, slope, stiffness = self.core[places[receiver], places[sender]].unbind(dim=1)
+        numbers = batch.numbers[batch.edge_index]  # (2, E)
+
+        def energies(distance: Tensor) -> Tensor:
+            outside = torch.maximum(distance, shortest)
+            inside = distance - outside  # zero, or how much nearer than s, as a negative number
+            fitted = (coefficients * radial_functions(outside, self.cutoff)).sum(dim=1)
+            nuclei = nuclear_repulsion(distance, numbers) - nuclear_repulsion(outside, numbers)
+            return fitted + nuclei + inside * (slope + 0.5 * stiffness * inside)
+
+        return energies
 
     def subtracted_from(self, structures: Sequence[Structure]) -> list[Structure]:
         """Return structures with what this potential leaves of their labels: energy, forces, weak forces."""
@@ -115,6 +144,19 @@ def radial_functions(distance: Tensor, cutoff: float) -> Tensor:
     return torch.sin(distance[:, None] * (order * (math.pi / cutoff))) * weight * (envelope / distance)[:, None]
 
 
+def nuclear_repulsion(distance: Tensor, numbers: Tensor) -> Tensor:
+    """Return the screened repulsion of nuclei, (E,), eV, at distances (E,), Å, of atomic numbers (2, E).
+
+    Ziegler, Biersack, Littmark, "The stopping and range of ions in solids", Pergamon 1985, the universal potential.
+    """
+    charges = numbers.to(distance.dtype)
+    length = 0.8854 * units.Bohr / charges.pow(0.23).sum(dim=0)
+    reduced = (distance / length)[:, None]
+    shares, rates = torch.tensor(SCREENING, dtype=distance.dtype, device=distance.device)
+    screening = (shares * torch.exp(-rates * reduced)).sum(dim=1)
+    return units.Hartree * units.Bohr * charges.prod(dim=0) / distance * screening
+
+
 @dataclass
 class Normal:
     """A linear least-squares problem as sums over its rows: AᵀA (C, C), Aᵀy (C,) and yᵀy."""
@@ -146,8 +188,21 @@ class Normal:
         return max(error, 0.0)  # a difference of sums, of which rounding may leave less than nothing
 
 
-def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPotential:
+class PairFit(NamedTuple):
+    """A pair potential, and how well it knows what it was not fitted to."""
+
+    potential: PairPotential
+    error: float
+    """Root mean square of what it leaves, in cross-validation, of an energy per square root of its atoms, eV."""
+
+
+def fit_pair_potential(
+    structures: Sequence[Structure], cutoff: float, free_atoms: Mapping[int, float] | None = None
+) -> PairFit:
     """Fit a pair potential to labelled energies and forces: ridge regression, the ridge by five-fold cross-validation.
+
+    Free atoms are structures without neighbours: with their energies the potential knows how much a molecule is bound
+    by, and how far up it is to where a bond is broken, which geometries near equilibrium do not tell.
 
     An energy counts per square root of its atoms, as much as a component of a force does. What a fit of atomic energies
     can say of them is projected out of design and target before: a composition that stands in one frame alone says
@@ -156,9 +211,11 @@ def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPo
     Args:
         structures: of them the first thousand are used; what is not labelled is passed over.
         cutoff: Å.
+        free_atoms: energies of free atoms at the level of the labels, atomic number to eV.
 
     Returns:
-        The potential; zero everywhere where there are fewer than two frames, no neighbours, or nothing is left to fit.
+        The potential with its error; zero everywhere where there are fewer than two frames, no neighbours, or nothing
+        is left to fit.
     """
     elements = sorted({int(number) for structure in structures for number in structure.numbers})
     potential = PairPotential(cutoff, elements)
@@ -167,7 +224,12 @@ def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPo
     for kind, (first, second) in enumerate(pairs):
         kinds[first, second] = kinds[second, first] = kind
     used = structures[:MOST_FRAMES]
-    rows = [_rows(graph(structure, cutoff, torch.float64), potential, kinds) for structure in used]
+    atoms = [
+        from_atoms(label(Atoms([number], positions=[[0.0, 0.0, 0.0]]), energy, None))
+        for number, energy in (free_atoms or {}).items()
+        if number in elements
+    ]
+    rows = [_rows(graph(structure, cutoff, torch.float64), potential, kinds) for structure in [*used, *atoms]]
     energies, target = _without_atomic_energies(rows)
     count = min(FOLDS, len(used))
 
@@ -175,17 +237,55 @@ def fit_pair_potential(structures: Sequence[Structure], cutoff: float) -> PairPo
         one = slice(frame, frame + 1)
         return Normal.of(torch.cat([energies[one], rows[frame].forces]), torch.cat([target[one], rows[frame].force]))
 
-    folds = [reduce(Normal.plus, map(sums, range(fold, len(rows), count))) for fold in range(count)]
-    total = reduce(Normal.plus, folds)
+    folds = [reduce(Normal.plus, map(sums, range(fold, len(used), count))) for fold in range(count)]
+    total = reduce(Normal.plus, map(sums, range(len(rows))))
     if count < 2 or not total.matrix.any() or not total.vector.any():
-        return potential
+        return PairFit(potential, 0.0)
     errors = {
         ridge: sum(fold.squared_error(total.plus(fold, -1.0).solution(ridge)) for fold in folds) for ridge in RIDGES
     }
     ridge = max(ridge for ridge, error in errors.items() if error <= NEAR * min(errors.values()))
     solution = total.solution(ridge)
     potential.coefficients.copy_(solution.reshape(len(pairs), FUNCTIONS)[kinds])
-    return potential
+    _set_cores(potential, pairs, elements, rows)
+    rest = [
+        target[fold : len(used) : count]
+        - energies[fold : len(used) : count] @ total.plus(sums_of_fold, -1.0).solution(ridge)
+        for fold, sums_of_fold in enumerate(folds)
+    ]
+    known = sum(not math.isnan(row.target) for row in rows[: len(used)])
+    return PairFit(potential, math.sqrt(float(torch.cat(rest).square().sum()) / known) if known else 0.0)
+
+
+def _set_cores(
+    potential: PairPotential, pairs: Sequence[tuple[int, int]], elements: Sequence[int], rows: Sequence[Rows]
+) -> None:
+    """Let the potential of each pair of elements that the rows have go on below its distances there."""
+    distances = torch.cat([row.distances for row in rows])
+    kinds = torch.cat([row.kinds for row in rows])
+    for number, (first, second) in enumerate(pairs):
+        own = distances[kinds == number]
+        if len(own):
+            core = _core(potential, first, second, elements, own)
+            potential.core[first, second] = potential.core[second, first] = core
+
+
+def _core(potential: PairPotential, first: int, second: int, elements: Sequence[int], distances: Tensor) -> Tensor:
+    """Return where V ends, and how it goes on there, (3,), of two elements with such distances (E,), Å, in frames."""
+    numbers = torch.tensor([[elements[first]], [elements[second]]])
+
+    def fitted(r: Tensor) -> Tensor:
+        return radial_functions(r, potential.cutoff) @ potential.coefficients[first, second]
+
+    def repulsion(r: Tensor) -> Tensor:
+        return nuclear_repulsion(r, numbers)
+
+    shortest = distances.min()[None] - MARGIN
+    slope, steepness = (_with_derivative(function, shortest)[1] for function in (fitted, repulsion))
+    own, of_nuclei = (_second_derivative(function, shortest) for function in (fitted, repulsion))
+    average = _second_derivative(fitted, distances).mean()[None]
+    curvature = torch.cat([own, average]).max().clamp(min=0.0)[None]
+    return torch.cat([shortest, slope - steepness, curvature - of_nuclei])
 
 
 class Rows(NamedTuple):
@@ -201,6 +301,10 @@ class Rows(NamedTuple):
     """(R, P K), of the labelled components."""
     force: Tensor
     """(R,), eV/Å."""
+    distances: Tensor
+    """(E,), Å."""
+    kinds: Tensor
+    """(E,): which pair the elements of each are."""
 
 
 def _without_atomic_energies(rows: list[Rows]) -> tuple[Tensor, Tensor]:
@@ -240,7 +344,13 @@ def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> Rows:
     labelled = ~single.forces.flatten().isnan()
     root = math.sqrt(atoms)
     return Rows(
-        energy / root, counts / root, float(single.energy) / root, forces[labelled], single.forces.flatten()[labelled]
+        energy / root,
+        counts / root,
+        float(single.energy) / root,
+        forces[labelled],
+        single.forces.flatten()[labelled],
+        distance,
+        kind,
     )
 
 
@@ -248,3 +358,8 @@ def _with_derivative(function: Callable[[Tensor], Tensor], values: Tensor) -> tu
     """Return a function of each value (E,), of any shape (E, ...), and its derivative by that value."""
     image, slope = jvp(function, (values,), (torch.ones_like(values),))  # type: ignore[misc]  # three with has_aux
     return image, slope
+
+
+def _second_derivative(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Return the second derivative of a function of each value, (E,)."""
+    return _with_derivative(lambda r: _with_derivative(function, r)[1], values)[1]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.config import Model
-from piwsl.data.batch import Batch, collate, graph, neighbour_list
+from piwsl.data.batch import Batch, collate, graph, neighbour_list, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.potential import Potential
@@ -144,8 +144,45 @@ def mean_neighbours(structures: list[Structure], cutoff: float) -> float:
     return edges / atoms if edges else 1.0
 
 
+def limit_untrained_spread(potential: Potential, batches: Iterable[Batch]) -> None:
+    """Divide the scale of an untrained potential so that its energies spread no more than those that it shall learn.
+
+    Features of a molecule of two or three atoms average over nothing, and some initial weights make them large:
+    training would spend its steps on unlearning them. After Mishkin, Matas, "All you need is a good init", ICLR 2016,
+    who normalise each layer by the spread of its outputs on data.
+
+    Args:
+        potential: its scale is changed, and nothing else.
+        batches: structures; compositions take away what references will.
+    """
+    energies, counts = [], []
+    with torch.no_grad():
+        for batch in batches:
+            present = batch.atoms > 0
+            references = sum_per_structure(potential.references[batch.numbers], batch)
+            energies.append((potential.energy(batch) - references)[present])
+            counts.append(element_counts(batch)[present])
+    columns, values = torch.cat(counts).numpy(), torch.cat(energies).numpy()
+    rest = values - columns @ fit_atomic_energies(columns, values)
+    spread = float(np.sqrt(np.mean(np.square(rest) / columns.sum(axis=1))))
+    potential.scale /= max(1.0, spread / float(potential.scale))
+
+
+def energy_spread(structures: list[Structure], references: Mapping[int, float]) -> float:
+    """Return the root mean square of what references leave of energies, eV, per square root of atoms."""
+    rest = [
+        (structure.energy - sum(references[int(number)] for number in structure.numbers))
+        / np.sqrt(len(structure.numbers))
+        for structure in structures
+    ]
+    return float(np.sqrt(np.mean(np.square(rest))))
+
+
 def build_potential(
-    config: Model, structures: list[Structure], free_atoms: Mapping[int, float] | None = None
+    config: Model,
+    structures: list[Structure],
+    free_atoms: Mapping[int, float] | None = None,
+    least_scale: float = 0.0,
 ) -> Potential:
     """Build an untrained potential whose references and scale come from training frames.
 
@@ -157,20 +194,17 @@ def build_potential(
         config: the architecture.
         structures: the training frames, with energies.
         free_atoms: energies of free atoms, atomic number to eV, for the config that asks for them.
+        least_scale: eV; what the energies may fall short of where they are no measure of what is to be learned.
 
     Raises:
         PiwslError: an element has no stated reference.
     """
     stated = stated_references(config, structures, free_atoms or {})
     references = reference_energies(structures) if stated is None else _with_shift(stated, structures)
-    rest = [
-        (structure.energy - sum(references[int(number)] for number in structure.numbers))
-        / np.sqrt(len(structure.numbers))
-        for structure in structures
-    ]
-    scale = float(np.sqrt(np.mean(np.square(rest))))
+    scale = max(energy_spread(structures, references), least_scale)
     neighbours = mean_neighbours(structures, config.cutoff)
     potential = Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)
     graphs = [graph(structure, config.cutoff, potential.dtype) for structure in structures[:REFIT_STRUCTURES]]
+    limit_untrained_spread(potential, batches_of(graphs))
     refit_references(potential, batches_of(graphs))
     return potential

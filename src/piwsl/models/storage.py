@@ -29,7 +29,7 @@ from piwsl.models.devices import usable_device
 from piwsl.models.pair import PairPotential, places_of
 from piwsl.models.potential import Potential
 
-VERSION = 3
+VERSION = 4
 FORMAT = f"piwsl-potential-{VERSION}"
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å"}
 DAMAGED = "the file was changed or damaged: take another copy, or train the model again"

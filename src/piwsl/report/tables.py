@@ -38,7 +38,9 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
     simulated = pd.DataFrame([read_json(path) for path in simulations])
     table = tested.merge(simulated, on=AXES, validate="one_to_one")
     # Results of an earlier version may lack what is measured since.
-    table = table.reindex(columns=[*table.columns, *(name for name in MEASURES if name not in table.columns)])
+    expected = [*MEASURES, "pair_potential"]
+    table = table.reindex(columns=[*table.columns, *(name for name in expected if name not in table.columns)])
+    table["pair_potential"] = table["pair_potential"].fillna(value=False).astype(bool)
     numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
@@ -67,6 +69,8 @@ class Comparison:
     better: int
     """Seeds in which the weak loss had the smaller error."""
     seeds: int
+    unlike: bool
+    """Whether the models of one loss correct a pair potential and those of the other do not."""
 
     @property
     def chance(self) -> float:
@@ -114,6 +118,7 @@ def comparisons(table: pd.DataFrame, experiment: Experiment) -> list[Comparison]
                             change_percent=float(100 * (ratio.mean() - 1)),
                             better=int((ratio < 1).sum()),
                             seeds=len(ratio),
+                            unlike=bool((rows["pair_potential"] != base["pair_potential"]).loc[ratio.index].any()),
                         )
                     )
     return found

@@ -109,6 +109,11 @@ def sentence(found: Comparison) -> dict[str, str]:
             f"{quantity} error {change:.0f} % {direction}, in all {found.seeds} seeds "
             f"(without any effect they would agree {100 * found.chance:.2g} % of the time)"
         )
+    if found.unlike:
+        text += (
+            "; with one of the two losses the network corrects a pair potential, with the other it does not: say "
+            "pair_potential: true or false to see what the loss alone does"
+        )
     where = f"{found.dataset}, {found.model}, {found.size} frames, {found.weak} against {found.supervised}"
     return {"where": where, "text": text, "kind": found.verdict}
 

@@ -25,7 +25,7 @@ from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
 from piwsl.losses import displacements_of_step, factors_of_rank, residual_counts, structures_of, training_loss
-from piwsl.models import Potential, save_model
+from piwsl.models import PairPotential, Potential, save_model
 from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
 from piwsl.training.batches import Order, StepBatches
 from piwsl.training.compiled import CompiledLoss
@@ -82,6 +82,8 @@ class Task:
     """Where the labelled training frames, and then those of the pool, stand in the dataset."""
     pool: list[Batch] = field(default_factory=list)
     """Frames without labels, likewise."""
+    pair: PairPotential | None = None
+    """What the labels of all frames are without, and energies of the potential are with."""
 
     @property
     def order(self) -> Order:
@@ -129,6 +131,7 @@ class Diagnosis(Callback):
         """Write the files."""
         if isinstance(exception, Diverged):
             assert isinstance(pl_module, PotentialModule)
+            pl_module.potential.pair = pl_module.task.pair
             save_model(self._folder / "model.safetensors", pl_module.potential, {"step": exception.step})
             write_json(
                 self._folder / "batch.json",

@@ -33,7 +33,11 @@ from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
 from piwsl.models import PairPotential, Potential, build_potential, fit_pair_potential, save_model
 from piwsl.models.potential import DTYPES
-from piwsl.models.statistics import batches_of, refit_references, stated_references
+from piwsl.models.statistics import (
+    batches_of,
+    refit_references,
+    stated_references,
+)
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
@@ -41,7 +45,7 @@ from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 3
+PROCEDURE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,17 @@ def train(
     data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
-        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, stated))
+        atoms = frames.free_atoms if _wants_pairs(model, loss, frames) else {}
+        _set_aside_foreign_checkpoints(folder, _fingerprint(run, model, loss, data_hash, [stated, atoms]))
         # A process that has computed with several threads hangs where it is forked.
         torch.set_num_threads(threads if devices.count == 1 else 1)
-        pair = fit_pair_potential(frames.training, model.cutoff) if _wants_pairs(model, loss, frames) else None
-        frames = frames if pair is None else frames.without(pair)
-        task = _task(run, model, loss, frames)
-        potential = _potential(model, frames.training, frames.free_atoms, run.seed)
+        pair, least_scale = None, 0.0
+        if _wants_pairs(model, loss, frames):
+            pair, least_scale = fit_pair_potential(frames.training, model.cutoff, frames.free_atoms)
+            frames = frames.without(pair)
+        task = _task(run, model, loss, frames, pair)
+        torch.manual_seed(seed_of("initial weights", run.seed))
+        potential = build_potential(model, frames.training, frames.free_atoms, least_scale)
         module = _fit(potential, task, folder, history_path, devices)
         if not (model.training.keeps_last or math.isfinite(module.best_criterion)):
             raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
@@ -106,7 +114,7 @@ def train(
         if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
             raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
         refit_references(module.potential, batches_of(task.graphs))
-        module.potential.pair = pair
+        module.potential.pair = task.pair
         provenance = {"run": run.plain(), "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
         write_history(history_path, module.history)
         save_model(model_path, module.potential, provenance)
@@ -221,12 +229,7 @@ def _stated_references(run: Run, model: Model, frames: _Frames) -> dict[str, flo
     return None if stated is None else {chemical_symbols[number]: energy for number, energy in stated.items()}
 
 
-def _potential(model: Model, structures: list[Structure], free_atoms: dict[int, float], seed: int) -> Potential:
-    torch.manual_seed(seed_of("initial weights", seed))
-    return build_potential(model, structures, free_atoms)
-
-
-def _task(run: Run, model: Model, loss: Loss, frames: _Frames) -> Task:
+def _task(run: Run, model: Model, loss: Loss, frames: _Frames, pair: PairPotential | None) -> Task:
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
     skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
@@ -235,7 +238,7 @@ def _task(run: Run, model: Model, loss: Loss, frames: _Frames) -> Task:
     pool = graphs(frames.pool, model.cutoff + skin, dtype, frames.pool_indices)
     held = graphs(frames.validation, model.cutoff, dtype, frames.split.validation)
     everywhere = np.concatenate([indices, frames.pool_indices])
-    return Task(model.training, loss, run.seed, learnt, list(batches_of(held)), everywhere, pool)
+    return Task(model.training, loss, run.seed, learnt, list(batches_of(held)), everywhere, pool, pair)
 
 
 def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices) -> PotentialModule:
@@ -278,8 +281,8 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
     return module
 
 
-def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str, references: dict[str, float] | None) -> str:
-    parts = [PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash, references]
+def _fingerprint(run: Run, model: Model, loss: Loss, data_hash: str, energies_of_atoms: object) -> str:
+    parts = [PROCEDURE_VERSION, run.plain(), model.plain(), loss.plain(), data_hash, energies_of_atoms]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
