@@ -79,7 +79,7 @@ class Sampling(Section):
     friction: Friction = Field(0.01, description="1/fs.")
     stride: int = Field(200, ge=1, le=1_000_000, description="Steps between two frames that are kept.")
     equilibration: int = Field(2000, ge=0, le=10_000_000, description="Steps before the first frame.")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Of velocities, noise and displacements.")
 
     @field_validator("temperatures", "normal_modes")
     @classmethod
@@ -215,8 +215,10 @@ class GivenDataset(Section):
     forces_key: str = Field("REF_forces", description="Which column holds the forces.")
     weak_forces_key: str = Field("WEAK_forces", description="Which column holds forces of a cheaper level, if any.")
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
-    energy_unit: EnergyUnit = "eV"
-    forces_unit: ForcesUnit = "eV/Å"
+    energy_unit: EnergyUnit = Field("eV", description="Of the energies; also as people write it: Ha, kcal/mol, ...")
+    forces_unit: ForcesUnit = Field(
+        "eV/Å", description="Of all forces; also as people write it: Ha/a0, kcal/mol/A, ..."
+    )
 
     @property
     def has_pool(self) -> bool:
