@@ -29,7 +29,7 @@ def commands() -> str:
     from piwsl.cli import app
 
     command = typer.main.get_command(app)
-    return typer.cli.get_docs_for_click(obj=command, ctx=Context(command), name="piwsl", title="`piwsl`")
+    return typer.cli.get_docs_for_click(obj=command, ctx=Context(command), name="piwsl", title="Command line")
 
 
 def keys() -> str:

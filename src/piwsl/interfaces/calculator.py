@@ -16,7 +16,7 @@ from piwsl.structures.structure import from_atoms
 class PotentialCalculator(Calculator):
     """Energy (eV) and forces (eV/Å) of a potential; periodic in any direction.
 
-    Example:
+    Examples:
         >>> atoms.calc = PotentialCalculator(piwsl.load_model("model.safetensors"))
     """
 
