@@ -65,3 +65,10 @@ def test_the_executor_is_a_package_of_its_own(tmp_path):
     assert done.stdout.split() == [
         str(tmp_path / "installed" / "snakemake_executor_plugin_submitit" / "__init__.py"), "Executor",
     ], done.stderr  # fmt: skip
+
+
+def test_the_workflow_of_the_repository_makes_what_must_pass_elsewhere():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    parts = workflow["jobs"]["make"]["strategy"]["matrix"]["include"]
+    targets = [target for part in parts for target in part["targets"].split()]
+    assert targets == re.findall(r"^timed make (\S+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
