@@ -135,3 +135,15 @@ def test_examples_of_configs_are_in_order(tmp_path):
     for block in whole:
         (tmp_path / "config.yaml").write_text(block)
         parse_section(Experiment, read_yaml(tmp_path / "config.yaml"), "config.yaml")
+
+
+def test_files_and_targets_that_pages_name_exist():
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    text = "\n".join(page.read_text() for page in pages)
+    files = set(re.findall(r"`((?:src|tests|workflow|slurm|envs|docs)/[\w./-]+)`", text))
+    targets = set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", text, re.MULTILINE))
+    rules = re.findall(r"^([a-z0-9 -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(files) > 10
+    assert len(targets) > 10
+    assert {file for file in files if not (ROOT / file).exists()} == set()
+    assert targets - {name for line in rules for name in line.split()} == set()
