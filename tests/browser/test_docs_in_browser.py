@@ -12,7 +12,8 @@ from threading import Thread
 
 import pytest
 from chromium import dump
-from conftest import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 # What goes wrong in a page is written where its dump shows it.
 WATCH = """<script>

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from conftest import ROOT
 
-from piwsl.config import Experiment, Section
+from piwsl.config import ARCHITECTURES, Experiment, Section
+
+ROOT = Path(__file__).parents[2]
 
 # What a browser fetches by itself: elements, and which of their attributes says from where.
 FETCHED = {
@@ -105,6 +106,16 @@ def test_every_key_has_a_line_with_its_meaning(site):
     assert len(keys) > 100
     assert keys - {key for key, _ in lines} == set()
     assert [key for key, line in lines if re.search(r"<td>\s*</td>\s*$", line)] == []
+
+
+def test_defaults_are_those_of_each_architecture(site):
+    page = (site / "reference" / "config.html").read_text()
+    (row,) = re.findall(r"<tr>\s*<td><code>learning_rate</code></td>(.*?)</tr>", page, re.DOTALL)
+    defaults = {kind.__name__: kind.model_fields["training"].default.learning_rate for kind in ARCHITECTURES.values()}
+    usual = defaults.pop("PaiNN")
+    assert f"<td><code>{usual}</code>" in row
+    assert defaults
+    assert [name for name, default in defaults.items() if f"{name} <code>{default}</code>" not in row] == []
 
 
 def test_every_command_is_described(site):
