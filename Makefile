@@ -110,7 +110,8 @@ bench: $(ENVIRONMENT) .venv-others/complete
 
 # The documentation, into site/; open site/index.html.
 docs: $(ENVIRONMENT)
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "Documentation: $(CURDIR)/site/index.html"
 
 # The picture in README.md, of the report that `make demo` wrote.
 screenshot:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from piwsl.config import ARCHITECTURES, Experiment, Section
+from piwsl.config import ARCHITECTURES, Experiment, Section, levels
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,3 +158,16 @@ def test_files_and_targets_that_pages_name_exist():
     assert len(targets) > 10
     assert {file for file in files if not (ROOT / file).exists()} == set()
     assert targets - {name for line in rules for name in line.split()} == set()
+
+
+def test_exponents_of_the_theory_are_those_of_the_code():
+    page = (ROOT / "docs" / "theory" / "basis-set-limit.md").read_text()
+    for label, exponents in {
+        "α of √X, cc-pVXZ": [levels.SQUARE_ROOT_EXPONENTS["cc", cardinal] for cardinal in (2, 3)],
+        "α of √X, aug-cc-pVXZ": [levels.SQUARE_ROOT_EXPONENTS["aug-cc", cardinal] for cardinal in (2, 3)],
+        "α of √X, def2": [levels.SQUARE_ROOT_EXPONENTS["def2", cardinal] for cardinal in (2, 3)],
+        "β, def2": [levels.DEF2_CORRELATION_EXPONENTS[cardinal] for cardinal in (2, 3)],
+    }.items():
+        assert f"| {label} | {exponents[0]:.2f} | {exponents[1]:.2f} |" in page
+    assert f"α = {levels.HALKIER_EXPONENT}" in page
+    assert f"β = {levels.HELGAKER_EXPONENT:g}" in page
