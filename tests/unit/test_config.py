@@ -42,6 +42,22 @@ def written(config: dict[str, Any], folder: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("dataset", "forces", "complaint"),
+    [
+        ({"file": "mine.xyz", "test_frames": 2}, "direct", "the forces of model 'painn' have a head of their own"),
+        (DEFAULT["datasets"]["ammonia"], "conservative", "dataset 'ammonia' is of molecules, which have none"),
+    ],
+    ids=["direct forces", "molecules"],
+)
+def test_a_stress_that_nothing_has_is_refused(dataset, forces, complaint):
+    config = edited("losses.supervised.stress", 1.0)
+    config["datasets"] = {"ammonia": dataset}
+    config["models"]["painn"]["forces"] = forces
+    with pytest.raises(ConfigError, match=rf"losses\.supervised\.stress: {complaint}"):
+        parse_section(Experiment, config, "test")
+
+
 def test_the_default_experiment_is_in_order():
     experiment = load_experiment(ROOT / "config.yaml")
     assert len(experiment.runs()) == 2 * 2 * 2
