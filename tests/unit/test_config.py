@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 
 from piwsl.config import PITC, PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
 from piwsl.errors import PiwslError

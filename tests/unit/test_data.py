@@ -12,7 +12,7 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk, fcc111
 from ase.neighborlist import neighbor_list
-from conftest import displaced, morse_frames
+from helpers import displaced, morse_frames
 from tblite.ase import TBLite
 
 from piwsl.config import GivenDataset

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, Training, WeakForces
 from piwsl.data.batch import Batch, collate, graph

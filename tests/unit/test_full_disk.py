@@ -13,7 +13,7 @@ import pytest
 import test_training
 import torch
 from ase.build import molecule
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 from test_cli import call
 from test_model_files import MODELS, untrained
 

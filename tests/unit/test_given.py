@@ -9,7 +9,7 @@ import yaml
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import ROOT, displaced, morse_frames
+from helpers import ROOT, displaced, morse_frames
 from typer.testing import CliRunner
 
 from piwsl.cli import app

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 from torch import nn
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, WeakForces

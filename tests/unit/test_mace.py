@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from conftest import displaced
+from helpers import displaced
 
 from piwsl.config import MACE
 from piwsl.data.batch import collate, graph

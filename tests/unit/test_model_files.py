@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.morse import MorsePotential
-from conftest import displaced, morse_frames
+from helpers import displaced, morse_frames
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from conftest import displaced, morse_frames
+from helpers import displaced, morse_frames
 
 from piwsl.data.batch import collate, graph
 from piwsl.models import PairPotential, fit_pair_potential

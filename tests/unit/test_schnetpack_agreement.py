@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from ase import Atoms
-from conftest import ROOT
+from helpers import ROOT
 from torch import Tensor, nn
 
 from piwsl.config import PaiNN as PaiNNConfig

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from ase import Atoms
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph

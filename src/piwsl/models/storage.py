@@ -247,6 +247,8 @@ def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
             if header.pair_potential:
                 potential.pair = PairPotential(config.cutoff, sorted(references))
             return potential
+        except PiwslError:
+            raise
         except Exception as error:  # e3nn refuses in many kinds what it cannot build, most of them without a message
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
 
