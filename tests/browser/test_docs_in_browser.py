@@ -12,8 +12,7 @@ from threading import Thread
 
 import pytest
 from chromium import dump
-
-ROOT = Path(__file__).parents[2]
+from helpers import ROOT
 
 # What goes wrong in a page is written where its dump shows it.
 WATCH = """<script>

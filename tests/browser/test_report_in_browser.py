@@ -6,7 +6,7 @@ import re
 
 import yaml
 from chromium import dump
-from conftest import ROOT
+from helpers import ROOT
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section

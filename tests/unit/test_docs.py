@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from helpers import ROOT
 
 from piwsl.config import ARCHITECTURES, Experiment, Section, levels
-
-ROOT = Path(__file__).parents[2]
 
 # What a browser fetches by itself: elements, and which of their attributes says from where.
 FETCHED = {

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 from ase.build import molecule
-from conftest import ROOT, displaced, morse_frames, snakemake
+from helpers import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
