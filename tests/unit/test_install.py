@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import ROOT, morse_frames
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -200,3 +201,25 @@ def test_a_job_names_the_extra_that_it_misses(light, folder, code):
 def test_an_extra_is_enough_for_its_part(wheel, folder, extra, code):
     done = Environment(folder / "environment", wheel, extra).as_job(folder, code)
     assert done.returncode == 0, done.stderr + (folder / "log").read_text()
+
+
+def test_the_workflow_takes_given_data_without_pyscf_and_says_what_computed_data_need(wheel, folder):
+    environment = Environment(folder / "environment", wheel, "workflow", "training")
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    given = {
+        "experiment": "given",
+        "datasets": {"water": {"file": "frames.xyz", "test_frames": 1}},
+        "models": {"painn": {"architecture": "painn"}},
+        "losses": {"supervised": {}},
+        "sizes": [2],
+        "seeds": [0],
+    }
+    (folder / "given.yaml").write_text(yaml.safe_dump(given))
+    dry_run = ("-m", "snakemake", "--cores", "1", "--dry-run", "--quiet", "all", "--configfile")
+    planned = environment.run(folder, *dry_run, "given.yaml")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    refused = environment.run(folder, *dry_run, "config.yaml")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == f"error: {MISSING[LABELLING]}"
