@@ -38,7 +38,7 @@ SPECTRUM = 2.0
 # Ridge over the mean square of a column of the design. The largest is taken whose squared error in cross-validation is
 # near the smallest: what is less sure is left to the network, and the potential is smooth where no frame was.
 RIDGES = tuple(10.0**-exponent for exponent in range(-2, 10))
-NEAR = 1.03
+
 FOLDS = 5
 # Å: so far below the shortest distance in frames the fitted functions are believed.
 MARGIN = 0.05
