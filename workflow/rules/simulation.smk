@@ -3,15 +3,15 @@
 
 rule simulate:
     input:
-        dataset=f"{DATA}/dataset.h5",
-        model=f"{RUN}/model.safetensors",
+        dataset=DATA.part("test"),
+        model=RUN.model,
     output:
-        trajectory=f"{RUN}/trajectory.xyz",
-        summary=f"{RUN}/simulation.json",
+        trajectory=RUN.trajectory,
+        summary=RUN.simulation,
     log:
-        f"{LOGS}/simulate/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.log",
+        layout.log("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
     benchmark:
-        f"{BENCHMARKS}/simulate/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.tsv"
+        layout.benchmark("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}")
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -19,7 +19,8 @@ rule simulate:
         mem_mb=2000,
         runtime=240,
     params:
-        run=run_of,
+        run=lambda wildcards: run_of(wildcards).plain(),
+        code=lambda wildcards: jobs.code("simulate"),
         simulation=experiment.simulation.beyond_defaults(),
     message:
         "Simulating with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"

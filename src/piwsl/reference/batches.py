@@ -6,8 +6,7 @@ from pathlib import Path
 
 from piwsl.config import Geometries, Level
 from piwsl.errors import PiwslError
-from piwsl.files import read_json_lines, write_json, write_json_lines
-from piwsl.reference.atoms import isolated_atoms
+from piwsl.files import read_json_lines, write_json_lines
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.geometries import blocks_of, read_geometries
 from piwsl.reference.labelling import label_frames
@@ -69,20 +68,6 @@ def label_batch(
     frames, rows = label_frames(read_frames(selected)[positions], level, store, forces, memory_mb)
     write_frames(labelled, frames)
     write_json_lines(records, rows)
-
-
-def label_isolated_atoms(selected: list[Path], level: Level, store: Path, memory_mb: int, energies: Path) -> None:
-    """Write the energies of the free atoms of all elements that occur in some files.
-
-    Args:
-        selected: extended XYZ files.
-        level: the level of theory.
-        store: folder of finished energies.
-        memory_mb: memory of the job, MB.
-        energies: JSON to write: a record by chemical symbol.
-    """
-    symbols = {symbol for path in selected for atoms in read_frames(path) for symbol in atoms.get_chemical_symbols()}
-    write_json(energies, isolated_atoms(symbols, level, store, memory_mb))
 
 
 def check_failures(records: list[Path], max_failed: float) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from piwsl.config import Experiment
 from piwsl.files import read_json, read_json_lines
+from piwsl.workflow.layout import dataset_of
 
 AXES = ["dataset", "model", "loss", "size", "seed"]
 GROUP = ["dataset", "model", "size", "loss"]
@@ -145,11 +146,11 @@ def reference_summaries(records: list[Path]) -> list[ReferenceSummary]:
     """Summarise the records of all batches, a summary a dataset.
 
     Args:
-        records: JSON lines of the batches; their folders are .../datasets/<dataset>/labels/<labels>/.
+        records: JSON lines of the batches, below .../datasets/<dataset>/.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for path in records:
-        rows.setdefault(path.parent.parent.parent.name, []).extend(read_json_lines(path))
+        rows.setdefault(dataset_of(path), []).extend(read_json_lines(path))
     return [_summary(dataset, found) for dataset, found in rows.items()]
 
 
