@@ -11,10 +11,11 @@ export OMP_NUM_THREADS := 1
 .PHONY: demo test fuzz test-browser test-cluster lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot
 
-$(ENVIRONMENT): pyproject.toml constraints.txt
+$(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable ./executor --editable '.[dev]'
 	touch $@
 
 # The jobs inherit the lock: after a kill -9 the next run waits for those that still go on, and then it may unlock.
@@ -28,7 +29,7 @@ demo: $(ENVIRONMENT)
 
 # A module stays in one process, since its tests share what takes long to make; the longest module comes first.
 test: $(ENVIRONMENT) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/workflow tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/workflow tests/unit executor/tests
 
 # Configs with something changed, beyond those of the tests: `make fuzz FUZZ_COUNT=5000 FUZZ_SEED=1`.
 FUZZ_COUNT ?= 1000
@@ -87,8 +88,8 @@ check-psi4 write-psi4:
 # Other packages, on top of what .venv has; what they bring themselves would not go with it.
 .venv-others/complete: $(ENVIRONMENT) tests/others/requirements.txt
 	$(PYTHON) -m venv .venv-others
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib')); print('$(CURDIR)/src')" \
-	  > .venv-others/lib/python3.11/site-packages/piwsl.pth
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib')); print('$(CURDIR)/src'); \
+	  print('$(CURDIR)/executor/src')" > .venv-others/lib/python3.11/site-packages/piwsl.pth
 	.venv-others/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --requirement tests/others/requirements.txt
 	touch $@

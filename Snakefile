@@ -12,6 +12,7 @@ from piwsl.config import (
     read_yaml,
 )
 from piwsl.errors import PiwslError
+from piwsl.extras import naming_extras
 from piwsl.files import file_hash, refusal
 from piwsl.preflight import (
     check_plan,
@@ -42,7 +43,8 @@ try:
         keys, [Path(workflow.main_snakefile), HERE / "Snakefile", *rule_files]
     )
     if workflow.is_main_process:
-        check_start(experiment, config_name)
+        with naming_extras():
+            check_start(experiment, config_name)
         for line in costly_datasets(experiment):
             print(f"warning: {config_name}: {line}", file=sys.stderr)
     else:

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from piwsl.errors import PiwslError
+from piwsl.extras import naming_extras
 from piwsl.files import refusal
 
 if TYPE_CHECKING:  # imported where they are used: each command starts with what it needs
@@ -27,10 +29,26 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"piwsl {metadata.version('piwsl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options without a command."""
+
+
 @contextmanager
 def _errors_in_one_line() -> Iterator[None]:
     try:
-        yield
+        with naming_extras():
+            yield
     except PiwslError as error:
         _end(str(error))
     except (OSError, RuntimeError) as error:  # h5py and torch write by themselves

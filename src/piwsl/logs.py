@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from piwsl.errors import PiwslError
+from piwsl.extras import naming_extras
 from piwsl.files import refusal
 
 
@@ -37,7 +38,8 @@ def logged_to(path: str) -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are text streams in a job
     try:
-        yield
+        with naming_extras():
+            yield
     except PiwslError as error:
         _end(str(error), terminal)
     except Exception as error:  # printed here, while the log still takes the output

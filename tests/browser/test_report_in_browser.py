@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section

@@ -14,8 +14,8 @@ import yaml
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
-from conftest import OPTIONS, running, until
 from safetensors.torch import load_file
+from workflows import OPTIONS, running, until
 
 from piwsl.config import Loss, PaiNN, Run, Training
 from piwsl.data.dataset import TEST, TRAINING, write_dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 
 from piwsl.structures.frames import write_frames
 

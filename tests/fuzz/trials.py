@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 from ase.calculators.morse import MorsePotential
-from conftest import ROOT, morse_frames, snakemake
 from fuzz.configs import configs, world
+from helpers import ROOT, morse_frames, snakemake
 from pyscf import gto
 from snakemake.io import PeriodicityDetector
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyscf
 import pytest
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import PaiNN
 from piwsl.models import build_potential, save_model

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 from typer.testing import CliRunner
 
 from piwsl.cli import app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import PISC, PITC, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph, pad

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 
 from piwsl.config import PITC, PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
 from piwsl.errors import PiwslError
@@ -40,6 +40,22 @@ def written(config: dict[str, Any], folder: Path) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+@pytest.mark.parametrize(
+    ("dataset", "forces", "complaint"),
+    [
+        ({"file": "mine.xyz", "test_frames": 2}, "direct", "the forces of model 'painn' have a head of their own"),
+        (DEFAULT["datasets"]["ammonia"], "conservative", "dataset 'ammonia' is of molecules, which have none"),
+    ],
+    ids=["direct forces", "molecules"],
+)
+def test_a_stress_that_nothing_has_is_refused(dataset, forces, complaint):
+    config = edited("losses.supervised.stress", 1.0)
+    config["datasets"] = {"ammonia": dataset}
+    config["models"]["painn"]["forces"] = forces
+    with pytest.raises(ConfigError, match=rf"losses\.supervised\.stress: {complaint}"):
+        parse_section(Experiment, config, "test")
 
 
 def test_the_default_experiment_is_in_order():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk, fcc111
 from ase.neighborlist import neighbor_list
-from conftest import displaced, morse_frames
+from helpers import displaced, morse_frames
 from tblite.ase import TBLite
 
 from piwsl.config import GivenDataset
@@ -25,6 +24,7 @@ from piwsl.errors import PiwslError
 from piwsl.files import write_json
 from piwsl.structures.extxyz import count_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, without_labels, write_frames
+from piwsl.structures.labels import WEAK, Labels
 from piwsl.structures.structure import from_atoms
 
 
@@ -71,14 +71,14 @@ def test_frames_of_the_pool_have_no_labels_and_bring_no_element(tmp_path):
         np.testing.assert_array_equal(structure.positions, atoms.positions)
         assert np.isnan(structure.energy)
         assert structure.forces is None
-    assert [structure.weak_forces is not None for structure in found] == [False, True]
+    assert [structure.at_level(WEAK).forces is not None for structure in found] == [False, True]
 
 
 def test_a_dataset_file_of_another_format_is_refused_and_said_to_be_made_again(mixed):
     path, *_ = mixed
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = 1
-    with pytest.raises(PiwslError, match="is of format 1, and this version reads 2; delete it, and it is made again"):
+    with pytest.raises(PiwslError, match="is of format 1, and this version reads 3; delete it, and it is made again"):
         Dataset(path)
 
 
@@ -201,7 +201,6 @@ def test_a_batch_of_mixed_structures_keeps_each_by_itself():
     batch = collate(parts)
     assert batch.structure.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
     assert batch.atoms.tolist() == [3, 3, 4]
-    assert batch.has_forces
     assert batch.forces[:6].isnan().all()
     assert not batch.forces[6:].isnan().any()
     receiver, sender = batch.edge_index
@@ -257,7 +256,9 @@ def test_forces_of_gfn2_xtb_are_weak_labels_of_training_frames_alone(tmp_path):
     for name in ("given.h5", "computed.h5"):
         with Dataset(tmp_path / name) as dataset:
             found = dataset.structures(dataset.indices(TRAINING))
-            assert all(structure.weak_forces is None for structure in dataset.structures(dataset.indices(TEST)))
+            assert all(
+                structure.at_level(WEAK).forces is None for structure in dataset.structures(dataset.indices(TEST))
+            )
         assert all(structure.forces is None for structure in found)
         for structure, frame in zip(found, frames, strict=True):
             calculator = TBLite(method="GFN2-xTB", charge=frame.info.get("charge", 0), verbosity=0)
@@ -266,7 +267,7 @@ def test_forces_of_gfn2_xtb_are_weak_labels_of_training_frames_alone(tmp_path):
                 side.positions[1, 2] += sign * 1e-3
                 side.calc = calculator
             slope = (ahead.get_potential_energy() - behind.get_potential_energy()) / 2e-3
-            assert structure.weak_forces[1, 2] == pytest.approx(-slope, abs=2e-3)
+            assert structure.at_level(WEAK).forces[1, 2] == pytest.approx(-slope, abs=2e-3)
 
 
 def test_the_pool_gets_forces_of_gfn2_xtb_too_and_loses_frames_that_no_level_could_label(tmp_path, capsys):
@@ -282,7 +283,7 @@ def test_the_pool_gets_forces_of_gfn2_xtb_too_and_loses_frames_that_no_level_cou
     with Dataset(tmp_path / "data.h5") as dataset:
         first, last = dataset.structures(dataset.indices(POOL))
     assert np.isnan(first.energy)
-    assert first.weak_forces is not None
+    assert first.at_level(WEAK).forces is not None
     np.testing.assert_allclose(last.positions, pool[2].positions, atol=1e-7)
 
 
@@ -295,11 +296,11 @@ def test_given_forces_of_a_cheaper_level_are_kept_in_our_unit(tmp_path):
     import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **names), tmp_path / "given.h5")
     with Dataset(tmp_path / "given.h5") as dataset:
         structure = dataset.structure(0)
-    np.testing.assert_allclose(structure.weak_forces, units.Hartree / units.Bohr, rtol=1e-6)
+    np.testing.assert_allclose(structure.at_level(WEAK).forces, units.Hartree / units.Bohr, rtol=1e-6)
     batch = collate([graph(structure, 5.0, torch.float64), graph(from_atoms(frames[0]), 5.0, torch.float64)])
-    assert batch.has_weak_forces
-    assert not batch.weak_forces[:3].isnan().any()
-    assert content_hash([structure]) != content_hash([replace(structure, weak_forces=None)])
+    assert not batch.at_level(WEAK).forces[:3].isnan().any()
+    assert batch.at_level(WEAK).forces[3:].isnan().all()
+    assert content_hash([structure]) != content_hash([structure.labelled(WEAK, Labels())])
 
 
 def _truncated(path):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, Training, WeakForces
 from piwsl.data.batch import Batch, collate, graph
 from piwsl.models import build_potential
 from piwsl.structures.frames import without_labels
+from piwsl.structures.labels import WEAK
 from piwsl.structures.structure import from_atoms
 from piwsl.training import run
 from piwsl.training.batches import Order, StepBatches
@@ -52,10 +52,10 @@ def frames() -> list[Batch]:
     made = [graph(from_atoms(atoms), 4.0 + skin, torch.float64) for atoms in plain]
     rng = np.random.default_rng(0)
     labels = [torch.tensor(rng.normal(size=each.positions.shape)) for each in made]
-    made[1] = replace(made[1], forces=labels[1], has_forces=True)
-    made[2] = replace(made[2], forces=labels[2], has_forces=True)
-    made[3] = replace(made[3], weak_forces=labels[3], has_weak_forces=True)
-    made[5] = replace(made[5], energy=torch.full_like(made[5].energy, torch.nan))
+    made[1] = made[1].labelled(forces=labels[1])
+    made[2] = made[2].labelled(forces=labels[2])
+    made[3] = made[3].labelled(WEAK, forces=labels[3])
+    made[5] = made[5].labelled(energy=torch.full_like(made[5].energy, torch.nan))
     return made
 
 
@@ -67,7 +67,7 @@ def pool() -> list[Batch]:
         for atoms in morse_frames("H2O", 1, seed=9) + morse_frames("CH4", 2, seed=9)
     ]
     weak = torch.tensor(np.random.default_rng(1).normal(size=made[1].positions.shape))
-    made[1] = replace(made[1], weak_forces=weak, has_weak_forces=True)
+    made[1] = made[1].labelled(WEAK, forces=weak)
     return made
 
 

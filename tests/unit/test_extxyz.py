@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import Geometries
 from piwsl.errors import PiwslError

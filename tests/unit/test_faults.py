@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from ase.build import molecule
-from conftest import displaced
+from helpers import displaced
 
 from piwsl.config import Level
 from piwsl.errors import PiwslError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms, units
-from conftest import displaced
+from helpers import displaced
 
 from piwsl.config import Level
 from piwsl.errors import PiwslError

@@ -13,7 +13,7 @@ import pytest
 import test_training
 import torch
 from ase.build import molecule
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 from test_cli import call
 from test_model_files import MODELS, untrained
 
@@ -99,7 +99,7 @@ def test_a_disk_that_fills_up_in_training_ends_it_in_one_line_and_the_next_attem
     assert resumed.returncode == 0, resumed.stderr
     assert "step 15 of" not in log.read_text()
     assert read_header(folder / "model.safetensors")["elements"] == ["H", "O"]
-    assert torch.isfinite(piwsl.load_model(folder / "model.safetensors").scale)
+    assert torch.isfinite(piwsl.load_model(folder / "model.safetensors").learned.scale)
 
 
 def test_results_that_can_only_be_read_end_a_training_in_one_line(dataset, disk):

@@ -9,7 +9,7 @@ import yaml
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import ROOT, displaced, morse_frames
+from helpers import ROOT, displaced, morse_frames
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -21,6 +21,7 @@ from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.structures.extxyz import count_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
+from piwsl.structures.labels import WEAK
 from piwsl.structures.units import FORCE_UNITS
 
 
@@ -202,7 +203,7 @@ def test_labels_of_a_pool_are_not_looked_at_and_the_import_says_so(tmp_path, cap
     for structure, atoms in zip(found, pool, strict=True):
         assert np.isnan(structure.energy)
         assert structure.forces is None
-        np.testing.assert_array_equal(structure.weak_forces, 0.5)
+        np.testing.assert_array_equal(structure.at_level(WEAK).forces, 0.5)
         np.testing.assert_allclose(structure.positions, atoms.positions, atol=1e-7)
 
 

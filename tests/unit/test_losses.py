@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 from torch import nn
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, WeakForces
-from piwsl.data.batch import Batch, collate, graph, sum_per_structure
+from piwsl.data.batch import Batch, BatchLabels, collate, graph, sum_per_structure
 from piwsl.losses import (
     displacements_of_step,
     draw_displacements,
@@ -21,6 +21,7 @@ from piwsl.losses import (
     training_loss,
 )
 from piwsl.models import Potential, build_potential
+from piwsl.models.terms import Prediction
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
 
@@ -33,7 +34,17 @@ FIRST, SECOND = both(1), both(2)
 CLOSINGS = ["B to C", "C to B", "C to A", "two routes", "loop"]
 
 
-class PairPotential(nn.Module):
+class Known(nn.Module):
+    """A potential whose energies and forces are written down; predicts what it is asked for."""
+
+    def predict(self, batch: Batch, properties: set[str], create_graph: bool = False) -> Prediction:
+        if "forces" not in properties:
+            return Prediction(self.energy(batch), torch.empty(0), None, None)
+        energy, forces = self.energy_and_forces(batch, create_graph)
+        return Prediction(energy, torch.empty(0), forces, None)
+
+
+class PairPotential(Known):
     """Energy of all edges by a function of distance, differentiable, with forces as the gradient."""
 
     def __init__(self, function):
@@ -66,7 +77,7 @@ class Polynomial(PairPotential):
         return sum_per_structure(batch.positions[:, 0] ** self.degree, batch)
 
 
-class Harmonic(nn.Module):
+class Harmonic(Known):
     """E = ½ Σ (r - r0)ᵀ K (r - r0) with a random K for each structure: its Hessian is known everywhere."""
 
     def __init__(self, batch: Batch):
@@ -117,9 +128,11 @@ def split(batch: Batch) -> list[Batch]:
         part = Batch(
             positions=batch.positions[atoms], numbers=batch.numbers[atoms], edge_shift=batch.edge_shift[edges],
             edge_index=batch.edge_index[:, edges] - start, structure=torch.zeros(size, dtype=torch.int64),
-            atoms=batch.atoms[[place]], energy=batch.energy[[place]], forces=batch.forces[atoms],
-            has_forces=not bool(batch.forces[atoms].isnan().all()), weak_forces=batch.weak_forces[atoms],
-            has_weak_forces=not bool(batch.weak_forces[atoms].isnan().all()),
+            atoms=batch.atoms[[place]], cell=batch.cell[[place]], pbc=batch.pbc[[place]],
+            labels={
+                level: BatchLabels(labels.energy[[place]], labels.forces[atoms], labels.stress[[place]])
+                for level, labels in batch.labels.items()
+            },
         )  # fmt: skip
         parts.append(part)
     return parts
@@ -200,8 +213,8 @@ def test_a_label_takes_the_place_of_the_models_energy_and_force(mixed):
     potential = PairPotential(morse)
     draws = displacements(mixed, 2e-3)
     energy, forces = potential.energy_and_forces(mixed)
-    exact = replace(mixed, energy=energy.detach(), forces=forces.detach(), has_forces=True)
-    shifted = replace(exact, energy=exact.energy + 0.7 * mixed.atoms)
+    exact = mixed.labelled(energy=energy.detach(), forces=forces.detach())
+    shifted = exact.labelled(energy=exact.energy + 0.7 * mixed.atoms)
 
     def pitc(batch: Batch, anchor: str) -> float:
         return term(potential, batch, Loss(pitc=PITC(weight=1.0, anchor=anchor)), draws, "pitc")
@@ -221,11 +234,11 @@ def test_pseudo_labels_are_of_structures_with_forces_alone(mixed):
     loss = Loss(pitc=PITC(weight=1.0, anchor="pseudo-label"))
     some = forces.clone()
     some[:3] = torch.nan
-    part = replace(mixed, energy=energy, forces=some, has_forces=True)
+    part = mixed.labelled(energy=energy, forces=some)
     # The first structure, of three atoms, has no forces: a wrong energy of it is not seen.
-    wrong = replace(part, energy=part.energy + torch.tensor([9.0, 0, 0, 0], dtype=torch.float64))
+    wrong = part.labelled(energy=part.energy + torch.tensor([9.0, 0, 0, 0], dtype=torch.float64))
     assert term(potential, wrong, loss, draws, "pitc") == term(potential, part, loss, draws, "pitc")
-    none = replace(part, forces=torch.full_like(forces, torch.nan), has_forces=False)
+    none = part.labelled(forces=torch.full_like(forces, torch.nan))
     assert term(potential, none, loss, draws, "pitc") == 0.0
 
 
@@ -233,7 +246,7 @@ def test_augmentation_compares_displaced_structures_with_the_labels_of_the_undis
     potential = PairPotential(morse)
     draws = displacements(mixed, 2e-3)
     labels = potential.energy_and_forces(mixed.at(mixed.positions + draws[0]))
-    batch = replace(mixed, energy=labels[0].detach(), forces=labels[1].detach(), has_forces=True)
+    batch = mixed.labelled(energy=labels[0].detach(), forces=labels[1].detach())
     loss = Loss(augmentation=Augmentation(weight=1.0))
     for name in ("energy", "forces"):
         assert term(potential, batch, loss, draws, f"augmentation_{name}") < 1e-25
@@ -247,7 +260,7 @@ def test_augmentation_compares_displaced_structures_with_the_labels_of_the_undis
 def test_residuals_are_measured_as_asked(mixed, function, expected, per):
     potential = PairPotential(morse)
     error = 0.5 * (mixed.atoms if per == "atom" else torch.ones_like(mixed.atoms))
-    batch = replace(mixed, energy=potential.energy(mixed).detach() + error)
+    batch = mixed.labelled(energy=potential.energy(mixed).detach() + error)
     loss = Loss(function=function, huber=0.1, per=per)
     assert term(potential, batch, loss, [], "energy") == pytest.approx(expected, rel=1e-9)
 
@@ -316,7 +329,7 @@ class Counting(PairPotential):
 def test_a_term_is_evaluated_on_its_share_of_the_structures_alone(mixed, name, share):
     kind = {"pitc": PITC, "pisc": PISC, "augmentation": Augmentation}[name]
     names = ("augmentation_energy", "augmentation_forces") if name == "augmentation" else (name,)
-    batch = replace(mixed, energy=torch.arange(4.0).double(), forces=torch.zeros_like(mixed.positions))
+    batch = mixed.labelled(energy=torch.arange(4.0).double(), forces=torch.zeros_like(mixed.positions))
     count = {0.25: 1, 0.5: 2, 0.7: 3, 1.0: 4}[share]
     part = batch.first(count)
     loss = Loss(**{name: kind(weight=1.0, share=share)})
@@ -351,7 +364,7 @@ def test_processes_that_share_a_batch_weigh_their_means_by_what_they_have_residu
     forces = torch.full_like(mixed.positions, torch.nan)
     forces[:7] = 0.3  # of the first two structures, of 3 and 4 atoms
     energy = torch.tensor([1.0, 2.0, torch.nan, 3.0], dtype=torch.float64)
-    batch = replace(mixed, energy=energy, forces=forces, has_forces=True)
+    batch = mixed.labelled(energy=energy, forces=forces)
     loss = Loss(pitc=PITC(weight=0.7, share=0.75, anchor="label"), pisc=PISC(weight=0.2, share=0.5))
     factors, potential = loss.factors(0), PairPotential(morse)
     draws = displacements(batch.first(3), 0.02)
@@ -496,9 +509,10 @@ def test_consistency_terms_count_frames_without_labels_like_any_other(terms):
     pool = replace(
         together, positions=together.positions[atoms:], numbers=together.numbers[atoms:],
         edge_index=together.edge_index[:, edges:] - atoms, edge_shift=together.edge_shift[edges:],
-        structure=together.structure[atoms:] - 4, atoms=together.atoms[4:], energy=together.energy[4:],
-        forces=together.forces[atoms:], has_forces=False, weak_forces=together.weak_forces[atoms:],
+        structure=together.structure[atoms:] - 4, atoms=together.atoms[4:], cell=together.cell[4:],
+        pbc=together.pbc[4:], labels={},
     )  # fmt: skip
+    pool = pool.labelled()
     alone = gradients(potential, pool, weak, [draw[atoms:] for draw in draws])
     # Four structures each: the mean over all is the mean of both means.
     torch.testing.assert_close(of_term(together), 0.5 * (of_term(labelled) + alone), rtol=1e-7, atol=0.0)
@@ -565,7 +579,7 @@ def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed,
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(forces.shape, generator=generator, dtype=torch.float64)
     labels = forces + noise if labelled else torch.full_like(forces, torch.nan)
-    batch = replace(mixed, energy=energy, forces=labels, has_forces=labelled)
+    batch = mixed.labelled(energy=energy, forces=labels)
     # Against the label's force where there is one, against the model's own elsewhere.
     loss = Loss(pitc=PITC(weight=1.0, anchor="pseudo-label" if labelled else "model"), displacement=0.01)
 
@@ -579,13 +593,13 @@ def test_adversarial_displacements_find_larger_residuals_than_random_ones(mixed,
 
 
 def test_directions_along_labelled_force_errors_cost_one_evaluation_of_forces(mixed):
-    labelled = replace(mixed, forces=torch.zeros_like(mixed.positions), has_forces=True)
+    labelled = mixed.labelled(forces=torch.zeros_like(mixed.positions))
     forces = labelled.forces.clone()
     forces[:3] = torch.nan
     loss = Loss(pitc=PITC(weight=1.0), displacement=0.01, direction="adversarial")
     for batch, asked in (
         (labelled, [(4, "forces")]),
-        (replace(labelled, forces=forces), [(4, "forces"), (4, "energies")]),
+        (labelled.labelled(forces=forces), [(4, "forces"), (4, "energies")]),
     ):
         potential = Counting()
         displacements_of_step(potential, batch, loss, seed=0, step=0)
@@ -700,8 +714,8 @@ def test_gradients_of_residuals_without_force_are_those_of_finite_differences(or
 @pytest.mark.parametrize(("order", "power"), WITHOUT_FORCE)
 def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order, power):
     potential, draws = PairPotential(morse), displacements(mixed, 1e-2)
-    exact = replace(mixed, energy=potential.energy(mixed).detach())
-    shifted = replace(exact, energy=exact.energy + 0.7 * mixed.atoms)
+    exact = mixed.labelled(energy=potential.energy(mixed).detach())
+    shifted = exact.labelled(energy=exact.energy + 0.7 * mixed.atoms)
 
     def pitc(batch: Batch, anchor: str) -> float:
         return term(potential, batch, without_force(order, anchor), draws, "pitc")
@@ -710,7 +724,7 @@ def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order
     assert pitc(shifted, "model") == pitc(exact, "model")
     assert pitc(shifted, "label") == pytest.approx(0.49, rel=0.05)
     # A structure without a label is not compared with one.
-    unlabelled = replace(shifted, energy=shifted.energy.clone().index_fill(0, torch.tensor([0, 1, 2, 3]), torch.nan))
+    unlabelled = shifted.labelled(energy=shifted.energy.clone().index_fill(0, torch.tensor([0, 1, 2, 3]), torch.nan))
     assert pitc(unlabelled, "label") == 0.0
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from conftest import displaced
+from helpers import displaced
 
 from piwsl.config import MACE
 from piwsl.data.batch import collate, graph
@@ -48,7 +48,7 @@ def test_energies_and_forces_are_those_of_mace_torch_with_the_same_weights(poten
             atomic_energies=np.array(list(REFERENCES.values())), avg_num_neighbors=NEIGHBOURS,
             atomic_numbers=list(REFERENCES), correlation=2, gate=torch.nn.functional.silu,
         )  # fmt: skip
-        weights = dict(potential.network.named_parameters())
+        weights = dict(potential.learned.network.named_parameters())
         own.load_state_dict({name: weights[name] for name, _ in own.named_parameters()}, strict=False)
         table = tools.AtomicNumberTable(list(REFERENCES))
         graphs = [

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -135,7 +135,7 @@ def test_a_file_is_safetensors_whatever_the_order_of_its_header(written, tmp_pat
     loaded, tensors = piwsl.load_model(path).state_dict(), load_file(path)
     assert all(tensors[key].numpy().tobytes() == loaded[key].numpy().tobytes() for key in tensors)
     path.write_bytes(b"")
-    assert torch.isfinite(loaded["network.embedding.weight"]).all()
+    assert torch.isfinite(loaded["learned.network.embedding.weight"]).all()
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -236,10 +236,10 @@ def test_a_mace_of_other_degrees_is_refused(written, tmp_path, changes):
 
 def test_direct_forces_need_their_head(written, tmp_path):
     content = with_header(written["painn"], lambda header: header["config"].update(forces="direct"))
-    assert "network.force_head" in refusal(content, tmp_path)
+    assert "learned.network.force_head" in refusal(content, tmp_path)
 
 
-EMBEDDING = "network.embedding.weight"
+EMBEDDING = "learned.network.embedding.weight"
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ EMBEDDING = "network.embedding.weight"
         (lambda t: t.update({EMBEDDING: t[EMBEDDING].int()}), f"{EMBEDDING}: found I32"),
         (lambda t: t.update({EMBEDDING: t[EMBEDDING].to(torch.complex64)}), f"{EMBEDDING}: found C64"),
         (lambda t: t[EMBEDDING].fill_(torch.nan), f"{EMBEDDING} holds a number that is not finite"),
-        (lambda t: t["scale"].fill_(torch.inf), "scale holds a number that is not finite"),
-        (lambda t: t["references"].fill_(torch.nan), "its reference energies are not those of H, O"),
-        (lambda t: t["references"][1].fill_(torch.inf), "references holds a number that is not finite"),
+        (lambda t: t["learned.scale"].fill_(torch.inf), "learned.scale holds a number that is not finite"),
+        (lambda t: t["references.energies"].fill_(torch.nan), "its reference energies are not those of H, O"),
+        (lambda t: t["references.energies"][1].fill_(torch.inf), "references.energies holds a number that is not"),
         (dict.clear, "its weights do not fit its config"),
     ],
 )

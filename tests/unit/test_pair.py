@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from conftest import displaced, morse_frames
+from helpers import displaced, morse_frames
 
 from piwsl.data.batch import collate, graph
 from piwsl.models import PairPotential, fit_pair_potential
 from piwsl.models.pair import Normal, nuclear_repulsion, radial_functions
 from piwsl.structures.frames import label
+from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure, from_atoms
 
 CUTOFF = 4.0
@@ -32,7 +31,7 @@ def labelled(potential: PairPotential, frames: list[Atoms], atomic: dict[int, fl
     """Return frames with energies and forces of a pair potential, beside energies of atoms."""
     structures = []
     for atoms in frames:
-        energy, forces = potential.energy_and_forces(graph(from_atoms(atoms), CUTOFF, torch.float64))
+        energy, _, forces, _ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
         total = float(energy) + sum(atomic[int(number)] for number in atoms.numbers)
         structures.append(from_atoms(label(atoms, total, forces.numpy())))
     return structures
@@ -54,7 +53,7 @@ def errors(potential: PairPotential, structures: list[Structure]) -> tuple[float
 def test_the_energy_is_half_the_sum_over_all_neighbours(frames):
     atoms = frames[0]
     potential = random_potential(sorted(set(atoms.numbers.tolist())))
-    energy, _ = potential.energy_and_forces(graph(from_atoms(atoms), CUTOFF, torch.float64))
+    energy, *_ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
     cells = [-2, -1, 0, 1, 2] if atoms.pbc.any() else [0]
     total = 0.0
     for shift in np.array(np.meshgrid(cells, cells, cells)).reshape(3, -1).T @ np.asarray(atoms.cell):
@@ -71,14 +70,14 @@ def test_the_energy_is_half_the_sum_over_all_neighbours(frames):
 def test_forces_are_the_gradient_of_a_pair_potential():
     atoms = methanols(1)[0]
     potential = random_potential([1, 6, 8])
-    _, forces = potential.energy_and_forces(graph(from_atoms(atoms), CUTOFF, torch.float64))
+    _, _, forces, _ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
     step = 1e-5
     for atom, axis in ((0, 0), (3, 2), (5, 1)):
         energies = []
         for sign in (1, -1):
             moved = atoms.copy()
             moved.positions[atom, axis] += sign * step
-            energies.append(float(potential.energy(graph(from_atoms(moved), CUTOFF, torch.float64))))
+            energies.append(float(potential.predict(graph(from_atoms(moved), CUTOFF, torch.float64)).energy))
         assert float(forces[atom, axis]) == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=1e-6)
 
 
@@ -88,7 +87,7 @@ def test_a_pair_potential_is_found_again_from_few_frames(forces):
     atomic = {1: -13.6, 6: -1030.0, 8: -2041.0}
     training = labelled(truth, methanols(30 if forces else 150), atomic)
     if not forces:
-        training = [replace(structure, forces=None) for structure in training]
+        training = [structure.labelled(REFERENCE, Labels(structure.energy)) for structure in training]
     # Much nearer to each other than in training no two atoms come: there the potential is not the truth's any more.
     test = labelled(truth, methanols(20, seed=1, spread=0.07), atomic)
     spread, rms = errors(PairPotential(CUTOFF, [1, 6, 8]), test)
@@ -115,7 +114,8 @@ def test_labels_that_are_noise_are_left_to_the_network():
     frames = [label(atoms, float(random.normal()), None) for atoms in methanols(20)]
     potential = fit_pair_potential([from_atoms(atoms) for atoms in frames], CUTOFF).potential
     found = [
-        float(potential.energy(graph(from_atoms(atoms), CUTOFF, torch.float64))) for atoms in methanols(50, seed=1)
+        float(potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64)).energy)
+        for atoms in methanols(50, seed=1)
     ]
     assert np.std(found) < 0.3
 
@@ -124,7 +124,7 @@ def test_what_is_left_and_the_potential_are_the_labels():
     structures = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, forces=True)]
     potential = fit_pair_potential(structures, CUTOFF).potential
     rest = potential.subtracted_from(structures)
-    energy, forces = potential.energy_and_forces(collate([graph(s, CUTOFF, torch.float64) for s in structures]))
+    energy, _, forces, _ = potential.predict(collate([graph(s, CUTOFF, torch.float64) for s in structures]))
     np.testing.assert_allclose(
         energy.numpy() + [structure.energy for structure in rest], [s.energy for s in structures], atol=1e-9
     )
@@ -162,7 +162,7 @@ def of_diatomics() -> PairPotential:
 
 def along_bond(potential: PairPotential, length: float) -> tuple[float, float]:
     """Return the energy of HF, eV, and the force that drives its atoms apart, eV/Å."""
-    energy, forces = potential.energy_and_forces(graph(from_atoms(diatomic(length)), CUTOFF, torch.float64))
+    energy, _, forces, _ = potential.predict(graph(from_atoms(diatomic(length)), CUTOFF, torch.float64))
     return float(energy), float(forces[1, 0])
 
 
@@ -253,7 +253,9 @@ def test_frames_that_are_all_the_same_leave_nothing_to_fit():
 @pytest.mark.parametrize("offset", [-1e5, -5e5])
 def test_large_totals_leave_the_fit_what_it_is(offset):
     test = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, seed=5, forces=True)]
-    shifted = [replace(structure, energy=structure.energy + offset) for structure in ammonias(40)]
+    shifted = [
+        structure.labelled(REFERENCE, Labels(structure.energy + offset, structure.forces)) for structure in ammonias(40)
+    ]
     assert (
         errors(fit_pair_potential(shifted, CUTOFF).potential, test)[1]
         < 1.2 * errors(fit_pair_potential(ammonias(40), CUTOFF).potential, test)[1]

@@ -8,7 +8,7 @@ from ase import Atoms, units
 from ase.build import fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
-from conftest import displaced, morse_frames
+from helpers import displaced, morse_frames
 from pyscf import gto, scf
 from tblite.ase import TBLite
 

@@ -1,33 +1,107 @@
-"""Versions that stand in several files are the same in all of them."""
+"""What stands in several files is the same in all of them: packages, their versions and that of the project."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
+from collections.abc import Iterable
+from importlib import metadata
 
+import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from piwsl.extras import PACKAGES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXECUTOR = tomllib.loads((ROOT / "executor" / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+OWN = {project["name"] for project in (PROJECT, EXECUTOR)}
+PINS = {
+    canonicalize_name(name): Version(version)
+    for name, version in (line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+}
 
 
-def test_conda_environment_has_the_versions_of_pyproject():
+def others(requirements: Iterable[str]) -> list[Requirement]:
+    """Return the requirements that are no package of this repository, each once."""
+    parsed = {requirement.name: requirement for requirement in map(Requirement, requirements)}
+    return [requirement for name, requirement in sorted(parsed.items()) if name not in OWN]
+
+
+def without_development() -> list[str]:
+    extras = [line for name, lines in EXTRAS.items() if name != "dev" for line in lines]
+    return PROJECT["dependencies"] + extras + EXECUTOR["dependencies"]
+
+
+DIRECT = others(without_development() + EXTRAS["dev"])
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
+def test_the_lower_bound_of_every_package_is_the_version_that_was_tested(requirement):
+    tested = PINS[canonicalize_name(requirement.name)]
+    assert tested in requirement.specifier
+    assert f">={tested}" in str(requirement.specifier)
+
+
+def test_constraints_pin_all_that_comes_with_what_is_asked_for():
+    """As the environment of these tests has it; torch brings its own CUDA packages where it is built for CUDA."""
+    waiting: list[Requirement] = list(DIRECT)
+    came: dict[str, set[str]] = {}
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        extras = {"", *requirement.extras} - came.setdefault(name, set())
+        if name.startswith(("nvidia-", "cuda-", "triton")) or not extras:
+            continue
+        came[name] |= extras
+        for wanted in map(Requirement, metadata.requires(name) or []):
+            if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(wanted)
+    assert sorted(PINS) == sorted(name for name, extras in came.items() if extras)
+    installed = {name: Version(Version(metadata.version(name)).public) for name in PINS}
+    assert installed == PINS
+
+
+def test_constraints_hold_versions_alone():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    assert lines == sorted(lines, key=str.lower)
+    assert "torch==2.13.0" in lines
+
+
+def test_conda_environment_has_the_packages_of_pyproject_in_the_versions_of_the_constraints():
     environment = yaml.safe_load((ROOT / "envs" / "piwsl.yaml").read_text())
     (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    assert [line for line in pip if "==" in line] == PROJECT["dependencies"]
-    assert "piwsl @ file://${PIWSL_HOME}" in pip
+    wanted = others(without_development())
+    assert [line for line in pip if "==" in line] == [
+        f"{requirement.name}=={PINS[canonicalize_name(requirement.name)]}" for requirement in wanted
+    ]
+    assert "piwsl[all] @ file://${PIWSL_HOME}" in pip
+    assert "snakemake-executor-plugin-submitit @ file://${PIWSL_HOME}/executor" in pip
     assert any(str(entry).replace(" ", "") == "python=3.11" for entry in environment["dependencies"])
 
 
-def test_constraints_have_the_versions_of_pyproject():
-    constraints = (ROOT / "constraints.txt").read_text().lower().splitlines()
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-    assert [line for line in wanted if line.lower() not in constraints] == []
-    assert "torch==2.13.0" in constraints
+def test_all_is_every_extra_and_development_stands_on_it():
+    (every,) = map(Requirement, EXTRAS["all"])
+    assert every.extras == set(EXTRAS) - {"all", "dev"}
+    assert "piwsl[all]" in EXTRAS["dev"]
+
+
+def test_a_missing_package_is_said_to_come_with_an_extra_that_brings_it():
+    distributions = metadata.packages_distributions()
+    core = {requirement.name for requirement in others(PROJECT["dependencies"])}
+    said = set()
+    for module, (_, extra) in PACKAGES.items():
+        brought = {canonicalize_name(requirement.name) for requirement in others(EXTRAS[extra])}
+        here = {canonicalize_name(name) for name in distributions[module]}
+        assert here & brought, f"{module} does not come with [{extra}]"
+        said |= here
+    optional = {canonicalize_name(r.name) for e, lines in EXTRAS.items() if e != "dev" for r in others(lines)}
+    assert optional - said - core == set()
 
 
 def test_the_version_is_the_same_everywhere():
@@ -43,25 +117,3 @@ def test_every_rule_has_what_a_rule_must_have():
                 assert f"    {directive}:\n" in rule, f"{path.name}, {name} has no {directive}"
             assert "mem_mb=" in rule, name
             assert "runtime=" in rule, name
-
-
-def test_the_executor_is_a_package_of_its_own(tmp_path):
-    source = ROOT / "src" / "snakemake_executor_plugin_submitit"
-    assert not [
-        path.name for path in source.glob("*.py") if re.search(r"^\s*(import|from) piwsl", path.read_text(), re.M)
-    ]
-    shutil.copytree(source, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(tmp_path), "./source"]
-    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = tmp_path.glob("snakemake_executor_plugin_submitit-*.whl")
-    shutil.unpack_archive(wheel, tmp_path / "installed", "zip")
-    asking = "import snakemake_executor_plugin_submitit as plugin; print(plugin.__file__, plugin.Executor.__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", asking], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stdout.split() == [
-        str(tmp_path / "installed" / "snakemake_executor_plugin_submitit" / "__init__.py"), "Executor",
-    ], done.stderr  # fmt: skip

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from ase import Atoms
-from conftest import ROOT
+from helpers import ROOT
 
 from piwsl.config import Level
 from piwsl.reference.calculations import level_energy, run_level

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from conftest import displaced
+from helpers import displaced
 from pyscf import cc, gto, mp, scf
 
 from piwsl.config import Level

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section

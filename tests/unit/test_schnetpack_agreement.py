@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from ase import Atoms
-from conftest import ROOT
+from helpers import ROOT
 from torch import Tensor, nn
 
 from piwsl.config import PaiNN as PaiNNConfig
@@ -76,7 +76,7 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
 def test_energies_and_forces_are_those_of_schnetpack_with_the_same_weights(architecture):
     config = CONFIGS[architecture](architecture=architecture, dtype="float64", **STORED["sizes"])
     potential = Potential(config, scale=1.0, references={1: 0.0, 6: 0.0, 8: 0.0, 14: 0.0}, neighbours=1.0)
-    load(potential.network, weights_of(architecture))
+    load(potential.learned.network, weights_of(architecture))
     frames = [Atoms(**frame) for frame in STORED["frames"]]
     batch = collate([graph(from_atoms(atoms), config.cutoff, torch.float64) for atoms in frames])
     energy, forces = potential.energy_and_forces(batch)

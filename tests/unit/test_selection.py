@@ -11,7 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.io.trajectory import Trajectory
-from conftest import displaced
+from helpers import displaced
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Level, Molecule
 from piwsl.config.datasets import ROUND

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from conftest import displaced
+from helpers import displaced
 
 from piwsl.config import Level, levels
 from piwsl.files import read_json, write_json

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from conftest import morse_frames
+from helpers import morse_frames
 
 from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, WeakForces
 from piwsl.data.batch import Batch, collate, graph
@@ -38,8 +36,7 @@ def mixed(structures) -> Batch:
 def validated(loss: Loss, batches: list[Batch], potential: Potential) -> ValidationErrors:
     errors = ValidationErrors(loss)
     for batch in batches:
-        energy, forces = potential.energy_and_forces(batch)
-        errors.add(batch, energy.detach(), forces.detach() if batch.has_forces else None)
+        errors.add(batch, potential.predict(batch, errors.properties_of(batch)))
     return errors
 
 
@@ -87,7 +84,7 @@ def test_weights_of_the_loss_and_units_of_the_labels_change_no_choice(mixed, fun
 
 
 def test_energies_alone_are_a_criterion_too(potential, mixed):
-    unlabelled = replace(mixed, forces=torch.full_like(mixed.forces, torch.nan), has_forces=False)
+    unlabelled = mixed.labelled(forces=torch.full_like(mixed.forces, torch.nan))
     errors = validated(Loss(), [unlabelled], potential)
     assert list(errors.rmse()) == ["energy"]
     assert errors.criterion() == pytest.approx(errors.rmse()["energy"] ** 2, rel=1e-12)
@@ -95,7 +92,7 @@ def test_energies_alone_are_a_criterion_too(potential, mixed):
 
 @pytest.mark.parametrize("forces", [0.0, 100.0])
 def test_energies_are_a_criterion_where_nothing_that_the_loss_weighs_is_labelled(potential, mixed, forces):
-    unlabelled = replace(mixed, forces=torch.full_like(mixed.forces, torch.nan), has_forces=False)
+    unlabelled = mixed.labelled(forces=torch.full_like(mixed.forces, torch.nan))
     loss = Loss(energy=0.0, forces=forces, weak_forces=WeakForces(weight=1.0))
     errors = validated(loss, [unlabelled], potential)
     assert errors.criterion() == pytest.approx(errors.rmse()["energy"] ** 2, rel=1e-12)
@@ -111,7 +108,7 @@ def test_an_untrained_potential_has_no_constant_error(structures, potential, mix
 def test_a_refit_takes_away_what_an_energy_an_element_explains_and_nothing_else(potential, mixed):
     energy, forces = (value.detach() for value in potential.energy_and_forces(mixed))
     shifted = build_copy(potential)
-    shifted.references[torch.tensor([1, 8])] += torch.tensor([0.7, -31.0], dtype=torch.float64)
+    shifted.references.energies[torch.tensor([1, 8])] += torch.tensor([0.7, -31.0], dtype=torch.float64)
     refit_references(shifted, [mixed])
     again, same = (value.detach() for value in shifted.energy_and_forces(mixed))
     torch.testing.assert_close(again, energy, rtol=0.0, atol=1e-9)
@@ -122,7 +119,7 @@ def test_a_refit_takes_away_what_an_energy_an_element_explains_and_nothing_else(
 def test_a_refit_passes_over_absent_energies(potential, mixed):
     refitted, holed = build_copy(potential), mixed.energy.clone()
     holed[0] = torch.nan
-    refit_references(refitted, [replace(mixed, energy=holed)])
+    refit_references(refitted, [mixed.labelled(energy=holed)])
     assert torch.isfinite(refitted.energy(mixed)).all()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from ase.build import molecule
-from conftest import ROOT, morse_frames
+from helpers import ROOT, morse_frames
 from snakemake.cli import main
 
 from piwsl.structures.frames import write_frames

@@ -17,33 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, displaced, morse_frames, snakemake
 from experiment import RUNS, TINY, configure, planned, prepare
+from helpers import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
 from piwsl.preflight import plan_of
 from piwsl.structures.frames import read_frames, write_frames
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which the experiment was run to its end."""
-    folder = tmp_path_factory.mktemp("finished")
-    prepare(folder)
-    result = snakemake(folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "The report is at" in result.stderr
-    return folder
-
-
-@pytest.fixture
-def rerun(finished, tmp_path) -> Path:
-    """A copy of the finished folder, times of files included."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder, symlinks=True)
-    return folder
 
 
 def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, morse_frames, snakemake
+from helpers import ROOT, morse_frames, snakemake
 
 from piwsl.config import ConfigError
 from piwsl.preflight import load_experiment

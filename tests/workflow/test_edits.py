@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, displaced, morse_frames, snakemake
-from experiment import RUNS, TINY, configure, edited, jobs_in, planned, prepare
+from experiment import RUNS, TINY, configure, edited, jobs_in, planned
+from helpers import ROOT, displaced, morse_frames, snakemake
 
 from piwsl.structures.frames import write_frames
 
@@ -157,23 +157,6 @@ EDITS = [
         "results are its own; the energies come from the store",
     ),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which the experiment was run to its end."""
-    folder = tmp_path_factory.mktemp("finished")
-    prepare(folder)
-    result = snakemake(folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
-
-
-@pytest.fixture
-def rerun(finished, tmp_path) -> Path:
-    """A copy of the finished folder, times of files included."""
-    shutil.copytree(finished, tmp_path / "copy", symlinks=True)
-    return tmp_path / "copy"
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=[edit.what for edit in EDITS])

@@ -21,7 +21,7 @@ from piwsl.config.section import (
     Seed,
     nearest,
 )
-from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, canonical_unit
+from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, STRESS_SPELLINGS, canonical_unit
 
 # Each frame is a file's worth of reference calculation, and may be a job.
 Frames = Annotated[int, Field(ge=1, le=100_000)]
@@ -196,6 +196,7 @@ def _unit(spellings: dict[str, str]) -> BeforeValidator:
 
 EnergyUnit = Annotated[Literal["eV", "Hartree", "kcal/mol", "kJ/mol"], _unit(ENERGY_SPELLINGS)]
 ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"], _unit(FORCE_SPELLINGS)]
+StressUnit = Annotated[Literal["eV/Å³", "GPa", "kbar", "Hartree/Bohr³"], _unit(STRESS_SPELLINGS)]
 
 
 class GivenDataset(Section):
@@ -215,8 +216,14 @@ class GivenDataset(Section):
     forces_key: str = Field("REF_forces", description="Which column holds the forces.")
     weak_forces_key: str = Field("WEAK_forces", description="Which column holds forces of a cheaper level, if any.")
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
+    stress_key: str = Field(
+        "REF_stress",
+        description="Where a frame's info has its stress, if any: 3 x 3, or xx, yy, zz, yz, xz, xy; negative on the "
+        "diagonal under pressure.",
+    )
     energy_unit: EnergyUnit = "eV"
     forces_unit: ForcesUnit = "eV/Å"
+    stress_unit: StressUnit = "eV/Å³"
 
     @property
     def has_pool(self) -> bool:

@@ -162,6 +162,13 @@ class Experiment(Section):
                 f"losses.{run.loss}.energy: 0, but frames of dataset '{run.dataset}' have no forces; say "
                 f"datasets.{run.dataset}.training_forces: true, or give energy a weight"
             )
+        if loss.stress and (computed or not model.conservative):
+            why = (
+                f"dataset '{run.dataset}' is of molecules, which have none"
+                if computed
+                else f"the forces of model '{run.model}' have a head of their own, and it has none"
+            )
+            raise ValueError(f"losses.{run.loss}.stress: {why}; leave stress or the run out")
         if computed and model.atomic_references == "free_atoms" and not computed.isolated_atoms:
             raise ValueError(
                 f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "

@@ -149,6 +149,11 @@ class MessagePassing(Section):
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy."""
+        return True
+
     def references_problem(self, symbols: Iterable[str], free_atoms: Iterable[str]) -> str | None:
         """Say which elements have no reference energy, or None where all have one or will be fitted.
 
@@ -174,6 +179,11 @@ class PaiNN(MessagePassing):
     forces: Literal["conservative", "direct"] = Field(
         "conservative", description="The gradient of the energy, or a head of their own."
     )
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy."""
+        return self.forces == "conservative"
 
 
 class SchNetTraining(Training):
@@ -312,6 +322,11 @@ class Loss(Section):
         le=1e9,
         description="Weight of the force error, where forces are labelled; 0: labelled forces are not looked at.",
     )
+    stress: NonNegativeFloat = Field(
+        0.0,
+        le=1e9,
+        description="Weight of the stress error in (eV/Å³)², where stress is labelled; 0: it is not looked at.",
+    )
     pitc: PITC | None = Field(None, description="Taylor-expansion consistency E(r+δ) = E(r) - <δ, F(r)>.")
     pisc: PISC | None = Field(None, description="Path-independence consistency between r+δ and r+δ'.")
     augmentation: Augmentation | None = Field(None, description="Labels of r at r+δ; a baseline.")
@@ -393,7 +408,7 @@ class Loss(Section):
     @property
     def weights(self) -> dict[str, float]:
         """Return the weights of the means that the loss is the sum of, by name."""
-        weights = {"energy": self.energy, "forces": self.forces}
+        weights = {"energy": self.energy, "forces": self.forces, "stress": self.stress}
         if self.weak_forces is not None:
             weights["weak_forces"] = self.weak_forces.weight
         labels = {"augmentation_energy": self.energy, "augmentation_forces": self.forces}
@@ -421,7 +436,7 @@ class Loss(Section):
         Args:
             step: from 0.
         """
-        factors = {"energy": 1.0, "forces": 1.0}
+        factors = {"energy": 1.0, "forces": 1.0, "stress": 1.0}
         if self.weak_forces is not None:
             factors["weak_forces"] = self.weak_forces.factor(step)
         since = step - self.start

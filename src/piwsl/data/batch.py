@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from vesin import NeighborList
 
 from piwsl.errors import PiwslError
 from piwsl.structures.geometry import flatness, volume
+from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
 
 # Å, of coordinates: atoms that fly apart get there.
@@ -32,6 +34,27 @@ MOST_BOXES = 3000
 
 
 @dataclass(frozen=True)
+class BatchLabels:
+    """What one level says of structures; NaN where it says nothing."""
+
+    energy: Tensor
+    """(M,), eV, float64."""
+    forces: Tensor
+    """(N, 3), eV/Å."""
+    stress: Tensor
+    """(M, 3, 3), eV/Å³."""
+
+    @classmethod
+    def absent(cls, atoms: int, structures: int, like: Tensor) -> BatchLabels:
+        """Return labels of which none is there; in the dtype and on the device of a tensor."""
+        return cls(
+            energy=like.new_full((structures,), torch.nan, dtype=torch.float64),
+            forces=like.new_full((atoms, 3), torch.nan),
+            stress=like.new_full((structures, 3, 3), torch.nan),
+        )
+
+
+@dataclass(frozen=True)
 class Batch:
     """Structures as one disconnected graph; N atoms, E directed edges, M structures."""
 
@@ -47,38 +70,98 @@ class Batch:
     """(N,) which structure an atom belongs to."""
     atoms: Tensor
     """(M,) number of atoms of each structure, in the dtype of the positions; 0: padding, which enters no loss."""
-    energy: Tensor
-    """(M,), eV, float64; NaN where there is no label."""
-    forces: Tensor
-    """(N, 3), eV/Å; NaN where there is no label."""
-    has_forces: bool
-    """Whether any structure has force labels."""
-    weak_forces: Tensor
-    """(N, 3), eV/Å, of a cheaper level; NaN where there is no label."""
-    has_weak_forces: bool
-    """Whether any structure has labels of a cheaper level."""
+    cell: Tensor
+    """(M, 3, 3), Å; rows are lattice vectors."""
+    pbc: Tensor
+    """(M, 3), bool."""
+    labels: Mapping[str, BatchLabels]
+    """By name of the level; the reference level is always there."""
 
     @property
     def structures(self) -> int:
         """M."""
         return len(self.atoms)
 
+    @property
+    def energy(self) -> Tensor:
+        """Labels of the reference level, (M,), eV, float64; NaN where there is none."""
+        return self.labels[REFERENCE].energy
+
+    @property
+    def forces(self) -> Tensor:
+        """Labels of the reference level, (N, 3), eV/Å; NaN where there is none."""
+        return self.labels[REFERENCE].forces
+
+    @property
+    def stress(self) -> Tensor:
+        """Labels of the reference level, (M, 3, 3), eV/Å³; NaN where there is none."""
+        return self.labels[REFERENCE].stress
+
+    def at_level(self, level: str) -> BatchLabels:
+        """Return the labels of a level; of one that says nothing, absent ones."""
+        return self.labels.get(level) or BatchLabels.absent(len(self.numbers), self.structures, self.positions)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, in an order that the names of the levels alone decide."""
+        own = [value for value in vars(self).values() if isinstance(value, Tensor)]
+        return own + [value for _, labels in sorted(self.labels.items()) for value in vars(labels).values()]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Batch:
+        """Return the batch with other tensors, in the order of `tensors`."""
+        values = iter(tensors)
+        own: dict[str, Any] = {key: next(values) for key, value in vars(self).items() if isinstance(value, Tensor)}
+        labels = {
+            level: BatchLabels(**{key: next(values) for key in vars(labels)})
+            for level, labels in sorted(self.labels.items())
+        }
+        return replace(self, **own, labels=labels)
+
+    def labelled(self, level: str = REFERENCE, **labels: Tensor) -> Batch:
+        """Return the batch with other labels of a level.
+
+        Args:
+            level: its name.
+            labels: `energy`, `forces` or `stress`; what is not given stays.
+        """
+        return replace(self, labels={**self.labels, level: replace(self.at_level(level), **labels)})
+
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        moved: dict[str, Any] = {
-            key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        return self.with_tensors(value.to(device) for value in self.tensors())
 
     def in_dtype(self, dtype: torch.dtype) -> Batch:
-        """Return the batch with positions, shifts and forces in another precision; energies stay in float64."""
-        names = ("positions", "edge_shift", "atoms", "forces", "weak_forces")
-        converted: dict[str, Any] = {name: getattr(self, name).to(dtype) for name in names}
-        return replace(self, **converted)
+        """Return the batch in another precision; energies stay in float64."""
+        labels = {
+            level: replace(labels, forces=labels.forces.to(dtype), stress=labels.stress.to(dtype))
+            for level, labels in self.labels.items()
+        }
+        own: dict[str, Any] = {
+            name: getattr(self, name).to(dtype) for name in ("positions", "edge_shift", "atoms", "cell")
+        }
+        return replace(self, **own, labels=labels)
 
     def at(self, positions: Tensor) -> Batch:
         """Return the batch with other positions (N, 3) and the same neighbour list."""
         return replace(self, positions=positions)
+
+    def strained(self, strain: Tensor) -> Batch:
+        """Return the batch with each structure, its periodic images included, deformed by its strain.
+
+        Args:
+            strain: (M, 3, 3); positions, shifts and lattice vectors r become r + strain r.
+        """
+        of_atoms = strain[self.structure]  # (N, 3, 3)
+        of_edges = of_atoms[self.edge_index[0]]
+        return replace(
+            self,
+            positions=self.positions + torch.einsum("nij,nj->ni", of_atoms, self.positions),
+            edge_shift=self.edge_shift + torch.einsum("eij,ej->ei", of_edges, self.edge_shift),
+            cell=self.cell + torch.einsum("mij,mkj->mki", strain, self.cell),
+        )
+
+    def periodic(self) -> Tensor:
+        """Return which structures (M,) are periodic in three directions: only those have a volume, and a stress."""
+        return self.pbc.all(dim=1)
 
     def first(self, count: int) -> Batch:
         """Return the first structures of a batch that is not padded."""
@@ -86,7 +169,6 @@ class Batch:
             return self
         atoms = int(self.atoms[:count].sum())
         edges = self.edge_index[0] < atoms
-        forces, weak_forces = self.forces[:atoms], self.weak_forces[:atoms]
         return Batch(
             positions=self.positions[:atoms],
             numbers=self.numbers[:atoms],
@@ -94,11 +176,12 @@ class Batch:
             edge_shift=self.edge_shift[edges],
             structure=self.structure[:atoms],
             atoms=self.atoms[:count],
-            energy=self.energy[:count],
-            forces=forces,
-            has_forces=not bool(forces.isnan().all()),
-            weak_forces=weak_forces,
-            has_weak_forces=not bool(weak_forces.isnan().all()),
+            cell=self.cell[:count],
+            pbc=self.pbc[:count],
+            labels={
+                level: BatchLabels(labels.energy[:count], labels.forces[:atoms], labels.stress[:count])
+                for level, labels in self.labels.items()
+            },
         )
 
 
@@ -211,21 +294,28 @@ def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
     """
     edge_index, edge_shift = neighbour_list(structure, cutoff)
     count = len(structure.numbers)
-    absent = np.full((count, 3), np.nan)
-    forces = absent if structure.forces is None else structure.forces
-    weak_forces = absent if structure.weak_forces is None else structure.weak_forces
+    positions = torch.tensor(structure.positions - structure.positions.mean(axis=0), dtype=dtype)
+    levels = dict.fromkeys([REFERENCE, *structure.labels])
     return Batch(
-        positions=torch.tensor(structure.positions - structure.positions.mean(axis=0), dtype=dtype),
+        positions=positions,
         numbers=torch.tensor(structure.numbers),
         edge_index=torch.tensor(edge_index),
         edge_shift=torch.tensor(edge_shift, dtype=dtype),
         structure=torch.zeros(count, dtype=torch.int64),
         atoms=torch.tensor([count], dtype=dtype),
-        energy=torch.tensor([structure.energy], dtype=torch.float64),
-        forces=torch.tensor(forces, dtype=dtype),
-        has_forces=structure.forces is not None,
-        weak_forces=torch.tensor(weak_forces, dtype=dtype),
-        has_weak_forces=structure.weak_forces is not None,
+        cell=torch.tensor(structure.cell[None], dtype=dtype),
+        pbc=torch.tensor(structure.pbc[None]),
+        labels={level: _tensors_of(structure.at_level(level), positions) for level in levels},
+    )
+
+
+def _tensors_of(labels: Labels, positions: Tensor) -> BatchLabels:
+    """Return the labels of one structure, whose positions are (N, 3)."""
+    absent = BatchLabels.absent(len(positions), 1, positions)
+    return BatchLabels(
+        energy=absent.energy if labels.energy is None else torch.tensor([labels.energy], dtype=torch.float64),
+        forces=absent.forces if labels.forces is None else torch.tensor(labels.forces, dtype=positions.dtype),
+        stress=absent.stress if labels.stress is None else torch.tensor(labels.stress[None], dtype=positions.dtype),
     )
 
 
@@ -245,11 +335,18 @@ def collate(batches: list[Batch]) -> Batch:
             [batch.structure + int(start) for batch, start in zip(batches, structure_offsets, strict=False)]
         ),
         atoms=torch.cat([batch.atoms for batch in batches]),
-        energy=torch.cat([batch.energy for batch in batches]),
-        forces=torch.cat([batch.forces for batch in batches]),
-        has_forces=any(batch.has_forces for batch in batches),
-        weak_forces=torch.cat([batch.weak_forces for batch in batches]),
-        has_weak_forces=any(batch.has_weak_forces for batch in batches),
+        cell=torch.cat([batch.cell for batch in batches]),
+        pbc=torch.cat([batch.pbc for batch in batches]),
+        labels={level: _joined(level, batches) for level in dict.fromkeys(chain(*(batch.labels for batch in batches)))},
+    )
+
+
+def _joined(level: str, batches: list[Batch]) -> BatchLabels:
+    parts = [batch.at_level(level) for batch in batches]
+    return BatchLabels(
+        energy=torch.cat([part.energy for part in parts]),
+        forces=torch.cat([part.forces for part in parts]),
+        stress=torch.cat([part.stress for part in parts]),
     )
 
 
@@ -276,20 +373,39 @@ def pad(batch: Batch, atoms: int, edges: int, structure: bool) -> Batch:
         return torch.cat([values, values.new_full((missing_atoms, *values.shape[1:]), fill)])
 
     def with_one_more(values: Tensor, value: float) -> Tensor:
-        return torch.cat([values, values.new_full((1,), value)])
+        return torch.cat([values, values.new_full((1, *values.shape[1:]), value)])
 
     return replace(
         filled,
         positions=lengthened(batch.positions, 0.0),
         numbers=lengthened(batch.numbers, int(batch.numbers[0])),
         structure=lengthened(batch.structure, batch.structures),
-        forces=lengthened(batch.forces, torch.nan),
-        weak_forces=lengthened(batch.weak_forces, torch.nan),
         atoms=with_one_more(batch.atoms, 0.0),
-        energy=with_one_more(batch.energy, torch.nan),
+        cell=with_one_more(batch.cell, 0.0),
+        pbc=with_one_more(batch.pbc, False),
+        labels={
+            level: BatchLabels(
+                energy=with_one_more(labels.energy, torch.nan),
+                forces=lengthened(labels.forces, torch.nan),
+                stress=with_one_more(labels.stress, torch.nan),
+            )
+            for level, labels in batch.labels.items()
+        },
     )
 
 
 def sum_per_structure(values: Tensor, batch: Batch) -> Tensor:
     """Sum (N,) values of atoms to (M,) values of structures."""
     return values.new_zeros(batch.structures).index_add(0, batch.structure, values)
+
+
+def stress_of(derivative: Tensor, batch: Batch) -> Tensor:
+    """Return the stress (M, 3, 3), eV/Å³, of energies whose derivatives by strain are (M, 3, 3), eV.
+
+    NaN of structures that are not periodic in three directions.
+    """
+    periodic = batch.periodic()
+    volumes = torch.linalg.det(batch.cell).abs()
+    # Divided by a number everywhere, so that a later derivative is one.
+    divided = derivative / torch.where(periodic, volumes, torch.ones_like(volumes))[:, None, None]
+    return torch.where(periodic[:, None, None], divided, torch.full_like(divided, torch.nan))

@@ -1,12 +1,13 @@
-"""The dataset file: flat arrays with offsets in HDF5, opened without reading it. Absent labels are NaN and flagged.
+"""The dataset file: flat arrays with offsets in HDF5, opened without reading it.
 
-Layout: numbers, positions, forces, weak_forces are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, energy,
-has_forces, has_weak_forces and part are per frame; atomic_numbers and atomic_energies (may be empty) are of free atoms
-at the level of the labels; elements are the atomic numbers that occur in labelled frames. Frames of the pool, the third
-part, have no labels of that level: their energies are NaN. `digests` (M, 32) are the SHA-256 of each frame,
-compared when it is read; the attribute `digest` is that of all that is not a frame's own, `digests` included, compared
-when the file is opened. The attribute `warnings` is a list of what looks odd about the data, as JSON.
-Units: eV, Å, eV/Å.
+Layout: numbers and positions are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc and part are per frame. The
+group `labels` has one group a level ("reference", "weak", ...), with energy (M,), forces (sum of N, 3) and stress
+(M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it: which frames do; of the others there
+is NaN. atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the
+atomic numbers that occur in labelled frames. Frames of the pool, the third part, have no labels of that level.
+`digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute `digest` is that of all that is
+not a frame's own, `digests` included, compared when the file is opened. The attribute `warnings` is a list of what
+looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
-from piwsl.structures.labels import energy_label, forces_label
+from piwsl.structures.frames import ENERGY_KEY
+from piwsl.structures.labels import REFERENCE, WEAK, Labels, Quantity, labels_of
 from piwsl.structures.structure import Structure, from_atoms
 
 TRAINING, TEST, POOL = "training", "test", "pool"
 PARTS = (TRAINING, TEST, POOL)
 # Raised where a reader of the last version would misread the file.
-FORMAT = 2
+FORMAT = 3
 # What tells about all frames: read at once, and hashed together.
 COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
-BY_ATOM = ("numbers", "positions", "forces", "weak_forces")
-BY_FRAME = ("cell", "pbc", "energy", "has_forces", "has_weak_forces")
+BY_ATOM = ("numbers", "positions")
+BY_FRAME = ("cell", "pbc")
+QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 FRAMES_AT_ONCE = 1000
 
 
@@ -56,10 +58,9 @@ def check_labels(frames: list[Atoms], source: str) -> None:
     """
     for position, atoms in enumerate(frames):
         try:
-            if energy_label(atoms, ENERGY_KEY) is None:
+            if labels_of(atoms, REFERENCE).energy is None:
                 raise PiwslError(f"has no {ENERGY_KEY}")
-            for key in (FORCES_KEY, WEAK_FORCES_KEY):
-                forces_label(atoms, key)
+            labels_of(atoms, WEAK)
         except PiwslError as error:
             raise PiwslError(f"{source}: frame {position}: {error}") from None
 
@@ -75,16 +76,13 @@ def write_dataset(
     Args:
         path: the file to write.
         frames: for "training", "test" and, where there is one, "pool", the frames; labels in `REF_energy` (eV),
-            `REF_forces` and `WEAK_forces` (eV/Å), in the pool `WEAK_forces` alone.
+            `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³), in the pool `WEAK_forces` alone.
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
         warnings: what looks odd about the data, for the report.
     """
     free_atoms = atomic_energies or {}
     structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames.get(part, [])]
     sizes = [len(structure.numbers) for _, structure in structures]
-
-    def forces_or_nan(forces: NDArray[np.float64] | None, structure: Structure) -> NDArray[np.float64]:
-        return np.full_like(structure.positions, np.nan) if forces is None else forces
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
@@ -94,13 +92,10 @@ def write_dataset(
             file["offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             file["numbers"] = np.concatenate([s.numbers for _, s in structures])
             file["positions"] = np.concatenate([s.positions for _, s in structures])
-            file["forces"] = np.concatenate([forces_or_nan(s.forces, s) for _, s in structures])
-            file["weak_forces"] = np.concatenate([forces_or_nan(s.weak_forces, s) for _, s in structures])
             file["cell"] = np.stack([s.cell for _, s in structures])
             file["pbc"] = np.stack([s.pbc for _, s in structures])
-            file["energy"] = np.array([s.energy for _, s in structures])
-            file["has_forces"] = np.array([s.forces is not None for _, s in structures])
-            file["has_weak_forces"] = np.array([s.weak_forces is not None for _, s in structures])
+            for level in sorted({level for _, s in structures for level in s.labels}):
+                _write_labels(file.create_group(f"labels/{level}"), level, [s for _, s in structures])
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
             file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
             file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
@@ -112,21 +107,35 @@ def write_dataset(
     write_atomically(path, write)
 
 
+def _write_labels(group: h5py.Group, level: str, structures: list[Structure]) -> None:
+    """Write what a level says of structures; quantities of which it says nothing are left out."""
+    sizes = {"energy": lambda s: (1,), "forces": lambda s: (len(s.numbers), 3), "stress": lambda s: (1, 3, 3)}
+    for quantity in QUANTITIES:
+        values = [getattr(structure.at_level(level), quantity) for structure in structures]
+        known = np.array([value is not None for value in values])
+        if known.any():
+            shapes = [sizes[quantity](structure) for structure in structures]
+            rows = [
+                np.full(shape, np.nan) if value is None else np.reshape(value, shape)
+                for value, shape in zip(values, shapes, strict=True)
+            ]
+            group[quantity] = np.concatenate(rows)
+            group[f"has_{quantity}"] = known
+
+
 def _digest(structures: list[Structure]) -> Any:
     """Return the SHA-256 of geometries and labels, in order."""
     digest = hashlib.sha256()
     for structure in structures:
-        for array in (
-            structure.numbers,
-            structure.positions,
-            structure.cell,
-            structure.pbc,
-            structure.forces,
-            structure.weak_forces,
-        ):
-            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        digest.update(np.float64(structure.energy).tobytes())
+        digest.update(_bytes(structure.numbers, structure.positions, structure.cell, structure.pbc))
+        for level, labels in sorted(structure.labels.items()):
+            digest.update(level.encode())
+            digest.update(_bytes(labels.energy, labels.forces, labels.stress))
     return digest
+
+
+def _bytes(*values: NDArray[Any] | float | None) -> bytes:
+    return b"".join(b"none" if value is None else np.ascontiguousarray(value).tobytes() for value in values)
 
 
 def _common_digest(file: h5py.File) -> str:
@@ -135,6 +144,8 @@ def _common_digest(file: h5py.File) -> str:
         digest.update(str(file.attrs[name]).encode())
     for name in COMMON:
         digest.update(file[name][:].tobytes())
+    for level, group in sorted(file["labels"].items()):
+        digest.update(f"{level}: {sorted(group)}".encode())
     return digest.hexdigest()
 
 
@@ -190,6 +201,7 @@ class Dataset:
             self._part = self._file["part"][:]
             self._digests = self._file["digests"][:]
             self._columns = {name: self._file[name] for name in (*BY_ATOM, *BY_FRAME)}
+            self._labels = {level: dict(group) for level, group in self._file["labels"].items()}
 
     def __enter__(self) -> Self:
         return self
@@ -249,14 +261,16 @@ class Dataset:
             atoms = slice(self._offsets[first], self._offsets[last])
             by_atom = {name: self._columns[name][atoms] for name in BY_ATOM}
             by_frame = {name: self._columns[name][first:last] for name in BY_FRAME}
+            labels = {
+                level: {name: column[atoms if name == "forces" else slice(first, last)] for name, column in own.items()}
+                for level, own in self._labels.items()
+            }
             structures = []
             for index, (start, stop) in enumerate(pairwise(bounds)):
-                columns = {name: values[start:stop] for name, values in by_atom.items()}
-                for name in ("forces", "weak_forces"):
-                    columns[name] = columns[name] if by_frame[f"has_{name}"][index] else None
-                energy = float(by_frame["energy"][index])
                 structure = Structure(
-                    **columns, cell=by_frame["cell"][index], pbc=by_frame["pbc"][index], energy=energy
+                    **{name: values[start:stop] for name, values in by_atom.items()},
+                    **{name: values[index] for name, values in by_frame.items()},
+                    labels={level: _labels_of_frame(own, index, start, stop) for level, own in labels.items()},
                 )
                 if _digest([structure]).digest() != self._digests[first + index].tobytes():
                     raise ValueError(f"frame {first + index} is not what was written")
@@ -266,6 +280,21 @@ class Dataset:
     def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
         """Read several frames, in the order of the indices."""
         return [self.structure(int(index)) for index in indices]
+
+
+def _labels_of_frame(columns: dict[str, NDArray[Any]], index: int, start: int, stop: int) -> Labels:
+    """Return the labels of one frame; its atoms stand from start to stop in columns by atom."""
+
+    def found(quantity: Quantity, place: int | slice) -> Any:
+        there = quantity in columns and columns[f"has_{quantity}"][index]
+        return columns[quantity][place] if there else None
+
+    energy = found("energy", index)
+    return Labels(
+        energy=None if energy is None else float(energy),
+        forces=found("forces", slice(start, stop)),
+        stress=found("stress", index),
+    )
 
 
 def content_hash(structures: list[Structure]) -> str:

@@ -13,10 +13,10 @@ from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.structures.extxyz import count_frames, iterate_frames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY, charge_of
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY, charge_of
 from piwsl.structures.geometry import geometry_problem
-from piwsl.structures.labels import energy_label, forces_label
-from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
+from piwsl.structures.labels import energy_label, forces_label, stress_label
+from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 NAMES_SHOWN = 12
 
@@ -27,8 +27,8 @@ class GivenFrames:
 
     path: Path
     frames: list[Atoms]
-    """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å) where there are any, charge, multiplicity, and
-    `frame`, the position in the file."""
+    """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³) where there are any, charge,
+    multiplicity, and `frame`, the position in the file."""
     columns: set[str]
     """Columns of three numbers that any frame has, positions aside."""
     every: int = 1
@@ -37,8 +37,8 @@ class GivenFrames:
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
 
     def with_label(self, key: str) -> int:
-        """Return how many frames have a column of labels."""
-        return sum(key in atoms.arrays for atoms in self.frames)
+        """Return how many frames have labels under a name."""
+        return sum(key in atoms.arrays or key in atoms.info for atoms in self.frames)
 
 
 def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool = True) -> GivenFrames:
@@ -71,13 +71,16 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
 
 
 def _with_our_labels(atoms: Atoms, dataset: GivenDataset, position: int, labelled: bool) -> Atoms:
-    """Return the bare geometry with the labels that the config names, in eV and eV/Å; absent forces stay absent."""
+    """Return the bare geometry with the labels that the config names, in eV, eV/Å, eV/Å³; absent ones stay absent."""
     info = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
     info["frame"] = position
     columns = {dataset.weak_forces_key: WEAK_FORCES_KEY}
     if labelled:
         info[ENERGY_KEY] = _energy(atoms, dataset)
         columns[dataset.forces_key] = FORCES_KEY
+        stress = stress_label(atoms, dataset.stress_key)
+        if stress is not None and atoms.pbc.all():  # programs print one of molecules, too, where it means nothing
+            info[STRESS_KEY] = stress * STRESS_UNITS[dataset.stress_unit]
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for given, ours in columns.items():
         forces = forces_label(atoms, given)
@@ -102,7 +105,7 @@ def _names(names: set[str]) -> str:
 
 
 def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
-    """Check that forces whose names are written out in the config are there.
+    """Check that forces and stress whose names are written out in the config are there.
 
     Args:
         dataset: says which names were written out.
@@ -118,6 +121,11 @@ def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
                 f"{field}: no frame of {' or '.join(str(file.path) for file in files)} has a column "
                 f"'{getattr(dataset, field)}'; columns of three numbers are {_names(columns)}"
             )
+    if "stress_key" in dataset.model_fields_set and not any(file.with_label(STRESS_KEY) for file in files):
+        raise PiwslError(
+            f"stress_key: no frame of {' or '.join(str(file.path) for file in files)} that is periodic in three "
+            f"directions has '{dataset.stress_key}' in its info"
+        )
 
 
 def read_files(dataset: GivenDataset, most: int | None = None) -> list[GivenFrames]:
@@ -181,7 +189,7 @@ def _is_neutral(atoms: Atoms) -> bool:
 
 
 def summary(dataset: GivenDataset, file: GivenFrames) -> str:
-    """Say in one line what was taken from a file: frames, forces, the range of energies, names and units."""
+    """Say in one line what was taken from a file: frames, forces, stress, the range of energies, names and units."""
     weak = file.with_label(WEAK_FORCES_KEY)
     cheaper = f", {weak} with forces of a cheaper level ({dataset.weak_forces_key})" if weak else ""
     if file.ignored is not None:
@@ -195,7 +203,9 @@ def summary(dataset: GivenDataset, file: GivenFrames) -> str:
         forces = (
             f"none with forces{f' (is one of its columns {_names(others)} meant as forces_key?)' if others else ''}"
         )
+    with_stress = file.with_label(STRESS_KEY)
+    stress = f", {with_stress} with stress ({dataset.stress_key} in {dataset.stress_unit})" if with_stress else ""
     return (
-        f"{file.path}: {len(file.frames)} frames, {forces}{cheaper}; {dataset.energy_key} in {dataset.energy_unit}, "
-        f"{np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
+        f"{file.path}: {len(file.frames)} frames, {forces}{stress}{cheaper}; "
+        f"{dataset.energy_key} in {dataset.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
     )

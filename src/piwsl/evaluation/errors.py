@@ -22,15 +22,15 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
     """Compare predictions with labels.
 
     Args:
-        structures: with energies and, on some or none, forces.
+        structures: with energies and, on some or none, forces and stress.
         predictions: in the same order.
 
     Returns:
         energy_mae_meV, energy_rmse_meV (a structure), energy_mae_meV_per_atom; energy_constant_meV, the mean size of
         `constant_errors`, and energy_mae_without_constant_meV, what is left of the errors without them (None where no
         composition has two frames);
-        force_mae_meV_per_A, force_rmse_meV_per_A (a component; None without force labels); and the numbers of frames
-        behind them.
+        force_mae_meV_per_A, force_rmse_meV_per_A, stress_mae_meV_per_A3, stress_rmse_meV_per_A3 (a component; None
+        without such labels, or predictions); and the numbers of frames behind them.
     """
     labels = np.array([structure.energy for structure in structures])
     atoms = np.array([len(structure.numbers) for structure in structures])
@@ -41,6 +41,12 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         if structure.forces is not None
     ]
     forces = np.concatenate(force_errors) if force_errors else None
+    stress_errors = [
+        MILLI * (predicted - structure.stress).ravel()
+        for structure, predicted in zip(structures, predictions.stress, strict=True)
+        if structure.stress is not None and np.isfinite(predicted).all()
+    ]
+    stress = np.concatenate(stress_errors) if stress_errors else None
     constant = constant_errors(structures, energy_errors)
     repeated = ~np.isnan(constant)
     return {
@@ -51,8 +57,11 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         "energy_mae_without_constant_meV": _mae((energy_errors - constant)[repeated]) if repeated.any() else None,
         "force_mae_meV_per_A": None if forces is None else _mae(forces),
         "force_rmse_meV_per_A": None if forces is None else _rmse(forces),
+        "stress_mae_meV_per_A3": None if stress is None else _mae(stress),
+        "stress_rmse_meV_per_A3": None if stress is None else _rmse(stress),
         "test_frames": len(structures),
         "test_force_frames": len(force_errors),
+        "test_stress_frames": len(stress_errors),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
@@ -19,7 +20,7 @@ from piwsl.structures.structure import Structure, from_atoms
 
 
 def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, device: str = "cpu") -> None:
-    """Predict the frames of a file and write them with `energy` (eV) and `forces` (eV/Å).
+    """Predict the frames of a file; write them with `energy` (eV), `forces` (eV/Å) and, if periodic, `stress` (eV/Å³).
 
     Where all frames have `REF_energy`, errors are printed.
 
@@ -38,8 +39,12 @@ def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, devi
     frames = read_frames(frames_path)
     structures = [_structure(atoms, potential, f"{frames_path}: frame {index}") for index, atoms in enumerate(frames)]
     predictions = predict(potential, structures)
-    for atoms, energy, forces in zip(frames, predictions.energy, predictions.forces, strict=True):
-        atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=forces)
+    for index, atoms in enumerate(frames):
+        stress = predictions.stress[index]
+        periodic = {"stress": full_3x3_to_voigt_6_stress(stress)} if np.isfinite(stress).all() else {}
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=float(predictions.energy[index]), forces=predictions.forces[index], **periodic
+        )
     write_frames(predicted_path, frames)
     print(f"{len(frames)} frames: {predicted_path}")
     if all(np.isfinite(structure.energy) for structure in structures):

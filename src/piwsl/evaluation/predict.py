@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from piwsl.data.batch import collate, graphs
 from piwsl.models import Potential
+from piwsl.models.terms import Property
 from piwsl.structures.structure import Structure
 
 ATOMS_PER_BATCH = 2000
@@ -18,16 +19,18 @@ ATOMS_PER_BATCH = 2000
 
 @dataclass(frozen=True)
 class Predictions:
-    """Energies and forces in the order of the structures."""
+    """Energies, forces and stress in the order of the structures."""
 
     energy: NDArray[np.float64]
     """(M,), eV."""
     forces: list[NDArray[np.float64]]
     """M arrays (N, 3), eV/Å."""
+    stress: NDArray[np.float64]
+    """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions, and of models without."""
 
 
 def predict(potential: Potential, structures: list[Structure]) -> Predictions:
-    """Predict energies and forces.
+    """Predict energies and forces, and of periodic structures the stress.
 
     Args:
         potential: the model.
@@ -39,14 +42,20 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
     device = next(potential.parameters()).device
     energies: list[NDArray[np.float64]] = []
     forces: list[NDArray[np.float64]] = []
+    stress: list[NDArray[np.float64]] = []
     for first, chunk in _chunks(structures):
         potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
         batch = collate(graphs(chunk, potential.cutoff, potential.dtype, range(first, first + len(chunk)))).to(device)
-        energy, force = potential.energy_and_forces(batch)
-        energies.append(energy.detach().cpu().numpy())
+        with_stress = potential.conservative and any(structure.pbc.all() for structure in chunk)
+        wanted: set[Property] = {"energy", "forces", "stress"} if with_stress else {"energy", "forces"}
+        prediction = potential.predict(batch, wanted)
         sizes = [len(structure.numbers) for structure in chunk]
-        forces += [part.numpy() for part in force.detach().to(torch.float64).cpu().split(sizes)]
-    return Predictions(np.concatenate(energies), forces)
+        energies.append(prediction.energy.detach().cpu().numpy())
+        if prediction.forces is not None:
+            forces += [part.numpy() for part in prediction.forces.detach().to(torch.float64).cpu().split(sizes)]
+        absent = np.full((len(chunk), 3, 3), np.nan)
+        stress.append(absent if prediction.stress is None else prediction.stress.detach().double().cpu().numpy())
+    return Predictions(np.concatenate(energies), forces, np.concatenate(stress))
 
 
 def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]]:

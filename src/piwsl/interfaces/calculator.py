@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+from torch import Tensor
 
 from piwsl.data.batch import graph
 from piwsl.models import Potential
+from piwsl.models.terms import Property
 from piwsl.structures.structure import from_atoms
 
 
 class PotentialCalculator(Calculator):
-    """Energy (eV) and forces (eV/Å) of a potential; periodic in any direction.
+    """Energy, energies of atoms (eV), forces (eV/Å) and stress (eV/Å³) of a potential; periodic in any direction.
+
+    A stress have structures that are periodic in three directions, of models whose forces are the gradient.
 
     Example:
         >>> atoms.calc = PotentialCalculator(piwsl.load_model("model.safetensors"))
     """
 
-    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 (declared so by ASE)
+    implemented_properties = ["energy", "energies", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's)
 
     def __init__(self, potential: Potential, **kwargs: Any) -> None:
         """Keep the potential; other arguments are ASE's."""
@@ -38,14 +45,29 @@ class PotentialCalculator(Calculator):
 
         Raises:
             PiwslError: an element that the potential was not trained on, or positions or a cell that are none.
+            PropertyNotImplementedError: a stress where there is none.
         """
         super().calculate(atoms, properties, system_changes)
         self.potential.check_elements(self.atoms.numbers)
         batch = graph(from_atoms(self.atoms), self.potential.cutoff, self.potential.dtype).to(self.device)
-        energy, forces = self.potential.energy_and_forces(batch)
-        total = float(energy.detach()[0])
-        self.results = {
-            "energy": total,
-            "free_energy": total,
-            "forces": forces.detach().to(torch.float64).cpu().numpy(),
-        }
+        wanted: set[Property] = {"energy", "forces"}
+        if "stress" in (properties or []):
+            self._check_stress()
+            wanted.add("stress")
+        prediction = self.potential.predict(batch, wanted)
+        total = float(prediction.energy.detach()[0])
+        self.results = {"energy": total, "free_energy": total, "energies": _array(prediction.energies)}
+        if prediction.forces is not None:
+            self.results["forces"] = _array(prediction.forces)
+        if prediction.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(_array(prediction.stress[0]))
+
+    def _check_stress(self) -> None:
+        if not self.potential.conservative:
+            raise PropertyNotImplementedError("the forces of this model have a head of their own, and it has no stress")
+        if not self.atoms.pbc.all():
+            raise PropertyNotImplementedError("a stress have only structures that are periodic in three directions")
+
+
+def _array(values: Tensor) -> NDArray[np.float64]:
+    return values.detach().to(torch.float64).cpu().numpy()

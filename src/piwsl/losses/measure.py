@@ -42,9 +42,9 @@ class Measure:
         """Measure the energies (M,), eV, of labelled structures."""
         return self.energies(energies - self._batch.energy, ~self._batch.energy.isnan())
 
-    def forces(self, forces: Tensor, labels: Tensor) -> Measured:
-        """Measure the labelled components of forces (N, 3), eV/Å."""
-        return self._sum(forces - labels, ~labels.isnan())
+    def components(self, predicted: Tensor, labels: Tensor) -> Measured:
+        """Measure the labelled components of forces (N, 3), eV/Å, or of stress (M, 3, 3), eV/Å³."""
+        return self._sum(predicted - labels, ~labels.isnan())
 
     def _sum(self, residuals: Tensor, known: Tensor) -> Measured:
         residuals = torch.where(known, residuals, torch.zeros_like(residuals))

@@ -11,9 +11,10 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
 from piwsl.losses.displacements import draw_displacements, normalised
 from piwsl.losses.measure import Measure, Measured
-from piwsl.losses.residuals import Point
-from piwsl.losses.terms import ForceError, Portion, Term, known, portions, terms_of
+from piwsl.losses.residuals import A, Point
+from piwsl.losses.terms import ForceError, Portion, StressError, Term, known, portions, terms_of
 from piwsl.models.potential import Potential
+from piwsl.models.terms import Property
 
 Evaluation = tuple[Tensor, dict[str, Tensor]]
 
@@ -29,7 +30,8 @@ def training_loss(
     """Evaluate a training loss.
 
     With l the square, absolute value or Huber function, energy: mean over structures of l[(E - E_ref) / N]; forces,
-    weak_forces: mean over labelled components of l[F - F_ref]; pitc, pisc: mean over structures of l[residual / N];
+    weak_forces, stress: mean over labelled components of l[F - F_ref], l[σ - σ_ref]; pitc, pisc: mean over structures
+    of l[residual / N];
     augmentation_energy, augmentation_forces: as energy and forces, at r + δ.
 
     Args:
@@ -81,31 +83,38 @@ class _Points:
         self._portions: dict[Point, Portion] = {}
         self._energies: dict[Point, Tensor] = {}
         self._forces: dict[Point, Tensor] = {}
-        with_force: set[Point] = set()
+        self._stress: dict[Point, Tensor] = {}
+        needs: dict[Point, set[Property]] = {}
         for term, portion in terms:
-            forces = [term.point] if isinstance(term, ForceError) else [work.point for work in term.works]
-            with_force.update(forces)
-            for point in forces if isinstance(term, ForceError) else [*forces, *term.energies]:
+            for point, properties in _needs_of(term).items():
+                needs.setdefault(point, set()).update(properties)
                 others = self._portions.get(point, portion)
                 self._portions[point] = max(others, portion, key=lambda each: each.batch.structures)
-        needed = [point for point in self._portions if point in with_force]
-        only_energy = [point for point in self._portions if point not in with_force]
-        if needed:
-            energies, forces_there = potential.energy_and_forces(
-                self._fused(needed), create_graph=torch.is_grad_enabled()
-            )
-            self._keep_energies(needed, energies)
-            atoms = [len(self._portions[point].batch.positions) for point in needed]
-            self._forces = dict(zip(needed, forces_there.split(atoms), strict=True))
-        if only_energy:
-            self._keep_energies(only_energy, potential.energy(self._fused(only_energy)))
+        for only_energy in (False, True):
+            points = [point for point, properties in needs.items() if (properties == {"energy"}) == only_energy]
+            if points:
+                self._evaluate(potential, points, set().union(*(needs[point] for point in points)))
+
+    def _evaluate(self, potential: Potential, points: list[Point], properties: set[Property]) -> None:
+        """Keep what the model says at points, which go through it together."""
+        prediction = potential.predict(self._fused(points), properties, create_graph=torch.is_grad_enabled())
+        structures = [self._portions[point].batch.structures for point in points]
+        atoms = [len(self._portions[point].batch.positions) for point in points]
+        self._energies |= dict(zip(points, prediction.energy.split(structures), strict=True))
+        if prediction.forces is not None:
+            self._forces |= dict(zip(points, prediction.forces.split(atoms), strict=True))
+        if prediction.stress is not None:
+            self._stress |= dict(zip(points, prediction.stress.split(structures), strict=True))
 
     def measured(self, term: Term, portion: Portion, loss: Loss) -> Measured:
         """Return a term, summed over its portion."""
         measure = Measure(portion.batch, loss)
         if isinstance(term, ForceError):
             forces = self._forces[term.point][: len(portion.batch.positions)]
-            return measure.forces(forces, getattr(portion.batch, term.labels))
+            return measure.components(forces, portion.batch.at_level(term.level).forces)
+        if isinstance(term, StressError):
+            stress = self._stress[A][: portion.batch.structures]
+            return measure.components(stress, portion.batch.at_level(term.level).stress)
         parts = [factor * self._energies[point][: portion.batch.structures] for point, factor in term.energies.items()]
         for work, factor in term.works.items():
             forces = self._forces[work.point][: len(portion.batch.positions)]
@@ -122,9 +131,17 @@ class _Points:
             parts.append(portion.batch.at(portion.batch.positions + _shift(point, portion)))
         return collate(parts)
 
-    def _keep_energies(self, points: list[Point], energies: Tensor) -> None:
-        structures = [self._portions[point].batch.structures for point in points]
-        self._energies |= dict(zip(points, energies.split(structures), strict=True))
+
+def _needs_of(term: Term) -> dict[Point, set[Property]]:
+    """Return what a term asks of the model, by point."""
+    if isinstance(term, ForceError):
+        return {term.point: {"energy", "forces"}}
+    if isinstance(term, StressError):
+        return {A: {"energy", "stress"}}
+    needs: dict[Point, set[Property]] = {point: {"energy"} for point in term.energies}
+    for work in term.works:
+        needs[work.point] = {"energy", "forces"}
+    return needs
 
 
 def _shift(point: Point, portion: Portion) -> Tensor:

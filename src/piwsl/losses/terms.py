@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,14 @@ from torch import Tensor
 from piwsl.config import Loss
 from piwsl.data.batch import Batch, sum_per_structure
 from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_residual
+from piwsl.structures.labels import REFERENCE, WEAK
+
+
+class StressError(NamedTuple):
+    """σ(A) - σ_ref, component by component."""
+
+    level: str
+    """Of which level σ_ref is."""
 
 
 class ForceError(NamedTuple):
@@ -19,33 +27,36 @@ class ForceError(NamedTuple):
 
     point: Point
     """Where F is taken."""
-    labels: Literal["forces", "weak_forces"]
+    level: str
     """Of which level F_ref is."""
 
 
-Term = Residual | ForceError
+Term = Residual | ForceError | StressError
 
 
 def terms_of(loss: Loss) -> dict[str, Term]:
     """Return what a loss can be the sum of, by the names of its weights and factors."""
-    terms: dict[str, Term] = {"energy": Residual({A: 1.0}, label_energy=-1.0), "forces": ForceError(A, "forces")}
+    terms: dict[str, Term] = {"energy": Residual({A: 1.0}, label_energy=-1.0), "forces": ForceError(A, REFERENCE)}
+    if loss.stress:
+        terms["stress"] = StressError(REFERENCE)
     if loss.weak_forces is not None:
-        terms["weak_forces"] = ForceError(A, "weak_forces")
+        terms["weak_forces"] = ForceError(A, WEAK)
     if loss.pitc is not None:
         terms["pitc"] = pitc_residual(loss.pitc)
     if loss.pisc is not None:
         terms["pisc"] = pisc_residual(loss.pisc)
     if loss.augmentation is not None:
         terms["augmentation_energy"] = Residual({C: 1.0}, label_energy=-1.0)
-        terms["augmentation_forces"] = ForceError(C, "forces")
+        terms["augmentation_forces"] = ForceError(C, REFERENCE)
     return terms
 
 
 def known(term: Term, batch: Batch) -> Tensor:
-    """Return for which structures, (M,), or components of forces, (N, 3), a term has the labels that it needs."""
+    """Return where a term has its labels: structures, (M,), components of forces, (N, 3), or of stress, (M, 3, 3)."""
     if isinstance(term, ForceError):
-        labels: Tensor = getattr(batch, term.labels)
-        return ~labels.isnan()
+        return ~batch.at_level(term.level).forces.isnan()
+    if isinstance(term, StressError):
+        return ~batch.at_level(term.level).stress.isnan()
     there = torch.ones_like(batch.energy, dtype=torch.bool)
     if term.label_energy:
         there = there & ~batch.energy.isnan()

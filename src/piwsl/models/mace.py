@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from piwsl.config import MACE as MACEConfig
 from piwsl.data.batch import Batch
+from piwsl.extras import naming_extras
 
 # Those of mace-torch's own training program.
 CUTOFF_POWER = 5
@@ -108,7 +109,7 @@ class _Library(NamedTuple):
 def _mace_torch() -> _Library:
     """Import mace-torch, which takes seconds: only who wants a MACE waits."""
     before = os.environ.get(UNSAFE_LOADING)
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), naming_extras():
         warnings.simplefilter("ignore")
         import mace.modules
         from e3nn import o3

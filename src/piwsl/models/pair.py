@@ -19,9 +19,11 @@ from ase import Atoms, units
 from torch import Tensor, nn
 from torch.func import jvp
 
-from piwsl.data.batch import Batch, graph, sum_per_structure
+from piwsl.data.batch import Batch, graph, stress_of, sum_per_structure
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
+from piwsl.models.terms import Contribution, Prediction
 from piwsl.structures.frames import label
+from piwsl.structures.labels import Labels
 from piwsl.structures.structure import Structure, from_atoms
 
 FUNCTIONS = 12
@@ -68,27 +70,36 @@ class PairPotential(nn.Module):
         # s, Å; V'(s) - Z'(s), eV/Å; k - Z''(s), eV/Å².
         self.register_buffer("core", torch.zeros(*shape, 3, dtype=torch.float64))
 
-    def energy(self, batch: Batch) -> Tensor:
-        """Return energies (M,), eV, float64; differentiable in the positions."""
+    def contribution(self, batch: Batch) -> Contribution:
+        """Return energies of atoms: half of each of their pairs'."""
         receiver, _ = batch.edge_index
         _, distance = edge_vectors(batch)
         each = 0.5 * self._of_pairs(batch)(distance.double())  # (E,)
-        atoms = torch.zeros_like(batch.numbers, dtype=torch.float64).index_add(0, receiver, each)
-        return sum_per_structure(atoms, batch)
+        return Contribution(torch.zeros_like(batch.numbers, dtype=torch.float64).index_add(0, receiver, each))
 
-    def energy_and_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return energies (M,), eV, float64, and forces (N, 3), eV/Å, in the precision of the positions.
+    def predict(self, batch: Batch) -> Prediction:
+        """Predict energy, forces and stress, without a graph of derivatives.
 
-        Forces are by forward differentiation: processes that share the devices of a training are forked after it has
-        been fitted, and torch's backward pass does not outlive a fork.
+        By forward differentiation: processes that share the devices of a training are forked after it has been fitted,
+        and torch's backward pass does not outlive a fork.
         """
         receiver, _ = batch.edge_index
         vectors, distance = edge_vectors(batch)
-        _, slopes = _with_derivative(self._of_pairs(batch), distance.double())
+        values, slopes = _with_derivative(self._of_pairs(batch), distance.double())
         # F_i = Σ_j V'(r_ij) u_ij with u_ij from i to j: each pair stands there as two edges, each with half its energy.
-        along = slopes[:, None] * vectors / distance[:, None]
+        along = (slopes / distance)[:, None] * vectors  # (E, 3)
         forces = torch.zeros_like(batch.positions).index_add(0, receiver, along.to(batch.positions))
-        return self.energy(batch).detach(), forces.detach()
+        virials = 0.5 * along[:, :, None] * vectors[:, None, :]  # (E, 3, 3)
+        strain = virials.new_zeros(batch.structures, 3, 3).index_add(0, batch.structure[receiver], virials)
+        energies = torch.zeros_like(batch.numbers, dtype=torch.float64).index_add(0, receiver, 0.5 * values)
+        stress = stress_of(strain.to(batch.positions), batch)
+        return Prediction(sum_per_structure(energies, batch), energies, forces, stress)
+
+    def _labels(self, structure: Structure) -> Labels:
+        energy, _, forces, stress = self.predict(graph(structure, self.cutoff, torch.float64))
+        assert forces is not None
+        assert stress is not None
+        return Labels(float(energy), forces.numpy(), stress[0].numpy())
 
     def _of_pairs(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Return V, eV, as a function of the distances (E,), Å, of a batch's edges."""
@@ -108,19 +119,12 @@ class PairPotential(nn.Module):
         return energies
 
     def subtracted_from(self, structures: Sequence[Structure]) -> list[Structure]:
-        """Return structures with what this potential leaves of their labels: energy, forces, weak forces."""
+        """Return structures with what this potential leaves of their labels, of all levels."""
         rest = []
         for structure in structures:
-            energy, forces = self.energy_and_forces(graph(structure, self.cutoff, torch.float64))
-            force = forces.numpy()
-            rest.append(
-                replace(
-                    structure,
-                    energy=structure.energy - float(energy),
-                    forces=None if structure.forces is None else structure.forces - force,
-                    weak_forces=None if structure.weak_forces is None else structure.weak_forces - force,
-                )
-            )
+            own = self._labels(structure)
+            labels = {level: labels.less(own) for level, labels in structure.labels.items()}
+            rest.append(replace(structure, labels=labels))
         return rest
 
 

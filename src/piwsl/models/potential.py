@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 import numpy as np
 import torch
 from ase.data import chemical_symbols
@@ -11,25 +13,62 @@ from piwsl.config import MACE as MACEConfig
 from piwsl.config import Model
 from piwsl.config import PaiNN as PaiNNConfig
 from piwsl.config import SchNet as SchNetConfig
-from piwsl.data.batch import Batch, sum_per_structure
+from piwsl.data.batch import Batch, stress_of, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.mace import MACE
 from piwsl.models.painn import PaiNN
 from piwsl.models.pair import PairPotential
 from piwsl.models.schnet import SchNet
+from piwsl.models.terms import Contribution, Prediction, Property, Term
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+class AtomicReferences(nn.Module):
+    """One energy an element."""
+
+    energies: Tensor
+
+    def __init__(self, references: Mapping[int, float]) -> None:
+        """Take energies, eV, by atomic number; these elements, and no others, are known."""
+        super().__init__()
+        table = torch.full((MAX_ATOMIC_NUMBER + 1,), torch.nan, dtype=torch.float64)
+        for number, energy in references.items():
+            table[number] = energy
+        self.register_buffer("energies", table)
+
+    def contribution(self, batch: Batch) -> Contribution:
+        """Return the energy of each atom's element."""
+        return Contribution(self.energies[batch.numbers])
+
+    def numbers(self) -> list[int]:
+        """Return the atomic numbers of the elements that are known, ascending."""
+        return torch.nonzero(~self.energies.isnan()).flatten().tolist()
+
+
+class ScaledNetwork(nn.Module):
+    """A network's outputs times a scale; it computes in its own precision what is small, sums are in float64."""
+
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, scale: float) -> None:
+        """Keep the network and how many eV, or eV/Å, a unit of its output is."""
+        super().__init__()
+        self.network = network
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+
+    def contribution(self, batch: Batch) -> Contribution:
+        """Return the scaled outputs, and forces of a network with a head for them."""
+        outputs, forces = self.network(batch)
+        return Contribution(self.scale * outputs.double(), None if forces is None else forces * self.scale.to(forces))
+
+
 class Potential(nn.Module):
-    """E = Σ_i [scale · network_i + reference(Z_i)] + pair potential, in eV; F = -∂E/∂r, or a head of its own, in eV/Å.
+    """A sum of terms: E = Σ_i [reference(Z_i) + scale · network_i + pair_i], in eV; F = -∂E/∂r, or a head of its own.
 
     The network learns what the pair potential leaves: in training there is none, and labels are without it.
     """
-
-    scale: Tensor
-    references: Tensor
 
     def __init__(self, config: Model, scale: float, references: dict[int, float], neighbours: float) -> None:
         """Build an untrained potential.
@@ -44,14 +83,16 @@ class Potential(nn.Module):
         self.config = config
         self.dtype = DTYPES[config.dtype]
         self.neighbours = neighbours
-        self.network = _network(config, sorted(references), neighbours).to(self.dtype)
-        self.conservative = not (isinstance(config, PaiNNConfig) and config.forces == "direct")
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
-        table = torch.full((MAX_ATOMIC_NUMBER + 1,), torch.nan, dtype=torch.float64)
-        for number, energy in references.items():
-            table[number] = energy
-        self.register_buffer("references", table)
+        self.references = AtomicReferences(references)
+        self.learned = ScaledNetwork(_network(config, sorted(references), neighbours).to(self.dtype), scale)
+        self.conservative = config.conservative
         self.pair: PairPotential | None = None
+
+    @property
+    def terms(self) -> list[Term]:
+        """What the potential is a sum of."""
+        terms: list[Term] = [self.references, self.learned]
+        return terms if self.pair is None else [*terms, self.pair]
 
     @property
     def cutoff(self) -> float:
@@ -61,12 +102,12 @@ class Potential(nn.Module):
     def in_dtype(self, dtype: torch.dtype) -> Potential:
         """Convert the network to another precision, in place."""
         self.dtype = dtype
-        self.network.to(dtype)
+        self.learned.network.to(dtype)
         return self
 
     def elements(self) -> list[str]:
         """Return the chemical symbols that the potential knows."""
-        return [chemical_symbols[int(number)] for number in torch.nonzero(~self.references.isnan()).flatten()]
+        return [chemical_symbols[number] for number in self.references.numbers()]
 
     def check_elements(self, numbers: np.ndarray) -> None:
         """Refuse elements that were not in the training data.
@@ -79,39 +120,75 @@ class Potential(nn.Module):
         if unknown:
             raise PiwslError(f"the model was not trained on {', '.join(unknown)}; it knows {', '.join(known)}")
 
-    def energy(self, batch: Batch) -> Tensor:
-        """Return energies (M,), eV, float64."""
-        return self._evaluate(batch)[0]
+    def predict(
+        self, batch: Batch, properties: Collection[Property] = ("energy", "forces"), create_graph: bool = False
+    ) -> Prediction:
+        """Predict what is asked for.
 
-    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return energies (M,) and, of a model with a head for them, forces (N, 3).
-
-        The network computes in its own precision what is small; sums, and the references, which are large, are in
-        float64.
-        """
-        outputs, forces = self.network(batch)
-        interaction = sum_per_structure(outputs.double(), batch)
-        energy = self.scale * interaction + sum_per_structure(self.references[batch.numbers], batch)
-        if self.pair is not None:
-            energy = energy + self.pair.energy(batch)
-        return energy, None if forces is None else forces * self.scale.to(self.dtype)
-
-    def energy_and_forces(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
-        """Return energies (M,), eV, and forces (N, 3), eV/Å.
+        The stress is ∂E/∂ε / V with the strain ε of positions and cell: Knuth, Carbogno, Atalla, Blum, Scheffler,
+        "All-electron formalism for total energy strain derivatives and stress tensor components for numeric
+        atom-centered orbitals", Comput. Phys. Commun. 190, 33 (2015), equation 2.
 
         Args:
             batch: the structures.
-            create_graph: keep what a later derivative of the forces needs (training on them).
+            properties: of energy, forces and stress; energies are always there.
+            create_graph: keep what a later derivative of forces and stress needs (training on them).
+
+        Raises:
+            PiwslError: a stress of a model whose forces are no gradient.
         """
-        if not self.conservative:
-            energy, forces = self._evaluate(batch)
-            assert forces is not None
-            return energy, forces if self.pair is None else forces + self.pair.energy_and_forces(batch)[1]
+        if "stress" in properties and not self.conservative:
+            raise PiwslError(
+                "the forces of this model have a head of their own, and it has no stress; say forces: conservative"
+            )
+        if "forces" not in properties and "stress" not in properties:
+            energy, energies, _ = self._evaluate(batch)
+            return Prediction(energy, energies, None, None)
+        if not self.conservative and self.pair is None:
+            energy, energies, contributions = self._evaluate(batch)
+            return Prediction(energy, energies, contributions[1].forces, None)
         with torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
-            energy = self.energy(batch.at(positions))
-            (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=create_graph)
-        return energy, -gradient
+            strain = torch.zeros_like(batch.cell).requires_grad_() if "stress" in properties else None
+            deformed = batch.at(positions)
+            if strain is not None:
+                deformed = deformed.strained(0.5 * (strain + strain.transpose(1, 2)))
+            energy, energies, contributions = self._evaluate(deformed)
+            gradients = _gradients(contributions, positions, strain, create_graph)
+        forces = _sum([-gradients[0], *(each.forces for each in contributions if each.forces is not None)])
+        return Prediction(energy, energies, forces, None if strain is None else stress_of(gradients[1], batch))
+
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor, list[Contribution]]:
+        """Return energies of structures, of atoms, and what each term says."""
+        contributions = [term.contribution(batch) for term in self.terms]
+        # Term by term, for the references are large.
+        energy = _sum([sum_per_structure(each.energies, batch) for each in contributions])
+        return energy, _sum([each.energies for each in contributions]), contributions
+
+    def energy(self, batch: Batch) -> Tensor:
+        """Return energies (M,), eV, float64."""
+        return self.predict(batch, {"energy"}).energy
+
+    def energy_and_forces(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+        """Return energies (M,), eV, and forces (N, 3), eV/Å; arguments as of `predict`."""
+        prediction = self.predict(batch, ("energy", "forces"), create_graph)
+        assert prediction.forces is not None
+        return prediction.energy, prediction.forces
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)).sum(dim=0)
+
+
+def _gradients(
+    contributions: Sequence[Contribution], positions: Tensor, strain: Tensor | None, create_graph: bool
+) -> list[Tensor]:
+    """Return ∂E/∂r (N, 3) and, where there is a strain, ∂E/∂ε (M, 3, 3), of what has no forces of a head of its own."""
+    variables = [positions] + ([] if strain is None else [strain])
+    sums = [each.energies.sum() for each in contributions if each.forces is None and each.energies.requires_grad]
+    if not sums:
+        return [torch.zeros_like(variable) for variable in variables]
+    return list(torch.autograd.grad(_sum(sums), variables, create_graph=create_graph))
 
 
 def _network(config: Model, elements: list[int], neighbours: float) -> nn.Module:

@@ -114,7 +114,7 @@ def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
         batches: structures with energies; absent ones (NaN) and padding are passed over.
     """
     counts, residuals = [], []
-    device = potential.references.device
+    device = potential.references.energies.device
     with torch.no_grad():
         for batch in (batch.to(device) for batch in batches):
             labelled = (~batch.energy.isnan() & (batch.atoms > 0)).cpu()
@@ -127,7 +127,7 @@ def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
     else:  # one column for all, those included that these structures happen to lack
         columns, moved = columns.sum(dim=1, keepdim=True), torch.ones_like(moved)
     shifts = fit_atomic_energies(columns.numpy(), torch.cat(residuals).numpy())
-    potential.references[moved] += torch.as_tensor(shifts).to(potential.references)
+    potential.references.energies[moved] += torch.as_tensor(shifts).to(device)
 
 
 def element_counts(batch: Batch) -> Tensor:
@@ -159,13 +159,14 @@ def limit_untrained_spread(potential: Potential, batches: Iterable[Batch]) -> No
     with torch.no_grad():
         for batch in batches:
             present = batch.atoms > 0
-            references = sum_per_structure(potential.references[batch.numbers], batch)
+            references = sum_per_structure(potential.references.energies[batch.numbers], batch)
             energies.append((potential.energy(batch) - references)[present])
             counts.append(element_counts(batch)[present])
     columns, values = torch.cat(counts).numpy(), torch.cat(energies).numpy()
     rest = values - columns @ fit_atomic_energies(columns, values)
     spread = float(np.sqrt(np.mean(np.square(rest) / columns.sum(axis=1))))
-    potential.scale /= max(1.0, spread / float(potential.scale))
+    scale = potential.learned.scale
+    scale /= max(1.0, spread / float(scale))
 
 
 def energy_spread(structures: list[Structure], references: Mapping[int, float]) -> float:

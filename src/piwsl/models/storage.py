@@ -247,6 +247,8 @@ def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
             if header.pair_potential:
                 potential.pair = PairPotential(config.cutoff, sorted(references))
             return potential
+        except PiwslError:
+            raise
         except Exception as error:  # e3nn refuses in many kinds what it cannot build, most of them without a message
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
 
@@ -299,8 +301,8 @@ def _check_values(potential: Potential, header: Header) -> None:
         numbers = sorted(atomic_numbers[symbol] for symbol in header.elements)
         if not torch.equal(potential.pair.places, places_of(numbers)):
             raise PiwslError(f"its pair potential is not of {', '.join(header.elements)}; {DAMAGED}")
-    references = potential.references
+    references = potential.references.energies
     for key, tensor in potential.state_dict().items():
-        values = references[~references.isnan()] if key == "references" else tensor
+        values = references[~references.isnan()] if key == "references.energies" else tensor
         if not torch.isfinite(values).all():
             raise PiwslError(f"{key} holds a number that is not finite; {DAMAGED}")

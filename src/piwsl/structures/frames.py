@@ -13,11 +13,12 @@ from ase.data import covalent_radii
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.structures.extxyz import iterate_frames
+from piwsl.structures.labels import REFERENCE, WEAK, label_key
 
-ENERGY_KEY = "REF_energy"
-FORCES_KEY = "REF_forces"
-# Forces of a cheaper level: a label of less weight.
-WEAK_FORCES_KEY = "WEAK_forces"
+ENERGY_KEY = label_key(REFERENCE, "energy")
+FORCES_KEY = label_key(REFERENCE, "forces")
+STRESS_KEY = label_key(REFERENCE, "stress")
+WEAK_FORCES_KEY = label_key(WEAK, "forces")
 # Bonds shorter than this share of the sum of covalent radii are no chemistry: SCF converges there, to nonsense.
 SHORTEST_BOND = 0.5
 
@@ -49,7 +50,10 @@ def _with_results_of_its_calculator(atoms: Atoms) -> Atoms:
     return frame
 
 
-def without_labels(atoms: Atoms, ours: tuple[str, ...] = (ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY)) -> Atoms:
+OUR_LABELS = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY)
+
+
+def without_labels(atoms: Atoms, ours: tuple[str, ...] = OUR_LABELS) -> Atoms:
     """Return a copy of a frame without energies, forces and other results that a file gave it.
 
     Args:
@@ -126,16 +130,19 @@ def too_close(atoms: Atoms) -> str | None:
     )
 
 
-def label(atoms: Atoms, energy: float, forces: np.ndarray | None) -> Atoms:
+def label(atoms: Atoms, energy: float, forces: np.ndarray | None, stress: np.ndarray | None = None) -> Atoms:
     """Return a copy of the frame with its labels, in place of any that it had.
 
     Args:
         atoms: the frame.
         energy: eV.
         forces: (N, 3), eV/Å, or None where the level has none.
+        stress: (3, 3), eV/Å³, or None where the level has none.
     """
     frame = without_labels(atoms)
     frame.info[ENERGY_KEY] = energy
     if forces is not None:
         frame.arrays[FORCES_KEY] = forces
+    if stress is not None:
+        frame.info[STRESS_KEY] = stress
     return frame

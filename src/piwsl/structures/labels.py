@@ -1,6 +1,9 @@
-"""Labels as numbers: what a frame holds under a name becomes an energy or forces, or is refused."""
+"""Labels of a structure at a level of theory, and how frames hold them: under names that begin with the level's."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -8,8 +11,55 @@ from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
 
+# The level whose labels are learned and tested, and a cheaper one: what it says counts for less.
+REFERENCE, WEAK = "reference", "weak"
+PREFIXES = {REFERENCE: "REF", WEAK: "WEAK"}
+Quantity = Literal["energy", "forces", "stress"]
+# Components of a stress in Voigt's order.
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+# Relative; what programs print has so many digits.
+ASYMMETRY = 1e-3
 # Beyond any energy or force, in any unit that is in use; its square is still a number.
 LARGEST_LABEL = 1e12
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What one level says of a structure; None where it says nothing."""
+
+    energy: float | None = None
+    """eV."""
+    forces: NDArray[np.float64] | None = None
+    """(N, 3), eV/Å."""
+    stress: NDArray[np.float64] | None = None
+    """(3, 3), eV/Å³: the derivative of the energy by strain over the volume, so that a cell under pressure has
+    negative diagonal elements."""
+
+    def less(self, other: Labels) -> Labels:
+        """Return what is left of these labels where another level's are taken away; absent ones stay absent."""
+        rest = {}
+        for field in fields(self):
+            own, theirs = getattr(self, field.name), getattr(other, field.name)
+            rest[field.name] = None if own is None else own - theirs
+        return Labels(**rest)
+
+
+def label_key(level: str, quantity: Quantity) -> str:
+    """Return the name under which frames hold a quantity of a level: `REF_energy`, `WEAK_forces`, `LEVEL_stress`."""
+    return f"{PREFIXES.get(level, level)}_{quantity}"
+
+
+def labels_of(atoms: Atoms, level: str) -> Labels:
+    """Return the labels of a level that a frame holds.
+
+    Raises:
+        PiwslError: a label is there but is no number.
+    """
+    return Labels(
+        energy=energy_label(atoms, label_key(level, "energy")),
+        forces=forces_label(atoms, label_key(level, "forces")),
+        stress=stress_label(atoms, label_key(level, "stress")),
+    )
 
 
 def energy_label(atoms: Atoms, key: str) -> float | None:
@@ -39,6 +89,28 @@ def forces_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
     if values.shape != (len(atoms), 3) or values.dtype.kind not in "iuf" or not _in_range(values):
         raise PiwslError(f"{key} must be {len(atoms)} x 3 finite numbers")
     return values.astype(np.float64)
+
+
+def stress_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
+    """Return the (3, 3) stress that a frame's info holds under a name, or None where it holds nothing there.
+
+    Raises:
+        PiwslError: it is neither 6 (xx, yy, zz, yz, xz, xy) nor 3 x 3 symmetric finite numbers.
+    """
+    if key not in atoms.info:
+        return None
+    values = np.asarray(atoms.info[key]) if not isinstance(atoms.info[key], dict) else np.asarray("")
+    if values.size not in (6, 9) or values.dtype.kind not in "iuf" or not _in_range(values):
+        raise PiwslError(f"{key} must be 6 or 3 x 3 finite numbers")
+    if values.size == 6:
+        stress = np.zeros((3, 3))
+        for (row, column), value in zip(VOIGT, values.ravel(), strict=True):
+            stress[row, column] = stress[column, row] = value
+        return stress
+    stress = values.reshape(3, 3).astype(np.float64)
+    if np.abs(stress - stress.T).max() > ASYMMETRY * np.abs(stress).max():
+        raise PiwslError(f"{key} is not symmetric; a stress is")
+    return 0.5 * (stress + stress.T)
 
 
 def _in_range(values: NDArray[np.generic]) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY
-from piwsl.structures.labels import energy_label, forces_label
+from piwsl.structures.labels import REFERENCE, WEAK, Labels, labels_of
+
+NO_LABELS = Labels()
 
 
 @dataclass(frozen=True)
@@ -24,31 +27,52 @@ class Structure:
     """(3, 3), Å; rows are lattice vectors."""
     pbc: NDArray[np.bool_]
     """(3,)."""
-    energy: float
-    """eV; NaN where there is none."""
-    forces: NDArray[np.float64] | None
-    """(N, 3), eV/Å; None where there are none."""
-    weak_forces: NDArray[np.float64] | None = None
-    """(N, 3), eV/Å, of a cheaper level; None where there are none."""
+    labels: Mapping[str, Labels] = field(default_factory=dict)
+    """By name of the level."""
+
+    def at_level(self, level: str) -> Labels:
+        """Return the labels of a level; of one that says nothing, none."""
+        return self.labels.get(level, NO_LABELS)
+
+    @property
+    def energy(self) -> float:
+        """Of the reference level, eV; NaN where there is none."""
+        energy = self.at_level(REFERENCE).energy
+        return math.nan if energy is None else energy
+
+    @property
+    def forces(self) -> NDArray[np.float64] | None:
+        """Of the reference level, (N, 3), eV/Å."""
+        return self.at_level(REFERENCE).forces
+
+    @property
+    def stress(self) -> NDArray[np.float64] | None:
+        """Of the reference level, (3, 3), eV/Å³."""
+        return self.at_level(REFERENCE).stress
+
+    def labelled(self, level: str, labels: Labels) -> Structure:
+        """Return the structure with other labels of one level."""
+        return replace(self, labels={**self.labels, level: labels})
 
     def atoms(self) -> Atoms:
         """Return the geometry as ASE's Atoms, without labels."""
         return Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
 
 
-def from_atoms(atoms: Atoms) -> Structure:
-    """Make a structure of a frame; labels are taken from `REF_energy`, `REF_forces`, `WEAK_forces` where they are.
+def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK)) -> Structure:
+    """Make a structure of a frame; labels are taken from `REF_energy`, `WEAK_forces` and their like where they are.
+
+    Args:
+        atoms: the frame.
+        levels: whose labels are looked for; absent ones are noted as absent.
 
     Raises:
         PiwslError: a label is there but is no number.
     """
-    energy = energy_label(atoms, ENERGY_KEY)
     return Structure(
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
         cell=np.asarray(atoms.cell, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
-        energy=np.nan if energy is None else energy,
-        forces=forces_label(atoms, FORCES_KEY),
-        weak_forces=forces_label(atoms, WEAK_FORCES_KEY),
+        labels={level: labels_of(atoms, level) for level in levels},
     )

@@ -20,6 +20,14 @@ FORCE_UNITS = {
 }
 
 
+STRESS_UNITS = {
+    "eV/Å³": 1.0,
+    "GPa": units.GPa,
+    "kbar": 0.1 * units.GPa,
+    "Hartree/Bohr³": units.Hartree / units.Bohr**3,
+}
+
+
 ELECTRONVOLTS, HARTREES = ("ev", "electronvolt"), ("hartree", "hartrees", "ha", "eh", "au", "a.u.")
 KCAL, KJ = ("kcal/mol", "kcalmol-1", "kcal/mole"), ("kj/mol", "kjmol-1", "kj/mole")
 ANGSTROMS = ("å", "a", "ang", "angstrom", "angstroms", "ångström", "ångstrom", "aa")
@@ -43,12 +51,24 @@ FORCE_SPELLINGS = {
 } | {"au": "Hartree/Bohr", "a.u.": "Hartree/Bohr"}
 
 
+STRESS_SPELLINGS = {
+    f"{energy}/{length}{power}": name
+    for name, energies, lengths in (
+        ("eV/Å³", ELECTRONVOLTS, ANGSTROMS),
+        ("Hartree/Bohr³", HARTREES, BOHRS),
+    )
+    for energy in energies
+    for length in lengths
+    for power in ("3", "^3", "**3")
+} | {"gpa": "GPa", "kbar": "kbar", "kb": "kbar"}
+
+
 def canonical_unit(written: str, spellings: dict[str, str]) -> str:
     """Return our name of a unit, or what was written where it is none that we know.
 
     Args:
         written: such as "kcal/mol/A", "ha/a0", "EV/ang".
-        spellings: `ENERGY_SPELLINGS` or `FORCE_SPELLINGS`.
+        spellings: `ENERGY_SPELLINGS`, `FORCE_SPELLINGS` or `STRESS_SPELLINGS`.
     """
     plain = unicodedata.normalize("NFKC", written).lower().replace(" ", "")
     return spellings.get(plain, written)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -198,14 +197,8 @@ def _with_tensors(padded: Portions, tensors: list[list[Tensor]], displacements: 
     """Return portions of the same kind, of other tensors; in the order of `_distinct`."""
     made = {}
     for portion, values, draws in zip(_distinct(padded), tensors, displacements, strict=True):
-        here: dict[str, Any] = dict(zip(_tensors(portion.batch), values, strict=True))
-        made[id(portion)] = Portion(replace(portion.batch, **here), draws)
+        made[id(portion)] = Portion(portion.batch.with_tensors(values), draws)
     return {name: made[id(portion)] for name, portion in padded.items()}
-
-
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    values: Iterator[tuple[str, Any]] = ((field.name, getattr(batch, field.name)) for field in fields(batch))
-    return {name: value for name, value in values if isinstance(value, Tensor)}
 
 
 def _arguments(potential: Potential, padded: Portions, factors: Mapping[str, float]) -> tuple[Any, ...]:
@@ -214,7 +207,7 @@ def _arguments(potential: Potential, padded: Portions, factors: Mapping[str, flo
     return (
         [parameter.detach() for parameter in potential.parameters()],
         list(potential.buffers()),
-        [list(_tensors(portion.batch).values()) for portion in distinct],
+        [portion.batch.tensors() for portion in distinct],
         [portion.displacements for portion in distinct],
         [torch.as_tensor(factors[name], dtype=torch.float64, device=device) for name in padded],
     )

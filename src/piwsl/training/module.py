@@ -286,11 +286,7 @@ class PotentialModule(pl.LightningModule):
         errors = ValidationErrors(self.task.loss)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for batch in (batch.to(self.device) for batch in self.task.validation):
-                if batch.has_forces:
-                    energy, forces = potential.energy_and_forces(batch)
-                    errors.add(batch, energy.detach(), forces.detach())
-                else:
-                    errors.add(batch, potential.energy(batch), None)
+                errors.add(batch, potential.predict(batch, errors.properties_of(batch)))
         return errors
 
     def _judge(self, criterion: float) -> None:

@@ -38,6 +38,7 @@ from piwsl.models.statistics import (
     refit_references,
     stated_references,
 )
+from piwsl.structures.labels import REFERENCE, WEAK
 from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import Structure
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
@@ -177,7 +178,9 @@ def _with_labels_of(loss: Loss, structures: list[Structure]) -> list[Structure]:
     """Take away the labels that a loss shall not see: neither directions nor the choice of weights may know them."""
     if loss.forces:
         return structures
-    return [replace(structure, forces=None) for structure in structures]
+    return [
+        structure.labelled(REFERENCE, replace(structure.at_level(REFERENCE), forces=None)) for structure in structures
+    ]
 
 
 def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
@@ -198,7 +201,7 @@ def _check_pool(run: Run, loss: Loss, training: list[Structure], pool: list[Stru
             f"loss '{run.loss}' takes frames of the pool, and dataset '{run.dataset}' has none; say pool_frames or "
             "pool_file there"
         )
-    if not loss.self_consistent and all(structure.weak_forces is None for structure in pool):
+    if not loss.self_consistent and all(structure.at_level(WEAK).forces is None for structure in pool):
         raise PiwslError(
             f"loss '{run.loss}' has weak_forces for the pool, but none of its {len(pool)} frames in dataset "
             f"'{run.dataset}' has such forces; say weak_forces: gfn2-xtb there, or give WEAK_forces"
@@ -215,13 +218,18 @@ def _check_pool(run: Run, loss: Loss, training: list[Structure], pool: list[Stru
 
 
 def _check_forces(run: Run, loss: Loss, training: list[Structure], pool: list[Structure]) -> None:
-    """Refuse a loss on forces, of the level of the labels or of a cheaper one, that no frame has."""
+    """Refuse a loss on forces, of the level of the labels or of a cheaper one, or on stress, that no frame has."""
     if loss.needs_forces and all(structure.forces is None for structure in training):
         raise PiwslError(
             f"loss '{run.loss}' has energy: 0, but none of the {len(training)} training frames of dataset "
             f"'{run.dataset}' has forces; give energy a weight"
         )
-    if loss.weak_forces is not None and all(structure.weak_forces is None for structure in training + pool):
+    if loss.stress and all(structure.stress is None for structure in training):
+        raise PiwslError(
+            f"loss '{run.loss}' has stress, but none of the {len(training)} training frames of dataset "
+            f"'{run.dataset}' has one; give REF_stress, say stress_key, or leave it out"
+        )
+    if loss.weak_forces is not None and all(structure.at_level(WEAK).forces is None for structure in training + pool):
         beside = f" and {len(pool)} pool" if pool else ""
         raise PiwslError(
             f"loss '{run.loss}' has weak_forces, but none of the {len(training)} training{beside} frames of dataset "

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
 from piwsl.config import Loss
 from piwsl.data.batch import Batch
 from piwsl.losses import Measure, Measured
+from piwsl.models.terms import Prediction, Property
 
 # Below any error of floating-point energies and forces; keeps the logarithm finite.
 SMALLEST_ERROR = 1e-30
@@ -20,22 +19,28 @@ class ValidationErrors:
     def __init__(self, loss: Loss) -> None:
         """Begin with no batch; the loss says by which function residuals are measured, and with which weights."""
         self._loss = loss
-        self._weights = {"energy": loss.energy, "forces": loss.forces}
+        self._weights = {"energy": loss.energy, "forces": loss.forces, "stress": loss.stress}
         self._squares = loss.model_copy(update={"function": "mse", "per": "atom"})
         self._measured: dict[str, tuple[float, float, int]] = {}
 
-    def add(self, batch: Batch, energy: Tensor, forces: Tensor | None) -> None:
-        """Count a batch.
+    def properties_of(self, batch: Batch) -> set[Property]:
+        """Return what of a batch is compared with labels: stress where the loss looks at it."""
+        found: set[Property] = {"energy"}
+        if not batch.forces.isnan().all():
+            found.add("forces")
+        if self._weights["stress"] and not batch.stress.isnan().all():
+            found.add("stress")
+        return found
 
-        Args:
-            batch: M structures with labels.
-            energy: (M,), eV.
-            forces: (N, 3), eV/Å; None where no structure has labels of them.
-        """
+    def add(self, batch: Batch, prediction: Prediction) -> None:
+        """Count a batch of M structures with labels, of which `properties_of` was predicted."""
         ours, squares = Measure(batch, self._loss), Measure(batch, self._squares)
+        energy, _, forces, stress = prediction
         self._add("energy", ours.energy_labels(energy), squares.energy_labels(energy))
         if forces is not None:
-            self._add("forces", ours.forces(forces, batch.forces), squares.forces(forces, batch.forces))
+            self._add("forces", ours.components(forces, batch.forces), squares.components(forces, batch.forces))
+        if stress is not None:
+            self._add("stress", ours.components(stress, batch.stress), squares.components(stress, batch.stress))
 
     def _add(self, name: str, measured: Measured, squared: Measured) -> None:
         total, square, count = self._measured.get(name, (0.0, 0.0, 0))
@@ -49,7 +54,7 @@ class ValidationErrors:
         return {name: total / count for name, (total, _, count) in self._measured.items() if count}
 
     def rmse(self) -> dict[str, float]:
-        """Return root mean squares by label: energy in eV an atom, forces in eV/Å, whatever the loss measures."""
+        """Return root mean squares by label, whatever the loss measures: eV an atom, eV/Å, eV/Å³."""
         return {name: math.sqrt(square / count) for name, (_, square, count) in self._measured.items() if count}
 
     def loss(self) -> float:
@@ -57,8 +62,8 @@ class ValidationErrors:
         return sum(self._weights[name] * mean for name, mean in self._means().items())
 
     def criterion(self) -> float:
-        """Return what weights are chosen by: the geometric mean of the energy and the force error, of those that the
-        loss has a weight for, or where it has none for either, of both; or the only one.
+        """Return what weights are chosen by: the geometric mean of the errors of energy, forces and stress, of those
+        that the loss has a weight for, or where it has none for any, of all; or the only one.
 
         A percent of one error counts as a percent of the other, whatever the units, their weights in the loss and the
         spread of the labels. In a weighted sum the larger term decides alone: a force error 1.5 % lower then outweighs

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Workflow, queue, running, until
+from workflows import Workflow, queue, running, until
 
 # A job that counts its steps to a file, saves at USR2 and TERM, and goes on from there: as training does.
 COUNTER = """

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import hear_ctrl_c
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from submitit import AutoExecutor, Job, SlurmJob
@@ -44,6 +43,11 @@ rule other:
     output: "b.txt"
     shell: "{command}"
 """
+
+
+def hear_ctrl_c() -> None:
+    """Let a child process hear SIGINT (`preexec_fn`): what a shell starts in the background does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_resources_have_the_names_of_the_official_executor():

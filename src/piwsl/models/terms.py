@@ -1,0 +1,41 @@
+"""What a potential is a sum of, and what it predicts."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+from piwsl.data.batch import Batch
+
+
+class Contribution(NamedTuple):
+    """What one term of a potential says of a batch."""
+
+    energies: Tensor
+    """(N,), eV, of each atom, float64."""
+    forces: Tensor | None = None
+    """(N, 3), eV/Å, of a head of their own; None where they are the gradient of the energies."""
+
+
+class Term(Protocol):
+    """What a potential is a sum of."""
+
+    def contribution(self, batch: Batch) -> Contribution:
+        """Return energies of atoms, differentiable in positions and shifts, and forces that are no gradient."""
+
+
+Property = Literal["energy", "forces", "stress"]
+
+
+class Prediction(NamedTuple):
+    """What was asked for of M structures of N atoms; None otherwise."""
+
+    energy: Tensor
+    """(M,), eV, float64."""
+    energies: Tensor
+    """(N,), eV, of each atom, float64; that they add up is all that training says of them."""
+    forces: Tensor | None
+    """(N, 3), eV/Å."""
+    stress: Tensor | None
+    """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions."""

@@ -1,0 +1,77 @@
+"""Snakemake started on the cluster of one node, and what to look at and to wait for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_SECONDS = 150.0
+OPTIONS = (
+    "--executor", "submitit", "--jobs", "50", "--latency-wait", "10", "--seconds-between-status-checks", "1",
+    "--default-resources", "slurm_partition=cpu", "mem_mb=300", "runtime=5",
+)  # fmt: skip
+
+
+class Workflow:
+    """A Snakefile, and the process that works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+
+    def write(self, snakefile: str) -> None:
+        (self.folder / "Snakefile").write_text(snakefile)
+
+    def start(self, *arguments: str, path: str = "") -> None:
+        """Start Snakemake; `path` goes before PATH."""
+        environment = os.environ | {"PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *OPTIONS, *arguments],
+            cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+            # What a shell starts in the background, as these tests may be, does not hear it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for the end; return exit code and output."""
+        assert self.process is not None
+        output, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
+        return self.process.returncode, output
+
+    def run(self, *arguments: str, path: str = "") -> tuple[int, str]:
+        self.start(*arguments, path=path)
+        return self.wait()
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def lines(self, name: str) -> list[str]:
+        path = self.folder / name
+        return path.read_text().split() if path.exists() else []
+
+
+def queue() -> list[tuple[str, str]]:
+    """Return the jobs that wait or run, one line a task of an array: id and state."""
+    answer = subprocess.run(["squeue", "-h", "-r", "-o", "%i %T"], capture_output=True, text=True).stdout
+    jobs = [(line.split()[0], line.split()[1]) for line in answer.splitlines()]
+    return [(job, state) for job, state in jobs if state != "COMPLETING"]
+
+
+def running() -> list[str]:
+    return [job for job, state in queue() if state == "RUNNING"]
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for something that will be."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} in {seconds:g} s"
+        time.sleep(0.3)

@@ -1,0 +1,47 @@
+"""What several tests use: small molecules, labelled frames of an analytic potential, a checkout to run in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.morse import MorsePotential
+
+from piwsl.structures.frames import label
+
+ROOT = Path(__file__).parent.parent
+
+
+def displaced(name: str, amplitude: float, rng: np.random.Generator) -> Atoms:
+    """Return a molecule with every coordinate displaced by Gaussian noise of `amplitude` Å."""
+    atoms = molecule(name)
+    atoms.positions += amplitude * rng.normal(size=atoms.positions.shape)
+    return atoms
+
+
+def morse_frames(name: str, count: int, seed: int = 0, forces: bool = False) -> list[Atoms]:
+    """Return displaced molecules labelled with a Morse potential between all pairs (eV, eV/Å)."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(count):
+        atoms = displaced(name, 0.05, rng)
+        atoms.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
+        frames.append(label(atoms, atoms.get_potential_energy(), atoms.get_forces() if forces else None))
+    return frames
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake of this environment in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
