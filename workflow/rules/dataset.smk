@@ -47,7 +47,7 @@ rule assemble_part:
         max_failed=lambda wildcards, input: jobs.computed[
             wildcards.dataset
         ].labelling.max_failed,
-        code=lambda wildcards: jobs.code("assemble_dataset"),
+        code=jobs.code["assemble_dataset"],
     message:
         "Assembling the {wildcards.part} frames of {wildcards.dataset}"
     script:
@@ -84,7 +84,7 @@ rule assemble_dataset:
             wildcards.dataset
         ].labelling.max_failed,
         weak_forces=lambda wildcards: jobs.computed[wildcards.dataset].weak_forces,
-        code=lambda wildcards: jobs.code("assemble_dataset"),
+        code=jobs.code["assemble_dataset"],
     message:
         "Assembling the dataset {wildcards.dataset}"
     script:
@@ -119,7 +119,7 @@ rule import_part:
         # Not compared, for it takes the input: what the part depends on stands above.
         dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
         part=lambda wildcards: wildcards.part,
-        code=lambda wildcards: jobs.code("import_dataset"),
+        code=jobs.code["import_dataset"],
     message:
         "Importing the {wildcards.part} frames of {wildcards.dataset} from {input.frames}"
     script:
@@ -145,11 +145,9 @@ rule import_dataset:
         settings=lambda wildcards: jobs.given_settings(wildcards.dataset),
         contents=lambda wildcards: jobs.contents(*jobs.given_files(wildcards.dataset)),
         # Not compared, as above.
-        dataset=lambda wildcards, input: jobs.given[
-            wildcards.dataset
-        ].beyond_defaults(),
+        dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
         part=None,
-        code=lambda wildcards: jobs.code("import_dataset"),
+        code=jobs.code["import_dataset"],
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"
     script:

@@ -19,8 +19,8 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
-        run=lambda wildcards: run_of(wildcards).plain(),
-        code=lambda wildcards: jobs.code("evaluate"),
+        run=run_of,
+        code=jobs.code["evaluate"],
     message:
         "Testing {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"
     script:

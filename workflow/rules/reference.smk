@@ -36,7 +36,7 @@ rule sample:
         frames=lambda wildcards: jobs.frames_of_source(
             wildcards.dataset, wildcards.part
         ),
-        code=lambda wildcards: jobs.code("sample"),
+        code=jobs.code["sample"],
     message:
         "Sampling {wildcards.dataset}: {params.frames} {wildcards.part} frames on GFN2-xTB at {wildcards.kind}{wildcards.temperature} K"
     script:
@@ -68,7 +68,7 @@ rule split_geometries:
         contents=lambda wildcards: jobs.contents(
             jobs.computed[wildcards.dataset].geometries.file
         ),
-        code=lambda wildcards: jobs.code("split_geometries"),
+        code=jobs.code["split_geometries"],
     message:
         "Taking blocks of {input.frames} for {wildcards.part}"
     script:
@@ -95,7 +95,7 @@ rule select:
         candidates_each=lambda wildcards: jobs.candidates_each(
             wildcards.dataset, wildcards.part
         ),
-        code=lambda wildcards: jobs.code("select"),
+        code=jobs.code["select"],
     message:
         "Selecting {params.frames} {wildcards.part} frames of {wildcards.dataset}"
     script:
@@ -135,7 +135,7 @@ rule label:
         stop=lambda wildcards: jobs.batch(wildcards).stop,
         forces=lambda wildcards: jobs.batch(wildcards).forces,
         store=layout.store,
-        code=lambda wildcards: jobs.code("label"),
+        code=jobs.code["label"],
     message:
         "Labelling {wildcards.dataset}: {wildcards.labels} frames {params.start} to {params.stop} (progress in {log})"
     script:
@@ -161,7 +161,7 @@ rule label_isolated_atoms:
         level=lambda wildcards, output: jobs.level(wildcards.dataset).plain(),
         symbols=lambda wildcards: jobs.symbols(wildcards.dataset),
         store=layout.store,
-        code=lambda wildcards: jobs.code("label_isolated_atoms"),
+        code=jobs.code["label_isolated_atoms"],
     message:
         "Computing the free atoms of {wildcards.dataset}"
     script:

@@ -41,7 +41,7 @@ rule report:
         runtime=30,
     params:
         experiment=experiment.beyond_defaults(),
-        code=jobs.code("report"),
+        code=jobs.code["report"],
     message:
         "Writing the report"
     script:

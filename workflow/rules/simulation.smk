@@ -19,8 +19,8 @@ rule simulate:
         mem_mb=2000,
         runtime=240,
     params:
-        run=lambda wildcards: run_of(wildcards).plain(),
-        code=lambda wildcards: jobs.code("simulate"),
+        run=run_of,
+        code=jobs.code["simulate"],
         simulation=experiment.simulation.beyond_defaults(),
     message:
         "Simulating with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"

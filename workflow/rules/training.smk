@@ -20,10 +20,10 @@ rule train:
         runtime=growing(lambda wildcards: jobs.resources(wildcards.model).runtime),
         gpu=lambda wildcards: jobs.resources(wildcards.model).gpus,
     params:
-        run=lambda wildcards: run_of(wildcards).plain(),
+        run=run_of,
         model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
         loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
-        code=lambda wildcards: jobs.code("train"),
+        code=jobs.code["train"],
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

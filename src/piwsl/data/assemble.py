@@ -13,8 +13,8 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
-from piwsl.files import read_json
 from piwsl.structures.frames import read_frames, too_close
+from piwsl.workflow.records import read_free_atoms
 
 
 def assemble(
@@ -92,8 +92,8 @@ def atomic_energies(files: list[Path]) -> dict[int, float]:
     Args:
         files: JSON, a record by chemical symbol.
     """
-    records = [item for path in files for item in read_json(path).items()]
-    return {atomic_numbers[symbol]: record["energy_eV"] for symbol, record in records if record["status"] == "ok"}
+    records = [item for path in files for item in read_free_atoms(path).items()]
+    return {atomic_numbers[symbol]: found.energy_eV for symbol, found in records if found.energy_eV is not None}
 
 
 def import_given(dataset: GivenDataset, dataset_path: Path, part: str | None = None) -> None:

@@ -51,7 +51,10 @@ class Code:
         """Keep the folder of the package, whose name is the package's, and modules that do not count."""
         self._folder = folder
         self._without = frozenset(without)
+        # Scripts share most of what they reach.
         self._module = cache(self._read)
+        self._uses = cache(lambda symbol: tuple(self._used(self._known(symbol), symbol.name)))
+        self._text = cache(lambda symbol: _text(self._known(symbol), symbol.name))
 
     def digest(self, script: Path) -> str:
         """Return a hash of the code that a script runs.
@@ -65,13 +68,8 @@ class Code:
         own = _parsed(script, "", "")
         reached = self._reached(own)
         digest = hashlib.sha256()
-        for module, name in [(own, name) for name in own.definitions] + [
-            (self._known(symbol), symbol.name) for symbol in sorted(reached)
-        ]:
-            nodes = module.definitions[name]
-            used = sorted({inner.id for node in nodes for inner in ast.walk(node) if isinstance(inner, ast.Name)})
-            imports = [(local, module.imports[local]) for local in used if local in module.imports]
-            digest.update(f"{module.name}:{name} {imports} {[ast.dump(node) for node in nodes]}\n".encode())
+        for text in [_text(own, name) for name in own.definitions] + list(map(self._text, sorted(reached))):
+            digest.update(text.encode())
         for path in self._data(reached):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:16]
@@ -90,7 +88,7 @@ class Code:
             module = self._known(symbol)
             if symbol.name in module.definitions:
                 found.add(symbol)
-                waiting += [Symbol(symbol.module, ""), *self._used(module, symbol.name)]
+                waiting += [Symbol(symbol.module, ""), *self._uses(symbol)]
             elif symbol.name in module.imports:
                 waiting += self._meant(module.imports[symbol.name])
         return found
@@ -124,10 +122,13 @@ class Code:
     def _used(self, module: _Module, name: str) -> Iterator[Symbol]:
         """Say what a definition refers to."""
         for node in module.definitions[name]:
-            within = [inner for inner in ast.walk(node) if isinstance(inner, ast.Import | ast.ImportFrom)]
-            imports = module.imports | {k: v for inner in within for k, v in _imported(inner, module.package).items()}
-            attributes = {id(inner.value): inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
-            for inner in ast.walk(node):
+            nodes = list(ast.walk(node))
+            imports = module.imports.copy()
+            for inner in nodes:
+                if isinstance(inner, ast.Import | ast.ImportFrom):
+                    imports |= _imported(inner, module.package)
+            attributes = {id(inner.value): inner.attr for inner in nodes if isinstance(inner, ast.Attribute)}
+            for inner in nodes:
                 if not isinstance(inner, ast.Name):
                     continue
                 if inner.id in imports:
@@ -168,6 +169,14 @@ def _parsed(path: Path, name: str, package: str) -> _Module:
         for defined in names or [""]:
             module.definitions.setdefault(defined, []).append(statement)
     return module
+
+
+def _text(module: _Module, name: str) -> str:
+    """Write down a definition, and what the imported names in it are."""
+    nodes = module.definitions[name]
+    used = sorted({inner.id for node in nodes for inner in ast.walk(node) if isinstance(inner, ast.Name)})
+    imports = [(local, module.imports[local]) for local in used if local in module.imports]
+    return f"{module.name}:{name} {imports} {[ast.dump(node) for node in nodes]}\n"
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

@@ -67,15 +67,15 @@ def growing(amount: Callable[[Any], int]) -> Callable[[Any, int], int]:
     return grown
 
 
-def run_of(wildcards: RunWildcards) -> Run:
-    """Return the point of the grid that wildcards name."""
-    return Run(
-        dataset=wildcards.dataset,
-        model=wildcards.model,
-        loss=wildcards.loss,
-        size=int(wildcards.size),
-        seed=int(wildcards.seed),
-    )
+def run_of(wildcards: RunWildcards) -> dict[str, str | int]:
+    """Return the point of the grid that wildcards name, as plain values of a `Run`."""
+    return {
+        "dataset": wildcards.dataset,
+        "model": wildcards.model,
+        "loss": wildcards.loss,
+        "size": int(wildcards.size),
+        "seed": int(wildcards.seed),
+    }
 
 
 class Jobs:
@@ -91,11 +91,9 @@ class Jobs:
         self.given = {name: section for name, section in datasets if isinstance(section, GivenDataset)}
         # Asked for every job, and the same for many.
         self.contents = cache(self._contents)
-        self.code = cache(self._code)
         self.structures = cache(self._structures)
         self.batches = cache(self._batches)
         self.work = cache(self._work)
-        self._batch = cache(self._planned)
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -116,10 +114,15 @@ class Jobs:
 
     # What any job depends on.
 
-    def _code(self, script: str) -> str:
-        """Return a hash of the code behind a script, by its name."""
-        without = (*NO_RESULTS, *(ENERGIES if script.startswith("label") else ()))
-        return Code(Path(piwsl.__file__).parent, without).digest(self._scripts / f"{script}.py")
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """Hashes of the code behind each script, by its name."""
+        package = Path(piwsl.__file__).parent
+        all_of_it, without_energies = Code(package, NO_RESULTS), Code(package, (*NO_RESULTS, *ENERGIES))
+        return {
+            path.stem: (without_energies if path.stem.startswith("label") else all_of_it).digest(path)
+            for path in self._scripts.glob("*.py")
+        }
 
     def _contents(self, *paths: Path | None) -> list[str]:
         """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
@@ -190,16 +193,13 @@ class Jobs:
         text = json.dumps([self.recipe(dataset), forces, representative(every).get_chemical_formula()])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def _batches(self, dataset: str) -> dict[str, list[str]]:
-        """Return the names of all labelling jobs of a dataset, by labels."""
+    def _batches(self, dataset: str) -> dict[tuple[str, str], Batch]:
+        """Return every labelling job of a dataset, by labels and name."""
         from piwsl.reference.planning import label_batches, label_spans
 
         section, every, level = self.computed[dataset], self.structures(dataset), self.level(dataset)
         done = {labels: self._done(dataset, labels) for labels in label_spans(section, every, level)}
-        found: dict[str, list[str]] = {labels: [] for labels in done}
-        for labels, name in label_batches(section, every, level, done):
-            found[labels].append(name)
-        return found
+        return label_batches(section, every, level, done)
 
     def _done(self, dataset: str, labels: str) -> list[tuple[int, int]]:
         """Return first frame and the one after the last of each labelling job whose files are there."""
@@ -213,11 +213,13 @@ class Jobs:
 
     def batch(self, wildcards: LabelWildcards) -> Batch:
         """Return what a labelling job does and needs."""
-        return self._batch(wildcards.dataset, wildcards.labels, wildcards.batch)
-
-    def _planned(self, dataset: str, labels: str, name: str) -> Batch:
         from piwsl.reference.planning import label_batch
 
+        dataset, labels, name = wildcards.dataset, wildcards.labels, wildcards.batch
+        planned = self.batches(dataset).get((labels, name))
+        if planned is not None:
+            return planned
+        # Cut before, and now done anew: its files were taken away since the plan was made.
         return label_batch(self.computed[dataset], self.structures(dataset), self.level(dataset), labels, name)
 
     def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
@@ -225,8 +227,9 @@ class Jobs:
         files = self.layout.dataset(dataset)
         return [
             files.batch(labels, self.work(dataset, labels), name, suffix)
-            for labels in LABELS_OF[part]
-            for name in self.batches(dataset).get(labels, ())
+            for wanted in LABELS_OF[part]
+            for labels, name in self.batches(dataset)
+            if labels == wanted
         ]
 
     def frames_of_pool(self, dataset: str) -> list[str]:
