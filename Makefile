@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 
 .PHONY: demo test fuzz test-browser test-cluster lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
-  write-schnetpack screenshot
+  write-schnetpack screenshot docs
 
 $(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
@@ -49,6 +49,7 @@ lint: $(ENVIRONMENT)
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 
@@ -107,6 +108,11 @@ bench-cluster: .venv-others/complete
 bench: $(ENVIRONMENT) .venv-others/complete
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
 	.venv-others/bin/python tests/benchmarks/training_step.py --others --compiled
+
+# The documentation, into site/; open site/index.html.
+docs: $(ENVIRONMENT)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "Documentation: $(CURDIR)/site/index.html"
 
 # The picture in README.md, of the report that `make demo` wrote.
 screenshot:

@@ -21,7 +21,7 @@ def labelled(symbols: str, energy: float, forces: float | None = None) -> Struct
 
 def summary(structures: list[Structure], energies: list[float]) -> dict[str, float | int | None]:
     forces = [np.zeros((len(structure.numbers), 3)) for structure in structures]
-    return error_summary(structures, Predictions(np.array(energies), forces))
+    return error_summary(structures, Predictions(np.array(energies), forces, np.full((len(energies), 3, 3), np.nan)))
 
 
 def test_errors_are_means_over_frames_and_components():

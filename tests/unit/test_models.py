@@ -249,7 +249,7 @@ def test_references_recover_additive_energies():
 def test_references_and_scale_come_from_the_training_frames():
     frames = morse_frames("H2O", 20)
     structures = [from_atoms(atoms) for atoms in frames]
-    potential = build_potential(CONSERVATIVE["painn"], structures)
+    potential = build_potential(CONSERVATIVE["schnet"], structures)
     energies = np.array([structure.energy for structure in structures])
     predicted = predict(potential, structures).energy
     assert predicted.mean() == pytest.approx(energies.mean(), abs=1e-9)

@@ -37,6 +37,15 @@ def labelled(potential: PairPotential, frames: list[Atoms], atomic: dict[int, fl
     return structures
 
 
+TEST = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, seed=5, forces=True)]
+
+
+def noisy(name: str, count: int, noise: float, random: np.random.Generator) -> list[tuple[Atoms, float]]:
+    """Return frames and their energies, eV, with noise that no pair potential can explain."""
+    frames = morse_frames(name, count, seed=int(random.integers(1000)))
+    return [(atoms, atoms.info["REF_energy"] + noise * random.normal()) for atoms in frames]
+
+
 def methanols(count: int, seed: int = 0, spread: float = 0.1) -> list[Atoms]:
     random = np.random.default_rng(seed)
     return [displaced("CH3OH", spread, random) for _ in range(count)]
@@ -61,8 +70,9 @@ def test_the_energy_is_half_the_sum_over_all_neighbours(frames):
             for second, other in enumerate(atoms):
                 distance = np.linalg.norm(other.position + shift - one.position)
                 if (first != second or shift.any()) and distance < CUTOFF:
-                    values = radial_functions(torch.tensor([distance]).double(), CUTOFF)[0]
                     places = potential.places[[one.number, other.number]]
+                    length = potential.lengths[places[0], places[1]][None]
+                    values = radial_functions(torch.tensor([distance]).double(), length, CUTOFF)[0]
                     total += 0.5 * float(potential.coefficients[places[0], places[1]] @ values)
     assert float(energy) == pytest.approx(total, rel=1e-10)
 
@@ -191,13 +201,34 @@ def test_the_repulsion_of_nuclei_is_that_of_their_charges_where_they_touch():
     assert float(nuclear_repulsion(distance, torch.tensor([[7], [8]]))) == pytest.approx(coulomb, rel=1e-4)
 
 
-def test_free_atoms_say_how_much_it_costs_to_break_a_bond():
+def test_frames_near_equilibrium_say_roughly_how_much_it_costs_to_break_a_bond_and_free_atoms_say_it():
     structures = diatomics(0.85, 1.0)
     with_atoms, without = (fit_pair_potential(structures, CUTOFF, atoms).potential for atoms in (ATOMS, {}))
-    assert along_bond(with_atoms, LENGTH)[0] == pytest.approx(-DEPTH, abs=0.3)
-    assert abs(along_bond(without, LENGTH)[0] + DEPTH) > 2.0
-    stretched = [along_bond(with_atoms, float(length))[1] for length in np.arange(1.0, 2.5, 0.1)]
-    assert max(stretched) < 0.0  # all the way out the atoms are drawn back
+    assert along_bond(with_atoms, LENGTH)[0] == pytest.approx(-DEPTH, abs=0.2)
+    assert along_bond(without, LENGTH)[0] == pytest.approx(-DEPTH, abs=1.0)
+    for potential in (with_atoms, without):
+        # All the way out the atoms are drawn back.
+        assert max(along_bond(potential, float(length))[1] for length in np.arange(1.0, 1.8, 0.1)) < 0.0
+
+
+def test_only_elements_that_are_bonded_have_the_function_of_a_bond():
+    structures = [from_atoms(atoms) for atoms in morse_frames("NH3", 10)]
+    potential = fit_pair_potential(structures, CUTOFF).potential
+    lengths = potential.lengths  # hydrogen first
+    assert float(lengths[0, 1]) == pytest.approx(1.02, abs=0.05)
+    assert torch.equal(lengths, lengths.T)
+    assert not lengths.diagonal().any()
+    assert not radial_functions(torch.tensor([1.6]).double(), lengths[:1, 0], CUTOFF)[0, -1]
+
+
+def test_few_frames_do_not_lead_to_large_coefficients():
+    # The best of many ridges is chosen by chance where frames are few; a larger one that does as well is taken.
+    found = []
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        frames = [label(atoms, energy, None) for atoms, energy in noisy("NH3", 25, 0.02, random)]
+        found.append(errors(fit_pair_potential([from_atoms(each) for each in frames], CUTOFF).potential, TEST)[1])
+    assert max(found) < 2.0 * np.median(found)
 
 
 def test_the_energy_of_one_of_two_atoms_says_nothing():

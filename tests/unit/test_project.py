@@ -117,3 +117,10 @@ def test_every_rule_has_what_a_rule_must_have():
                 assert f"    {directive}:\n" in rule, f"{path.name}, {name} has no {directive}"
             assert "mem_mb=" in rule, name
             assert "runtime=" in rule, name
+
+
+def test_the_workflow_of_the_repository_makes_what_must_pass_elsewhere():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    parts = workflow["jobs"]["make"]["strategy"]["matrix"]["include"]
+    targets = [target for part in parts for target in part["targets"].split()]
+    assert targets == re.findall(r"^timed make (\S+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)

@@ -12,6 +12,7 @@ from piwsl.data.batch import Batch, collate, graph
 from piwsl.losses import training_loss
 from piwsl.models import Potential, build_potential
 from piwsl.models.statistics import refit_references
+from piwsl.models.terms import Prediction
 from piwsl.structures.structure import from_atoms
 from piwsl.training.validation import ValidationErrors
 
@@ -61,7 +62,8 @@ def test_it_does_not_matter_how_the_frames_are_batched(potential, structures, mi
 def criterion(batch: Batch, energy: float, force: float, loss: Loss) -> float:
     """Return the criterion of errors that are the same for all structures (eV an atom) and components (eV/Å)."""
     errors = ValidationErrors(loss)
-    errors.add(batch, batch.energy + energy * batch.atoms, batch.forces + force)
+    predicted = Prediction(batch.energy + energy * batch.atoms, torch.empty(0), batch.forces + force, None)
+    errors.add(batch, predicted)
     return errors.criterion()
 
 

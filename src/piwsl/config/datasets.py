@@ -79,7 +79,7 @@ class Sampling(Section):
     friction: Friction = Field(0.01, description="1/fs.")
     stride: int = Field(200, ge=1, le=1_000_000, description="Steps between two frames that are kept.")
     equilibration: int = Field(2000, ge=0, le=10_000_000, description="Steps before the first frame.")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Of velocities, noise and displacements.")
 
     @field_validator("temperatures", "normal_modes")
     @classmethod
@@ -221,9 +221,11 @@ class GivenDataset(Section):
         description="Where a frame's info has its stress, if any: 3 x 3, or xx, yy, zz, yz, xz, xy; negative on the "
         "diagonal under pressure.",
     )
-    energy_unit: EnergyUnit = "eV"
-    forces_unit: ForcesUnit = "eV/Å"
-    stress_unit: StressUnit = "eV/Å³"
+    energy_unit: EnergyUnit = Field("eV", description="Of the energies; also as people write it: Ha, kcal/mol, ...")
+    forces_unit: ForcesUnit = Field(
+        "eV/Å", description="Of all forces; also as people write it: Ha/a0, kcal/mol/A, ..."
+    )
+    stress_unit: StressUnit = Field("eV/Å³", description="Of the stress.")
 
     @property
     def has_pool(self) -> bool:

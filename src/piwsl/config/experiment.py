@@ -38,21 +38,33 @@ class Run(Section):
 class Experiment(Section):
     """An experiment: datasets, models, losses, sizes and seeds, whose product is the grid of runs."""
 
-    experiment: Name = Field(description="Names the folder below results/.")
+    experiment: Name = Field(description="Names the folder below results/; no two configs may share one.")
     levels: dict[Name, Level] = Field(
         {}, max_length=MOST_OF_A_KIND, description="Levels of theory; presets need not be repeated."
     )
-    datasets: dict[Name, Dataset] = Field(min_length=1, max_length=MOST_OF_A_KIND)
-    models: dict[Name, Annotated[Model, Discriminator("architecture")]] = Field(min_length=1, max_length=MOST_OF_A_KIND)
-    losses: dict[Name, Loss] = Field(min_length=1, max_length=MOST_OF_A_KIND)
+    datasets: dict[Name, Dataset] = Field(
+        min_length=1, max_length=MOST_OF_A_KIND, description="Labelled frames: computed here, or given."
+    )
+    models: dict[Name, Annotated[Model, Discriminator("architecture")]] = Field(
+        min_length=1, max_length=MOST_OF_A_KIND, description="What is trained, and how."
+    )
+    losses: dict[Name, Loss] = Field(
+        min_length=1, max_length=MOST_OF_A_KIND, description="What is minimised in training."
+    )
     sizes: list[Size] = Field(
         min_length=1,
         max_length=MOST_RUNS,
-        description="Labelled frames of a run, those kept for validation included.",
+        description="Labelled frames of a run, those kept for validation included; the sizes of a seed nest.",
     )
-    seeds: list[Seed] = Field(min_length=1, max_length=MOST_RUNS)
-    only: Selectors = Field([], description="Keep the runs that one of these matches.")
-    exclude: Selectors = Field([], description="Drop the runs that one of these matches.")
+    seeds: list[Seed] = Field(
+        min_length=1,
+        max_length=MOST_RUNS,
+        description="Of the choice of frames, the weights, the order of batches, the displacements.",
+    )
+    only: Selectors = Field(
+        [], description="Runs to keep: {dataset, model, loss, size, seed}, each a value or a list; all."
+    )
+    exclude: Selectors = Field([], description="Runs to drop, likewise; none.")
     simulation: Simulation = Simulation()
 
     @model_validator(mode="before")

@@ -213,7 +213,9 @@ LEVEL_FORMS = ["stages", "method", "preset"]
 class Level(Section):
     """A level of theory: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
 
-    stages: list[Stage] = Field(min_length=1, max_length=20)
+    stages: list[Stage] = Field(
+        min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
+    )
     frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
     unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
     stability: bool = Field(

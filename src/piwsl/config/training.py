@@ -47,7 +47,7 @@ class Training(Section):
     early_stopping: Validations | None = Field(
         None, description="Validations without improvement after which training ends; default: never before `steps`."
     )
-    weight_decay: float = Field(0.0, ge=0, le=100)
+    weight_decay: float = Field(0.0, ge=0, le=100, description="Of AdamW.")
     gradient_clip: float = Field(0.05, ge=1e-6, le=1e9, description="Largest norm of the gradient.")
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Decay a step of the averaged weights that are kept; less in the first steps."
@@ -135,7 +135,9 @@ class MessagePassing(Section):
     features: int = Field(64, ge=2, le=2048, description="Channels.")
     layers: int = Field(3, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] = Field(
+        "float32", description="Precision of the network; sums are in float64."
+    )
     pair_potential: bool | Literal["auto"] = Field(
         "auto",
         description="Whether the network corrects a pair potential, which is fitted to the training frames in closed "
@@ -174,7 +176,7 @@ class MessagePassing(Section):
 class PaiNN(MessagePassing):
     """PaiNN (Schütt, Unke, Gastegger, ICML 2021)."""
 
-    architecture: Literal["painn"]
+    architecture: Literal["painn"] = Field(description="Which network; the keys beside it are its own.")
     layers: int = Field(2, ge=1, le=16, description="Interaction blocks.")
     forces: Literal["conservative", "direct"] = Field(
         "conservative", description="The gradient of the energy, or a head of their own."
@@ -195,7 +197,7 @@ class SchNetTraining(Training):
 class SchNet(MessagePassing):
     """SchNet (Schütt et al., J. Chem. Phys. 148, 241722, 2018); forces are the gradient."""
 
-    architecture: Literal["schnet"]
+    architecture: Literal["schnet"] = Field(description="Which network; the keys beside it are its own.")
     training: SchNetTraining = SchNetTraining()
 
 
@@ -209,7 +211,7 @@ class MACETraining(Training):
 class MACE(MessagePassing):
     """MACE (Batatia et al., NeurIPS 2022), by mace-torch; forces are the gradient."""
 
-    architecture: Literal["mace"]
+    architecture: Literal["mace"] = Field(description="Which network; the keys beside it are its own.")
     features: int = Field(32, ge=2, le=2048, description="Channels.")
     layers: int = Field(2, ge=1, le=16, description="Interaction blocks.")
     radial: int = Field(8, ge=2, le=1024, description="Radial basis functions.")
@@ -460,7 +462,7 @@ class Simulation(Section):
     bond_tolerance: float = Field(
         0.5, ge=0.01, le=100, description="Å; a bond that leaves its starting length by more ends the stable time."
     )
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Of velocities and noise.")
 
     @model_validator(mode="after")
     def _some_steps(self) -> Self:

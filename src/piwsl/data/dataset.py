@@ -16,7 +16,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -109,7 +109,11 @@ def write_dataset(
 
 def _write_labels(group: h5py.Group, level: str, structures: list[Structure]) -> None:
     """Write what a level says of structures; quantities of which it says nothing are left out."""
-    sizes = {"energy": lambda s: (1,), "forces": lambda s: (len(s.numbers), 3), "stress": lambda s: (1, 3, 3)}
+    sizes: dict[str, Callable[[Structure], tuple[int, ...]]] = {
+        "energy": lambda s: (1,),
+        "forces": lambda s: (len(s.numbers), 3),
+        "stress": lambda s: (1, 3, 3),
+    }
     for quantity in QUANTITIES:
         values = [getattr(structure.at_level(level), quantity) for structure in structures]
         known = np.array([value is not None for value in values])

@@ -23,7 +23,7 @@ class PotentialCalculator(Calculator):
 
     A stress have structures that are periodic in three directions, of models whose forces are the gradient.
 
-    Example:
+    Examples:
         >>> atoms.calc = PotentialCalculator(piwsl.load_model("model.safetensors"))
     """
 

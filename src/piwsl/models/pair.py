@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from ase import Atoms, units
+from ase.data import covalent_radii
 from torch import Tensor, nn
 from torch.func import jvp
 
@@ -26,7 +27,12 @@ from piwsl.structures.frames import label
 from piwsl.structures.labels import Labels
 from piwsl.structures.structure import Structure, from_atoms
 
-FUNCTIONS = 12
+SINES = 12
+FUNCTIONS = SINES + 1
+# Of a bond: 1/Å, and its weight over that of the sines.
+STEEPNESS, BOND_WEIGHT = 2.0, 5.0
+# Atoms nearer than this multiple of the sum of their covalent radii are bonded.
+BONDED = 1.3
 # The prior of a coefficient falls with the frequency of its function: at the fourth it has fallen to a fifth.
 SPECTRUM = 2.0
 # Ridge over the mean square of a column of the design. The largest is taken whose squared error in cross-validation is
@@ -53,6 +59,7 @@ class PairPotential(nn.Module):
 
     places: Tensor
     coefficients: Tensor
+    lengths: Tensor
     core: Tensor
 
     def __init__(self, cutoff: float, elements: Sequence[int]) -> None:
@@ -67,6 +74,8 @@ class PairPotential(nn.Module):
         self.register_buffer("places", places_of(elements))
         shape = (len(elements), len(elements))
         self.register_buffer("coefficients", torch.zeros(*shape, FUNCTIONS, dtype=torch.float64))
+        # Å; of bonds, 0 where no two such atoms are bonded.
+        self.register_buffer("lengths", torch.zeros(*shape, dtype=torch.float64))
         # s, Å; V'(s) - Z'(s), eV/Å; k - Z''(s), eV/Å².
         self.register_buffer("core", torch.zeros(*shape, 3, dtype=torch.float64))
 
@@ -106,13 +115,14 @@ class PairPotential(nn.Module):
         receiver, sender = batch.edge_index
         places = self.places[batch.numbers]
         coefficients = self.coefficients[places[receiver], places[sender]]  # (E, K)
+        length = self.lengths[places[receiver], places[sender]]
         shortest, slope, stiffness = self.core[places[receiver], places[sender]].unbind(dim=1)
         numbers = batch.numbers[batch.edge_index]  # (2, E)
 
         def energies(distance: Tensor) -> Tensor:
             outside = torch.maximum(distance, shortest)
             inside = distance - outside  # zero, or how much nearer than s, as a negative number
-            fitted = (coefficients * radial_functions(outside, self.cutoff)).sum(dim=1)
+            fitted = (coefficients * radial_functions(outside, length, self.cutoff)).sum(dim=1)
             nuclei = nuclear_repulsion(distance, numbers) - nuclear_repulsion(outside, numbers)
             return fitted + nuclei + inside * (slope + 0.5 * stiffness * inside)
 
@@ -136,16 +146,28 @@ def places_of(elements: Sequence[int]) -> Tensor:
     return places
 
 
-def radial_functions(distance: Tensor, cutoff: float) -> Tensor:
-    """Return φ_k(r) = w_k sin(k π r / r_c) / r times the envelope, (E, K); w_k = 1 / [1 + (k / 2)²].
+def radial_functions(distance: Tensor, length: Tensor, cutoff: float) -> Tensor:
+    """Return the functions that V is a sum of, (E, K).
 
-    The sines of PaiNN (section 3.2) and DimeNet (Gasteiger et al., ICLR 2020, equation 7); with equal penalties on the
-    coefficients the weights make smooth functions the likely ones.
+    First sines, w_k sin(k π r / r_c) / r times the envelope with w_k = 1 / [1 + (k / 2)²]: those of PaiNN (section 3.2)
+    and DimeNet (Gasteiger et al., ICLR 2020, equation 7); with equal penalties on the coefficients the weights make
+    smooth functions the likely ones. Then, of bonded elements, a bond: 5 {[1 - exp(-a (r - r_e))]² - 1} of Morse (Phys.
+    Rev. 34, 57 (1929), equation 4), faded out between r_e and 2 r_e. Its weight makes it the likeliest function: frames
+    near equilibrium tell its curvature, and its shape then tells how far up it is to where the bond is broken.
+
+    Args:
+        distance: (E,), Å.
+        length: (E,), r_e of the elements, Å; 0 where they are not bonded.
+        cutoff: r_c, Å.
     """
-    order = torch.arange(1, FUNCTIONS + 1, dtype=distance.dtype, device=distance.device)
+    order = torch.arange(1, SINES + 1, dtype=distance.dtype, device=distance.device)
     weight = 1.0 / (1.0 + (order / SPECTRUM) ** 2)
     envelope = cosine_cutoff(distance, cutoff)
-    return torch.sin(distance[:, None] * (order * (math.pi / cutoff))) * weight * (envelope / distance)[:, None]
+    sines = torch.sin(distance[:, None] * (order * (math.pi / cutoff))) * weight * (envelope / distance)[:, None]
+    morse = (1.0 - torch.exp(-STEEPNESS * (distance - length))) ** 2 - 1.0
+    faded = (distance / length.clamp_min(1e-6) - 1.0).clamp(0.0, 1.0)
+    bond = BOND_WEIGHT * morse * 0.5 * (1.0 + torch.cos(math.pi * faded)) * envelope
+    return torch.cat([sines, torch.where(length > 0.0, bond, torch.zeros_like(bond))[:, None]], dim=1)
 
 
 def nuclear_repulsion(distance: Tensor, numbers: Tensor) -> Tensor:
@@ -233,7 +255,9 @@ def fit_pair_potential(
         for number, energy in (free_atoms or {}).items()
         if number in elements
     ]
-    rows = [_rows(graph(structure, cutoff, torch.float64), potential, kinds) for structure in [*used, *atoms]]
+    batches = [graph(structure, cutoff, torch.float64) for structure in [*used, *atoms]]
+    _set_lengths(potential, elements, batches)
+    rows = [_rows(batch, potential, kinds) for batch in batches]
     energies, target = _without_atomic_energies(rows)
     count = min(FOLDS, len(used))
 
@@ -245,10 +269,7 @@ def fit_pair_potential(
     total = reduce(Normal.plus, map(sums, range(len(rows))))
     if count < 2 or not total.matrix.any() or not total.vector.any():
         return PairFit(potential, 0.0)
-    errors = {
-        ridge: sum(fold.squared_error(total.plus(fold, -1.0).solution(ridge)) for fold in folds) for ridge in RIDGES
-    }
-    ridge = max(ridge for ridge, error in errors.items() if error <= NEAR * min(errors.values()))
+    ridge = _chosen_ridge(folds, total)
     solution = total.solution(ridge)
     potential.coefficients.copy_(solution.reshape(len(pairs), FUNCTIONS)[kinds])
     _set_cores(potential, pairs, elements, rows)
@@ -259,6 +280,31 @@ def fit_pair_potential(
     ]
     known = sum(not math.isnan(row.target) for row in rows[: len(used)])
     return PairFit(potential, math.sqrt(float(torch.cat(rest).square().sum()) / known) if known else 0.0)
+
+
+def _chosen_ridge(folds: Sequence[Normal], total: Normal) -> float:
+    """Return the largest ridge that does as well in cross-validation as the best, to one standard error of that.
+
+    Breiman, Friedman, Olshen, Stone, "Classification and regression trees", Wadsworth 1984, section 3.4.3.
+    """
+    errors = {
+        ridge: torch.tensor([fold.squared_error(total.plus(fold, -1.0).solution(ridge)) for fold in folds])
+        for ridge in RIDGES
+    }
+    best = min(errors.values(), key=lambda each: float(each.sum()))
+    allowed = float(best.sum() + math.sqrt(len(folds)) * best.std())
+    return max(ridge for ridge, each in errors.items() if float(each.sum()) <= allowed)
+
+
+def _set_lengths(potential: PairPotential, elements: Sequence[int], batches: Sequence[Batch]) -> None:
+    """Take the lengths of bonds from structures: the mean of what is no longer than a bond by covalent radii."""
+    ends = torch.cat([potential.places[batch.numbers[batch.edge_index]] for batch in batches], dim=1)  # (2, E)
+    distances = torch.cat([edge_vectors(batch)[1] for batch in batches])
+    for first, second in itertools.product(range(len(elements)), repeat=2):
+        own = distances[(ends[0] == first) & (ends[1] == second)]
+        bonds = own[own < BONDED * float(covalent_radii[elements[first]] + covalent_radii[elements[second]])]
+        if len(bonds):
+            potential.lengths[first, second] = bonds.mean()
 
 
 def _set_cores(
@@ -279,7 +325,8 @@ def _core(potential: PairPotential, first: int, second: int, elements: Sequence[
     numbers = torch.tensor([[elements[first]], [elements[second]]])
 
     def fitted(r: Tensor) -> Tensor:
-        return radial_functions(r, potential.cutoff) @ potential.coefficients[first, second]
+        length = potential.lengths[first, second].expand(len(r))
+        return radial_functions(r, length, potential.cutoff) @ potential.coefficients[first, second]
 
     def repulsion(r: Tensor) -> Tensor:
         return nuclear_repulsion(r, numbers)
@@ -338,7 +385,8 @@ def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> Rows:
     vectors, distance = edge_vectors(single)
     places = potential.places[single.numbers]
     kind = kinds[places[receiver], places[sender]]
-    values, slopes = _with_derivative(lambda r: radial_functions(r, potential.cutoff), distance)
+    length = potential.lengths[places[receiver], places[sender]]
+    values, slopes = _with_derivative(lambda r: radial_functions(r, length, potential.cutoff), distance)
     atoms, pairs = len(single.numbers), int(kinds.max()) + 1
     energy = values.new_zeros(pairs, FUNCTIONS).index_add(0, kind, 0.5 * values).flatten()
     counts = torch.bincount(places, minlength=len(kinds)).to(energy)

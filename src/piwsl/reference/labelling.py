@@ -116,7 +116,7 @@ class Labeller:
         return record | {"stored": False}
 
     def _check_store(self, key: str) -> None:
-        """Compute nothing that cannot be kept. (A store that has all may be read-only.)"""
+        """Compute nothing that cannot be kept; a store that has all may be read-only."""
         try:
             check_outputs([self.store.path(key)], inputs=[])
         except PiwslError as error:

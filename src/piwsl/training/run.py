@@ -19,10 +19,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from piwsl.config import Loss, Model, Run
 from piwsl.data.batch import graphs
