@@ -86,7 +86,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        all_results(),
+        jobs.results(),
     message:
         "All results are made"
 
@@ -96,5 +96,5 @@ onstart:
 
 
 onsuccess:
-    if Path(REPORT).exists():
-        print(f"The report is at {Path(REPORT).resolve()}", file=sys.stderr)
+    if Path(layout.report).exists():
+        print(f"The report is at {Path(layout.report).resolve()}", file=sys.stderr)

@@ -22,13 +22,14 @@ from piwsl.config import (
     parse_section,
     read_yaml,
 )
-from piwsl.data.dataset import POOL, TRAINING, Dataset
+from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.structures.extxyz import count_frames
 from piwsl.structures.geometry import symbols_of
+from piwsl.workflow.layout import Layout
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
 FRAMES_CHECKED = 5000
@@ -112,10 +113,6 @@ def costly_datasets(experiment: Experiment) -> Iterator[str]:
                 yield line
 
 
-def _claim_note(experiment: Experiment) -> Path:
-    return Path("results") / experiment.experiment / ".config"
-
-
 def check_claim(experiment: Experiment, source: str) -> None:
     """Check that the experiment's folder of results belongs to no other config: two never write to one place.
 
@@ -126,7 +123,7 @@ def check_claim(experiment: Experiment, source: str) -> None:
     Raises:
         ConfigError: another config file was run under the same name.
     """
-    note = _claim_note(experiment)
+    note = Path(Layout(experiment.experiment).owner)
     owner = note.read_text(encoding="utf-8").strip() if note.exists() else None
     if owner is not None and Path(owner).resolve() != Path(source).resolve() and Path(owner).exists():
         raise config_error(
@@ -136,7 +133,7 @@ def check_claim(experiment: Experiment, source: str) -> None:
 
 def claim(experiment: Experiment, source: str) -> None:
     """Note whose results the experiment's folder holds."""
-    write_text(_claim_note(experiment), f"{source}\n")
+    write_text(Path(Layout(experiment.experiment).owner), f"{source}\n")
 
 
 def plan_of(config: Mapping[str, Any], sources: Iterable[Path]) -> str:
@@ -210,6 +207,13 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         # Of a file that was not read whole, the import will tell.
         whole = files[0].every == 1
         _check_references(name, experiment, symbols, alone if whole else symbols)
+        untested = sorted(symbols_of(frames_of[TEST]) - symbols)
+        if untested and whole:
+            key = "test_frames" if dataset.test_file is None else "test_file"
+            raise ConfigError(
+                f"datasets.{name}.{key}: test frames hold {', '.join(untested)}, which no training frame does; take "
+                "those frames out, or train on some"
+            )
         unknown = sorted(symbols_of(frames_of[POOL]) - symbols)
         if unknown and whole and any(experiment.losses[run.loss].pool for run in runs):
             raise ConfigError(
@@ -227,15 +231,16 @@ def _check_references(name: str, experiment: Experiment, symbols: set[str], alon
 
 
 def _check_made(name: str, experiment: Experiment) -> None:
-    """Check the dataset file of an earlier run, before Snakemake deletes models that a job could not make anew."""
-    path = Path("results") / experiment.experiment / "datasets" / name / "dataset.h5"
-    if not path.exists():
-        return
-    try:
-        with Dataset(path) as made:
-            made.verify(most=FRAMES_CHECKED)  # jobs compare what they read
-    except PiwslError as error:
-        raise ConfigError(f"datasets.{name}: {error}") from None
+    """Check the dataset files of an earlier run, before Snakemake deletes models that a job could not make anew."""
+    files = Layout(experiment.experiment).dataset(name)
+    for path in map(Path, (files.whole, *map(files.part, PARTS))):
+        if not path.exists():
+            continue
+        try:
+            with Dataset(path) as made:
+                made.verify(most=FRAMES_CHECKED)  # jobs compare what they read
+        except PiwslError as error:
+            raise ConfigError(f"datasets.{name}: {error}") from None
 
 
 def remarks(experiment: Experiment) -> list[str]:

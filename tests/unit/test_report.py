@@ -95,7 +95,7 @@ def test_rows_come_by_size_with_the_losses_side_by_side(tmp_path, experiment):
 @pytest.mark.parametrize("with_forces", [True, False])
 def test_the_report_is_one_file_that_needs_nothing_else(tmp_path, experiment, with_forces):
     files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}, with_forces)
-    records = tmp_path / "datasets" / "ammonia" / "labels" / "training" / "00000.jsonl"
+    records = tmp_path / "datasets" / "ammonia" / "labels" / "training" / "0a" / "00000-00010.jsonl"
     write_json_lines(
         records,
         [{"status": "ok", "cpu_s": 2.0, "t1_diagnostic": 0.006, "frozen_orbitals": 1,
@@ -126,7 +126,7 @@ def test_a_level_is_written_as_its_formula(experiment):
 
 
 def test_the_reference_stage_is_summarised_by_dataset(tmp_path):
-    path = tmp_path / "x" / "labels" / "test" / "00000.jsonl"
+    path = tmp_path / "datasets" / "x" / "labels" / "test" / "0a" / "00000-00010.jsonl"
     write_json_lines(path, [{"status": "failed", "frame": "a", "step": "s", "reason": "r"}])
     (summary,) = reference_summaries([path])
     assert (summary.dataset, summary.labelled, len(summary.failed)) == ("x", 0, 1)

@@ -251,7 +251,8 @@ def test_jobs_are_sized_by_the_estimated_cost():
 
 def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
     def forces(level: Level, **keys: str) -> str | None:
-        return batches_of(dataset(test_force_frames=2, **keys), level)["test-forces", "00000"].forces
+        batches = batches_of(dataset(test_force_frames=2, **keys), level)
+        return next(batch.forces for (labels, _), batch in batches.items() if labels == "test-forces")
 
     composite = Level.model_validate({"preset": "ccsdt-cbs"})
     assert forces(HF) == "analytic"

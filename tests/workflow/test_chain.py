@@ -12,13 +12,12 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from ase.build import molecule
+from experiment import RUNS, TINY, configure, planned, prepare
 from helpers import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
@@ -26,89 +25,6 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.files import read_json_lines
 from piwsl.preflight import plan_of
 from piwsl.structures.frames import read_frames, write_frames
-
-TINY: dict[str, Any] = {
-    "experiment": "tiny",
-    "levels": {"hf": {"stages": [{"method": "hf", "bases": ["sto-3g"], "density_fitting": False}]}},
-    "datasets": {
-        "water": {
-            "molecule": {"file": "water.xyz"},
-            "sampling": {"temperatures": [300, 500], "stride": 10, "equilibration": 20},
-            "level": "hf",
-            "training_frames": 6,
-            "test_frames": 3,
-            "pool_frames": 4,
-            "test_force_frames": 1,
-            "forces_by": "differences",
-            "labelling": {"frames_per_job": 3},
-        },
-        "mine": {"file": "mine.xyz", "test_frames": 4},
-    },
-    "models": {
-        "painn": {
-            "architecture": "painn",
-            "features": 8,
-            "layers": 1,
-            "training": {"steps": 10, "validate_every": 5, "learning_rate": 1e-3},
-        }
-    },
-    "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1}, "pisc": {"weight": 0.01}, "pool": 0.5}},
-    "sizes": [4],
-    "seeds": [0],
-    "exclude": [{"dataset": "mine", "loss": "weak"}],
-    "simulation": {"time": 0.01},
-}
-RUNS = 3
-
-
-def prepare(folder: Path) -> None:
-    """Put workflow, config and the user's frames into a folder."""
-    for name in ("workflow", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "profiles").symlink_to("workflow/profiles")
-    write_frames(folder / "water.xyz", [molecule("H2O")])
-    write_frames(folder / "mine.xyz", morse_frames("H2O", 3) + morse_frames("H2O", 7, seed=1, forces=True))
-    configure(folder)
-
-
-def configure(folder: Path, **edits: Any) -> None:
-    """Write the config with values set by their dotted paths (`__` for a dot)."""
-    config = copy.deepcopy(TINY)
-    for path, value in edits.items():
-        *parents, last = path.split("__")
-        section = config
-        for key in parents:
-            section = section[key]
-        section[last] = value
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-
-
-def planned(folder: Path, *arguments: str) -> dict[str, int]:
-    """Return what a dry run would do, jobs by rule."""
-    result = snakemake(folder, "--dry-run", *arguments)
-    assert result.returncode == 0, result.stdout + result.stderr
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, flags=re.MULTILINE))
-    return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which the experiment was run to its end."""
-    folder = tmp_path_factory.mktemp("finished")
-    prepare(folder)
-    result = snakemake(folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "The report is at" in result.stderr
-    return folder
-
-
-@pytest.fixture
-def rerun(finished, tmp_path) -> Path:
-    """A copy of the finished folder, times of files included."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder, symlinks=True)
-    return folder
 
 
 def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):
@@ -178,49 +94,13 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert planned(finished) == {}
 
 
-def test_a_learning_rate_reruns_training_and_what_follows_alone(rerun):
-    configure(rerun, models__painn__training__learning_rate=2e-3)
-    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
-
-
-def test_a_weight_of_one_loss_reruns_that_loss_alone(rerun):
-    configure(rerun, losses__weak__pitc__weight=0.2)
-    assert planned(rerun) == {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}
-
-
-def test_a_seed_adds_just_its_runs(rerun):
-    configure(rerun, seeds=[0, 1])
-    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
-
-
-def test_a_size_adds_just_its_runs(rerun):
-    configure(rerun, sizes=[4, 5])
-    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
-
-
-def test_a_second_model_adds_just_its_runs(rerun):
-    other = TINY["models"]["painn"] | {"layers": 2}
-    configure(rerun, models={"painn": TINY["models"]["painn"], "deep": other})
-    assert planned(rerun) == {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
-
-
-def test_a_longer_simulation_reruns_simulations_alone(rerun):
-    configure(rerun, simulation__time=0.02)
-    assert planned(rerun) == {"simulate": RUNS, "report": 1}
-
-
-def test_memory_and_batch_limits_rerun_nothing(rerun):
-    configure(rerun, models__painn__resources={"mem_mb": 9000, "runtime": 10}, datasets__water__labelling__mem_mb=999)
-    assert planned(rerun).keys() <= {"report"}
-
-
 def test_more_frames_compute_just_the_new_ones(rerun):
     labels = rerun / "results" / "tiny" / "datasets" / "water" / "labels"
     configure(rerun, datasets__water__training_frames=8)
     assert planned(rerun)["label"] >= 1
     result = snakemake(rerun, "--until", "assemble_dataset")
     assert result.returncode == 0, result.stderr
-    rows = [row for path in sorted((labels / "training").glob("*.jsonl")) for row in read_json_lines(path)]
+    rows = [row for path in sorted((labels / "training").rglob("*.jsonl")) for row in read_json_lines(path)]
     assert [row["frame"] for row in rows if not row["stored"]][-2:] == ["training-300K-3", "training-500K-3"]
     records = [path for path in (rerun / "results" / "labels").rglob("*.json") if path.name != "level.json"]
     # Six training frames before and two more, three test frames, one of them with 4 x 3 displaced geometries;
@@ -262,7 +142,7 @@ def test_a_configfile_stands_alone(rerun):
     del only_mine["exclude"]
     (rerun / "alone.yaml").write_text(yaml.safe_dump(only_mine))
     jobs = planned(rerun, "--configfile", "alone.yaml")
-    assert jobs == {"import_dataset": 1, "train": 2, "evaluate": 2, "simulate": 2, "report": 1}
+    assert jobs == {"import_dataset": 1, "import_part": 2, "train": 2, "evaluate": 2, "simulate": 2, "report": 1}
 
 
 def test_two_configs_do_not_write_to_one_experiment(rerun):
@@ -334,8 +214,13 @@ def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
             {"simulate": 2, "evaluate": 2, "report": 1},
         ),
         (
-            [weak / "history.csv", supervised / "model.safetensors", results / "datasets" / "mine" / "dataset.h5"],
-            {"import_dataset": 1, "train": 3, "evaluate": 3, "simulate": 3, "report": 1},
+            [weak / "history.csv", supervised / "model.safetensors", results / "datasets" / "mine" / "training.h5"],
+            {"import_part": 1, "train": 3, "evaluate": 3, "simulate": 3, "report": 1},
+        ),
+        ([results / "datasets" / "mine" / "dataset.h5"], {"import_dataset": 1, "report": 1}),
+        (
+            [results / "datasets" / "water" / "test.h5", results / "datasets" / "water" / "pool.h5"],
+            {"assemble_part": 2, "train": 1, "evaluate": 2, "simulate": 2, "report": 1},
         ),
     ):
         for file in files:
@@ -343,21 +228,6 @@ def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
         assert planned(rerun) == jobs
         for file in files:
             file.with_suffix(".away").rename(file)
-
-
-@pytest.mark.parametrize("age", ["newer than the results", "older"])
-def test_changed_frames_of_the_user_rerun_what_depends_on_them(rerun, age):
-    write_frames(rerun / "mine.xyz", morse_frames("H2O", 12, seed=9))
-    if age == "older":  # as `cp -p` and `tar` leave it
-        os.utime(rerun / "mine.xyz", (1e9, 1e9))
-    assert planned(rerun) == {"import_dataset": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1}
-
-
-def test_a_changed_molecule_of_the_user_is_sampled_anew(rerun):
-    write_frames(rerun / "water.xyz", [displaced("H2O", 0.01, np.random.default_rng(0))])
-    jobs = planned(rerun)
-    assert jobs["sample"] == 6
-    assert jobs["train"] == RUNS - 1
 
 
 def test_snakemakes_own_report_has_ours_with_captions_and_categories(finished):

@@ -1,23 +1,36 @@
-"""From labelled frames, ours or the user's, to one dataset file."""
+"""From labelled frames, ours or the user's, to dataset files: one a part, and one of all for people and the report.
+
+A job depends on the part that it takes: other test frames train nothing anew.
+"""
 
 
-rule assemble_dataset:
+rule assemble_part:
     input:
-        training=lambda wildcards: labelled(wildcards.dataset, ("training",), ".xyz"),
-        test=lambda wildcards: labelled(
-            wildcards.dataset, ("test-forces", "test"), ".xyz"
+        training=lambda wildcards: (
+            jobs.labelled(wildcards.dataset, "training", LABELLED)
+            if wildcards.part == "training"
+            else []
         ),
-        records=lambda wildcards: labelled(
-            wildcards.dataset, ("training", "test-forces", "test"), ".jsonl"
+        test=lambda wildcards: (
+            jobs.labelled(wildcards.dataset, "test", LABELLED)
+            if wildcards.part == "test"
+            else []
         ),
-        atoms=lambda wildcards: isolated_atoms_of(wildcards.dataset),
-        pool=lambda wildcards: pool_of(wildcards.dataset),
+        records=lambda wildcards: jobs.labelled(
+            wildcards.dataset, wildcards.part, RECORDS
+        ),
+        atoms=lambda wildcards: (
+            jobs.free_atoms(wildcards.dataset) if wildcards.part == "training" else []
+        ),
+        pool=lambda wildcards: (
+            jobs.frames_of_pool(wildcards.dataset) if wildcards.part == "pool" else []
+        ),
     output:
-        dataset=f"{DATA}/dataset.h5",
+        dataset=DATA.part("{part}"),
     log:
-        f"{LOGS}/dataset/{{dataset}}.log",
+        layout.log("dataset/{dataset}/{part}"),
     wildcard_constraints:
-        dataset=one_of(COMPUTED),
+        dataset=one_of(jobs.computed),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -25,25 +38,71 @@ rule assemble_dataset:
         mem_mb=2000,
         runtime=30,
     params:
-        max_failed=lambda wildcards: COMPUTED[wildcards.dataset].labelling.max_failed,
-        weak_forces=lambda wildcards: COMPUTED[wildcards.dataset].weak_forces,
+        weak_forces=lambda wildcards: (
+            jobs.computed[wildcards.dataset].weak_forces
+            if wildcards.part != "test"
+            else None
+        ),
+        # Not compared, for it takes the input: the frames are the same whatever it says.
+        max_failed=lambda wildcards, input: jobs.computed[
+            wildcards.dataset
+        ].labelling.max_failed,
+        code=jobs.code["assemble_dataset"],
+    message:
+        "Assembling the {wildcards.part} frames of {wildcards.dataset}"
+    script:
+        "../scripts/assemble_dataset.py"
+
+
+rule assemble_dataset:
+    input:
+        training=lambda wildcards: jobs.labelled(
+            wildcards.dataset, "training", LABELLED
+        ),
+        test=lambda wildcards: jobs.labelled(wildcards.dataset, "test", LABELLED),
+        records=lambda wildcards: [
+            path
+            for part in ("training", "test")
+            for path in jobs.labelled(wildcards.dataset, part, RECORDS)
+        ],
+        atoms=lambda wildcards: jobs.free_atoms(wildcards.dataset),
+        pool=lambda wildcards: jobs.frames_of_pool(wildcards.dataset),
+    output:
+        dataset=DATA.whole,
+    log:
+        layout.log("dataset/{dataset}"),
+    wildcard_constraints:
+        dataset=one_of(jobs.computed),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        max_failed=lambda wildcards: jobs.computed[
+            wildcards.dataset
+        ].labelling.max_failed,
+        weak_forces=lambda wildcards: jobs.computed[wildcards.dataset].weak_forces,
+        code=jobs.code["assemble_dataset"],
     message:
         "Assembling the dataset {wildcards.dataset}"
     script:
         "../scripts/assemble_dataset.py"
 
 
-rule import_dataset:
+rule import_part:
     input:
-        frames=lambda wildcards: GIVEN[wildcards.dataset].file,
-        test=lambda wildcards: GIVEN[wildcards.dataset].test_file or [],
-        pool=lambda wildcards: GIVEN[wildcards.dataset].pool_file or [],
+        # Their content is compared, not their time.
+        frames=lambda wildcards: ancient(
+            jobs.given_files(wildcards.dataset, wildcards.part)
+        ),
     output:
-        dataset=f"{DATA}/dataset.h5",
+        dataset=DATA.part("{part}"),
     log:
-        f"{LOGS}/dataset/{{dataset}}.log",
+        layout.log("dataset/{dataset}/{part}"),
     wildcard_constraints:
-        dataset=one_of(GIVEN),
+        dataset=one_of(jobs.given),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -51,12 +110,44 @@ rule import_dataset:
         mem_mb=4000,
         runtime=30,
     params:
-        dataset=lambda wildcards: GIVEN[wildcards.dataset].beyond_defaults(),
-        contents=lambda wildcards: contents(
-            GIVEN[wildcards.dataset].file,
-            GIVEN[wildcards.dataset].test_file,
-            GIVEN[wildcards.dataset].pool_file,
+        settings=lambda wildcards: jobs.given_settings(
+            wildcards.dataset, wildcards.part
         ),
+        contents=lambda wildcards: jobs.contents(
+            *jobs.given_files(wildcards.dataset, wildcards.part)
+        ),
+        # Not compared, for it takes the input: what the part depends on stands above.
+        dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
+        part=lambda wildcards: wildcards.part,
+        code=jobs.code["import_dataset"],
+    message:
+        "Importing the {wildcards.part} frames of {wildcards.dataset} from {input.frames}"
+    script:
+        "../scripts/import_dataset.py"
+
+
+rule import_dataset:
+    input:
+        frames=lambda wildcards: ancient(jobs.given_files(wildcards.dataset)),
+    output:
+        dataset=DATA.whole,
+    log:
+        layout.log("dataset/{dataset}"),
+    wildcard_constraints:
+        dataset=one_of(jobs.given),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=lambda wildcards: jobs.given_settings(wildcards.dataset),
+        contents=lambda wildcards: jobs.contents(*jobs.given_files(wildcards.dataset)),
+        # Not compared, as above.
+        dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
+        part=None,
+        code=jobs.code["import_dataset"],
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"
     script:

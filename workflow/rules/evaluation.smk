@@ -3,15 +3,15 @@
 
 rule evaluate:
     input:
-        dataset=f"{DATA}/dataset.h5",
-        model=f"{RUN}/model.safetensors",
+        dataset=DATA.part("test"),
+        model=RUN.model,
     output:
-        errors=f"{RUN}/errors.json",
-        predictions=f"{RUN}/predictions.npz",
+        errors=RUN.errors,
+        predictions=RUN.predictions,
     log:
-        f"{LOGS}/evaluate/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.log",
+        layout.log("evaluate/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.tsv"
+        layout.benchmark("evaluate/{dataset}/{model}/{loss}/n{size}-seed{seed}")
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -20,6 +20,7 @@ rule evaluate:
         runtime=60,
     params:
         run=run_of,
+        code=jobs.code["evaluate"],
     message:
         "Testing {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"
     script:

@@ -3,16 +3,18 @@
 
 rule sample:
     input:
-        molecule=lambda wildcards: COMPUTED[wildcards.dataset].molecule.file or [],
+        # Its content is compared, not its time.
+        molecule=lambda wildcards: ancient(
+            jobs.computed[wildcards.dataset].molecule.file or []
+        ),
     output:
-        frames=f"{DATA}/candidates/{{part}}-{{kind}}{{temperature}}K.xyz",
+        frames=DATA.candidates("{part}", "{kind}{temperature}K"),
     log:
-        f"{LOGS}/sample/{{dataset}}/{{part}}-{{kind}}{{temperature}}K.log",
+        layout.log("sample/{dataset}/{part}-{kind}{temperature}K"),
     benchmark:
-        f"{BENCHMARKS}/sample/{{dataset}}/{{part}}-{{kind}}{{temperature}}K.tsv"
+        layout.benchmark("sample/{dataset}/{part}-{kind}{temperature}K")
     wildcard_constraints:
-        dataset=one_of(COMPUTED),
-        part="training|test|pool",
+        dataset=one_of(jobs.computed),
         kind="|modes-",
         temperature="[0-9.e+]+",
     conda:
@@ -22,12 +24,19 @@ rule sample:
         mem_mb=1000,
         runtime=60,
     params:
-        molecule=lambda wildcards: COMPUTED[
+        molecule=lambda wildcards: jobs.computed[
             wildcards.dataset
         ].molecule.beyond_defaults(),
-        contents=lambda wildcards: contents(COMPUTED[wildcards.dataset].molecule.file),
-        sampling=sampling_of,
-        frames=frames_of_source,
+        contents=lambda wildcards: jobs.contents(
+            jobs.computed[wildcards.dataset].molecule.file
+        ),
+        sampling=lambda wildcards: jobs.sampling(
+            wildcards.dataset, wildcards.temperature
+        ),
+        frames=lambda wildcards: jobs.frames_of_source(
+            wildcards.dataset, wildcards.part
+        ),
+        code=jobs.code["sample"],
     message:
         "Sampling {wildcards.dataset}: {params.frames} {wildcards.part} frames on GFN2-xTB at {wildcards.kind}{wildcards.temperature} K"
     script:
@@ -36,14 +45,15 @@ rule sample:
 
 rule split_geometries:
     input:
-        frames=lambda wildcards: COMPUTED[wildcards.dataset].geometries.file,
+        frames=lambda wildcards: ancient(
+            jobs.computed[wildcards.dataset].geometries.file
+        ),
     output:
-        frames=f"{DATA}/candidates/{{part}}-given.xyz",
+        frames=DATA.candidates("{part}", "given"),
     log:
-        f"{LOGS}/split/{{dataset}}/{{part}}.log",
+        layout.log("split/{dataset}/{part}"),
     wildcard_constraints:
-        dataset=one_of(COMPUTED),
-        part="training|test|pool",
+        dataset=one_of(jobs.computed),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -51,11 +61,14 @@ rule split_geometries:
         mem_mb=2000,
         runtime=10,
     params:
-        geometries=lambda wildcards: COMPUTED[
+        geometries=lambda wildcards: jobs.computed[
             wildcards.dataset
         ].geometries.beyond_defaults(),
-        pool_frames=lambda wildcards: COMPUTED[wildcards.dataset].pool_frames or 0,
-        contents=lambda wildcards: contents(COMPUTED[wildcards.dataset].geometries.file),
+        pool_frames=lambda wildcards: jobs.computed[wildcards.dataset].pool_frames or 0,
+        contents=lambda wildcards: jobs.contents(
+            jobs.computed[wildcards.dataset].geometries.file
+        ),
+        code=jobs.code["split_geometries"],
     message:
         "Taking blocks of {input.frames} for {wildcards.part}"
     script:
@@ -64,14 +77,13 @@ rule split_geometries:
 
 rule select:
     input:
-        candidates=candidates_of,
+        candidates=lambda wildcards: jobs.candidates(wildcards.dataset, wildcards.part),
     output:
-        frames=f"{DATA}/frames/{{part}}.xyz",
+        frames=DATA.frames("{part}"),
     log:
-        f"{LOGS}/select/{{dataset}}/{{part}}.log",
+        layout.log("select/{dataset}/{part}"),
     wildcard_constraints:
-        dataset=one_of(COMPUTED),
-        part="training|test|pool",
+        dataset=one_of(jobs.computed),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -79,8 +91,11 @@ rule select:
         mem_mb=2000,
         runtime=30,
     params:
-        frames=frames_wanted,
-        candidates_each=candidates_each,
+        frames=lambda wildcards: jobs.frames_wanted(wildcards.dataset, wildcards.part),
+        candidates_each=lambda wildcards: jobs.candidates_each(
+            wildcards.dataset, wildcards.part
+        ),
+        code=jobs.code["select"],
     message:
         "Selecting {params.frames} {wildcards.part} frames of {wildcards.dataset}"
     script:
@@ -89,33 +104,38 @@ rule select:
 
 rule label:
     input:
-        frames=lambda wildcards: f"{DATA}/frames/{batch_of(wildcards).part}.xyz",
+        frames=lambda wildcards: DATA.frames(
+            "test" if wildcards.labels.startswith("test") else "training"
+        ),
     output:
-        labelled=f"{DATA}/labels/{{labels}}/{{batch}}.xyz",
-        records=f"{DATA}/labels/{{labels}}/{{batch}}.jsonl",
+        labelled=DATA.batch("{labels}", "{work}", "{batch}", LABELLED),
+        records=DATA.batch("{labels}", "{work}", "{batch}", RECORDS),
     log:
-        f"{LOGS}/label/{{dataset}}/{{labels}}/{{batch}}.log",
+        layout.log("label/{dataset}/{labels}/{work}/{batch}"),
     benchmark:
-        f"{BENCHMARKS}/label/{{dataset}}/{{labels}}/{{batch}}.tsv"
+        layout.benchmark("label/{dataset}/{labels}/{work}/{batch}")
     wildcard_constraints:
-        dataset=one_of(COMPUTED),
+        dataset=one_of(jobs.computed),
         labels="training|test|test-forces",
-        batch="[0-9]+",
+        work="[0-9a-f]+",
+        batch="[0-9]+-[0-9]+",
     # A full disk or too little memory stops the job; what is finished is in the store.
     retries: 2
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
     resources:
-        mem_mb=growing(lambda wildcards: batch_of(wildcards).mem_mb),
-        runtime=growing(lambda wildcards: batch_of(wildcards).runtime),
+        mem_mb=growing(lambda wildcards: jobs.batch(wildcards).mem_mb),
+        runtime=growing(lambda wildcards: jobs.batch(wildcards).runtime),
     params:
-        level=level_of,
-        recipe=recipe_of,
-        start=lambda wildcards: batch_of(wildcards).start,
-        stop=lambda wildcards: batch_of(wildcards).stop,
-        forces=lambda wildcards: batch_of(wildcards).forces,
-        store=LABEL_STORE,
+        recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
+        # Not compared, for it takes the input: however a level is worded, its recipe is what is computed.
+        level=lambda wildcards, input: jobs.level(wildcards.dataset).plain(),
+        start=lambda wildcards: jobs.batch(wildcards).start,
+        stop=lambda wildcards: jobs.batch(wildcards).stop,
+        forces=lambda wildcards: jobs.batch(wildcards).forces,
+        store=layout.store,
+        code=jobs.code["label"],
     message:
         "Labelling {wildcards.dataset}: {wildcards.labels} frames {params.start} to {params.stop} (progress in {log})"
     script:
@@ -123,14 +143,12 @@ rule label:
 
 
 rule label_isolated_atoms:
-    input:
-        frames=[f"{DATA}/frames/training.xyz", f"{DATA}/frames/test.xyz"],
     output:
-        energies=f"{DATA}/isolated-atoms.json",
+        energies=DATA.free_atoms,
     log:
-        f"{LOGS}/isolated-atoms/{{dataset}}.log",
+        layout.log("isolated-atoms/{dataset}"),
     wildcard_constraints:
-        dataset=one_of(COMPUTED),
+        dataset=one_of(jobs.computed),
     retries: 2
     conda:
         "../../envs/piwsl.yaml"
@@ -139,9 +157,11 @@ rule label_isolated_atoms:
         mem_mb=growing(lambda wildcards: 2000),
         runtime=growing(lambda wildcards: 60),
     params:
-        level=level_of,
-        recipe=recipe_of,
-        store=LABEL_STORE,
+        recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
+        level=lambda wildcards, output: jobs.level(wildcards.dataset).plain(),
+        symbols=lambda wildcards: jobs.symbols(wildcards.dataset),
+        store=layout.store,
+        code=jobs.code["label_isolated_atoms"],
     message:
         "Computing the free atoms of {wildcards.dataset}"
     script:

@@ -3,35 +3,36 @@
 
 rule report:
     input:
-        errors=[run_path(run, "errors.json") for run in RUNS],
-        predictions=[run_path(run, "predictions.npz") for run in RUNS],
-        histories=[run_path(run, "history.csv") for run in RUNS],
-        simulations=[run_path(run, "simulation.json") for run in RUNS],
+        errors=[layout.run(run).errors for run in jobs.runs],
+        predictions=[layout.run(run).predictions for run in jobs.runs],
+        histories=[layout.run(run).history for run in jobs.runs],
+        simulations=[layout.run(run).simulation for run in jobs.runs],
         records=lambda wildcards: [
             path
-            for name in COMPUTED
-            for path in labelled(name, ("training", "test-forces", "test"), ".jsonl")
+            for name in jobs.computed
+            for part in ("training", "test")
+            for path in jobs.labelled(name, part, RECORDS)
         ],
-        atoms=[path for name in COMPUTED for path in isolated_atoms_of(name)],
+        atoms=[path for name in jobs.computed for path in jobs.free_atoms(name)],
         datasets=[
-            f"{DATA}/dataset.h5".format(dataset=name)
-            for name in dict.fromkeys(run.dataset for run in RUNS)
+            layout.dataset(name).whole
+            for name in dict.fromkeys(run.dataset for run in jobs.runs)
         ],
     output:
         html=report(
-            REPORT,
+            layout.report,
             caption="../report/report.rst",
             category="Report",
             labels={"content": "all runs"},
         ),
         table=report(
-            f"{EXPERIMENT}/results.csv",
+            layout.table,
             caption="../report/results.rst",
             category="Tables",
             labels={"content": "errors and stability of every run"},
         ),
     log:
-        f"{LOGS}/report.log",
+        layout.log("report"),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -40,6 +41,7 @@ rule report:
         runtime=30,
     params:
         experiment=experiment.beyond_defaults(),
+        code=jobs.code["report"],
     message:
         "Writing the report"
     script:

@@ -3,15 +3,15 @@
 
 rule simulate:
     input:
-        dataset=f"{DATA}/dataset.h5",
-        model=f"{RUN}/model.safetensors",
+        dataset=DATA.part("test"),
+        model=RUN.model,
     output:
-        trajectory=f"{RUN}/trajectory.xyz",
-        summary=f"{RUN}/simulation.json",
+        trajectory=RUN.trajectory,
+        summary=RUN.simulation,
     log:
-        f"{LOGS}/simulate/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.log",
+        layout.log("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
     benchmark:
-        f"{BENCHMARKS}/simulate/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.tsv"
+        layout.benchmark("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}")
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -20,6 +20,7 @@ rule simulate:
         runtime=240,
     params:
         run=run_of,
+        code=jobs.code["simulate"],
         simulation=experiment.simulation.beyond_defaults(),
     message:
         "Simulating with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"

@@ -3,25 +3,27 @@
 
 rule train:
     input:
-        dataset=f"{DATA}/dataset.h5",
+        dataset=DATA.part("training"),
+        pool=lambda wildcards: jobs.train_pool(wildcards.dataset, wildcards.loss),
     output:
-        model=f"{RUN}/model.safetensors",
-        history=f"{RUN}/history.csv",
+        model=RUN.model,
+        history=RUN.history,
     log:
-        f"{LOGS}/train/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.log",
+        layout.log("train/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
     benchmark:
-        f"{BENCHMARKS}/train/{{dataset}}/{{model}}/{{loss}}/n{{size}}-seed{{seed}}.tsv"
+        layout.benchmark("train/{dataset}/{model}/{loss}/n{size}-seed{seed}")
     conda:
         "../../envs/piwsl.yaml"
-    threads: lambda wildcards: job_resources(wildcards).threads
+    threads: lambda wildcards: jobs.resources(wildcards.model).threads
     resources:
-        mem_mb=growing(lambda wildcards: job_resources(wildcards).mem_mb),
-        runtime=growing(lambda wildcards: job_resources(wildcards).runtime),
-        gpu=lambda wildcards: job_resources(wildcards).gpus,
+        mem_mb=growing(lambda wildcards: jobs.resources(wildcards.model).mem_mb),
+        runtime=growing(lambda wildcards: jobs.resources(wildcards.model).runtime),
+        gpu=lambda wildcards: jobs.resources(wildcards.model).gpus,
     params:
         run=run_of,
         model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
         loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
+        code=jobs.code["train"],
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

@@ -7,4 +7,5 @@ from piwsl.logs import logged_to
 with logged_to(snakemake.log[0]), unchanged(snakemake.input):
     from piwsl.data.assemble import import_given
 
-    import_given(GivenDataset.model_validate(snakemake.params.dataset), Path(snakemake.output.dataset))
+    params = snakemake.params
+    import_given(GivenDataset.model_validate(params.dataset), Path(snakemake.output.dataset), params.part)

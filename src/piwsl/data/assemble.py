@@ -13,8 +13,8 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
-from piwsl.files import read_json
 from piwsl.structures.frames import read_frames, too_close
+from piwsl.workflow.records import read_free_atoms
 
 
 def assemble(
@@ -27,6 +27,8 @@ def assemble(
 ) -> None:
     """Join labelled batches, and frames that are not labelled, to a dataset file.
 
+    A part of which no file is given is left out. What looks odd is said of training and test together.
+
     Args:
         training: extended XYZ files; empty ones (all frames failed) are passed over.
         test: likewise.
@@ -36,20 +38,26 @@ def assemble(
         pool: one extended XYZ file of frames without labels, or none.
 
     Raises:
-        PiwslError: no labelled frame for training or for test.
+        PiwslError: files are given for training or for test, and no frame in them is labelled.
     """
     frames = {
         part: [atoms for path in paths if path.stat().st_size for atoms in read_frames(path)]
         for part, paths in ((TRAINING, training), (TEST, test))
+        if paths
     }
     for part, found in frames.items():
         if not found:
             raise PiwslError(f"{dataset_path}: every {part} frame failed; see the records of the batches")
         check_labels(found, f"{part} frames")
     frames[POOL] = _possible([atoms for path in pool for atoms in read_frames(path)])
+    if pool and not frames[POOL]:
+        raise PiwslError(
+            f"{dataset_path}: atoms of every pool frame lie on one another; see what they are sampled from"
+        )
     if weak_forces:
-        frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in (TRAINING, POOL)})
-    odd = warnings(frames, computed=True)
+        learnt = [part for part in (TRAINING, POOL) if part in frames]
+        frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
+    odd = warnings(frames, computed=True) if training and test else []
     _say(odd)
     write_dataset(dataset_path, frames, atomic_energies(atoms), odd)
 
@@ -84,26 +92,31 @@ def atomic_energies(files: list[Path]) -> dict[int, float]:
     Args:
         files: JSON, a record by chemical symbol.
     """
-    records = [item for path in files for item in read_json(path).items()]
-    return {atomic_numbers[symbol]: record["energy_eV"] for symbol, record in records if record["status"] == "ok"}
+    records = [item for path in files for item in read_free_atoms(path).items()]
+    return {atomic_numbers[symbol]: found.energy_eV for symbol, found in records if found.energy_eV is not None}
 
 
-def import_given(dataset: GivenDataset, dataset_path: Path) -> None:
+def import_given(dataset: GivenDataset, dataset_path: Path, part: str | None = None) -> None:
     """Make a dataset file of the user's frames, and print what was taken from them.
 
     Args:
         dataset: the section that names the files.
         dataset_path: the file to write.
+        part: write "training", "test" or "pool" alone; by default all, with what looks odd about them.
 
     Raises:
         PiwslError: a file cannot be read, or a frame is no geometry, or lacks its energy.
     """
     files = read_files(dataset)
     frames = parts(dataset, files)
+    alone = free_atoms(frames[TRAINING]) if part in (TRAINING, None) else {}
+    odd = warnings(frames, dataset.energy_unit, dataset.forces_unit) if part is None else []
+    if part is not None:
+        frames = {part: frames[part]}
     for file in files:
         print(summary(dataset, file))
     if dataset.weak_forces is not None:
-        frames = _with_weak_forces(frames, {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)})
-    odd = warnings(frames, dataset.energy_unit, dataset.forces_unit)
+        sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
+        frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
     _say(odd)
-    write_dataset(dataset_path, frames, free_atoms(frames[TRAINING]), odd)
+    write_dataset(dataset_path, frames, alone, odd)

@@ -99,7 +99,8 @@ def write_dataset(
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
             file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
             file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
-            file["elements"] = np.unique(np.concatenate([s.numbers for part, s in structures if part != POOL]))
+            labelled = [s.numbers for part, s in structures if part != POOL]
+            file["elements"] = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *labelled]))
             file["digests"] = np.stack([np.frombuffer(_digest([s]).digest(), np.uint8) for _, s in structures])
             file.attrs["digest"] = _common_digest(file)
 

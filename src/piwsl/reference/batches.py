@@ -6,14 +6,14 @@ from pathlib import Path
 
 from piwsl.config import Geometries, Level
 from piwsl.errors import PiwslError
-from piwsl.files import read_json_lines, write_json, write_json_lines
-from piwsl.reference.atoms import isolated_atoms
+from piwsl.files import write_json_lines
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.geometries import blocks_of, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.selection import farthest_points, in_turn
 from piwsl.reference.store import rounded
 from piwsl.structures.frames import read_frames, write_frames
+from piwsl.workflow.records import read_labellings
 
 
 def select(candidates: list[Path], frames: int, selected: Path, candidates_each: int | None) -> None:
@@ -71,20 +71,6 @@ def label_batch(
     write_json_lines(records, rows)
 
 
-def label_isolated_atoms(selected: list[Path], level: Level, store: Path, memory_mb: int, energies: Path) -> None:
-    """Write the energies of the free atoms of all elements that occur in some files.
-
-    Args:
-        selected: extended XYZ files.
-        level: the level of theory.
-        store: folder of finished energies.
-        memory_mb: memory of the job, MB.
-        energies: JSON to write: a record by chemical symbol.
-    """
-    symbols = {symbol for path in selected for atoms in read_frames(path) for symbol in atoms.get_chemical_symbols()}
-    write_json(energies, isolated_atoms(symbols, level, store, memory_mb))
-
-
 def check_failures(records: list[Path], max_failed: float) -> None:
     """Stop where more frames failed than the config allows.
 
@@ -95,10 +81,10 @@ def check_failures(records: list[Path], max_failed: float) -> None:
     Raises:
         PiwslError: how many failed, and the first reasons.
     """
-    rows = [row for path in records for row in read_json_lines(path)]
-    failed = [row for row in rows if row["status"] == "failed"]
+    rows = [row for path in records for row in read_labellings(path)]
+    failed = [row for row in rows if row.status == "failed"]
     if len(failed) > max_failed * len(rows):
-        reasons = "; ".join(f"{row['frame']}: {row['step']}: {row['reason']}" for row in failed[:3])
+        reasons = "; ".join(f"{row.frame}: {row.step}: {row.reason}" for row in failed[:3])
         raise PiwslError(
             f"{len(failed)} of {len(rows)} frames failed, more than max_failed ({max_failed:g}) allows: {reasons}"
         )

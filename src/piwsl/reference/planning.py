@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,33 +87,86 @@ def frames_of_source(dataset: ComputedDataset, part: str) -> int:
     return math.ceil(wanted / len(sources(dataset)))
 
 
-def label_batches(dataset: ComputedDataset, every: list[Atoms], level: Level) -> dict[tuple[str, str], Batch]:
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring frames that are labelled alike."""
+
+    part: str
+    """training or test."""
+    first: int
+    last: int
+    """The one after the last frame."""
+    forces: ForceMethod | None
+
+
+def label_spans(dataset: ComputedDataset, every: list[Atoms], level: Level) -> dict[str, Span]:
+    """Say which frames get which labels.
+
+    Args:
+        dataset: how many frames, with which forces.
+        every: the structures of the dataset.
+        level: the level of theory.
+
+    Returns:
+        By labels ("training", "test-forces", "test"); those without frames are left out.
+    """
+    with_forces = force_method(level, {multiplicity_of(atoms) for atoms in every}, dataset.forces_by)
+    spans = {
+        "training": Span("training", 0, dataset.training_frames, with_forces if dataset.training_forces else None),
+        "test-forces": Span("test", 0, dataset.test_force_frames, with_forces),
+        "test": Span("test", dataset.test_force_frames, dataset.test_frames, None),
+    }
+    return {labels: span for labels, span in spans.items() if span.last > span.first}
+
+
+def label_batches(
+    dataset: ComputedDataset,
+    every: list[Atoms],
+    level: Level,
+    cut_before: Mapping[str, Iterable[tuple[int, int]]] | None = None,
+) -> dict[tuple[str, str], Batch]:
     """Cut the frames of a dataset into jobs.
 
     Args:
         dataset: how many frames, with which forces; sizes of jobs where the config gives them.
         every: the structures of the dataset, read once for all that asks for them.
         level: the level of theory.
+        cut_before: by labels, first frame and the one after the last of each job that is done: sizes of jobs are
+            those of the frames that are left.
 
     Returns:
-        By labels ("training", "test-forces", "test") and number ("00000") the batch.
+        By labels ("training", "test-forces", "test") and name ("00000-00010") the batch.
     """
-    multiplicities = {multiplicity_of(atoms) for atoms in every}
-    with_forces = force_method(level, multiplicities, dataset.forces_by)
-    spans: dict[str, tuple[str, int, int, ForceMethod | None]] = {
-        "training": ("training", 0, dataset.training_frames, with_forces if dataset.training_forces else None),
-        "test-forces": ("test", 0, dataset.test_force_frames, with_forces),
-        "test": ("test", dataset.test_force_frames, dataset.test_frames, None),
-    }
     batches = {}
-    for labels, (part, first, last, forces) in spans.items():
-        if last > first:
-            cost = frame_cost(every, level, forces)
-            step = _frames_per_job(dataset, cost, forces)
-            for number, start in enumerate(range(first, last, step)):
-                stop = min(start + step, last)
-                batches[labels, f"{number:05d}"] = _batch(dataset, cost, part, start, stop, forces)
+    for labels, span in label_spans(dataset, every, level).items():
+        cost = frame_cost(every, level, span.forces)
+        step = _frames_per_job(dataset, cost, span.forces)
+        for start, stop in _cut(span, step, (cut_before or {}).get(labels, ())):
+            batches[labels, batch_name(start, stop)] = _batch(dataset, cost, span, start, stop)
     return batches
+
+
+def batch_name(start: int, stop: int) -> str:
+    """Return how the files of a batch are named, by its first frame and the one after its last."""
+    return f"{start:05d}-{stop:05d}"
+
+
+def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labels: str, name: str) -> Batch:
+    """Return the batch of a name; it need not be one that `label_batches` would cut now."""
+    span = label_spans(dataset, every, level)[labels]
+    start, stop = map(int, name.split("-"))
+    return _batch(dataset, frame_cost(every, level, span.forces), span, start, stop)
+
+
+def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Cut a span; what was cut before stays, and the gaps are cut anew."""
+    at = span.first
+    for start, stop in [*sorted(before), (span.last, span.last)]:
+        if at <= start and stop <= span.last:
+            yield from ((first, min(first + step, start)) for first in range(at, start, step))
+            if start < stop:
+                yield start, stop
+            at = stop
 
 
 def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
@@ -129,16 +182,16 @@ def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | 
     return dataset.labelling.frames_per_job or by_estimate
 
 
-def _batch(dataset: ComputedDataset, cost: Cost, part: str, start: int, stop: int, forces: ForceMethod | None) -> Batch:
+def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: int) -> Batch:
     seconds = (stop - start) * cost.cpu_s
     # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
     minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
     return Batch(
-        part=part,
+        part=span.part,
         start=start,
         stop=stop,
-        forces=forces,
+        forces=span.forces,
         mem_mb=dataset.labelling.mem_mb or megabytes,
         runtime=dataset.labelling.runtime or minutes,
         cpu_s=seconds,

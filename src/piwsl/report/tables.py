@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from piwsl.config import Experiment
-from piwsl.files import read_json, read_json_lines
+from piwsl.workflow.layout import dataset_of
+from piwsl.workflow.records import Errors, Labelling, Stability, read_free_atoms, read_labellings, read_record
 
 AXES = ["dataset", "model", "loss", "size", "seed"]
 GROUP = ["dataset", "model", "size", "loss"]
@@ -34,13 +34,9 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
         Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the
         errors (meV, meV/Å; NaN without force labels), stable_ps, ... The index is a run's position in the files.
     """
-    tested = pd.DataFrame([read_json(path) for path in errors])
-    simulated = pd.DataFrame([read_json(path) for path in simulations])
+    tested = pd.DataFrame([read_record(Errors, path).model_dump() for path in errors])
+    simulated = pd.DataFrame([read_record(Stability, path).model_dump() for path in simulations])
     table = tested.merge(simulated, on=AXES, validate="one_to_one")
-    # Results of an earlier version may lack what is measured since.
-    expected = [*MEASURES, "pair_potential"]
-    table = table.reindex(columns=[*table.columns, *(name for name in expected if name not in table.columns)])
-    table["pair_potential"] = table["pair_potential"].fillna(value=False).astype(bool)
     numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
@@ -130,7 +126,7 @@ class ReferenceSummary:
 
     dataset: str
     labelled: int
-    failed: list[dict[str, Any]]
+    failed: list[Labelling]
     seconds_per_energy: float | None
     """Median CPU seconds of one energy of the level."""
     largest_t1: float | None
@@ -145,37 +141,44 @@ def reference_summaries(records: list[Path]) -> list[ReferenceSummary]:
     """Summarise the records of all batches, a summary a dataset.
 
     Args:
-        records: JSON lines of the batches; their folders are .../datasets/<dataset>/labels/<labels>/.
+        records: JSON lines of the batches, below .../datasets/<dataset>/.
     """
-    rows: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Labelling]] = {}
     for path in records:
-        rows.setdefault(path.parent.parent.parent.name, []).extend(read_json_lines(path))
-    return [_summary(dataset, found) for dataset, found in rows.items()]
+        found.setdefault(dataset_of(path), []).extend(read_labellings(path))
+    return [_summary(dataset, labellings) for dataset, labellings in found.items()]
 
 
-def _summary(dataset: str, rows: list[dict[str, Any]]) -> ReferenceSummary:
-    good = [row for row in rows if row["status"] == "ok"]
-    t1 = [row["t1_diagnostic"] for row in good if "t1_diagnostic" in row]
+def _summary(dataset: str, labellings: list[Labelling]) -> ReferenceSummary:
+    good = [labelling for labelling in labellings if labelling.status == "ok"]
+    seconds = [labelling.cpu_s for labelling in good if labelling.cpu_s is not None]
     return ReferenceSummary(
         dataset=dataset,
         labelled=len(good),
-        failed=[row for row in rows if row["status"] == "failed"],
-        seconds_per_energy=float(np.median([row["cpu_s"] for row in good])) if good else None,
-        largest_t1=max(t1, default=None),
-        frozen_orbitals=good[0].get("frozen_orbitals") if good else None,
-        forces=dict(Counter(row["forces"] for row in good if row.get("forces"))),
-        uneasy_scf=sum(any(how["converged_by"] != "DIIS" for how in row["scf"].values()) for row in good),
+        failed=[labelling for labelling in labellings if labelling.status == "failed"],
+        seconds_per_energy=float(np.median(seconds)) if seconds else None,
+        largest_t1=max((found.t1_diagnostic for found in good if found.t1_diagnostic is not None), default=None),
+        frozen_orbitals=good[0].frozen_orbitals if good else None,
+        forces=dict(Counter(found.forces for found in good if found.forces)),
+        uneasy_scf=sum(any(how.converged_by != "DIIS" for how in found.scf.values()) for found in good),
     )
 
 
-def free_atoms(files: list[Path]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class FreeAtom:
+    """The energy of a free atom, or why there is none."""
+
+    dataset: str
+    symbol: str
+    found: Labelling
+
+
+def free_atoms(files: list[Path]) -> list[FreeAtom]:
     """Return the energies of free atoms, a row a dataset and element.
 
     Args:
-        files: JSON, a record by chemical symbol; their folders are .../datasets/<dataset>/.
+        files: JSON, a record by chemical symbol; below .../datasets/<dataset>/.
     """
     return [
-        {"dataset": path.parent.name, "symbol": symbol, **record}
-        for path in files
-        for symbol, record in read_json(path).items()
+        FreeAtom(dataset_of(path), symbol, found) for path in files for symbol, found in read_free_atoms(path).items()
     ]

@@ -69,6 +69,7 @@ def train(
     history_path: Path,
     threads: int = 1,
     devices: Devices = CPU,
+    pool_path: Path | None = None,
 ) -> None:
     """Train a potential and write it with its history.
 
@@ -86,13 +87,14 @@ def train(
             TensorBoard's files lie in a folder beside it.
         threads: of the CPU; several devices have a process of one thread each.
         devices: what to train on; several share the frames of each step.
+        pool_path: dataset file of the pool, where that is not in the other.
 
     Raises:
         Interrupted: a signal told it to stop.
         PiwslError: fewer labelled frames than the size, none with what the loss learns from, a diverging loss, or
             another process at the same run.
     """
-    frames = _read(dataset_path, run, model, loss)
+    frames = _read(dataset_path, pool_path, run, model, loss)
     stated = _stated_references(run, model, frames)
     data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
@@ -141,21 +143,28 @@ class _Frames:
         return replace(self, training=training, validation=validation, pool=pool)
 
 
-def _read(path: Path, run: Run, model: Model, loss: Loss) -> _Frames:
+def _read(path: Path, pool_path: Path | None, run: Run, model: Model, loss: Loss) -> _Frames:
     """Read the frames of a run, and refuse those that its loss could not learn from."""
     with Dataset(path) as dataset:
         split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
         training, validation = (
             _with_labels_of(loss, dataset.structures(frames)) for frames in (split.training, split.validation)
         )
-        pool_indices = dataset.indices(POOL) if loss.pool else np.empty(0, dtype=np.int64)
-        pool = dataset.structures(pool_indices)
         _check_elements(run, training, dataset.elements())
-        free_atoms = dataset.atomic_energies()
+        free_atoms, labelled = dataset.atomic_energies(), len(dataset.indices(TRAINING))
+    pool, pool_indices = _pool(pool_path or path) if loss.pool else ([], np.empty(0, dtype=np.int64))
+    if pool_path is not None:
+        pool_indices = pool_indices + labelled  # no frame of the pool stands where a labelled one does
     if loss.pool:
         _check_pool(run, loss, training, pool)
     _check_forces(run, loss, training, pool)
     return _Frames(training, validation, split, pool, pool_indices, free_atoms)
+
+
+def _pool(path: Path) -> tuple[list[Structure], NDArray[np.int64]]:
+    with Dataset(path) as dataset:
+        indices = dataset.indices(POOL)
+        return dataset.structures(indices), indices
 
 
 def _wants_pairs(model: Model, loss: Loss, frames: _Frames) -> bool:

@@ -1,0 +1,275 @@
+"""What of an experiment each job depends on: a job is redone when that, and nothing else, changes.
+
+Snakemake compares the parameters of a rule as plain values; what a parameter leaves out redoes nothing. Whatever a job
+needs and does not depend on (the wording of a level whose recipe stands in another parameter) is named where the rule
+wires it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ase import Atoms
+
+import piwsl
+from piwsl.config import ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config.training import Resources
+from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
+from piwsl.files import file_hash
+from piwsl.workflow.code import Code
+from piwsl.workflow.layout import LABELLED, RECORDS, Layout
+
+if TYPE_CHECKING:
+    from piwsl.reference.planning import Batch
+
+LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
+# They say and write; what is said and written stands elsewhere.
+NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs")
+# Behind what the store keeps, which has a version of its own: a finished energy is not computed again.
+ENERGIES = ("piwsl.reference.calculations",)
+
+
+class RunWildcards(Protocol):
+    """What Snakemake hands to the functions of a rule that makes a file of a run."""
+
+    dataset: str
+    model: str
+    loss: str
+    size: str
+    seed: str
+
+
+class LabelWildcards(Protocol):
+    """What Snakemake hands to the functions of a rule that labels."""
+
+    dataset: str
+    labels: str
+    batch: str
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return a wildcard constraint that admits these names alone."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def growing(amount: Callable[[Any], int]) -> Callable[[Any, int], int]:
+    """Return a resource of Snakemake's that grows with the attempt."""
+
+    def grown(wildcards: Any, attempt: int) -> int:
+        return attempt * amount(wildcards)
+
+    return grown
+
+
+def run_of(wildcards: RunWildcards) -> dict[str, str | int]:
+    """Return the point of the grid that wildcards name, as plain values of a `Run`."""
+    return {
+        "dataset": wildcards.dataset,
+        "model": wildcards.model,
+        "loss": wildcards.loss,
+        "size": int(wildcards.size),
+        "seed": int(wildcards.seed),
+    }
+
+
+class Jobs:
+    """The jobs of an experiment."""
+
+    def __init__(self, experiment: Experiment, scripts: Path) -> None:
+        """Keep the experiment and the folder of the scripts that jobs run."""
+        self.experiment = experiment
+        self.layout = Layout(experiment.experiment)
+        self._scripts = scripts
+        datasets = experiment.datasets.items()
+        self.computed = {name: section for name, section in datasets if isinstance(section, ComputedDataset)}
+        self.given = {name: section for name, section in datasets if isinstance(section, GivenDataset)}
+        # Asked for every job, and the same for many.
+        self.contents = cache(self._contents)
+        self.structures = cache(self._structures)
+        self.batches = cache(self._batches)
+        self.work = cache(self._work)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The grid."""
+        return self.experiment.runs()
+
+    def results(self) -> list[str]:
+        """Return the files that users take away, and the datasets: Snakemake looks for those that are named alone."""
+        pools = {path for run in self.runs for path in self.train_pool(run.dataset, run.loss)}
+        datasets = [self.layout.dataset(name) for name in sorted({run.dataset for run in self.runs})]
+        return [
+            self.layout.report,
+            self.layout.table,
+            *(path for files in datasets for path in (files.whole, files.part(TRAINING), files.part(TEST))),
+            *sorted(pools),
+            *(path for run in self.runs for path in self.layout.run(run).taken_away()),
+        ]
+
+    # What any job depends on.
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """Hashes of the code behind each script, by its name."""
+        package = Path(piwsl.__file__).parent
+        all_of_it, without_energies = Code(package, NO_RESULTS), Code(package, (*NO_RESULTS, *ENERGIES))
+        return {
+            path.stem: (without_energies if path.stem.startswith("label") else all_of_it).digest(path)
+            for path in self._scripts.glob("*.py")
+        }
+
+    def _contents(self, *paths: Path | None) -> list[str]:
+        """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
+        return [file_hash(path) for path in paths if path is not None and path.exists()]
+
+    # Frames of computed datasets.
+
+    def _structures(self, dataset: str) -> list[Atoms]:
+        from piwsl.reference.planning import structures
+
+        return structures(self.computed[dataset])
+
+    def frames_wanted(self, dataset: str, part: str) -> int:
+        """Return how many frames a part has."""
+        from piwsl.reference.planning import frames_wanted
+
+        return frames_wanted(self.computed[dataset], part)
+
+    def frames_of_source(self, dataset: str, part: str) -> int:
+        """Return how many frames a trajectory gives."""
+        from piwsl.reference.planning import frames_of_source
+
+        return frames_of_source(self.computed[dataset], part)
+
+    def candidates(self, dataset: str, part: str) -> list[str]:
+        """Return the files that frames of a part are chosen from."""
+        from piwsl.reference.planning import sources
+
+        return [self.layout.dataset(dataset).candidates(part, source) for source in sources(self.computed[dataset])]
+
+    def candidates_each(self, dataset: str, part: str) -> int | None:
+        """Return among how many candidates each frame is chosen; None where they are taken as they come."""
+        section = self.computed[dataset]
+        return section.candidates if part == TRAINING and section.selection == "farthest point" else None
+
+    def sampling(self, dataset: str, temperature: str) -> dict[str, Any]:
+        """Return the sampling section as one trajectory sees it: other temperatures are none of its business."""
+        section = self.computed[dataset].sampling
+        assert section is not None
+        own = {key: value for key, value in section.beyond_defaults().items() if key != "normal_modes"}
+        return own | {"temperatures": [float(temperature)]}
+
+    # Labels.
+
+    def level(self, dataset: str) -> Level:
+        """Return the level of a computed dataset."""
+        return self.experiment.levels[self.computed[dataset].level]
+
+    def recipe(self, dataset: str) -> str:
+        """Return what the level comes to, and the version of finished energies: their folder in the store."""
+        from piwsl.reference.store import LabelStore
+
+        return LabelStore(Path(self.layout.store), self.level(dataset)).folder.name
+
+    def symbols(self, dataset: str) -> list[str]:
+        """Return the elements of a computed dataset."""
+        return sorted({symbol for atoms in self.structures(dataset) for symbol in atoms.get_chemical_symbols()})
+
+    def _work(self, dataset: str, labels: str) -> str:
+        """Return a short hash of what a frame takes: its level, its forces, and the structure that costs most.
+
+        While it stays, jobs that are done stay as they were cut, whatever `frames_per_job` says now.
+        """
+        from piwsl.reference.planning import label_spans, representative
+
+        every = self.structures(dataset)
+        forces = label_spans(self.computed[dataset], every, self.level(dataset))[labels].forces
+        text = json.dumps([self.recipe(dataset), forces, representative(every).get_chemical_formula()])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def _batches(self, dataset: str) -> dict[tuple[str, str], Batch]:
+        """Return every labelling job of a dataset, by labels and name."""
+        from piwsl.reference.planning import label_batches, label_spans
+
+        section, every, level = self.computed[dataset], self.structures(dataset), self.level(dataset)
+        done = {labels: self._done(dataset, labels) for labels in label_spans(section, every, level)}
+        return label_batches(section, every, level, done)
+
+    def _done(self, dataset: str, labels: str) -> list[tuple[int, int]]:
+        """Return first frame and the one after the last of each labelling job whose files are there."""
+        folder = Path(self.layout.dataset(dataset).labels(labels, self.work(dataset, labels)))
+        found: dict[str, set[str]] = {}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if re.fullmatch(r"\d+-\d+", path.stem):
+                found.setdefault(path.stem, set()).add(path.suffix)
+        both = [name.split("-") for name, suffixes in found.items() if {LABELLED, RECORDS} <= suffixes]
+        return [(int(start), int(stop)) for start, stop in both]
+
+    def batch(self, wildcards: LabelWildcards) -> Batch:
+        """Return what a labelling job does and needs."""
+        from piwsl.reference.planning import label_batch
+
+        dataset, labels, name = wildcards.dataset, wildcards.labels, wildcards.batch
+        planned = self.batches(dataset).get((labels, name))
+        if planned is not None:
+            return planned
+        # Cut before, and now done anew: its files were taken away since the plan was made.
+        return label_batch(self.computed[dataset], self.structures(dataset), self.level(dataset), labels, name)
+
+    def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
+        """Return the files of all labelling jobs of a part: LABELLED frames or RECORDS."""
+        files = self.layout.dataset(dataset)
+        return [
+            files.batch(labels, self.work(dataset, labels), name, suffix)
+            for wanted in LABELS_OF[part]
+            for labels, name in self.batches(dataset)
+            if labels == wanted
+        ]
+
+    def frames_of_pool(self, dataset: str) -> list[str]:
+        """Return the file of frames that are not labelled, if a computed dataset wants them."""
+        return [self.layout.dataset(dataset).frames(POOL)] if self.computed[dataset].has_pool else []
+
+    def free_atoms(self, dataset: str) -> list[str]:
+        """Return the file of the energies of free atoms, if a computed dataset wants them."""
+        return [self.layout.dataset(dataset).free_atoms] if self.computed[dataset].isolated_atoms else []
+
+    # Given datasets.
+
+    def given_files(self, dataset: str, part: str | None = None) -> list[Path]:
+        """Return the files of the user's that a part is taken from, or all."""
+        section = self.given[dataset]
+        files = {
+            TRAINING: section.file,
+            TEST: section.file if section.test_file is None else section.test_file,
+            POOL: section.pool_file,
+        }
+        wanted = PARTS if part is None else (part,)
+        return list(dict.fromkeys(path for name in wanted if (path := files[name]) is not None))
+
+    def given_settings(self, dataset: str, part: str | None = None) -> dict[str, Any]:
+        """Return what of a given dataset's section a part depends on, or all parts, their files aside."""
+        section = self.given[dataset]
+        said = section.beyond_defaults()
+        unread = {"file", "test_file", "pool_file", "level"}
+        if part == POOL or section.test_frames is None:
+            unread |= {"test_frames", "seed"}
+        if part == TEST:
+            unread |= {"weak_forces"}
+        return {key: value for key, value in said.items() if key not in unread}
+
+    # Runs.
+
+    def train_pool(self, dataset: str, loss: str) -> list[str]:
+        """Return the dataset file of the pool, if a loss takes frames of it."""
+        return [self.layout.dataset(dataset).part(POOL)] if self.experiment.losses[loss].pool else []
+
+    def resources(self, model: str) -> Resources:
+        """Return what the training jobs of a model ask for."""
+        return self.experiment.models[model].resources

@@ -1,0 +1,150 @@
+"""Where results lie: every path below `results/`, for rules (with wildcards), plans, checks, the report and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from piwsl.config import Run
+
+RESULTS = "results"
+LABELLED, RECORDS = ".xyz", ".jsonl"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one point of the grid."""
+
+    folder: str
+
+    @property
+    def model(self) -> str:
+        """The trained potential."""
+        return f"{self.folder}/model.safetensors"
+
+    @property
+    def history(self) -> str:
+        """A row a validation."""
+        return f"{self.folder}/history.csv"
+
+    @property
+    def errors(self) -> str:
+        """Errors on the test frames."""
+        return f"{self.folder}/errors.json"
+
+    @property
+    def predictions(self) -> str:
+        """Predictions for the test frames, beside their labels."""
+        return f"{self.folder}/predictions.npz"
+
+    @property
+    def trajectory(self) -> str:
+        """Frames of the simulation."""
+        return f"{self.folder}/trajectory.xyz"
+
+    @property
+    def simulation(self) -> str:
+        """How the simulation went."""
+        return f"{self.folder}/simulation.json"
+
+    def taken_away(self) -> list[str]:
+        """Return the files that users take away."""
+        return [self.model, self.history, self.errors, self.predictions, self.trajectory, self.simulation]
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of one dataset."""
+
+    folder: str
+
+    @property
+    def whole(self) -> str:
+        """The dataset file of all parts, for people and for the report."""
+        return f"{self.folder}/dataset.h5"
+
+    def part(self, part: str) -> str:
+        """Return the dataset file of "training", "test" or "pool" alone: a job depends on the frames it takes."""
+        return f"{self.folder}/{part}.h5"
+
+    @property
+    def free_atoms(self) -> str:
+        """Energies of free atoms at the level of the labels."""
+        return f"{self.folder}/isolated-atoms.json"
+
+    def candidates(self, part: str, source: str) -> str:
+        """Return the frames of one source that those of a part are chosen from."""
+        return f"{self.folder}/candidates/{part}-{source}.xyz"
+
+    def frames(self, part: str) -> str:
+        """Return the frames of a part, without labels."""
+        return f"{self.folder}/frames/{part}.xyz"
+
+    def labels(self, labels: str, work: str) -> str:
+        """Return the folder of labelling jobs that are cut alike.
+
+        Args:
+            labels: "training", "test" or "test-forces".
+            work: what each frame takes, as `Jobs.work` names it.
+        """
+        return f"{self.folder}/labels/{labels}/{work}"
+
+    def batch(self, labels: str, work: str, name: str, suffix: str) -> str:
+        """Return a file of a labelling job: LABELLED frames or RECORDS."""
+        return f"{self.labels(labels, work)}/{name}{suffix}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an experiment's results lie, relative to the working directory."""
+
+    experiment: str
+
+    @property
+    def folder(self) -> str:
+        """All that belongs to the experiment alone."""
+        return f"{RESULTS}/{self.experiment}"
+
+    @property
+    def store(self) -> str:
+        """Finished energies, shared by all experiments."""
+        return f"{RESULTS}/labels"
+
+    @property
+    def owner(self) -> str:
+        """A note of the config file that the results belong to."""
+        return f"{self.folder}/.config"
+
+    @property
+    def report(self) -> str:
+        """The report of all runs."""
+        return f"{self.folder}/report.html"
+
+    @property
+    def table(self) -> str:
+        """A row a run."""
+        return f"{self.folder}/results.csv"
+
+    def dataset(self, name: str = "{dataset}") -> DatasetFiles:
+        """Return the files of a dataset; by default with a wildcard for its name."""
+        return DatasetFiles(f"{self.folder}/datasets/{name}")
+
+    def run(self, run: Run | None = None) -> RunFiles:
+        """Return the files of a run; by default with wildcards for its point of the grid."""
+        if run is None:
+            return RunFiles(f"{self.folder}/{{dataset}}/{{model}}/{{loss}}/n{{size}}/seed{{seed}}")
+        return RunFiles(f"{self.folder}/{run.dataset}/{run.model}/{run.loss}/n{run.size}/seed{run.seed}")
+
+    def log(self, job: str) -> str:
+        """Return the log of a job, named by rule and wildcards."""
+        return f"{self.folder}/logs/{job}.log"
+
+    def benchmark(self, job: str) -> str:
+        """Return time and memory of a job."""
+        return f"{self.folder}/benchmarks/{job}.tsv"
+
+
+def dataset_of(path: PurePath) -> str:
+    """Return the name of the dataset that a file belongs to: the folder below the last one called `datasets`."""
+    parts = path.parts
+    return parts[len(parts) - parts[::-1].index("datasets")]

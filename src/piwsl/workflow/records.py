@@ -1,0 +1,125 @@
+"""What jobs leave for others to read, typed: labelled frames, free atoms, errors of a model, its simulation.
+
+Keys that a reader does not know are passed over (of errors, kept as columns); what an earlier version did not write has
+a default; a file that is none of these is refused in one line. Imports nothing of ours but files and errors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from piwsl.errors import PiwslError
+from piwsl.files import read_json, read_json_lines
+
+
+class Record(BaseModel):
+    """A record of a job."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Convergence(Record):
+    """How an SCF converged."""
+
+    converged_by: str
+
+
+class Labelling(Record):
+    """How the labelling of a frame went; a free atom is a frame, too."""
+
+    status: Literal["ok", "failed"]
+    frame: str | None = None
+    step: str | None = None
+    """Of a failure."""
+    reason: str | None = None
+    energy_eV: float | None = None
+    cpu_s: float | None = None
+    """Of its energy, when that was computed."""
+    t1_diagnostic: float | None = None
+    frozen_orbitals: int | None = None
+    forces: str | None = None
+    """How they were computed; None where there are none."""
+    scf: dict[str, Convergence] = {}
+
+
+class OfRun(BaseModel):
+    """What a job found about a run; measures beyond those named here are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    dataset: str
+    model: str
+    loss: str
+    size: int
+    seed: int
+
+
+class Errors(OfRun):
+    """Errors of a model on the test frames: meV a structure, meV/Å a component; None where nothing is labelled."""
+
+    energy_mae_meV: float | None = None
+    energy_constant_meV: float | None = None
+    force_mae_meV_per_A: float | None = None
+    pair_potential: bool = False
+
+
+class Stability(OfRun):
+    """How a simulation went."""
+
+    stable_ps: float
+    time_ps: float
+    ended: str
+    mean_temperature_K: float
+
+
+RecordType = TypeVar("RecordType", bound=BaseModel)
+
+
+def _validated(kind: type[RecordType], found: Any, where: str) -> RecordType:
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        raise PiwslError(f"{where}: {key}: {first['msg'].lower()}; delete the file, and it is made again") from None
+
+
+def read_record(kind: type[RecordType], path: Path) -> RecordType:
+    """Read a file of one record.
+
+    Raises:
+        PiwslError: it is no such record; names file and key.
+    """
+    return _validated(kind, _parsed(path, read_json), str(path))
+
+
+def read_labellings(path: Path) -> list[Labelling]:
+    """Read the records of a labelling job, one a line.
+
+    Raises:
+        PiwslError: a line is no such record; names file, line and key.
+    """
+    lines = enumerate(_parsed(path, read_json_lines), 1)
+    return [_validated(Labelling, line, f"{path}: line {number}") for number, line in lines]
+
+
+def read_free_atoms(path: Path) -> dict[str, Labelling]:
+    """Read the records of free atoms, by chemical symbol.
+
+    Raises:
+        PiwslError: one is no such record; names file, symbol and key.
+    """
+    found = _parsed(path, read_json)
+    if not isinstance(found, dict):
+        raise PiwslError(f"{path}: holds no atoms by symbol; delete the file, and it is made again")
+    return {symbol: _validated(Labelling, record, f"{path}: {symbol}") for symbol, record in found.items()}
+
+
+def _parsed(path: Path, read: Any) -> Any:
+    try:
+        return read(path)
+    except ValueError:
+        raise PiwslError(f"{path}: is damaged or no JSON; delete the file, and it is made again") from None

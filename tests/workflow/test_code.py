@@ -1,0 +1,136 @@
+"""The hash of the code behind a script: all that runs is in it, and nothing that cannot change a result."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, morse_frames
+
+import piwsl
+from piwsl.config import Loss, PaiNN, Run, Simulation
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.evaluation.errors import evaluate
+from piwsl.simulation.dynamics import simulate
+from piwsl.training.run import train
+from piwsl.workflow.code import Code, Symbol
+from piwsl.workflow.jobs import NO_RESULTS
+
+PACKAGE = Path(piwsl.__file__).parent
+SCRIPTS = ROOT / "workflow" / "scripts"
+
+FILES = {
+    "house/__init__.py": "",
+    "house/rooms/__init__.py": "from house.rooms.kitchen import cook\nfrom house.rooms.cellar import fetch\n",
+    "house/rooms/kitchen.py": """
+        import numpy as np
+        from house.rooms import cellar
+
+        HEAT = 3
+
+        def cook(food: str) -> str:
+            \"\"\"Cook.\"\"\"
+            if not food:
+                raise ValueError("nothing to cook")
+            print("cooking")
+            return np.repeat(food, HEAT) + cellar.fetch()
+
+        def wash():
+            return 0
+    """,
+    "house/rooms/cellar.py": "def fetch():\n    return 'wine'\n\ndef lock():\n    return 1\n",
+    "house/plugins.py": "import importlib\n\ndef load(name):\n    return importlib.import_module(name)\n",
+}
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    (tmp_path / "script.py").write_text("def run():\n    from house.rooms import cook\n    cook('rice')\nrun()\n")
+    return tmp_path
+
+
+def digest(folder: Path) -> str:
+    return Code(folder / "house").digest(folder / "script.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "counts"),
+    [
+        ("house/rooms/kitchen.py", "HEAT = 3", "HEAT = 4", True),
+        ("house/rooms/kitchen.py", "import numpy as np", "import cupy as np", True),
+        ("house/rooms/kitchen.py", "if not food", "if food", True),
+        ("house/rooms/kitchen.py", "HEAT = 3", "HEAT = 3\nwash()", True),
+        ("house/rooms/cellar.py", "'wine'", "'water'", True),
+        ("script.py", "'rice'", "'peas'", True),
+        ("house/rooms/kitchen.py", "HEAT = 3", "HEAT = 3  # hot", False),
+        ("house/rooms/kitchen.py", "Cook.", "Cook it.", False),
+        ("house/rooms/kitchen.py", "food: str", "food: object", False),
+        ("house/rooms/kitchen.py", "nothing to cook", "give food", False),
+        ("house/rooms/kitchen.py", '"cooking"', '"still cooking"', False),
+        ("house/rooms/kitchen.py", "return 0", "return 1", False),
+        ("house/rooms/cellar.py", "return 1", "return 2", False),
+        ("house/plugins.py", "name)", "name, None)", False),
+    ],
+)
+def test_what_may_change_a_result_counts(house, file, old, new, counts):
+    before = digest(house)
+    path = house / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert (digest(house) != before) == counts
+
+
+def test_the_hash_is_the_same_wherever_the_package_lies(house, tmp_path_factory):
+    before = digest(house)
+    moved = tmp_path_factory.mktemp("elsewhere") / "deep"
+    house.rename(moved)
+    assert digest(moved) == before
+
+
+def test_a_module_that_looks_for_modules_reaches_its_whole_package(house):
+    (house / "script.py").write_text("from house.plugins import load\nload('house.rooms.cellar')\n")
+    assert Symbol("house.rooms.cellar", "lock") in Code(house / "house").reached(house / "script.py")
+
+
+def functions_run(job) -> set[Symbol]:
+    """Return the functions and classes of the package whose code runs during a job, by their names in their modules."""
+    found = set()
+
+    def watch(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(PACKAGE)) and code.co_name != "<module>":
+            parts = Path(code.co_filename).relative_to(PACKAGE.parent).with_suffix("").parts
+            module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found.add(Symbol(module, code.co_qualname.split(".")[0]))
+
+    sys.setprofile(watch)
+    try:
+        job()
+    finally:
+        sys.setprofile(None)
+    return {symbol for symbol in found if not symbol.name.startswith("<") and symbol.module not in NO_RESULTS}
+
+
+def test_all_that_training_testing_and_simulation_run_is_in_the_hash(tmp_path):
+    frames = morse_frames("H2O", 12, forces=True)
+    write_dataset(tmp_path / "data.h5", {TRAINING: frames[:8], TEST: frames[8:]})
+    run = Run(dataset="d", model="m", loss="l", size=8, seed=0)
+    model = PaiNN.model_validate({"architecture": "painn", "features": 8, "layers": 1, "training": {"steps": 2}})
+    loss = Loss.model_validate({"pitc": {"weight": 0.1}, "pisc": {"weight": 0.1}})
+    saved = tmp_path / "model.safetensors"
+    jobs = {
+        "train": lambda: train(tmp_path / "data.h5", run, model, loss, saved, tmp_path / "history.csv"),
+        "evaluate": lambda: evaluate(tmp_path / "data.h5", run, saved, tmp_path / "e.json", tmp_path / "p.npz"),
+        "simulate": lambda: simulate(
+            tmp_path / "data.h5", run, saved, Simulation(time=0.002), tmp_path / "t.xyz", tmp_path / "s.json"
+        ),
+    }
+    for script, job in jobs.items():
+        ran = functions_run(job)
+        assert len(ran) > 10
+        assert ran <= Code(PACKAGE).reached(SCRIPTS / f"{script}.py"), script

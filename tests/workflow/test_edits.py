@@ -1,0 +1,253 @@
+"""What an edit of a finished experiment redoes: all that depends on it, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from experiment import RUNS, TINY, configure, jobs_in, planned
+from helpers import ROOT, displaced, morse_frames, snakemake
+
+from piwsl.structures.frames import write_frames
+
+WATER = {"train": 2, "evaluate": 2, "simulate": 2, "report": 1}
+TESTED = {"assemble_part": 1, "assemble_dataset": 1, "evaluate": 2, "simulate": 2, "report": 1}
+ALL = {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
+NEW_RUNS = ALL
+REPORT = {"report": 1}
+LOSSES: dict[str, Any] = TINY["losses"]
+PAINN: dict[str, Any] = TINY["models"]["painn"]
+
+
+class Edit(NamedTuple):
+    """An edit of the config, or of files beside it; the jobs that it redoes; and why."""
+
+    what: str
+    edit: dict[str, Any] | Callable[[Path], object]
+    redone: dict[str, int]
+    why: str
+
+
+def comment(folder: Path) -> None:
+    with (folder / "config.yaml").open("a") as file:
+        file.write("# a thought\n")
+
+
+def changed_frames(folder: Path, time: float | None = None) -> None:
+    write_frames(folder / "mine.xyz", morse_frames("H2O", 12, seed=9))
+    if time is not None:
+        os.utime(folder / "mine.xyz", (time, time))
+
+
+def changed_molecule(folder: Path) -> None:
+    write_frames(folder / "water.xyz", [displaced("H2O", 0.01, np.random.default_rng(0))])
+
+
+def given_pool(folder: Path) -> None:
+    write_frames(folder / "pool.xyz", morse_frames("H2O", 3, seed=2))
+    configure(folder, datasets__mine={"file": "mine.xyz", "test_frames": 4, "pool_file": "pool.xyz"})
+
+
+def level(**keys: Any) -> dict[str, Any]:
+    return {"levels": {"hf": keys}}
+
+
+HF = TINY["levels"]["hf"]
+EDITS = [
+    Edit("nothing", {}, {}, "nothing changed"),
+    Edit("a comment", comment, {}, "it says nothing to the workflow"),
+    Edit(
+        "more test frames", {"datasets__water__test_frames": 5}, {"sample": 2, "select": 1, "label": 3} | TESTED,
+        "the test trajectories grow, old energies come from the store; models never saw a test frame",
+    ),
+    Edit(
+        "fewer test frames", {"datasets__water__test_frames": 2}, {"sample": 2, "select": 1, "label": 2} | TESTED,
+        "likewise",
+    ),
+    Edit(
+        "forces on more test frames", {"datasets__water__test_force_frames": 2}, {"label": 2} | TESTED,
+        "a frame goes from those with energies alone to those with forces; the first one keeps its job",
+    ),
+    Edit(
+        "more training frames", {"datasets__water__training_frames": 8},
+        {"sample": 2, "select": 1, "label": 3, "assemble_part": 1, "assemble_dataset": 1} | WATER,
+        "runs draw their frames from all training frames",
+    ),
+    Edit("frames per job", {"datasets__water__labelling__frames_per_job": 2}, REPORT, "what is labelled stays so"),
+    Edit("memory of jobs", {"datasets__water__labelling__mem_mb": 999}, REPORT, "no result depends on it"),
+    Edit(
+        "resources of training", {"models__painn__resources": {"mem_mb": 9000, "runtime": 10}}, {},
+        "no result depends on them, and the report does not show them",
+    ),
+    Edit(
+        "share of failed frames", {"datasets__water__labelling__max_failed": 0.5},
+        {"assemble_dataset": 1, "report": 1}, "it is asked again whether too many failed; the frames are the same",
+    ),
+    Edit(
+        "another name of the level", {"levels": {"scf": HF}, "datasets__water__level": "scf"}, REPORT,
+        "it is the same recipe",
+    ),
+    Edit(
+        "the level spelt otherwise", level(method="hf", basis="STO-3G", density_fitting=False, frozen_core=False),
+        REPORT, "it is the same recipe: HF has no core to freeze",
+    ),
+    Edit(
+        "another level", level(method="hf", basis="6-31g", density_fitting=False),
+        {"label": 4, "label_isolated_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
+        "all labels are others; frames are the same, and so is the pool",
+    ),
+    Edit(
+        "another temperature of sampling", {"datasets__water__sampling__temperatures": [300, 600]},
+        {"sample": 3, "select": 3, "label": 4, "assemble_part": 3, "assemble_dataset": 1} | WATER,
+        "the trajectories at 300 K stay; frames of all parts are others; free atoms are not",
+    ),
+    Edit(
+        "another molecule", changed_molecule,
+        {"sample": 6, "select": 3, "label": 4, "assemble_part": 3, "assemble_dataset": 1} | WATER,
+        "all frames are others; the free atoms are those of the same elements",
+    ),
+    Edit(
+        "a larger pool", {"datasets__water__pool_frames": 6},
+        {"sample": 2, "select": 1, "assemble_part": 1, "assemble_dataset": 1}
+        | {"train": 1, "evaluate": 1, "simulate": 1, "report": 1},
+        "one loss takes frames of it",
+    ),
+    Edit("a pool that no loss takes", given_pool, {"import_dataset": 1, "report": 1}, "the dataset file has it, too"),
+    Edit("given frames touched", lambda folder: (folder / "mine.xyz").touch(), {}, "their content is the same"),
+    Edit(
+        "other given frames", changed_frames,
+        {"import_part": 2, "import_dataset": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1},
+        "training and test frames come from this file",
+    ),
+    Edit(
+        "other given frames, older than the results", lambda folder: changed_frames(folder, 1e9),
+        {"import_part": 2, "import_dataset": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1},
+        "as `cp -p` and `tar` leave them",
+    ),
+    Edit("the level of given frames in words", {"datasets__mine__level": "DLPNO"}, REPORT, "it is for the report"),
+    Edit("steps of training", {"models__painn__training__steps": 11}, ALL, "all runs are of this model"),
+    Edit("a second model", {"models": {"painn": PAINN, "deep": PAINN | {"layers": 2}}}, NEW_RUNS, "its runs alone"),
+    Edit(
+        "another loss", {"losses": LOSSES | {"central": {"pitc": {"weight": 0.1, "order": "central"}}}},
+        {"train": 2, "evaluate": 2, "simulate": 2, "report": 1}, "its runs on both datasets alone",
+    ),
+    Edit(
+        "the weight of one loss", {"losses__weak__pitc__weight": 0.2},
+        {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}, "its runs alone",
+    ),
+    Edit("another size", {"sizes": [4, 5]}, NEW_RUNS, "its runs alone"),
+    Edit("another seed", {"seeds": [0, 1]}, NEW_RUNS, "its runs alone"),
+    Edit("fewer runs", {"exclude": [{"loss": "weak"}]}, REPORT, "they are left out of the report, and stay"),
+    Edit("time of simulation", {"simulation__time": 0.02}, {"simulate": RUNS, "report": 1}, "nothing else has it"),
+    Edit("temperature of simulation", {"simulation__temperature": 400}, {"simulate": RUNS, "report": 1}, "likewise"),
+    Edit(
+        "another experiment", {"experiment": "other"},
+        {"sample": 6, "select": 3, "label": 4, "label_isolated_atoms": 1, "assemble_part": 3, "assemble_dataset": 1}
+        | {"import_part": 2, "import_dataset": 1} | ALL,
+        "results are its own; the energies come from the store",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=[edit.what for edit in EDITS])
+def test_an_edit_redoes_what_depends_on_it_and_nothing_else(rerun, edit):
+    if callable(edit.edit):
+        edit.edit(rerun)
+    else:
+        configure(rerun, **edit.edit)
+    assert planned(rerun) == edit.redone, edit.why
+
+
+def test_two_edits_redo_what_each_redoes(rerun):
+    configure(rerun, datasets__water__test_force_frames=2, models__painn__training__steps=11)
+    assert planned(rerun) == {"label": 2, "assemble_part": 1, "assemble_dataset": 1} | ALL
+
+
+def test_frames_that_are_left_are_labelled_in_jobs_of_the_size_that_the_config_says_now(rerun):
+    labels = rerun / "results" / "tiny" / "datasets" / "water" / "labels" / "training"
+    edit = {"datasets__water__training_frames": 10, "datasets__water__labelling__frames_per_job": 1}
+    configure(rerun, **edit)
+    result = snakemake(rerun, "--until", "label")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert sorted(path.stem for path in labels.rglob("*.xyz")) == [
+        "00000-00003", "00003-00006", "00006-00007", "00007-00008", "00008-00009", "00009-00010",
+    ]  # fmt: skip
+
+
+class Change(NamedTuple):
+    """A change of the code: of a function, or of a text; the jobs that it redoes; and why."""
+
+    file: str
+    change: str | tuple[str, str]
+    redone: dict[str, int]
+    why: str
+
+
+CHANGES = [
+    Change("losses/objective.py", ("\n", "\n# a thought\n"), {}, "a comment changes no result"),
+    Change("losses/objective.py", ('"""', '"""Well. '), {}, "a docstring changes no result"),
+    Change("preflight.py", "check_start", {}, "checks refuse, and change no result"),
+    Change("losses/objective.py", "training_loss", ALL, "models are trained by it"),
+    Change("evaluation/errors.py", "error_summary", {"evaluate": RUNS, "report": 1}, "only tests know it"),
+    Change("simulation/dynamics.py", "bonds", {"simulate": RUNS, "report": 1}, "only simulations know it"),
+    Change("report/tables.py", "comparisons", REPORT, "only the report knows it"),
+    Change("report/template.html", ("<body>", "<body> "), REPORT, "likewise"),
+    Change(
+        "reference/labelling.py", "label_frames",
+        {"label": 4, "label_isolated_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
+        "labels are made by it, of energies in the store",
+    ),
+    Change(
+        "reference/calculations.py", "run_level", {},
+        "finished energies have a version of their own, which names their store",
+    ),
+]  # fmt: skip
+
+
+def with_a_statement_more(source: str, function: str) -> str:
+    """Return a module with one more statement at the end of a function."""
+    (found,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == function]
+    lines = source.splitlines(keepends=True)
+    last = found.body[-1]
+    lines.insert(last.lineno - 1, " " * last.col_offset + "added = 1\n")
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=[f"{change.file}, {change.why}" for change in CHANGES])
+def test_a_change_of_the_code_redoes_what_runs_it_and_nothing_else(finished, tmp_path, change):
+    shutil.copytree(ROOT / "src" / "piwsl", tmp_path / "piwsl", ignore=shutil.ignore_patterns("__pycache__"))
+    file = tmp_path / "piwsl" / change.file
+    text = file.read_text()
+    new = (
+        with_a_statement_more(text, change.change)
+        if isinstance(change.change, str)
+        else text.replace(*change.change, 1)
+    )
+    assert new != text
+    file.write_text(new)
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run"],
+        cwd=finished, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert jobs_in(result.stdout + result.stderr) == change.redone, change.why
+
+
+def test_other_test_frames_of_a_file_of_their_own_train_nothing(rerun):
+    # Of frames that were held out of one file, those that are left are others, too.
+    shutil.copy(rerun / "mine.xyz", rerun / "others.xyz")
+    configure(rerun, datasets__mine={"file": "mine.xyz", "test_file": "others.xyz"})
+    trained, tested = (f"results/tiny/mine/painn/supervised/n4/seed0/{name}" for name in ("history.csv", "errors.json"))
+    result = snakemake(rerun, tested)
+    assert result.returncode == 0, result.stdout + result.stderr
+    write_frames(rerun / "others.xyz", morse_frames("H2O", 4, seed=5))
+    assert planned(rerun, trained) == {}
+    assert planned(rerun, tested) == {"import_part": 1, "evaluate": 1}
