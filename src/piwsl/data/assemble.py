@@ -13,8 +13,8 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
+from piwsl.records import read_free_atoms
 from piwsl.structures.frames import read_frames, too_close
-from piwsl.workflow.records import read_free_atoms
 
 
 def assemble(

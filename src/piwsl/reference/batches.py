@@ -7,13 +7,13 @@ from pathlib import Path
 from piwsl.config import Geometries, Level
 from piwsl.errors import PiwslError
 from piwsl.files import write_json_lines
+from piwsl.records import read_labellings
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.geometries import blocks_of, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.selection import farthest_points, in_turn
 from piwsl.reference.store import rounded
 from piwsl.structures.frames import read_frames, write_frames
-from piwsl.workflow.records import read_labellings
 
 
 def select(candidates: list[Path], frames: int, selected: Path, candidates_each: int | None) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from piwsl.config import Experiment
+from piwsl.records import Errors, Labelling, Stability, read_free_atoms, read_labellings, read_record
 from piwsl.workflow.layout import dataset_of
-from piwsl.workflow.records import Errors, Labelling, Stability, read_free_atoms, read_labellings, read_record
 
 AXES = ["dataset", "model", "loss", "size", "seed"]
 GROUP = ["dataset", "model", "size", "loss"]
