@@ -154,6 +154,61 @@ def predict(
 
 
 @_command
+def train(
+    frames: Annotated[Path, typer.Argument(metavar="FRAMES.xyz", help="Labelled frames.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where model and history go.")],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="`model` and `loss`, as sections of an experiment.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="painn, schnet or mace; painn where nothing says.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    pool: Annotated[Path | None, typer.Option(help="Frames without labels, for a loss with a pool.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs; 0 trains on the CPU.")] = 0,
+) -> None:
+    """Train a potential on the labelled frames of a file, without an experiment.
+
+    Frames have `REF_energy` (eV) and, all, some or none, `REF_forces` (eV/Å). Writes FOLDER/model.safetensors and
+    FOLDER/history.csv. Interrupted and started again, it goes on.
+
+    Example: `piwsl train frames.xyz my-model --architecture painn`
+    """
+    from piwsl import api
+    from piwsl.config import parse_training
+    from piwsl.structures.frames import read_frames
+
+    model, loss = parse_training(config, architecture, steps)
+    unlabelled = [] if pool is None else read_frames(pool)
+    api.train(read_frames(frames), folder, model, loss, seed, unlabelled, threads, gpus)
+    print(f"trained: {folder / 'model.safetensors'}")
+
+
+@_command
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
+    frames: Annotated[Path, typer.Argument(metavar="FRAMES.xyz", help="Labelled frames that it has not seen.")],
+    errors: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Also write the errors there.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Say how far a model is from the labels of frames: energies, their constant part, forces, stress.
+
+    Example: `piwsl evaluate my-model/model.safetensors test.xyz`
+    """
+    from piwsl import api
+    from piwsl.files import check_outputs, write_json
+    from piwsl.models import load_model
+    from piwsl.structures.frames import read_frames
+
+    check_outputs([] if errors is None else [errors], inputs=[model, frames])
+    found = api.evaluate(load_model(model, device), read_frames(frames))
+    for name, value in found.items():
+        print(f"{name}: {'not labelled' if value is None else f'{value:.4g}'}")
+    if errors is not None:
+        write_json(errors, found)
+
+
+@_command
 def md(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
     start: Annotated[Path, typer.Argument(metavar="START.xyz", help="The first frame is the start.")],

@@ -34,7 +34,7 @@ from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.models import load_model
 from piwsl.structures.frames import label
-from piwsl.training.run import train
+from piwsl.training.run import train_run
 
 LOSSES = {
     "supervised": Loss(),
@@ -90,7 +90,7 @@ def measure(point: Point, dataset: Path) -> dict[str, float | None]:
         path = Path(temporary) / "model.safetensors"
         started = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            train(dataset, run, point.model(), loss, path, path.with_name("history.csv"))
+            train_run(dataset, run, point.model(), loss, path, path.with_name("history.csv"))
         seconds = time.process_time() - started
         potential = load_model(path)
     with Dataset(dataset) as opened:

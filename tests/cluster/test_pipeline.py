@@ -20,7 +20,7 @@ from workflows import OPTIONS, running, until
 from piwsl.config import Loss, PaiNN, Run, Training
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.structures.frames import label
-from piwsl.training.run import train
+from piwsl.training.run import train_run
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = {
@@ -117,7 +117,7 @@ def trained(dataset: Path, folder: Path) -> Path:
     training = Training(steps=2400, validate_every=100, batch_size=4)
     model = PaiNN(architecture="painn", cutoff=4.0, features=16, layers=2, radial=8, training=training)
     point = Run(dataset="d", model="m", loss="l", size=20, seed=0)
-    train(dataset, point, model, Loss(), folder / "model.safetensors", folder / "history.csv")
+    train_run(dataset, point, model, Loss(), folder / "model.safetensors", folder / "history.csv")
     return folder / "model.safetensors"
 
 

@@ -43,7 +43,7 @@ from piwsl.reference.planning import label_batches, sources, structures
 from piwsl.reference.sampling import trajectory
 from piwsl.simulation.dynamics import run_dynamics
 from piwsl.structures.structure import from_atoms
-from piwsl.training.run import train
+from piwsl.training.run import train_run
 
 SECONDS_A_CONFIG = 20
 LONGEST_LINE = 200
@@ -250,7 +250,9 @@ def _train(model_key: _Key, loss_key: _Key) -> None:
         write_dataset(folder / "dataset.h5", {TRAINING: _frames(), TEST: _frames()[:2]})
         run = Run(dataset="d", model="m", loss="l", size=6, seed=0)
         with redirect_stdout(None):
-            train(folder / "dataset.h5", run, model, loss_key.section, folder / "m.safetensors", folder / "history.csv")
+            train_run(
+                folder / "dataset.h5", run, model, loss_key.section, folder / "m.safetensors", folder / "history.csv"
+            )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import PairPotential, Potential, fit_pair_potential
 from piwsl.structures.frames import label, write_frames
 from piwsl.structures.structure import from_atoms
-from piwsl.training.run import train
+from piwsl.training.run import train_run
 
 CUTOFF = 4.0
 SMALL = {"cutoff": CUTOFF, "features": 8, "layers": 2, "radial": 6, "dtype": "float64"}
@@ -166,7 +166,7 @@ def trained_on_argon(folder, dataset, stress: float, **settings) -> tuple[Potent
     folder.mkdir()
     path = folder / "model.safetensors"
     run = Run(dataset="argon", model="painn", loss="l", size=24, seed=0)
-    train(dataset, run, model, Loss(forces=0.0, stress=stress), path, folder / "history.csv")
+    train_run(dataset, run, model, Loss(forces=0.0, stress=stress), path, folder / "history.csv")
     potential = piwsl.load_model(path)
     with Dataset(dataset) as opened:
         test = opened.structures(opened.indices(TEST))

@@ -32,7 +32,7 @@ from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
 from piwsl.training.batches import Order, StepBatches, frames_of_step
 from piwsl.training.module import PotentialModule, averaging
-from piwsl.training.run import Devices, train
+from piwsl.training.run import Devices, train_run
 
 WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.01), displacement=0.01)
 OF_POOL = WEAK.model_copy(update={"pool": 0.5})
@@ -80,7 +80,7 @@ def with_pool(tmp_path_factory) -> Path:
 
 def train_in(folder: Path, dataset: Path, model: PaiNN, loss: Loss = WEAK, point: Run | None = None) -> Path:
     folder.mkdir(exist_ok=True)
-    train(dataset, point or run(), model, loss, folder / "model.safetensors", folder / "history.csv")
+    train_run(dataset, point or run(), model, loss, folder / "model.safetensors", folder / "history.csv")
     return folder / "model.safetensors"
 
 
@@ -353,7 +353,7 @@ def test_a_pool_that_nothing_can_be_learned_from_is_refused_before_training(data
         atoms.arrays["WEAK_forces"] = np.zeros((3, 3))
     write_dataset(path, frames | {POOL: unlabelled("H2O", 2) + unlabelled("CH3OH", 2)})
     with pytest.raises(
-        PiwslError, match="the pool of dataset 'd' holds C, which the 18 training frames of size 20, se"
+        PiwslError, match="the pool of dataset 'd' holds C, which the 18 training frames do not"
     ):
         train_in(tmp_path, path, small(), OF_POOL)
     blind = Loss(weak_forces=WeakForces(weight=1.0), pool=0.5)
@@ -535,7 +535,7 @@ def test_several_processes_learn_what_one_does(tmp_path):
     alone = train_in(tmp_path / "alone", path, small(), Loss())
     folder = tmp_path / "both"
     folder.mkdir()
-    train(
+    train_run(
         path, run(), small(), Loss(), folder / "model.safetensors", folder / "history.csv",
         threads=2, devices=Devices("cpu", 2),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from piwsl.config import Loss, PaiNN, Run, Simulation
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.errors import evaluate
 from piwsl.simulation.dynamics import simulate
-from piwsl.training.run import train
+from piwsl.training.run import train_run
 from piwsl.workflow.code import Code, Symbol
 from piwsl.workflow.jobs import NO_RESULTS
 
@@ -124,7 +124,7 @@ def test_all_that_training_testing_and_simulation_run_is_in_the_hash(tmp_path):
     loss = Loss.model_validate({"pitc": {"weight": 0.1}, "pisc": {"weight": 0.1}})
     saved = tmp_path / "model.safetensors"
     jobs = {
-        "train": lambda: train(tmp_path / "data.h5", run, model, loss, saved, tmp_path / "history.csv"),
+        "train": lambda: train_run(tmp_path / "data.h5", run, model, loss, saved, tmp_path / "history.csv"),
         "evaluate": lambda: evaluate(tmp_path / "data.h5", run, saved, tmp_path / "e.json", tmp_path / "p.npz"),
         "simulate": lambda: simulate(
             tmp_path / "data.h5", run, saved, Simulation(time=0.002), tmp_path / "t.xyz", tmp_path / "s.json"

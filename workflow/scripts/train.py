@@ -4,11 +4,11 @@ from piwsl.config import Loss, Run, parse_model
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
-    from piwsl.training.run import CPU, Devices, train
+    from piwsl.training.run import CPU, Devices, train_run
 
     params = snakemake.params
     gpus = snakemake.resources.gpu
-    train(
+    train_run(
         Path(snakemake.input.dataset),
         run=Run.model_validate(params.run),
         model=parse_model(params.model, "params"),

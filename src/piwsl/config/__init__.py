@@ -30,6 +30,7 @@ from piwsl.config.training import (
     Training,
     WeakForces,
     parse_model,
+    parse_training,
 )
 
 __all__ = [
@@ -67,5 +68,6 @@ __all__ = [
     "nearest",
     "parse_model",
     "parse_section",
+    "parse_training",
     "read_yaml",
 ]

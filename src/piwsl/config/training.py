@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
 
+from piwsl.config.reading import read_yaml
 from piwsl.config.section import (
     LONGEST_VALUE,
     Femtoseconds,
@@ -488,3 +490,31 @@ def parse_model(mapping: Any, source: str) -> Model:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise config_error(source, f"no architecture '{architecture}'; {nearest(architecture, ARCHITECTURES)}")
     return parse_section(ARCHITECTURES[architecture], mapping, source)
+
+
+def parse_training(path: Path | None, architecture: str | None, steps: int | None) -> tuple[Model, Loss]:
+    """Return the sections of a training outside the grid: those of a file, and what options say in their place.
+
+    Args:
+        path: YAML with `model` and `loss`, either or both, or None.
+        architecture: in place of the model's; PaiNN where nothing says.
+        steps: in place of the training's.
+
+    Raises:
+        ConfigError: the file cannot be read, or a section is not right.
+    """
+    source = "options" if path is None else str(path)
+    given = {} if path is None else read_yaml(path)
+    for key in given:
+        if key not in ("model", "loss"):
+            raise config_error(source, f"unknown key '{one_line(str(key), LONGEST_VALUE)}'; known are loss, model")
+    model = given.get("model", {})
+    if not isinstance(model, Mapping):
+        raise config_error(source, "model: expected keys and values")
+    model = {"architecture": "painn", **model} | ({} if architecture is None else {"architecture": architecture})
+    if steps is not None:
+        training = model.get("training", {})
+        if not isinstance(training, Mapping):
+            raise config_error(source, "model.training: expected keys and values")
+        model["training"] = {**training, "steps": steps}
+    return parse_model(model, source), parse_section(Loss, given.get("loss", {}), source)

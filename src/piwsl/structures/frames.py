@@ -23,25 +23,25 @@ WEAK_FORCES_KEY = label_key(WEAK, "forces")
 SHORTEST_BOND = 0.5
 
 
-def read_frames(path: Path) -> list[Atoms]:
+def read_frames(path: Path | str) -> list[Atoms]:
     """Read all frames of an extended XYZ file, as `iterate_frames` does.
 
     Raises:
         PiwslError: the file is missing, empty, or not extended XYZ.
     """
-    frames = list(iterate_frames(path))
+    frames = list(iterate_frames(Path(path)))
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
     return frames
 
 
-def write_frames(path: Path, frames: list[Atoms]) -> None:
+def write_frames(path: Path | str, frames: list[Atoms]) -> None:
     """Write frames as extended XYZ, atomically; an empty list gives an empty file.
 
     What a frame's calculator has computed is written as `energy`, `forces`, ..., in place of what a file said there.
     """
     written = [atoms if atoms.calc is None else _with_results_of_its_calculator(atoms) for atoms in frames]
-    write_atomically(path, lambda temporary: ase.io.write(temporary, written, format="extxyz"))
+    write_atomically(Path(path), lambda temporary: ase.io.write(temporary, written, format="extxyz"))
 
 
 def _with_results_of_its_calculator(atoms: Atoms) -> Atoms:

@@ -1,0 +1,191 @@
+"""What `import piwsl` offers: the steps of the pipeline on ASE's Atoms, without Snakemake and without its grid of runs.
+
+Units are eV, Å, eV/Å, eV/Å³, fs and K. Labels are `REF_energy`, `REF_forces` and `REF_stress`, as in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from piwsl.config import PRESETS, Level, Loss, Model, Simulation, nearest, parse_model, parse_section
+from piwsl.errors import PiwslError
+from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.predict import predict as predict_structures
+from piwsl.extras import naming_extras
+from piwsl.files import check_outputs
+from piwsl.interfaces import PotentialCalculator
+from piwsl.models import Potential, load_model
+from piwsl.simulation.dynamics import run_dynamics
+from piwsl.structures.geometry import geometry_problem
+from piwsl.structures.structure import Structure, from_atoms
+
+LABELS = Path("results/labels")
+
+
+def structures_of(frames: Sequence[Atoms], source: str) -> list[Structure]:
+    """Return frames as structures with their labels.
+
+    Args:
+        frames: geometries.
+        source: where they come from, for messages.
+
+    Raises:
+        PiwslError: a frame is no geometry, or a label no number; names the frame.
+    """
+    structures = []
+    for position, atoms in enumerate(frames):
+        try:
+            if problem := geometry_problem(atoms):
+                raise PiwslError(problem)
+            structures.append(from_atoms(atoms))
+        except PiwslError as error:
+            raise PiwslError(f"{source}: frame {position}: {error}") from None
+    return structures
+
+
+def predict(potential: Potential, frames: Sequence[Atoms]) -> list[Atoms]:
+    """Return copies of frames with energy (eV), forces (eV/Å) and, of crystals, stress (eV/Å³) in their calculator.
+
+    Args:
+        potential: of `load_model` or `train`.
+        frames: geometries; labels are not looked at.
+
+    Raises:
+        PiwslError: an element that the potential was not trained on, or no geometry; names the frame.
+    """
+    found = predict_structures(potential, structures_of(frames, "frames"))
+    predicted = []
+    for atoms, energy, forces, stress in zip(frames, found.energy, found.forces, found.stress, strict=True):
+        frame = atoms.copy()
+        known = {"stress": full_3x3_to_voigt_6_stress(stress)} if np.isfinite(stress).all() else {}
+        frame.calc = SinglePointCalculator(frame, energy=float(energy), forces=forces, **known)
+        predicted.append(frame)
+    return predicted
+
+
+def evaluate(potential: Potential, frames: Sequence[Atoms]) -> dict[str, float | int | None]:
+    """Return the errors of a potential on labelled frames, as `error_summary` does: meV, meV/Å, meV/Å³.
+
+    Args:
+        potential: of `load_model` or `train`.
+        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`.
+
+    Raises:
+        PiwslError: a frame has no energy, is no geometry, or holds elements that are unknown to the potential.
+    """
+    structures = structures_of(frames, "frames")
+    for position, structure in enumerate(structures):
+        if not np.isfinite(structure.energy):
+            raise PiwslError(f"frames: frame {position}: has no REF_energy to compare with")
+    return error_summary(structures, predict_structures(potential, structures))
+
+
+def train(
+    frames: Sequence[Atoms],
+    folder: Path | str,
+    model: Model | Mapping[str, Any] | str = "painn",
+    loss: Loss | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    pool: Sequence[Atoms] = (),
+    threads: int = 1,
+    devices: int = 0,
+) -> Potential:
+    """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
+
+    Args:
+        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`. Free atoms among them say what
+            molecules are bound by.
+        folder: to write `model.safetensors`, `history.csv` and, until it is done, checkpoints to.
+        model: an architecture by name, or a section as under `models` of a config.
+        loss: a section as under `losses`; default: errors of energies and, where labelled, forces.
+        seed: of everything random.
+        pool: geometries without labels, for a loss with a share of them.
+        threads: of the CPU.
+        devices: GPUs; 0 trains on the CPU.
+
+    Raises:
+        PiwslError: a section or a frame that is not right, no labels that the loss learns from, a diverging loss, or a
+            folder that holds a model already.
+    """
+    with naming_extras():
+        from piwsl.training.frames import Names, frames_of_structures
+        from piwsl.training.run import CPU, Devices
+        from piwsl.training.run import train as train_frames
+
+    section = {"architecture": model} if isinstance(model, str) else model
+    architecture = parse_model(section, "model") if isinstance(section, Mapping) else section
+    objective = loss if isinstance(loss, Loss) else parse_section(Loss, loss or {}, "loss")
+    path, history = Path(folder) / "model.safetensors", Path(folder) / "history.csv"
+    if path.exists():
+        raise PiwslError(f"{path} is there already; name another folder, or take it away")
+    taken = frames_of_structures(structures_of(frames, "frames"), structures_of(pool, "pool"), architecture, seed)
+    check_outputs([path, history], inputs=[])
+    where = Devices("gpu", devices) if devices else CPU
+    train_frames(taken, architecture, objective, seed, path, history, threads, where, Names())
+    return load_model(path)
+
+
+def label(
+    frames: Sequence[Atoms],
+    level: Level | str = "ccsdt-cbs",
+    forces: Literal["analytic", "differences"] | None = None,
+    store: Path | str = LABELS,
+    mem_mb: int = 2000,
+) -> tuple[list[Atoms], list[dict[str, Any]]]:
+    """Label geometries with a level of theory; finished energies are kept, and found again.
+
+    Args:
+        frames: geometries, Å; info may hold charge and multiplicity.
+        level: a preset by name, or a level.
+        forces: also forces, by gradients or central differences.
+        store: folder of finished energies.
+        mem_mb: memory that may be used, MB.
+
+    Returns:
+        The labelled frames (`REF_energy` eV, `REF_forces` eV/Å) and a record for each frame given: its components, or
+        why it failed.
+
+    Raises:
+        PiwslError: an unknown level, one that has no basis or forces for these molecules, or a store that refuses.
+    """
+    with naming_extras():
+        from piwsl.reference.checks import check_level, check_molecules
+        from piwsl.reference.forces import check_forces
+        from piwsl.reference.labelling import label_frames
+    from piwsl.structures.geometry import symbols_of
+
+    if isinstance(level, str):
+        if level not in PRESETS:
+            raise PiwslError(f"no level '{level}'; {nearest(level, PRESETS)}")
+        level = parse_section(Level, {"preset": level}, level)
+    given = list(frames)
+    multiplicities = check_molecules(given, Path("frames"))
+    check_level(level, symbols_of(given))
+    check_forces(level, multiplicities, forces)
+    return label_frames(given, level, Path(store), forces, mem_mb)
+
+
+def simulate(potential: Potential, start: Atoms, **settings: Any) -> tuple[list[Atoms], dict[str, Any]]:
+    """Run Langevin dynamics until the time is over or a bond breaks, as `run_dynamics` does.
+
+    Args:
+        potential: of `load_model` or `train`.
+        start: geometry; it is not changed.
+        settings: keys of the section `simulation`: temperature (K), time (ps), timestep (fs), seed, ...
+
+    Returns:
+        Frames along the way (at most about 100) and a summary: stable_ps, ended, mean_temperature_K, ...
+
+    Raises:
+        PiwslError: a setting that is not right, or a geometry that cannot move.
+    """
+    atoms = start.copy()
+    atoms.calc = PotentialCalculator(potential)
+    return run_dynamics(atoms, parse_section(Simulation, settings, "settings"), progress=lambda line: None)

@@ -1,0 +1,198 @@
+"""What a training learns from: labelled frames, some of them for validation, and a pool; and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from piwsl.config import Loss, Model, Run
+from piwsl.data.dataset import POOL, TRAINING, Dataset
+from piwsl.data.splits import Split, split_frames
+from piwsl.errors import PiwslError
+from piwsl.models import PairPotential
+from piwsl.structures.labels import REFERENCE, WEAK
+from piwsl.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class Names:
+    """What messages call data, model and loss."""
+
+    dataset: str = "the data"
+    model: str = "the model"
+    loss: str = "the loss"
+
+    @classmethod
+    def of(cls, run: Run) -> Names:
+        """Return what a point of the grid calls them."""
+        return cls(f"dataset '{run.dataset}'", f"model '{run.model}'", f"loss '{run.loss}'")
+
+
+@dataclass(frozen=True)
+class TrainingFrames:
+    """Labelled frames and those of a pool, and where they stand in what they were taken from."""
+
+    training: list[Structure]
+    validation: list[Structure]
+    split: Split
+    pool: list[Structure] = field(default_factory=list)
+    """Frames without labels; none where the loss takes none."""
+    pool_indices: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    free_atoms: dict[int, float] = field(default_factory=dict)
+    """Energies at the level of the labels, atomic number to eV."""
+
+    def without(self, pair: PairPotential) -> TrainingFrames:
+        """Return the frames with what a pair potential leaves of their labels."""
+        training, validation, pool = map(pair.subtracted_from, (self.training, self.validation, self.pool))
+        return replace(self, training=training, validation=validation, pool=pool)
+
+    def seen_by(self, loss: Loss) -> TrainingFrames:
+        """Return the frames without what a loss shall not see: neither directions nor the choice of weights may."""
+        pool = self if loss.pool else replace(self, pool=[], pool_indices=np.empty(0, dtype=np.int64))
+        if loss.forces:
+            return pool
+        training, validation = map(_without_forces, (self.training, self.validation))
+        return replace(pool, training=training, validation=validation)
+
+    def check(self, loss: Loss, names: Names) -> None:
+        """Refuse frames that a loss could not learn from.
+
+        Raises:
+            PiwslError: the labels that it looks at are missing, or a pool.
+        """
+        if loss.pool:
+            _check_pool(self, loss, names)
+        _check_labels(self, loss, names)
+
+
+def frames_of_structures(
+    structures: Sequence[Structure], pool: Sequence[Structure], model: Model, seed: int
+) -> TrainingFrames:
+    """Take labelled structures, some of them for validation, and a pool.
+
+    Free atoms, neutral or of unknown charge, are structures of one atom that are not periodic.
+
+    Args:
+        structures: with labels of the reference level.
+        pool: without.
+        model: says how many validate.
+        seed: chooses them.
+
+    Raises:
+        PiwslError: there is no structure, or one has no energy.
+    """
+    if not structures:
+        raise PiwslError("there is no frame to learn from")
+    for position, structure in enumerate(structures):
+        if not np.isfinite(structure.energy):
+            raise PiwslError(f"frame {position} has no REF_energy")
+    split = split_frames(np.arange(len(structures)), len(structures), seed, model.training.validation_fraction)
+    atoms: dict[int, float] = {}
+    for structure in structures:
+        if len(structure.numbers) == 1 and not structure.pbc.any():
+            number = int(structure.numbers[0])
+            atoms[number] = min(structure.energy, atoms.get(number, np.inf))
+    return TrainingFrames(
+        [structures[index] for index in split.training],
+        [structures[index] for index in split.validation],
+        split,
+        list(pool),
+        len(structures) + np.arange(len(pool)),
+        atoms,
+    )
+
+
+def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Model, loss: Loss) -> TrainingFrames:
+    """Read the frames of a point of the grid.
+
+    Args:
+        path: dataset file.
+        pool_path: that of the pool, where it is not in the other.
+        run: its size and seed choose the frames.
+        model: says how many validate.
+        loss: says whether there is a pool.
+
+    Raises:
+        PiwslError: fewer labelled frames than the size, or an element that is in others alone.
+    """
+    with Dataset(path) as dataset:
+        split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
+        training, validation = (dataset.structures(frames) for frames in (split.training, split.validation))
+        _check_elements(run, training, dataset.elements())
+        free_atoms, labelled = dataset.atomic_energies(), len(dataset.indices(TRAINING))
+    pool, pool_indices = _pool(pool_path or path) if loss.pool else ([], np.empty(0, dtype=np.int64))
+    if pool_path is not None:
+        pool_indices = pool_indices + labelled  # no frame of the pool stands where a labelled one does
+    return TrainingFrames(training, validation, split, pool, pool_indices, free_atoms)
+
+
+def _pool(path: Path) -> tuple[list[Structure], NDArray[np.int64]]:
+    with Dataset(path) as dataset:
+        indices = dataset.indices(POOL)
+        return dataset.structures(indices), indices
+
+
+def _without_forces(structures: list[Structure]) -> list[Structure]:
+    return [
+        structure.labelled(REFERENCE, replace(structure.at_level(REFERENCE), forces=None)) for structure in structures
+    ]
+
+
+def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
+    """Refuse, before it is trained, a model that could not be tested: an element it has never seen."""
+    seen = {number for structure in training for number in structure.numbers.tolist()}
+    if missing := sorted(set(needed) - seen):
+        names = ", ".join(chemical_symbols[number] for number in missing)
+        raise PiwslError(
+            f"the {len(training)} training frames of size {run.size}, seed {run.seed} hold no {names}, which other "
+            f"frames of dataset '{run.dataset}' do; raise the size"
+        )
+
+
+def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
+    """Refuse a pool of which the loss learns nothing, or that has elements of which no label says anything."""
+    training, pool = frames.training, frames.pool
+    if not pool:
+        raise PiwslError(
+            f"{names.loss} takes frames of the pool, and {names.dataset} has none; say pool_frames or pool_file there"
+        )
+    if not loss.self_consistent and all(structure.at_level(WEAK).forces is None for structure in pool):
+        raise PiwslError(
+            f"{names.loss} has weak_forces for the pool, but none of its {len(pool)} frames in "
+            f"{names.dataset} has such forces; say weak_forces: gfn2-xtb there, or give WEAK_forces"
+        )
+    labelled, unlabelled = (
+        {number for structure in structures for number in structure.numbers.tolist()} for structures in (training, pool)
+    )
+    if missing := sorted(unlabelled - labelled):
+        elements = ", ".join(chemical_symbols[number] for number in missing)
+        raise PiwslError(
+            f"the pool of {names.dataset} holds {elements}, which the {len(training)} training frames "
+            "do not; take those frames out of the pool, or label some"
+        )
+
+
+def _check_labels(frames: TrainingFrames, loss: Loss, names: Names) -> None:
+    """Refuse a loss on forces, of the level of the labels or of a cheaper one, or on stress, that no frame has."""
+    training, pool = frames.training, frames.pool
+    if loss.needs_forces and all(structure.forces is None for structure in training):
+        raise PiwslError(
+            f"{names.loss} has energy: 0, but none of the {len(training)} training frames of "
+            f"{names.dataset} has forces; give energy a weight"
+        )
+    if loss.stress and all(structure.stress is None for structure in training):
+        raise PiwslError(
+            f"{names.loss} has stress, but none of the {len(training)} training frames of "
+            f"{names.dataset} has one; give REF_stress, say stress_key, or leave it out"
+        )
+    if loss.weak_forces is not None and all(structure.at_level(WEAK).forces is None for structure in training + pool):
+        beside = f" and {len(pool)} pool" if pool else ""
+        raise PiwslError(
+            f"{names.loss} has weak_forces, but none of the {len(training)} training{beside} frames of "
+            f"{names.dataset} has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
+        )
