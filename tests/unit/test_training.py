@@ -352,9 +352,7 @@ def test_a_pool_that_nothing_can_be_learned_from_is_refused_before_training(data
     for atoms in frames[TRAINING]:
         atoms.arrays["WEAK_forces"] = np.zeros((3, 3))
     write_dataset(path, frames | {POOL: unlabelled("H2O", 2) + unlabelled("CH3OH", 2)})
-    with pytest.raises(
-        PiwslError, match="the pool of dataset 'd' holds C, which the 18 training frames do not"
-    ):
+    with pytest.raises(PiwslError, match="the pool of dataset 'd' holds C, which the 18 training frames do not"):
         train_in(tmp_path, path, small(), OF_POOL)
     blind = Loss(weak_forces=WeakForces(weight=1.0), pool=0.5)
     with pytest.raises(PiwslError, match="weak_forces for the pool, but none of its 4 frames in dataset 'd' has such"):
