@@ -11,43 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.config import PRESETS, Level, Loss, Model, Simulation, nearest, parse_model, parse_section
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict as predict_structures
+from piwsl.evaluation.predict import structures_of, with_predictions
 from piwsl.extras import naming_extras
 from piwsl.files import check_outputs
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Potential, load_model
 from piwsl.simulation.dynamics import run_dynamics
-from piwsl.structures.geometry import geometry_problem
-from piwsl.structures.structure import Structure, from_atoms
 
 LABELS = Path("results/labels")
-
-
-def structures_of(frames: Sequence[Atoms], source: str) -> list[Structure]:
-    """Return frames as structures with their labels.
-
-    Args:
-        frames: geometries.
-        source: where they come from, for messages.
-
-    Raises:
-        PiwslError: a frame is no geometry, or a label no number; names the frame.
-    """
-    structures = []
-    for position, atoms in enumerate(frames):
-        try:
-            if problem := geometry_problem(atoms):
-                raise PiwslError(problem)
-            structures.append(from_atoms(atoms))
-        except PiwslError as error:
-            raise PiwslError(f"{source}: frame {position}: {error}") from None
-    return structures
 
 
 def predict(potential: Potential, frames: Sequence[Atoms]) -> list[Atoms]:
@@ -60,14 +36,7 @@ def predict(potential: Potential, frames: Sequence[Atoms]) -> list[Atoms]:
     Raises:
         PiwslError: an element that the potential was not trained on, or no geometry; names the frame.
     """
-    found = predict_structures(potential, structures_of(frames, "frames"))
-    predicted = []
-    for atoms, energy, forces, stress in zip(frames, found.energy, found.forces, found.stress, strict=True):
-        frame = atoms.copy()
-        known = {"stress": full_3x3_to_voigt_6_stress(stress)} if np.isfinite(stress).all() else {}
-        frame.calc = SinglePointCalculator(frame, energy=float(energy), forces=forces, **known)
-        predicted.append(frame)
-    return predicted
+    return with_predictions(frames, predict_structures(potential, structures_of(frames, "frames", potential)))
 
 
 def evaluate(potential: Potential, frames: Sequence[Atoms]) -> dict[str, float | int | None]:
@@ -80,7 +49,7 @@ def evaluate(potential: Potential, frames: Sequence[Atoms]) -> dict[str, float |
     Raises:
         PiwslError: a frame has no energy, is no geometry, or holds elements that are unknown to the potential.
     """
-    structures = structures_of(frames, "frames")
+    structures = structures_of(frames, "frames", potential)
     for position, structure in enumerate(structures):
         if not np.isfinite(structure.energy):
             raise PiwslError(f"frames: frame {position}: has no REF_energy to compare with")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from piwsl.data.batch import collate, graphs
+from piwsl.errors import PiwslError
 from piwsl.models import Potential
 from piwsl.models.terms import Property
-from piwsl.structures.structure import Structure
+from piwsl.structures.geometry import geometry_problem
+from piwsl.structures.structure import Structure, from_atoms
 
 ATOMS_PER_BATCH = 2000
 
@@ -67,3 +72,44 @@ def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]
             start, atoms = position, 0
         atoms += len(structure.numbers)
     yield start, structures[start:]
+
+
+def structures_of(frames: Sequence[Atoms], source: str, potential: Potential | None = None) -> list[Structure]:
+    """Return frames as structures with their labels.
+
+    Args:
+        frames: geometries.
+        source: where they come from, for messages.
+        potential: that must know their elements, if any.
+
+    Raises:
+        PiwslError: a frame is no geometry, holds an element that is unknown, or a label that is no number; names it.
+    """
+    structures = []
+    for position, atoms in enumerate(frames):
+        try:
+            if problem := geometry_problem(atoms):
+                raise PiwslError(problem)
+            if potential is not None:
+                potential.check_elements(atoms.numbers)
+            structures.append(from_atoms(atoms))
+        except PiwslError as error:
+            raise PiwslError(f"{source}: frame {position}: {error}") from None
+    return structures
+
+
+def with_predictions(frames: Sequence[Atoms], predictions: Predictions) -> list[Atoms]:
+    """Return copies of frames with energy (eV), forces (eV/Å) and, where there is one, stress (eV/Å³) in a calculator.
+
+    Args:
+        frames: geometries.
+        predictions: in the same order.
+    """
+    predicted = []
+    for index, atoms in enumerate(frames):
+        frame, stress = atoms.copy(), predictions.stress[index]
+        known = {"stress": full_3x3_to_voigt_6_stress(stress)} if np.isfinite(stress).all() else {}
+        energy = float(predictions.energy[index])
+        frame.calc = SinglePointCalculator(frame, energy=energy, forces=predictions.forces[index], **known)
+        predicted.append(frame)
+    return predicted
