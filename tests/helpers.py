@@ -12,9 +12,17 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 
+from piwsl.config import MACE, PaiNN, SchNet
 from piwsl.structures.frames import label
 
 ROOT = Path(__file__).parent.parent
+SMALL = {"cutoff": 4.0, "features": 16, "layers": 2, "radial": 8, "dtype": "float64"}
+# Every architecture whose forces are the gradient, small and exact.
+CONSERVATIVE = {
+    "painn": PaiNN(architecture="painn", **SMALL),
+    "schnet": SchNet(architecture="schnet", **SMALL),
+    "mace": MACE(architecture="mace", max_ell=2, correlation=2, **(SMALL | {"features": 4})),
+}
 
 
 def displaced(name: str, amplitude: float, rng: np.random.Generator) -> Atoms:

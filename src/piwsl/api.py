@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.config import PRESETS, Level, Loss, Model, Simulation, nearest, parse_model, parse_section
+from piwsl.data.given import free_atoms
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict as predict_structures
@@ -69,8 +70,8 @@ def train(
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
     Args:
-        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`. Free atoms among them say what
-            molecules are bound by.
+        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`. Neutral frames of one atom among
+            them say what molecules are bound by.
         folder: to write `model.safetensors`, `history.csv` and, until it is done, checkpoints to.
         model: an architecture by name, or a section as under `models` of a config.
         loss: a section as under `losses`; default: errors of energies and, where labelled, forces.
@@ -94,7 +95,8 @@ def train(
     path, history = Path(folder) / "model.safetensors", Path(folder) / "history.csv"
     if path.exists():
         raise PiwslError(f"{path} is there already; name another folder, or take it away")
-    taken = frames_of_structures(structures_of(frames, "frames"), structures_of(pool, "pool"), architecture, seed)
+    labelled, unlabelled = structures_of(frames, "frames"), structures_of(pool, "pool")
+    taken = frames_of_structures(labelled, architecture, seed, unlabelled, free_atoms(frames))
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU
     train_frames(taken, architecture, objective, seed, path, history, threads, where, Names())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from helpers import ROOT, displaced, morse_frames
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from piwsl.cli import app
 from piwsl.config import Loss
 from piwsl.errors import PiwslError
 from piwsl.models.storage import read_header
-from piwsl.structures.frames import without_labels, write_frames
+from piwsl.structures.frames import label, without_labels, write_frames
 
 QUICK = {"architecture": "painn", "features": 16, "layers": 1, "cutoff": 4.0, "training": {"steps": 60}}
 PAGE = ROOT / "docs" / "reference" / "python.md"
@@ -84,6 +85,21 @@ def test_what_cannot_be_trained_is_refused_before_it_is(tmp_path, change, compla
     with pytest.raises(PiwslError, match=complaint):
         piwsl.train(given["frames"], tmp_path / "model", given["model"], given["loss"])
     assert not (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_a_free_atom_says_what_molecules_are_bound_by_and_an_ion_does_not(tmp_path):
+    molecules = morse_frames("H2O", 8)
+    atoms = [label(Atoms(symbol, [[0.0, 0.0, 0.0]]), energy, None) for symbol, energy in (("H", 0.5), ("O", 0.25))]
+    ions = [atom.copy() for atom in atoms]
+    for ion in ions:
+        ion.info |= {"charge": 1, "REF_energy": 99.0}
+    stated = QUICK | {"atomic_references": "free_atoms", "training": {"steps": 2, "validation_fraction": 0}}
+    potential = piwsl.train([*molecules, *atoms, *ions], tmp_path / "with", stated)
+    energies = potential.references.energies
+    # All but one constant an atom is theirs.
+    assert float(energies[1] - energies[8]) == pytest.approx(0.25, abs=1e-9)
+    with pytest.raises(PiwslError, match="the dataset has no free H, O"):
+        piwsl.train([*molecules, *ions], tmp_path / "without", stated)
 
 
 def test_a_model_is_not_written_over(potential, tmp_path):

@@ -10,13 +10,13 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.morse import MorsePotential
-from helpers import displaced, morse_frames
+from helpers import CONSERVATIVE, SMALL, displaced, morse_frames
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 import piwsl
-from piwsl.config import MACE, Model, PaiNN, SchNet
+from piwsl.config import Model, PaiNN
 from piwsl.data.batch import ImpossibleGeometry, collate, graph
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
@@ -29,12 +29,6 @@ from piwsl.structures.frames import label
 from piwsl.structures.structure import Structure, from_atoms
 
 CUTOFF = 4.0
-SMALL = {"cutoff": CUTOFF, "features": 16, "layers": 2, "radial": 8, "dtype": "float64"}
-CONSERVATIVE = {
-    "painn": PaiNN(architecture="painn", **SMALL),
-    "schnet": SchNet(architecture="schnet", **SMALL),
-    "mace": MACE(architecture="mace", max_ell=2, correlation=2, **(SMALL | {"features": 4})),
-}
 ALL = CONSERVATIVE | {"painn direct": PaiNN(architecture="painn", forces="direct", **SMALL)}
 
 

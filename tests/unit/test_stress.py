@@ -13,9 +13,10 @@ from ase.filters import FrechetCellFilter
 from ase.md.nptberendsen import NPTBerendsen
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import BFGS
+from helpers import CONSERVATIVE, SMALL
 
 import piwsl
-from piwsl.config import MACE, PISC, PITC, GivenDataset, Loss, Model, PaiNN, Run, SchNet, Training
+from piwsl.config import PISC, PITC, GivenDataset, Loss, Model, PaiNN, Run, Training
 from piwsl.data.assemble import import_given
 from piwsl.data.batch import collate, graph, pad
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
@@ -30,12 +31,6 @@ from piwsl.structures.structure import from_atoms
 from piwsl.training.run import train_run
 
 CUTOFF = 4.0
-SMALL = {"cutoff": CUTOFF, "features": 8, "layers": 2, "radial": 6, "dtype": "float64"}
-CONSERVATIVE = {
-    "painn": PaiNN(architecture="painn", **SMALL),
-    "schnet": SchNet(architecture="schnet", **SMALL),
-    "mace": MACE(architecture="mace", max_ell=2, correlation=2, **(SMALL | {"features": 4})),
-}
 DIRECT = PaiNN(architecture="painn", forces="direct", **SMALL)
 AXES = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,14 +169,14 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
     return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held], POOL: pool}
 
 
-def free_atoms(frames: list[Atoms]) -> dict[int, float]:
+def free_atoms(frames: Iterable[Atoms]) -> dict[int, float]:
     """Return the energies of free atoms that stand among labelled frames, eV by atomic number.
 
     A frame of one atom, neutral and not periodic, is one; of several of an element, in other spin states, the lowest.
     """
     found: dict[int, float] = {}
     for atoms in frames:
-        if len(atoms) == 1 and not atoms.pbc.any() and _is_neutral(atoms):
+        if len(atoms) == 1 and not atoms.pbc.any() and ENERGY_KEY in atoms.info and _is_neutral(atoms):
             number = int(atoms.numbers[0])
             found[number] = min(atoms.info[ENERGY_KEY], found.get(number, np.inf))
     return found

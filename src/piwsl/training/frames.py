@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,17 +71,20 @@ class TrainingFrames:
 
 
 def frames_of_structures(
-    structures: Sequence[Structure], pool: Sequence[Structure], model: Model, seed: int
+    structures: Sequence[Structure],
+    model: Model,
+    seed: int,
+    pool: Sequence[Structure] = (),
+    free_atoms: Mapping[int, float] | None = None,
 ) -> TrainingFrames:
     """Take labelled structures, some of them for validation, and a pool.
 
-    Free atoms, neutral or of unknown charge, are structures of one atom that are not periodic.
-
     Args:
         structures: with labels of the reference level.
-        pool: without.
         model: says how many validate.
         seed: chooses them.
+        pool: without labels of that level.
+        free_atoms: energies of free atoms at that level, atomic number to eV, where they are known.
 
     Raises:
         PiwslError: there is no structure, or one has no energy.
@@ -92,18 +95,13 @@ def frames_of_structures(
         if not np.isfinite(structure.energy):
             raise PiwslError(f"frame {position} has no REF_energy")
     split = split_frames(np.arange(len(structures)), len(structures), seed, model.training.validation_fraction)
-    atoms: dict[int, float] = {}
-    for structure in structures:
-        if len(structure.numbers) == 1 and not structure.pbc.any():
-            number = int(structure.numbers[0])
-            atoms[number] = min(structure.energy, atoms.get(number, np.inf))
     return TrainingFrames(
         [structures[index] for index in split.training],
         [structures[index] for index in split.validation],
         split,
         list(pool),
         len(structures) + np.arange(len(pool)),
-        atoms,
+        dict(free_atoms or {}),
     )
 
 
