@@ -108,6 +108,7 @@ def test_forces_beside_a_stress_are_those_without():
     together, alone = potential.predict(batch, {"energy", "forces", "stress"}), potential.predict(batch)
     torch.testing.assert_close(together.forces, alone.forces, rtol=1e-12, atol=1e-12)
     assert alone.stress is None
+    assert potential.predict(batch, {"stress"}).forces is None
     assert float(alone.energies.sum().detach()) == pytest.approx(float(alone.energy.detach()), rel=1e-14)
 
 

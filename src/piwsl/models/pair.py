@@ -35,10 +35,9 @@ STEEPNESS, BOND_WEIGHT = 2.0, 5.0
 BONDED = 1.3
 # The prior of a coefficient falls with the frequency of its function: at the fourth it has fallen to a fifth.
 SPECTRUM = 2.0
-# Ridge over the mean square of a column of the design. The largest is taken whose squared error in cross-validation is
-# near the smallest: what is less sure is left to the network, and the potential is smooth where no frame was.
+# Ridge over the mean square of a column of the design. A larger one leaves more to the network, and the potential
+# smooth where no frame was.
 RIDGES = tuple(10.0**-exponent for exponent in range(-2, 10))
-
 FOLDS = 5
 # Å: so far below the shortest distance in frames the fitted functions are believed.
 MARGIN = 0.05

@@ -146,7 +146,7 @@ class Potential(nn.Module):
             return Prediction(energy, energies, None, None)
         if not self.conservative and self.pair is None:
             energy, energies, contributions = self._evaluate(batch)
-            return Prediction(energy, energies, contributions[1].forces, None)
+            return Prediction(energy, energies, _sum(_own_forces(contributions)), None)
         with torch.enable_grad():
             positions = batch.positions.detach().requires_grad_()
             strain = torch.zeros_like(batch.cell).requires_grad_() if "stress" in properties else None
@@ -155,7 +155,7 @@ class Potential(nn.Module):
                 deformed = deformed.strained(0.5 * (strain + strain.transpose(1, 2)))
             energy, energies, contributions = self._evaluate(deformed)
             gradients = _gradients(contributions, positions, strain, create_graph)
-        forces = _sum([-gradients[0], *(each.forces for each in contributions if each.forces is not None)])
+        forces = _sum([-gradients[0], *_own_forces(contributions)]) if "forces" in properties else None
         return Prediction(energy, energies, forces, None if strain is None else stress_of(gradients[1], batch))
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor, list[Contribution]]:
@@ -178,6 +178,11 @@ class Potential(nn.Module):
 
 def _sum(values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(values)).sum(dim=0)
+
+
+def _own_forces(contributions: Sequence[Contribution]) -> list[Tensor]:
+    """Return the forces that are no gradient, one (N, 3) a term that has such."""
+    return [each.forces for each in contributions if each.forces is not None]
 
 
 def _gradients(
