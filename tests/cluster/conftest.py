@@ -44,9 +44,14 @@ def cluster(tmp_path_factory) -> Iterator[OneNode]:
 
 @pytest.fixture
 def workflow(cluster, tmp_path) -> Iterator[Workflow]:
-    """A folder with a Snakefile; what it submitted is gone afterwards."""
+    """A folder with a Snakefile; what it submitted is gone afterwards.
+
+    What SLURM says of its node and jobs at the end is printed, which pytest shows beside a failure.
+    """
+    cluster.take_back()  # whatever the test before has left
     running = Workflow(tmp_path)
     yield running
     running.kill()
+    print(cluster.state())
     subprocess.run(["scancel", "--user", "root"], check=False)
     until(lambda: not queue(), "an empty queue")

@@ -27,8 +27,8 @@ SlurmctldHost={node}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A job that was put back in the queue waits so long before it starts again.
-AuthInfo=cred_expire=5
+# A job that was put back in the queue waits so long before it starts again: time for its first start to end.
+AuthInfo=cred_expire=15
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldParameters=preempt_send_user_signal
 SlurmctldPort=6817
@@ -140,6 +140,24 @@ class OneNode:
         """Start slurmd and wait until the node takes jobs."""
         self._run("slurmd", ["slurmd", "-D"])
         _wait_for("slurmd", lambda: any(word in _output("sinfo", "-h", "-o", "%T") for word in ("idle", "mixed")))
+
+    def take_back(self) -> None:
+        """Take the node into service again, and release what was held, where SLURM has given them up.
+
+        A node that starts a job anew while it still ends the job's first start is drained ("Duplicate jobid"), and the
+        job is held ("launch failed requeued held"): on a busy machine that follows a failure of the node.
+        """
+        if _output("sinfo", "-h", "-o", "%T").startswith(("down", "drain")):
+            _quiet("scontrol", "update", f"nodename={self.node}", "state=resume")
+        for line in _output("squeue", "-h", "-o", "%A %r").splitlines():
+            job, reason = line.split(maxsplit=1)
+            if reason == "launch failed requeued held":
+                _quiet("scontrol", "release", job)
+
+    def state(self) -> str:
+        """Return what SLURM says of the node and of the jobs, and the end of the controller's log."""
+        log = (self.folder / "slurmctld.log").read_text(errors="replace").splitlines()[-20:]
+        return "\n".join([_output("sinfo", "-N", "-o", "%N %T %E"), _output("squeue", "-o", "%i %T %r"), *log])
 
     def running(self) -> list[str]:
         """Return the daemons that are up."""

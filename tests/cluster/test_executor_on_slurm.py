@@ -265,9 +265,12 @@ def test_a_job_of_a_node_that_fails_runs_again(workflow, cluster):
     workflow.start()
     until(lambda: workflow.lines("trace"), "start of the job")
     subprocess.run(["scontrol", "update", f"nodename={cluster.node}", "state=down", "reason=test"], check=True)
-    time.sleep(3)
-    # It may have come back by itself, since its daemon still answers.
-    subprocess.run(["scontrol", "update", f"nodename={cluster.node}", "state=resume"], check=False)
+
+    def started_again() -> bool:
+        cluster.take_back()
+        return len(workflow.lines("trace")) == 2
+
+    until(started_again, "second start of the job")
     code, output = workflow.wait()
     assert code == 0, output
     assert workflow.lines("trace") == ["0", "0"]
@@ -282,7 +285,7 @@ def test_stopping_snakemake_cancels_what_it_submitted(workflow, number):
     code, _ = workflow.wait()
     assert code != 0
     until(lambda: not queue(), "empty queue", seconds=30)
-    time.sleep(5)  # longer than a requeued job waits
+    time.sleep(5)
     assert not queue()
     assert len(workflow.lines("trace")) == 3
 

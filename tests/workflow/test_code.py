@@ -41,6 +41,8 @@ FILES = {
             return 0
     """,
     "house/rooms/cellar.py": "def fetch():\n    return 'wine'\n\ndef lock():\n    return 1\n",
+    "house/spices/__init__.py": "",
+    "house/spices/salt.py": "GRAINS = 3\n",
     "house/plugins.py": "import importlib\n\ndef load(name):\n    return importlib.import_module(name)\n",
 }
 
@@ -95,6 +97,15 @@ def test_the_hash_is_the_same_wherever_the_package_lies(house, tmp_path_factory)
 def test_a_module_that_looks_for_modules_reaches_its_whole_package(house):
     (house / "script.py").write_text("from house.plugins import load\nload('house.rooms.cellar')\n")
     assert Symbol("house.rooms.cellar", "lock") in Code(house / "house").reached(house / "script.py")
+
+
+def test_a_package_named_in_a_string_is_reached_with_all_that_is_in_it(house):
+    (house / "script.py").write_text("shelf = 'house.spices'\n")
+    assert Code(house / "house").reached(house / "script.py") == {
+        Symbol("house.spices", ""),
+        Symbol("house.spices.salt", ""),
+        Symbol("house.spices.salt", "GRAINS"),
+    }
 
 
 def functions_run(job) -> set[Symbol]:

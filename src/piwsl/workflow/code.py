@@ -1,9 +1,10 @@
 """What a script runs, as a hash of its source: a job is redone when the code behind it changes, and by no comment.
 
 The hash is of the syntax of every function, class and constant that the script reaches by name, in modules of one
-package: names are followed through imports, those within functions included; a class counts as a whole. What changes no
-result does not count: comments, docstrings, annotations of functions, what errors and progress say, checks and
-descriptions of config keys, and whatever the script cannot reach. Nothing is imported or run.
+package: names are followed through imports, those within functions included; a class counts as a whole, and a package
+that is named in a string, as registries do, with all that is in it. What changes no result does not count: comments,
+docstrings, annotations of functions, what errors and progress say, checks and descriptions of config keys, and whatever
+the script cannot reach. Nothing is imported or run.
 """
 
 from __future__ import annotations
@@ -113,6 +114,10 @@ class Code:
         found = [path for path in (base / "__init__.py", base.with_suffix(".py")) if path.exists()]
         return found[0] if found else None
 
+    def _is_package(self, name: str) -> bool:
+        path = self._path(name) if "." in name else None
+        return path is not None and path.name == "__init__.py"
+
     def _read(self, name: str) -> _Module | None:
         path = self._path(name)
         if path is None:
@@ -129,6 +134,8 @@ class Code:
                     imports |= _imported(inner, module.package)
             attributes = {id(inner.value): inner.attr for inner in nodes if isinstance(inner, ast.Attribute)}
             for inner in nodes:
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and self._is_package(inner.value):
+                    yield from self._all_below(inner.value)
                 if not isinstance(inner, ast.Name):
                     continue
                 if inner.id in imports:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from piwsl.reference.planning import Batch
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
-# They say and write; what is said and written stands elsewhere.
-NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs")
+# They say, write and find; what is said, written and found stands elsewhere.
+NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry")
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again.
 ENERGIES = ("piwsl.reference.calculations",)
 

@@ -1,0 +1,118 @@
+"""Kinds of one thing by name: those that stand in a package of ours, and those that installed distributions bring.
+
+A kind is a class. One of ours is the only class of its base that a module of the package defines, and the module's name
+is its name. One of others is an entry point whose group is the name of the package:
+
+    [project.entry-points."piwsl.architectures"]
+    mine = "my_distribution.my_module:MyArchitecture"
+
+Nothing is imported before it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Generic, TypeVar
+
+from piwsl.errors import PiwslError
+
+Kind = TypeVar("Kind")
+
+
+class Registry(Generic[Kind]):
+    """The kinds of a package."""
+
+    def __init__(self, package: str, base: type[Kind]) -> None:
+        """Keep where kinds are looked for, and what they are.
+
+        Args:
+            package: whose modules are kinds, and the group of entry points that are.
+            base: the class that all are derived from.
+        """
+        self.package = package
+        self._base = base
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        spec = find_spec(self.package)
+        places = spec.submodule_search_locations if spec is not None else None
+        return frozenset(found.name for found in iter_modules(places or []) if not found.name.startswith("_"))
+
+    @cached_property
+    def _others(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.package)}
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names, in alphabetical order."""
+        return iter(sorted(self._own | self._others.keys()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._others
+
+    def __getitem__(self, name: str) -> type[Kind]:
+        """Return the kind of a name.
+
+        Raises:
+            KeyError: there is none.
+            PiwslError: two distributions have one of this name, or that which has it cannot be used.
+        """
+        if name in self._own and name in self._others:
+            raise PiwslError(f"{_source(self._others[name])} brings '{name}', which piwsl has itself; uninstall it")
+        return self._other(self._others[name]) if name in self._others else self._ours(name)
+
+    def _ours(self, name: str) -> type[Kind]:
+        if name not in self._own:
+            raise KeyError(name)
+        module = import_module(f"{self.package}.{name}")
+        (kind,) = (
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, self._base) and value.__module__ == module.__name__
+        )
+        return kind
+
+    def _other(self, point: EntryPoint) -> type[Kind]:
+        try:
+            kind = point.load()
+        except Exception as error:  # whatever their module does when it is imported
+            raise PiwslError(
+                f"{_source(point)} brings {self.package} '{point.name}', which cannot be loaded "
+                f"({type(error).__name__}: {error}); mend or uninstall it"
+            ) from error
+        if not (isinstance(kind, type) and issubclass(kind, self._base)):
+            raise PiwslError(
+                f"{_source(point)}: {point.value} is no {self._base.__name__} of piwsl's; mend its entry point"
+            )
+        return kind
+
+    def origin(self, name: str) -> str | None:
+        """Return a kind's distribution, its version and a hash of its sources; None of one of ours.
+
+        What is made with a kind of others is made anew when this changes.
+        """
+        if name not in self._others:
+            return None
+        point = self._others[name]
+        self[name]
+        digest = hashlib.sha256()
+        for path in _sources(point.module.partition(".")[0]):
+            digest.update(path.read_bytes())
+        return f"{_source(point)}, {digest.hexdigest()[:16]}"
+
+
+def _source(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+
+
+def _sources(module: str) -> list[Path]:
+    """Return the Python files of an imported module, or of the package that it is."""
+    path = Path(sys.modules[module].__file__ or "")
+    return sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
