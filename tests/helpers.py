@@ -12,7 +12,9 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 
-from piwsl.config import MACE, PaiNN, SchNet
+from piwsl.architectures.mace import MACE
+from piwsl.architectures.painn import PaiNN
+from piwsl.architectures.schnet import SchNet
 from piwsl.structures.frames import label
 
 ROOT = Path(__file__).parent.parent
@@ -53,3 +55,21 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=600,
     )
+
+
+def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) -> Path:
+    """Write an installed distribution of one module to a folder, which is one of PYTHONPATH then.
+
+    Args:
+        folder: where it is "installed".
+        name: of the distribution and of its module.
+        source: of the module.
+        entry: what it brings, by group of entry points: "kind = module:Class".
+    """
+    (folder / f"{name}.py").write_text(source)
+    described = folder / f"{name}-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    sections = [f"[{group}]\n{line}\n" for group, line in entry.items()]
+    (described / "entry_points.txt").write_text("\n".join(sections))
+    return folder

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from piwsl.config import PRESETS, Level, Loss, Model, Simulation, nearest, parse_model, parse_section
+from piwsl.config import PRESETS, Architecture, Level, Loss, Simulation, nearest, parse_model, parse_section
 from piwsl.data.given import free_atoms
 from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
@@ -60,7 +60,7 @@ def evaluate(potential: Potential, frames: Sequence[Atoms]) -> dict[str, float |
 def train(
     frames: Sequence[Atoms],
     folder: Path | str,
-    model: Model | Mapping[str, Any] | str = "painn",
+    model: Architecture | Mapping[str, Any] | str = "painn",
     loss: Loss | Mapping[str, Any] | None = None,
     seed: int = 0,
     pool: Sequence[Atoms] = (),

@@ -160,7 +160,9 @@ def train(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="`model` and `loss`, as sections of an experiment.")
     ] = None,
-    architecture: Annotated[str | None, typer.Option(help="painn, schnet or mace; painn where nothing says.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="painn, schnet, mace or an installed one; painn where nothing says.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     pool: Annotated[Path | None, typer.Option(help="Frames without labels, for a loss with a pool.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,

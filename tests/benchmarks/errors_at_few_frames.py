@@ -28,10 +28,12 @@ import pandas as pd
 import torch
 from ase import Atoms, units
 
-from piwsl.config import PISC, PITC, Loss, Model, Run, parse_model
+from piwsl.config import Architecture, Loss, Run, parse_model
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
+from piwsl.loss_terms.pisc import PISC
+from piwsl.loss_terms.pitc import PITC
 from piwsl.models import load_model
 from piwsl.structures.frames import label
 from piwsl.training.run import train_run
@@ -59,7 +61,7 @@ class Point:
     settings: str
     seed: int
 
-    def model(self) -> Model:
+    def model(self) -> Architecture:
         """Return the architecture with its defaults but for the settings, `key=value` or `training.key=value`."""
         own: dict[str, object] = {"architecture": self.architecture}
         training: dict[str, object] = {}

@@ -24,8 +24,13 @@ from ase import Atoms
 from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor, nn
 
-from piwsl.config import MACE, PISC, PITC, Loss, Model, PaiNN, SchNet, Training
+from piwsl.architectures.mace import MACE
+from piwsl.architectures.painn import PaiNN
+from piwsl.architectures.schnet import SchNet
+from piwsl.config import Architecture, Loss, Training
 from piwsl.data.batch import Batch, collate, graph
+from piwsl.loss_terms.pisc import PISC
+from piwsl.loss_terms.pitc import PITC
 from piwsl.losses import (
     displacements_of_step,
     factors_of_rank,
@@ -67,7 +72,7 @@ def aspirin(count: int, forces: bool) -> list[Structure]:
     return frames
 
 
-def config(architecture: str, direct: bool = False) -> Model:
+def config(architecture: str, direct: bool = False) -> Architecture:
     """Return the model of a row."""
     if architecture == "mace":
         return MACE(architecture="mace", cutoff=CUTOFF)
@@ -97,7 +102,7 @@ def optimised(model: nn.Module, loss: Callable[[], Tensor], device: str) -> Step
     return step
 
 
-def ours(model: Model, loss: Loss, structures: list[Structure], device: str, compiled: bool = False) -> Step:
+def ours(model: Architecture, loss: Loss, structures: list[Structure], device: str, compiled: bool = False) -> Step:
     """Return our step with a loss, neighbour list made, displacements drawn anew each time."""
     torch.manual_seed(0)
     potential = build_potential(model, structures).to(device)
@@ -118,7 +123,7 @@ def ours(model: Model, loss: Loss, structures: list[Structure], device: str, com
     return optimised(potential, total, device)
 
 
-def naive(model: Model, structures: list[Structure], device: str, weak: bool) -> Step:
+def naive(model: Architecture, structures: list[Structure], device: str, weak: bool) -> Step:
     """Return the obvious step with PITC and PISC: energies and forces at r, r + δ and r + δ', one after the other."""
     torch.manual_seed(0)
     potential = build_potential(model, structures).to(device)
@@ -143,7 +148,7 @@ def naive(model: Model, structures: list[Structure], device: str, weak: bool) ->
     return optimised(potential, total, device)
 
 
-def theirs(package: str, model: Model, structures: list[Structure]) -> Step:
+def theirs(package: str, model: Architecture, structures: list[Structure]) -> Step:
     """Return another package's baseline step with the same loss on the same neighbour list."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "others"))
     import packages

@@ -17,7 +17,8 @@ from ase.calculators.morse import MorsePotential
 from safetensors.torch import load_file
 from workflows import OPTIONS, running, until
 
-from piwsl.config import Loss, PaiNN, Run, Training
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Loss, Run, Training
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.structures.frames import label
 from piwsl.training.run import train_run

@@ -32,7 +32,17 @@ from helpers import ROOT, morse_frames, snakemake
 from pyscf import gto
 from snakemake.io import PeriodicityDetector
 
-from piwsl.config import ComputedDataset, ConfigError, Experiment, Loss, Model, Run, Sampling, Simulation, Training
+from piwsl.config import (
+    Architecture,
+    ComputedDataset,
+    ConfigError,
+    Experiment,
+    Loss,
+    Run,
+    Sampling,
+    Simulation,
+    Training,
+)
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.losses import displacements_of_step, training_loss
@@ -198,7 +208,7 @@ def _simulate(simulation: str) -> None:
         raise Unfit("a simulation without a temperature")
 
 
-def _begin_training(model: Model, loss: Loss, deep: bool) -> None:
+def _begin_training(model: Architecture, loss: Loss, deep: bool) -> None:
     training = model.training
     weights = 12 * model.layers * model.features * (model.features + model.radial)
     if max(training.steps, training.validate_every, loss.start, loss.ramp) > MOST_STEPS or weights > MOST_WEIGHTS:

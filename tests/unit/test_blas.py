@@ -12,7 +12,7 @@ import pyscf
 import pytest
 from helpers import morse_frames
 
-from piwsl.config import PaiNN
+from piwsl.architectures.painn import PaiNN
 from piwsl.models import build_potential, save_model
 from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import from_atoms

@@ -14,8 +14,8 @@ import yaml
 from helpers import ROOT, morse_frames
 from typer.testing import CliRunner
 
+from piwsl.architectures.painn import PaiNN
 from piwsl.cli import app
-from piwsl.config import PaiNN
 from piwsl.files import read_json, read_json_lines
 from piwsl.models import build_potential, save_model
 from piwsl.structures.frames import read_frames, write_frames

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from helpers import ROOT, morse_frames
 
-from piwsl.config import PITC, PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
+from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
 from piwsl.errors import PiwslError
+from piwsl.loss_terms.pitc import PITC
 from piwsl.preflight import claim, load_experiment
 from piwsl.reference.checks import check_level
 from piwsl.structures.frames import write_frames

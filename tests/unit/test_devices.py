@@ -11,8 +11,13 @@ import pytest
 import torch
 from helpers import morse_frames
 
-from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, Training, WeakForces
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Loss, Training
 from piwsl.data.batch import Batch, collate, graph
+from piwsl.loss_terms.augmentation import Augmentation
+from piwsl.loss_terms.pisc import PISC
+from piwsl.loss_terms.pitc import PITC
+from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.models import build_potential
 from piwsl.structures.frames import without_labels
 from piwsl.structures.labels import WEAK

@@ -18,7 +18,8 @@ from helpers import ROOT, morse_frames
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from piwsl.config import MACE, PaiNN
+from piwsl.architectures.mace import MACE
+from piwsl.architectures.painn import PaiNN
 from piwsl.models import build_potential, save_model
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk
 from helpers import displaced
 
-from piwsl.config import MACE
+from piwsl.architectures.mace import MACE
 from piwsl.data.batch import collate, graph
 from piwsl.models import Potential
 from piwsl.structures.structure import from_atoms

@@ -1,4 +1,4 @@
-"""Model files: equal potentials give equal bytes; what was changed, cut off or made up is refused in a line."""
+"""Architecture files: equal potentials give equal bytes; what was changed, cut off or made up is refused in a line."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import piwsl
+from piwsl.architectures.mace import MACE
+from piwsl.architectures.painn import PaiNN
+from piwsl.architectures.schnet import SchNet
 from piwsl.cli import app
-from piwsl.config import MACE, Model, PaiNN, SchNet
+from piwsl.config import Architecture
 from piwsl.errors import PiwslError
 from piwsl.models import Potential, save_model
 from piwsl.models.storage import read_header
 
 SMALL: dict[str, Any] = {"cutoff": 4.0, "features": 8, "layers": 2, "radial": 6}
-MODELS: dict[str, Model] = {
+MODELS: dict[str, Architecture] = {
     "painn": PaiNN(architecture="painn", **SMALL),
     "schnet": SchNet(architecture="schnet", **SMALL),
     "mace": MACE(architecture="mace", max_ell=1, max_L=0, correlation=2, **(SMALL | {"features": 2})),
@@ -38,7 +41,7 @@ MODELS: dict[str, Model] = {
 ALLOWED = 500_000_000
 
 
-def untrained(config: Model) -> Potential:
+def untrained(config: Architecture) -> Potential:
     torch.manual_seed(0)
     return Potential(config, scale=1.7, references={1: -13.6, 8: -2041.0}, neighbours=2.0)
 

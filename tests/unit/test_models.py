@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 import piwsl
-from piwsl.config import Model, PaiNN
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Architecture
 from piwsl.data.batch import ImpossibleGeometry, collate, graph
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
@@ -32,7 +33,7 @@ CUTOFF = 4.0
 ALL = CONSERVATIVE | {"painn direct": PaiNN(architecture="painn", forces="direct", **SMALL)}
 
 
-def untrained(config: Model) -> Potential:
+def untrained(config: Architecture) -> Potential:
     torch.manual_seed(0)
     references = {1: -13.6, 6: -1030.0, 7: -1485.0, 8: -2041.0, 14: -7900.0}
     potential = Potential(config, scale=1.7, references=references, neighbours=5.0)

@@ -10,12 +10,12 @@ from ase import Atoms
 from helpers import ROOT
 from torch import Tensor, nn
 
-from piwsl.config import PaiNN as PaiNNConfig
-from piwsl.config import SchNet as SchNetConfig
+from piwsl.architectures.painn import PaiNN as PaiNNConfig
+from piwsl.architectures.painn.network import Network as PaiNN
+from piwsl.architectures.schnet import SchNet as SchNetConfig
+from piwsl.architectures.schnet.network import Network as SchNet
 from piwsl.data.batch import collate, graph
 from piwsl.models import Potential
-from piwsl.models.painn import PaiNN
-from piwsl.models.schnet import SchNet
 from piwsl.structures.structure import from_atoms
 
 STORED = json.loads((ROOT / "tests" / "others" / "schnetpack.json").read_text())

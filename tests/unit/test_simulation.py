@@ -9,7 +9,8 @@ from ase.build import bulk, molecule
 from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 
-from piwsl.config import PaiNN, Run, Simulation
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Run, Simulation
 from piwsl.data.batch import neighbour_list
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.errors import PiwslError

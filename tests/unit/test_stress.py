@@ -16,7 +16,8 @@ from ase.optimize import BFGS
 from helpers import CONSERVATIVE, SMALL
 
 import piwsl
-from piwsl.config import PISC, PITC, GivenDataset, Loss, Model, PaiNN, Run, Training
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Architecture, GivenDataset, Loss, Run, Training
 from piwsl.data.assemble import import_given
 from piwsl.data.batch import collate, graph, pad
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
@@ -24,6 +25,8 @@ from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
+from piwsl.loss_terms.pisc import PISC
+from piwsl.loss_terms.pitc import PITC
 from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import PairPotential, Potential, fit_pair_potential
 from piwsl.structures.frames import label, write_frames
@@ -35,7 +38,7 @@ DIRECT = PaiNN(architecture="painn", forces="direct", **SMALL)
 AXES = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
 
 
-def untrained(config: Model) -> Potential:
+def untrained(config: Architecture) -> Potential:
     torch.manual_seed(0)
     references = {14: -7900.0, 18: -14000.0}
     potential = Potential(config, scale=0.7, references=references, neighbours=20.0)

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 import piwsl
-from piwsl.config import PISC, PITC, Loss, PaiNN, Run, Training, WeakForces
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Loss, Run, Training
 from piwsl.data.batch import graph
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.data.splits import split_frames
@@ -27,6 +28,9 @@ from piwsl.errors import PiwslError
 from piwsl.evaluation.errors import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.files import read_json
+from piwsl.loss_terms.pisc import PISC
+from piwsl.loss_terms.pitc import PITC
+from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.models.storage import read_header
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms

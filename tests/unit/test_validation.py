@@ -7,8 +7,13 @@ import pytest
 import torch
 from helpers import morse_frames
 
-from piwsl.config import PISC, PITC, Augmentation, Loss, PaiNN, WeakForces
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, graph
+from piwsl.loss_terms.augmentation import Augmentation
+from piwsl.loss_terms.pisc import PISC
+from piwsl.loss_terms.pitc import PITC
+from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.losses import training_loss
 from piwsl.models import Potential, build_potential
 from piwsl.models.statistics import refit_references

@@ -10,7 +10,8 @@ import pytest
 from helpers import ROOT, morse_frames
 
 import piwsl
-from piwsl.config import Loss, PaiNN, Run, Simulation
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Loss, Run, Simulation
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.errors import evaluate
 from piwsl.simulation.dynamics import simulate

@@ -13,35 +13,22 @@ from piwsl.config.datasets import (
 )
 from piwsl.config.experiment import Experiment, Run, json_schema
 from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Stage, basis_family
+from piwsl.config.losses import LOSS_TERMS, DisplacedTerm, Loss, LossTerm
+from piwsl.config.models import ARCHITECTURES, Architecture, MessagePassing, parse_model
 from piwsl.config.reading import read_yaml
 from piwsl.config.section import ConfigError, Section, config_error, nearest, parse_section
-from piwsl.config.training import (
-    ARCHITECTURES,
-    MACE,
-    PISC,
-    PITC,
-    Augmentation,
-    Loss,
-    Model,
-    PaiNN,
-    Quadrature,
-    SchNet,
-    Simulation,
-    Training,
-    WeakForces,
-    parse_model,
-    parse_training,
-)
+from piwsl.config.simulation import Simulation
+from piwsl.config.single_training import parse_training
+from piwsl.config.training import Training
 
 __all__ = [
     "ARCHITECTURES",
-    "MACE",
-    "PISC",
-    "PITC",
+    "LOSS_TERMS",
     "PRESETS",
-    "Augmentation",
+    "Architecture",
     "ComputedDataset",
     "ConfigError",
+    "DisplacedTerm",
     "Experiment",
     "Extrapolation",
     "FittingBases",
@@ -50,18 +37,15 @@ __all__ = [
     "Labelling",
     "Level",
     "Loss",
-    "Model",
+    "LossTerm",
+    "MessagePassing",
     "Molecule",
-    "PaiNN",
-    "Quadrature",
     "Run",
     "Sampling",
-    "SchNet",
     "Section",
     "Simulation",
     "Stage",
     "Training",
-    "WeakForces",
     "basis_family",
     "config_error",
     "json_schema",

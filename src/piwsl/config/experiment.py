@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from piwsl.config.datasets import ComputedDataset, Dataset, is_computed
 from piwsl.config.levels import PRESETS, Level
+from piwsl.config.losses import Loss
+from piwsl.config.models import Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
-from piwsl.config.training import ARCHITECTURES, Loss, Model, Simulation
+from piwsl.config.simulation import Simulation
+from piwsl.structures.labels import WEAK
 
 Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
 Selectors = Annotated[list[Selector], Field(max_length=100)]
@@ -45,9 +48,7 @@ class Experiment(Section):
     datasets: dict[Name, Dataset] = Field(
         min_length=1, max_length=MOST_OF_A_KIND, description="Labelled frames: computed here, or given."
     )
-    models: dict[Name, Annotated[Model, Discriminator("architecture")]] = Field(
-        min_length=1, max_length=MOST_OF_A_KIND, description="What is trained, and how."
-    )
+    models: dict[Name, Model] = Field(min_length=1, max_length=MOST_OF_A_KIND, description="What is trained, and how.")
     losses: dict[Name, Loss] = Field(
         min_length=1, max_length=MOST_OF_A_KIND, description="What is minimised in training."
     )
@@ -66,18 +67,6 @@ class Experiment(Section):
     )
     exclude: Selectors = Field([], description="Runs to drop, likewise; none.")
     simulation: Simulation = Simulation()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_architectures(cls, value: Any) -> Any:
-        models = value.get("models") if isinstance(value, Mapping) else None
-        for name, model in models.items() if isinstance(models, Mapping) else ():
-            found = model.get("architecture", "") if isinstance(model, Mapping) else "painn"
-            if not isinstance(found, str) or found not in ARCHITECTURES:
-                raise ValueError(
-                    f"models.{name}.architecture: no architecture '{found}'; {nearest(found, ARCHITECTURES)}"
-                )
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -164,9 +153,9 @@ class Experiment(Section):
                 f"sizes: {run.size} is more than the {computed.training_frames} training frames of dataset "
                 f"'{run.dataset}'; raise datasets.{run.dataset}.training_frames or leave the size out"
             )
-        if computed and loss.weak_forces and not computed.weak_forces:
+        if computed and (cheap := loss.terms_of_level(WEAK)) and not computed.weak_forces:
             raise ValueError(
-                f"losses.{run.loss}.weak_forces: dataset '{run.dataset}' has no forces of a cheaper level; "
+                f"losses.{run.loss}.{cheap[0]}: dataset '{run.dataset}' has no forces of a cheaper level; "
                 f"say datasets.{run.dataset}.weak_forces: gfn2-xtb, or leave the run out"
             )
         if computed and loss.needs_forces and not computed.training_forces:

@@ -9,9 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
 from piwsl.errors import PiwslError
+from piwsl.registry import Registry
 
 LONGEST_MESSAGE = 200
 LONGEST_VALUE = 60
@@ -125,14 +137,20 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @classmethod
+    def keys(cls) -> list[str]:
+        """Return the keys that the section may have."""
+        return list(cls.model_fields)
+
     @model_validator(mode="before")
     @classmethod
     def _unknown_keys_name_the_nearest(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
+            known = cls.keys()
             for key in value:
-                if key not in cls.model_fields:
+                if key not in known:
                     found = one_line(str(key), LONGEST_VALUE)
-                    raise ValueError(f"unknown key '{found}'; {nearest(key, cls.model_fields)}")
+                    raise ValueError(f"unknown key '{found}'; {nearest(key, known)}")
         return value
 
     def plain(self) -> dict[str, Any]:
@@ -160,7 +178,7 @@ def _problem(error: ValidationError) -> str:
     """Turn the first problem that pydantic found into `key: what was found; what would be right`."""
     first = error.errors(include_url=False)[0]
     path = list(first["loc"])
-    if path[:1] in (["datasets"], ["models"]):
+    if path[:1] == ["datasets"]:
         del path[2:3]  # which kind of section pydantic took it for
     where = one_line(".".join(str(part) for part in path if part != "[key]"), 2 * LONGEST_VALUE)
     message = first["msg"].removeprefix("Value error, ")

@@ -11,10 +11,10 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
 from piwsl.losses.displacements import draw_displacements, normalised
 from piwsl.losses.measure import Measure, Measured
-from piwsl.losses.residuals import A, Point
-from piwsl.losses.terms import ForceError, Portion, StressError, Term, known, portions, terms_of
+from piwsl.losses.terms import Portion, known, portions
 from piwsl.models.potential import Potential
 from piwsl.models.terms import Property
+from piwsl.residuals import A, Difference, ForceError, Point, StressError
 
 Evaluation = tuple[Tensor, dict[str, Tensor]]
 
@@ -64,12 +64,11 @@ def loss_of_portions(
     Returns:
         As `training_loss`.
     """
-    terms = {name: term for name, term in terms_of(loss).items() if name in factors}
-    points = _Points(potential, [(term, portions[name]) for name, term in terms.items()])
-    means = {name: points.measured(term, portions[name], loss).mean for name, term in terms.items()}
-    weights = loss.weights
-    total = torch.stack([weights[name] * factors[name] * mean for name, mean in means.items()]).sum()
-    return total, {name: mean.detach() for name, mean in means.items()}
+    means = {name: mean for name, mean in loss.means().items() if name in factors}
+    points = _Points(potential, [(mean.of, portions[name]) for name, mean in means.items()])
+    found = {name: points.measured(mean.of, portions[name], loss).mean for name, mean in means.items()}
+    total = torch.stack([means[name].weight * factors[name] * mean for name, mean in found.items()]).sum()
+    return total, {name: mean.detach() for name, mean in found.items()}
 
 
 class _Points:
@@ -79,14 +78,14 @@ class _Points:
     the energy.
     """
 
-    def __init__(self, potential: Potential, terms: list[tuple[Term, Portion]]) -> None:
+    def __init__(self, potential: Potential, differences: list[tuple[Difference, Portion]]) -> None:
         self._portions: dict[Point, Portion] = {}
         self._energies: dict[Point, Tensor] = {}
         self._forces: dict[Point, Tensor] = {}
         self._stress: dict[Point, Tensor] = {}
         needs: dict[Point, set[Property]] = {}
-        for term, portion in terms:
-            for point, properties in _needs_of(term).items():
+        for difference, portion in differences:
+            for point, properties in _needs_of(difference).items():
                 needs.setdefault(point, set()).update(properties)
                 others = self._portions.get(point, portion)
                 self._portions[point] = max(others, portion, key=lambda each: each.batch.structures)
@@ -106,23 +105,27 @@ class _Points:
         if prediction.stress is not None:
             self._stress |= dict(zip(points, prediction.stress.split(structures), strict=True))
 
-    def measured(self, term: Term, portion: Portion, loss: Loss) -> Measured:
-        """Return a term, summed over its portion."""
+    def measured(self, difference: Difference, portion: Portion, loss: Loss) -> Measured:
+        """Return the measure of a difference, summed over its portion."""
         measure = Measure(portion.batch, loss)
-        if isinstance(term, ForceError):
-            forces = self._forces[term.point][: len(portion.batch.positions)]
-            return measure.components(forces, portion.batch.at_level(term.level).forces)
-        if isinstance(term, StressError):
+        if isinstance(difference, ForceError):
+            forces = self._forces[difference.point][: len(portion.batch.positions)]
+            return measure.components(forces, portion.batch.at_level(difference.level).forces)
+        if isinstance(difference, StressError):
             stress = self._stress[A][: portion.batch.structures]
-            return measure.components(stress, portion.batch.at_level(term.level).stress)
-        parts = [factor * self._energies[point][: portion.batch.structures] for point, factor in term.energies.items()]
-        for work, factor in term.works.items():
+            return measure.components(stress, portion.batch.at_level(difference.level).stress)
+        parts = [
+            factor * self._energies[point][: portion.batch.structures] for point, factor in difference.energies.items()
+        ]
+        for work, factor in difference.works.items():
             forces = self._forces[work.point][: len(portion.batch.positions)]
             parts.append(factor * _work(work.direction, forces, portion))
-        parts += [factor * _work(path, portion.batch.forces, portion) for path, factor in term.label_works.items()]
-        if term.label_energy:
-            parts.append(term.label_energy * portion.batch.energy)
-        return measure.energies(torch.stack(parts).sum(dim=0), known(term, portion.batch))
+        parts += [
+            factor * _work(path, portion.batch.forces, portion) for path, factor in difference.label_works.items()
+        ]
+        if difference.label_energy:
+            parts.append(difference.label_energy * portion.batch.energy)
+        return measure.energies(torch.stack(parts).sum(dim=0), known(difference, portion.batch))
 
     def _fused(self, points: list[Point]) -> Batch:
         parts = []
@@ -132,14 +135,14 @@ class _Points:
         return collate(parts)
 
 
-def _needs_of(term: Term) -> dict[Point, set[Property]]:
-    """Return what a term asks of the model, by point."""
-    if isinstance(term, ForceError):
-        return {term.point: {"energy", "forces"}}
-    if isinstance(term, StressError):
+def _needs_of(difference: Difference) -> dict[Point, set[Property]]:
+    """Return what a difference asks of the model, by point."""
+    if isinstance(difference, ForceError):
+        return {difference.point: {"energy", "forces"}}
+    if isinstance(difference, StressError):
         return {A: {"energy", "stress"}}
-    needs: dict[Point, set[Property]] = {point: {"energy"} for point in term.energies}
-    for work in term.works:
+    needs: dict[Point, set[Property]] = {point: {"energy"} for point in difference.energies}
+    for work in difference.works:
         needs[work.point] = {"energy", "forces"}
     return needs
 

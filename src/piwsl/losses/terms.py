@@ -1,66 +1,29 @@
-"""The terms of a loss as data: each is the mean of one kind of residual over some structures. Nothing is evaluated."""
+"""What the means of a loss are taken over: which structures, and which of their labels. Nothing is evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from piwsl.config import Loss
+from piwsl.config.losses import DisplacedTerm
 from piwsl.data.batch import Batch, sum_per_structure
-from piwsl.losses.residuals import A, C, Point, Residual, pisc_residual, pitc_residual
-from piwsl.structures.labels import REFERENCE, WEAK
+from piwsl.residuals import Difference, ForceError, StressError
 
 
-class StressError(NamedTuple):
-    """σ(A) - σ_ref, component by component."""
-
-    level: str
-    """Of which level σ_ref is."""
-
-
-class ForceError(NamedTuple):
-    """F(point) - F_ref, component by component."""
-
-    point: Point
-    """Where F is taken."""
-    level: str
-    """Of which level F_ref is."""
-
-
-Term = Residual | ForceError | StressError
-
-
-def terms_of(loss: Loss) -> dict[str, Term]:
-    """Return what a loss can be the sum of, by the names of its weights and factors."""
-    terms: dict[str, Term] = {"energy": Residual({A: 1.0}, label_energy=-1.0), "forces": ForceError(A, REFERENCE)}
-    if loss.stress:
-        terms["stress"] = StressError(REFERENCE)
-    if loss.weak_forces is not None:
-        terms["weak_forces"] = ForceError(A, WEAK)
-    if loss.pitc is not None:
-        terms["pitc"] = pitc_residual(loss.pitc)
-    if loss.pisc is not None:
-        terms["pisc"] = pisc_residual(loss.pisc)
-    if loss.augmentation is not None:
-        terms["augmentation_energy"] = Residual({C: 1.0}, label_energy=-1.0)
-        terms["augmentation_forces"] = ForceError(C, REFERENCE)
-    return terms
-
-
-def known(term: Term, batch: Batch) -> Tensor:
-    """Return where a term has its labels: structures, (M,), components of forces, (N, 3), or of stress, (M, 3, 3)."""
-    if isinstance(term, ForceError):
-        return ~batch.at_level(term.level).forces.isnan()
-    if isinstance(term, StressError):
-        return ~batch.at_level(term.level).stress.isnan()
+def known(difference: Difference, batch: Batch) -> Tensor:
+    """Return where a difference has its labels: of structures, (M,), of forces, (N, 3), or of stress, (M, 3, 3)."""
+    if isinstance(difference, ForceError):
+        return ~batch.at_level(difference.level).forces.isnan()
+    if isinstance(difference, StressError):
+        return ~batch.at_level(difference.level).stress.isnan()
     there = torch.ones_like(batch.energy, dtype=torch.bool)
-    if term.label_energy:
+    if difference.label_energy:
         there = there & ~batch.energy.isnan()
-    if term.label_works:
+    if difference.label_works:
         missing = batch.forces.isnan().any(dim=1).double()
         there = there & (sum_per_structure(missing, batch) == 0)
     return there
@@ -83,8 +46,19 @@ def structures_of(name: str, loss: Loss, places: range) -> int:
         loss: has the shares of the terms.
         places: of the batch's structures in the whole batch of a step, range(rank, M, ranks).
     """
-    term = loss.displaced_terms.get(name)
-    return len(places) if term is None else len(range(places.start, term.structures(places.stop), places.step))
+    if name not in (terms := loss.means_of_terms()):
+        return len(places)
+    return len(range(places.start, terms[name][0].structures(places.stop), places.step))
+
+
+def displaced_structures(names: Iterable[str], loss: Loss, places: range) -> int:
+    """Return how many structures of a batch any of these terms looks at displaced; arguments as of `structures_of`."""
+    return max((structures_of(name, loss, places) for name in names if _is_displaced(name, loss)), default=0)
+
+
+def _is_displaced(name: str, loss: Loss) -> bool:
+    terms = loss.means_of_terms()
+    return name in terms and isinstance(terms[name][0], DisplacedTerm)
 
 
 def portions(
@@ -100,7 +74,7 @@ def portions(
         places: as of `structures_of`.
     """
     counts = {name: structures_of(name, loss, places) for name in names}
-    displaced = {count for name, count in counts.items() if name in loss.displaced_terms}
+    displaced = {count for name, count in counts.items() if _is_displaced(name, loss)}
     made = {}
     for count in set(counts.values()):
         part = batch.first(count)
@@ -118,8 +92,8 @@ def residual_counts(batch: Batch, loss: Loss, names: Iterable[str], places: rang
         names: of the terms, in the order of the result.
         places: as of `structures_of`.
     """
-    terms, looked_at = terms_of(loss), portions(batch, loss, [], names, places)
-    counts = [known(terms[name], portion.batch).sum() for name, portion in looked_at.items()]
+    means, looked_at = loss.means(), portions(batch, loss, [], names, places)
+    counts = [known(means[name].of, portion.batch).sum() for name, portion in looked_at.items()]
     return torch.stack(counts).double()
 
 

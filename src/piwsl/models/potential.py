@@ -9,17 +9,11 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from piwsl.config import MACE as MACEConfig
-from piwsl.config import Model
-from piwsl.config import PaiNN as PaiNNConfig
-from piwsl.config import SchNet as SchNetConfig
+from piwsl.config import Architecture
 from piwsl.data.batch import Batch, stress_of, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
-from piwsl.models.mace import MACE
-from piwsl.models.painn import PaiNN
 from piwsl.models.pair import PairPotential
-from piwsl.models.schnet import SchNet
 from piwsl.models.terms import Contribution, Prediction, Property, Term
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -70,7 +64,7 @@ class Potential(nn.Module):
     The network learns what the pair potential leaves: in training there is none, and labels are without it.
     """
 
-    def __init__(self, config: Model, scale: float, references: dict[int, float], neighbours: float) -> None:
+    def __init__(self, config: Architecture, scale: float, references: dict[int, float], neighbours: float) -> None:
         """Build an untrained potential.
 
         Args:
@@ -84,7 +78,7 @@ class Potential(nn.Module):
         self.dtype = DTYPES[config.dtype]
         self.neighbours = neighbours
         self.references = AtomicReferences(references)
-        self.learned = ScaledNetwork(_network(config, sorted(references), neighbours).to(self.dtype), scale)
+        self.learned = ScaledNetwork(config.network(sorted(references), neighbours).to(self.dtype), scale)
         self.conservative = config.conservative
         self.pair: PairPotential | None = None
 
@@ -194,13 +188,3 @@ def _gradients(
     if not sums:
         return [torch.zeros_like(variable) for variable in variables]
     return list(torch.autograd.grad(_sum(sums), variables, create_graph=create_graph))
-
-
-def _network(config: Model, elements: list[int], neighbours: float) -> nn.Module:
-    match config:
-        case SchNetConfig():
-            return SchNet(config)
-        case PaiNNConfig():
-            return PaiNN(config, neighbours)
-        case MACEConfig():
-            return MACE(config, elements, neighbours, DTYPES[config.dtype])

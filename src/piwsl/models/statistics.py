@@ -10,7 +10,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
-from piwsl.config import Model
+from piwsl.config import Architecture
 from piwsl.data.batch import Batch, collate, graph, neighbour_list, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
@@ -52,7 +52,7 @@ def reference_energies(structures: list[Structure]) -> dict[int, float]:
 
 
 def stated_references(
-    config: Model, structures: list[Structure], free_atoms: Mapping[int, float]
+    config: Architecture, structures: list[Structure], free_atoms: Mapping[int, float]
 ) -> dict[int, float] | None:
     """Return the references that are not fitted element by element; None where they are.
 
@@ -180,7 +180,7 @@ def energy_spread(structures: list[Structure], references: Mapping[int, float]) 
 
 
 def build_potential(
-    config: Model,
+    config: Architecture,
     structures: list[Structure],
     free_atoms: Mapping[int, float] | None = None,
     least_scale: float = 0.0,

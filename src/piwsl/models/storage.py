@@ -21,7 +21,7 @@ from pydantic import Field, JsonValue, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from piwsl.config import MACE, Model, Section, parse_model, parse_section
+from piwsl.config import Architecture, Section, parse_model, parse_section
 from piwsl.config.section import one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
@@ -236,12 +236,11 @@ def _stored(file: Any) -> dict[str, Stored]:
 
 
 def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
-    """Build the potential of a header, without weights where the architecture lets torch do so."""
+    """Build the potential of a header; without values where nothing is known of its size."""
     config = parse_model(header.config, "config")
     _check_size(config, stored)
     references = {atomic_numbers[symbol]: 0.0 for symbol in header.elements}
-    # e3nn computes coefficients while it builds a MACE, and cannot do so without numbers.
-    with torch.device("cpu" if isinstance(config, MACE) else "meta"):
+    with torch.device("cpu" if config.bounded else "meta"):
         try:
             potential = Potential(config, scale=1.0, references=references, neighbours=header.neighbours)
             if header.pair_potential:
@@ -253,28 +252,15 @@ def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
 
 
-def _check_size(config: Model, stored: dict[str, Stored]) -> None:
-    """Refuse a config whose network has more weights than the file, before it is built.
-
-    Every layer has tensors of its own and a matrix of features by features; a MACE has coefficients for every
-    product of spherical harmonics.
-    """
-    values = sum(tensor.values for tensor in stored.values())
-    needed: dict[str, tuple[int, float]] = {
-        "layers": (config.layers, len(stored)),
-        "features": (config.layers * config.features**2, values),
-        "radial": (config.radial, values),
-    }
-    if isinstance(config, MACE):
-        # (max_ell + 1) ** (2 correlation) coefficients or more; by logarithms, for the power itself may be endless.
-        largest = math.log(max(values, 1)) / (2 * math.log(config.max_ell + 1))
-        needed |= {"correlation": (config.correlation, largest), "max_L": (config.max_L + 1, len(stored))}
-    for key, (wanted, held) in needed.items():
-        if wanted > held:
-            raise PiwslError(
-                f"its weights do not fit its config: {key}: {getattr(config, key)} needs more than the "
-                f"{len(stored)} tensors with {values} numbers of the file; {DAMAGED}"
-            )
+def _check_size(config: Architecture, stored: dict[str, Stored]) -> None:
+    """Refuse a config whose network has more weights than the file, before it is built."""
+    numbers = sum(tensor.values for tensor in stored.values())
+    key = config.too_large_for(len(stored), numbers)
+    if key is not None:
+        raise PiwslError(
+            f"its weights do not fit its config: {key}: {getattr(config, key)} needs more than the "
+            f"{len(stored)} tensors with {numbers} numbers of the file; {DAMAGED}"
+        )
 
 
 def _check_fit(potential: Potential, header: Header, stored: dict[str, Stored]) -> None:

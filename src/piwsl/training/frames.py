@@ -10,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from piwsl.config import Loss, Model, Run
+from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.splits import Split, split_frames
 from piwsl.errors import PiwslError
@@ -72,7 +72,7 @@ class TrainingFrames:
 
 def frames_of_structures(
     structures: Sequence[Structure],
-    model: Model,
+    model: Architecture,
     seed: int,
     pool: Sequence[Structure] = (),
     free_atoms: Mapping[int, float] | None = None,
@@ -105,7 +105,7 @@ def frames_of_structures(
     )
 
 
-def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Model, loss: Loss) -> TrainingFrames:
+def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architecture, loss: Loss) -> TrainingFrames:
     """Read the frames of a point of the grid.
 
     Args:
@@ -159,7 +159,7 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
         raise PiwslError(
             f"{names.loss} takes frames of the pool, and {names.dataset} has none; say pool_frames or pool_file there"
         )
-    if not loss.self_consistent and all(structure.at_level(WEAK).forces is None for structure in pool):
+    if not loss.terms_of_level(None) and all(structure.at_level(WEAK).forces is None for structure in pool):
         raise PiwslError(
             f"{names.loss} has weak_forces for the pool, but none of its {len(pool)} frames in "
             f"{names.dataset} has such forces; say weak_forces: gfn2-xtb there, or give WEAK_forces"
@@ -188,9 +188,10 @@ def _check_labels(frames: TrainingFrames, loss: Loss, names: Names) -> None:
             f"{names.loss} has stress, but none of the {len(training)} training frames of "
             f"{names.dataset} has one; give REF_stress, say stress_key, or leave it out"
         )
-    if loss.weak_forces is not None and all(structure.at_level(WEAK).forces is None for structure in training + pool):
+    cheap = loss.terms_of_level(WEAK)
+    if cheap and all(structure.at_level(WEAK).forces is None for structure in training + pool):
         beside = f" and {len(pool)} pool" if pool else ""
         raise PiwslError(
-            f"{names.loss} has weak_forces, but none of the {len(training)} training{beside} frames of "
+            f"{names.loss} has {cheap[0]}, but none of the {len(training)} training{beside} frames of "
             f"{names.dataset} has forces of a cheaper level; say weak_forces: gfn2-xtb there, or give WEAK_forces"
         )

@@ -24,7 +24,13 @@ from piwsl.config import Loss, Training
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
-from piwsl.losses import displacements_of_step, factors_of_rank, residual_counts, structures_of, training_loss
+from piwsl.losses import (
+    displaced_structures,
+    displacements_of_step,
+    factors_of_rank,
+    residual_counts,
+    training_loss,
+)
 from piwsl.models import PairPotential, Potential, save_model
 from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
 from piwsl.training.batches import Order, StepBatches
@@ -237,7 +243,8 @@ class PotentialModule(pl.LightningModule):
         absent = own.new_zeros(())
         means = torch.stack([terms.get(name, absent).double() for name in factors])
         whole = self._summed(means * own / together.clamp_min(1.0))
-        weights = own.new_tensor([self.task.loss.weights[name] * factor for name, factor in factors.items()])
+        parts = self.task.loss.means()
+        weights = own.new_tensor([parts[name].weight * factor for name, factor in factors.items()])
         found = {name: term for name, term, count in zip(factors, whole, together.tolist(), strict=True) if count}
         for name, term in (found | {"total": weights @ whole}).items():
             total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))
@@ -246,7 +253,7 @@ class PotentialModule(pl.LightningModule):
     def _displacements(self, batch: Batch, factors: Mapping[str, float], places: range) -> list[Tensor]:
         """Return displacements of as many structures as any term displaces at this step."""
         task, loss = self.task, self.task.loss
-        count = max((structures_of(name, loss, places) for name in factors if name in loss.displaced_terms), default=0)
+        count = displaced_structures(factors, loss, places)
         if not count:
             return []
         return displacements_of_step(self.potential, batch.first(count), loss, task.seed, self.global_step, places)

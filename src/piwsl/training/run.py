@@ -24,7 +24,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from piwsl.config import Loss, Model, Run
+from piwsl.config import Architecture, Loss, Run
 from piwsl.data.batch import graphs
 from piwsl.data.dataset import content_hash
 from piwsl.errors import PiwslError
@@ -37,6 +37,7 @@ from piwsl.models.statistics import (
     refit_references,
     stated_references,
 )
+from piwsl.structures.labels import WEAK
 from piwsl.structures.seeds import seed_of
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
 from piwsl.training.frames import Names, TrainingFrames, frames_of_run
@@ -63,7 +64,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 def train_run(
     dataset_path: Path,
     run: Run,
-    model: Model,
+    model: Architecture,
     loss: Loss,
     model_path: Path,
     history_path: Path,
@@ -92,7 +93,7 @@ def train_run(
 
 def train(
     frames: TrainingFrames,
-    model: Model,
+    model: Architecture,
     loss: Loss,
     seed: int,
     model_path: Path,
@@ -158,14 +159,14 @@ def train(
         shutil.rmtree(folder)
 
 
-def _wants_pairs(model: Model, loss: Loss, frames: TrainingFrames) -> bool:
+def _wants_pairs(model: Architecture, loss: Loss, frames: TrainingFrames) -> bool:
     """Whether a pair potential is fitted first: by default where no frame has a force that the loss looks at."""
     if model.pair_potential != "auto":
         return model.pair_potential
-    return loss.weak_forces is None and all(structure.forces is None for structure in frames.training)
+    return not loss.terms_of_level(WEAK) and all(structure.forces is None for structure in frames.training)
 
 
-def _stated_references(model: Model, frames: TrainingFrames, names: Names) -> dict[str, float] | None:
+def _stated_references(model: Architecture, frames: TrainingFrames, names: Names) -> dict[str, float] | None:
     """Return the references that the config states, by chemical symbol in eV; None where they are fitted."""
     try:
         stated = stated_references(model, frames.training, frames.free_atoms)
@@ -174,7 +175,7 @@ def _stated_references(model: Model, frames: TrainingFrames, names: Names) -> di
     return None if stated is None else {chemical_symbols[number]: energy for number, energy in stated.items()}
 
 
-def _task(seed: int, model: Model, loss: Loss, frames: TrainingFrames, pair: PairPotential | None) -> Task:
+def _task(seed: int, model: Architecture, loss: Loss, frames: TrainingFrames, pair: PairPotential | None) -> Task:
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
     skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
@@ -227,7 +228,7 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
 
 
 def _fingerprint(
-    provenance: Mapping[str, Any], seed: int, model: Model, loss: Loss, data_hash: str, energies_of_atoms: object
+    provenance: Mapping[str, Any], seed: int, model: Architecture, loss: Loss, data_hash: str, energies_of_atoms: object
 ) -> str:
     parts = [PROCEDURE_VERSION, dict(provenance), seed, model.plain(), loss.plain(), data_hash, energies_of_atoms]
     text = json.dumps(parts, sort_keys=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ase import Atoms
 
 import piwsl
-from piwsl.config import ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment, GivenDataset, Level, Run
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
@@ -123,6 +123,13 @@ class Jobs:
             path.stem: (without_energies if path.stem.startswith("label") else all_of_it).digest(path)
             for path in self._scripts.glob("*.py")
         }
+
+    def others(self, model: str, loss: str) -> dict[str, str]:
+        """Return where the kinds of a training come from that other distributions bring, by name: none of ours."""
+        architecture = self.experiment.models[model].architecture
+        found = {architecture: ARCHITECTURES.origin(architecture)}
+        found |= {name: LOSS_TERMS.origin(name) for name in self.experiment.losses[loss].terms}
+        return {name: origin for name, origin in found.items() if origin is not None}
 
     def _contents(self, *paths: Path | None) -> list[str]:
         """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""

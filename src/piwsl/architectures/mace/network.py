@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from piwsl.config import MACE as MACEConfig
+from piwsl.architectures.mace import MACE
 from piwsl.data.batch import Batch
 from piwsl.extras import naming_extras
 
@@ -26,19 +26,18 @@ READOUT = "16x0e"
 UNSAFE_LOADING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
-class MACE(nn.Module):
+class Network(nn.Module):
     """Equivariant features of higher body order; one number an atom in the end."""
 
     elements: Tensor
 
-    def __init__(self, config: MACEConfig, elements: list[int], neighbours: float, dtype: torch.dtype) -> None:
+    def __init__(self, config: MACE, elements: list[int], neighbours: float) -> None:
         """Build the network; weights from torch's current random state.
 
         Args:
             config: sizes.
             elements: atomic numbers that may occur.
             neighbours: average number within the cutoff, by which messages are divided.
-            dtype: of the weights.
         """
         super().__init__()
         self.register_buffer("elements", torch.tensor(elements, dtype=torch.int64))
@@ -46,7 +45,7 @@ class MACE(nn.Module):
         irreps = "+".join(
             f"{config.features}x{degree}{'e' if degree % 2 == 0 else 'o'}" for degree in range(config.max_L + 1)
         )
-        with _traceable(dtype):
+        with _traceable(getattr(torch, config.dtype)):
             blocks = library.modules.MACE(
                 r_max=config.cutoff,
                 num_bessel=config.radial,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from piwsl.config import PaiNN as PaiNNConfig
+from piwsl.architectures.painn import PaiNN
 from piwsl.data.batch import Batch
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
 from piwsl.models.messages import directed_sum, weighted_sum
@@ -24,7 +24,7 @@ FILTER_GAIN = 3.0
 FEW_NEIGHBOURS = 3.0
 
 
-class PaiNN(nn.Module):
+class Network(nn.Module):
     """Scalar (N, F) and vector (N, 3, F) features, exchanged along edges; in the end one number an atom and, for direct
     forces, one vector.
     """
@@ -32,7 +32,7 @@ class PaiNN(nn.Module):
     frequencies: Tensor
     spectrum: Tensor
 
-    def __init__(self, config: PaiNNConfig, neighbours: float) -> None:
+    def __init__(self, config: PaiNN, neighbours: float) -> None:
         """Build the network; weights from torch's current random state.
 
         Args:

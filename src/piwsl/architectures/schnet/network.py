@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from piwsl.config import SchNet as SchNetConfig
+from piwsl.architectures.schnet import SchNet
 from piwsl.data.batch import Batch
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER, cosine_cutoff, edge_vectors
 from piwsl.models.messages import weighted_sum
@@ -24,12 +24,12 @@ class ShiftedSoftplus(nn.Module):
         return softplus(values) - math.log(2.0)
 
 
-class SchNet(nn.Module):
+class Network(nn.Module):
     """Scalar features (N, F) refined by continuous-filter convolutions; one number an atom in the end (figure 2)."""
 
     centres: Tensor
 
-    def __init__(self, config: SchNetConfig) -> None:
+    def __init__(self, config: SchNet) -> None:
         """Build the network; weights from torch's current random state."""
         super().__init__()
         features = config.features

@@ -1,0 +1,175 @@
+"""What all models have, whatever their architecture: the keys and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ase.data import atomic_numbers
+from pydantic import BeforeValidator, Field
+
+from piwsl.config.section import (
+    LONGEST_VALUE,
+    OneOf,
+    Section,
+    config_error,
+    nearest,
+    one_line,
+    parse_section,
+)
+from piwsl.config.training import Resources, Training
+from piwsl.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The heaviest atom has -1.5e6 eV.
+LARGEST_REFERENCE = 1e7
+
+
+def _references(value: Any) -> Any:
+    """Check energies by element here, in words: of a choice, pydantic says what each of its members lacks."""
+    kinds = ("fitted", "free_atoms")
+    if isinstance(value, str) and value not in kinds:
+        raise ValueError(f"{nearest(value, [*kinds])}; or energies by element in eV, such as {{H: -13.6}}")
+    if not isinstance(value, Mapping):
+        if value in kinds:
+            return value
+        raise ValueError("say fitted, free_atoms, or energies by element in eV, such as {H: -13.6}")
+    if not value:
+        raise ValueError("holds no element; say fitted, or an energy an element in eV")
+    for symbol, energy in value.items():
+        if not isinstance(symbol, str) or atomic_numbers.get(symbol, 0) < 1:
+            raise ValueError(f"no element '{one_line(str(symbol), LONGEST_VALUE)}'")
+        number = isinstance(energy, int | float) and not isinstance(energy, bool)
+        if not number or not abs(energy) <= LARGEST_REFERENCE:  # true for NaN, too
+            raise ValueError(f"{symbol} is {one_line(str(energy), LONGEST_VALUE)}, no energy of an atom in eV")
+    return {symbol: float(energy) for symbol, energy in value.items()}
+
+
+AtomicReferences = Annotated[Literal["fitted", "free_atoms"] | dict[str, float], BeforeValidator(_references)]
+
+
+class Architecture(Section):
+    """An architecture: its keys, and the network that they make.
+
+    One of ours is a module of `piwsl.architectures`, whose name is what the key `architecture` says; it is imported to
+    read a config, and imports torch only where it builds its network.
+    """
+
+    architecture: str = Field(description="Which network; the keys beside it are its own.")
+    cutoff: float = Field(5.0, ge=0.5, le=20, description="Å.")
+    dtype: Literal["float32", "float64"] = Field(
+        "float32", description="Precision of the network; sums are in float64."
+    )
+    pair_potential: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the network corrects a pair potential, which is fitted to the training frames in closed "
+        "form; auto: where no forces are learned from.",
+    )
+    atomic_references: AtomicReferences = Field(
+        "fitted",
+        description="The part of the energy that elements alone say, eV an atom: fitted to the training energies; "
+        "free_atoms of the dataset, or energies by element, both but for one fitted constant an atom of any element.",
+    )
+    training: Training = Training()
+    resources: Resources = Field(Resources(), exclude=True)
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy."""
+        return True
+
+    def references_problem(self, symbols: Iterable[str], free_atoms: Iterable[str]) -> str | None:
+        """Say which elements have no reference energy, or None where all have one or will be fitted.
+
+        Args:
+            symbols: chemical symbols of the data.
+            free_atoms: those whose free atom's energy the data bring.
+        """
+        if self.atomic_references == "fitted":
+            return None
+        of_dataset = self.atomic_references == "free_atoms"
+        missing = sorted(set(symbols) - set(free_atoms if of_dataset else self.atomic_references))
+        if not missing:
+            return None
+        what = "free_atoms: the dataset has no free" if of_dataset else "has no energy of"
+        return f"atomic_references: {what} {', '.join(missing)}; give energies by element in eV, or say fitted"
+
+    def network(self, elements: list[int], neighbours: float) -> nn.Module:
+        """Build the untrained network; weights from torch's current random state, in torch's default precision or ours.
+
+        Its `forward` takes a `piwsl.data.batch.Batch` of N atoms and returns one output an atom, (N,), in units of the
+        potential's scale, and forces (N, 3) of a head of their own, or None where they are the gradient. Edges beyond
+        the cutoff add nothing (losses evaluate with a longer list); outputs are twice differentiable in the positions,
+        and depend on the order of neither atoms nor structures; structures of no atoms do no harm.
+
+        Args:
+            elements: atomic numbers that may occur, ascending.
+            neighbours: average number of neighbours of an atom within the cutoff.
+        """
+        raise NotImplementedError
+
+    def too_large_for(self, tensors: int, numbers: int) -> str | None:
+        """Return the key that asks for more than a file holds, or None where the network may be in it.
+
+        It is asked of files that anyone may have written: a network of which nothing is known here, as by default, is
+        built without values first, which takes a second.
+
+        Args:
+            tensors: how many the file has.
+            numbers: how many they hold.
+        """
+        return None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what `too_large_for` lets pass has no more than some ten times the numbers of the file."""
+        return False
+
+
+class MessagePassing(Architecture):
+    """Layers of messages along bonds. The largest is a network that one GPU holds; deeper ones overflow untrained."""
+
+    features: int = Field(64, ge=2, le=2048, description="Channels.")
+    layers: int = Field(3, ge=1, le=16, description="Interaction blocks.")
+    radial: int = Field(20, ge=2, le=1024, description="Radial basis functions.")
+
+    def too_large_for(self, tensors: int, numbers: int) -> str | None:
+        """Return the key that asks for more than a file holds; arguments as of `Architecture`.
+
+        Every layer has tensors of its own and a matrix of features by features.
+        """
+        if self.layers > tensors:
+            return "layers"
+        if self.layers * self.features**2 > numbers:
+            return "features"
+        return "radial" if self.radial > numbers else None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the file bounds the network."""
+        return True
+
+
+ARCHITECTURES = Registry("piwsl.architectures", Architecture)
+
+
+# What a config may have in the place of a model.
+Model = Annotated[Architecture, OneOf(ARCHITECTURES, "architecture")]
+
+
+def parse_model(mapping: Any, source: str) -> Architecture:
+    """Validate a mapping as the section of its architecture.
+
+    Args:
+        mapping: with the key `architecture`.
+        source: where it comes from, for messages.
+
+    Raises:
+        ConfigError: an unknown architecture, or a section that is not right.
+    """
+    architecture = mapping.get("architecture") if isinstance(mapping, Mapping) else None
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise config_error(source, f"no architecture '{architecture}'; {nearest(architecture, [*ARCHITECTURES])}")
+    return parse_section(ARCHITECTURES[architecture], mapping, source)

@@ -1,0 +1,132 @@
+"""Architectures and terms of losses that other distributions bring: those of the documentation, used as ours are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, distribution, morse_frames
+
+from piwsl.structures.frames import read_frames, write_frames
+
+TOYS = ROOT / "tests" / "toys"
+ARCHITECTURES, TERMS = "piwsl.architectures", "piwsl.loss_terms"
+RECIPE = """
+model:
+  architecture: toy
+  cutoff: 4.0
+  gaussians: 12
+  training: {steps: 30, validate_every: 10}
+loss:
+  curvature: {weight: 0.1, share: 0.5}
+"""
+
+
+@pytest.fixture
+def installed(tmp_path) -> Path:
+    """Both toys, installed, beside labelled frames and a recipe that names them."""
+    distribution(
+        tmp_path,
+        "toy_architecture",
+        (TOYS / "toy_architecture.py").read_text(),
+        {ARCHITECTURES: "toy = toy_architecture:Toy"},
+    )
+    distribution(tmp_path, "toy_term", (TOYS / "toy_term.py").read_text(), {TERMS: "curvature = toy_term:Curvature"})
+    write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12, forces=True))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where a folder's distributions are installed."""
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def piwsl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, "-m", "piwsl", *arguments)
+
+
+def test_kinds_of_another_distribution_train_predict_and_are_described(installed):
+    done = piwsl(installed, "train", "frames.xyz", "toy", "--config", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    shown = piwsl(installed, "info", "toy/model.safetensors").stdout
+    assert "architecture: toy" in shown
+    assert "gaussians: 12" in shown
+    done = piwsl(installed, "predict", "toy/model.safetensors", "frames.xyz", "out.xyz")
+    assert done.returncode == 0, done.stderr
+    assert len(read_frames(installed / "out.xyz")) == 12
+    schema = json.loads(piwsl(installed, "schema").stdout)
+    assert "curvature" in schema["$defs"]["Loss"]["properties"]
+
+
+def test_without_the_distribution_its_models_and_configs_are_one_line_that_names_what_there_is(
+    installed, tmp_path_factory
+):
+    done = piwsl(installed, "train", "frames.xyz", "toy", "--config", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in ("frames.xyz", "recipe.yaml", "toy/model.safetensors"):
+        (elsewhere / Path(name).name).write_bytes((installed / name).read_bytes())
+    predicted = piwsl(elsewhere, "predict", "model.safetensors", "frames.xyz", "out.xyz")
+    trained = piwsl(elsewhere, "train", "frames.xyz", "again", "--config", "recipe.yaml")
+    for done in (predicted, trained):
+        assert done.returncode == 1
+        assert done.stderr.strip().endswith("no architecture 'toy'; known are mace, painn, schnet")
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "entry", "problem"),
+    [
+        ("raise RuntimeError('no licence')", "toy = broken:Toy", "RuntimeError: no licence"),
+        ("x = 1", "toy = broken:Toy", "AttributeError"),
+        ("class Toy: pass", "toy = broken:Toy", "is no Architecture of piwsl's"),
+        ("from piwsl.architectures.painn import PaiNN", "painn = broken:PaiNN", "which piwsl has itself"),
+    ],
+)
+def test_a_broken_kind_is_one_line_that_names_its_distribution(tmp_path, source, entry, problem):
+    distribution(tmp_path, "broken", source, {ARCHITECTURES: entry})
+    write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 4))
+    name = entry.partition(" ")[0]
+    done = piwsl(tmp_path, "train", "frames.xyz", "broken-model", "--architecture", name)
+    assert done.returncode == 1
+    assert "broken 1.0" in done.stderr
+    assert problem in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("ours", ["painn", "schnet"])
+def test_a_broken_kind_harms_none_that_is_not_it(tmp_path, ours):
+    distribution(tmp_path, "broken", "raise RuntimeError('no licence')", {ARCHITECTURES: "toy = broken:Toy"})
+    code = f"from piwsl.config import parse_model; print(parse_model({{'architecture': '{ours}'}}, 'x').architecture)"
+    assert run(tmp_path, "-c", code).stdout == f"{ours}\n"
+
+
+def test_a_change_of_a_distribution_that_a_run_uses_trains_it_again_and_no_other(installed):
+    code = """
+from pathlib import Path
+from piwsl.config import Experiment, parse_section
+from piwsl.workflow.jobs import Jobs
+config = {"experiment": "e", "datasets": {"d": {"file": "frames.xyz", "test_frames": 2}}, "sizes": [4], "seeds": [0],
+    "models": {"toy": {"architecture": "toy"}, "painn": {"architecture": "painn"}},
+    "losses": {"plain": {}, "weak": {"curvature": {"weight": 1.0}}}}
+jobs = Jobs(parse_section(Experiment, config, "config"), Path("."))
+print([jobs.others(model, loss) for model in ("toy", "painn") for loss in ("plain", "weak")])
+"""
+    toy, both, none, term = eval(run(installed, "-c", code).stdout)
+    assert set(toy) == {"toy"}
+    assert set(both) == {"toy", "curvature"}
+    assert none == {}
+    assert set(term) == {"curvature"}
+    (installed / "toy_term.py").write_text((TOYS / "toy_term.py").read_text().replace("A: -2.0", "A: -2.1"))
+    toy_then, both_then, _, term_then = eval(run(installed, "-c", code).stdout)
+    assert toy_then == toy
+    assert both_then["toy"] == both["toy"]
+    assert both_then["curvature"] != both["curvature"]
+    assert term_then != term
