@@ -58,18 +58,17 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) -> Path:
-    """Write an installed distribution of one module to a folder, which is one of PYTHONPATH then.
+    """Write a distribution of one module as if it were installed in a folder, and return the folder.
 
     Args:
-        folder: where it is "installed".
-        name: of the distribution and of its module.
+        folder: to be put on the path of Python.
+        name: of the distribution and its module.
         source: of the module.
-        entry: what it brings, by group of entry points: "kind = module:Class".
+        entry: by group of entry points "kind = module:Class".
     """
     (folder / f"{name}.py").write_text(source)
-    described = folder / f"{name}-1.0.dist-info"
-    described.mkdir()
-    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    sections = [f"[{group}]\n{line}\n" for group, line in entry.items()]
-    (described / "entry_points.txt").write_text("\n".join(sections))
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("".join(f"[{group}]\n{kinds}\n" for group, kinds in entry.items()))
     return folder

@@ -191,7 +191,7 @@ def test_a_header_with_impossible_values_is_refused(written, tmp_path, changes, 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"architecture": "pain"}, "config: no architecture 'pain'; did you mean 'painn'?"),
+        ({"architecture": "pain"}, "config: architecture: no architecture 'pain'; did you mean 'painn'?"),
         ({"features": "many"}, "config: features: input should be a valid integer"),
         ({"feature": 8}, "config: unknown key 'feature'; did you mean 'features'?"),
         ({"training": {"steps": -1}}, "config: training.steps: input should be greater than or equal to 1"),

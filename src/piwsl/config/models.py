@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field
 
-from piwsl.config.section import (
-    LONGEST_VALUE,
-    OneOf,
-    Section,
-    config_error,
-    nearest,
-    one_line,
-    parse_section,
-)
+from piwsl.config.section import LONGEST_VALUE, OneOf, Section, nearest, one_line, parse_kind
 from piwsl.config.training import Resources, Training
 from piwsl.registry import Registry
 
@@ -155,8 +147,9 @@ class MessagePassing(Architecture):
 ARCHITECTURES = Registry("piwsl.architectures", Architecture)
 
 
+KINDS = OneOf(ARCHITECTURES, "architecture")
 # What a config may have in the place of a model.
-Model = Annotated[Architecture, OneOf(ARCHITECTURES, "architecture")]
+Model = Annotated[Architecture, KINDS]
 
 
 def parse_model(mapping: Any, source: str) -> Architecture:
@@ -169,7 +162,4 @@ def parse_model(mapping: Any, source: str) -> Architecture:
     Raises:
         ConfigError: an unknown architecture, or a section that is not right.
     """
-    architecture = mapping.get("architecture") if isinstance(mapping, Mapping) else None
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise config_error(source, f"no architecture '{architecture}'; {nearest(architecture, [*ARCHITECTURES])}")
-    return parse_section(ARCHITECTURES[architecture], mapping, source)
+    return parse_kind(KINDS, mapping, source)
