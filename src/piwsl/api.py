@@ -15,7 +15,7 @@ from ase import Atoms
 from piwsl.config import PRESETS, Architecture, Level, Loss, Simulation, nearest, parse_model, parse_section
 from piwsl.data.given import free_atoms
 from piwsl.errors import PiwslError
-from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict as predict_structures
 from piwsl.evaluation.predict import structures_of, with_predictions
 from piwsl.extras import naming_extras

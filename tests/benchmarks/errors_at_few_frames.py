@@ -30,7 +30,7 @@ from ase import Atoms, units
 
 from piwsl.config import Architecture, Loss, Run, parse_model
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
-from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC

@@ -130,20 +130,20 @@ def naive(model: Architecture, structures: list[Structure], device: str, weak: b
     batch = collate(graphs(structures, WEAK, device))
 
     def works(forces: Tensor, path: Tensor) -> Tensor:
-        return torch.zeros_like(batch.energy).index_add(0, batch.structure, (forces * path).sum(dim=1).double())
+        return torch.zeros_like(batch.energy).index_add(0, batch.structure_index, (forces * path).sum(dim=1).double())
 
     def total() -> Tensor:
         across = displacements_of_step(potential, batch, WEAK, seed=0, step=0) if weak else []
         energy, forces = potential.energy_and_forces(batch, create_graph=True)
-        error = ((energy - batch.energy) / batch.atoms).square().mean()
+        error = ((energy - batch.energy) / batch.n_atoms).square().mean()
         if not batch.forces.isnan().any():
             error = error + 100.0 * (forces - batch.forces).square().mean()
         there, there_forces = potential.energy_and_forces(batch.at(batch.positions + across[0]), create_graph=True)
         pitc = there - energy + works(forces, across[0])
-        error = error + 0.1 * (pitc / batch.atoms).square().mean()
+        error = error + 0.1 * (pitc / batch.n_atoms).square().mean()
         aside, aside_forces = potential.energy_and_forces(batch.at(batch.positions + across[1]), create_graph=True)
         pisc = there - aside + works(aside_forces, across[0] - across[1])
-        return error + 0.001 * (pisc / batch.atoms).square().mean() + 0.0 * there_forces.sum()
+        return error + 0.001 * (pisc / batch.n_atoms).square().mean() + 0.0 * there_forces.sum()
 
     return optimised(potential, total, device)
 
@@ -165,7 +165,7 @@ def theirs(package: str, model: Architecture, structures: list[Structure]) -> St
 
     def total() -> Tensor:
         energy, forces = network(batch)
-        errors = (energy - batch.energy.to(energy.dtype)) / batch.atoms
+        errors = (energy - batch.energy.to(energy.dtype)) / batch.n_atoms
         return errors.square().mean() + 100.0 * (forces - batch.forces).square().mean()
 
     return optimised(network, total, "cpu")

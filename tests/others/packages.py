@@ -44,12 +44,12 @@ class SchNetPack(nn.Module):
         from schnetpack import properties
 
         inputs = {
-            properties.Z: batch.numbers,
+            properties.Z: batch.atomic_numbers,
             properties.R: batch.positions.detach().clone().requires_grad_(),
             properties.idx_i: batch.edge_index[0],
             properties.idx_j: batch.edge_index[1],
             properties.offsets: batch.edge_shift,
-            properties.idx_m: batch.structure,
+            properties.idx_m: batch.structure_index,
             properties.idx: torch.arange(batch.structures),
         }
         outputs = self.forces(self.readout(self.representation(self.distances(inputs))))
@@ -75,7 +75,7 @@ class GraphPES(nn.Module):
 
         edges = batch.edge_index.shape[1]
         graph = AtomicGraph(
-            Z=batch.numbers,
+            Z=batch.atomic_numbers,
             R=batch.positions.detach().clone(),
             cell=torch.zeros(batch.structures, 3, 3),
             neighbour_list=batch.edge_index,
@@ -83,8 +83,8 @@ class GraphPES(nn.Module):
             properties={},
             other={},
             cutoff=self.cutoff,
-            batch=batch.structure,
-            ptr=torch.cat([torch.zeros(1, dtype=torch.int64), batch.atoms.long().cumsum(0)]),
+            batch=batch.structure_index,
+            ptr=torch.cat([torch.zeros(1, dtype=torch.int64), batch.n_atoms.long().cumsum(0)]),
         )
         predicted = self.model.predict(graph, ["energy", "forces"])
         return predicted["energy"], predicted["forces"]
@@ -113,13 +113,13 @@ class MaceTorch(nn.Module):
         """Return energies (M,) and forces (N, 3), to be trained on."""
         inputs = {
             "positions": batch.positions.detach().clone(),
-            "node_attrs": (batch.numbers[:, None] == self.elements).to(batch.positions.dtype),
+            "node_attrs": (batch.atomic_numbers[:, None] == self.elements).to(batch.positions.dtype),
             "edge_index": batch.edge_index.flip(0),
             "shifts": -batch.edge_shift,
             "unit_shifts": torch.zeros_like(batch.edge_shift),
             "cell": torch.zeros(3 * batch.structures, 3),
-            "batch": batch.structure,
-            "ptr": torch.cat([torch.zeros(1, dtype=torch.int64), batch.atoms.long().cumsum(0)]),
+            "batch": batch.structure_index,
+            "ptr": torch.cat([torch.zeros(1, dtype=torch.int64), batch.n_atoms.long().cumsum(0)]),
         }
         outputs = self.model(inputs, training=True)
         return outputs["energy"], outputs["forces"]

@@ -43,7 +43,7 @@ def numbers(architecture: str) -> dict[str, object]:
     def plain(tensor: Tensor) -> list[object]:
         return tensor.detach().tolist()
 
-    elements = sorted({int(number) for number in batch.numbers})
+    elements = sorted({int(number) for number in batch.atomic_numbers})
     weights = {name: plain(parameter) for name, parameter in model.named_parameters()}
     embedding = "representation.embedding.weight"
     weights[embedding] = [row if number in elements else None for number, row in enumerate(weights[embedding])]

@@ -36,7 +36,7 @@ class Network(nn.Module):
         """Return one output an atom, (N,)."""
         receiver, sender = batch.edge_index
         _, distance = edge_vectors(batch)
-        kind = torch.searchsorted(self.elements, batch.numbers)
+        kind = torch.searchsorted(self.elements, batch.atomic_numbers)
         basis = torch.exp(-4.0 * (distance[:, None] - self.centres) ** 2)
         curves = (self.weights[kind[receiver], kind[sender]] * basis).sum(dim=1) * cosine_cutoff(distance, self.cutoff)
-        return curves.new_zeros(len(batch.numbers)).index_add(0, receiver, curves), None
+        return curves.new_zeros(len(batch.atomic_numbers)).index_add(0, receiver, curves), None

@@ -58,7 +58,7 @@ def gradients(model: Potential, total: torch.Tensor) -> list[torch.Tensor]:
 def test_padding_changes_no_energy_no_force_and_no_loss(graphs):
     model = potential()
     batch = collate([graphs[0], graphs[4]])
-    filled = pad(batch, len(batch.numbers) + 3, batch.edge_index.shape[1] + 7, structure=True)
+    filled = pad(batch, len(batch.atomic_numbers) + 3, batch.edge_index.shape[1] + 7, structure=True)
     energy, forces = model.energy_and_forces(batch)
     padded_energy, padded_forces = model.energy_and_forces(filled)
     torch.testing.assert_close(padded_energy[:2], energy)

@@ -199,12 +199,12 @@ def test_a_batch_of_mixed_structures_keeps_each_by_itself():
     frames = morse_frames("H2O", 2) + morse_frames("NH3", 1, forces=True)
     parts = [graph(from_atoms(atoms), 5.0, torch.float64) for atoms in frames]
     batch = collate(parts)
-    assert batch.structure.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
-    assert batch.atoms.tolist() == [3, 3, 4]
+    assert batch.structure_index.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert batch.n_atoms.tolist() == [3, 3, 4]
     assert batch.forces[:6].isnan().all()
     assert not batch.forces[6:].isnan().any()
     receiver, sender = batch.edge_index
-    assert torch.equal(batch.structure[receiver], batch.structure[sender])
+    assert torch.equal(batch.structure_index[receiver], batch.structure_index[sender])
     assert sum_per_structure(torch.ones(10), batch).tolist() == [3, 3, 4]
 
 

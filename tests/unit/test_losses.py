@@ -61,7 +61,7 @@ class PairPotential(Known):
         receiver, sender = batch.edge_index
         bond = batch.positions[sender] + batch.edge_shift - batch.positions[receiver]
         pair = 0.5 * self.strength * self.function(torch.linalg.vector_norm(bond, dim=1))
-        atoms = torch.zeros(len(batch.numbers), dtype=torch.float64).index_add(0, receiver, pair)
+        atoms = torch.zeros(len(batch.atomic_numbers), dtype=torch.float64).index_add(0, receiver, pair)
         return sum_per_structure(atoms, batch)
 
     def energy_and_forces(self, batch: Batch, create_graph: bool = False):
@@ -88,9 +88,13 @@ class Harmonic(Known):
     def __init__(self, batch: Batch):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        size = 3 * len(batch.numbers)
+        size = 3 * len(batch.atomic_numbers)
         random = torch.randn(size, size, generator=generator, dtype=torch.float64)
-        same = (batch.structure[:, None] == batch.structure[None, :]).repeat_interleave(3, 0).repeat_interleave(3, 1)
+        same = (
+            (batch.structure_index[:, None] == batch.structure_index[None, :])
+            .repeat_interleave(3, 0)
+            .repeat_interleave(3, 1)
+        )
         self.hessian = (random @ random.T) * same
         self.origin = batch.positions - 0.1
 
@@ -98,12 +102,12 @@ class Harmonic(Known):
         return self.energy(batch), self._forces(batch)
 
     def _forces(self, batch: Batch) -> torch.Tensor:
-        copies = len(batch.numbers) // len(self.origin)
+        copies = len(batch.atomic_numbers) // len(self.origin)
         shifts = (batch.positions - self.origin.repeat(copies, 1)).reshape(copies, -1)
         return -(shifts @ self.hessian).reshape(-1, 3)
 
     def energy(self, batch: Batch) -> torch.Tensor:
-        copies = len(batch.numbers) // len(self.origin)
+        copies = len(batch.atomic_numbers) // len(self.origin)
         shift = batch.positions - self.origin.repeat(copies, 1)
         return sum_per_structure(-0.5 * (shift * self._forces(batch)).sum(dim=1), batch)
 
@@ -126,14 +130,14 @@ def mixed() -> Batch:
 def split(batch: Batch) -> list[Batch]:
     """Return batches of one structure each."""
     parts = []
-    for place, size in enumerate(int(atoms) for atoms in batch.atoms):
-        start = int(batch.atoms[:place].sum())
+    for place, size in enumerate(int(atoms) for atoms in batch.n_atoms):
+        start = int(batch.n_atoms[:place].sum())
         atoms = slice(start, start + size)
         edges = (batch.edge_index[0] >= start) & (batch.edge_index[0] < start + size)
         part = Batch(
-            positions=batch.positions[atoms], numbers=batch.numbers[atoms], edge_shift=batch.edge_shift[edges],
-            edge_index=batch.edge_index[:, edges] - start, structure=torch.zeros(size, dtype=torch.int64),
-            atoms=batch.atoms[[place]], cell=batch.cell[[place]], pbc=batch.pbc[[place]],
+            positions=batch.positions[atoms], atomic_numbers=batch.atomic_numbers[atoms],
+            edge_shift=batch.edge_shift[edges], edge_index=batch.edge_index[:, edges] - start, structure_index=torch.zeros(size, dtype=torch.int64),
+            n_atoms=batch.n_atoms[[place]], cell=batch.cell[[place]], pbc=batch.pbc[[place]],
             labels={
                 level: BatchLabels(labels.energy[[place]], labels.forces[atoms], labels.stress[[place]])
                 for level, labels in batch.labels.items()
@@ -157,7 +161,7 @@ def test_first_order_residuals_of_a_harmonic_potential_are_half_the_curvature(mi
     paths = {"pitc": draws[0], "pisc": draws[0] - draws[1]}
     for name, path in paths.items():
         curvature = (path.reshape(-1) @ potential.hessian).reshape(-1, 3) * path
-        expected = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.atoms
+        expected = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.n_atoms
         found = term(potential, mixed, Loss(**FIRST), draws, name)
         assert found == pytest.approx(float((expected**2).mean()), rel=1e-10)
 
@@ -219,7 +223,7 @@ def test_a_label_takes_the_place_of_the_models_energy_and_force(mixed):
     draws = displacements(mixed, 2e-3)
     energy, forces = potential.energy_and_forces(mixed)
     exact = mixed.labelled(energy=energy.detach(), forces=forces.detach())
-    shifted = exact.labelled(energy=exact.energy + 0.7 * mixed.atoms)
+    shifted = exact.labelled(energy=exact.energy + 0.7 * mixed.n_atoms)
 
     def pitc(batch: Batch, anchor: str) -> float:
         return term(potential, batch, Loss(pitc=PITC(weight=1.0, anchor=anchor)), draws, "pitc")
@@ -264,7 +268,7 @@ def test_augmentation_compares_displaced_structures_with_the_labels_of_the_undis
 @pytest.mark.parametrize("per", ["atom", "structure"])
 def test_residuals_are_measured_as_asked(mixed, function, expected, per):
     potential = PairPotential(morse)
-    error = 0.5 * (mixed.atoms if per == "atom" else torch.ones_like(mixed.atoms))
+    error = 0.5 * (mixed.n_atoms if per == "atom" else torch.ones_like(mixed.n_atoms))
     batch = mixed.labelled(energy=potential.energy(mixed).detach() + error)
     loss = Loss(function=function, huber=0.1, per=per)
     assert term(potential, batch, loss, [], "energy") == pytest.approx(expected, rel=1e-9)
@@ -381,7 +385,7 @@ def test_processes_that_share_a_batch_weigh_their_means_by_what_they_have_residu
     assert dict(zip(factors, together.tolist(), strict=True)) == {"energy": 3, "forces": 21, "pitc": 2, "pisc": 2}
     found = []
     for place, structure in enumerate(split(batch)):
-        here = [draw[batch.structure[: len(draw)] == place] for draw in draws]
+        here = [draw[batch.structure_index[: len(draw)] == place] for draw in draws]
         mine = factors_of_rank(factors, own[place], together, 4)
         found.append(training_loss(potential, structure, loss, here, mine, range(place, 4, 4))[0])
     torch.testing.assert_close(torch.stack(found).mean(), expected, rtol=1e-12, atol=0.0)
@@ -419,11 +423,12 @@ def test_fused_evaluation_is_the_plain_triple_evaluation_and_so_are_its_gradient
         def consistency(start: str, order: int) -> torch.Tensor:
             force = forces[start] if order == 1 else 0.5 * (forces[start] + forces["C"])
             work = [
-                ((at["C"] - at[start]) * force)[batch.structure == index].sum() for index in range(batch.structures)
+                ((at["C"] - at[start]) * force)[batch.structure_index == index].sum()
+                for index in range(batch.structures)
             ]
-            return ((energy["C"] - energy[start] + torch.stack(work)) / batch.atoms).square().mean()
+            return ((energy["C"] - energy[start] + torch.stack(work)) / batch.n_atoms).square().mean()
 
-        total = 2.0 * ((energy["A"] - batch.energy) / batch.atoms).square().mean()
+        total = 2.0 * ((energy["A"] - batch.energy) / batch.n_atoms).square().mean()
         if with_forces:
             total = total + 3.0 * (forces["A"][:6] - batch.forces[:6]).square().mean()
         if "pitc" in loss.terms:
@@ -447,7 +452,7 @@ def test_a_structure_counts_the_same_alone_and_among_others(mixed):
     draws = displacements(mixed, 0.03)
     together = term(potential, mixed, Loss(**FIRST), draws, "pitc")
     alone = [
-        term(potential, part, Loss(**FIRST), [draw[mixed.structure == place] for draw in draws], "pitc")
+        term(potential, part, Loss(**FIRST), [draw[mixed.structure_index == place] for draw in draws], "pitc")
         for place, part in enumerate(split(mixed))
     ]
     assert together == pytest.approx(np.mean(alone), rel=1e-10)
@@ -476,7 +481,9 @@ def joined(count: int = 3) -> tuple[Potential, Batch, Batch, list[torch.Tensor]]
 
 def gradients(potential: nn.Module, batch: Batch, loss: Loss, draws: list[torch.Tensor]) -> torch.Tensor:
     """Return the gradient of the loss by all parameters, (P,)."""
-    total, _ = training_loss(potential, batch, loss, [draw[: len(batch.numbers)] for draw in draws], loss.factors(0))
+    total, _ = training_loss(
+        potential, batch, loss, [draw[: len(batch.atomic_numbers)] for draw in draws], loss.factors(0)
+    )
     parameters = list(potential.parameters())
     found = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.flatten() for gradient in found])
@@ -510,11 +517,11 @@ def test_consistency_terms_count_frames_without_labels_like_any_other(terms):
     def of_term(batch: Batch) -> torch.Tensor:
         return gradients(potential, batch, weak, draws) - gradients(potential, batch, of_labels, draws)
 
-    atoms, edges = len(labelled.numbers), labelled.edge_index.shape[1]
+    atoms, edges = len(labelled.atomic_numbers), labelled.edge_index.shape[1]
     pool = replace(
-        together, positions=together.positions[atoms:], numbers=together.numbers[atoms:],
+        together, positions=together.positions[atoms:], atomic_numbers=together.atomic_numbers[atoms:],
         edge_index=together.edge_index[:, edges:] - atoms, edge_shift=together.edge_shift[edges:],
-        structure=together.structure[atoms:] - 4, atoms=together.atoms[4:], cell=together.cell[4:],
+        structure_index=together.structure_index[atoms:] - 4, n_atoms=together.n_atoms[4:], cell=together.cell[4:],
         pbc=together.pbc[4:], labels={},
     )  # fmt: skip
     pool = pool.labelled()
@@ -527,7 +534,7 @@ def test_consistency_terms_count_frames_without_labels_like_any_other(terms):
 def test_displacements_do_not_translate_and_stay_within_their_bound(mixed):
     for step in range(50):
         for draw in draw_displacements(mixed, 0.02, seed=1, step=step, count=2):
-            sums = torch.zeros(4, 3, dtype=torch.float64).index_add(0, mixed.structure, draw)
+            sums = torch.zeros(4, 3, dtype=torch.float64).index_add(0, mixed.structure_index, draw)
             torch.testing.assert_close(sums, torch.zeros_like(sums), rtol=0, atol=1e-15)
             assert torch.linalg.vector_norm(draw, dim=1).max() <= largest_displacement(0.02) + 1e-12
             assert not draw.requires_grad
@@ -560,7 +567,7 @@ def test_displacements_of_a_structure_depend_on_its_place_in_the_whole_batch_alo
         own = collate([structures[place] for place in places])
         mine = draw_displacements(own, 0.02, seed=0, step=3, count=2, kind=kind, places=places)
         for all_of_them, some in zip(whole, mine, strict=True):
-            expected = torch.cat([all_of_them[mixed.structure == place] for place in places])
+            expected = torch.cat([all_of_them[mixed.structure_index == place] for place in places])
             torch.testing.assert_close(some, expected, rtol=1e-14, atol=0.0)
     first = draw_displacements(mixed.first(2), 0.02, seed=0, step=3, count=2, kind=kind)
     torch.testing.assert_close(first[0], whole[0][:7], rtol=0.0, atol=0.0)
@@ -570,7 +577,7 @@ def test_displacements_of_a_structure_depend_on_its_place_in_the_whole_batch_alo
 def test_kinds_of_displacement_do_not_translate_and_have_their_length(kind):
     batch = collate([graph(from_atoms(atoms), 3.0, torch.float64) for atoms in morse_frames("CH3OH", 300)])
     (draw,) = draw_displacements(batch, 0.02, seed=0, step=0, count=1, kind=kind)
-    sums = torch.zeros(300, 3, dtype=torch.float64).index_add(0, batch.structure, draw)
+    sums = torch.zeros(300, 3, dtype=torch.float64).index_add(0, batch.structure_index, draw)
     torch.testing.assert_close(sums, torch.zeros_like(sums), rtol=0, atol=1e-15)
     variance = {"gaussian": 1.0, "uniform": 1 / 3, "sphere": 1 / 3}[kind]
     more = [draw_displacements(batch, 0.02, seed=0, step=step, count=1, kind=kind)[0] for step in range(20)]
@@ -653,7 +660,7 @@ def test_an_order_without_force_is_exact_below_its_power_and_errs_by_it_at_it(mi
 def test_higher_orders_see_no_curvature_where_central_sees_half_of_it(mixed):
     potential, draws = Harmonic(mixed), displacements(mixed, 0.05)
     curvature = (draws[0].reshape(-1) @ potential.hessian).reshape(-1, 3) * draws[0]
-    half = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.atoms
+    half = 0.5 * sum_per_structure(curvature.sum(dim=1), mixed) / mixed.n_atoms
     assert term(potential, mixed, without_force("central"), draws, "pitc") == pytest.approx(
         float((half**2).mean()), rel=1e-9
     )
@@ -679,7 +686,7 @@ def test_central_is_the_mean_of_order_1_over_both_directions():
         work = sum_per_structure((path * forces).sum(dim=1), batch)
         return potential.energy(batch.at(batch.positions + path)) - energy + work
 
-    expected = (0.5 * (first(across) + first(-across)) / batch.atoms).square().mean().item()
+    expected = (0.5 * (first(across) + first(-across)) / batch.n_atoms).square().mean().item()
     assert term(potential, batch, without_force("central"), [across, across], "pitc") == pytest.approx(
         expected, rel=1e-7
     )
@@ -720,7 +727,7 @@ def test_gradients_of_residuals_without_force_are_those_of_finite_differences(or
 def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order, power):
     potential, draws = PairPotential(morse), displacements(mixed, 1e-2)
     exact = mixed.labelled(energy=potential.energy(mixed).detach())
-    shifted = exact.labelled(energy=exact.energy + 0.7 * mixed.atoms)
+    shifted = exact.labelled(energy=exact.energy + 0.7 * mixed.n_atoms)
 
     def pitc(batch: Batch, anchor: str) -> float:
         return term(potential, batch, without_force(order, anchor), draws, "pitc")

@@ -99,7 +99,9 @@ def test_a_kind_that_cannot_be_loaded_names_its_distribution(shapes, one_of):
 
 
 def test_without_a_default_the_key_must_be_there(shapes, one_of):
-    with pytest.raises(ConfigError, match=r"^f.yaml: shape: this key is missing; known are alien, broken, circle, square$"):
+    with pytest.raises(
+        ConfigError, match=r"^f.yaml: shape: this key is missing; known are alien, broken, circle, square$"
+    ):
         parse_kind(OneOf(one_of.registry, "shape"), {}, "f.yaml")
 
 

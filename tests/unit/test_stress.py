@@ -22,7 +22,7 @@ from piwsl.data.assemble import import_given
 from piwsl.data.batch import collate, graph, pad
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
-from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
 from piwsl.loss_terms.pisc import PISC
@@ -231,7 +231,7 @@ def test_a_stress_in_the_loss_has_the_gradients_of_finite_differences():
 def test_padding_changes_no_stress_and_no_gradient_of_it():
     potential = untrained(PaiNN(architecture="painn", **SMALL))
     batch = graph(from_atoms(label(crystal(), -15800.0, None, np.full((3, 3), 0.01))), CUTOFF, torch.float64)
-    padded = pad(batch, len(batch.numbers) + 3, batch.edge_index.shape[1] + 7, structure=True)
+    padded = pad(batch, len(batch.atomic_numbers) + 3, batch.edge_index.shape[1] + 7, structure=True)
     loss = Loss(stress=1.0)
     found = []
     for each in (batch, padded):

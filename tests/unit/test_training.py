@@ -25,7 +25,7 @@ from piwsl.data.batch import graph
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.data.splits import split_frames
 from piwsl.errors import PiwslError
-from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.files import read_json
 from piwsl.loss_terms.pisc import PISC
@@ -455,7 +455,7 @@ def test_forces_of_a_cheaper_level_are_learned_from_while_their_weight_lasts(tmp
     assert force_error(weak, "weak") < 0.5 * without
     assert force_error(weak.model_copy(update={"pool": 0.5}), "pool", of_pool) < 0.5 * without
     fading = weak.model_copy(update={"weak_forces": WeakForces(weight=1.0, until=60)})
-    assert [fading.weak_forces.factor(step) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
+    assert [fading.weak_forces.factor(step, fading) for step in (0, 30, 60, 61)] == [1.0, 0.5, 0.0, 0.0]
     train_in(tmp_path / "fading", path, small(steps=120, validate_every=60), fading)
     assert pd.read_csv(tmp_path / "fading" / "history.csv")["training_weak_forces"].isna().tolist() == [False, True]
 

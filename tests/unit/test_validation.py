@@ -67,7 +67,7 @@ def test_it_does_not_matter_how_the_frames_are_batched(potential, structures, mi
 def criterion(batch: Batch, energy: float, force: float, loss: Loss) -> float:
     """Return the criterion of errors that are the same for all structures (eV an atom) and components (eV/Å)."""
     errors = ValidationErrors(loss)
-    predicted = Prediction(batch.energy + energy * batch.atoms, torch.empty(0), batch.forces + force, None)
+    predicted = Prediction(batch.energy + energy * batch.n_atoms, torch.empty(0), batch.forces + force, None)
     errors.add(batch, predicted)
     return errors.criterion()
 

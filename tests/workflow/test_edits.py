@@ -196,7 +196,7 @@ CHANGES = [
     Change("losses/objective.py", ('"""', '"""Well. '), {}, "a docstring changes no result"),
     Change("preflight.py", "check_start", {}, "checks refuse, and change no result"),
     Change("losses/objective.py", "training_loss", ALL, "models are trained by it"),
-    Change("evaluation/errors.py", "error_summary", {"evaluate": RUNS, "report": 1}, "only tests know it"),
+    Change("evaluation/metrics.py", "error_summary", {"evaluate": RUNS, "report": 1}, "only tests know it"),
     Change("simulation/dynamics.py", "bonds", {"simulate": RUNS, "report": 1}, "only simulations know it"),
     Change("report/tables.py", "comparisons", REPORT, "only the report knows it"),
     Change("report/template.html", ("<body>", "<body> "), REPORT, "likewise"),

@@ -60,15 +60,15 @@ class Batch:
 
     positions: Tensor
     """(N, 3), Å, from the mean position of the structure: of no meaning but in differences."""
-    numbers: Tensor
-    """(N,) atomic numbers."""
+    atomic_numbers: Tensor
+    """(N,)."""
     edge_index: Tensor
     """(2, E): atom that receives, atom that sends."""
     edge_shift: Tensor
     """(E, 3), Å: added to the sender's position to reach its periodic image."""
-    structure: Tensor
+    structure_index: Tensor
     """(N,) which structure an atom belongs to."""
-    atoms: Tensor
+    n_atoms: Tensor
     """(M,) number of atoms of each structure, in the dtype of the positions; 0: padding, which enters no loss."""
     cell: Tensor
     """(M, 3, 3), Å; rows are lattice vectors."""
@@ -80,7 +80,7 @@ class Batch:
     @property
     def structures(self) -> int:
         """M."""
-        return len(self.atoms)
+        return len(self.n_atoms)
 
     @property
     def energy(self) -> Tensor:
@@ -99,7 +99,7 @@ class Batch:
 
     def at_level(self, level: str) -> BatchLabels:
         """Return the labels of a level; of one that says nothing, absent ones."""
-        return self.labels.get(level) or BatchLabels.absent(len(self.numbers), self.structures, self.positions)
+        return self.labels.get(level) or BatchLabels.absent(len(self.atomic_numbers), self.structures, self.positions)
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors, in an order that the names of the levels alone decide."""
@@ -136,7 +136,7 @@ class Batch:
             for level, labels in self.labels.items()
         }
         own: dict[str, Any] = {
-            name: getattr(self, name).to(dtype) for name in ("positions", "edge_shift", "atoms", "cell")
+            name: getattr(self, name).to(dtype) for name in ("positions", "edge_shift", "n_atoms", "cell")
         }
         return replace(self, **own, labels=labels)
 
@@ -150,7 +150,7 @@ class Batch:
         Args:
             strain: (M, 3, 3); positions, shifts and lattice vectors r become r + strain r.
         """
-        of_atoms = strain[self.structure]  # (N, 3, 3)
+        of_atoms = strain[self.structure_index]  # (N, 3, 3)
         of_edges = of_atoms[self.edge_index[0]]
         return replace(
             self,
@@ -167,15 +167,15 @@ class Batch:
         """Return the first structures of a batch that is not padded."""
         if count == self.structures:
             return self
-        atoms = int(self.atoms[:count].sum())
+        atoms = int(self.n_atoms[:count].sum())
         edges = self.edge_index[0] < atoms
         return Batch(
             positions=self.positions[:atoms],
-            numbers=self.numbers[:atoms],
+            atomic_numbers=self.atomic_numbers[:atoms],
             edge_index=self.edge_index[:, edges],
             edge_shift=self.edge_shift[edges],
-            structure=self.structure[:atoms],
-            atoms=self.atoms[:count],
+            structure_index=self.structure_index[:atoms],
+            n_atoms=self.n_atoms[:count],
             cell=self.cell[:count],
             pbc=self.pbc[:count],
             labels={
@@ -298,11 +298,11 @@ def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
     levels = dict.fromkeys([REFERENCE, *structure.labels])
     return Batch(
         positions=positions,
-        numbers=torch.tensor(structure.numbers),
+        atomic_numbers=torch.tensor(structure.numbers),
         edge_index=torch.tensor(edge_index),
         edge_shift=torch.tensor(edge_shift, dtype=dtype),
-        structure=torch.zeros(count, dtype=torch.int64),
-        atoms=torch.tensor([count], dtype=dtype),
+        structure_index=torch.zeros(count, dtype=torch.int64),
+        n_atoms=torch.tensor([count], dtype=dtype),
         cell=torch.tensor(structure.cell[None], dtype=dtype),
         pbc=torch.tensor(structure.pbc[None]),
         labels={level: _tensors_of(structure.at_level(level), positions) for level in levels},
@@ -321,20 +321,20 @@ def _tensors_of(labels: Labels, positions: Tensor) -> BatchLabels:
 
 def collate(batches: list[Batch]) -> Batch:
     """Join batches to one; sizes, cells and labels mix freely."""
-    atom_offsets = np.cumsum([0] + [len(batch.numbers) for batch in batches])
+    atom_offsets = np.cumsum([0] + [len(batch.atomic_numbers) for batch in batches])
     structure_offsets = np.cumsum([0] + [batch.structures for batch in batches])
     return Batch(
         positions=torch.cat([batch.positions for batch in batches]),
-        numbers=torch.cat([batch.numbers for batch in batches]),
+        atomic_numbers=torch.cat([batch.atomic_numbers for batch in batches]),
         edge_index=torch.cat(
             [batch.edge_index + int(start) for batch, start in zip(batches, atom_offsets, strict=False)],
             dim=1,
         ),
         edge_shift=torch.cat([batch.edge_shift for batch in batches]),
-        structure=torch.cat(
-            [batch.structure + int(start) for batch, start in zip(batches, structure_offsets, strict=False)]
+        structure_index=torch.cat(
+            [batch.structure_index + int(start) for batch, start in zip(batches, structure_offsets, strict=False)]
         ),
-        atoms=torch.cat([batch.atoms for batch in batches]),
+        n_atoms=torch.cat([batch.n_atoms for batch in batches]),
         cell=torch.cat([batch.cell for batch in batches]),
         pbc=torch.cat([batch.pbc for batch in batches]),
         labels={level: _joined(level, batches) for level in dict.fromkeys(chain(*(batch.labels for batch in batches)))},
@@ -359,7 +359,7 @@ def pad(batch: Batch, atoms: int, edges: int, structure: bool) -> Batch:
         edges: E afterwards; the new ones are far longer than any cutoff.
         structure: whether to add that structure, even if no atom is missing.
     """
-    missing_atoms, missing_edges = atoms - len(batch.numbers), edges - batch.edge_index.shape[1]
+    missing_atoms, missing_edges = atoms - len(batch.atomic_numbers), edges - batch.edge_index.shape[1]
     far = batch.edge_shift.new_tensor([1e3, 0.0, 0.0])
     filled = replace(
         batch,
@@ -378,9 +378,9 @@ def pad(batch: Batch, atoms: int, edges: int, structure: bool) -> Batch:
     return replace(
         filled,
         positions=lengthened(batch.positions, 0.0),
-        numbers=lengthened(batch.numbers, int(batch.numbers[0])),
-        structure=lengthened(batch.structure, batch.structures),
-        atoms=with_one_more(batch.atoms, 0.0),
+        atomic_numbers=lengthened(batch.atomic_numbers, int(batch.atomic_numbers[0])),
+        structure_index=lengthened(batch.structure_index, batch.structures),
+        n_atoms=with_one_more(batch.n_atoms, 0.0),
         cell=with_one_more(batch.cell, 0.0),
         pbc=with_one_more(batch.pbc, False),
         labels={
@@ -396,7 +396,7 @@ def pad(batch: Batch, atoms: int, edges: int, structure: bool) -> Batch:
 
 def sum_per_structure(values: Tensor, batch: Batch) -> Tensor:
     """Sum (N,) values of atoms to (M,) values of structures."""
-    return values.new_zeros(batch.structures).index_add(0, batch.structure, values)
+    return values.new_zeros(batch.structures).index_add(0, batch.structure_index, values)
 
 
 def stress_of(derivative: Tensor, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from piwsl.evaluation.errors import error_summary
+from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict, structures_of, with_predictions
 from piwsl.files import check_outputs
 from piwsl.models import load_model

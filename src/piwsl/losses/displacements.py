@@ -41,7 +41,7 @@ def draw_displacements(
     """
     places = range(batch.structures) if places is None else places
     generator, drawn = torch.Generator(), []
-    for place, atoms in zip(places, batch.atoms.tolist(), strict=False):
+    for place, atoms in zip(places, batch.n_atoms.tolist(), strict=False):
         generator.manual_seed(seed_of("displacements", seed, step, place))
         shape = (count, int(atoms), 3)
         if kind == "uniform":
@@ -64,18 +64,18 @@ def normalised(direction: Tensor, batch: Batch, length: float) -> Tensor:
         length: root mean square of a component, Å. No atom moves further than the bound.
     """
     centred = _centred(direction, batch)
-    squares = centred.new_zeros(batch.structures).index_add(0, batch.structure, (centred * centred).sum(dim=1))
-    scale = length / (squares / (3 * batch.atoms)).sqrt().clamp_min(1e-12)
-    return _bounded(centred * scale[batch.structure][:, None], batch, length)
+    squares = centred.new_zeros(batch.structures).index_add(0, batch.structure_index, (centred * centred).sum(dim=1))
+    scale = length / (squares / (3 * batch.n_atoms)).sqrt().clamp_min(1e-12)
+    return _bounded(centred * scale[batch.structure_index][:, None], batch, length)
 
 
 def _centred(displacement: Tensor, batch: Batch) -> Tensor:
-    sums = displacement.new_zeros(batch.structures, 3).index_add(0, batch.structure, displacement)
-    return displacement - (sums / batch.atoms[:, None])[batch.structure]
+    sums = displacement.new_zeros(batch.structures, 3).index_add(0, batch.structure_index, displacement)
+    return displacement - (sums / batch.n_atoms[:, None])[batch.structure_index]
 
 
 def _bounded(displacement: Tensor, batch: Batch, length: float) -> Tensor:
     lengths = torch.linalg.vector_norm(displacement, dim=1)  # (N,)
-    longest = lengths.new_zeros(batch.structures).scatter_reduce(0, batch.structure, lengths, "amax")  # (M,)
+    longest = lengths.new_zeros(batch.structures).scatter_reduce(0, batch.structure_index, lengths, "amax")  # (M,)
     factor = (largest_displacement(length) / longest.clamp_min(1e-12)).clamp_max(1.0)
-    return displacement * factor[batch.structure][:, None]
+    return displacement * factor[batch.structure_index][:, None]

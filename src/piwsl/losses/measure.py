@@ -35,8 +35,8 @@ class Measure:
 
     def energies(self, residuals: Tensor, known: Tensor) -> Measured:
         """Measure the structures whose residual (M,) is known, eV."""
-        residuals = residuals / self._batch.atoms.clamp_min(1.0) if self._loss.per == "atom" else residuals
-        return self._sum(residuals, known & (self._batch.atoms > 0))
+        residuals = residuals / self._batch.n_atoms.clamp_min(1.0) if self._loss.per == "atom" else residuals
+        return self._sum(residuals, known & (self._batch.n_atoms > 0))
 
     def energy_labels(self, energies: Tensor) -> Measured:
         """Measure the energies (M,), eV, of labelled structures."""

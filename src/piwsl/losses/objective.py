@@ -11,7 +11,7 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
 from piwsl.losses.displacements import draw_displacements, normalised
 from piwsl.losses.measure import Measure, Measured
-from piwsl.losses.terms import Portion, known, portions
+from piwsl.losses.terms import Portion, label_mask, portions
 from piwsl.models.potential import Potential
 from piwsl.models.terms import Property
 from piwsl.residuals import A, Difference, ForceError, Point, StressError
@@ -65,13 +65,13 @@ def loss_of_portions(
         As `training_loss`.
     """
     means = {name: mean for name, mean in loss.means().items() if name in factors}
-    points = _Points(potential, [(mean.of, portions[name]) for name, mean in means.items()])
+    points = _DisplacedEvaluations(potential, [(mean.of, portions[name]) for name, mean in means.items()])
     found = {name: points.measured(mean.of, portions[name], loss).mean for name, mean in means.items()}
     total = torch.stack([means[name].weight * factors[name] * mean for name, mean in found.items()]).sum()
     return total, {name: mean.detach() for name, mean in found.items()}
 
 
-class _Points:
+class _DisplacedEvaluations:
     """Energies and forces at all points that some terms need, each evaluated once, for the largest of their portions.
 
     Points whose force is needed go through the model as one fused batch, the others as a second one that stops at
@@ -125,7 +125,7 @@ class _Points:
         ]
         if difference.label_energy:
             parts.append(difference.label_energy * portion.batch.energy)
-        return measure.energies(torch.stack(parts).sum(dim=0), known(difference, portion.batch))
+        return measure.energies(torch.stack(parts).sum(dim=0), label_mask(difference, portion.batch))
 
     def _fused(self, points: list[Point]) -> Batch:
         parts = []

@@ -14,7 +14,7 @@ from piwsl.data.batch import Batch, sum_per_structure
 from piwsl.residuals import Difference, ForceError, StressError
 
 
-def known(difference: Difference, batch: Batch) -> Tensor:
+def label_mask(difference: Difference, batch: Batch) -> Tensor:
     """Return where a difference has its labels: of structures, (M,), of forces, (N, 3), or of stress, (M, 3, 3)."""
     if isinstance(difference, ForceError):
         return ~batch.at_level(difference.level).forces.isnan()
@@ -93,7 +93,7 @@ def residual_counts(batch: Batch, loss: Loss, names: Iterable[str], places: rang
         places: as of `structures_of`.
     """
     means, looked_at = loss.means(), portions(batch, loss, [], names, places)
-    counts = [known(means[name].of, portion.batch).sum() for name, portion in looked_at.items()]
+    counts = [label_mask(means[name].of, portion.batch).sum() for name, portion in looked_at.items()]
     return torch.stack(counts).double()
 
 

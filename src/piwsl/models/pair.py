@@ -83,7 +83,7 @@ class PairPotential(nn.Module):
         receiver, _ = batch.edge_index
         _, distance = edge_vectors(batch)
         each = 0.5 * self._of_pairs(batch)(distance.double())  # (E,)
-        return Contribution(torch.zeros_like(batch.numbers, dtype=torch.float64).index_add(0, receiver, each))
+        return Contribution(torch.zeros_like(batch.atomic_numbers, dtype=torch.float64).index_add(0, receiver, each))
 
     def predict(self, batch: Batch) -> Prediction:
         """Predict energy, forces and stress, without a graph of derivatives.
@@ -98,8 +98,8 @@ class PairPotential(nn.Module):
         along = (slopes / distance)[:, None] * vectors  # (E, 3)
         forces = torch.zeros_like(batch.positions).index_add(0, receiver, along.to(batch.positions))
         virials = 0.5 * along[:, :, None] * vectors[:, None, :]  # (E, 3, 3)
-        strain = virials.new_zeros(batch.structures, 3, 3).index_add(0, batch.structure[receiver], virials)
-        energies = torch.zeros_like(batch.numbers, dtype=torch.float64).index_add(0, receiver, 0.5 * values)
+        strain = virials.new_zeros(batch.structures, 3, 3).index_add(0, batch.structure_index[receiver], virials)
+        energies = torch.zeros_like(batch.atomic_numbers, dtype=torch.float64).index_add(0, receiver, 0.5 * values)
         stress = stress_of(strain.to(batch.positions), batch)
         return Prediction(sum_per_structure(energies, batch), energies, forces, stress)
 
@@ -112,11 +112,11 @@ class PairPotential(nn.Module):
     def _of_pairs(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Return V, eV, as a function of the distances (E,), Å, of a batch's edges."""
         receiver, sender = batch.edge_index
-        places = self.places[batch.numbers]
+        places = self.places[batch.atomic_numbers]
         coefficients = self.coefficients[places[receiver], places[sender]]  # (E, K)
         length = self.lengths[places[receiver], places[sender]]
         shortest, slope, stiffness = self.core[places[receiver], places[sender]].unbind(dim=1)
-        numbers = batch.numbers[batch.edge_index]  # (2, E)
+        numbers = batch.atomic_numbers[batch.edge_index]  # (2, E)
 
         def energies(distance: Tensor) -> Tensor:
             outside = torch.maximum(distance, shortest)
@@ -297,7 +297,7 @@ def _chosen_ridge(folds: Sequence[Normal], total: Normal) -> float:
 
 def _set_lengths(potential: PairPotential, elements: Sequence[int], batches: Sequence[Batch]) -> None:
     """Take the lengths of bonds from structures: the mean of what is no longer than a bond by covalent radii."""
-    ends = torch.cat([potential.places[batch.numbers[batch.edge_index]] for batch in batches], dim=1)  # (2, E)
+    ends = torch.cat([potential.places[batch.atomic_numbers[batch.edge_index]] for batch in batches], dim=1)  # (2, E)
     distances = torch.cat([edge_vectors(batch)[1] for batch in batches])
     for first, second in itertools.product(range(len(elements)), repeat=2):
         own = distances[(ends[0] == first) & (ends[1] == second)]
@@ -382,11 +382,11 @@ def _rows(single: Batch, potential: PairPotential, kinds: Tensor) -> Rows:
     """Return what a structure says; kinds (elements, elements): which pair two elements are."""
     receiver, sender = single.edge_index
     vectors, distance = edge_vectors(single)
-    places = potential.places[single.numbers]
+    places = potential.places[single.atomic_numbers]
     kind = kinds[places[receiver], places[sender]]
     length = potential.lengths[places[receiver], places[sender]]
     values, slopes = _with_derivative(lambda r: radial_functions(r, length, potential.cutoff), distance)
-    atoms, pairs = len(single.numbers), int(kinds.max()) + 1
+    atoms, pairs = len(single.atomic_numbers), int(kinds.max()) + 1
     energy = values.new_zeros(pairs, FUNCTIONS).index_add(0, kind, 0.5 * values).flatten()
     counts = torch.bincount(places, minlength=len(kinds)).to(energy)
     along = (vectors / distance[:, None])[:, :, None] * slopes[:, None, :]  # (E, 3, K)

@@ -34,7 +34,7 @@ class AtomicReferences(nn.Module):
 
     def contribution(self, batch: Batch) -> Contribution:
         """Return the energy of each atom's element."""
-        return Contribution(self.energies[batch.numbers])
+        return Contribution(self.energies[batch.atomic_numbers])
 
     def numbers(self) -> list[int]:
         """Return the atomic numbers of the elements that are known, ascending."""

@@ -117,7 +117,7 @@ def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
     device = potential.references.energies.device
     with torch.no_grad():
         for batch in (batch.to(device) for batch in batches):
-            labelled = (~batch.energy.isnan() & (batch.atoms > 0)).cpu()
+            labelled = (~batch.energy.isnan() & (batch.n_atoms > 0)).cpu()
             residuals.append((batch.energy - potential.energy(batch)).cpu()[labelled])
             counts.append(element_counts(batch).cpu()[labelled])
     columns = torch.cat(counts)
@@ -132,9 +132,11 @@ def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
 
 def element_counts(batch: Batch) -> Tensor:
     """Return how many atoms of each element the structures have, (M, 119), float64, by atomic number."""
-    counts = torch.zeros(batch.structures, MAX_ATOMIC_NUMBER + 1, dtype=torch.float64, device=batch.numbers.device)
-    ones = torch.ones_like(batch.numbers, dtype=torch.float64)
-    return counts.index_put((batch.structure, batch.numbers), ones, accumulate=True)
+    counts = torch.zeros(
+        batch.structures, MAX_ATOMIC_NUMBER + 1, dtype=torch.float64, device=batch.atomic_numbers.device
+    )
+    ones = torch.ones_like(batch.atomic_numbers, dtype=torch.float64)
+    return counts.index_put((batch.structure_index, batch.atomic_numbers), ones, accumulate=True)
 
 
 def mean_neighbours(structures: list[Structure], cutoff: float) -> float:
@@ -158,8 +160,8 @@ def limit_untrained_spread(potential: Potential, batches: Iterable[Batch]) -> No
     energies, counts = [], []
     with torch.no_grad():
         for batch in batches:
-            present = batch.atoms > 0
-            references = sum_per_structure(potential.references.energies[batch.numbers], batch)
+            present = batch.n_atoms > 0
+            references = sum_per_structure(potential.references.energies[batch.atomic_numbers], batch)
             energies.append((potential.energy(batch) - references)[present])
             counts.append(element_counts(batch)[present])
     columns, values = torch.cat(counts).numpy(), torch.cat(energies).numpy()

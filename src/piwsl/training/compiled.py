@@ -66,9 +66,9 @@ class CompiledLoss:
         self._compiled: dict[tuple[tuple[str, int], ...], Callable[..., Evaluated] | None] = {}
         sources = (graphs, pool)
         self._of_pool = of_pool
-        self._atoms = [_largest(len(graph.numbers) for graph in source) for source in sources]
+        self._atoms = [_largest(len(graph.atomic_numbers) for graph in source) for source in sources]
         self._edges = [_largest(graph.edge_index.shape[1] for graph in source) for source in sources]
-        self._mixed = len({len(graph.numbers) for source in sources for graph in source}) > 1
+        self._mixed = len({len(graph.atomic_numbers) for source in sources for graph in source}) > 1
 
     def __call__(
         self, batch: Batch, displacements: list[Tensor], factors: Mapping[str, float], places: range

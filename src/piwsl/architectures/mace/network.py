@@ -75,12 +75,12 @@ class Network(nn.Module):
         # mace-torch's vectors point from sender to receiver.
         vectors = batch.positions.index_select(0, receiver) - batch.positions.index_select(0, sender) - batch.edge_shift
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        attributes = (batch.numbers[:, None] == self.elements).to(vectors.dtype)  # (N, elements)
+        attributes = (batch.atomic_numbers[:, None] == self.elements).to(vectors.dtype)  # (N, elements)
         angular = self.spherical_harmonics(vectors)
         radial, cutoff = self.radial_embedding(lengths, attributes, edges, self.elements)
         features = self.node_embedding(attributes)
-        outputs = batch.positions.new_zeros(len(batch.numbers))
-        head = torch.zeros_like(batch.numbers)
+        outputs = batch.positions.new_zeros(len(batch.atomic_numbers))
+        head = torch.zeros_like(batch.atomic_numbers)
         for number, (interaction, product, readout) in enumerate(
             zip(self.interactions, self.products, self.readouts, strict=True)
         ):

@@ -76,7 +76,7 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return one output an atom, (N,), and direct forces (N, 3) or None, in units of the potential's scale."""
         edges, filters = self._edges(batch)
-        scalars = self.embedding(batch.numbers)  # (N, F)
+        scalars = self.embedding(batch.atomic_numbers)  # (N, F)
         vectors: Tensor | None = None  # zero until the first message
         last = len(self.messages) - 1
         for number, own in enumerate(filters):

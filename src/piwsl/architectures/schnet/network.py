@@ -49,7 +49,7 @@ class Network(nn.Module):
         exponent = -0.5 * ((distance[:, None] - self.centres) / self.width) ** 2
         radial = torch.exp(exponent.clamp_min(-60.0))  # (E, R)
         envelope = cosine_cutoff(distance, self.cutoff)[:, None]
-        features = self.embedding(batch.numbers)  # (N, F)
+        features = self.embedding(batch.atomic_numbers)  # (N, F)
         for interaction in self.interactions:
             features = features + interaction(features, radial, envelope, receiver, sender)
         return self.readout(features).squeeze(1), None

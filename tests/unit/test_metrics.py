@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from piwsl.evaluation.errors import constant_errors, error_summary
+from piwsl.evaluation.metrics import constant_errors, error_summary
 from piwsl.evaluation.predict import Predictions
 from piwsl.structures.structure import Structure, from_atoms
 
