@@ -53,3 +53,13 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=600,
     )
+
+
+def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) -> Path:
+    """Write an installed distribution of one module; `entry` maps groups of entry points to "kind = module:Class"."""
+    (folder / f"{name}-1.0.dist-info").mkdir(parents=True)
+    (folder / f"{name}.py").write_text(source)
+    (folder / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    points = "".join(f"[{group}]\n{point}\n" for group, point in entry.items())
+    (folder / f"{name}-1.0.dist-info" / "entry_points.txt").write_text(points)
+    return folder

@@ -66,9 +66,9 @@ def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
         yield
     except PiwslError:
         raise
-    except FileNotFoundError as error:
-        raise PiwslError(f"{path}: {error.strerror}") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise PiwslError(f"{path}: {error.strerror}") from None
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise PiwslError(
             f"{path}:{where} cannot be read as '{form}' ({type(error).__name__}: {reason}); is it whole?"

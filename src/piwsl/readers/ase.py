@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,8 @@ class ASE(Reader):
                 with TrajectoryReader(path) as trajectory:
                     return len(trajectory)
             case "db":
-                with _opened(path) as (_, rows):
-                    return len(rows)
+                with _ReadOnly(path) as database:
+                    return len(database.numbers())
             case kind:
                 return sum(1 for _ in _read(path, kind, 1))
 
@@ -84,9 +83,9 @@ def _kind(path: Path) -> str:
 
 def _read(path: Path, kind: str, every: int) -> Iterator[Atoms]:
     if kind == "db":
-        with _opened(path) as (database, rows):
+        with _ReadOnly(path) as database:
             # One by one: ASE's own way to go through rows reads all at once.
-            yield from (_of_row(database.get(id=row)) for row in rows[::every])
+            yield from (_of_row(database.get(id=number)) for number in database.numbers()[::every])
     elif kind == "json":
         yield from map(_of_row, islice(JSONDatabase(str(path), use_lock_file=False).select(), 0, None, every))
     else:
@@ -95,13 +94,27 @@ def _read(path: Path, kind: str, every: int) -> Iterator[Atoms]:
         yield from map(_with_results, frames)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[SQLite3Database, list[int]]]:
-    """Open a database of ASE's, for reading alone: ASE would put its tables into an empty file. With it, its rows."""
-    with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
-        database = SQLite3Database(str(path.absolute()), create_indices=False, use_lock_file=False)
-        database.connection = connection  # type: ignore[assignment]  # None in ASE, until it opens one
-        yield database, [number for (number,) in connection.execute("SELECT id FROM systems ORDER BY id")]
+class _ReadOnly(SQLite3Database):
+    """A database that is opened for reading alone: ASE would put its tables into an empty file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path.absolute()), create_indices=False, use_lock_file=False)
+        self._path = path
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{quote(str(self._path.absolute()))}?mode=ro", uri=True)
+
+    def numbers(self) -> list[int]:
+        """Return those of the rows, in their order.
+
+        Raises:
+            PiwslError: the file ends within a page, the rest of which SQLite would take for zeros.
+        """
+        with self.managed_connection() as connection:
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            if self._path.stat().st_size % page:
+                raise PiwslError(f"{self._path}: ends within a page of the database; is it whole?")
+            return [number for (number,) in connection.execute("SELECT id FROM systems ORDER BY id")]
 
 
 def _of_row(row: AtomsRow) -> Atoms:
