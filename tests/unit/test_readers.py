@@ -372,12 +372,13 @@ def test_an_unknown_format_names_those_that_are_known(tmp_path):
             "toy_reader 1.0 brings piwsl.readers 'toy', which cannot be loaded (ModuleNotFound",
         ),
         ("class Toy: suffixes = ('.toy',)", "toy_reader 1.0: toy_reader:Toy is no Reader of piwsl's; mend its entry"),
+        (TOY.replace('(".toy",)', '(".toy")'), "TypeError: Toy: suffixes is a tuple of texts"),
         (TOY.replace("Hartree", "furlong"), "no unit 'furlong'; known are eV"),
         (TOY.replace("yield Atoms", "yield repr"), "mine.toy: frame 0: cannot be read as 'toy' (TypeError: repr"),
         (TOY.replace("yield Atoms", "yield dict"), "mine.toy: frame 0: "),
         (TOY.replace("for number, line", "for line, number"), "mine.toy: frame 0: cannot be read as 'toy' (TypeError"),
     ],
-    ids=["import", "another class", "unit", "exception", "what is no geometry", "another exception"],
+    ids=["import", "another class", "suffix", "unit", "exception", "what is no geometry", "another exception"],
 )
 def test_a_reader_that_is_broken_is_one_line(tmp_path, source, said):
     distribution(tmp_path / "others", "toy_reader", source, ENTRY)

@@ -54,6 +54,11 @@ class Reader(ABC):
     labels: ClassVar[LabelNames] = LabelNames()
     """Where its frames have their labels, and their units, unless a config says otherwise."""
 
+    def __init_subclass__(cls) -> None:
+        """Refuse attributes of another type, before anything is read by them."""
+        if not isinstance(cls.suffixes, tuple) or not isinstance(cls.labels, LabelNames):
+            raise TypeError(f"{cls.__name__}: suffixes is a tuple of texts, labels is LabelNames")
+
     @abstractmethod
     def count(self, path: Path) -> int:
         """Return how many frames a file has.
