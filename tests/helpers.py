@@ -66,9 +66,9 @@ def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) ->
         source: of the module.
         entry: by group of entry points "kind = module:Class".
     """
-    (folder / f"{name}.py").write_text(source)
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
+    (folder / f"{name}.py").write_text(source)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("".join(f"[{group}]\n{kinds}\n" for group, kinds in entry.items()))
     return folder

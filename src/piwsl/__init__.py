@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from piwsl.api import evaluate, label, predict, simulate, train
+    from piwsl.data.reading import read_frames
     from piwsl.interfaces import PotentialCalculator
     from piwsl.models import load_model
-    from piwsl.structures.frames import read_frames, write_frames
+    from piwsl.structures.frames import write_frames
 
 __all__ = [
     "PotentialCalculator",
@@ -24,7 +25,7 @@ __all__ = [
 _MODULES = {
     "PotentialCalculator": "piwsl.interfaces",
     "load_model": "piwsl.models",
-    "read_frames": "piwsl.structures.frames",
+    "read_frames": "piwsl.data.reading",
     "write_frames": "piwsl.structures.frames",
 }
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # imported where they are used: each command starts with what
     from piwsl.config import Level
     from piwsl.reference.planning import Plan
 
+Format = Annotated[
+    str | None, typer.Option("--format", help="What reads the frames: extxyz, ase, ...; default: by the file's name.")
+]
+
 app = typer.Typer(
     name="piwsl",
     no_args_is_help=True,
@@ -137,6 +141,7 @@ def predict(
     predicted: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Frames to write.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small systems want one.")] = 1,
+    form: Format = None,
 ) -> None:
     """Predict energies and forces of geometries.
 
@@ -150,7 +155,7 @@ def predict(
     from piwsl.evaluation.files import predict_file
 
     torch.set_num_threads(threads)
-    predict_file(model, frames, predicted, device)
+    predict_file(model, frames, predicted, device, form)
 
 
 @_command
@@ -168,21 +173,23 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs; 0 trains on the CPU.")] = 0,
+    form: Format = None,
 ) -> None:
     """Train a potential on the labelled frames of a file, without an experiment.
 
-    Frames have `REF_energy` (eV) and, all, some or none, `REF_forces` (eV/Å). Writes FOLDER/model.safetensors and
+    Frames have `REF_energy` (eV) and, all, some or none, `REF_forces` (eV/Å); of .traj, .db and what else ASE reads the
+    results of calculations are taken. Writes FOLDER/model.safetensors and
     FOLDER/history.csv. Interrupted and started again, it goes on.
 
     Example: `piwsl train frames.xyz my-model --architecture painn`
     """
     from piwsl import api
     from piwsl.config import parse_training
-    from piwsl.structures.frames import read_frames
+    from piwsl.data.reading import read_frames
 
     model, loss = parse_training(config, architecture, steps)
-    unlabelled = [] if pool is None else read_frames(pool)
-    api.train(read_frames(frames), folder, model, loss, seed, unlabelled, threads, gpus)
+    unlabelled = [] if pool is None else read_frames(pool, form)
+    api.train(read_frames(frames, form), folder, model, loss, seed, unlabelled, threads, gpus)
     print(f"trained: {folder / 'model.safetensors'}")
 
 
@@ -192,18 +199,19 @@ def evaluate(
     frames: Annotated[Path, typer.Argument(metavar="FRAMES.xyz", help="Labelled frames that it has not seen.")],
     errors: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Also write the errors there.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    form: Format = None,
 ) -> None:
     """Say how far a model is from the labels of frames: energies, their constant part, forces, stress.
 
     Example: `piwsl evaluate my-model/model.safetensors test.xyz`
     """
     from piwsl import api
+    from piwsl.data.reading import read_frames
     from piwsl.files import check_outputs, write_json
     from piwsl.models import load_model
-    from piwsl.structures.frames import read_frames
 
     check_outputs([] if errors is None else [errors], inputs=[model, frames])
-    found = api.evaluate(load_model(model, device), read_frames(frames))
+    found = api.evaluate(load_model(model, device), read_frames(frames, form))
     for name, value in found.items():
         print(f"{name}: {'not labelled' if value is None else f'{value:.4g}'}")
     if errors is not None:

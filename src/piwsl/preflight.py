@@ -25,9 +25,9 @@ from piwsl.config import (
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
+from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
-from piwsl.structures.extxyz import count_frames
 from piwsl.structures.geometry import symbols_of
 from piwsl.workflow.layout import Layout
 
@@ -187,7 +187,7 @@ def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
     try:
-        frames = count_frames(dataset.file)
+        frames = count_of(dataset.file, dataset.format_of(dataset.file))
         files = read_files(dataset, FRAMES_CHECKED)
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
@@ -256,6 +256,7 @@ def remarks(experiment: Experiment) -> list[str]:
             for file in files:
                 seen = f" (one frame in {file.every} was read)" if file.every > 1 else ""
                 lines.append(f"{name}{seen}: {summary(dataset, file)}")
-            odd = warnings(parts(dataset, files), dataset.energy_unit, dataset.forces_unit)
+            labels = dataset.labels_of(dataset.file)
+            odd = warnings(parts(dataset, files), labels.energy_unit, labels.forces_unit)
             lines += [f"{name}: warning: {warning}" for warning in odd]
     return lines

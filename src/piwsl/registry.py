@@ -54,6 +54,14 @@ class Registry(Generic[Kind]):
         """Go through the names, in alphabetical order."""
         return iter(sorted(self._own | self._others.keys()))
 
+    def own(self) -> list[str]:
+        """Return the names of ours, in alphabetical order."""
+        return sorted(self._own)
+
+    def others(self) -> list[str]:
+        """Return the names of those that installed distributions bring, in alphabetical order."""
+        return sorted(self._others)
+
     def __contains__(self, name: object) -> bool:
         return name in self._own or name in self._others
 

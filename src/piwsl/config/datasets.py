@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -21,6 +23,7 @@ from piwsl.config.section import (
     Seed,
     nearest,
 )
+from piwsl.readers import READERS, LabelNames, format_of
 from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, STRESS_SPELLINGS, canonical_unit
 
 # Each frame is a file's worth of reference calculation, and may be a job.
@@ -199,38 +202,91 @@ ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/�
 StressUnit = Annotated[Literal["eV/Å³", "GPa", "kbar", "Hartree/Bohr³"], _unit(STRESS_SPELLINGS)]
 
 
-class GivenDataset(Section):
-    """Frames that others labelled (ORCA, Molpro, psi4, a published set), as extended XYZ."""
+LABELS = [field.name for field in fields(LabelNames)]
 
-    file: InputFile = Field(description="Extended XYZ with an energy and, on all frames, some or none, forces.")
+
+class GivenDataset(Section):
+    """Frames that others labelled (ORCA, Molpro, psi4, a published set), as extended XYZ or what else is read."""
+
+    file: InputFile = Field(description="Frames with an energy and, on all frames, some or none, forces.")
     test_file: InputFile | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
     test_frames: Frames | None = Field(None, description="Frames of file to hold out for testing.")
     pool_file: InputFile | None = Field(
         None, description="Frames whose labels are not looked at, for losses with a pool. Default: none."
     )
+    format: str | None = Field(
+        None,
+        description="What reads the files: extxyz, ase (.traj, .db, .json, OUTCAR, ...), or a reader that is "
+        "installed. Default: by the end of a file's name, else extxyz.",
+    )
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     level: str | None = Field(
         None, max_length=200, description="The level of theory of the labels, in words, for the report."
     )
-    energy_key: str = Field("REF_energy", description="Where a frame's info has its total energy.")
-    forces_key: str = Field("REF_forces", description="Which column holds the forces.")
-    weak_forces_key: str = Field("WEAK_forces", description="Which column holds forces of a cheaper level, if any.")
+    energy_key: str | None = Field(
+        None,
+        description="Where a frame's info has its total energy. Default, as of the keys and units below: by format; of "
+        "extxyz REF_energy, of ase energy.",
+    )
+    forces_key: str | None = Field(
+        None, description="Which column holds the forces. Of extxyz REF_forces, of ase forces."
+    )
+    weak_forces_key: str | None = Field(
+        None, description="Which column holds forces of a cheaper level, if any. WEAK_forces."
+    )
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
-    stress_key: str = Field(
-        "REF_stress",
+    stress_key: str | None = Field(
+        None,
         description="Where a frame's info has its stress, if any: 3 x 3, or xx, yy, zz, yz, xz, xy; negative on the "
-        "diagonal under pressure.",
+        "diagonal under pressure. Of extxyz REF_stress, of ase stress.",
     )
-    energy_unit: EnergyUnit = Field("eV", description="Of the energies; also as people write it: Ha, kcal/mol, ...")
-    forces_unit: ForcesUnit = Field(
-        "eV/Å", description="Of all forces; also as people write it: Ha/a0, kcal/mol/A, ..."
+    energy_unit: EnergyUnit | None = Field(
+        None, description="Of the energies; also as people write it: Ha, kcal/mol, ... Of extxyz and ase eV."
     )
-    stress_unit: StressUnit = Field("eV/Å³", description="Of the stress.")
+    forces_unit: ForcesUnit | None = Field(
+        None, description="Of all forces; also as people write it: Ha/a0, kcal/mol/A, ... Of extxyz and ase eV/Å."
+    )
+    stress_unit: StressUnit | None = Field(None, description="Of the stress. Of extxyz and ase eV/Å³.")
 
     @property
     def has_pool(self) -> bool:
         """Whether there are frames without labels."""
         return self.pool_file is not None
+
+    def format_of(self, path: Path) -> str:
+        """Return the name of what reads a file of the dataset.
+
+        Raises:
+            PiwslError: two readers take it for their own.
+        """
+        return format_of(path) if self.format is None else self.format
+
+    def labels_of(self, path: Path) -> LabelNames:
+        """Return the names and units of the labels in a file of the dataset: what the config says, else its reader.
+
+        Raises:
+            PiwslError: the reader cannot be loaded.
+        """
+        said = {name: getattr(self, name) for name in LABELS if getattr(self, name) is not None}
+        return replace(READERS[self.format_of(path)].labels, **said)
+
+    def beyond_defaults(self) -> dict[str, Any]:
+        """Return what the section says that neither its defaults nor the readers of its files do."""
+        files = [path for path in (self.file, self.test_file, self.pool_file) if path is not None]
+        defaults = [asdict(READERS[self.format_of(path)].labels) for path in files]
+        said = super().beyond_defaults()
+        return {
+            key: value
+            for key, value in said.items()
+            if key not in LABELS or any(value != labels[key] for labels in defaults)
+        }
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in READERS:
+            raise ValueError(f"no format '{name[:40]}'; {nearest(name, list(READERS))}")
+        return name
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -110,7 +110,8 @@ def import_given(dataset: GivenDataset, dataset_path: Path, part: str | None = N
     files = read_files(dataset)
     frames = parts(dataset, files)
     alone = free_atoms(frames[TRAINING]) if part in (TRAINING, None) else {}
-    odd = warnings(frames, dataset.energy_unit, dataset.forces_unit) if part is None else []
+    labels = dataset.labels_of(dataset.file)
+    odd = warnings(frames, labels.energy_unit, labels.forces_unit) if part is None else []
     if part is not None:
         frames = {part: frames[part]}
     for file in files:

@@ -11,9 +11,10 @@ from ase import Atoms
 
 from piwsl.config import GivenDataset
 from piwsl.data.dataset import POOL, TEST, TRAINING
+from piwsl.data.reading import count_of, frames_of
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
-from piwsl.structures.extxyz import count_frames, iterate_frames
+from piwsl.readers import LabelNames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY, charge_of
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.labels import energy_label, forces_label, stress_label
@@ -47,7 +48,7 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
 
     Args:
         dataset: says under which names the labels are, and in which units. Labels of other names are left behind.
-        path: extended XYZ.
+        path: one of its files.
         every: read only each so many-th frame.
         labelled: whether the labels are looked at; of a pool, those of the cheaper level alone.
 
@@ -55,49 +56,50 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
         PiwslError: the file cannot be read, or a frame is no geometry or lacks its energy; names the frame.
     """
     frames, columns, ignored = [], set(), 0
-    for count, atoms in enumerate(iterate_frames(path, every)):
+    labels = dataset.labels_of(path)
+    for count, atoms in enumerate(frames_of(path, dataset.format_of(path), every)):
         position = count * every
         problem = geometry_problem(atoms)
         if problem is not None:
             raise PiwslError(f"{path}: frame {position}: {problem}")
         try:
-            frames.append(_with_our_labels(atoms, dataset, position, labelled))
+            frames.append(_with_our_labels(atoms, labels, position, labelled))
         except PiwslError as error:
             raise PiwslError(f"{path}: frame {position}: {error}") from None
-        ignored += dataset.energy_key in atoms.info or dataset.forces_key in atoms.arrays
+        ignored += labels.energy_key in atoms.info or labels.forces_key in atoms.arrays
         columns |= {name for name, values in atoms.arrays.items() if values.shape[1:] == (3,) and name != "positions"}
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
     return GivenFrames(path, frames, columns, every, None if labelled else ignored)
 
 
-def _with_our_labels(atoms: Atoms, dataset: GivenDataset, position: int, labelled: bool) -> Atoms:
-    """Return the bare geometry with the labels that the config names, in eV, eV/Å, eV/Å³; absent ones stay absent."""
+def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
+    """Return the bare geometry with the labels that are named, in eV, eV/Å, eV/Å³; absent ones stay absent."""
     info = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
     info["frame"] = position
-    columns = {dataset.weak_forces_key: WEAK_FORCES_KEY}
+    columns = {labels.weak_forces_key: WEAK_FORCES_KEY}
     if labelled:
-        info[ENERGY_KEY] = _energy(atoms, dataset)
-        columns[dataset.forces_key] = FORCES_KEY
-        stress = stress_label(atoms, dataset.stress_key)
+        info[ENERGY_KEY] = _energy(atoms, labels)
+        columns[labels.forces_key] = FORCES_KEY
+        stress = stress_label(atoms, labels.stress_key)
         if stress is not None and atoms.pbc.all():  # programs print one of molecules, too, where it means nothing
-            info[STRESS_KEY] = stress * STRESS_UNITS[dataset.stress_unit]
+            info[STRESS_KEY] = stress * STRESS_UNITS[labels.stress_unit]
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for given, ours in columns.items():
         forces = forces_label(atoms, given)
         if forces is not None:
-            frame.set_array(ours, forces * FORCE_UNITS[dataset.forces_unit])
+            frame.set_array(ours, forces * FORCE_UNITS[labels.forces_unit])
     return frame
 
 
-def _energy(atoms: Atoms, dataset: GivenDataset) -> float:
-    energy = energy_label(atoms, dataset.energy_key)
+def _energy(atoms: Atoms, labels: LabelNames) -> float:
+    energy = energy_label(atoms, labels.energy_key)
     if energy is None:
         raise PiwslError(
-            f"has no {dataset.energy_key}; its info holds {_names(set(atoms.info))}. "
+            f"has no {labels.energy_key}; its info holds {_names(set(atoms.info))}. "
             "Write the total energy there, or say energy_key and energy_unit"
         )
-    return energy * ENERGY_UNITS[dataset.energy_unit]
+    return energy * ENERGY_UNITS[labels.energy_unit]
 
 
 def _names(names: set[str]) -> str:
@@ -116,13 +118,13 @@ def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
         PiwslError: no frame has the column; names the columns that there are.
     """
     for field, ours in (("forces_key", FORCES_KEY), ("weak_forces_key", WEAK_FORCES_KEY)):
-        if field in dataset.model_fields_set and not any(file.with_label(ours) for file in files):
+        if getattr(dataset, field) is not None and not any(file.with_label(ours) for file in files):
             columns = set().union(*(file.columns for file in files))
             raise PiwslError(
                 f"{field}: no frame of {' or '.join(str(file.path) for file in files)} has a column "
                 f"'{getattr(dataset, field)}'; columns of three numbers are {_names(columns)}"
             )
-    if "stress_key" in dataset.model_fields_set and not any(file.with_label(STRESS_KEY) for file in files):
+    if dataset.stress_key is not None and not any(file.with_label(STRESS_KEY) for file in files):
         raise PiwslError(
             f"stress_key: no frame of {' or '.join(str(file.path) for file in files)} that is periodic in three "
             f"directions has '{dataset.stress_key}' in its info"
@@ -140,15 +142,15 @@ def read_files(dataset: GivenDataset, most: int | None = None) -> list[GivenFram
         PiwslError: as of `read_given` and `check_keys`.
     """
     paths = [dataset.file] + ([] if dataset.test_file is None else [dataset.test_file])
-    files = [read_given(dataset, path, _every(path, most)) for path in paths]
+    files = [read_given(dataset, path, _every(dataset, path, most)) for path in paths]
     if dataset.pool_file is not None:
-        files.append(read_given(dataset, dataset.pool_file, _every(dataset.pool_file, most), labelled=False))
+        files.append(read_given(dataset, dataset.pool_file, _every(dataset, dataset.pool_file, most), labelled=False))
     check_keys(dataset, files)
     return files
 
 
-def _every(path: Path, most: int | None) -> int:
-    return 1 if most is None else -(-count_frames(path) // most) or 1
+def _every(dataset: GivenDataset, path: Path, most: int | None) -> int:
+    return 1 if most is None else -(-count_of(path, dataset.format_of(path)) // most) or 1
 
 
 def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
@@ -191,22 +193,22 @@ def _is_neutral(atoms: Atoms) -> bool:
 
 def summary(dataset: GivenDataset, file: GivenFrames) -> str:
     """Say in one line what was taken from a file: frames, forces, stress, the range of energies, names and units."""
-    weak = file.with_label(WEAK_FORCES_KEY)
-    cheaper = f", {weak} with forces of a cheaper level ({dataset.weak_forces_key})" if weak else ""
+    weak, labels = file.with_label(WEAK_FORCES_KEY), dataset.labels_of(file.path)
+    cheaper = f", {weak} with forces of a cheaper level ({labels.weak_forces_key})" if weak else ""
     if file.ignored is not None:
         unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
         return f"{file.path}: {len(file.frames)} frames of the pool{cheaper}{unseen}"
     energies = [atoms.info[ENERGY_KEY] / len(atoms) for atoms in file.frames]
     with_forces = file.with_label(FORCES_KEY)
-    forces = f"{with_forces} with forces ({dataset.forces_key} in {dataset.forces_unit})"
+    forces = f"{with_forces} with forces ({labels.forces_key} in {labels.forces_unit})"
     if not with_forces:
-        others = file.columns - {dataset.weak_forces_key}
+        others = file.columns - {labels.weak_forces_key}
         forces = (
             f"none with forces{f' (is one of its columns {_names(others)} meant as forces_key?)' if others else ''}"
         )
     with_stress = file.with_label(STRESS_KEY)
-    stress = f", {with_stress} with stress ({dataset.stress_key} in {dataset.stress_unit})" if with_stress else ""
+    stress = f", {with_stress} with stress ({labels.stress_key} in {labels.stress_unit})" if with_stress else ""
     return (
         f"{file.path}: {len(file.frames)} frames, {forces}{stress}{cheaper}; "
-        f"{dataset.energy_key} in {dataset.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
+        f"{labels.energy_key} in {labels.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
     )

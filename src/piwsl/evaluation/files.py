@@ -6,23 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
+from piwsl.data.reading import read_frames
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict, structures_of, with_predictions
 from piwsl.files import check_outputs
 from piwsl.models import load_model
-from piwsl.structures.frames import read_frames, write_frames
+from piwsl.structures.frames import write_frames
 
 
-def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, device: str = "cpu") -> None:
+def predict_file(
+    model_path: Path, frames_path: Path, predicted_path: Path, device: str = "cpu", form: str | None = None
+) -> None:
     """Predict the frames of a file; write them with `energy` (eV), `forces` (eV/Å) and, if periodic, `stress` (eV/Å³).
 
     Where all frames have `REF_energy`, errors are printed.
 
     Args:
         model_path: a model file.
-        frames_path: extended XYZ.
+        frames_path: extended XYZ, or what else is read.
         predicted_path: extended XYZ to write.
         device: cpu or cuda.
+        form: name of what reads the frames; default: by the end of the file's name.
 
     Raises:
         PiwslError: a file cannot be read or written, or a frame is no geometry, holds elements that are unknown to the
@@ -30,7 +34,7 @@ def predict_file(model_path: Path, frames_path: Path, predicted_path: Path, devi
     """
     check_outputs([predicted_path], inputs=[model_path, frames_path])
     potential = load_model(model_path, device)
-    frames = read_frames(frames_path)
+    frames = read_frames(frames_path, form)
     structures = structures_of(frames, str(frames_path), potential)
     predictions = predict(potential, structures)
     write_frames(predicted_path, with_predictions(frames, predictions))

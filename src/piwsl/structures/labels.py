@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
+
+if TYPE_CHECKING:  # the config asks for names alone
+    from ase import Atoms
 
 # The level whose labels are learned and tested, and a cheaper one: what it says counts for less.
 REFERENCE, WEAK = "reference", "weak"

@@ -22,6 +22,7 @@ from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment,
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
+from piwsl.readers import DEFAULT, READERS
 from piwsl.workflow.code import Code
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
@@ -261,15 +262,22 @@ class Jobs:
         return list(dict.fromkeys(path for name in wanted if (path := files[name]) is not None))
 
     def given_settings(self, dataset: str, part: str | None = None) -> dict[str, Any]:
-        """Return what of a given dataset's section a part depends on, or all parts, their files aside."""
+        """Return what of a given dataset's section a part depends on, or all, files aside; and what reads those."""
         section = self.given[dataset]
         said = section.beyond_defaults()
-        unread = {"file", "test_file", "pool_file", "level"}
+        unread = {"file", "test_file", "pool_file", "level", "format"}
         if part == POOL or section.test_frames is None:
             unread |= {"test_frames", "seed"}
         if part == TEST:
             unread |= {"weak_forces"}
-        return {key: value for key, value in said.items() if key not in unread}
+        return {key: value for key, value in said.items() if key not in unread} | self._readers(dataset, part)
+
+    def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:
+        """Return what reads the files of a part, and which readers of others that is; of extended XYZ nothing."""
+        formats = [self.given[dataset].format_of(path) for path in self.given_files(dataset, part)]
+        origins = [origin for form in dict.fromkeys(formats) if (origin := READERS.origin(form)) is not None]
+        read = {} if set(formats) <= {DEFAULT} else {"formats": formats}
+        return read | ({"readers": origins} if origins else {})
 
     # Runs.
 

@@ -1,0 +1,124 @@
+"""The frames of a user's file, one by one or all, by whatever reads it. What goes wrong there is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ase import Atoms
+
+from piwsl.errors import PiwslError
+from piwsl.readers import READERS, LabelNames, format_of
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY
+from piwsl.structures.labels import energy_label, forces_label, stress_label
+from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
+
+LONGEST_REASON = 100
+
+
+def count_of(path: Path, form: str) -> int:
+    """Return how many frames a file has.
+
+    Args:
+        path: the file.
+        form: name of its reader.
+
+    Raises:
+        PiwslError: it cannot be read; one line.
+    """
+    with _in_one_line(path, "", form):
+        return READERS[form]().count(path)
+
+
+def frames_of(path: Path, form: str, every: int = 1) -> Iterator[Atoms]:
+    """Read the frames of a file one by one, as its reader gives them.
+
+    Args:
+        path: the file.
+        form: name of its reader.
+        every: read only each so many-th frame, from the first.
+
+    Raises:
+        PiwslError: it cannot be read; one line with file and frame.
+    """
+    position = 0
+    with _in_one_line(path, "", form):
+        frames = iter(READERS[form]().frames(path, every))
+    while True:
+        where = f" frame {position}:"
+        with _in_one_line(path, where, form):
+            atoms = next(frames, None)
+        if atoms is None:
+            return
+        if not isinstance(atoms, Atoms):
+            raise PiwslError(f"{path}:{where} the reader '{form}' gives {type(atoms).__name__}, not ase.Atoms; mend it")
+        yield atoms
+        position += every
+
+
+@contextmanager
+def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
+    """Make one line of whatever a reader runs into."""
+    try:
+        if path.exists() and not path.is_file():
+            raise PiwslError(f"{path}: is no file; frames are read from files")
+        yield
+    except PiwslError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise PiwslError(f"{path}: {error.strerror}") from None
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise PiwslError(
+            f"{path}:{where} cannot be read as '{form}' ({type(error).__name__}: {reason}); is it whole?"
+        ) from error
+
+
+def read_frames(path: Path | str, form: str | None = None) -> list[Atoms]:
+    """Read all frames of a file, with labels under our names and in our units where they have any.
+
+    Args:
+        path: the file.
+        form: name of its reader; default: by the end of the file's name, else extended XYZ.
+
+    Returns:
+        Frames whose info has `REF_energy` (eV) and `REF_stress` (eV/Å³), whose arrays have `REF_forces` (eV/Å), and
+        whatever else the file says.
+
+    Raises:
+        PiwslError: there is no such reader, the file cannot be read, or it has no frame.
+    """
+    path = Path(path)
+    form = format_of(path) if form is None else form
+    if form not in READERS:
+        raise PiwslError(f"no format '{form}'; known are {', '.join(READERS)}")
+    names, frames = READERS[form].labels, []
+    for position, atoms in enumerate(frames_of(path, form)):
+        try:
+            frames.append(atoms if names == LabelNames() else _with_our_names(atoms, names))
+        except PiwslError as error:
+            raise PiwslError(f"{path}: frame {position}: {error}") from None
+    if not frames:
+        raise PiwslError(f"{path}: holds no frame")
+    return frames
+
+
+def _with_our_names(atoms: Atoms, names: LabelNames) -> Atoms:
+    energy, stress = energy_label(atoms, names.energy_key), stress_label(atoms, names.stress_key)
+    forces = {
+        ours: forces_label(atoms, theirs)
+        for theirs, ours in ((names.forces_key, FORCES_KEY), (names.weak_forces_key, WEAK_FORCES_KEY))
+    }
+    for key in (names.energy_key, names.stress_key):
+        atoms.info.pop(key, None)
+    for key in (names.forces_key, names.weak_forces_key):
+        atoms.arrays.pop(key, None)
+    if energy is not None:
+        atoms.info[ENERGY_KEY] = energy * ENERGY_UNITS[names.energy_unit]
+    if stress is not None and atoms.pbc.all():
+        atoms.info[STRESS_KEY] = stress * STRESS_UNITS[names.stress_unit]
+    for ours, values in forces.items():
+        if values is not None:
+            atoms.set_array(ours, values * FORCE_UNITS[names.forces_unit])
+    return atoms
