@@ -137,7 +137,8 @@ def split(batch: Batch) -> list[Batch]:
         part = Batch(
             positions=batch.positions[atoms], atomic_numbers=batch.atomic_numbers[atoms],
             edge_shift=batch.edge_shift[edges], edge_index=batch.edge_index[:, edges] - start,
-            structure_index=torch.zeros(size, dtype=torch.int64), n_atoms=batch.n_atoms[[place]], cell=batch.cell[[place]], pbc=batch.pbc[[place]],
+            structure_index=torch.zeros(size, dtype=torch.int64), n_atoms=batch.n_atoms[[place]],
+            cell=batch.cell[[place]], pbc=batch.pbc[[place]],
             labels={
                 level: BatchLabels(labels.energy[[place]], labels.forces[atoms], labels.stress[[place]])
                 for level, labels in batch.labels.items()
