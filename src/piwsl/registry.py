@@ -93,6 +93,10 @@ class Registry(Generic[Kind]):
             )
         return kind
 
+    def source(self, name: str) -> str | None:
+        """Return a kind's distribution and its version; None of one of ours."""
+        return _source(self._others[name]) if name in self._others else None
+
     def origin(self, name: str) -> str | None:
         """Return a kind's distribution, its version and a hash of its sources; None of one of ours.
 
