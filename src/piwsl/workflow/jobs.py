@@ -22,6 +22,7 @@ from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment,
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
+from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import Code
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
@@ -280,3 +281,10 @@ class Jobs:
     def resources(self, model: str) -> Resources:
         """Return what the training jobs of a model ask for."""
         return self.experiment.models[model].resources
+
+    # The report.
+
+    def sections_of_others(self) -> dict[str, dict[str, str]]:
+        """Return where sections of the report come from that other distributions bring; {} where none does."""
+        origins = {name: origin for name in SECTIONS if (origin := SECTIONS.origin(name)) is not None}
+        return {"sections": origins} if origins else {}
