@@ -287,4 +287,4 @@ class Jobs:
     def sections_of_others(self) -> dict[str, dict[str, str]]:
         """Return where sections of the report come from that other distributions bring; {} where none does."""
         origins = {name: origin for name in SECTIONS if (origin := SECTIONS.origin(name)) is not None}
-        return {"sections": origins} if origins else {}
+        return {"others": origins} if origins else {}
