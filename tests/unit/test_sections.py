@@ -179,6 +179,13 @@ def test_those_of_the_whole_experiment_stand_where_their_places_say_and_those_th
     ]  # fmt: skip
 
 
+def test_what_one_does_to_the_table_is_not_seen_by_others(finished):
+    spoil = "context.runs['energy_mae_meV'] = 4321.0; return '<hr>'"
+    installed(finished, "toy", SECTION.format(place=5, body=spoil), "mine = toy:Toy")
+    assert run(finished, "-c", WRITE_REPORT).returncode == 0
+    assert "4320 ± 0" not in (finished / "report.html").read_text()
+
+
 def test_text_in_a_template_is_escaped_and_markup_is_not():
     said = render("<p>{{ text }}</p>", text="<script>alert(1)</script>")
     assert said == "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"

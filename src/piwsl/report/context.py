@@ -53,7 +53,7 @@ class Context:
             yield f"{dataset}, {model}", replace(self, runs=runs)
 
     def example(self) -> tuple[str, dict[str, FilesOfRun]]:
-        """Return one run for each loss, to be shown for all: of the largest size, and of its first seed.
+        """Return one run of each loss, to stand for all of one dataset and model: of the largest size, its first seed.
 
         Returns:
             Which that is, in words; the files by loss.

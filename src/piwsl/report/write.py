@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from textwrap import shorten
@@ -97,6 +97,7 @@ def _parts(names: Iterable[str], context: Context, level: int) -> list[Part]:
 
 def _html(name: str, context: Context) -> str:
     source = SECTIONS.source(name)
+    context = replace(context, runs=context.runs.copy())  # what one does to the table is not seen by the next
     if source is None:
         return SECTIONS[name]().html(context)
     try:
