@@ -28,6 +28,7 @@ from piwsl.data.plausibility import warnings
 from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
+from piwsl.report.sections import SECTIONS
 from piwsl.structures.geometry import symbols_of
 from piwsl.workflow.layout import Layout
 
@@ -53,9 +54,10 @@ def load_experiment(path: Path) -> Experiment:
 
 
 def check_start(experiment: Experiment, source: str) -> None:
-    """Check all that must be in order before anything is computed, as `check_experiment` and `check_claim` do."""
+    """Check all that must be in order before anything is computed, as the functions that it calls say."""
     check_experiment(experiment, source)
     check_claim(experiment, source)
+    check_sections()
 
 
 def config_file(files: Sequence[Path], overrides: Mapping[str, object]) -> Path:
@@ -129,6 +131,16 @@ def check_claim(experiment: Experiment, source: str) -> None:
         raise config_error(
             source, f"experiment: {note.parent} belongs to {owner}; give this experiment a name of its own"
         )
+
+
+def check_sections() -> None:
+    """Check that sections of the report that other distributions bring can be loaded.
+
+    Raises:
+        PiwslError: one cannot; names it and its distribution.
+    """
+    for name in SECTIONS:
+        SECTIONS.origin(name)
 
 
 def claim(experiment: Experiment, source: str) -> None:

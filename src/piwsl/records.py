@@ -6,7 +6,7 @@ a default; a file that is none of these is refused in one line. Imports nothing 
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -123,3 +123,9 @@ def _parsed(path: Path, read: Any) -> Any:
         return read(path)
     except ValueError:
         raise PiwslError(f"{path}: is damaged or no JSON; delete the file, and it is made again") from None
+
+
+def dataset_of(path: PurePath) -> str:
+    """Return the name of the dataset that a file belongs to: the folder below the last one called `datasets`."""
+    parts = path.parts
+    return parts[len(parts) - parts[::-1].index("datasets")]

@@ -25,6 +25,8 @@ from typing import Generic, TypeVar
 from piwsl.errors import PiwslError
 
 Kind = TypeVar("Kind")
+# What an error of a stranger's module may fill a line with.
+LONGEST_REASON = 100
 
 
 class Registry(Generic[Kind]):
@@ -47,8 +49,11 @@ class Registry(Generic[Kind]):
         return frozenset(found.name for found in iter_modules(places or []) if not found.name.startswith("_"))
 
     @cached_property
-    def _others(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.package)}
+    def _others(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.package):
+            found.setdefault(point.name, []).append(point)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names, in alphabetical order."""
@@ -72,9 +77,14 @@ class Registry(Generic[Kind]):
             KeyError: there is none.
             PiwslError: two distributions have one of this name, or that which has it cannot be used.
         """
-        if name in self._own and name in self._others:
-            raise PiwslError(f"{_source(self._others[name])} brings '{name}', which piwsl has itself; uninstall it")
-        return self._other(self._others[name]) if name in self._others else self._ours(name)
+        if name not in self._others:
+            return self._ours(name)
+        point, *more = self._others[name]
+        if name in self._own:
+            raise PiwslError(f"{_source(point)} brings '{name}', which piwsl has itself; uninstall it")
+        if more:
+            raise PiwslError(f"{_source(point)} and {_source(more[0])} both bring '{name}'; uninstall one")
+        return self._other(point)
 
     def _ours(self, name: str) -> type[Kind]:
         if name not in self._own:
@@ -91,15 +101,21 @@ class Registry(Generic[Kind]):
         try:
             kind = point.load()
         except Exception as error:  # whatever their module does when it is imported
+            said = " ".join(str(error).split())
+            said = said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} ..."
             raise PiwslError(
                 f"{_source(point)} brings {self.package} '{point.name}', which cannot be loaded "
-                f"({type(error).__name__}: {error}); mend or uninstall it"
+                f"({type(error).__name__}: {said}); mend or uninstall it"
             ) from error
         if not (isinstance(kind, type) and issubclass(kind, self.base)):
             raise PiwslError(
                 f"{_source(point)}: {point.value} is no {self.base.__name__} of piwsl's; mend its entry point"
             )
         return kind
+
+    def source(self, name: str) -> str | None:
+        """Return a kind's distribution and its version; None of one of ours."""
+        return _source(self._others[name][0]) if name in self._others else None
 
     def origin(self, name: str) -> str | None:
         """Return a kind's distribution, its version and a hash of its sources; None of one of ours.
@@ -108,7 +124,7 @@ class Registry(Generic[Kind]):
         """
         if name not in self._others:
             return None
-        point = self._others[name]
+        (point,) = self._others[name]
         self[name]
         digest = hashlib.sha256()
         for path in _sources(point.module.partition(".")[0]):
@@ -121,6 +137,8 @@ def _source(point: EntryPoint) -> str:
 
 
 def _sources(module: str) -> list[Path]:
-    """Return the Python files of an imported module, or of the package that it is."""
+    """Return the file of an imported module, or those of the package that it is: code, and what lies beside it."""
     path = Path(sys.modules[module].__file__ or "")
-    return sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    if path.name != "__init__.py":
+        return [path]
+    return sorted(found for found in path.parent.rglob("*") if found.is_file() and found.suffix != ".pyc")

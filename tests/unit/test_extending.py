@@ -130,3 +130,14 @@ print([jobs.others(model, loss) for model in ("toy", "painn") for loss in ("plai
     assert both_then["toy"] == both["toy"]
     assert both_then["curvature"] != both["curvature"]
     assert term_then != term
+
+
+def test_two_distributions_of_one_name_are_refused_together(tmp_path):
+    source = (TOYS / "toy_architecture.py").read_text()
+    for name in ("one", "two"):
+        distribution(tmp_path, name, source, {ARCHITECTURES: f"toy = {name}:Toy"})
+    write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 4))
+    done = piwsl(tmp_path, "train", "frames.xyz", "model", "--architecture", "toy")
+    assert done.returncode == 1
+    assert "one 1.0" in done.stderr
+    assert "two 1.0" in done.stderr

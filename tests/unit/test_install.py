@@ -25,7 +25,7 @@ from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
 TRAINING = "import piwsl.training.run"
-REPORT = "import piwsl.report.write"
+REPORT = "from piwsl.report.write import SECTIONS; [SECTIONS[name] for name in SECTIONS]"
 LABELLING = (
     "import piwsl.reference.labelling, piwsl.reference.checks, piwsl.reference.sampling, piwsl.reference.planning"
 )

@@ -14,8 +14,10 @@ from run_files import files_of
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.files import write_json, write_json_lines
-from piwsl.report.tables import comparisons, reference_summaries, run_table
-from piwsl.report.write import sentence, write_report
+from piwsl.report.sections.reference import reference_summaries
+from piwsl.report.sections.verdicts import comparisons, sentence
+from piwsl.report.tables import run_table
+from piwsl.report.write import write_report
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 

@@ -198,7 +198,9 @@ CHANGES = [
     Change("losses/objective.py", "training_loss", ALL, "models are trained by it"),
     Change("evaluation/metrics.py", "error_summary", {"evaluate": RUNS, "report": 1}, "only tests know it"),
     Change("simulation/dynamics.py", "bonds", {"simulate": RUNS, "report": 1}, "only simulations know it"),
-    Change("report/tables.py", "comparisons", REPORT, "only the report knows it"),
+    Change("report/tables.py", "run_table", REPORT, "only the report knows it"),
+    Change("report/sections/verdicts.py", "comparisons", REPORT, "a section, which nobody imports by name"),
+    Change("report/sections/parity.py", ("perfect", "full"), REPORT, "the markup of a section"),
     Change("report/template.html", ("<body>", "<body> "), REPORT, "likewise"),
     Change(
         "reference/labelling.py", "label_frames",

@@ -13,10 +13,9 @@ from helpers import ROOT
 from piwsl.config import ComputedDataset, Experiment, Level, parse_section
 from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.errors import PiwslError
-from piwsl.records import Errors, read_free_atoms, read_labellings, read_record
+from piwsl.records import Errors, dataset_of, read_free_atoms, read_labellings, read_record
 from piwsl.reference.planning import label_batches, structures
 from piwsl.workflow.jobs import Jobs
-from piwsl.workflow.layout import dataset_of
 
 HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 

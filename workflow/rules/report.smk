@@ -40,6 +40,7 @@ rule report:
         mem_mb=2000,
         runtime=30,
     params:
+        **jobs.sections_of_others(),
         experiment=experiment.beyond_defaults(),
         code=jobs.code["report"],
     message:

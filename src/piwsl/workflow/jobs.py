@@ -23,6 +23,7 @@ from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
+from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import Code
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
@@ -288,3 +289,10 @@ class Jobs:
     def resources(self, model: str) -> Resources:
         """Return what the training jobs of a model ask for."""
         return self.experiment.models[model].resources
+
+    # The report.
+
+    def sections_of_others(self) -> dict[str, dict[str, str]]:
+        """Return where sections of the report come from that other distributions bring; {} where none does."""
+        origins = {name: origin for name in SECTIONS if (origin := SECTIONS.origin(name)) is not None}
+        return {"others": origins} if origins else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from piwsl.config import Run
 
@@ -142,9 +141,3 @@ class Layout:
     def benchmark(self, job: str) -> str:
         """Return time and memory of a job."""
         return f"{self.folder}/benchmarks/{job}.tsv"
-
-
-def dataset_of(path: PurePath) -> str:
-    """Return the name of the dataset that a file belongs to: the folder below the last one called `datasets`."""
-    parts = path.parts
-    return parts[len(parts) - parts[::-1].index("datasets")]

@@ -1,0 +1,64 @@
+"""What a section of the report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from piwsl.config import Experiment
+from piwsl.report.figures import loss_colours
+
+
+@dataclass(frozen=True)
+class FilesOfRun:
+    """What one run gave."""
+
+    errors: Path
+    """JSON: `piwsl.records.Errors`."""
+    predictions: Path
+    """NPZ: energy_label, energy_predicted (eV), force_label, force_predicted (eV/Å), of the test frames."""
+    history: Path
+    """CSV, a row a validation."""
+    simulation: Path
+    """JSON: `piwsl.records.Stability`."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """An experiment and what it gave: all of it, or the runs of one dataset and model."""
+
+    experiment: Experiment
+    runs: pd.DataFrame
+    """A row a run, as `piwsl.report.tables.run_table` returns them."""
+    files: Mapping[int, FilesOfRun]
+    """By the index of `runs`."""
+    records: list[Path]
+    """JSON lines of all labelling jobs (`piwsl.records.read_labellings`), whatever the runs."""
+    free_atoms: list[Path]
+    """Energies of free atoms, a file a dataset that has them (`piwsl.records.read_free_atoms`)."""
+    datasets: list[Path]
+    """Dataset files (`piwsl.data.dataset.Dataset`); their folders are named by the datasets."""
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """The colour of each loss, the same in all figures."""
+        return loss_colours(list(self.experiment.losses))
+
+    def of_each(self) -> Iterator[tuple[str, Context]]:
+        """Yield what belongs to each dataset and model, beside what these are in words."""
+        for (dataset, model), runs in self.runs.groupby(["dataset", "model"], sort=False):
+            yield f"{dataset}, {model}", replace(self, runs=runs)
+
+    def example(self) -> tuple[str, dict[str, FilesOfRun]]:
+        """Return one run of each loss, to stand for all of one dataset and model: of the largest size, its first seed.
+
+        Returns:
+            Which that is, in words; the files by loss.
+        """
+        largest = self.runs[self.runs["size"] == self.runs["size"].max()]
+        shown = largest[largest["seed"] == largest["seed"].iloc[0]]
+        words = f"{int(shown['size'].iloc[0])} frames, seed {int(shown['seed'].iloc[0])}"
+        return words, {str(loss): self.files[index] for index, loss in shown["loss"].items()}

@@ -1,0 +1,76 @@
+"""Errors of all models on the test frames, and how long their dynamics stay stable: means over seeds."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pandas as pd
+
+from piwsl.report.context import Context
+from piwsl.report.markup import render, rounded
+from piwsl.report.sections import ReportSection
+from piwsl.report.tables import MEASURES
+
+GROUP = ["dataset", "model", "size", "loss"]
+
+TEMPLATE = """\
+<p>Mean absolute errors against the reference, mean ± standard deviation over seeds. Energies are totals of a structure,
+forces are components. Constant is the part of an energy error that all frames of one composition share: forces,
+dynamics and relative energies do not know it. Stable MD is the time until a bond left its starting length by more than
+{{ "%g" | format(simulation.bond_tolerance) }} Å, out of
+{{ "%g" | format(simulation.time) }} ps at {{ "%g" | format(simulation.temperature) }} K.
+All runs one by one are in <code>results.csv</code> beside this file.</p>
+<div class="scroll"><table>
+<thead><tr><th>Dataset</th><th>Model</th><th class="number">Frames</th><th>Loss</th><th class="number">Seeds</th>
+{% for title in measures %}<th class="number">{{ title }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}
+{% set first = loop.first or loop.previtem.group != row.group %}
+<tr{% if first %} class="first"{% endif %}>
+<td>{{ row.group[0] if first }}</td><td>{{ row.group[1] if first }}</td>
+<td class="number">{{ row.group[2] if first }}</td><td>{{ row.loss }}</td><td class="number">{{ row.seeds }}</td>
+{% for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+"""
+
+
+class MeanErrors(ReportSection):
+    """A row a dataset, model, size and loss."""
+
+    title = "Errors on the test frames"
+    place = 30
+
+    def html(self, context: Context) -> str:
+        """Return the table, and what its columns are."""
+        return render(
+            TEMPLATE,
+            simulation=context.experiment.simulation,
+            measures=list(MEASURES.values()),
+            rows=mean_rows(context.runs),
+        )
+
+
+def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and standard deviation over seeds, a row a (dataset, model, size, loss), in the table's order."""
+    grouped = table.groupby(GROUP, sort=False)[list(MEASURES)].agg(["mean", "std"])
+    grouped["seeds"] = table.groupby(GROUP, sort=False)["seed"].count()
+    return grouped
+
+
+def mean_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of the report's table as text: mean ± standard deviation over seeds."""
+    rows = []
+    for group, values in means_over_seeds(table).iterrows():
+        dataset, model, size, loss = cast(tuple[str, str, int, str], group)
+        cells = [_mean_and_spread(name, values[name]["mean"], values[name]["std"]) for name in MEASURES]
+        seeds = int(values["seeds"].iloc[0])
+        rows.append({"group": (dataset, model, size), "loss": loss, "seeds": seeds, "cells": cells})
+    return rows
+
+
+def _mean_and_spread(measure: str, mean: float, spread: float) -> str:
+    if pd.isna(mean):
+        return "not labelled" if measure == "force_mae_meV_per_A" else "–"
+    return rounded(mean, 3) if pd.isna(spread) else f"{rounded(mean, 3)} ± {rounded(spread, 2)}"
