@@ -43,7 +43,7 @@ FULL: Config = {
                 "temperatures": [300, 500.0], "normal_modes": [300], "timestep": 0.5, "friction": 0.02, "stride": 10,
                 "equilibration": 100, "seed": 3,
             },
-            "selection": "farthest point", "candidates": 3, "level": "sum", "training_frames": 20, "test_frames": 6,
+            "selection": "farthest_point", "candidates": 3, "level": "sum", "training_frames": 20, "test_frames": 6,
             "training_forces": True, "test_force_frames": 3, "forces_by": "differences", "isolated_atoms": False,
             "weak_forces": "gfn2-xtb",
             "labelling": {"frames_per_job": 5, "mem_mb": 900, "runtime": 30, "max_failed": 0.2},
@@ -127,7 +127,7 @@ WORDS = [
     "yes", "no", "on", "true", "1", "0x10", "1e-3", "nan", "300", "2026-01-01", "gauss-legendre", "simpson", "label",
     "hf", "dft", "mp2", "ccsd(t)", "b3lyp", "wb97x-v", "1e99*b88,", "sto-3g", "cc-pvdz", "def2-tzvp", "/etc/passwd",
     "cc-pvdz@3s2p", "gth-szv", "dft-x", "painn", "schnet", "mace", "float64", "NH3", "H2O", "C", "[OH-]", "O", "C(C",
-    "[O][O]", "C" * 60, "ccsdt-cbs", "demo", "sphere", "farthest point", "plateau", "Hartree", "gfn2-xtb", "x" * 5000,
+    "[O][O]", "C" * 60, "ccsdt-cbs", "demo", "sphere", "farthest_point", "plateau", "Hartree", "gfn2-xtb", "x" * 5000,
     "\x07",
 ]  # fmt: skip
 OTHERS: list[Any] = [None, True, False, [], {}, [[]], [None], {"": 1}, {"a": 1}, [1, 2, 3], [300], ["weak"], {1: 2}]

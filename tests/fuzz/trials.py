@@ -166,7 +166,7 @@ def _begin_dataset(experiment: Experiment, dataset: ComputedDataset) -> None:
     if not all(re.fullmatch(r"(modes-)?[0-9.e+]+K", source) for source in sources(dataset)):
         raise Unfit(f"a temperature that is no wildcard: {list(sources(dataset))}")
     sampling = dataset.sampling
-    frames = dataset.training_frames * (dataset.candidates if dataset.selection == "farthest point" else 1)
+    frames = dataset.training_frames * (dataset.candidates if dataset.selection == "farthest_point" else 1)
     if sampling.equilibration + sampling.stride * frames / len(sources(dataset)) > MOST_STEPS:
         raise Unfit("dynamics without end")
     for temperature in sampling.temperatures:

@@ -500,3 +500,17 @@ def test_long_paths_are_shortened_before_what_is_said_of_them():
     message = str(ConfigError(f"config.yaml: datasets.mine: {path}: frame 7 has no energy in '{path}'; say energy_key"))
     shown = f"...{path[-30:]}"
     assert message == f"config.yaml: datasets.mine: {shown}: frame 7 has no energy in '{shown}'; say energy_key"
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("losses.weak.pisc", {"weight": 1.0, "closing": "B to C"}, {"weight": 1.0, "closing": "B_to_C"}),
+        ("losses.weak.pisc", {"weight": 1.0, "closing": "two routes"}, {"weight": 1.0, "closing": "two_routes"}),
+        ("datasets.ammonia.selection", "farthest point", "farthest_point"),
+    ],
+)
+def test_old_names_of_values_mean_what_they_meant_and_say_the_new_one(key, old, new):
+    with pytest.warns(FutureWarning, match="now; the old name still works"):
+        taken = parse_section(Experiment, edited(key, old), "test")
+    assert taken == parse_section(Experiment, edited(key, new), "test")

@@ -36,7 +36,7 @@ def both(order) -> dict[str, PITC | PISC]:
 
 
 FIRST, SECOND = both(1), both(2)
-CLOSINGS = ["B to C", "C to B", "C to A", "two routes", "loop"]
+CLOSINGS = ["B_to_C", "C_to_B", "C_to_A", "two_routes", "loop"]
 
 
 class Known(nn.Module):

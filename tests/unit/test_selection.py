@@ -72,7 +72,7 @@ def test_farthest_points_are_no_worse_spread_than_frames_in_turn():
 
 
 def test_the_bound_on_dynamics_counts_whole_rounds_of_candidates():
-    sampled = {"selection": "farthest point", "candidates": 10, "training_frames": 1, "test_frames": 1}
+    sampled = {"selection": "farthest_point", "candidates": 10, "training_frames": 1, "test_frames": 1}
     stride = int(5e7) // candidates_needed(1, candidates=10)
     dataset(sampling={"temperatures": [300], "stride": stride}, **sampled)
     with pytest.raises(ValueError, match=r"sampling.stride: .* steps of dynamics for all frames"):

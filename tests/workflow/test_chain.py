@@ -75,7 +75,7 @@ def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analyt
     write_frames(tmp_path / "geometries.xyz", [displaced("H2O", 0.05, rng) for _ in range(40)])
     common = {"level": "hf", "training_forces": True, "test_force_frames": 2, "test_frames": 2, "pool_frames": 3}
     modes = {"molecule": {"smiles": "O"}, "sampling": {"normal_modes": [300, 600]}, "training_frames": 4}
-    given = {"geometries": {"file": "geometries.xyz"}, "selection": "farthest point", "training_frames": 5}
+    given = {"geometries": {"file": "geometries.xyz"}, "selection": "farthest_point", "training_frames": 5}
     configure(tmp_path, datasets={"given": common | given, "modes": common | modes}, exclude=[])
     result = snakemake(tmp_path, "--until", "assemble_dataset")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -22,6 +22,7 @@ from piwsl.config.section import (
     Section,
     Seed,
     nearest,
+    renamed,
 )
 from piwsl.readers import READERS, LabelNames, format_of
 from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, STRESS_SPELLINGS, canonical_unit
@@ -124,12 +125,15 @@ class ComputedDataset(Section):
     molecule: Molecule | None = None
     geometries: Geometries | None = None
     sampling: Sampling | None = Field(None, description="How geometries of the molecule are made.")
-    selection: Literal["in turn", "farthest point"] = Field(
-        "in turn",
+    selection: Annotated[
+        Literal["in_turn", "farthest_point"],
+        renamed({"in turn": "in_turn", "farthest point": "farthest_point"}),
+    ] = Field(
+        "in_turn",
         description="How training frames are chosen: from the trajectories in turn, or each the one among several "
         "candidates that is least like those chosen before. Test frames are always taken in turn.",
     )
-    candidates: int = Field(4, ge=1, le=1000, description="For farthest point: frames to choose one from.")
+    candidates: int = Field(4, ge=1, le=1000, description="For farthest_point: frames to choose one from.")
     level: Name = Field(description="A name under levels, or a preset.")
     training_frames: Frames = Field(description="Frames that the sizes draw from.")
     test_frames: Frames = Field(description="Frames kept for testing, from trajectories or blocks of their own.")
@@ -167,7 +171,7 @@ class ComputedDataset(Section):
     def _dynamics_end(self) -> Self:
         if self.sampling is not None and self.sampling.temperatures:
             training = self.training_frames
-            if self.selection == "farthest point":
+            if self.selection == "farthest_point":
                 training = -(-training // ROUND) * ROUND * self.candidates
             steps = self.sampling.stride * max(training, self.test_frames, self.pool_frames or 0)
             if steps > MOST_STEPS:

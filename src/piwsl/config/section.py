@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -131,6 +133,18 @@ def nearest(word: object, choices: Mapping[str, Any] | list[str]) -> str:
     close = difflib.get_close_matches(one_line(str(word), LONGEST_VALUE), known, n=1)
     every = shortened(", ".join(sorted(known)), 2 * LONGEST_VALUE)
     return f"did you mean '{close[0]}'?" if close else f"known are {every or 'none'}"
+
+
+def renamed(names: Mapping[str, str]) -> BeforeValidator:
+    """Take values by their old names, old to new, with a warning that says the new one."""
+
+    def take(value: Any) -> Any:
+        if isinstance(value, str) and value in names:
+            warnings.warn(f"'{value}' is '{names[value]}' now; the old name still works", FutureWarning, stacklevel=2)
+            return names[value]
+        return value
+
+    return BeforeValidator(take)
 
 
 class Section(BaseModel):

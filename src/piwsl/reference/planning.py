@@ -82,7 +82,7 @@ def frames_wanted(dataset: ComputedDataset, part: str) -> int:
 def frames_of_source(dataset: ComputedDataset, part: str) -> int:
     """Return how many frames each source gives of a part."""
     wanted = frames_wanted(dataset, part)
-    if part == "training" and dataset.selection == "farthest point":
+    if part == "training" and dataset.selection == "farthest_point":
         wanted = candidates_needed(wanted, dataset.candidates)
     return math.ceil(wanted / len(sources(dataset)))
 

@@ -165,7 +165,7 @@ class Jobs:
     def candidates_each(self, dataset: str, part: str) -> int | None:
         """Return among how many candidates each frame is chosen; None where they are taken as they come."""
         section = self.computed[dataset]
-        return section.candidates if part == TRAINING and section.selection == "farthest point" else None
+        return section.candidates if part == TRAINING and section.selection == "farthest_point" else None
 
     def sampling(self, dataset: str, temperature: str) -> dict[str, Any]:
         """Return the sampling section as one trajectory sees it: other temperatures are none of its business."""
