@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from ase import Atoms, units
 
-from piwsl.config import Architecture, Loss, Run, parse_model
+from piwsl.config import ARCHITECTURES, Architecture, Loss, Run, parse_model
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("molecule", nargs="?", help="its name in the table")
     parser.add_argument("data", nargs="*", type=Path, help="two .npz files, training and test, or one dataset.h5")
-    parser.add_argument("--architectures", nargs="+", default=["painn"], choices=["painn", "schnet", "mace"])
+    parser.add_argument("--architectures", nargs="+", default=["painn"], choices=list(ARCHITECTURES))
     parser.add_argument("--labels", nargs="+", default=["forces", "energies"], choices=["forces", "energies"])
     parser.add_argument("--losses", nargs="+", default=["supervised"], choices=LOSSES)
     parser.add_argument("--sizes", nargs="+", type=int, default=[25, 50, 100, 200])

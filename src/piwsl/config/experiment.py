@@ -163,6 +163,8 @@ class Experiment(Section):
                 f"losses.{run.loss}.energy: 0, but frames of dataset '{run.dataset}' have no forces; say "
                 f"datasets.{run.dataset}.training_forces: true, or give energy a weight"
             )
+        if problem := model.loss_problem(loss):
+            raise ValueError(f"losses.{run.loss}.{problem}; leave it or the runs of model '{run.model}' out (exclude)")
         if loss.stress and (computed or not model.conservative):
             why = (
                 f"dataset '{run.dataset}' is of molecules, which have none"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field
@@ -13,7 +13,12 @@ from piwsl.config.training import Resources, Training
 from piwsl.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
+
+    from piwsl.config.losses import Loss
+    from piwsl.structures.structure import Structure
 
 # The heaviest atom has -1.5e6 eV.
 LARGEST_REFERENCE = 1e7
@@ -40,6 +45,17 @@ def _references(value: Any) -> Any:
 
 
 AtomicReferences = Annotated[Literal["fitted", "free_atoms"] | dict[str, float], BeforeValidator(_references)]
+
+
+class Fitted(NamedTuple):
+    """What was fitted in closed form to M structures of n atoms."""
+
+    network: nn.Module
+    """As of `Architecture.network`, in eV; energies may have any constant."""
+    left_energies: NDArray[np.float64]
+    """(M,), eV: what is left of the energy of each by what is fitted without it; NaN where there is no label."""
+    left_forces: NDArray[np.float64] | None
+    """(M, n, 3), eV/Å, likewise."""
 
 
 class Architecture(Section):
@@ -101,6 +117,50 @@ class Architecture(Section):
             neighbours: average number of neighbours of an atom within the cutoff.
         """
         raise NotImplementedError
+
+    def loss_problem(self, loss: Loss) -> str | None:
+        """Say which key of a loss the architecture cannot be trained with, and why; None where it can with all."""
+        return None
+
+    def fitted(self, structures: Sequence[Structure], loss: Loss) -> Fitted | None:
+        """Fit a network in closed form; None, as by default, where it is trained by steps.
+
+        The same structures give the same network.
+
+        Args:
+            structures: of the training, without what the loss does not see; energies without atomic references.
+            loss: of which `loss_problem` says nothing.
+
+        Raises:
+            PiwslError: they cannot be fitted; one line.
+        """
+        return None
+
+    def network_of_file(
+        self, elements: list[int], neighbours: float, shapes: Mapping[str, tuple[int, ...]]
+    ) -> nn.Module:
+        """Build the network whose values a file holds; by default its config alone says which.
+
+        It is called where tensors have no values (torch's device "meta"), or, of a `bounded` one, where they have.
+
+        Args:
+            elements: as of `network`.
+            neighbours: as of `network`.
+            shapes: of the tensors of the file, by name.
+
+        Raises:
+            PiwslError: there is no such network; one line.
+        """
+        return self.network(elements, neighbours)
+
+    def problem_with(self, network: nn.Module, elements: list[int]) -> str | None:
+        """Say what of the values that a file has given a network cannot be; None, as by default, where all can.
+
+        Args:
+            network: of `network_of_file`, its values of the right shapes, and finite.
+            elements: as of `network`.
+        """
+        return None
 
     def too_large_for(self, tensors: int, numbers: int) -> str | None:
         """Return the key that asks for more than a file holds, or None where the network may be in it.

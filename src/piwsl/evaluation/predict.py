@@ -44,7 +44,7 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
     Raises:
         PiwslError: an element that the potential was not trained on, or no geometry; names the frame.
     """
-    device = next(potential.parameters()).device
+    device = potential.device
     energies: list[NDArray[np.float64]] = []
     forces: list[NDArray[np.float64]] = []
     stress: list[NDArray[np.float64]] = []

@@ -33,7 +33,7 @@ class PotentialCalculator(Calculator):
         """Keep the potential; other arguments are ASE's."""
         super().__init__(**kwargs)
         self.potential = potential
-        self.device = next(potential.parameters()).device
+        self.device = potential.device
 
     def calculate(
         self,

@@ -64,21 +64,31 @@ class Potential(nn.Module):
     The network learns what the pair potential leaves: in training there is none, and labels are without it.
     """
 
-    def __init__(self, config: Architecture, scale: float, references: dict[int, float], neighbours: float) -> None:
-        """Build an untrained potential.
+    def __init__(
+        self,
+        config: Architecture,
+        scale: float,
+        references: dict[int, float],
+        neighbours: float,
+        network: nn.Module | None = None,
+    ) -> None:
+        """Build a potential.
 
         Args:
             config: the architecture.
             scale: eV a unit of the network's output.
             references: atomic number to eV; these elements, and no others, are known.
             neighbours: average number of neighbours of an atom within the cutoff.
+            network: of that architecture; by default one that is untrained.
         """
         super().__init__()
         self.config = config
         self.dtype = DTYPES[config.dtype]
         self.neighbours = neighbours
         self.references = AtomicReferences(references)
-        self.learned = ScaledNetwork(config.network(sorted(references), neighbours).to(self.dtype), scale)
+        if network is None:
+            network = config.network(sorted(references), neighbours)
+        self.learned = ScaledNetwork(network.to(self.dtype), scale)
         self.conservative = config.conservative
         self.pair: PairPotential | None = None
 
@@ -92,6 +102,11 @@ class Potential(nn.Module):
     def cutoff(self) -> float:
         """Å."""
         return self.config.cutoff
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.references.energies.device
 
     def in_dtype(self, dtype: torch.dtype) -> Potential:
         """Convert the network to another precision, in place."""

@@ -81,6 +81,14 @@ def stated_references(
     return {number: known[number] for number in elements}
 
 
+def initial_references(
+    config: Architecture, structures: list[Structure], free_atoms: Mapping[int, float]
+) -> dict[int, float]:
+    """Return references, atomic number to eV, before there is a network; arguments as of `stated_references`."""
+    stated = stated_references(config, structures, free_atoms)
+    return reference_energies(structures) if stated is None else _with_shift(stated, structures)
+
+
 def _elements(structures: list[Structure]) -> list[int]:
     return sorted({int(number) for structure in structures for number in structure.numbers})
 
@@ -202,8 +210,7 @@ def build_potential(
     Raises:
         PiwslError: an element has no stated reference.
     """
-    stated = stated_references(config, structures, free_atoms or {})
-    references = reference_energies(structures) if stated is None else _with_shift(stated, structures)
+    references = initial_references(config, structures, free_atoms or {})
     scale = max(energy_spread(structures, references), least_scale)
     neighbours = mean_neighbours(structures, config.cutoff)
     potential = Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)

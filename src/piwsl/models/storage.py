@@ -240,9 +240,12 @@ def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
     config = parse_model(header.config, "config")
     _check_size(config, stored)
     references = {atomic_numbers[symbol]: 0.0 for symbol in header.elements}
+    prefix = "learned.network."
+    shapes = {key.removeprefix(prefix): each.shape for key, each in stored.items() if key.startswith(prefix)}
     with torch.device("cpu" if config.bounded else "meta"):
         try:
-            potential = Potential(config, scale=1.0, references=references, neighbours=header.neighbours)
+            network = config.network_of_file(sorted(references), header.neighbours, shapes)
+            potential = Potential(config, 1.0, references, header.neighbours, network)
             if header.pair_potential:
                 potential.pair = PairPotential(config.cutoff, sorted(references))
             return potential
@@ -292,3 +295,6 @@ def _check_values(potential: Potential, header: Header) -> None:
         values = references[~references.isnan()] if key == "references.energies" else tensor
         if not torch.isfinite(values).all():
             raise PiwslError(f"{key} holds a number that is not finite; {DAMAGED}")
+    problem = potential.config.problem_with(potential.learned.network, potential.references.numbers())
+    if problem is not None:
+        raise PiwslError(f"its weights do not fit its config: {problem}; {DAMAGED}")

@@ -40,6 +40,7 @@ from piwsl.models.statistics import (
 from piwsl.structures.labels import WEAK
 from piwsl.structures.seeds import seed_of
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
+from piwsl.training.closed_form import closed_form
 from piwsl.training.frames import Names, TrainingFrames, frames_of_run
 from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.progress import TENSORBOARD, watchers, write_history
@@ -106,7 +107,9 @@ def train(
     """Train a potential and write it with its history.
 
     A training that was interrupted goes on from its newest readable checkpoint (one is written at every validation, and
-    on SIGTERM and SIGUSR2), if config and data are the same; one of another config or other data is set aside.
+    on SIGTERM and SIGUSR2), if config and data are the same; one of another config or other data is set aside. A model
+    that is fitted in closed form has no checkpoint, and one row of history, whose validation leaves a frame out at a
+    time.
 
     Args:
         frames: what it learns from.
@@ -124,11 +127,13 @@ def train(
 
     Raises:
         Interrupted: a signal told it to stop.
-        PiwslError: none of the frames has what the loss learns from, a diverging loss, or another process at the same
-            training.
+        PiwslError: none of the frames has what the loss learns from, a loss or frames that the model cannot be fitted
+            to, a diverging loss, or another process at the same training.
     """
     frames = frames.seen_by(loss)
     frames.check(loss, names)
+    if problem := model.loss_problem(loss):
+        raise PiwslError(f"{names.loss}: {problem}; leave it out")
     stated = _stated_references(model, frames, names)
     data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
@@ -143,20 +148,32 @@ def train(
             pair, least_scale = fit_pair_potential(frames.training, model.cutoff, frames.free_atoms)
             frames = frames.without(pair)
         task = _task(seed, model, loss, frames, pair)
-        torch.manual_seed(seed_of("initial weights", seed))
-        potential = build_potential(model, frames.training, frames.free_atoms, least_scale)
-        module = _fit(potential, task, folder, history_path, devices)
-        if not (model.training.keeps_last or math.isfinite(module.best_criterion)):
-            raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
-        module.potential.load_state_dict(module.kept_weights)
-        if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
-            raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
-        refit_references(module.potential, batches_of(task.graphs))
-        module.potential.pair = task.pair
+        found_in_closed_form = closed_form(model, loss, frames, task.graphs)
+        if found_in_closed_form is None:
+            torch.manual_seed(seed_of("initial weights", seed))
+            untrained = build_potential(model, frames.training, frames.free_atoms, least_scale)
+            potential, history = _by_steps(untrained, task, folder, history_path, devices)
+        else:
+            potential, history = found_in_closed_form
+        potential.pair = task.pair
         found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
-        write_history(history_path, module.history)
-        save_model(model_path, module.potential, {**provenance, **found})
+        write_history(history_path, history)
+        save_model(model_path, potential, {**provenance, **found})
         shutil.rmtree(folder)
+
+
+def _by_steps(
+    potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices
+) -> tuple[Potential, list[dict[str, float]]]:
+    """Train an untrained potential; return it with the weights that are kept, and its history."""
+    module = _fit(potential, task, folder, history_path, devices)
+    if not (task.training.keeps_last or math.isfinite(module.best_criterion)):
+        raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
+    module.potential.load_state_dict(module.kept_weights)
+    if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
+        raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
+    refit_references(module.potential, batches_of(task.graphs))
+    return module.potential, module.history
 
 
 def _wants_pairs(model: Architecture, loss: Loss, frames: TrainingFrames) -> bool:

@@ -1,0 +1,79 @@
+"""A Gaussian process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from piwsl.config.losses import Loss
+from piwsl.config.models import Architecture, Fitted
+from piwsl.config.training import Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from piwsl.structures.structure import Structure
+
+
+class ClosedForm(Training):
+    """A training without steps: its keys say nothing, and all frames are learned from."""
+
+    validation_fraction: float = Field(0.0, ge=0, lt=1, description="None: leaving frames out costs nothing here.")
+
+    @model_validator(mode="after")
+    def _nothing_is_said(self) -> Self:
+        if said := self.beyond_defaults():
+            raise ValueError(f"{next(iter(said))}: a Gaussian process is fitted in closed form; leave training out")
+        return self
+
+
+class GaussianProcess(Architecture):
+    """A Gaussian process on the inverse distances of one molecule, fitted in closed form in seconds.
+
+    It knows no other composition and no crystal, and sees all pairs of atoms, however far apart.
+    """
+
+    architecture: Literal["gaussian_process"] = Field(description="Which network; the keys beside it are its own.")
+    cutoff: float = Field(5.0, ge=0.5, le=20, description="Å, of the pair potential; the process itself has none.")
+    dtype: Literal["float64"] = Field("float64", description="Precision: covariances need double.")
+    training: ClosedForm = ClosedForm()
+
+    @model_validator(mode="after")
+    def _no_device(self) -> Self:
+        if self.resources.gpus:
+            raise ValueError("resources.gpus: a Gaussian process is fitted on the CPU; leave it out")
+        return self
+
+    def fitted(self, structures: Sequence[Structure], loss: Loss) -> Fitted:
+        """Fit the process; arguments as of `Architecture`."""
+        from piwsl.architectures.gaussian_process.fit import fit
+
+        return fit(structures, energies=loss.energy > 0)
+
+    def loss_problem(self, loss: Loss) -> str | None:
+        """Say what of a loss a process does not minimise: it knows the labels, and no more."""
+        said = [*loss.terms, *(["stress"] if loss.stress else []), *(["function"] if loss.function != "mse" else [])]
+        return f"{said[0]}: a Gaussian process knows labels of energies and forces, and no more" if said else None
+
+    def network(self, elements: list[int], neighbours: float) -> nn.Module:
+        """Build the process that knows nothing."""
+        from piwsl.architectures.gaussian_process.process import Network
+
+        return Network(0, 0, 1, forces=False)
+
+    def network_of_file(
+        self, elements: list[int], neighbours: float, shapes: Mapping[str, tuple[int, ...]]
+    ) -> nn.Module:
+        """Make room for what a file holds; arguments as of `Architecture`."""
+        from piwsl.architectures.gaussian_process.process import Network
+
+        return Network.of_file(shapes)
+
+    def problem_with(self, network: nn.Module, elements: list[int]) -> str | None:
+        """Say which of the values of a file cannot be; arguments as of `Architecture`."""
+        from piwsl.architectures.gaussian_process.process import Network
+
+        assert isinstance(network, Network)
+        return network.problem(elements)

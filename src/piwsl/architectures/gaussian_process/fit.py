@@ -1,0 +1,129 @@
+"""From labelled frames of one molecule to the process that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from piwsl.architectures.gaussian_process.bonds import BondGraph, order_of, symmetries
+from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of
+from piwsl.architectures.gaussian_process.likelihood import (
+    MOST_IN_SEARCH,
+    SINGULAR,
+    Problem,
+    left_out,
+    likeliest,
+    solve,
+)
+from piwsl.architectures.gaussian_process.process import Network, formula
+from piwsl.config.models import Fitted
+from piwsl.errors import PiwslError
+from piwsl.structures.structure import Structure
+
+# Labels of energies and components of forces: the solution holds some matrices of so many squared.
+MOST_LABELS = 6000
+
+
+def _orders(structures: Sequence[Structure]) -> list[NDArray[np.int64]]:
+    """Return which atoms of each structure stand for those of the first.
+
+    Raises:
+        PiwslError: a structure is periodic, or another molecule.
+    """
+    first = structures[0]
+    graph = BondGraph.of(first.numbers, first.positions)
+    found = []
+    for structure in structures:
+        if structure.pbc.any():
+            raise PiwslError("a Gaussian process knows one molecule, and frames are periodic; choose another model")
+        if not np.array_equal(np.sort(structure.numbers), np.sort(first.numbers)):
+            formulas = " and ".join(formula(torch.tensor(each.numbers)) for each in (first, structure))
+            raise PiwslError(
+                f"a Gaussian process knows one molecule, and frames are of {formulas}; choose another model"
+            )
+        order = np.arange(len(first.numbers))
+        if not np.array_equal(structure.numbers, first.numbers):
+            order = np.array(order_of(graph, BondGraph.of(structure.numbers, structure.positions)))
+        found.append(order)
+    return found
+
+
+def _targets(structures: Sequence[Structure], orders: Sequence[NDArray[np.int64]], energies: bool) -> Tensor:
+    """Return energies, from their mean, and forces where any are known, (M, rows); NaN where there is no label."""
+    forces = any(structure.forces is not None for structure in structures)
+    atoms = len(structures[0].numbers)
+    targets = torch.full((len(structures), 1 + 3 * atoms * forces), torch.nan, dtype=torch.float64)
+    if energies:
+        values = np.array([structure.energy for structure in structures])
+        targets[:, 0] = torch.tensor(values - values.mean())
+    for row, structure, order in zip(targets, structures, orders, strict=True):
+        if structure.forces is not None:
+            row[1:] = torch.tensor(structure.forces[order].flatten())
+    return targets
+
+
+def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
+    """Return a process that knows the labels of structures, and what it says of each without knowing it.
+
+    Args:
+        structures: of one molecule, with energies and, some or none, forces.
+        energies: whether it looks at the energies.
+
+    Raises:
+        PiwslError: structures that are not of one molecule, fewer than two, or more labels than memory has room for.
+    """
+    if len(structures) < 2:
+        raise PiwslError("a Gaussian process needs two frames to learn from; raise the size")
+    orders = _orders(structures)
+    targets = _targets(structures, orders, energies)
+    labelled = ~targets.isnan()
+    count = int(labelled.sum())
+    if count > MOST_LABELS:
+        raise PiwslError(
+            f"a Gaussian process takes {MOST_LABELS} labels (energies, components of forces), and there are {count}; "
+            "give fewer frames, say forces: 0, or choose another model"
+        )
+    numbers = structures[0].numbers
+    positions = torch.tensor(
+        np.stack([structure.positions[order] for structure, order in zip(structures, orders, strict=True)])
+    )
+    positions = positions - positions.mean(dim=1, keepdim=True)
+    permutations = torch.tensor(symmetries(BondGraph.mean(numbers, positions.numpy())))
+    network = Network(len(structures), len(numbers), len(permutations), forces=targets.shape[1] > 1)
+    network.numbers.copy_(torch.tensor(numbers))
+    network.positions.copy_(positions)
+    network.permutations.copy_(permutations)
+    network.labelled.copy_(labelled)
+    rest = _teach(network, targets).numpy()
+    if targets.shape[1] == 1:
+        return Fitted(network, rest[:, 0], None)
+    forces = rest[:, 1:].reshape(len(structures), -1, 3)
+    as_given = [each[np.argsort(order)] for each, order in zip(forces, orders, strict=True)]
+    return Fitted(network, rest[:, 0], np.stack(as_given))
+
+
+def _teach(network: Network, targets: Tensor) -> Tensor:
+    """Have a network know labels (M, rows); return what is left of them where their structure is left out."""
+    labelled = network.labelled
+    centre = centre_of(network.positions, network.permutations)
+    searched = max(2, int((labelled.sum(dim=1).cumsum(dim=0) <= MOST_IN_SEARCH).sum()))
+
+    def problem(count: int) -> Problem:
+        some = Molecules(network.positions[:count], network.permutations, centre, forces=targets.shape[1] > 1)
+        return Problem(some, targets[:count])
+
+    parameters = likeliest(problem(searched))
+    network.parameters_of_kernel.copy_(torch.tensor(parameters))
+    whole = problem(len(targets))
+    solution = solve(whole.covariance(parameters), targets[labelled], whole.of_energies)
+    if solution is None:
+        raise PiwslError(SINGULAR)
+    network.weights[labelled] = solution.weights
+    frames = torch.arange(len(targets))[:, None].expand_as(targets)[labelled]
+    rest = torch.full_like(targets, torch.nan)
+    rest[labelled] = left_out(solution, frames)
+    return rest

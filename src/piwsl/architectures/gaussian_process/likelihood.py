@@ -1,0 +1,182 @@
+"""Length, amplitude and noise by the largest marginal likelihood, and what a process with these says of labels.
+
+Rasmussen, Williams, "Gaussian processes for machine learning", MIT Press 2006: sections 5.4.1 (likelihood), 2.7 (a
+constant of which nothing is known before), 5.4.2 (leave one out). The amplitude that is likeliest for the other
+parameters is known in closed form; the search goes over logarithms of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from piwsl.architectures.gaussian_process.kernel import Molecules, Radial, radial, radial_by_length
+from piwsl.errors import PiwslError
+
+# Lengths over the typical distance of a geometry to its nearest neighbour: bounds, and where searches start.
+LENGTHS = (0.3, 300.0)
+STARTS = (2.0, 10.0, 50.0)
+# Noise over the amplitude: of energies, and of forces in 1/Å. Below, rounding decides (the jitter of the literature).
+NOISES = (1e-6, 1.0)
+FIRST_NOISE = 1e-3
+# The likelihood is looked at for so many labels, of the first structures; all are fitted then.
+MOST_IN_SEARCH = 800
+# 1/Å; of frames that are alike.
+SHORTEST = 1e-4
+# (eV)²; what is left of amplitude where all energies are the same.
+LEAST_VARIANCE = 1e-20
+# Instead of a cost, where rounding leaves none.
+NO_COVARIANCE = 1e10
+SINGULAR = "the covariance of the training frames has no inverse; are there frames twice?"
+
+
+class Parameters(NamedTuple):
+    """What a process is made of."""
+
+    length: float
+    """1/Å."""
+    amplitude: float
+    """eV."""
+    energy_noise: float
+    """eV, standard deviation."""
+    force_noise: float
+    """eV/Å."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Labels of geometries."""
+
+    molecules: Molecules
+    targets: Tensor
+    """(M, rows), eV and eV/Å; NaN where there is no label."""
+
+    @property
+    def labelled(self) -> Tensor:
+        """Which labels are there, (M rows,)."""
+        return ~self.targets.flatten().isnan()
+
+    @property
+    def of_energies(self) -> Tensor:
+        """(L,), 1 for labels that are energies, 0 for forces."""
+        marked = torch.zeros_like(self.targets)
+        marked[:, 0] = 1.0
+        return marked.flatten()[self.labelled]
+
+    def covariance(self, parameters: Parameters) -> Tensor:
+        """Return the covariance of the labels, of unit amplitude, with that of noise, (L, L)."""
+        length, amplitude, energy_noise, force_noise = parameters
+        signal = self._of_labels(partial(radial, length=length))
+        return signal + self.noise(energy_noise / amplitude, force_noise / amplitude)
+
+    def slope(self, length: float) -> Tensor:
+        """Return the derivative of the covariance by the logarithm of the length, (L, L)."""
+        return self._of_labels(partial(radial_by_length, length=length))
+
+    def noise(self, of_energies: float, of_forces: float) -> Tensor:
+        """Return the covariance of noise of such standard deviations, (L, L)."""
+        return torch.diag((of_energies * self.of_energies + of_forces * (1.0 - self.of_energies)) ** 2)
+
+    def _of_labels(self, function: Callable[[Tensor], Radial]) -> Tensor:
+        size = self.targets.numel()
+        whole = self.molecules.covariance(self.molecules, function).reshape(size, size)
+        return whole[self.labelled][:, self.labelled]
+
+
+class Solution(NamedTuple):
+    """What follows from a covariance C of unit amplitude, noise included."""
+
+    weights: Tensor
+    """C⁻¹ (y - c h), (L,)."""
+    precision: Tensor
+    """C⁻¹ - C⁻¹ h hᵀ C⁻¹ / hᵀ C⁻¹ h, (L, L): the inverse where the constant c is not known."""
+    variance: float
+    """The likeliest squared amplitude, eV²."""
+    cost: float
+    """Minus the logarithm of the likelihood, but for a constant."""
+
+
+def solve(covariance: Tensor, targets: Tensor, of_energies: Tensor) -> Solution | None:
+    """Solve for labels; None where rounding has made of the covariance (L, L) none.
+
+    Equations 2.42 and 2.45: of the constant c, which energies have and forces have not, nothing is known before.
+    """
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        return None
+    precision = torch.cholesky_inverse(factor)
+    cost = 2.0 * float(factor.diagonal().log().sum())
+    known = len(targets)
+    if of_energies.any():
+        column = precision @ of_energies
+        certainty = float(of_energies @ column)
+        precision = precision - torch.outer(column, column) / certainty
+        cost += math.log(certainty)
+        known -= 1
+    weights = precision @ targets
+    variance = max(float(targets @ weights) / max(known, 1), LEAST_VARIANCE)
+    return Solution(weights, precision, variance, 0.5 * (cost + known * math.log(variance)))
+
+
+def likeliest(problem: Problem) -> Parameters:
+    """Return the parameters of the largest marginal likelihood, of some searches.
+
+    Raises:
+        PiwslError: none succeeded.
+    """
+    targets, energies = problem.targets.flatten()[problem.labelled], problem.of_energies
+    step = max(problem.molecules.typical_distance(), SHORTEST)
+    bounds = [tuple(math.log(each * step) for each in LENGTHS), *([tuple(map(math.log, NOISES))] * 2)]
+
+    def cost(logarithms: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        length, *noises = map(float, np.exp(logarithms))
+        solution = solve(problem.covariance(Parameters(length, 1.0, *noises)), targets, energies)
+        if solution is None:
+            return NO_COVARIANCE, np.zeros(3)
+        weights, precision, variance, value = solution
+        derivatives = [problem.slope(length), 2.0 * problem.noise(noises[0], 0.0), 2.0 * problem.noise(0.0, noises[1])]
+        gradient = [0.5 * float((precision * each).sum() - weights @ each @ weights / variance) for each in derivatives]
+        return value, np.array(gradient)
+
+    found = [
+        minimize(
+            cost,
+            [math.log(start * step), math.log(FIRST_NOISE), math.log(FIRST_NOISE)],
+            jac=True,
+            bounds=bounds,
+            method="L-BFGS-B",
+            options={"maxiter": 40, "ftol": 1e-6},
+        )
+        for start in STARTS
+    ]
+    best = min(found, key=lambda each: float(each.fun))
+    length, *noises = map(float, np.exp(best.x))
+    solution = solve(problem.covariance(Parameters(length, 1.0, *noises)), targets, energies)
+    if solution is None:
+        raise PiwslError(SINGULAR)
+    amplitude = math.sqrt(solution.variance)
+    return Parameters(length, amplitude, *(amplitude * noise for noise in noises))
+
+
+def left_out(solution: Solution, frames: Tensor) -> Tensor:
+    """Return of each label (L,) what a process without its structure leaves of it: equation 5.12, by blocks.
+
+    Args:
+        solution: of all labels.
+        frames: (L,), which structure a label belongs to, ascending.
+    """
+    rest = torch.empty_like(solution.weights)
+    for frame in frames.unique():
+        own = frames == frame
+        block = solution.precision[own][:, own]
+        rest[own] = torch.linalg.lstsq(block, solution.weights[own, None], driver="gelsd").solution[:, 0]
+    return rest

@@ -1,0 +1,175 @@
+"""A Gaussian process for the energy of one molecule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from ase.data import chemical_symbols
+from ase.formula import Formula
+from torch import Tensor, nn
+
+from piwsl.architectures.gaussian_process.bonds import BondGraph, order_of
+from piwsl.architectures.gaussian_process.kernel import (
+    Molecules,
+    along,
+    centre_of,
+    inverse_distances,
+    pair_permutations,
+    radial,
+    squared_distances,
+)
+from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem
+from piwsl.data.batch import Batch
+from piwsl.errors import PiwslError
+
+
+class Network(nn.Module):
+    """The mean of a process that knows labels, and its variance; in eV, energies from some constant."""
+
+    numbers: Tensor
+    positions: Tensor
+    permutations: Tensor
+    labelled: Tensor
+    weights: Tensor
+    parameters_of_kernel: Tensor
+
+    def __init__(self, structures: int, atoms: int, permutations: int, forces: bool) -> None:
+        """Make room for geometries, of which nothing is known yet.
+
+        Args:
+            structures: M, of the training.
+            atoms: n, of the molecule.
+            permutations: G, of equal atoms.
+            forces: whether any force is known beside energies.
+        """
+        super().__init__()
+        rows = 1 + (3 * atoms if forces else 0)
+        self.register_buffer("numbers", torch.zeros(atoms, dtype=torch.int64))
+        self.register_buffer("positions", torch.zeros(structures, atoms, 3, dtype=torch.float64))
+        self.register_buffer("permutations", torch.zeros(permutations, atoms, dtype=torch.int64))
+        # Energies, and components of forces.
+        self.register_buffer("labelled", torch.zeros(structures, rows, dtype=torch.bool))
+        # Over eV, and over eV/Å; 0 where there is no label.
+        self.register_buffer("weights", torch.zeros(structures, rows, dtype=torch.float64))
+        # As in `Parameters`.
+        self.register_buffer("parameters_of_kernel", torch.ones(4, dtype=torch.float64))
+        self._factor: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of_file(cls, shapes: Mapping[str, tuple[int, ...]]) -> Network:
+        """Make room for what a file holds, of whose tensors these are the shapes.
+
+        Raises:
+            PiwslError: a tensor is missing, or has not as many axes as it should.
+        """
+        positions, permutations, weights = (shapes.get(name, ()) for name in ("positions", "permutations", "weights"))
+        if (len(positions), len(permutations), len(weights)) != (3, 2, 2):
+            raise PiwslError("the geometries of a Gaussian process are not there")
+        return cls(positions[0], positions[1], permutations[0], forces=weights[1] > 1)
+
+    @property
+    def kernel_parameters(self) -> Parameters:
+        """Length, amplitude and noise."""
+        return Parameters(*self.parameters_of_kernel.tolist())
+
+    def problem(self, elements: list[int]) -> str | None:
+        """Say what of the values cannot be, or None: those of a file may be anyone's; elements may occur."""
+        if sorted(set(self.numbers.tolist())) != elements:
+            return "its molecule is not of these elements"
+        atoms = len(self.numbers)
+        orders = self.permutations.sort(dim=1).values
+        if not torch.equal(orders, torch.arange(atoms).expand_as(orders)):
+            return "permutations are none"
+        if not (self.parameters_of_kernel > 0).all():
+            return "length, amplitude and noise are not positive"
+        return None
+
+    def forward(self, batch: Batch) -> tuple[Tensor, None]:
+        """Return an equal share of the energy of its molecule for each atom, (N,), eV.
+
+        Raises:
+            PiwslError: a structure is periodic, or not the molecule that the process knows.
+        """
+        atoms = self._atoms(batch)
+        energies = self._mean(batch.positions[atoms].to(self.weights))
+        shares = (energies / len(self.numbers))[:, None].expand(atoms.shape)
+        found = energies.new_zeros(len(batch.atomic_numbers))
+        return found.index_put((atoms.flatten(),), shares.flatten()), None
+
+    def _mean(self, positions: Tensor) -> Tensor:
+        """Return energies (B,), eV, of positions (B, n, 3): Σ_m Σ_P [k w_m - a (P x - x_m)ᵀ J_m f_m] / G."""
+        centre = centre_of(self.positions, self.permutations)
+        known = inverse_distances(self.positions) - centre  # (M, D)
+        orders = pair_permutations(self.permutations)
+        permuted = (inverse_distances(positions) - centre)[:, orders]  # (B, G, D)
+        found = radial(squared_distances(permuted.flatten(0, 1), known), self.kernel_parameters.length)
+        energies = found.value @ self.weights[:, 0]
+        if self.weights.shape[1] > 1:
+            directions = along(self.positions, self.weights[:, 1:].reshape(self.positions.shape))  # (M, D)
+            projected = permuted.flatten(0, 1) @ directions.T - (known * directions).sum(dim=1)
+            energies = energies - (found.slope * projected).sum(dim=1)
+        return energies.reshape(len(positions), -1).mean(dim=1)
+
+    def _atoms(self, batch: Batch) -> Tensor:
+        """Return which atoms of a batch its molecules have, (B, n), in the order of the training."""
+        present = batch.n_atoms > 0
+        if (batch.pbc[present]).any():
+            raise PiwslError("a Gaussian process knows one molecule, and a structure is periodic; say pbc: F F F")
+        order = torch.argsort(batch.structure_index, stable=True)
+        own = order[present[batch.structure_index[order]]]
+        sizes = batch.n_atoms[present].long()
+        of_each = batch.atomic_numbers[own].split(sizes.tolist())
+        wanted = self.numbers.sort().values
+        for numbers in of_each:
+            if not torch.equal(numbers.sort().values, wanted):
+                found, known = (formula(each) for each in (numbers, self.numbers))
+                raise PiwslError(f"a Gaussian process knows one molecule: trained on {known}, asked for {found}")
+        atoms = own.reshape(-1, len(self.numbers))
+        for row in (batch.atomic_numbers[atoms] != self.numbers).any(dim=1).nonzero().flatten().tolist():
+            atoms[row] = atoms[row][self._order_of(batch, atoms[row])]
+        return atoms
+
+    def _order_of(self, batch: Batch, atoms: Tensor) -> Tensor:
+        graph = BondGraph.of(batch.atomic_numbers[atoms].cpu().numpy(), batch.positions[atoms].detach().cpu().numpy())
+        known = BondGraph.mean(self.numbers.cpu().numpy(), self.positions.cpu().numpy())
+        return torch.tensor(order_of(known, graph), device=atoms.device)
+
+    def energy_variance(self, batch: Batch) -> Tensor:
+        """Return the variance of energies, (M,), eV², that of the constant included; NaN of structures of no atoms.
+
+        Equations 2.26 and 2.42 of Rasmussen and Williams; without noise: of the energy itself, not of a label.
+        """
+        length, amplitude, *_ = self.kernel_parameters
+        centre = centre_of(self.positions, self.permutations)
+        with torch.no_grad():
+            positions = batch.positions[self._atoms(batch)].to(self.weights)
+            asked = Molecules(positions, self.permutations, centre, forces=False)
+            known = self._known(centre)
+            covariance = asked.covariance(known, partial(radial, length=length)).flatten(1)[:, self.labelled.flatten()]
+            factor, energies = self._factorised(known)
+            solved = torch.cholesky_solve(covariance.T, factor)  # (L, B)
+            variance = asked.own_covariance(length) - (covariance * solved.T).sum(dim=1)
+            if energies.any():
+                certainty = energies @ torch.cholesky_solve(energies[:, None], factor)[:, 0]
+                variance = variance + (1.0 - energies @ solved) ** 2 / certainty
+        found = torch.full_like(batch.n_atoms, torch.nan, dtype=torch.float64)
+        found[batch.n_atoms > 0] = amplitude**2 * variance.clamp_min(0.0)
+        return found
+
+    def _known(self, centre: Tensor) -> Molecules:
+        return Molecules(self.positions, self.permutations, centre, forces=self.weights.shape[1] > 1)
+
+    def _factorised(self, known: Molecules) -> tuple[Tensor, Tensor]:
+        """Return the Cholesky factor of C (L, L), kept for the next call, and which labels are energies."""
+        if self._factor is None or self._factor[0].device != self.weights.device:
+            problem = Problem(known, torch.where(self.labelled, 0.0, torch.nan).to(self.weights))
+            covariance = problem.covariance(self.kernel_parameters)
+            self._factor = torch.linalg.cholesky(covariance), problem.of_energies
+        return self._factor
+
+
+def formula(numbers: Tensor) -> str:
+    """Return the formula of atomic numbers (n,), such as CH4O."""
+    return Formula.from_list([chemical_symbols[number] for number in sorted(numbers.tolist())]).format("hill")
