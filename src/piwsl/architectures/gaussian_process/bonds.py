@@ -47,6 +47,12 @@ class BondGraph:
         ]
 
 
+def kinds_of_pairs(graph: BondGraph) -> NDArray[np.int64]:
+    """Return of each pair of atoms, (n, n), whether it is bonded (0), has one atom between (1), or is farther (2)."""
+    between = (graph.bonds.astype(np.int64) @ graph.bonds) > 0
+    return np.where(graph.bonds, 0, np.where(between, 1, 2))
+
+
 def matches(first: BondGraph, second: BondGraph, fixed: int = 0) -> Iterator[list[int]]:
     """Go through all ways to lay one graph over another: atom i of the first is atom match[i] of the second.
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from piwsl.architectures.gaussian_process.bonds import BondGraph, order_of, symmetries
-from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of
+from piwsl.architectures.gaussian_process.bonds import BondGraph, kinds_of_pairs, order_of, symmetries
+from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of, pairs_of
 from piwsl.architectures.gaussian_process.likelihood import (
     MOST_IN_SEARCH,
     SINGULAR,
@@ -92,13 +92,14 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
         np.stack([structure.positions[order] for structure, order in zip(structures, orders, strict=True)])
     )
     positions = positions - positions.mean(dim=1, keepdim=True)
-    permutations = torch.tensor(symmetries(BondGraph.mean(numbers, positions.numpy())))
+    graph = BondGraph.mean(numbers, positions.numpy())
+    permutations = torch.tensor(symmetries(graph))
     network = Network(len(structures), len(numbers), len(permutations), forces=targets.shape[1] > 1)
     network.numbers.copy_(torch.tensor(numbers))
     network.positions.copy_(positions)
     network.permutations.copy_(permutations)
     network.labelled.copy_(labelled)
-    rest = _teach(network, targets).numpy()
+    rest = _teach(network, targets, graph).numpy()
     if targets.shape[1] == 1:
         return Fitted(network, rest[:, 0], None)
     forces = rest[:, 1:].reshape(len(structures), -1, 3)
@@ -106,7 +107,7 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
     return Fitted(network, rest[:, 0], np.stack(as_given))
 
 
-def _teach(network: Network, targets: Tensor) -> Tensor:
+def _teach(network: Network, targets: Tensor, graph: BondGraph) -> Tensor:
     """Have a network know labels (M, rows); return what is left of them where their structure is left out."""
     labelled = network.labelled
     centre = centre_of(network.positions, network.permutations)
@@ -116,10 +117,11 @@ def _teach(network: Network, targets: Tensor) -> Tensor:
         some = Molecules(network.positions[:count], network.permutations, centre, forces=targets.shape[1] > 1)
         return Problem(some, targets[:count])
 
-    parameters = likeliest(problem(searched))
-    network.parameters_of_kernel.copy_(torch.tensor(parameters))
+    first, second = pairs_of(len(network.numbers))
+    kinds = torch.tensor(kinds_of_pairs(graph))[first, second].unique(return_inverse=True)[1]
+    network.set_parameters(parameters := likeliest(problem(searched), kinds))
     whole = problem(len(targets))
-    solution = solve(whole.covariance(parameters), targets[labelled], whole.of_energies)
+    solution = solve(whole.covariance(parameters), whole.known, whole.of_energies)
     if solution is None:
         raise PiwslError(SINGULAR)
     network.weights[labelled] = solution.weights

@@ -1,12 +1,13 @@
 """Covariances of energies and forces of one molecule at two geometries.
 
 The kernel is Matérn's of smoothness 5/2 (Rasmussen, Williams, "Gaussian processes for machine learning", MIT Press
-2006, equation 4.17), on the inverse distances of all pairs of atoms, averaged over permutations of equal atoms:
-Chmiela, Sauceda, Müller, Tkatchenko, Nat. Commun. 9, 3887 (2018), equations 5 to 10. With u = √5 |x - x'| / l:
+2006, equation 4.17), on the inverse distances x of all pairs of atoms, averaged over permutations of equal atoms:
+Chmiela, Sauceda, Müller, Tkatchenko, Nat. Commun. 9, 3887 (2018), equations 5 to 10. Each pair has a length l; with
+y = x/l and u = √5 |y - y'|:
 
     k = (1 + u + u²/3) exp(-u)
-    ∂k/∂x' = a (x - x'),  ∂²k/∂x∂x' = a 1 - b (x - x')(x - x')ᵀ
-    a = 5/(3l²) (1 + u) exp(-u),  b = 25/(3l⁴) exp(-u)
+    ∂k/∂y' = a (y - y'),  ∂²k/∂y∂y' = a 1 - b (y - y')(y - y')ᵀ
+    a = 5/3 (1 + u) exp(-u),  b = 25/3 exp(-u)
 """
 
 from __future__ import annotations
@@ -71,30 +72,17 @@ class Radial(NamedTuple):
     bend: Tensor
 
 
-def squared_distances(x: Tensor, other: Tensor) -> Tensor:
-    """Return |x_a - x'_b|², (A, B), of (A, D) and (B, D); of small vectors, or rounding will be felt."""
-    squares = (x * x).sum(dim=1)[:, None] + (other * other).sum(dim=1) - 2.0 * x @ other.T
+def squared_distances(y: Tensor, other: Tensor) -> Tensor:
+    """Return |y_a - y'_b|², (A, B), of (A, D) and (B, D); of small vectors, or rounding will be felt."""
+    squares = (y * y).sum(dim=1)[:, None] + (other * other).sum(dim=1) - 2.0 * y @ other.T
     return squares.clamp_min(SMALLEST_SQUARE)
 
 
-def radial(squares: Tensor, length: float) -> Radial:
-    """Return k, a and b of |x - x'|² for a length l, 1/Å."""
-    u = torch.sqrt(5.0 * squares) / length
+def radial(squares: Tensor) -> Radial:
+    """Return k, a and b of |y - y'|²."""
+    u = torch.sqrt(5.0 * squares)
     decay = torch.exp(-u)
-    scale = 5.0 / (3.0 * length**2)
-    return Radial((1.0 + u + u * u / 3.0) * decay, scale * (1.0 + u) * decay, scale * 5.0 / length**2 * decay)
-
-
-def radial_by_length(squares: Tensor, length: float) -> Radial:
-    """Return the derivatives of `radial` by the logarithm of the length."""
-    u = torch.sqrt(5.0 * squares) / length
-    decay = torch.exp(-u)
-    scale = 5.0 / (3.0 * length**2)
-    return Radial(
-        u * u * (1.0 + u) * decay / 3.0,
-        scale * (u * u - 2.0 * (1.0 + u)) * decay,
-        scale * 5.0 / length**2 * (u - 4.0) * decay,
-    )
+    return Radial((1.0 + u + u * u / 3.0) * decay, 5.0 / 3.0 * (1.0 + u) * decay, 25.0 / 3.0 * decay)
 
 
 class Molecules:
@@ -116,43 +104,63 @@ class Molecules:
         if forces:
             self.jacobian = jacobian(positions)  # (M, D, C)
             self.permuted_jacobian = self.jacobian[:, self.orders]  # (M, G, D, C)
-            self.own = torch.einsum("mgd,mgdc->mgc", self.permuted, self.permuted_jacobian)
 
     @property
     def rows(self) -> int:
         """1 + C: the energy, and the components of the forces."""
         return 1 + (self.jacobian.shape[2] if self.forces else 0)
 
-    def covariance(self, other: Molecules, function: Callable[[Tensor], Radial]) -> Tensor:
+    def covariance(self, other: Molecules, lengths: Tensor) -> Tensor:
         """Return covariances of unit amplitude, (A, rows, B, rows of the other): energies first, then forces.
 
         Args:
             other: the second geometries.
-            function: k, a and b of squared distances, or derivatives of them.
+            lengths: (D,), 1/Å, that the group leaves as they are.
         """
-        group = self.permuted.shape[1]
-        found = self.x.new_empty(len(self.x), self.rows, len(other.x), other.rows)
-        for index, x in enumerate(self.x):  # all at once would be too large for memory
-            squares = squared_distances(x[None], other.permuted.flatten(0, 1)).reshape(-1, group)  # (B, G)
-            value, slopes, bends = (each / group for each in function(squares))
-            found[index, 0, :, 0] = value.sum(dim=1)
-            if other.forces:  # (x - P x')ᵀ P J', (B, G, C)
-                theirs = torch.einsum("d,bgdc->bgc", x, other.permuted_jacobian) - other.own
-                found[index, 0, :, 1:] = -torch.einsum("bg,bgc->bc", slopes, theirs)
-            if self.forces:  # Jᵀ (x - P x'), (B, G, C)
-                ours = (x - other.permuted) @ self.jacobian[index]
-                found[index, 1:, :, 0] = torch.einsum("bg,bgc->cb", slopes, ours)
-            if self.forces and other.forces:
-                turned = torch.einsum("bg,bgdc->bdc", slopes, other.permuted_jacobian)
-                both = torch.einsum("dc,bde->bce", self.jacobian[index], turned)
-                both = both - (bends[:, :, None] * ours).transpose(1, 2) @ theirs
-                found[index, 1:, :, 1:] = both.transpose(0, 1)
-        return found
+        return torch.stack([self.row(index, other, lengths) for index in range(len(self.x))])
 
-    def own_covariance(self, length: float) -> Tensor:
+    def row(self, index: int, other: Molecules, lengths: Tensor) -> Tensor:
+        """Return the covariances of one geometry, (rows, B, rows of the other), differentiable in the lengths."""
+        group = self.permuted.shape[1]
+        x, scaled = self.x[index], (other.permuted / lengths).flatten(0, 1)
+        squares = squared_distances((x / lengths)[None], scaled).reshape(-1, group)  # (B, G)
+        value, slopes, bends = (each / group for each in radial(squares))
+        energies = [value.sum(dim=1)[:, None]]
+        apart = (x - other.permuted) / lengths**2  # (B, G, D)
+        if other.forces:  # (y - P y')ᵀ P J' / l, (B, G, C)
+            theirs = (apart[:, :, None] @ other.permuted_jacobian)[:, :, 0]
+            energies.append(-(slopes[:, None] @ theirs)[:, 0])
+        found = [torch.cat(energies, dim=1)[None]]
+        if self.forces:  # Jᵀ (y - P y') / l, (B, G, C)
+            own = self.jacobian[index]
+            ours = apart @ own
+            forces = [(slopes[:, None] @ ours).transpose(0, 2).reshape(own.shape[1], -1, 1)]
+            if other.forces:
+                turned = (slopes[:, None] @ other.permuted_jacobian.flatten(2)).reshape(-1, *own.shape)  # (B, D, C)
+                straight = (own / lengths[:, None] ** 2).T @ turned
+                forces.append((straight - (bends[:, :, None] * ours).transpose(1, 2) @ theirs).transpose(0, 1))
+            found.append(torch.cat(forces, dim=2))
+        return torch.cat(found)
+
+    def slopes(self, weights: Tensor, lengths: Callable[[Tensor], Tensor], logarithms: Tensor) -> Tensor:
+        """Return the derivatives of Σ W K, K the covariances with themselves, by logarithms of lengths (K,).
+
+        Args:
+            weights: W, (M, rows, M, rows).
+            lengths: from logarithms to those of pairs, (D,).
+            logarithms: (K,).
+        """
+        total = torch.zeros_like(logarithms)
+        for index in range(len(self.x)):  # what all rows together need for it does not fit in memory
+            variable = logarithms.clone().requires_grad_()
+            value = (weights[index] * self.row(index, self, lengths(variable))).sum()
+            total += torch.autograd.grad(value, variable)[0]
+        return total
+
+    def own_covariance(self, lengths: Tensor) -> Tensor:
         """Return the variances of energies, of unit amplitude, (M,)."""
-        squares = (self.x[:, None] - self.permuted).square().sum(dim=2)
-        return radial(squares.clamp_min(SMALLEST_SQUARE), length).value.mean(dim=1)
+        squares = ((self.x[:, None] - self.permuted) / lengths).square().sum(dim=2)
+        return radial(squares.clamp_min(SMALLEST_SQUARE)).value.mean(dim=1)
 
     def typical_distance(self) -> float:
         """Return the median distance, 1/Å, of geometries to the nearest permutation of the nearest other; M above 1."""

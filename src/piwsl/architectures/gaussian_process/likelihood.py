@@ -8,9 +8,7 @@ parameters is known in closed form; the search goes over logarithms of the other
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from piwsl.architectures.gaussian_process.kernel import Molecules, Radial, radial, radial_by_length
+from piwsl.architectures.gaussian_process.kernel import Molecules
 from piwsl.errors import PiwslError
 
 # Lengths over the typical distance of a geometry to its nearest neighbour: bounds, and where searches start.
@@ -28,6 +26,7 @@ STARTS = (2.0, 10.0, 50.0)
 # Noise over the amplitude: of energies, and of forces in 1/Å. Below, rounding decides (the jitter of the literature).
 NOISES = (1e-6, 1.0)
 FIRST_NOISE = 1e-3
+MOST_ITERATIONS = 40
 # The likelihood is looked at for so many labels, of the first structures; all are fitted then.
 MOST_IN_SEARCH = 800
 # 1/Å; of frames that are alike.
@@ -42,8 +41,8 @@ SINGULAR = "the covariance of the training frames has no inverse; are there fram
 class Parameters(NamedTuple):
     """What a process is made of."""
 
-    length: float
-    """1/Å."""
+    lengths: Tensor
+    """(D,), 1/Å, of pairs of atoms."""
     amplitude: float
     """eV."""
     energy_noise: float
@@ -72,24 +71,28 @@ class Problem:
         marked[:, 0] = 1.0
         return marked.flatten()[self.labelled]
 
+    @property
+    def known(self) -> Tensor:
+        """(L,), the labels that are there."""
+        return self.targets.flatten()[self.labelled]
+
     def covariance(self, parameters: Parameters) -> Tensor:
         """Return the covariance of the labels, of unit amplitude, with that of noise, (L, L)."""
-        length, amplitude, energy_noise, force_noise = parameters
-        signal = self._of_labels(partial(radial, length=length))
-        return signal + self.noise(energy_noise / amplitude, force_noise / amplitude)
-
-    def slope(self, length: float) -> Tensor:
-        """Return the derivative of the covariance by the logarithm of the length, (L, L)."""
-        return self._of_labels(partial(radial_by_length, length=length))
+        lengths, amplitude, energy_noise, force_noise = parameters
+        size, labelled = self.targets.numel(), self.labelled
+        whole = self.molecules.covariance(self.molecules, lengths).reshape(size, size)
+        return whole[labelled][:, labelled] + torch.diag(self.noise(energy_noise / amplitude, force_noise / amplitude))
 
     def noise(self, of_energies: float, of_forces: float) -> Tensor:
-        """Return the covariance of noise of such standard deviations, (L, L)."""
-        return torch.diag((of_energies * self.of_energies + of_forces * (1.0 - self.of_energies)) ** 2)
+        """Return the variances of noise of such standard deviations, (L,)."""
+        return (of_energies * self.of_energies + of_forces * (1.0 - self.of_energies)) ** 2
 
-    def _of_labels(self, function: Callable[[Tensor], Radial]) -> Tensor:
-        size = self.targets.numel()
-        whole = self.molecules.covariance(self.molecules, function).reshape(size, size)
-        return whole[self.labelled][:, self.labelled]
+    def spread(self, weights: Tensor) -> Tensor:
+        """Return weights of pairs of labels (L, L) where those labels are among all, (M, rows, M, rows)."""
+        size, labelled = self.targets.numel(), self.labelled
+        whole = weights.new_zeros(size, size)
+        whole[labelled.nonzero(), labelled.nonzero()[:, 0]] = weights
+        return whole.reshape(*self.targets.shape, *self.targets.shape)
 
 
 class Solution(NamedTuple):
@@ -127,44 +130,62 @@ def solve(covariance: Tensor, targets: Tensor, of_energies: Tensor) -> Solution 
     return Solution(weights, precision, variance, 0.5 * (cost + known * math.log(variance)))
 
 
-def likeliest(problem: Problem) -> Parameters:
+def likeliest(problem: Problem, kinds: Tensor) -> Parameters:
     """Return the parameters of the largest marginal likelihood, of some searches.
+
+    Args:
+        problem: the labels.
+        kinds: (D,), from 0: pairs of one kind have one length.
 
     Raises:
         PiwslError: none succeeded.
     """
-    targets, energies = problem.targets.flatten()[problem.labelled], problem.of_energies
     step = max(problem.molecules.typical_distance(), SHORTEST)
-    bounds = [tuple(math.log(each * step) for each in LENGTHS), *([tuple(map(math.log, NOISES))] * 2)]
-
-    def cost(logarithms: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        length, *noises = map(float, np.exp(logarithms))
-        solution = solve(problem.covariance(Parameters(length, 1.0, *noises)), targets, energies)
-        if solution is None:
-            return NO_COVARIANCE, np.zeros(3)
-        weights, precision, variance, value = solution
-        derivatives = [problem.slope(length), 2.0 * problem.noise(noises[0], 0.0), 2.0 * problem.noise(0.0, noises[1])]
-        gradient = [0.5 * float((precision * each).sum() - weights @ each @ weights / variance) for each in derivatives]
-        return value, np.array(gradient)
-
+    count = int(kinds.max()) + 1
+    bounds = [tuple(math.log(each * step) for each in LENGTHS)] * count + [tuple(map(math.log, NOISES))] * 2
     found = [
         minimize(
-            cost,
-            [math.log(start * step), math.log(FIRST_NOISE), math.log(FIRST_NOISE)],
+            _cost,
+            [math.log(start * step)] * count + [math.log(FIRST_NOISE)] * 2,
+            (problem, kinds),
             jac=True,
             bounds=bounds,
             method="L-BFGS-B",
-            options={"maxiter": 40, "ftol": 1e-6},
+            options={"maxiter": MOST_ITERATIONS, "ftol": 1e-6},
         )
         for start in STARTS
     ]
-    best = min(found, key=lambda each: float(each.fun))
-    length, *noises = map(float, np.exp(best.x))
-    solution = solve(problem.covariance(Parameters(length, 1.0, *noises)), targets, energies)
+    parameters = _parameters(min(found, key=lambda each: float(each.fun)).x, kinds)
+    solution = solve(problem.covariance(parameters), problem.known, problem.of_energies)
     if solution is None:
         raise PiwslError(SINGULAR)
     amplitude = math.sqrt(solution.variance)
-    return Parameters(length, amplitude, *(amplitude * noise for noise in noises))
+    return Parameters(
+        parameters.lengths, amplitude, amplitude * parameters.energy_noise, amplitude * parameters.force_noise
+    )
+
+
+def _parameters(logarithms: NDArray[np.float64], kinds: Tensor) -> Parameters:
+    """Return parameters of unit amplitude of the logarithms of lengths by kind, of noise of energies and of forces."""
+    *lengths, energy_noise, force_noise = np.exp(logarithms).tolist()
+    return Parameters(torch.tensor(lengths, dtype=torch.float64)[kinds], 1.0, energy_noise, force_noise)
+
+
+def _cost(logarithms: NDArray[np.float64], problem: Problem, kinds: Tensor) -> tuple[float, NDArray[np.float64]]:
+    """Return minus the logarithm of the likelihood, and its derivatives: equation 5.9."""
+    parameters = _parameters(logarithms, kinds)
+    solution = solve(problem.covariance(parameters), problem.known, problem.of_energies)
+    if solution is None:
+        return NO_COVARIANCE, np.zeros(len(logarithms))
+    weights = 0.5 * (solution.precision - torch.outer(solution.weights, solution.weights) / solution.variance)
+    lengths = torch.tensor(logarithms[:-2])
+    by_length = problem.molecules.slopes(problem.spread(weights), lambda each: each.exp()[kinds], lengths)
+    noises = (
+        problem.noise(parameters.energy_noise, 0.0),
+        problem.noise(0.0, parameters.force_noise),
+    )
+    by_noise = [2.0 * float(weights.diagonal() @ noise) for noise in noises]
+    return solution.cost, np.array([*by_length.tolist(), *by_noise])
 
 
 def left_out(solution: Solution, frames: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from ase.data import chemical_symbols
@@ -33,7 +32,8 @@ class Network(nn.Module):
     permutations: Tensor
     labelled: Tensor
     weights: Tensor
-    parameters_of_kernel: Tensor
+    lengths: Tensor
+    scales: Tensor
 
     def __init__(self, structures: int, atoms: int, permutations: int, forces: bool) -> None:
         """Make room for geometries, of which nothing is known yet.
@@ -53,8 +53,10 @@ class Network(nn.Module):
         self.register_buffer("labelled", torch.zeros(structures, rows, dtype=torch.bool))
         # Over eV, and over eV/Å; 0 where there is no label.
         self.register_buffer("weights", torch.zeros(structures, rows, dtype=torch.float64))
-        # As in `Parameters`.
-        self.register_buffer("parameters_of_kernel", torch.ones(4, dtype=torch.float64))
+        # Of pairs, 1/Å.
+        self.register_buffer("lengths", torch.ones(atoms * (atoms - 1) // 2, dtype=torch.float64))
+        # Amplitude, noise of energies, eV; noise of forces, eV/Å.
+        self.register_buffer("scales", torch.ones(3, dtype=torch.float64))
         self._factor: tuple[Tensor, Tensor] | None = None
 
     @classmethod
@@ -71,8 +73,13 @@ class Network(nn.Module):
 
     @property
     def kernel_parameters(self) -> Parameters:
-        """Length, amplitude and noise."""
-        return Parameters(*self.parameters_of_kernel.tolist())
+        """Lengths, amplitude and noise."""
+        return Parameters(self.lengths, *self.scales.tolist())
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take lengths, amplitude and noise."""
+        self.lengths.copy_(parameters.lengths)
+        self.scales.copy_(torch.tensor(parameters[1:]))
 
     def problem(self, elements: list[int]) -> str | None:
         """Say what of the values cannot be, or None: those of a file may be anyone's; elements may occur."""
@@ -82,7 +89,7 @@ class Network(nn.Module):
         orders = self.permutations.sort(dim=1).values
         if not torch.equal(orders, torch.arange(atoms).expand_as(orders)):
             return "permutations are none"
-        if not (self.parameters_of_kernel > 0).all():
+        if not ((self.lengths > 0).all() and (self.scales > 0).all()):
             return "length, amplitude and noise are not positive"
         return None
 
@@ -99,15 +106,17 @@ class Network(nn.Module):
         return found.index_put((atoms.flatten(),), shares.flatten()), None
 
     def _mean(self, positions: Tensor) -> Tensor:
-        """Return energies (B,), eV, of positions (B, n, 3): Σ_m Σ_P [k w_m - a (P x - x_m)ᵀ J_m f_m] / G."""
+        """Return energies (B,), eV, of positions (B, n, 3): Σ_m Σ_P [k w_m - a (P y - y_m)ᵀ J_m f_m / l] / G."""
         centre = centre_of(self.positions, self.permutations)
-        known = inverse_distances(self.positions) - centre  # (M, D)
+        known = (inverse_distances(self.positions) - centre) / self.lengths  # (M, D)
         orders = pair_permutations(self.permutations)
-        permuted = (inverse_distances(positions) - centre)[:, orders]  # (B, G, D)
-        found = radial(squared_distances(permuted.flatten(0, 1), known), self.kernel_parameters.length)
+        permuted = (inverse_distances(positions) - centre)[:, orders] / self.lengths  # (B, G, D)
+        found = radial(squared_distances(permuted.flatten(0, 1), known))
         energies = found.value @ self.weights[:, 0]
         if self.weights.shape[1] > 1:
-            directions = along(self.positions, self.weights[:, 1:].reshape(self.positions.shape))  # (M, D)
+            directions = (
+                along(self.positions, self.weights[:, 1:].reshape(self.positions.shape)) / self.lengths
+            )  # (M, D)
             projected = permuted.flatten(0, 1) @ directions.T - (known * directions).sum(dim=1)
             energies = energies - (found.slope * projected).sum(dim=1)
         return energies.reshape(len(positions), -1).mean(dim=1)
@@ -141,16 +150,16 @@ class Network(nn.Module):
 
         Equations 2.26 and 2.42 of Rasmussen and Williams; without noise: of the energy itself, not of a label.
         """
-        length, amplitude, *_ = self.kernel_parameters
+        lengths, amplitude, *_ = self.kernel_parameters
         centre = centre_of(self.positions, self.permutations)
         with torch.no_grad():
             positions = batch.positions[self._atoms(batch)].to(self.weights)
             asked = Molecules(positions, self.permutations, centre, forces=False)
             known = self._known(centre)
-            covariance = asked.covariance(known, partial(radial, length=length)).flatten(1)[:, self.labelled.flatten()]
+            covariance = asked.covariance(known, lengths).flatten(1)[:, self.labelled.flatten()]
             factor, energies = self._factorised(known)
             solved = torch.cholesky_solve(covariance.T, factor)  # (L, B)
-            variance = asked.own_covariance(length) - (covariance * solved.T).sum(dim=1)
+            variance = asked.own_covariance(lengths) - (covariance * solved.T).sum(dim=1)
             if energies.any():
                 certainty = energies @ torch.cholesky_solve(energies[:, None], factor)[:, 0]
                 variance = variance + (1.0 - energies @ solved) ** 2 / certainty
