@@ -14,7 +14,7 @@ from piwsl.data.batch import Batch, stress_of, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.pair import PairPotential
-from piwsl.models.terms import Contribution, Prediction, Property, Term
+from piwsl.models.terms import Contribution, Prediction, Property, Term, WithVariance
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -183,6 +183,17 @@ class Potential(nn.Module):
         prediction = self.predict(batch, ("energy", "forces"), create_graph)
         assert prediction.forces is not None
         return prediction.energy, prediction.forces
+
+    def energy_variance(self, batch: Batch) -> Tensor:
+        """Return how uncertain energies are, (M,), eV²: the variance of the energy, not of a noisy label.
+
+        Raises:
+            PiwslError: the architecture does not know.
+        """
+        network = self.learned.network
+        if not isinstance(network, WithVariance):
+            raise PiwslError(f"architecture '{self.config.architecture}' has no variance; take gaussian_process")
+        return self.learned.scale**2 * network.energy_variance(batch)
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

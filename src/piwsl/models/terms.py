@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -23,6 +23,14 @@ class Term(Protocol):
 
     def contribution(self, batch: Batch) -> Contribution:
         """Return energies of atoms, differentiable in positions and shifts, and forces that are no gradient."""
+
+
+@runtime_checkable
+class WithVariance(Protocol):
+    """A network that knows how uncertain it is."""
+
+    def energy_variance(self, batch: Batch) -> Tensor:
+        """Return variances of energies, (M,), in squares of the network's unit."""
 
 
 Property = Literal["energy", "forces", "stress"]

@@ -58,8 +58,9 @@ def _without(references: dict[int, float], structure: Structure) -> Structure:
 
 def _training_errors(potential: Potential, loss: Loss, graphs: Sequence[Batch]) -> dict[str, float]:
     errors = ValidationErrors(loss)
-    for batch in batches_of(graphs):
-        errors.add(batch, potential.predict(batch, errors.properties_of(batch)))
+    with torch.no_grad():
+        for batch in batches_of(graphs):
+            errors.add(batch, potential.predict(batch, errors.properties_of(batch)))
     return errors.rmse()
 
 

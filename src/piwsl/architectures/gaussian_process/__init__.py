@@ -38,6 +38,11 @@ class GaussianProcess(Architecture):
     architecture: Literal["gaussian_process"] = Field(description="Which network; the keys beside it are its own.")
     cutoff: float = Field(5.0, ge=0.5, le=20, description="Å, of the pair potential; the process itself has none.")
     dtype: Literal["float64"] = Field("float64", description="Precision: covariances need double.")
+    pair_potential: bool | Literal["auto"] = Field(
+        False,
+        description="Whether the process corrects a pair potential, which is fitted to the training frames in closed "
+        "form; auto: where no forces are learned from.",
+    )
     training: ClosedForm = ClosedForm()
 
     @model_validator(mode="after")

@@ -78,6 +78,8 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
     """
     if len(structures) < 2:
         raise PiwslError("a Gaussian process needs two frames to learn from; raise the size")
+    if len(structures[0].numbers) < 2:
+        raise PiwslError("a Gaussian process goes by distances between atoms, and the frames have one atom")
     orders = _orders(structures)
     targets = _targets(structures, orders, energies)
     labelled = ~targets.isnan()

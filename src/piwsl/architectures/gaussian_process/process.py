@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from ase.formula import Formula
 from torch import Tensor, nn
 
-from piwsl.architectures.gaussian_process.bonds import BondGraph, order_of
+from piwsl.architectures.gaussian_process.bonds import MOST_PERMUTATIONS, BondGraph, order_of
 from piwsl.architectures.gaussian_process.kernel import (
     Molecules,
     along,
@@ -86,6 +86,8 @@ class Network(nn.Module):
         if sorted(set(self.numbers.tolist())) != elements:
             return "its molecule is not of these elements"
         atoms = len(self.numbers)
+        if len(self.permutations) > MOST_PERMUTATIONS or len(self.permutations) == 0:
+            return f"{len(self.permutations)} permutations, 1 to {MOST_PERMUTATIONS} are possible"
         orders = self.permutations.sort(dim=1).values
         if not torch.equal(orders, torch.arange(atoms).expand_as(orders)):
             return "permutations are none"
