@@ -76,7 +76,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.training.learning_rat", 1, "models.painn.training", "did you mean 'learning_rate'?"),
         ("models.painn.training.learning_rate", "fast", "models.painn.training.learning_rate", "found 'fast'"),
         ("models.painn.architecture", "pain", "models.painn.architecture", "did you mean 'painn'?"),
-        ("models.painn.architecture", None, "models.painn.architecture", "known are mace, painn, schnet"),
+        ("models.painn.architecture", None, "models.painn.architecture", "known are gaussian_process, mace, painn"),
         ("models.painn.atomic_references", "free atoms", "painn.atomic_references", "did you mean 'free_atoms'?"),
         ("models.painn.atomic_references", {"N": -1485.0}, "painn.atomic_references", "has no energy of H; give"),
         ("models.painn.atomic_references", {"Nn": -1.0}, "painn.atomic_references", "no element 'Nn'"),

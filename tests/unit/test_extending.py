@@ -77,7 +77,7 @@ def test_without_the_distribution_its_models_and_configs_are_one_line_that_names
     trained = piwsl(elsewhere, "train", "frames.xyz", "again", "--config", "recipe.yaml")
     for done in (predicted, trained):
         assert done.returncode == 1
-        assert done.stderr.strip().endswith("no architecture 'toy'; known are mace, painn, schnet")
+        assert done.stderr.strip().endswith("no architecture 'toy'; known are gaussian_process, mace, painn, schnet")
         assert "Traceback" not in done.stderr
 
 
