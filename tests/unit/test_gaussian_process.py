@@ -271,7 +271,7 @@ def test_what_is_left_of_a_frame_is_what_labels_of_the_others_leave():
     parameters = Parameters(torch.tensor([0.3, 0.4, 0.5]).double()[kinds], 1.0, 0.01, 0.1)
     solution = solve(problem.covariance(parameters), problem.known, problem.of_energies)
     frames = torch.arange(6)[:, None].expand_as(problem.targets).flatten()
-    found = left_out(solution, frames).reshape(6, -1)
+    found = left_out(problem, solution).reshape(6, -1)
     for index in range(6):
         others = frames != index
         covariance = problem.covariance(parameters)

@@ -17,7 +17,7 @@ from piwsl.architectures.gaussian_process.likelihood import (
     Problem,
     left_out,
     likeliest,
-    solve,
+    solve_for,
 )
 from piwsl.architectures.gaussian_process.process import Network, formula
 from piwsl.config.models import Fitted
@@ -123,11 +123,10 @@ def _teach(network: Network, targets: Tensor, graph: BondGraph) -> Tensor:
     kinds = torch.tensor(kinds_of_pairs(graph))[first, second].unique(return_inverse=True)[1]
     network.set_parameters(parameters := likeliest(problem(searched), kinds))
     whole = problem(len(targets))
-    solution = solve(whole.covariance(parameters), whole.known, whole.of_energies)
+    solution = solve_for(whole, parameters)
     if solution is None:
         raise PiwslError(SINGULAR)
     network.weights[labelled] = solution.weights
-    frames = torch.arange(len(targets))[:, None].expand_as(targets)[labelled]
     rest = torch.full_like(targets, torch.nan)
-    rest[labelled] = left_out(solution, frames)
+    rest[labelled] = left_out(whole, solution)
     return rest

@@ -22,7 +22,7 @@ from piwsl.errors import PiwslError
 
 # Lengths over the typical distance of a geometry to its nearest neighbour: bounds, and where searches start.
 LENGTHS = (0.3, 300.0)
-STARTS = (2.0, 10.0, 50.0)
+STARTS = (2.0, 5.0, 20.0)
 # Noise over the amplitude: of energies, and of forces in 1/Å. Below, rounding decides (the jitter of the literature).
 NOISES = (1e-6, 1.0)
 FIRST_NOISE = 1e-3
@@ -133,6 +133,9 @@ def solve(covariance: Tensor, targets: Tensor, of_energies: Tensor) -> Solution 
 def likeliest(problem: Problem, kinds: Tensor) -> Parameters:
     """Return the parameters of the largest marginal likelihood, of some searches.
 
+    There is often more than one maximum, and the highest is not always the best: of those that searches find, that is
+    taken whose errors for structures left out are smallest.
+
     Args:
         problem: the labels.
         kinds: (D,), from 0: pairs of one kind have one length.
@@ -155,14 +158,27 @@ def likeliest(problem: Problem, kinds: Tensor) -> Parameters:
         )
         for start in STARTS
     ]
-    parameters = _parameters(min(found, key=lambda each: float(each.fun)).x, kinds)
-    solution = solve(problem.covariance(parameters), problem.known, problem.of_energies)
-    if solution is None:
+    solved = [(_parameters(each.x, kinds), solve_for(problem, _parameters(each.x, kinds))) for each in found]
+    possible = [(parameters, solution) for parameters, solution in solved if solution is not None]
+    if not possible:
         raise PiwslError(SINGULAR)
+    parameters, solution = min(possible, key=lambda each: _left_out_error(problem, each[1]))
     amplitude = math.sqrt(solution.variance)
     return Parameters(
         parameters.lengths, amplitude, amplitude * parameters.energy_noise, amplitude * parameters.force_noise
     )
+
+
+def solve_for(problem: Problem, parameters: Parameters) -> Solution | None:
+    """Return what follows from parameters; None where rounding has made of the covariance none."""
+    return solve(problem.covariance(parameters), problem.known, problem.of_energies)
+
+
+def _left_out_error(problem: Problem, solution: Solution) -> float:
+    """Return the mean logarithm of the mean squares that are left of energies and of forces of structures left out."""
+    squares, energies = left_out(problem, solution).square(), problem.of_energies > 0
+    means = [float(squares[each].mean()) for each in (energies, ~energies) if each.any()]
+    return sum(math.log(max(mean, LEAST_VARIANCE)) for mean in means) / len(means)
 
 
 def _parameters(logarithms: NDArray[np.float64], kinds: Tensor) -> Parameters:
@@ -174,7 +190,7 @@ def _parameters(logarithms: NDArray[np.float64], kinds: Tensor) -> Parameters:
 def _cost(logarithms: NDArray[np.float64], problem: Problem, kinds: Tensor) -> tuple[float, NDArray[np.float64]]:
     """Return minus the logarithm of the likelihood, and its derivatives: equation 5.9."""
     parameters = _parameters(logarithms, kinds)
-    solution = solve(problem.covariance(parameters), problem.known, problem.of_energies)
+    solution = solve_for(problem, parameters)
     if solution is None:
         return NO_COVARIANCE, np.zeros(len(logarithms))
     weights = 0.5 * (solution.precision - torch.outer(solution.weights, solution.weights) / solution.variance)
@@ -188,13 +204,9 @@ def _cost(logarithms: NDArray[np.float64], problem: Problem, kinds: Tensor) -> t
     return solution.cost, np.array([*by_length.tolist(), *by_noise])
 
 
-def left_out(solution: Solution, frames: Tensor) -> Tensor:
-    """Return of each label (L,) what a process without its structure leaves of it: equation 5.12, by blocks.
-
-    Args:
-        solution: of all labels.
-        frames: (L,), which structure a label belongs to, ascending.
-    """
+def left_out(problem: Problem, solution: Solution) -> Tensor:
+    """Return of each label (L,) what a process without its structure leaves of it: equation 5.12, by blocks."""
+    frames = torch.arange(len(problem.targets))[:, None].expand_as(problem.targets).flatten()[problem.labelled]
     rest = torch.empty_like(solution.weights)
     for frame in frames.unique():
         own = frames == frame
