@@ -53,3 +53,20 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=600,
     )
+
+
+def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) -> Path:
+    """Write a distribution of one module as if it were installed in a folder, and return the folder.
+
+    Args:
+        folder: to be put on the path of Python.
+        name: of the distribution and its module.
+        source: of the module.
+        entry: by group of entry points "kind = module:Class".
+    """
+    (folder / f"{name}.py").write_text(source)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("".join(f"[{group}]\n{kinds}\n" for group, kinds in entry.items()))
+    return folder

@@ -38,7 +38,7 @@ class Registry(Generic[Kind]):
             base: the class that all are derived from.
         """
         self.package = package
-        self._base = base
+        self.base = base
 
     @cached_property
     def _own(self) -> frozenset[str]:
@@ -75,7 +75,7 @@ class Registry(Generic[Kind]):
         (kind,) = (
             value
             for value in vars(module).values()
-            if isinstance(value, type) and issubclass(value, self._base) and value.__module__ == module.__name__
+            if isinstance(value, type) and issubclass(value, self.base) and value.__module__ == module.__name__
         )
         return kind
 
@@ -87,9 +87,9 @@ class Registry(Generic[Kind]):
                 f"{_source(point)} brings {self.package} '{point.name}', which cannot be loaded "
                 f"({type(error).__name__}: {error}); mend or uninstall it"
             ) from error
-        if not (isinstance(kind, type) and issubclass(kind, self._base)):
+        if not (isinstance(kind, type) and issubclass(kind, self.base)):
             raise PiwslError(
-                f"{_source(point)}: {point.value} is no {self._base.__name__} of piwsl's; mend its entry point"
+                f"{_source(point)}: {point.value} is no {self.base.__name__} of piwsl's; mend its entry point"
             )
         return kind
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError, core_schema
 
 from piwsl.errors import PiwslError
+from piwsl.registry import Registry
 
 LONGEST_MESSAGE = 200
 LONGEST_VALUE = 60
@@ -150,6 +163,71 @@ class Section(BaseModel):
 SectionType = TypeVar("SectionType", bound=Section)
 
 
+@dataclass(frozen=True)
+class OneOf(Generic[SectionType]):
+    """Makes a key hold a section of one of several kinds, which a key within it names.
+
+    Used as `Annotated[Base, OneOf(REGISTRY, "engine", "pyscf")]`, where all kinds are derived from `Base`, a section
+    with a field `engine`: required, or its default is the name of the kind. What is dumped is all that the kind has.
+    """
+
+    registry: Registry[SectionType]
+    key: str
+    """Whose value is a name in the registry."""
+    default: str | None = None
+    """The kind of a section that does not say its own; without one it must."""
+
+    def section(self, value: Any) -> SectionType:
+        """Return the section that a mapping is; one that is made already stays as it is.
+
+        Raises:
+            ValidationError: the kind is unknown or cannot be used, or one of its keys is not right; located below the
+                mapping.
+        """
+        if isinstance(value, self.registry.base):
+            return value
+        if not isinstance(value, Mapping):
+            raise _located((), PydanticKnownError("dict_type"), value)
+        name = value.get(self.key, self.default)
+        if name is None:
+            raise _located((self.key,), PydanticKnownError("missing"), value)
+        if not isinstance(name, str) or name not in self.registry:
+            found = one_line(str(name), LONGEST_VALUE)
+            raise self._refused(f"no {self.key} '{found}'; {nearest(name, list(self.registry))}", name)
+        try:
+            kind = self.registry[name]
+        except PiwslError as error:
+            raise self._refused(str(error), name) from None
+        return kind.model_validate({self.key: name, **value})
+
+    def _refused(self, problem: str, name: Any) -> ValidationError:
+        return _located((self.key,), ValueError(problem), name)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.section, serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Admit the sections of all kinds that are installed."""
+        kinds = {name: self.registry[name].__pydantic_core_schema__ for name in self.registry}
+        schema = handler(core_schema.tagged_union_schema(kinds, self.key))
+        for name, reference in schema["discriminator"]["mapping"].items():
+            section = handler.resolve_ref_schema({"$ref": reference})
+            section["properties"][self.key] |= {"const": name}
+            if name != self.default:
+                section["required"] = list(dict.fromkeys([*section.get("required", []), self.key]))
+        return schema
+
+
+def _located(where: tuple[str, ...], problem: ValueError | PydanticKnownError, found: Any) -> ValidationError:
+    if isinstance(problem, PydanticKnownError):
+        details = InitErrorDetails(type=problem.type, loc=where, input=found)
+    else:
+        details = InitErrorDetails(type="value_error", loc=where, input=found, ctx={"error": problem})
+    return ValidationError.from_exception_data("section", [details])
+
+
 # What pydantic says in its own words where a section was expected.
 NO_SECTION = ("model_type", "model_attributes_type", "dict_type")
 _values = reprlib.Repr()
@@ -185,9 +263,18 @@ def parse_section(section: type[SectionType], mapping: Any, source: str) -> Sect
     Raises:
         ConfigError: one line with the file, the key, what was found and what would be right.
     """
+    return _parsed(section.model_validate, mapping, source)
+
+
+def parse_kind(kinds: OneOf[SectionType], mapping: Any, source: str) -> SectionType:
+    """Validate a mapping as the section of its kind; otherwise as `parse_section`."""
+    return _parsed(kinds.section, mapping, source)
+
+
+def _parsed(parse: Callable[[Any], SectionType], mapping: Any, source: str) -> SectionType:
     if not isinstance(mapping, Mapping):
         raise config_error(source, f"found {type(mapping).__name__}, expected keys and values")
     try:
-        return section.model_validate(mapping)
+        return parse(mapping)
     except ValidationError as error:
         raise config_error(source, _problem(error)) from None
