@@ -12,9 +12,10 @@ from piwsl.config.datasets import (
     Sampling,
 )
 from piwsl.config.experiment import Experiment, Run, json_schema
-from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Stage, basis_family
+from piwsl.config.levels import Cost, Level, SinglePoint, named_level, parse_level, read_level
 from piwsl.config.reading import read_yaml
 from piwsl.config.section import ConfigError, Section, config_error, nearest, parse_section
+from piwsl.config.stages import PRESETS, Extrapolation, FittingBases, Stage, basis_family
 from piwsl.config.training import (
     ARCHITECTURES,
     MACE,
@@ -42,6 +43,7 @@ __all__ = [
     "Augmentation",
     "ComputedDataset",
     "ConfigError",
+    "Cost",
     "Experiment",
     "Extrapolation",
     "FittingBases",
@@ -59,15 +61,19 @@ __all__ = [
     "SchNet",
     "Section",
     "Simulation",
+    "SinglePoint",
     "Stage",
     "Training",
     "WeakForces",
     "basis_family",
     "config_error",
     "json_schema",
+    "named_level",
     "nearest",
+    "parse_level",
     "parse_model",
     "parse_section",
     "parse_training",
+    "read_level",
     "read_yaml",
 ]

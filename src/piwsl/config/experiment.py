@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, field_validator, model_validator
 
 from piwsl.config.datasets import ComputedDataset, Dataset, is_computed
-from piwsl.config.levels import PRESETS, Level
+from piwsl.config.levels import AnyLevel
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
+from piwsl.config.stages import PRESETS
 from piwsl.config.training import ARCHITECTURES, Loss, Model, Simulation
 
 Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
@@ -39,7 +40,7 @@ class Experiment(Section):
     """An experiment: datasets, models, losses, sizes and seeds, whose product is the grid of runs."""
 
     experiment: Name = Field(description="Names the folder below results/; no two configs may share one.")
-    levels: dict[Name, Level] = Field(
+    levels: dict[Name, AnyLevel] = Field(
         {}, max_length=MOST_OF_A_KIND, description="Levels of theory; presets need not be repeated."
     )
     datasets: dict[Name, Dataset] = Field(

@@ -19,6 +19,7 @@ from ase import Atoms
 
 import piwsl
 from piwsl.config import ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
@@ -32,7 +33,7 @@ LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
 NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry")
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again.
-ENERGIES = ("piwsl.reference.calculations",)
+ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
 
 
 class RunWildcards(Protocol):
@@ -176,6 +177,15 @@ class Jobs:
         from piwsl.reference.store import LabelStore
 
         return LabelStore(Path(self.layout.store), self.level(dataset)).folder.name
+
+    def engine(self, dataset: str) -> dict[str, str]:
+        """Return by name the distribution that brings the level's engine, if not ours: what failed is tried again.
+
+        Finished energies stay: what they depend on is the recipe.
+        """
+        name = self.level(dataset).engine
+        origin = ENGINES.origin(name)
+        return {} if origin is None else {name: origin}
 
     def symbols(self, dataset: str) -> list[str]:
         """Return the elements of a computed dataset."""
