@@ -89,7 +89,7 @@ class Labeller:
             gradient = self._forces(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
-        kept = {key: value for key, value in result.items() if key not in ONLY_STORED}
+        kept = {key: value for key, value in result.items() if key not in (*record, *ONLY_STORED)}
         record |= kept | {"status": "ok", "forces": forces}
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
         record["elapsed_cpu_s"] = round(_cpu_seconds() - started_cpu, 3)
