@@ -110,6 +110,10 @@ def labelled(tmp_path_factory) -> Iterator[Path]:
         yield folder
 
 
+def test_the_page_on_extending_shows_the_engine_of_these_tests():
+    assert f"```python\n{MORSE.strip()}\n```" in (ROOT / "docs/how-to/extend.md").read_text()
+
+
 def piwsl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "piwsl", *arguments], cwd=folder, capture_output=True, text=True)
 
