@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.calculators.morse import MorsePotential
 from helpers import ROOT, displaced, distribution, snakemake
 
-from piwsl.config import ComputedDataset, ConfigError, Level, SinglePoint, parse_level
+from piwsl.config import ComputedDataset, ConfigError, Cost, Level, SinglePoint, parse_level
 from piwsl.files import read_json, read_json_lines
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.labelling import label_frames
@@ -257,6 +257,29 @@ def test_an_engine_says_nothing_in_the_place_of_a_record(tmp_path):
         _, (record,) = label_frames([water(1)], Talkative(), tmp_path, None, 1000, progress=lambda line: None)
         assert (record["status"], record["energy_eV"], record["stored"]) == ("ok", -1.0, stored)
         assert (len(record["geometry"]), record["cycles"]) == (64, 9)
+
+
+def test_the_time_of_a_program_that_an_engine_runs_is_time_of_the_frame(tmp_path):
+    class Outside(Given):
+        def single_point(self, atoms, charge, multiplicity, memory_mb, forces) -> SinglePoint:
+            subprocess.run([sys.executable, "-c", "while __import__('time').process_time() < 0.3: pass"], check=True)
+            return SinglePoint(-1.0)
+
+    _, (record,) = label_frames([water(1)], Outside(), tmp_path, None, 1000, progress=lambda line: None)
+    assert record["cpu_s"] >= 0.3
+
+
+def test_a_frame_that_is_said_to_take_no_time_is_planned_for():
+    class Free(Given):
+        def cost(self, atoms, charge, multiplicity, forces) -> Cost:
+            return Cost(cpu_s=0.0, memory_mb=0.0)
+
+    section = {"geometries": {"file": "given.xyz"}, "level": "x", "training_frames": 10, "test_frames": 1}
+    batches = label_batches(ComputedDataset.model_validate(section), [water(0)], Free())
+    assert {(name, batch.mem_mb) for (_, name), batch in batches.items()} == {
+        ("00000-00010", 300),
+        ("00000-00001", 300),
+    }
 
 
 def test_a_level_of_another_engine_has_energies_of_its_own():

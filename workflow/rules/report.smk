@@ -41,6 +41,7 @@ rule report:
         runtime=30,
     params:
         experiment=experiment.beyond_defaults(),
+        levels=jobs.levels(),
         code=jobs.code["report"],
     message:
         "Writing the report"

@@ -22,6 +22,8 @@ from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 
 TARGET_MINUTES = 20
 SMALLEST_TIME_LIMIT_MINUTES = 30
+# Reading and writing a frame.
+SHORTEST_FRAME_SECONDS = 1e-3
 # Starting Python and reading files, whatever the batch.
 JOB_OVERHEAD_MB = 300
 RECORD_KILOBYTES = 4
@@ -179,7 +181,7 @@ def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> 
 def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | None) -> int:
     if forces == "differences":
         return 1  # dozens of energies: a job of its own
-    by_estimate = max(1, int(60 * TARGET_MINUTES / cost.cpu_s))
+    by_estimate = max(1, int(60 * TARGET_MINUTES / max(cost.cpu_s, SHORTEST_FRAME_SECONDS)))
     return dataset.labelling.frames_per_job or by_estimate
 
 

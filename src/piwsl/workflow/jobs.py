@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
 NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry")
-# Behind what the store keeps, which has a version of its own: a finished energy is not computed again.
+# Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come
+# to, and how they are called, are parameters.
 ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
 
 
@@ -119,11 +120,8 @@ class Jobs:
     def code(self) -> dict[str, str]:
         """Hashes of the code behind each script, by its name."""
         package = Path(piwsl.__file__).parent
-        all_of_it, without_energies = Code(package, NO_RESULTS), Code(package, (*NO_RESULTS, *ENERGIES))
-        return {
-            path.stem: (without_energies if path.stem.startswith("label") else all_of_it).digest(path)
-            for path in self._scripts.glob("*.py")
-        }
+        code = Code(package, (*NO_RESULTS, *ENERGIES))
+        return {path.stem: code.digest(path) for path in self._scripts.glob("*.py")}
 
     def _contents(self, *paths: Path | None) -> list[str]:
         """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
@@ -171,6 +169,10 @@ class Jobs:
     def level(self, dataset: str) -> Level:
         """Return the level of a computed dataset."""
         return self.experiment.levels[self.computed[dataset].level]
+
+    def levels(self) -> dict[str, str]:
+        """Return the levels in words, as the report has them."""
+        return {name: str(level) for name, level in self.experiment.levels.items()}
 
     def recipe(self, dataset: str) -> str:
         """Return what the level comes to, and the version of finished energies: their folder in the store."""
