@@ -80,13 +80,13 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _level(given: str) -> Level:
     """Return a preset, or the level of a YAML file."""
-    from piwsl.config import PRESETS, Level, nearest, parse_section, read_yaml
+    from piwsl.config import PRESETS, named_level, nearest, read_level
 
     if Path(given).exists():
-        return parse_section(Level, read_yaml(Path(given)), given)
+        return read_level(Path(given))
     if given not in PRESETS:
         raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, PRESETS)}")
-    return parse_section(Level, {"preset": given}, given)
+    return named_level(given)
 
 
 @_command

@@ -111,6 +111,10 @@ class Registry(Generic[Kind]):
             raise PiwslError(
                 f"{_source(point)}: {point.value} is no {self.base.__name__} of piwsl's; mend its entry point"
             )
+        if lacks := sorted(getattr(kind, "__abstractmethods__", ())):
+            raise PiwslError(
+                f"{_source(point)}: {point.value} lacks {', '.join(lacks)}; see piwsl's {self.base.__name__}"
+            )
         return kind
 
     def source(self, name: str) -> str | None:

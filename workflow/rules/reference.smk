@@ -129,6 +129,7 @@ rule label:
         runtime=growing(lambda wildcards: jobs.batch(wildcards).runtime),
     params:
         recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
+        engine=lambda wildcards: jobs.engine(wildcards.dataset),
         # Not compared, for it takes the input: however a level is worded, its recipe is what is computed.
         level=lambda wildcards, input: jobs.level(wildcards.dataset).plain(),
         start=lambda wildcards: jobs.batch(wildcards).start,
@@ -158,6 +159,7 @@ rule label_isolated_atoms:
         runtime=growing(lambda wildcards: 60),
     params:
         recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
+        engine=lambda wildcards: jobs.engine(wildcards.dataset),
         level=lambda wildcards, output: jobs.level(wildcards.dataset).plain(),
         symbols=lambda wildcards: jobs.symbols(wildcards.dataset),
         store=layout.store,

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from piwsl.config import Level
+from piwsl.config import parse_level
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
@@ -8,6 +8,6 @@ with logged_to(snakemake.log[0]):
     from piwsl.reference.atoms import isolated_atoms
 
     params = snakemake.params
-    level = Level.model_validate(params.level)
+    level = parse_level(params.level, "level")
     found = isolated_atoms(set(params.symbols), level, Path(params.store), snakemake.resources.mem_mb)
     write_json(Path(snakemake.output.energies), found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -37,6 +38,7 @@ class LossTerm(Section):
 
     weight: Weight = Field(description="Factor relative to the other terms.")
 
+    @abstractmethod
     def means(self, loss: Loss) -> Mapping[str, Mean]:
         """Return what is averaged, and with which weights, by what is added to the name of the term, such as "" where
         it is one mean.
@@ -44,7 +46,6 @@ class LossTerm(Section):
         Args:
             loss: that it is a term of.
         """
-        raise NotImplementedError
 
     def factor(self, step: int, loss: Loss) -> float:
         """Return the factor of the weights at an optimiser step, from 0; at 0 nothing is evaluated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -88,6 +89,7 @@ class Architecture(Section):
         what = "free_atoms: the dataset has no free" if of_dataset else "has no energy of"
         return f"atomic_references: {what} {', '.join(missing)}; give energies by element in eV, or say fitted"
 
+    @abstractmethod
     def network(self, elements: list[int], neighbours: float) -> nn.Module:
         """Build the untrained network; weights from torch's current random state, in torch's default precision or ours.
 
@@ -100,7 +102,6 @@ class Architecture(Section):
             elements: atomic numbers that may occur, ascending.
             neighbours: average number of neighbours of an atom within the cutoff.
         """
-        raise NotImplementedError
 
     def too_large_for(self, tensors: int, numbers: int) -> str | None:
         """Return the key that asks for more than a file holds, or None where the network may be in it.

@@ -188,7 +188,8 @@ class OneOf(Generic[SectionType]):
     """Makes a key hold a section of one of several kinds, which a key within it names.
 
     Used as `Annotated[Base, OneOf(REGISTRY, "engine", "pyscf")]`, where all kinds are derived from `Base`, a section
-    with a field `engine`: required, or its default is the name of the kind. What is dumped is all that the kind has.
+    with a field `engine` without a default; the default kind may give it its name as one. What is dumped is all that
+    the kind has, and is read as that kind again.
     """
 
     registry: Registry[SectionType]
@@ -218,6 +219,8 @@ class OneOf(Generic[SectionType]):
             kind = self.registry[name]
         except PiwslError as error:
             raise self._refused(str(error), name) from None
+        if name != self.default and not kind.model_fields[self.key].is_required():
+            raise self._refused(f"{kind.__name__} gives '{self.key}' a default, which is not for it to say", name)
         return kind.model_validate({self.key: name, **value})
 
     def _refused(self, problem: str, name: Any) -> ValidationError:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.config import PRESETS, ComputedDataset, Level
+from piwsl.config import PRESETS, ComputedDataset, Cost, Level, named_level
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
-from piwsl.reference.costs import Cost, estimate
 from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
@@ -23,6 +22,8 @@ from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 
 TARGET_MINUTES = 20
 SMALLEST_TIME_LIMIT_MINUTES = 30
+# Reading and writing a frame.
+SHORTEST_FRAME_SECONDS = 1e-3
 # Starting Python and reading files, whatever the batch.
 JOB_OVERHEAD_MB = 300
 RECORD_KILOBYTES = 4
@@ -172,13 +173,15 @@ def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[t
 def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
-    return estimate(atoms, level, charge_of(atoms), multiplicity_of(atoms), forces)
+    cost = level.cost(atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
+    energies = energies_needed(atoms.positions) if forces == "differences" else 1
+    return replace(cost, cpu_s=energies * cost.cpu_s)
 
 
 def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | None) -> int:
     if forces == "differences":
         return 1  # dozens of energies: a job of its own
-    by_estimate = max(1, int(60 * TARGET_MINUTES / cost.cpu_s))
+    by_estimate = max(1, int(60 * TARGET_MINUTES / max(cost.cpu_s, SHORTEST_FRAME_SECONDS)))
     return dataset.labelling.frames_per_job or by_estimate
 
 
@@ -234,7 +237,7 @@ def _cheaper(dataset: ComputedDataset, every: list[Atoms], hours: float) -> dict
     multiplicities = {multiplicity_of(atoms) for atoms in every}
     found = {}
     for preset in PRESETS:
-        level = Level.model_validate({"preset": preset})
+        level = named_level(preset)
         with suppress(PiwslError):  # elements that its bases lack
             check_level(level, symbols)
             check_forces(level, multiplicities, dataset.forces_by)
