@@ -109,7 +109,7 @@ def label(
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
     from piwsl.files import check_outputs, write_json, write_json_lines
-    from piwsl.reference.atoms import isolated_atoms
+    from piwsl.reference.atoms import free_atoms
     from piwsl.reference.checks import check_level, check_molecules
     from piwsl.reference.forces import check_forces
     from piwsl.reference.labelling import label_frames
@@ -126,7 +126,7 @@ def label(
     check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])
     done, records = label_frames(geometries, scheme, store, forces, mem_mb)
     if atoms:
-        write_json(atoms_file, isolated_atoms(symbols, scheme, store, mem_mb))
+        write_json(atoms_file, free_atoms(symbols, scheme, store, mem_mb))
     write_frames(labelled, done)
     write_json_lines(records_file, records)
     print(f"{len(done)} of {len(geometries)} frames labelled: {labelled}; records: {records_file}")

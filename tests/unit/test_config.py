@@ -383,7 +383,7 @@ def test_a_pool_needs_a_dataset_that_has_one_and_room_in_a_step(tmp_path):
 def test_free_atoms_that_are_not_computed_are_no_references():
     config = edited("models.painn.atomic_references", "free_atoms")
     assert parse_section(Experiment, config, "test").models["painn"].atomic_references == "free_atoms"
-    config["datasets"]["ammonia"]["isolated_atoms"] = False
+    config["datasets"]["ammonia"]["free_atoms"] = False
     with pytest.raises(ConfigError, match=r"models\.painn\.atomic_references: dataset 'ammonia' has no free atoms"):
         parse_section(Experiment, config, "test")
 
@@ -515,3 +515,13 @@ def test_old_names_of_values_mean_what_they_meant_and_say_the_new_one(key, old, 
     with pytest.warns(FutureWarning, match="now; the old name still works"):
         taken = parse_section(Experiment, edited(key, old), "test")
     assert taken == parse_section(Experiment, edited(key, new), "test")
+
+
+def test_an_old_name_of_a_key_means_what_it_meant_unless_both_stand_there():
+    with pytest.warns(FutureWarning, match="key 'isolated_atoms' is 'free_atoms' now"):
+        taken = parse_section(Experiment, edited("datasets.ammonia.isolated_atoms", False), "test")
+    assert not taken.datasets["ammonia"].free_atoms
+    both = edited("datasets.ammonia.isolated_atoms", False)
+    both["datasets"]["ammonia"]["free_atoms"] = True
+    with pytest.raises(ConfigError, match="unknown key 'isolated_atoms'; did you mean 'free_atoms'"):
+        parse_section(Experiment, both, "test")

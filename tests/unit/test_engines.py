@@ -105,7 +105,7 @@ def labelled(tmp_path_factory) -> Iterator[Path]:
     (folder / "site").mkdir()
     with pytest.MonkeyPatch.context() as monkeypatch:
         installed(folder / "site", monkeypatch)
-        done = snakemake(folder, "--until", "label", "label_isolated_atoms")
+        done = snakemake(folder, "--until", "label", "label_free_atoms")
         assert done.returncode == 0, done.stdout + done.stderr
         yield folder
 

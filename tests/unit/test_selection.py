@@ -26,7 +26,7 @@ from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import (
     RECORD_KILOBYTES,
-    Batch,
+    LabellingJob,
     frame_cost,
     label_batches,
     plan_dataset,
@@ -230,7 +230,7 @@ def dataset(**keys: object) -> ComputedDataset:
     return ComputedDataset.model_validate(given | {"training_frames": 100, "test_frames": 10} | keys)
 
 
-def batches_of(section: ComputedDataset, level: PySCF) -> dict[tuple[str, str], Batch]:
+def batches_of(section: ComputedDataset, level: PySCF) -> dict[tuple[str, str], LabellingJob]:
     return label_batches(section, structures(section), level)
 
 
@@ -447,10 +447,10 @@ def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_pa
 def test_free_atoms_have_their_ground_state_and_bind_the_molecule(tmp_path):
     from ase import units
 
-    from piwsl.reference.atoms import isolated_atoms
+    from piwsl.reference.atoms import free_atoms
 
     level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvtz"})
-    atoms = isolated_atoms({"O", "H"}, level, tmp_path, 2000)
+    atoms = free_atoms({"O", "H"}, level, tmp_path, 2000)
     assert {symbol: record["multiplicity"] for symbol, record in atoms.items()} == {"H": 2, "O": 3}
     (frame,), _ = label_frames([molecule("H2O")], level, tmp_path, None, 2000, progress=lambda line: None)
     binding = atoms["O"]["energy_eV"] + 2 * atoms["H"]["energy_eV"] - frame.info[ENERGY_KEY]

@@ -143,7 +143,7 @@ rule label:
         "../scripts/label.py"
 
 
-rule label_isolated_atoms:
+rule label_free_atoms:
     output:
         energies=DATA.free_atoms,
     log:
@@ -163,8 +163,8 @@ rule label_isolated_atoms:
         level=lambda wildcards, output: jobs.level(wildcards.dataset).plain(),
         symbols=lambda wildcards: jobs.symbols(wildcards.dataset),
         store=layout.store,
-        code=jobs.code["label_isolated_atoms"],
+        code=jobs.code["label_free_atoms"],
     message:
         "Computing the free atoms of {wildcards.dataset}"
     script:
-        "../scripts/label_isolated_atoms.py"
+        "../scripts/label_free_atoms.py"

@@ -171,10 +171,10 @@ class Experiment(Section):
                 else f"the forces of model '{run.model}' have a head of their own, and it has none"
             )
             raise ValueError(f"losses.{run.loss}.stress: {why}; leave stress or the run out")
-        if computed and model.atomic_references == "free_atoms" and not computed.isolated_atoms:
+        if computed and model.atomic_references == "free_atoms" and not computed.free_atoms:
             raise ValueError(
                 f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
-                f"datasets.{run.dataset}.isolated_atoms: false, or give energies by element"
+                f"datasets.{run.dataset}.free_atoms: false, or give energies by element"
             )
         if loss.pool and not dataset.has_pool:
             key = "pool_frames" if computed else "pool_file"

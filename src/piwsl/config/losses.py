@@ -94,7 +94,8 @@ class DisplacedTerm(LossTerm):
         return min(1.0, (since + 1) / (loss.ramp + 1)) * self.every
 
 
-LOSS_TERMS = Registry("piwsl.loss_terms", LossTerm)
+# Of the base itself nothing is made, hence the abstract type.
+LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]
 
 
 class Loss(Section):

@@ -145,7 +145,8 @@ class MessagePassing(Architecture):
         return True
 
 
-ARCHITECTURES = Registry("piwsl.architectures", Architecture)
+# Of the base itself nothing is made, hence the abstract type.
+ARCHITECTURES: Registry[Architecture] = Registry("piwsl.architectures", Architecture)  # type: ignore[type-abstract]
 
 
 KINDS = OneOf(ARCHITECTURES, "architecture")

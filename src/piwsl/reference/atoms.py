@@ -12,7 +12,7 @@ from piwsl.config import Level
 from piwsl.reference.labelling import label_frames
 
 
-def isolated_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> dict[str, dict[str, Any]]:
+def free_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> dict[str, dict[str, Any]]:
     """Compute free, neutral atoms in their ground-state multiplicity.
 
     Args:

@@ -34,7 +34,7 @@ MOST_HOURS = 2000
 
 
 @dataclass(frozen=True)
-class Batch:
+class LabellingJob:
     """The frames of one labelling job."""
 
     part: str
@@ -125,7 +125,7 @@ def label_batches(
     every: list[Atoms],
     level: Level,
     cut_before: Mapping[str, Iterable[tuple[int, int]]] | None = None,
-) -> dict[tuple[str, str], Batch]:
+) -> dict[tuple[str, str], LabellingJob]:
     """Cut the frames of a dataset into jobs.
 
     Args:
@@ -152,7 +152,7 @@ def batch_name(start: int, stop: int) -> str:
     return f"{start:05d}-{stop:05d}"
 
 
-def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labels: str, name: str) -> Batch:
+def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labels: str, name: str) -> LabellingJob:
     """Return the batch of a name; it need not be one that `label_batches` would cut now."""
     span = label_spans(dataset, every, level)[labels]
     start, stop = map(int, name.split("-"))
@@ -185,12 +185,12 @@ def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | 
     return dataset.labelling.frames_per_job or by_estimate
 
 
-def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: int) -> Batch:
+def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: int) -> LabellingJob:
     seconds = (stop - start) * cost.cpu_s
     # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
     minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
-    return Batch(
+    return LabellingJob(
         part=span.part,
         start=start,
         stop=stop,
@@ -298,7 +298,7 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
         )
 
 
-def _stored(frames: Path, batches: list[Batch], store: LabelStore) -> int | None:
+def _stored(frames: Path, batches: list[LabellingJob], store: LabelStore) -> int | None:
     if not frames.exists():
         return None
     atoms = read_frames(frames)[batches[0].start : batches[-1].stop]

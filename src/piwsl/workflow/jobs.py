@@ -29,7 +29,7 @@ from piwsl.workflow.code import Code
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
 if TYPE_CHECKING:
-    from piwsl.reference.planning import Batch
+    from piwsl.reference.planning import LabellingJob
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
@@ -214,7 +214,7 @@ class Jobs:
         text = json.dumps([self.recipe(dataset), forces, representative(every).get_chemical_formula()])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def _batches(self, dataset: str) -> dict[tuple[str, str], Batch]:
+    def _batches(self, dataset: str) -> dict[tuple[str, str], LabellingJob]:
         """Return every labelling job of a dataset, by labels and name."""
         from piwsl.reference.planning import label_batches, label_spans
 
@@ -232,7 +232,7 @@ class Jobs:
         both = [name.split("-") for name, suffixes in found.items() if {LABELLED, RECORDS} <= suffixes]
         return [(int(start), int(stop)) for start, stop in both]
 
-    def batch(self, wildcards: LabelWildcards) -> Batch:
+    def batch(self, wildcards: LabelWildcards) -> LabellingJob:
         """Return what a labelling job does and needs."""
         from piwsl.reference.planning import label_batch
 
@@ -259,7 +259,7 @@ class Jobs:
 
     def free_atoms(self, dataset: str) -> list[str]:
         """Return the file of the energies of free atoms, if a computed dataset wants them."""
-        return [self.layout.dataset(dataset).free_atoms] if self.computed[dataset].isolated_atoms else []
+        return [self.layout.dataset(dataset).free_atoms] if self.computed[dataset].free_atoms else []
 
     # Given datasets.
 

@@ -5,9 +5,9 @@ from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
     from piwsl.files import write_json
-    from piwsl.reference.atoms import isolated_atoms
+    from piwsl.reference.atoms import free_atoms
 
     params = snakemake.params
     level = parse_level(params.level, "level")
-    found = isolated_atoms(set(params.symbols), level, Path(params.store), snakemake.resources.mem_mb)
+    found = free_atoms(set(params.symbols), level, Path(params.store), snakemake.resources.mem_mb)
     write_json(Path(snakemake.output.energies), found)
