@@ -169,8 +169,10 @@ class Loss(Section):
     def _terms_go_together(self) -> Self:
         if self.needs_forces and not self.forces:
             raise ValueError("energy and forces are both 0, and no weak_forces last; give one of them a weight")
-        for term in self.terms.values():
+        for name, term in self.terms.items():
             term.check(self)
+            if not isinstance(term, DisplacedTerm) and any(_displaced(mean.of) for mean in term.means(self).values()):
+                raise ValueError(f"{name}: looks at displaced geometries, and is no DisplacedTerm; derive it from that")
         return self
 
     @model_validator(mode="after")
@@ -259,6 +261,15 @@ class Loss(Section):
             }
         schema["additionalProperties"] = False
         return schema
+
+
+def _displaced(difference: Difference) -> bool:
+    """Whether a difference looks anywhere but at r itself."""
+    if isinstance(difference, StressError):
+        return False
+    if isinstance(difference, ForceError):
+        return difference.point != A
+    return bool(difference.label_works or difference.works) or any(point != A for point in difference.energies)
 
 
 def _term(name: str, value: Any) -> LossTerm:
