@@ -141,3 +141,25 @@ def test_two_distributions_of_one_name_are_refused_together(tmp_path):
     assert done.returncode == 1
     assert "one 1.0" in done.stderr
     assert "two 1.0" in done.stderr
+
+
+def test_tensors_that_a_file_does_not_hold_are_there_when_the_model_is_loaded(tmp_path):
+    source = (TOYS / "toy_architecture.py").read_text()
+    buffer = 'self.register_buffer("centres", torch.linspace(0.5, config.cutoff, config.gaussians))'
+    assert buffer in source
+    # One plain tensor, one buffer that is not saved, two names of one weight, and bytes.
+    source = source.replace(
+        buffer,
+        "self.centres = torch.linspace(0.5, config.cutoff, config.gaussians)\n"
+        '        self.register_buffer("width", torch.tensor(4.0), persistent=False)\n'
+        '        self.register_buffer("kinds", torch.zeros(3, dtype=torch.uint8))',
+    ).replace("-4.0 *", "-self.width *")
+    source = source.replace("config.gaussians))\n\n", "config.gaussians))\n        self.twin = self.weights\n\n")
+    distribution(tmp_path, "toy_architecture", source, {ARCHITECTURES: "toy = toy_architecture:Toy"})
+    write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12, forces=True))
+    (tmp_path / "recipe.yaml").write_text("model: {architecture: toy, cutoff: 4.0, training: {steps: 20}}\n")
+    done = piwsl(tmp_path, "train", "frames.xyz", "toy", "--config", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    done = piwsl(tmp_path, "evaluate", "toy/model.safetensors", "frames.xyz")
+    assert done.returncode == 0, done.stderr
+    assert "energy_mae_meV" in done.stdout

@@ -94,8 +94,7 @@ class DisplacedTerm(LossTerm):
         return min(1.0, (since + 1) / (loss.ramp + 1)) * self.every
 
 
-# Of the base itself nothing is made, hence the abstract type.
-LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]
+LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]  # no kind is made of the base
 
 
 class Loss(Section):
