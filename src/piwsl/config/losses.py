@@ -170,6 +170,9 @@ class Loss(Section):
             raise ValueError("energy and forces are both 0, and no weak_forces last; give one of them a weight")
         for name, term in self.terms.items():
             term.check(self)
+            for mean in (f"{name}_{part}" if part else name for part in term.means(self)):
+                if mean in (*LABELS, "total") or self.means_of_terms()[mean][0] is not term:
+                    raise ValueError(f"{name}: gives the mean '{mean}', which another gives, too; rename the term")
             if not isinstance(term, DisplacedTerm) and any(_displaced(mean.of) for mean in term.means(self).values()):
                 raise ValueError(f"{name}: looks at displaced geometries, and is no DisplacedTerm; derive it from that")
         return self
