@@ -12,7 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from piwsl.config import PRESETS, Architecture, Level, Loss, Simulation, nearest, parse_model, parse_section
+from piwsl.config import (
+    Architecture,
+    Level,
+    Loss,
+    Simulation,
+    named_level,
+    parse_level,
+    parse_model,
+    parse_section,
+)
 from piwsl.data.given import free_atoms
 from piwsl.errors import PiwslError
 from piwsl.evaluation.metrics import error_summary
@@ -105,7 +114,7 @@ def train(
 
 def label(
     frames: Sequence[Atoms],
-    level: Level | str = "ccsdt-cbs",
+    level: Level | Mapping[str, Any] | str = "ccsdt-cbs",
     forces: Literal["analytic", "differences"] | None = None,
     store: Path | str = LABELS,
     mem_mb: int = 2000,
@@ -114,7 +123,7 @@ def label(
 
     Args:
         frames: geometries, Å; info may hold charge and multiplicity.
-        level: a preset by name, or a level.
+        level: a preset by name, or a section as under `levels` of a config.
         forces: also forces, by gradients or central differences.
         store: folder of finished energies.
         mem_mb: memory that may be used, MB.
@@ -133,12 +142,13 @@ def label(
     from piwsl.structures.geometry import symbols_of
 
     if isinstance(level, str):
-        if level not in PRESETS:
-            raise PiwslError(f"no level '{level}'; {nearest(level, PRESETS)}")
-        level = parse_section(Level, {"preset": level}, level)
+        level = named_level(level)
+    elif isinstance(level, Mapping):
+        level = parse_level(level, "level")
     given = list(frames)
     multiplicities = check_molecules(given, Path("frames"))
-    check_level(level, symbols_of(given))
+    with naming_extras():
+        check_level(level, symbols_of(given))
     check_forces(level, multiplicities, forces)
     return label_frames(given, level, Path(store), forces, mem_mb)
 

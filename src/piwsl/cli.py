@@ -80,13 +80,13 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _level(given: str) -> Level:
     """Return a preset, or the level of a YAML file."""
-    from piwsl.config import PRESETS, Level, nearest, parse_section, read_yaml
+    from piwsl.config import PRESETS, named_level, nearest, read_level
 
     if Path(given).exists():
-        return parse_section(Level, read_yaml(Path(given)), given)
+        return read_level(Path(given))
     if given not in PRESETS:
         raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, PRESETS)}")
-    return parse_section(Level, {"preset": given}, given)
+    return named_level(given)
 
 
 @_command
@@ -109,7 +109,7 @@ def label(
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
     from piwsl.files import check_outputs, write_json, write_json_lines
-    from piwsl.reference.atoms import isolated_atoms
+    from piwsl.reference.atoms import free_atoms
     from piwsl.reference.checks import check_level, check_molecules
     from piwsl.reference.forces import check_forces
     from piwsl.reference.labelling import label_frames
@@ -126,7 +126,7 @@ def label(
     check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])
     done, records = label_frames(geometries, scheme, store, forces, mem_mb)
     if atoms:
-        write_json(atoms_file, isolated_atoms(symbols, scheme, store, mem_mb))
+        write_json(atoms_file, free_atoms(symbols, scheme, store, mem_mb))
     write_frames(labelled, done)
     write_json_lines(records_file, records)
     print(f"{len(done)} of {len(geometries)} frames labelled: {labelled}; records: {records_file}")

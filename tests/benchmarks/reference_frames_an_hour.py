@@ -73,11 +73,11 @@ def ours(folder: Path) -> dict[str, float | list[float]]:
     """Label the frames of a folder in this process; runs as a process of its own."""
     from ase import Atoms, units
 
-    from piwsl.config import Level
+    from piwsl.reference.engines.pyscf import PySCF
     from piwsl.reference.labelling import Labeller
     from piwsl.reference.store import LabelStore
 
-    level = Level.model_validate({"preset": "ccsdt-cbs"})
+    level = PySCF.model_validate({"preset": "ccsdt-cbs"})
     labeller = Labeller(level, LabelStore(folder / "store", level), memory_mb=4000)
     frames = []
     for text in json.loads((folder / "frames.json").read_text()):

@@ -39,7 +39,7 @@ from piwsl.losses import (
     training_loss,
 )
 from piwsl.models import build_potential
-from piwsl.reference.geometries import from_smiles
+from piwsl.reference.smiles import from_smiles
 from piwsl.structures.structure import Structure, from_atoms
 from piwsl.training.checkpoints import Checkpoints
 from piwsl.training.compiled import CompiledLoss

@@ -19,9 +19,9 @@ from piwsl.structures.structure import from_atoms
 
 ENERGY = """
 from ase.build import molecule
-from piwsl.config import Level
 from piwsl.reference.calculations import level_energy, run_level
-level = Level.model_validate({"method": "mp2", "basis": "cc-pvdz"})
+from piwsl.reference.engines.pyscf import PySCF
+level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz"})
 print(level_energy(level, run_level(molecule("H2O"), level, 0, 1, 1000)).energy)
 """
 

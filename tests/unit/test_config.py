@@ -12,11 +12,12 @@ import pytest
 import yaml
 from helpers import ROOT, morse_frames
 
-from piwsl.config import PRESETS, ConfigError, Experiment, Level, Loss, json_schema, parse_section, read_yaml
+from piwsl.config import PRESETS, ConfigError, Experiment, Loss, json_schema, parse_section, read_yaml
 from piwsl.errors import PiwslError
 from piwsl.loss_terms.pitc import PITC
 from piwsl.preflight import claim, load_experiment
 from piwsl.reference.checks import check_level
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.structures.frames import write_frames
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -186,10 +187,10 @@ def test_an_element_that_a_basis_lacks_is_named_with_level_and_basis(tmp_path):
 
 @pytest.mark.parametrize(("basis", "symbol"), [("def2-svp", "I"), ("def2-TZVPP", "Au"), ("lanl2dz", "Cl")])
 def test_a_basis_for_a_core_potential_is_refused(basis, symbol):
-    level = Level.model_validate({"method": "hf", "basis": basis, "density_fitting": False})
+    level = PySCF.model_validate({"method": "hf", "basis": basis, "density_fitting": False})
     with pytest.raises(PiwslError, match=f"{basis.lower()}' of {symbol} is made for an effective core potential"):
         check_level(level, {"H", symbol})
-    check_level(Level.model_validate({"method": "hf", "basis": "def2-svp"}), {"H", "Kr"})
+    check_level(PySCF.model_validate({"method": "hf", "basis": "def2-svp"}), {"H", "Kr"})
 
 
 def test_a_missing_key_and_a_broken_file_are_named(tmp_path):
@@ -382,7 +383,7 @@ def test_a_pool_needs_a_dataset_that_has_one_and_room_in_a_step(tmp_path):
 def test_free_atoms_that_are_not_computed_are_no_references():
     config = edited("models.painn.atomic_references", "free_atoms")
     assert parse_section(Experiment, config, "test").models["painn"].atomic_references == "free_atoms"
-    config["datasets"]["ammonia"]["isolated_atoms"] = False
+    config["datasets"]["ammonia"]["free_atoms"] = False
     with pytest.raises(ConfigError, match=r"models\.painn\.atomic_references: dataset 'ammonia' has no free atoms"):
         parse_section(Experiment, config, "test")
 
@@ -429,9 +430,9 @@ def test_the_schema_for_editors_is_up_to_date():
 def test_two_spellings_of_a_level_are_one_level():
     stage = {"method": "hf", "bases": ["cc-pVTZ"]}
     spelt_out = {"method": "hf", "bases": ["cc-pvtz"], "density_fitting": True}
-    assert Level(stages=[stage]).beyond_defaults() == Level(stages=[spelt_out]).beyond_defaults()
+    assert PySCF(stages=[stage]).beyond_defaults() == PySCF(stages=[spelt_out]).beyond_defaults()
     conventional = spelt_out | {"density_fitting": False}
-    assert Level(stages=[conventional]).beyond_defaults() != Level(stages=[stage]).beyond_defaults()
+    assert PySCF(stages=[conventional]).beyond_defaults() != PySCF(stages=[stage]).beyond_defaults()
 
 
 def test_a_dataset_may_name_a_preset_without_a_level_of_that_name():
@@ -445,13 +446,13 @@ def test_a_dataset_may_name_a_preset_without_a_level_of_that_name():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_levels_that_say_what_they_cost(name):
-    assert Level.model_validate({"preset": name}) == Level.model_validate(PRESETS[name]())
+    assert PySCF.model_validate({"preset": name}) == PySCF.model_validate(PRESETS[name]())
     assert "Ethanol:" in PRESETS[name].__doc__
 
 
 def test_a_single_level_is_short_for_its_stages():
     def stages(**short: object) -> list[str]:
-        return [str(stage) for stage in Level.model_validate(short).stages]
+        return [str(stage) for stage in PySCF.model_validate(short).stages]
 
     assert stages(method="hf", basis="cc-pVTZ") == ["DF-HF/cc-pvtz"]
     assert stages(method="mp2", basis="cc-pvtz") == ["DF-HF/cc-pvtz", "DF-MP2/cc-pvtz"]
@@ -492,7 +493,7 @@ def test_a_single_level_is_short_for_its_stages():
 )
 def test_a_level_that_means_nothing_is_refused(level, complaint):
     with pytest.raises(ConfigError, match=re.escape(complaint)):
-        parse_section(Level, level, "level.yaml")
+        parse_section(PySCF, level, "level.yaml")
 
 
 def test_long_paths_are_shortened_before_what_is_said_of_them():
@@ -514,3 +515,13 @@ def test_old_names_of_values_mean_what_they_meant_and_say_the_new_one(key, old, 
     with pytest.warns(FutureWarning, match="now; the old name still works"):
         taken = parse_section(Experiment, edited(key, old), "test")
     assert taken == parse_section(Experiment, edited(key, new), "test")
+
+
+def test_an_old_name_of_a_key_means_what_it_meant_unless_both_stand_there():
+    with pytest.warns(FutureWarning, match="key 'isolated_atoms' is 'free_atoms' now"):
+        taken = parse_section(Experiment, edited("datasets.ammonia.isolated_atoms", False), "test")
+    assert not taken.datasets["ammonia"].free_atoms
+    both = edited("datasets.ammonia.isolated_atoms", False)
+    both["datasets"]["ammonia"]["free_atoms"] = True
+    with pytest.raises(ConfigError, match="unknown key 'isolated_atoms'; did you mean 'free_atoms'"):
+        parse_section(Experiment, both, "test")

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 from helpers import ROOT
 
-from piwsl.config import ARCHITECTURES, LOSS_TERMS, Experiment, Section, levels
+from piwsl.config import ARCHITECTURES, LOSS_TERMS, Experiment, Section, stages
 
 # What a browser fetches by itself: elements, and which of their attributes says from where.
 FETCHED = {
@@ -165,11 +165,11 @@ def test_files_and_targets_that_pages_name_exist():
 def test_exponents_of_the_theory_are_those_of_the_code():
     page = (ROOT / "docs" / "theory" / "basis-set-limit.md").read_text()
     for label, exponents in {
-        "α of √X, cc-pVXZ": [levels.SQUARE_ROOT_EXPONENTS["cc", cardinal] for cardinal in (2, 3)],
-        "α of √X, aug-cc-pVXZ": [levels.SQUARE_ROOT_EXPONENTS["aug-cc", cardinal] for cardinal in (2, 3)],
-        "α of √X, def2": [levels.SQUARE_ROOT_EXPONENTS["def2", cardinal] for cardinal in (2, 3)],
-        "β, def2": [levels.DEF2_CORRELATION_EXPONENTS[cardinal] for cardinal in (2, 3)],
+        "α of √X, cc-pVXZ": [stages.SQUARE_ROOT_EXPONENTS["cc", cardinal] for cardinal in (2, 3)],
+        "α of √X, aug-cc-pVXZ": [stages.SQUARE_ROOT_EXPONENTS["aug-cc", cardinal] for cardinal in (2, 3)],
+        "α of √X, def2": [stages.SQUARE_ROOT_EXPONENTS["def2", cardinal] for cardinal in (2, 3)],
+        "β, def2": [stages.DEF2_CORRELATION_EXPONENTS[cardinal] for cardinal in (2, 3)],
     }.items():
         assert f"| {label} | {exponents[0]:.2f} | {exponents[1]:.2f} |" in page
-    assert f"α = {levels.HALKIER_EXPONENT}" in page
-    assert f"β = {levels.HELGAKER_EXPONENT:g}" in page
+    assert f"α = {stages.HALKIER_EXPONENT}" in page
+    assert f"β = {stages.HELGAKER_EXPONENT:g}" in page

@@ -7,9 +7,10 @@ import math
 import pytest
 from pyscf import gto, scf
 
-from piwsl.config import Extrapolation, Level
-from piwsl.config.levels import SQUARE_ROOT_EXPONENTS
+from piwsl.config import Extrapolation
+from piwsl.config.stages import SQUARE_ROOT_EXPONENTS
 from piwsl.reference.components import Component, MeanFieldKey, composite_energy, required_components
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, basis_set_limit
 
 LAWS = {
@@ -66,7 +67,7 @@ def test_correlation_limit_by_hand():
 def test_families_bring_their_exponents():
     def limits(bases: list[str], **options: str) -> list[Extrapolation]:
         stages = [{"method": "hf", "bases": bases, **options}, {"method": "mp2", "bases": bases}]
-        return [stage.limit() for stage in Level.model_validate({"stages": stages}).stages]
+        return [stage.limit() for stage in PySCF.model_validate({"stages": stages}).stages]
 
     assert limits(["cc-pvtz", "cc-pvqz"]) == [("exponential", 1.63, 3), ("power", 3.0, 3)]
     assert limits(["cc-pvdz", "cc-pvtz"], extrapolation="exponential-sqrt")[0] == ("exponential-sqrt", 4.42, 2)
@@ -74,7 +75,7 @@ def test_families_bring_their_exponents():
     assert limits(["def2-TZVPP", "def2-QZVPP"]) == [("exponential-sqrt", 7.88, 3), ("power", 2.97, 3)]
 
 
-FOCAL_POINT = Level.model_validate(
+FOCAL_POINT = PySCF.model_validate(
     {
         "stages": [
             {"method": "hf", "bases": ["cc-pvdz", "cc-pvtz"]},

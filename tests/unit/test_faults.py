@@ -19,10 +19,10 @@ import yaml
 from ase.build import molecule
 from helpers import displaced
 
-from piwsl.config import Level
 from piwsl.errors import PiwslError
 from piwsl.files import read_json, read_json_lines, unchanged, write_text
-from piwsl.reference import labelling
+from piwsl.reference import calculations
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.failures import JobFailure, failing_at
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.store import LabelStore
@@ -98,9 +98,9 @@ def test_a_full_disk_of_results_stops_the_job_and_the_next_attempt_goes_on(tmp_p
 
 def test_a_store_that_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(labelling, "run_level", lambda *rest: pytest.fail("was computed"))
+    monkeypatch.setattr(calculations, "run_level", lambda *rest: pytest.fail("was computed"))
     with pytest.raises(PiwslError, match=r"file.*a part of the path is a file, not a folder"):
-        label_frames([molecule("H2")], Level.model_validate(HF), tmp_path / "file" / "store", None, 1000)
+        label_frames([molecule("H2")], PySCF.model_validate(HF), tmp_path / "file" / "store", None, 1000)
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -111,7 +111,7 @@ def test_what_the_disk_refuses_is_the_failure_of_the_job_and_not_of_the_frame(tm
 
 
 def test_a_store_that_cannot_be_written_any_longer_stops_the_job(tmp_path):
-    level = Level.model_validate(HF)
+    level = PySCF.model_validate(HF)
 
     def block(line: str) -> None:
         for folder in LabelStore(tmp_path, level).folder.iterdir():
@@ -129,15 +129,16 @@ def test_a_store_that_cannot_be_written_any_longer_stops_the_job(tmp_path):
 LABEL_IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
-from piwsl.config import Level
 from piwsl.errors import PiwslError
 from piwsl.structures.frames import read_frames
+from piwsl.reference.calculations import run_level
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import label_frames
 
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-level = Level.model_validate({"method": "ccsd", "basis": "cc-pvtz"})
+level = PySCF.model_validate({"method": "ccsd", "basis": "cc-pvtz"})
 try:
     label_frames(read_frames(Path("in.xyz")), level, Path("store"), None, memory_mb=4000)
 except PiwslError as error:

@@ -9,11 +9,11 @@ import pytest
 from ase import Atoms, units
 from helpers import displaced
 
-from piwsl.config import Level
 from piwsl.errors import PiwslError
-from piwsl.reference import labelling
+from piwsl.reference import calculations
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
-from piwsl.reference.forces import analytic_problem, check_forces, force_method
+from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.forces import check_forces, force_method
 from piwsl.reference.labelling import label_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 
@@ -60,8 +60,8 @@ OFFERED = {
 @pytest.mark.parametrize("name", OFFERED)
 def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
     given, charge, multiplicity = OFFERED[name]
-    level = Level.model_validate(given)
-    assert analytic_problem(level, multiplicity) is None
+    level = PySCF.model_validate(given)
+    assert level.analytic_problem(multiplicity) is None
     rng = np.random.default_rng(2)
     atoms = displaced("H2O" if "DTQ" not in name else "H2", 0.03, rng)
     direction = rng.normal(size=atoms.positions.shape)
@@ -93,7 +93,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_gradient_that_is_wrong_or_missing_is_refused(name, tmp_path):
     given, multiplicity, why = REFUSED[name]
-    level = Level.model_validate(given)
+    level = PySCF.model_validate(given)
     with pytest.raises(PiwslError, match=why):
         check_forces(level, {multiplicity}, "analytic")
     assert force_method(level, {multiplicity}, None) == "differences"
@@ -104,18 +104,18 @@ def test_a_gradient_that_is_wrong_or_missing_is_refused(name, tmp_path):
 
 
 def test_one_open_shell_among_the_structures_makes_all_forces_differences():
-    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
+    level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
     assert force_method(level, {1}, None) == "analytic"
     assert force_method(level, {1, 2}, None) == "differences"
 
 
 def test_density_fitted_coupled_cluster_cannot_even_be_asked_for():
     with pytest.raises(ValueError, match="coupled cluster is conventional here"):
-        Level.model_validate({"method": "ccsd", "basis": "cc-pvdz", "density_fitting": True})
+        PySCF.model_validate({"method": "ccsd", "basis": "cc-pvdz", "density_fitting": True})
 
 
 def test_analytic_forces_are_central_differences_of_the_level(tmp_path):
-    level = Level.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": False})
+    level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": False})
     atoms = displaced("H2O", 0.03, np.random.default_rng(1))
     forces = {}
     for method in ("analytic", "differences"):
@@ -125,7 +125,7 @@ def test_analytic_forces_are_central_differences_of_the_level(tmp_path):
 
 
 def test_forces_are_added_to_an_energy_that_is_stored_without_and_then_kept(tmp_path, monkeypatch):
-    level = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+    level = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
     atoms = displaced("H2O", 0.03, np.random.default_rng(1))
 
     def labelled(forces: str | None) -> Atoms:
@@ -139,6 +139,6 @@ def test_forces_are_added_to_an_energy_that_is_stored_without_and_then_kept(tmp_
     def forbidden(*args, **kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(labelling, "run_level", forbidden)
+    monkeypatch.setattr(calculations, "run_level", forbidden)
     np.testing.assert_array_equal(labelled("analytic").arrays[FORCES_KEY], both.arrays[FORCES_KEY])
     assert FORCES_KEY not in labelled(None).arrays

@@ -27,9 +27,10 @@ from piwsl.structures.structure import from_atoms
 TRAINING = "import piwsl.training.run"
 REPORT = "from piwsl.report.write import SECTIONS; [SECTIONS[name] for name in SECTIONS]"
 LABELLING = (
-    "import piwsl.reference.labelling, piwsl.reference.checks, piwsl.reference.sampling, piwsl.reference.planning"
+    "import piwsl.reference.calculations, piwsl.reference.smiles, piwsl.reference.sampling, piwsl.reference.planning"
 )
 WEAK_FORCES = "import piwsl.reference.tight_binding"
+TIGHT_BINDING = "import ase.build, piwsl; piwsl.label([ase.build.molecule('H2O')], {'engine': 'tblite'}, 'analytic')"
 MACE_TORCH = "from piwsl.models import load_model; load_model('mace.safetensors')"
 WORKFLOW = "import snakemake.cli"
 MISSING = {
@@ -37,6 +38,7 @@ MISSING = {
     REPORT: "tables of results need pandas; pip install 'piwsl[workflow]'",
     LABELLING: "reference energies need PySCF; pip install 'piwsl[reference]'",
     WEAK_FORCES: "GFN2-xTB needs tblite; pip install 'piwsl[xtb]'",
+    TIGHT_BINDING: "GFN2-xTB needs tblite; pip install 'piwsl[xtb]'",
 }
 
 
@@ -182,7 +184,7 @@ def test_a_command_names_the_extra_that_it_misses(light, folder, arguments, line
     assert (done.returncode, done.stderr) == (1, f"error: {line}\n")
 
 
-@pytest.mark.parametrize("code", MISSING, ids=["training", "report", "labelling", "weak-forces"])
+@pytest.mark.parametrize("code", MISSING, ids=["training", "report", "labelling", "weak-forces", "tight-binding"])
 def test_a_job_names_the_extra_that_it_misses(light, folder, code):
     done = light.as_job(folder, code)
     assert (done.returncode, done.stderr) == (1, f"error: {MISSING[code]}\n")
@@ -194,7 +196,7 @@ def test_a_job_names_the_extra_that_it_misses(light, folder, code):
         ("training", TRAINING),
         ("workflow", f"{REPORT}; {WORKFLOW}"),
         ("reference", LABELLING),
-        ("xtb", WEAK_FORCES),
+        ("xtb", f"{WEAK_FORCES}; {TIGHT_BINDING}"),
         ("mace", MACE_TORCH),
     ],
     ids=["training", "workflow", "reference", "xtb", "mace"],

@@ -8,8 +8,8 @@ import pytest
 from ase import Atoms
 from helpers import ROOT
 
-from piwsl.config import Level
 from piwsl.reference.calculations import level_energy, run_level
+from piwsl.reference.engines.pyscf import PySCF
 
 ENERGIES = json.loads((ROOT / "tests" / "psi4" / "energies.json").read_text())
 # SCF and amplitudes are converged to 1e-10 and 1e-9 Eh here, to 1e-10 and 1e-7 (amplitudes) there.
@@ -30,7 +30,7 @@ def geometry(given: str) -> tuple[Atoms, int, int]:
     return Atoms([row[0] for row in rows], [[float(x) for x in row[1:]] for row in rows]), charge, multiplicity
 
 
-def level(scheme: str, integrals: str) -> Level:
+def level(scheme: str, integrals: str) -> PySCF:
     hf, mp2, delta = SCHEMES[scheme]
     fitted = integrals == "fitted"
     stages = [
@@ -38,7 +38,7 @@ def level(scheme: str, integrals: str) -> Level:
         {"method": "mp2", "bases": mp2, "density_fitting": fitted},
         {"method": "ccsd(t)", "minus": "mp2", "bases": [delta]},
     ]
-    return Level.model_validate({"stages": stages})
+    return PySCF.model_validate({"stages": stages})
 
 
 @pytest.mark.parametrize(

@@ -18,19 +18,19 @@ from ase.build import molecule
 from helpers import displaced
 from pyscf import cc, gto, mp, scf
 
-from piwsl.config import Level
 from piwsl.files import read_json
-from piwsl.reference import labelling, mean_field
+from piwsl.reference import calculations, mean_field
 from piwsl.reference.calculations import build_molecule, level_energy, run_level
 from piwsl.reference.checks import check_level
 from piwsl.reference.components import Component, MeanFieldKey
 from piwsl.reference.differences import central_difference_forces, internal_directions
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import Labeller, label_frames
 from piwsl.reference.store import LabelStore, geometry_hash
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, electron_problem, read_frames, write_frames
 
-HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
-COUPLED_CLUSTER = Level.model_validate(
+HF = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+COUPLED_CLUSTER = PySCF.model_validate(
     {
         "stages": [
             {"method": "hf", "bases": ["cc-pvdz"], "density_fitting": False},
@@ -41,7 +41,7 @@ COUPLED_CLUSTER = Level.model_validate(
 )
 
 
-def energy_of(atoms: Atoms, level: Level, folder: Path) -> float:
+def energy_of(atoms: Atoms, level: PySCF, folder: Path) -> float:
     (frame,), _ = label_frames([atoms], level, folder, forces=None, memory_mb=2000, progress=lambda line: None)
     return frame.info[ENERGY_KEY]
 
@@ -72,7 +72,7 @@ def test_density_fitted_energies_are_close_to_conventional_ones_and_use_the_corr
     atoms = water()
     outcomes = {}
     for fitted in (True, False):
-        level = Level.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": fitted})
+        level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": fitted})
         outcomes[fitted] = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=2000)
     energies = {fitted: list(outcome.energies.values()) for fitted, outcome in outcomes.items()}
     assert energies[True] == pytest.approx(energies[False], abs=1e-4)
@@ -83,7 +83,7 @@ def test_density_fitted_energies_are_close_to_conventional_ones_and_use_the_corr
 
 
 def test_fitting_bases_may_be_named():
-    level = Level.model_validate(
+    level = PySCF.model_validate(
         {"method": "mp2", "basis": "6-31g", "auxiliary_bases": {"6-31G": {"jk": "cc-pvdz-jkfit", "ri": "cc-pvdz-ri"}}}
     )
     outcome = run_level(water(), level, charge=0, multiplicity=1, memory_mb=2000)
@@ -95,7 +95,7 @@ def test_hartree_fock_of_water_in_a_large_basis_is_the_published_number():
     half = np.deg2rad(104.52 / 2)
     arm = 0.9572 * np.array([[np.sin(half), np.cos(half), 0.0], [-np.sin(half), np.cos(half), 0.0]])
     atoms = Atoms("OHH", positions=np.vstack([np.zeros(3), arm]))
-    level = Level.model_validate({"method": "hf", "basis": "aug-cc-pvqz", "density_fitting": False})
+    level = PySCF.model_validate({"method": "hf", "basis": "aug-cc-pvqz", "density_fitting": False})
     (energy,) = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=4000).energies.values()
     assert energy == pytest.approx(-76.06600082, abs=2e-8)
 
@@ -108,9 +108,9 @@ def test_hydrogen_comes_to_its_published_basis_set_limits():
         {"method": "hf", "bases": ["cc-pvtz", "cc-pvqz", "cc-pv5z"], "density_fitting": False},
         {"method": "ccsd", "bases": ["cc-pvqz", "cc-pv5z"]},
     ]
-    level = Level.model_validate({"stages": stages})
+    level = PySCF.model_validate({"stages": stages})
     outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=4000)
-    hartree_fock = Level.model_validate({"stages": stages[:1]})
+    hartree_fock = PySCF.model_validate({"stages": stages[:1]})
     assert level_energy(hartree_fock, outcome).energy == pytest.approx(-1.13362957, abs=5e-5)
     assert level_energy(level, outcome).energy == pytest.approx(-1.17447571, abs=1.6e-4)  # 0.1 kcal/mol
 
@@ -229,7 +229,7 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
 def test_a_frame_that_is_no_geometry_fails_alone_and_is_never_computed(tmp_path, monkeypatch, spoil, reason):
     spoilt = water()
     spoil(spoilt)
-    monkeypatch.setattr(labelling, "run_level", lambda *rest: pytest.fail("was computed"))
+    monkeypatch.setattr(calculations, "run_level", lambda *rest: pytest.fail("was computed"))
     labelled, (record,) = label_frames([spoilt], HF, tmp_path, None, 1000, progress=lambda line: None)
     assert (labelled, record["step"], record["reason"]) == ([], "geometry", reason)
 
@@ -286,7 +286,7 @@ def test_starting_from_another_basis_saves_cycles_and_changes_nothing(charge, mu
 
 def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):
     # Triple-bonded nitrogen pulled to 3.5 Å: one determinant is no start for coupled cluster.
-    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
+    level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
     frames = [Atoms("N2", positions=[[0, 0, 0], [0, 0, length]]) for length in (1.1, 3.5)]
     labelled, (good, bad) = label_frames(frames, level, tmp_path, None, 2000, progress=lambda line: None)
     assert good["status"] == "ok"
@@ -297,7 +297,7 @@ def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):
 
 def test_one_electron_has_no_correlation():
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.06]])
-    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
+    level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
     outcome = run_level(atoms, level, charge=1, multiplicity=2, memory_mb=1000)
     assert outcome.energies[Component("ccsd(t)", MeanFieldKey("cc-pvdz", False))] == 0.0
 
@@ -307,7 +307,7 @@ def test_an_unstable_solution_is_followed_to_the_minimum():
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.5]])
     energies = {}
     for stability in (False, True):
-        level = Level.model_validate(
+        level = PySCF.model_validate(
             {"method": "hf", "basis": "cc-pvdz", "density_fitting": False, "unrestricted": True, "stability": stability}
         )
         outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=1000)
@@ -320,7 +320,7 @@ def test_an_unstable_solution_is_followed_to_the_minimum():
 def test_the_t1_diagnostic_of_unrestricted_orbitals_is_that_of_restricted_ones():
     diagnostics = []
     for unrestricted in (False, True):
-        level = Level.model_validate({"method": "ccsd", "basis": "cc-pvdz", "unrestricted": unrestricted})
+        level = PySCF.model_validate({"method": "ccsd", "basis": "cc-pvdz", "unrestricted": unrestricted})
         diagnostics.append(run_level(water(), level, 0, 1, memory_mb=1000).notes["t1_diagnostic"])
     assert diagnostics[1] == pytest.approx(diagnostics[0], rel=1e-3)
     mean = scf.RHF(pyscf_molecule(water())).run(conv_tol=1e-11)
@@ -333,7 +333,7 @@ def test_a_finished_energy_is_never_computed_again(tmp_path, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(labelling, "run_level", forbidden)
+    monkeypatch.setattr(calculations, "run_level", forbidden)
     assert energy_of(water(), HF, tmp_path) == first
 
 

@@ -13,21 +13,30 @@ from ase.build import molecule
 from ase.io.trajectory import Trajectory
 from helpers import displaced
 
-from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Level, Molecule
+from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Molecule
 from piwsl.config.datasets import ROUND
 from piwsl.errors import PiwslError
 from piwsl.preflight import check_experiment, costly_datasets
 from piwsl.reference import checks, planning
+from piwsl.reference.bases import check_functional
 from piwsl.reference.batches import split_geometries
-from piwsl.reference.checks import check_computed_dataset, check_functional
-from piwsl.reference.costs import estimate
+from piwsl.reference.checks import check_computed_dataset
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.planning import RECORD_KILOBYTES, Batch, label_batches, plan_dataset, structures, warning
+from piwsl.reference.planning import (
+    RECORD_KILOBYTES,
+    LabellingJob,
+    frame_cost,
+    label_batches,
+    plan_dataset,
+    structures,
+    warning,
+)
 from piwsl.reference.selection import candidates_needed, descriptors, farthest_points, in_turn
 from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
 
-HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+HF = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 
 
 def cloud(count: int, seed: int = 0) -> list[Atoms]:
@@ -221,7 +230,7 @@ def dataset(**keys: object) -> ComputedDataset:
     return ComputedDataset.model_validate(given | {"training_frames": 100, "test_frames": 10} | keys)
 
 
-def batches_of(section: ComputedDataset, level: Level) -> dict[tuple[str, str], Batch]:
+def batches_of(section: ComputedDataset, level: PySCF) -> dict[tuple[str, str], LabellingJob]:
     return label_batches(section, structures(section), level)
 
 
@@ -240,7 +249,7 @@ def test_every_frame_is_in_one_job():
 
 
 def test_jobs_are_sized_by_the_estimated_cost():
-    costly = Level.model_validate({"preset": "dft"})
+    costly = PySCF.model_validate({"preset": "dft"})
     batches = batches_of(dataset(training_frames=2000, molecule={"name": "C2H6"}, training_forces=True), costly)
     training = [batch for (labels, _), batch in batches.items() if labels == "training"]
     assert all(batch.forces == "analytic" for batch in training)
@@ -250,11 +259,11 @@ def test_jobs_are_sized_by_the_estimated_cost():
 
 
 def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
-    def forces(level: Level, **keys: str) -> str | None:
+    def forces(level: PySCF, **keys: str) -> str | None:
         batches = batches_of(dataset(test_force_frames=2, **keys), level)
         return next(batch.forces for (labels, _), batch in batches.items() if labels == "test-forces")
 
-    composite = Level.model_validate({"preset": "ccsdt-cbs"})
+    composite = PySCF.model_validate({"preset": "ccsdt-cbs"})
     assert forces(HF) == "analytic"
     assert forces(HF, forces_by="differences") == "differences"
     assert forces(composite) == "differences"
@@ -264,7 +273,7 @@ def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
 
 def test_a_cost_grows_with_molecule_basis_and_method():
     def cost(name: str, **level: str):
-        return estimate(molecule(name), Level.model_validate(level), charge=0, multiplicity=1, forces=None)
+        return frame_cost([molecule(name)], PySCF.model_validate(level), None)
 
     costs = [
         cost("H2O", method="mp2", basis="cc-pvdz"),
@@ -279,8 +288,8 @@ def test_a_cost_grows_with_molecule_basis_and_method():
 
 @pytest.mark.parametrize(("name", "coordinates"), [("NH3", 6), ("CO2", 4), ("CO", 1)])
 def test_differences_cost_four_energies_an_internal_coordinate_of_bent_and_linear_molecules(name, coordinates):
-    level = Level.model_validate({"preset": "ccsdt-cbs"})
-    alone, with_forces = (estimate(molecule(name), level, 0, 1, forces) for forces in (None, "differences"))
+    level = PySCF.model_validate({"preset": "ccsdt-cbs"})
+    alone, with_forces = (frame_cost([molecule(name)], level, forces) for forces in (None, "differences"))
     assert with_forces.cpu_s == pytest.approx((1 + 4 * coordinates) * alone.cpu_s)
 
 
@@ -342,7 +351,7 @@ IBUPROFEN = {"molecule": {"smiles": "CC(C)Cc1ccc(cc1)C(C)C(=O)O"}, "training_fra
     ],
 )
 def test_labels_that_take_more_than_is_sensible_are_warned_of(keys, level, complaint):
-    line = warning("d", dataset(**keys), structures(dataset(**keys)), Level.model_validate(level))
+    line = warning("d", dataset(**keys), structures(dataset(**keys)), PySCF.model_validate(level))
     assert (line is None) == (complaint is None)
     if complaint:
         assert line.startswith("datasets.d: ")
@@ -352,7 +361,7 @@ def test_labels_that_take_more_than_is_sensible_are_warned_of(keys, level, compl
 
 def test_a_warning_names_what_would_be_cheaper():
     given = dataset(**IBUPROFEN)
-    line = warning("d", given, structures(given), Level.model_validate({"preset": "ccsdt-cbs"}))
+    line = warning("d", given, structures(given), PySCF.model_validate({"preset": "ccsdt-cbs"}))
     assert re.search(r"; mp2-cbs about \d+ h, dft about \d+ h$", line)
 
 
@@ -438,10 +447,10 @@ def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_pa
 def test_free_atoms_have_their_ground_state_and_bind_the_molecule(tmp_path):
     from ase import units
 
-    from piwsl.reference.atoms import isolated_atoms
+    from piwsl.reference.atoms import free_atoms
 
-    level = Level.model_validate({"method": "ccsd(t)", "basis": "cc-pvtz"})
-    atoms = isolated_atoms({"O", "H"}, level, tmp_path, 2000)
+    level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvtz"})
+    atoms = free_atoms({"O", "H"}, level, tmp_path, 2000)
     assert {symbol: record["multiplicity"] for symbol, record in atoms.items()} == {"H": 2, "O": 3}
     (frame,), _ = label_frames([molecule("H2O")], level, tmp_path, None, 2000, progress=lambda line: None)
     binding = atoms["O"]["energy_eV"] + 2 * atoms["H"]["energy_eV"] - frame.info[ENERGY_KEY]

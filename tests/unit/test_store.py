@@ -12,9 +12,10 @@ import pytest
 from ase import Atoms
 from helpers import displaced
 
-from piwsl.config import Level, levels
+from piwsl.config import stages
 from piwsl.files import read_json, write_json
-from piwsl.reference import labelling
+from piwsl.reference import calculations
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.recipe import level_key, recipe
 from piwsl.reference.store import SCHEME_VERSION, LabelStore, geometry_hash
@@ -35,11 +36,11 @@ NAMED: dict[str, dict[str, Any]] = {
         "stages": [{"method": "hf", "bases": ["aug-cc-pvdz", "aug-cc-pvtz"], "extrapolation": "exponential-sqrt"}]
     },
 }
-HF_AND_MP2 = Level.model_validate({"method": "mp2", "basis": "sto-3g", "density_fitting": False})
+HF_AND_MP2 = PySCF.model_validate({"method": "mp2", "basis": "sto-3g", "density_fitting": False})
 
 
-def level(**given: Any) -> Level:
-    return Level.model_validate(given)
+def level(**given: Any) -> PySCF:
+    return PySCF.model_validate(given)
 
 
 def test_presets_and_defaults_mean_what_they_meant_when_the_energies_in_the_store_were_computed():
@@ -84,12 +85,12 @@ def test_a_level_that_computes_something_else_has_energies_of_its_own(what):
 
 def test_a_changed_default_preset_or_published_exponent_finds_no_old_energy(monkeypatch):
     before = level_key(level(preset="mp2-cbs"))
-    monkeypatch.setattr(levels, "HELGAKER_EXPONENT", 3.1)
+    monkeypatch.setattr(stages, "HELGAKER_EXPONENT", 3.1)
     exponent = level_key(level(preset="mp2-cbs"))
-    monkeypatch.setitem(levels.PRESETS, "mp2-cbs", lambda: {"stages": STAGES, "frozen_core": False})
+    monkeypatch.setitem(stages.PRESETS, "mp2-cbs", lambda: {"stages": STAGES, "frozen_core": False})
     preset = level_key(level(preset="mp2-cbs"))
 
-    class LaterLevel(Level):
+    class LaterLevel(PySCF):
         unrestricted: bool = True
 
     default = level_key(LaterLevel.model_validate({"stages": STAGES}))
@@ -158,7 +159,7 @@ def test_a_record_that_is_not_right_is_computed_again_and_said(tmp_path, capsys,
 
 def test_a_record_that_is_right_is_used_as_it_stands(tmp_path, monkeypatch, capsys):
     good = labelled(tmp_path, water())
-    monkeypatch.setattr(labelling, "run_level", None)
+    monkeypatch.setattr(calculations, "run_level", None)
     again = labelled(tmp_path, water())
     assert again.info[ENERGY_KEY] == good.info[ENERGY_KEY]
     assert capsys.readouterr().err == ""

@@ -121,7 +121,7 @@ def test_a_level_that_comes_to_something_else_is_labelled_anew_though_the_config
     result = subprocess.run([sys.executable, "later.py"], cwd=rerun, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert re.search(r"^label +\d+$", result.stdout + result.stderr, flags=re.MULTILINE)
-    assert re.search(r"^label_isolated_atoms +1$", result.stdout + result.stderr, flags=re.MULTILINE)
+    assert re.search(r"^label_free_atoms +1$", result.stdout + result.stderr, flags=re.MULTILINE)
     assert planned(rerun) == {}
 
 

@@ -109,6 +109,11 @@ def test_a_package_named_in_a_string_is_reached_with_all_that_is_in_it(house):
     }
 
 
+def test_a_package_that_does_not_count_is_not_reached_by_its_name(house):
+    (house / "script.py").write_text("shelf = 'house.spices'\n")
+    assert Code(house / "house", ["house.spices"]).reached(house / "script.py") == set()
+
+
 def functions_run(job) -> set[Symbol]:
     """Return the functions and classes of the package whose code runs during a job, by their names in their modules."""
     found = set()

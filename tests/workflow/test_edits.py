@@ -101,7 +101,7 @@ EDITS = [
     ),
     Edit(
         "another level", level(method="hf", basis="6-31g", density_fitting=False),
-        {"label": 4, "label_isolated_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
+        {"label": 4, "label_free_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
         "all labels are others; frames are the same, and so is the pool",
     ),
     Edit(
@@ -150,7 +150,7 @@ EDITS = [
     Edit("temperature of simulation", {"simulation__temperature": 400}, {"simulate": RUNS, "report": 1}, "likewise"),
     Edit(
         "another experiment", {"experiment": "other"},
-        {"sample": 6, "select": 3, "label": 4, "label_isolated_atoms": 1, "assemble_part": 3, "assemble_dataset": 1}
+        {"sample": 6, "select": 3, "label": 4, "label_free_atoms": 1, "assemble_part": 3, "assemble_dataset": 1}
         | {"import_part": 2, "import_dataset": 1} | ALL,
         "results are its own; the energies come from the store",
     ),
@@ -204,7 +204,7 @@ CHANGES = [
     Change("report/template.html", ("<body>", "<body> "), REPORT, "likewise"),
     Change(
         "reference/labelling.py", "label_frames",
-        {"label": 4, "label_isolated_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
+        {"label": 4, "label_free_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
         "labels are made by it, of energies in the store",
     ),
     Change(

@@ -10,14 +10,15 @@ import pytest
 from experiment import edited
 from helpers import ROOT
 
-from piwsl.config import ComputedDataset, Experiment, Level, parse_section
+from piwsl.config import ComputedDataset, Experiment, parse_section
 from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.errors import PiwslError
 from piwsl.records import Errors, dataset_of, read_free_atoms, read_labellings, read_record
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.planning import label_batches, structures
 from piwsl.workflow.jobs import Jobs
 
-HF = Level.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+HF = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 
 
 def water(frames: int, per_job: int) -> ComputedDataset:

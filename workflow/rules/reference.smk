@@ -129,6 +129,7 @@ rule label:
         runtime=growing(lambda wildcards: jobs.batch(wildcards).runtime),
     params:
         recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
+        engine=lambda wildcards: jobs.engine(wildcards.dataset),
         # Not compared, for it takes the input: however a level is worded, its recipe is what is computed.
         level=lambda wildcards, input: jobs.level(wildcards.dataset).plain(),
         start=lambda wildcards: jobs.batch(wildcards).start,
@@ -142,7 +143,7 @@ rule label:
         "../scripts/label.py"
 
 
-rule label_isolated_atoms:
+rule label_free_atoms:
     output:
         energies=DATA.free_atoms,
     log:
@@ -158,11 +159,12 @@ rule label_isolated_atoms:
         runtime=growing(lambda wildcards: 60),
     params:
         recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
+        engine=lambda wildcards: jobs.engine(wildcards.dataset),
         level=lambda wildcards, output: jobs.level(wildcards.dataset).plain(),
         symbols=lambda wildcards: jobs.symbols(wildcards.dataset),
         store=layout.store,
-        code=jobs.code["label_isolated_atoms"],
+        code=jobs.code["label_free_atoms"],
     message:
         "Computing the free atoms of {wildcards.dataset}"
     script:
-        "../scripts/label_isolated_atoms.py"
+        "../scripts/label_free_atoms.py"

@@ -42,6 +42,7 @@ rule report:
     params:
         **jobs.sections_of_others(),
         experiment=experiment.beyond_defaults(),
+        levels=jobs.levels(),
         code=jobs.code["report"],
     message:
         "Writing the report"

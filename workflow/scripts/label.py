@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from piwsl.config import Level
+from piwsl.config import parse_level
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
@@ -9,7 +9,7 @@ with logged_to(snakemake.log[0]):
     params, output = snakemake.params, snakemake.output
     label_batch(
         Path(snakemake.input.frames),
-        level=Level.model_validate(params.level),
+        level=parse_level(params.level, "level"),
         positions=slice(params.start, params.stop),
         forces=params.forces,
         store=Path(params.store),

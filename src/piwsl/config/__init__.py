@@ -12,13 +12,14 @@ from piwsl.config.datasets import (
     Sampling,
 )
 from piwsl.config.experiment import Experiment, Run, json_schema
-from piwsl.config.levels import PRESETS, Extrapolation, FittingBases, Level, Stage, basis_family
+from piwsl.config.levels import Cost, Level, SinglePoint, named_level, parse_level, read_level
 from piwsl.config.losses import LOSS_TERMS, DisplacedTerm, Loss, LossTerm
 from piwsl.config.models import ARCHITECTURES, Architecture, MessagePassing, parse_model
 from piwsl.config.reading import read_yaml
 from piwsl.config.section import ConfigError, Section, config_error, nearest, parse_section
 from piwsl.config.simulation import Simulation
 from piwsl.config.single_training import parse_training
+from piwsl.config.stages import PRESETS, Extrapolation, FittingBases, Stage, basis_family
 from piwsl.config.training import Training
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Architecture",
     "ComputedDataset",
     "ConfigError",
+    "Cost",
     "DisplacedTerm",
     "Experiment",
     "Extrapolation",
@@ -44,14 +46,18 @@ __all__ = [
     "Sampling",
     "Section",
     "Simulation",
+    "SinglePoint",
     "Stage",
     "Training",
     "basis_family",
     "config_error",
     "json_schema",
+    "named_level",
     "nearest",
+    "parse_level",
     "parse_model",
     "parse_section",
     "parse_training",
+    "read_level",
     "read_yaml",
 ]

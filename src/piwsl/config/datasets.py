@@ -122,6 +122,8 @@ class Labelling(Section):
 class ComputedDataset(Section):
     """A molecule, or geometries of the user's, that are labelled here."""
 
+    OLD_KEYS = {"isolated_atoms": "free_atoms"}  # noqa: RUF012 (pydantic's fields have annotations, this has none)
+
     molecule: Molecule | None = None
     geometries: Geometries | None = None
     sampling: Sampling | None = Field(None, description="How geometries of the molecule are made.")
@@ -148,7 +150,7 @@ class ComputedDataset(Section):
         description="Analytic gradients or central differences of the energy. Default: analytic where every part of "
         "the level has them, else differences.",
     )
-    isolated_atoms: bool = Field(True, description="Compute the energies of the free atoms at the level, too.")
+    free_atoms: bool = Field(True, description="Compute the energies of the free atoms at the level, too.")
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
     labelling: Labelling = Labelling()
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from piwsl.config.datasets import ComputedDataset, Dataset, is_computed
-from piwsl.config.levels import PRESETS, Level
+from piwsl.config.levels import AnyLevel
 from piwsl.config.losses import Loss
 from piwsl.config.models import Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
 from piwsl.config.simulation import Simulation
+from piwsl.config.stages import PRESETS
 from piwsl.structures.labels import WEAK
 
 Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
@@ -42,7 +43,7 @@ class Experiment(Section):
     """An experiment: datasets, models, losses, sizes and seeds, whose product is the grid of runs."""
 
     experiment: Name = Field(description="Names the folder below results/; no two configs may share one.")
-    levels: dict[Name, Level] = Field(
+    levels: dict[Name, AnyLevel] = Field(
         {}, max_length=MOST_OF_A_KIND, description="Levels of theory; presets need not be repeated."
     )
     datasets: dict[Name, Dataset] = Field(
@@ -172,10 +173,10 @@ class Experiment(Section):
                 else f"the forces of model '{run.model}' have a head of their own, and it has none"
             )
             raise ValueError(f"losses.{run.loss}.stress: {why}; leave stress or the run out")
-        if computed and model.atomic_references == "free_atoms" and not computed.isolated_atoms:
+        if computed and model.atomic_references == "free_atoms" and not computed.free_atoms:
             raise ValueError(
                 f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
-                f"datasets.{run.dataset}.isolated_atoms: false, or give energies by element"
+                f"datasets.{run.dataset}.free_atoms: false, or give energies by element"
             )
         if loss.pool and not dataset.has_pool:
             key = "pool_frames" if computed else "pool_file"

@@ -1,354 +1,159 @@
-"""Levels of theory as data: stages, basis families and their extrapolation, named presets. Nothing here computes."""
+"""What a level of theory is: a section of its engine's keys that says what it costs and computes single points."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field
 
-from piwsl.config.section import ConfigError, Section, nearest
+from piwsl.config.reading import read_yaml
+from piwsl.config.section import ConfigError, OneOf, Section, nearest, parse_kind
+from piwsl.config.stages import PRESETS
+from piwsl.registry import Registry
 
-CARDINAL_NUMBERS = {"d": 2, "t": 3, "q": 4, "5": 5, "6": 6}
-CORRELATION_CONSISTENT = re.compile(r"^(?P<head>(aug-)?cc-p(w?c)?v)\(?(?P<letter>[dtq56])(?P<tail>(\+d\))?z)$")
-KARLSRUHE = {
-    f"def2-{name}{diffuse}": cardinal
-    for name, cardinal in {"svp": 2, "tzvp": 3, "tzvpp": 3, "qzvp": 4, "qzvpp": 4}.items()
-    for diffuse in ("", "d")
-}
-
-# Exponents of E(X) = E_cbs + A exp(-α √X) for HF, and of E(X) = E_cbs + A X^-β for correlation, by family and
-# smaller cardinal number: Neese, Valeev, J. Chem. Theory Comput. 7, 33 (2011).
-SQUARE_ROOT_EXPONENTS = {
-    ("cc", 2): 4.42,
-    ("cc", 3): 5.46,
-    ("aug-cc", 2): 4.30,
-    ("aug-cc", 3): 5.79,
-    ("def2", 2): 10.39,
-    ("def2", 3): 7.88,
-}
-DEF2_CORRELATION_EXPONENTS = {2: 2.40, 3: 2.97}
-# For correlation-consistent bases: Halkier, Helgaker, Jørgensen, Klopper, Olsen, Chem. Phys. Lett. 302, 437 (1999).
-HALKIER_EXPONENT = 1.63
-# Helgaker, Klopper, Koch, Noga, J. Chem. Phys. 106, 9639 (1997).
-HELGAKER_EXPONENT = 3.0
+if TYPE_CHECKING:
+    import numpy as np
+    from ase import Atoms
+    from numpy.typing import NDArray
 
 
-class BasisFamily(NamedTuple):
-    """Where a basis stands in a family of growing ones."""
+@dataclass(frozen=True)
+class Cost:
+    """What one frame takes."""
 
-    series: str
-    """The family in full; only bases of one series are extrapolated together."""
-    group: str
-    """cc, aug-cc or def2: whose exponents apply."""
-    cardinal: int
-    """X."""
-
-
-def basis_family(basis: str) -> BasisFamily:
-    """Return family and cardinal number of a basis: cc-pVXZ, aug-cc-pVXZ, their core-valence kin, def2.
-
-    Raises:
-        ConfigError: the basis belongs to no family that the extrapolation formulas are fitted for.
-    """
-    name = basis.lower()
-    match = CORRELATION_CONSISTENT.match(name)
-    if match is not None:
-        group = "aug-cc" if name.startswith("aug-") else "cc"
-        return BasisFamily(f"{match['head']}x{match['tail']}", group, CARDINAL_NUMBERS[match["letter"]])
-    if name in KARLSRUHE:
-        return BasisFamily("def2 with diffuse functions" if name.endswith("d") else "def2", "def2", KARLSRUHE[name])
-    raise ConfigError(
-        f"basis '{basis}' has no cardinal number to extrapolate with; use cc-pVXZ, aug-cc-pVXZ or def2-XVP(P)"
-    )
+    cpu_s: float
+    """CPU seconds on one thread."""
+    memory_mb: float
+    """Peak memory."""
+    scratch_mb: float = 0.0
+    """Temporary files."""
 
 
-# PySCF takes other names for paths of files, for sums, for contractions (@).
-BasisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+*(), _-]*$", max_length=60)]
-FunctionalName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+*(), _-]*$", max_length=60)]
+@dataclass(frozen=True)
+class SinglePoint:
+    """What a level gives for one geometry."""
 
-Formula = Literal["exponential", "exponential-sqrt", "three-point", "power"]
-
-
-class Extrapolation(NamedTuple):
-    """How the energies of a stage are taken to the basis-set limit."""
-
-    formula: Formula
-    exponent: float | None
-    """α or β; none for three points, which determine it."""
-    smallest: int
-    """The smallest cardinal number; the others follow it one by one."""
-
-
-class Stage(Section):
-    """One term of a composite energy: a mean-field energy or (a difference of) correlation energies."""
-
-    method: Literal["hf", "dft", "mp2", "ccsd", "ccsd(t)"] = Field(
-        description="hf and dft give the total mean-field energy; the others give their correlation energy."
-    )
-    functional: FunctionalName | None = Field(
-        None, description="For dft: any name PySCF has, such as wb97m-d3bj, pbe0, b3lyp."
-    )
-    dispersion: Literal["d3bj", "d4"] | None = Field(None, description="For dft: an added dispersion correction.")
-    minus: Literal["mp2", "ccsd"] | None = Field(
-        None, description="Correlation energy to subtract: {method: ccsd(t), minus: mp2} is [CCSD(T) - MP2]."
-    )
-    bases: list[BasisName] = Field(
-        min_length=1,
-        max_length=3,
-        description="One basis; or two (for hf also three) of successive cardinal numbers to extrapolate from.",
-    )
-    density_fitting: bool = Field(
-        default_factory=lambda given: given.get("method") in ("hf", "dft", "mp2"),
-        description="Default: true for hf, dft and mp2, false for coupled cluster (which is always conventional).",
-    )
-    extrapolation: Literal["exponential", "exponential-sqrt"] | None = Field(
-        None, description="For hf in two bases. Default: exponential; for def2 exponential-sqrt."
-    )
-    exponent: float | None = Field(
-        None,
-        ge=0.1,
-        le=20,
-        description="Of the formula, in place of the published one of the family and pair of bases.",
-    )
-
-    @field_validator("bases")
-    @classmethod
-    def _one_spelling(cls, bases: list[str]) -> list[str]:
-        # cc-pVTZ and cc-pvtz are one level, and share their labels.
-        return [basis.lower() for basis in bases]
-
-    @field_validator("functional")
-    @classmethod
-    def _lower(cls, functional: str | None) -> str | None:
-        return functional.lower() if functional else None
-
-    @model_validator(mode="after")
-    def _methods_fit(self) -> Self:
-        order = ["hf", "dft", "mp2", "ccsd", "ccsd(t)"]
-        if self.minus is not None and order.index(self.minus) >= order.index(self.method):
-            raise ValueError(f"'{self.method}' minus '{self.minus}' is no correction; subtract a simpler method")
-        if self.density_fitting and self.method in ("ccsd", "ccsd(t)"):
-            raise ValueError("density_fitting: coupled cluster is conventional here; leave it out or say false")
-        if (self.method == "dft") != (self.functional is not None):
-            raise ValueError("functional: 'dft' needs one, and no other method takes one")
-        if self.dispersion is not None and self.method != "dft":
-            raise ValueError("dispersion: only 'dft' takes a dispersion correction")
-        return self
-
-    @model_validator(mode="after")
-    def _bases_can_be_extrapolated(self) -> Self:
-        if len(self.bases) == 1:
-            if self.extrapolation or self.exponent:
-                raise ValueError("extrapolation, exponent: one basis is not extrapolated; give two")
-            return self
-        if self.method == "dft":
-            raise ValueError(f"bases {self.bases}: no extrapolation is fitted for density functionals; name one basis")
-        if self.extrapolation and (self.method != "hf" or len(self.bases) != 2):
-            raise ValueError("extrapolation: a choice there is only for 'hf' in two bases")
-        if len(self.bases) == 3 and (self.method != "hf" or self.exponent):
-            raise ValueError("bases: three are for 'hf' alone, and determine the exponent; name two")
-        try:
-            families = [basis_family(basis) for basis in self.bases]
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        first = families[0]
-        if any(family.series != first.series for family in families):
-            raise ValueError(f"bases {self.bases} are of different families; extrapolate within one")
-        if [family.cardinal for family in families] != [first.cardinal + n for n in range(len(families))]:
-            raise ValueError(f"bases {self.bases}: the formulas want successive cardinal numbers, smaller first")
-        self.limit()
-        return self
-
-    def limit(self) -> Extrapolation:
-        """Return the extrapolation of a stage of two or three bases.
-
-        Raises:
-            ValueError: no exponent is published for the pair of bases, and none is given.
-        """
-        family = basis_family(self.bases[0])
-        formula, published = self._formula(family)
-        exponent = self.exponent or published
-        if exponent is None and formula != "three-point":
-            raise ValueError(
-                f"exponent: none is published for {formula} extrapolation from {self.bases}; give one, or other bases"
-            )
-        return Extrapolation(formula, exponent, family.cardinal)
-
-    def _formula(self, family: BasisFamily) -> tuple[Formula, float | None]:
-        key = (family.group, family.cardinal)
-        if self.method != "hf":
-            def2 = family.group == "def2"
-            return "power", DEF2_CORRELATION_EXPONENTS.get(family.cardinal) if def2 else HELGAKER_EXPONENT
-        if len(self.bases) == 3:
-            return "three-point", None
-        default: Formula = "exponential-sqrt" if family.group == "def2" else "exponential"
-        if (self.extrapolation or default) == "exponential":
-            return "exponential", None if family.group == "def2" else HALKIER_EXPONENT
-        return "exponential-sqrt", SQUARE_ROOT_EXPONENTS.get(key)
-
-    def __str__(self) -> str:
-        """Return the stage as a formula."""
-        name = (self.functional or self.method).upper() + (f"-{self.dispersion.upper()}" if self.dispersion else "")
-        term = f"[{name} - {self.minus.upper()}]" if self.minus else name
-        bases = f"CBS({', '.join(self.bases)})" if len(self.bases) > 1 else self.bases[0]
-        return f"{'DF-' if self.density_fitting else ''}{term}/{bases}"
-
-
-class FittingBases(Section):
-    """Auxiliary bases of density fitting, where the usual ones are not wanted."""
-
-    jk: BasisName | None = Field(None, description="For Coulomb and exchange.")
-    ri: BasisName | None = Field(None, description="For correlation.")
-
-
-SINGLE_LEVEL_KEYS = ["method", "basis", "functional", "dispersion", "density_fitting"]
-# A sum of stages; one method in one basis; a named level.
-LEVEL_FORMS = ["stages", "method", "preset"]
+    energy: float
+    """eV; the total energy, the same wherever the molecule lies and however it is turned."""
+    forces: NDArray[np.float64] | None = None
+    """(N, 3), eV/Å: minus the gradient of the energy; where they were asked for."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """How it went, as plain values, for the record of the frame; the report knows `t1_diagnostic`, `scf`, ..."""
 
 
 class Level(Section):
-    """A level of theory: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
+    """A level of theory of one engine: base of the classes in `piwsl.reference.engines`, and of those of others.
 
-    stages: list[Stage] = Field(
-        min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
-    )
-    frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
-    unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
-    stability: bool = Field(
-        False, description="Check that the SCF solution is a minimum, and follow it down where it is not."
-    )
-    grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
-    auxiliary_bases: dict[BasisName, FittingBases] = Field(
-        {}, description="By orbital basis; default: the family's own -jkfit and -ri."
-    )
+    The fields are the keys that stand beside `engine` in a level of the config; how they are checked is said there.
+    A class is imported when a config is read: what computes is imported by the methods that need it.
+    """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        given = [form for form in LEVEL_FORMS if form in value]
-        if len(given) > 1:
-            raise ValueError(f"give one of {', '.join(given)}: each says what the level is")
-        if "preset" in value:
-            preset = value["preset"]
-            if not isinstance(preset, str) or preset not in PRESETS:
-                raise ValueError(f"preset: no preset '{preset}'; {nearest(preset, PRESETS)}")
-            return PRESETS[preset]() | {key: item for key, item in value.items() if key != "preset"}
-        if "method" in value:
-            return single_level(value)
-        return value
+    engine: str = Field(description="What computes the level; the keys beside it are its own.")
 
-    @field_validator("auxiliary_bases")
-    @classmethod
-    def _lower(cls, bases: dict[str, FittingBases]) -> dict[str, FittingBases]:
-        return {basis.lower(): fitting for basis, fitting in bases.items()}
+    @abstractmethod
+    def single_point(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool) -> SinglePoint:
+        """Compute one molecule, on one thread.
 
-    @model_validator(mode="after")
-    def _one_mean_field(self) -> Self:
-        methods = [stage.method for stage in self.stages]
-        if methods.count("hf") + methods.count("dft") != 1:
-            raise ValueError("stages: exactly one stage must be 'hf' (or 'dft'); correlation stages add to it")
-        if "dft" in methods and len(methods) > 1:
-            raise ValueError("stages: 'dft' stands alone; correlation energies add to 'hf'")
+        Whatever is raised is a failure of this frame alone: nothing unconverged may be returned. No memory and no room
+        on a disk (MemoryError, OSError) are failures of the job, which is tried again.
+
+        Args:
+            atoms: elements and positions (Å), without a cell.
+            charge: total charge, e.
+            multiplicity: 2S + 1.
+            memory_mb: memory of the job, MB.
+            forces: also analytic forces; never where `analytic_problem` has something to say.
+        """
+
+    @abstractmethod
+    def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:
+        """Estimate what `single_point` takes, within a factor of two or so; jobs are cut and given memory by it.
+
+        Args:
+            atoms: elements and positions (Å).
+            charge: total charge, e.
+            multiplicity: 2S + 1.
+            forces: with analytic forces.
+        """
+
+    def analytic_problem(self, multiplicity: int) -> str | None:
+        """Say why there are no analytic forces of structures of a multiplicity, 2S + 1; None where there are.
+
+        Without them forces are central differences of the energy.
+        """
+        return f"engine '{self.engine}' has no analytic forces"
+
+    def problem(self, symbols: set[str]) -> str | None:
+        """Say what is missing to compute molecules of these elements, before anything is; None where nothing is.
+
+        A program that is not installed, a basis that lacks an element: `key: what is wrong; what would be right`.
+        """
+        return None
+
+    def of_free_atoms(self) -> Self:
+        """Return the level as it is computed for free atoms."""
         return self
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Admit the short forms in the schema that editors use."""
-        schema = handler.resolve_ref_schema(handler(core))
-        schema["properties"] |= {
-            "preset": {"enum": list(PRESETS), "description": "A named level."},
-            "method": {"enum": ["hf", "dft", "mp2", "ccsd", "ccsd(t)"], "description": "Of a single level."},
-            "basis": {"type": "string", "description": "Of a single level."},
-            "functional": {"type": "string", "description": "Of a single dft level."},
-            "dispersion": {"enum": ["d3bj", "d4"], "description": "Of a single dft level."},
-            "density_fitting": {"type": "boolean", "description": "Of a single level."},
-        }
-        schema["required"] = []
-        schema["oneOf"] = [{"required": [form]} for form in LEVEL_FORMS]
-        return schema
+    def recipe(self) -> dict[str, Any]:
+        """Return all that an energy depends on, and nothing else, as plain values: energies are kept under its hash.
 
-    def bases(self) -> list[str]:
-        """Return every basis that the level uses, without repetition."""
-        return list(dict.fromkeys(basis for stage in self.stages for basis in stage.bases))
+        By default all keys. Where an edit of the engine gives other energies of the same keys, add a version and raise
+        it: energies that are kept already are not computed again otherwise.
+        """
+        return self.plain()
+
+    def record_problem(self, record: Mapping[str, Any]) -> str | None:
+        """Say why a finished energy's record, `energy_eV` and notes, cannot be right; None where it can."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Return names and versions of programs that energies are computed with, for their records."""
+        return {}
 
     def __str__(self) -> str:
-        """Return the level as a formula."""
-        terms = " + ".join(map(str, self.stages))
-        if all(stage.method in ("hf", "dft") for stage in self.stages):
-            return terms
-        return f"{terms}, {'frozen core' if self.frozen_core else 'all electrons correlated'}"
+        """Return the level in words, for the report."""
+        said = {key: value for key, value in self.beyond_defaults().items() if key != "engine"}
+        return self.engine + (f" ({', '.join(f'{key} {value}' for key, value in said.items())})" if said else "")
 
 
-def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a single level, `{method, basis}`, as stages.
+ENGINES: Registry[Level] = Registry("piwsl.reference.engines", Level)  # type: ignore[type-abstract]  # no kind is made of the base
+DEFAULT_ENGINE = "pyscf"
+LEVELS = OneOf(ENGINES, "engine", DEFAULT_ENGINE)
+AnyLevel = Annotated[Level, LEVELS]
+
+
+def parse_level(mapping: Any, source: str) -> Level:
+    """Validate a mapping as a level of its engine.
+
+    Args:
+        mapping: as under `levels` of a config.
+        source: where it comes from, for messages.
 
     Raises:
-        ValueError: the basis is missing.
+        ConfigError: an unknown engine, or a level that is not right.
     """
-    if "basis" not in short:
-        raise ValueError("basis: this key is missing; a single level has a method and a basis")
-    method, bases = str(short["method"]).lower(), [short["basis"]]
-    rest = {key: value for key, value in short.items() if key not in SINGLE_LEVEL_KEYS}
-    options = {key: short[key] for key in ("functional", "dispersion", "density_fitting") if key in short}
-    if method in ("hf", "dft"):
-        return rest | {"stages": [{"method": method, "bases": bases, **options}]}
-    # Coupled cluster starts from conventional orbitals of the same integrals.
-    orbitals = {"density_fitting": short.get("density_fitting", method == "mp2")}
-    stages = [{"method": "hf", "bases": bases, **orbitals}, {"method": method, "bases": bases, **options}]
-    return rest | {"stages": stages}
+    return parse_kind(LEVELS, mapping, source)
 
 
-def demo() -> dict[str, Any]:
-    """HF/CBS(DT) + MP2/CBS(DT) + [CCSD(T) - MP2]/cc-pVDZ: for trying things out, some 10 kJ/mol from the limit.
+def named_level(name: str) -> Level:
+    """Return a preset.
 
-    Ethanol: about 12 CPU seconds and 1 GB a frame, most of it for CCSD(T).
+    Raises:
+        ConfigError: there is none of this name.
     """
-    return _focal_point(["cc-pvdz", "cc-pvtz"])
+    if name not in PRESETS:
+        raise ConfigError(f"no level '{name}'; {nearest(name, PRESETS)}")
+    return parse_level({"preset": name}, name)
 
 
-def ccsdt_cbs() -> dict[str, Any]:
-    """HF/CBS(TQ) + MP2/CBS(TQ) + [CCSD(T) - MP2]/cc-pVDZ: the scheme for reference energies.
+def read_level(path: Path) -> Level:
+    """Return the level of a YAML file.
 
-    Ethanol: about 20 CPU seconds and 1.2 GB a frame.
+    Raises:
+        ConfigError: it holds none.
     """
-    return _focal_point(["cc-pvtz", "cc-pvqz"])
-
-
-def mp2_cbs() -> dict[str, Any]:
-    """HF/CBS(TQ) + MP2/CBS(TQ), without a coupled-cluster correction.
-
-    Ethanol: about 11 CPU seconds and 1.2 GB a frame.
-    """
-    return {"stages": ccsdt_cbs()["stages"][:2]}
-
-
-def dft() -> dict[str, Any]:
-    """wB97M-D3BJ/def2-TZVPPD, density-fitted, with analytic forces.
-
-    Ethanol: about 80 CPU seconds and 2 GB a frame, forces included.
-    """
-    return {"stages": [{"method": "dft", "functional": "wb97m-d3bj", "bases": ["def2-tzvppd"]}]}
-
-
-def _focal_point(bases: list[str]) -> dict[str, Any]:
-    return {
-        "stages": [
-            {"method": "hf", "bases": bases},
-            {"method": "mp2", "bases": bases},
-            {"method": "ccsd(t)", "minus": "mp2", "bases": ["cc-pvdz"]},
-        ]
-    }
-
-
-PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
-    "demo": demo,
-    "ccsdt-cbs": ccsdt_cbs,
-    "mp2-cbs": mp2_cbs,
-    "dft": dft,
-}
+    return parse_level(read_yaml(path), str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -104,6 +105,7 @@ class Architecture(Section):
         what = "free_atoms: the dataset has no free" if of_dataset else "has no energy of"
         return f"atomic_references: {what} {', '.join(missing)}; give energies by element in eV, or say fitted"
 
+    @abstractmethod
     def network(self, elements: list[int], neighbours: float) -> nn.Module:
         """Build the untrained network; weights from torch's current random state, in torch's default precision or ours.
 
@@ -116,7 +118,6 @@ class Architecture(Section):
             elements: atomic numbers that may occur, ascending.
             neighbours: average number of neighbours of an atom within the cutoff.
         """
-        raise NotImplementedError
 
     def loss_problem(self, loss: Loss) -> str | None:
         """Say which key of a loss the architecture cannot be trained with, and why; None where it can with all."""
@@ -204,7 +205,7 @@ class MessagePassing(Architecture):
         return True
 
 
-ARCHITECTURES = Registry("piwsl.architectures", Architecture)
+ARCHITECTURES: Registry[Architecture] = Registry("piwsl.architectures", Architecture)  # type: ignore[type-abstract]  # no kind is made of the base
 
 
 KINDS = OneOf(ARCHITECTURES, "architecture")

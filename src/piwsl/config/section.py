@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -152,6 +152,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    OLD_KEYS: ClassVar[Mapping[str, str]] = {}
+    """What keys were called, old to new; taken with a warning that says the new name."""
+
     @classmethod
     def keys(cls) -> list[str]:
         """Return the keys that the section may have."""
@@ -160,13 +163,18 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _unknown_keys_name_the_nearest(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            known = cls.keys()
-            for key in value:
-                if key not in known:
-                    found = one_line(str(key), LONGEST_VALUE)
-                    raise ValueError(f"unknown key '{found}'; {nearest(key, known)}")
-        return value
+        if not isinstance(value, Mapping):
+            return value
+        known, taken = cls.keys(), {}
+        for key, item in value.items():
+            name = cls.OLD_KEYS.get(key, key) if isinstance(key, str) else key
+            if name not in known or (name != key and name in value):
+                found = one_line(str(key), LONGEST_VALUE)
+                raise ValueError(f"unknown key '{found}'; {nearest(name, known)}")
+            if name != key:
+                warnings.warn(f"key '{key}' is '{name}' now; the old one still works", FutureWarning, stacklevel=2)
+            taken[name] = item
+        return taken
 
     def plain(self) -> dict[str, Any]:
         """Return the section, defaults included, as plain values (for headers and reports). Resources are left out."""
@@ -188,7 +196,8 @@ class OneOf(Generic[SectionType]):
     """Makes a key hold a section of one of several kinds, which a key within it names.
 
     Used as `Annotated[Base, OneOf(REGISTRY, "engine", "pyscf")]`, where all kinds are derived from `Base`, a section
-    with a field `engine`: required, or its default is the name of the kind. What is dumped is all that the kind has.
+    with a field `engine` without a default; the default kind may give it its name as one. What is dumped is all that
+    the kind has, and is read as that kind again.
     """
 
     registry: Registry[SectionType]
@@ -218,6 +227,8 @@ class OneOf(Generic[SectionType]):
             kind = self.registry[name]
         except PiwslError as error:
             raise self._refused(str(error), name) from None
+        if name != self.default and not kind.model_fields[self.key].is_required():
+            raise self._refused(f"{kind.__name__} gives '{self.key}' a default, which is not for it to say", name)
         return kind.model_validate({self.key: name, **value})
 
     def _refused(self, problem: str, name: Any) -> ValidationError:

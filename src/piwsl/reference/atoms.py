@@ -12,12 +12,12 @@ from piwsl.config import Level
 from piwsl.reference.labelling import label_frames
 
 
-def isolated_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> dict[str, dict[str, Any]]:
-    """Compute free, neutral atoms in their ground-state multiplicity, with the orbitals followed to a minimum.
+def free_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> dict[str, dict[str, Any]]:
+    """Compute free, neutral atoms in their ground-state multiplicity.
 
     Args:
         symbols: chemical symbols.
-        level: the level of theory; its stability check is switched on.
+        level: the level of theory; computed as it says for free atoms.
         store: folder of finished energies.
         memory_mb: memory of the job, MB.
 
@@ -25,11 +25,11 @@ def isolated_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int)
         By symbol the record of labelling: `status`, `energy_eV`, or the reason of a failure. A failed atom is no reason
         to stop: nothing is trained on it.
     """
-    stable = level.model_copy(update={"stability": True})
+    alone = level.of_free_atoms()
     found = {}
     for symbol in sorted(symbols, key=lambda name: int(atomic_numbers[name])):
         unpaired = round(float(ground_state_magnetic_moments[atomic_numbers[symbol]]))
         atom = Atoms(symbol, positions=[[0.0, 0.0, 0.0]], info={"frame": symbol, "multiplicity": unpaired + 1})
-        _, (record,) = label_frames([atom], stable, store, None, memory_mb)
+        _, (record,) = label_frames([atom], alone, store, None, memory_mb)
         found[symbol] = record
     return found

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pyscf import gto, lib, scf
 from pyscf.data.elements import chemcore
 
-from piwsl.config import Level
 from piwsl.reference.components import (
     Component,
     MeanFieldKey,
@@ -24,6 +23,7 @@ from piwsl.reference.components import (
     required_components,
 )
 from piwsl.reference.correlation import correlate
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.mean_field import converge
@@ -72,7 +72,7 @@ def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, mem
 
 
 def run_level(
-    atoms: Atoms, level: Level, charge: int, multiplicity: int, memory_mb: int, gradients: bool = False
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int, gradients: bool = False
 ) -> Outcome:
     """Compute all energies that a level combines: one SCF for each basis and kind of integrals.
 
@@ -106,7 +106,7 @@ def _run_mean_field(
     molecule: gto.Mole,
     key: MeanFieldKey,
     methods: set[str],
-    level: Level,
+    level: PySCF,
     gradients: bool,
     smaller: scf.hf.SCF | None,
 ) -> scf.hf.SCF:
@@ -139,7 +139,7 @@ def _run_mean_field(
     return mean_field
 
 
-def level_energy(level: Level, outcome: Outcome) -> Limit:
+def level_energy(level: PySCF, outcome: Outcome) -> Limit:
     """Return the energy of the level in Hartree, and its slopes.
 
     Raises:
@@ -151,7 +151,7 @@ def level_energy(level: Level, outcome: Outcome) -> Limit:
         raise FrameFailure("extrapolation", str(error)) from None
 
 
-def level_gradient(level: Level, outcome: Outcome) -> NDArray[np.float64]:
+def level_gradient(level: PySCF, outcome: Outcome) -> NDArray[np.float64]:
     """Return the gradient of the level, Σ over components of slope times gradient, (N, 3) in Hartree/Bohr."""
     slopes = level_energy(level, outcome).slopes
     parts = required_components(level)

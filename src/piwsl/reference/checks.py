@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from ase import Atoms
-from pyscf import gto
-from pyscf.dft import libxc
-from pyscf.scf.dispersion import parse_dft
 
 from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
 from piwsl.errors import PiwslError
-from piwsl.reference.components import fitting_bases, required_components
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import check_forces
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries, unpaired_electrons
@@ -121,9 +116,7 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
 
 
 def check_level(level: Level, symbols: set[str]) -> None:
-    """Check that PySCF has the functional, and all orbital and fitting bases of a level for all elements.
-
-    A basis that is made for an effective core potential is refused: none is computed.
+    """Check that an engine has all that a level needs for these elements.
 
     Args:
         level: the level.
@@ -132,74 +125,6 @@ def check_level(level: Level, symbols: set[str]) -> None:
     Raises:
         PiwslError: what is missing.
     """
-    for part in required_components(level):
-        key = part.mean_field
-        bases = [key.basis]
-        if key.functional is not None:
-            check_functional(key.functional, key.dispersion)
-        if key.density_fitting:
-            try:
-                fitting = fitting_bases(level, key.basis)
-            except ValueError as error:
-                raise PiwslError(str(error)) from None
-            bases += [fitting.jk] if part.method in ("hf", "dft") else [fitting.jk, fitting.ri]
-        for symbol in sorted(symbols):
-            if _has_core_potential(key.basis, symbol):
-                raise PiwslError(
-                    f"basis '{key.basis}' of {symbol} is made for an effective core potential, which is not computed "
-                    "here; name an all-electron basis"
-                )
-        for basis in bases:
-            for symbol in sorted(symbols):
-                if not _has(basis, symbol):
-                    raise PiwslError(
-                        f"basis '{basis}' has no {symbol} in PySCF; name a basis that has all of "
-                        f"{', '.join(sorted(symbols))}"
-                    )
-
-
-def check_functional(name: str, dispersion: str | None) -> None:
-    """Check that PySCF computes a functional in full.
-
-    PySCF reads a name it does not know as a sum (wb97x-2 as wb97x minus 2 of something): the name must be known.
-
-    Raises:
-        PiwslError: the functional is unknown, or not whole (double hybrids, some dispersion corrections).
-    """
-    try:
-        bare, _, own_dispersion = parse_dft(name)
-        libxc.parse_xc(bare)
-    except (NotImplementedError, KeyError, ValueError) as error:  # what PySCF raises for names it cannot compute
-        raise PiwslError(f"functional '{name}' is not to be had in PySCF: {' '.join(map(str, error.args))}") from None
-    if not all(_is_libxc_name(part) for part in bare.upper().split(",") if part):
-        raise PiwslError(f"functional '{name}' is no name that PySCF knows; see pyscf.dft.libxc.XC_CODES")
-    if own_dispersion and dispersion and own_dispersion != dispersion:
-        raise PiwslError(f"functional '{name}' brings its own dispersion, {own_dispersion}; leave out '{dispersion}'")
-
-
-def _is_libxc_name(name: str) -> bool:
-    underscored = name.replace("-", "_")
-    if name.replace("-", "") in libxc.XC_ALIAS or {name, underscored, name.replace("-", "")} & set(libxc.XC_CODES):
-        return True
-    return any(
-        str(code).endswith((f"_XC_{underscored}", f"_X_{underscored}", f"_C_{underscored}")) for code in libxc.XC_CODES
-    )
-
-
-def _has_core_potential(basis: str, symbol: str) -> bool:
-    """Whether PySCF knows a core potential of that name: without it the basis gives an energy of no meaning."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return bool(gto.basis.load_ecp(basis, symbol))
-    except (KeyError, RuntimeError, TypeError, gto.BasisNotFoundError):  # what PySCF raises where there is none
-        return False
-
-
-def _has(basis: str, symbol: str) -> bool:
-    try:
-        with warnings.catch_warnings():  # PySCF advises to install a package for bases it lacks
-            warnings.simplefilter("ignore")
-            return bool(gto.basis.load(basis, symbol))
-    except (KeyError, RuntimeError, gto.BasisNotFoundError):
-        return False
+    problem = level.problem(symbols)
+    if problem is not None:
+        raise PiwslError(problem)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from piwsl.config import FittingBases, Level, Stage
-from piwsl.reference.extrapolation import Limit, basis_set_limit
+from ase import units
+
+from piwsl.config import FittingBases, Stage
+from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.extrapolation import ExtrapolationError, Limit, basis_set_limit
+from piwsl.reference.store import is_finite
+
+SAME_ENERGY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Fitting(NamedTuple):
     """For correlation."""
 
 
-def fitting_bases(level: Level, basis: str) -> Fitting:
+def fitting_bases(level: PySCF, basis: str) -> Fitting:
     """Return the auxiliary bases of an orbital basis: those the level names, else the family's own.
 
     Raises:
@@ -75,7 +82,7 @@ def component(stage: Stage, method: str, basis: str) -> Component:
     return Component(method, MeanFieldKey(basis, stage.density_fitting, stage.functional, stage.dispersion))
 
 
-def required_components(level: Level) -> list[Component]:
+def required_components(level: PySCF) -> list[Component]:
     """Return every energy that the stages of a level combine, each once."""
     components = [
         component(stage, method, basis)
@@ -87,7 +94,7 @@ def required_components(level: Level) -> list[Component]:
     return list(dict.fromkeys(components))
 
 
-def composite_energy(level: Level, energies: dict[Component, float]) -> Limit:
+def composite_energy(level: PySCF, energies: dict[Component, float]) -> Limit:
     """Combine the energies of the parts to the energy of the level (a focal point scheme).
 
     E = HF/limit + Σ over stages of [method - minus]/limit, where a stage of one basis stands for itself.
@@ -117,3 +124,30 @@ def composite_energy(level: Level, energies: dict[Component, float]) -> Limit:
 def _difference(stage: Stage, basis: str, energies: dict[Component, float]) -> float:
     energy = energies[component(stage, stage.method, basis)]
     return energy if stage.minus is None else energy - energies[component(stage, stage.minus, basis)]
+
+
+def sum_problem(level: PySCF, energy: Any, parts: Any) -> str | None:
+    """Say why a stored energy is not the sum of the stored energies of its parts; None where it is.
+
+    Args:
+        level: the level.
+        energy: eV.
+        parts: Hartree, by the names of `required_components`.
+    """
+    total = _sum_of_parts(level, parts)
+    if total is None:
+        return "lacks energies of its parts, or they are no finite numbers"
+    if not is_finite(energy) or not math.isclose(energy, total * units.Hartree, rel_tol=SAME_ENERGY):
+        return f"energy_eV is {energy}, and its parts add up to {total * units.Hartree:.6f}"
+    return None
+
+
+def _sum_of_parts(level: PySCF, parts: Any) -> float | None:
+    """Return the energy of the level in Hartree from stored energies of its parts, None where they give none."""
+    wanted = required_components(level)
+    if not isinstance(parts, dict) or not all(is_finite(parts.get(str(part))) for part in wanted):
+        return None
+    try:
+        return composite_energy(level, {part: parts[str(part)] for part in wanted}).energy
+    except ExtrapolationError:
+        return None

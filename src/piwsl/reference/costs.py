@@ -6,18 +6,16 @@ within a factor of two on a server core of these years.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ase import Atoms
 from pyscf import df, gto
 from pyscf.data.elements import chemcore
 
-from piwsl.config import Level
+from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
 from piwsl.reference.components import Component, MeanFieldKey, fitting_bases, required_components
-from piwsl.reference.differences import energies_needed
-from piwsl.reference.forces import ForceMethod
+from piwsl.reference.engines.pyscf import PySCF
 
 SCF_CYCLES = 11
 CC_CYCLES = 13
@@ -66,27 +64,15 @@ class Sizes(NamedTuple):
         return self.orbitals - self.occupied
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one frame takes."""
-
-    cpu_s: float
-    """CPU seconds on one thread."""
-    memory_mb: float
-    """Peak memory."""
-    scratch_mb: float
-    """Temporary files."""
-
-
-def estimate(atoms: Atoms, level: Level, charge: int, multiplicity: int, forces: ForceMethod | None) -> Cost:
-    """Estimate what labelling a frame takes.
+def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> Cost:
+    """Estimate what the energy of a frame takes.
 
     Args:
-        atoms: a geometry; only its elements matter, and whether it is linear.
+        atoms: a geometry; only its elements matter.
         level: the level of theory.
         charge: total charge, e.
         multiplicity: 2S + 1.
-        forces: how forces are computed; None for the energy alone.
+        gradients: with analytic gradients.
     """
     unrestricted = level.unrestricted or multiplicity != 1
     parts = required_components(level)
@@ -94,16 +80,13 @@ def estimate(atoms: Atoms, level: Level, charge: int, multiplicity: int, forces:
     for key in dict.fromkeys(part.mean_field for part in parts):
         methods = _separate({part.method for part in parts if part.mean_field == key})
         sizes = sizes_of(atoms, key, level, charge, multiplicity)
-        costs += [mean_field_cost(sizes, key, unrestricted, forces == "analytic")]
-        costs += [correlation_cost(sizes, method, key, unrestricted, forces == "analytic") for method in methods]
-    total = Cost(
+        costs += [mean_field_cost(sizes, key, unrestricted, gradients)]
+        costs += [correlation_cost(sizes, method, key, unrestricted, gradients) for method in methods]
+    return Cost(
         sum(cost.cpu_s for cost in costs),
         max(cost.memory_mb for cost in costs),
         max(cost.scratch_mb for cost in costs),
     )
-    if forces != "differences":
-        return total
-    return replace(total, cpu_s=energies_needed(atoms.positions) * total.cpu_s)
 
 
 def _separate(methods: set[str]) -> set[str]:
@@ -114,7 +97,7 @@ def _separate(methods: set[str]) -> set[str]:
     return set()
 
 
-def sizes_of(atoms: Atoms, key: MeanFieldKey, level: Level, charge: int, multiplicity: int) -> Sizes:
+def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multiplicity: int) -> Sizes:
     """Count orbitals and auxiliary functions of a calculation."""
     molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb=1000)
     fitting = fitting_bases(level, key.basis) if key.density_fitting else None
@@ -129,7 +112,7 @@ def sizes_of(atoms: Atoms, key: MeanFieldKey, level: Level, charge: int, multipl
     )
 
 
-def _parts_of(level: Level, key: MeanFieldKey) -> list[Component]:
+def _parts_of(level: PySCF, key: MeanFieldKey) -> list[Component]:
     return [part for part in required_components(level) if part.mean_field == key]
 
 

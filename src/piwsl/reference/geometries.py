@@ -9,8 +9,6 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from rdkit import Chem, rdBase
-from rdkit.Chem import Descriptors, rdDistGeom, rdForceFieldHelpers
 
 from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
@@ -20,7 +18,6 @@ from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 from piwsl.structures.seeds import generator
 
 TRAINING, TEST, POOL = "training", "test", "pool"
-EMBEDDING_SEED = 20240501
 
 
 def load_molecule(molecule: Molecule) -> Atoms:
@@ -38,6 +35,8 @@ def load_molecule(molecule: Molecule) -> Atoms:
                 f"molecule '{molecule.name}' is not in ASE's G2 collection; give its geometry as 'file:' or 'smiles:'"
             ) from None
     elif molecule.smiles is not None:
+        from piwsl.reference.smiles import from_smiles
+
         atoms = from_smiles(molecule.smiles, molecule.charge)
     else:
         assert molecule.file is not None
@@ -69,46 +68,18 @@ def _frames_of(path: Path) -> list[Atoms]:
         raise PiwslError(f"file '{path}' cannot be read: {error or type(error).__name__}") from None
 
 
-def from_smiles(smiles: str, charge: int) -> Atoms:
-    """Make a geometry of a SMILES string: distance geometry (ETKDGv3), then the MMFF94 force field, in RDKit.
-
-    Args:
-        smiles: the molecule; hydrogen atoms may be left out.
-        charge: total charge, e, which the string must have, too.
-
-    Raises:
-        PiwslError: not a SMILES string, of another charge, or without a geometry.
-    """
-    found = _parsed(smiles)
-    if (formal := Chem.GetFormalCharge(found)) != charge:
-        raise PiwslError(f"SMILES '{smiles}' has charge {formal:+d}, and charge says {charge:+d}; make them agree")
-    full = Chem.AddHs(found)
-    if rdDistGeom.EmbedMolecule(full, randomSeed=EMBEDDING_SEED) != 0:
-        raise PiwslError(f"RDKit finds no geometry for SMILES '{smiles}'; give one as 'file:'")
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(full):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(full, maxIters=2000)
-    return Atoms([atom.GetSymbol() for atom in full.GetAtoms()], positions=full.GetConformer().GetPositions())
-
-
 def unpaired_electrons(molecule: Molecule) -> int:
     """Return how many unpaired electrons a SMILES string or ASE's collection says, 0 where they say nothing.
 
-    A SMILES string counts them by valences: two for [O][O] and methylene, none for O=O. Whether those of several atoms
-    pair, it does not know.
+    Whether those of several atoms of a SMILES string pair, it does not know.
     """
     if molecule.smiles is not None:
-        return int(Descriptors.NumRadicalElectrons(_parsed(molecule.smiles)))
+        from piwsl.reference.smiles import radical_electrons
+
+        return radical_electrons(molecule.smiles)
     if molecule.name is not None:
         return round(float(ase.build.molecule(molecule.name).get_initial_magnetic_moments().sum()))
     return 0
-
-
-def _parsed(smiles: str) -> Chem.Mol:
-    with rdBase.BlockLogs():
-        found = Chem.MolFromSmiles(smiles)
-    if found is None or found.GetNumAtoms() == 0:
-        raise PiwslError(f"'{smiles}' is not a SMILES string that RDKit can read")
-    return found
 
 
 def read_geometries(geometries: Geometries) -> list[Atoms]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 import re
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
-from piwsl.config import Level
+from piwsl.config import Level, SinglePoint
+from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.files import check_outputs
-from piwsl.reference.blas import blas_name
-from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
-from piwsl.reference.forces import ForceMethod, analytic_problem
+from piwsl.reference.forces import ForceMethod
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.structures.geometry import geometry_problem
@@ -31,15 +32,11 @@ RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 ONLY_STORED = ("numbers", "positions_A", STORED_FORCES)
 
 
-@cache
-def versions() -> dict[str, str]:
+def versions(level: Level) -> dict[str, str]:
     """Return what an energy was computed with, for its record."""
-    return {
-        "pyscf": version("pyscf"),
-        "piwsl": version("piwsl"),
-        "python": platform.python_version(),
-        "blas": blas_name(),
-    }
+    origin = ENGINES.origin(level.engine)
+    engine = {} if origin is None else {level.engine: origin}
+    return {**engine, "piwsl": version("piwsl"), "python": platform.python_version(), **level.versions()}
 
 
 def without_others_labels(atoms: Atoms) -> Atoms:
@@ -61,6 +58,10 @@ class Labeller:
         self.store = store
         self.memory_mb = memory_mb
 
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return versions(self.level)
+
     def label(self, atoms: Atoms, forces: ForceMethod | None) -> tuple[Atoms | None, dict[str, Any]]:
         """Label one frame.
 
@@ -76,7 +77,7 @@ class Labeller:
             JobFailure: the machine gave out; the frame is neither labelled nor failed.
         """
         frame = rounded(without_others_labels(atoms))
-        started_wall, started_cpu = time.perf_counter(), time.process_time()
+        started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
         record: dict[str, Any] = {
             "frame": str(frame.info["frame"]) if "frame" in frame.info else None,
             "geometry": None,
@@ -88,10 +89,10 @@ class Labeller:
             gradient = self._forces(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
-        kept = {key: value for key, value in result.items() if key not in ONLY_STORED}
+        kept = {key: value for key, value in result.items() if key not in (*record, *ONLY_STORED)}
         record |= kept | {"status": "ok", "forces": forces}
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
-        record["elapsed_cpu_s"] = round(time.process_time() - started_cpu, 3)
+        record["elapsed_cpu_s"] = round(_cpu_seconds() - started_cpu, 3)
         return label(frame, result["energy_eV"], gradient), record
 
     def _forces(self, frame: Atoms, result: dict[str, Any], forces: ForceMethod | None) -> np.ndarray | None:
@@ -126,25 +127,48 @@ class Labeller:
         problems = {
             "geometry": geometry_problem(frame) or too_close(frame),
             "charge and multiplicity": electron_problem(frame.numbers.tolist(), charge, multiplicity),
-            "forces": analytic_problem(self.level, multiplicity) if analytic else None,
+            "forces": self.level.analytic_problem(multiplicity) if analytic else None,
         }
         for step, problem in problems.items():
             if problem is not None:
                 raise FrameFailure(step, problem)
-        started_wall, started_cpu = time.perf_counter(), time.process_time()
-        outcome = run_level(frame, self.level, charge, multiplicity, self.memory_mb, gradients=analytic)
-        energy = level_energy(self.level, outcome).energy
-        forces = -level_gradient(self.level, outcome) * units.Hartree / units.Bohr if analytic else None
+        started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
+        with failing_at(self.level.engine):
+            found = self.level.single_point(frame.copy(), charge, multiplicity, self.memory_mb, analytic)
+            labels = _labels(found, len(frame), analytic)
         return {
-            "energy_eV": energy * units.Hartree,
-            **({} if forces is None else {STORED_FORCES: forces.tolist()}),
-            "components_Eh": {str(part): energy for part, energy in outcome.energies.items()},
-            **outcome.notes,
+            **found.notes,
+            **labels,
             **geometry(frame, charge, multiplicity),
-            "versions": versions(),
+            "versions": self._versions,
             "wall_s": round(time.perf_counter() - started_wall, 3),
-            "cpu_s": round(time.process_time() - started_cpu, 3),
+            "cpu_s": round(_cpu_seconds() - started_cpu, 3),
         }
+
+
+def _cpu_seconds() -> float:
+    """Return CPU seconds of this process and of the programs that it ran."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
+    """Return energy and forces of an engine as a record keeps them.
+
+    Raises:
+        ValueError: they are no finite numbers in double precision, or not as many as the atoms have.
+    """
+    if (kind := np.asarray(found.energy).dtype) == np.float32:
+        raise ValueError(f"gave the energy in {kind}, of which differences are noise; give float64")
+    energy = float(found.energy)
+    if not math.isfinite(energy):
+        raise ValueError(f"gave the energy {energy}")
+    if not analytic:
+        return {"energy_eV": energy}
+    forces = np.array(np.nan if found.forces is None else found.forces, dtype=float)
+    if forces.shape != (atoms, 3) or not np.isfinite(forces).all():
+        raise ValueError(f"gave forces that are not three finite numbers for each of {atoms} atoms")
+    return {"energy_eV": energy, STORED_FORCES: forces.tolist()}
 
 
 def _checked(frame: Atoms) -> tuple[int, int]:

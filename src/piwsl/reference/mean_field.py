@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyscf import dft, gto, scf
 
-from piwsl.config import Level
 from piwsl.reference.components import MeanFieldKey, fitting_bases
+from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.failures import FrameFailure
 
 SCF_TOLERANCE_HARTREE = 1e-10
@@ -24,7 +24,7 @@ SAME_ENERGY_HARTREE = 1e-6
 FEWEST_ROTATIONS = 10
 
 
-def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: Level) -> scf.hf.SCF:
+def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: PySCF) -> scf.hf.SCF:
     """Make PySCF's mean field of a molecule, not yet run.
 
     Args:
@@ -80,7 +80,7 @@ SCF_LADDER: dict[str, Rung] = {
 
 
 def converge(
-    molecule: gto.Mole, key: MeanFieldKey, level: Level, smaller: scf.hf.SCF | None = None
+    molecule: gto.Mole, key: MeanFieldKey, level: PySCF, smaller: scf.hf.SCF | None = None
 ) -> tuple[scf.hf.SCF, dict[str, Any]]:
     """Converge an SCF by ever more careful means, and check its stability where the level asks for it.
 

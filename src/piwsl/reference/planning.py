@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.config import PRESETS, ComputedDataset, Level
+from piwsl.config import PRESETS, ComputedDataset, Cost, Level, named_level
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
-from piwsl.reference.costs import Cost, estimate
 from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
-from piwsl.reference.store import LabelStore, geometry_hash
+from piwsl.reference.store import STORED_FORCES, LabelStore, geometry_hash
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 
 TARGET_MINUTES = 20
 SMALLEST_TIME_LIMIT_MINUTES = 30
+# Reading and writing a frame.
+SHORTEST_FRAME_SECONDS = 1e-3
 # Starting Python and reading files, whatever the batch.
 JOB_OVERHEAD_MB = 300
 RECORD_KILOBYTES = 4
@@ -33,7 +34,7 @@ MOST_HOURS = 2000
 
 
 @dataclass(frozen=True)
-class Batch:
+class LabellingJob:
     """The frames of one labelling job."""
 
     part: str
@@ -124,7 +125,7 @@ def label_batches(
     every: list[Atoms],
     level: Level,
     cut_before: Mapping[str, Iterable[tuple[int, int]]] | None = None,
-) -> dict[tuple[str, str], Batch]:
+) -> dict[tuple[str, str], LabellingJob]:
     """Cut the frames of a dataset into jobs.
 
     Args:
@@ -151,7 +152,7 @@ def batch_name(start: int, stop: int) -> str:
     return f"{start:05d}-{stop:05d}"
 
 
-def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labels: str, name: str) -> Batch:
+def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labels: str, name: str) -> LabellingJob:
     """Return the batch of a name; it need not be one that `label_batches` would cut now."""
     span = label_spans(dataset, every, level)[labels]
     start, stop = map(int, name.split("-"))
@@ -172,22 +173,24 @@ def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[t
 def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
-    return estimate(atoms, level, charge_of(atoms), multiplicity_of(atoms), forces)
+    cost = level.cost(atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
+    energies = energies_needed(atoms.positions) if forces == "differences" else 1
+    return replace(cost, cpu_s=energies * cost.cpu_s)
 
 
 def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | None) -> int:
     if forces == "differences":
         return 1  # dozens of energies: a job of its own
-    by_estimate = max(1, int(60 * TARGET_MINUTES / cost.cpu_s))
+    by_estimate = max(1, int(60 * TARGET_MINUTES / max(cost.cpu_s, SHORTEST_FRAME_SECONDS)))
     return dataset.labelling.frames_per_job or by_estimate
 
 
-def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: int) -> Batch:
+def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: int) -> LabellingJob:
     seconds = (stop - start) * cost.cpu_s
     # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
     minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
-    return Batch(
+    return LabellingJob(
         part=span.part,
         start=start,
         stop=stop,
@@ -234,7 +237,7 @@ def _cheaper(dataset: ComputedDataset, every: list[Atoms], hours: float) -> dict
     multiplicities = {multiplicity_of(atoms) for atoms in every}
     found = {}
     for preset in PRESETS:
-        level = Level.model_validate({"preset": preset})
+        level = named_level(preset)
         with suppress(PiwslError):  # elements that its bases lack
             check_level(level, symbols)
             check_forces(level, multiplicities, dataset.forces_by)
@@ -295,10 +298,9 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
         )
 
 
-def _stored(frames: Path, batches: list[Batch], store: LabelStore) -> int | None:
+def _stored(frames: Path, batches: list[LabellingJob], store: LabelStore) -> int | None:
     if not frames.exists():
         return None
     atoms = read_frames(frames)[batches[0].start : batches[-1].stop]
-    return sum(
-        store.find(geometry_hash(frame, charge_of(frame), multiplicity_of(frame))) is not None for frame in atoms
-    )
+    found = [store.find(geometry_hash(frame, charge_of(frame), multiplicity_of(frame))) for frame in atoms]
+    return sum(each is not None and (STORED_FORCES in each or batches[0].forces != "analytic") for each in found)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from piwsl.config import Level, Stage
-from piwsl.reference.components import fitting_bases
+from piwsl.config.levels import DEFAULT_ENGINE
+
+if TYPE_CHECKING:
+    from piwsl.reference.engines.pyscf import PySCF
 
 
 def recipe(level: Level) -> dict[str, Any]:
@@ -18,18 +21,19 @@ def recipe(level: Level) -> dict[str, Any]:
     Raises:
         ValueError: no fitting basis is known for an orbital basis.
     """
+    # Energies of PySCF were kept before there were other engines.
+    return level.recipe() if level.engine == DEFAULT_ENGINE else {"engine": level.engine} | level.recipe()
+
+
+def stages_of(level: PySCF) -> list[dict[str, Any]]:
+    """Return the stages of a level in an order of their own, with fitting bases and formulas."""
     stages = [_stage(stage, level) for stage in level.stages]
-    correlated = any(stage.method not in ("hf", "dft") for stage in level.stages)
-    return {
-        "stages": sorted(stages, key=lambda stage: json.dumps(stage, sort_keys=True)),
-        "frozen_core": level.frozen_core if correlated else None,
-        "unrestricted": level.unrestricted,
-        "stability": level.stability,
-        "grid": level.grid if any(stage.method == "dft" for stage in level.stages) else None,
-    }
+    return sorted(stages, key=lambda stage: json.dumps(stage, sort_keys=True))
 
 
-def _stage(stage: Stage, level: Level) -> dict[str, Any]:
+def _stage(stage: Stage, level: PySCF) -> dict[str, Any]:
+    from piwsl.reference.components import fitting_bases
+
     mean_field = stage.method in ("hf", "dft")
     fitting = [fitting_bases(level, basis) for basis in stage.bases] if stage.density_fitting else []
     return {

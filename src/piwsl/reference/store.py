@@ -2,7 +2,7 @@
 
 A name is the hash of all that the energy depends on, so a file may gain forces but never changes its energy; plain
 files and atomic moves are all that a shared disk need offer. A record says what it is of, and is believed only where
-that, and the energy as the sum of its parts, are right.
+that is right, and the level has nothing to say against it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from piwsl.config import Level
 from piwsl.files import read_json, write_json
-from piwsl.reference.components import composite_energy, required_components
-from piwsl.reference.extrapolation import ExtrapolationError
 from piwsl.reference.recipe import level_key, recipe
 
 # Raise this when the same recipe would give another energy than before (other thresholds, another program), or when
@@ -29,7 +27,6 @@ from piwsl.reference.recipe import level_key, recipe
 SCHEME_VERSION = 3
 COORDINATE_DECIMALS = 8
 STORED_FORCES = "forces_eV_per_A"
-SAME_ENERGY = 1e-9
 
 
 def rounded(atoms: Atoms) -> Atoms:
@@ -111,12 +108,10 @@ class LabelStore:
             return "is of another level"
         if _hash_of(record) != key:
             return "is of another geometry, charge or multiplicity"
-        energy = _sum_of_parts(self.level, record.get("components_Eh"))
-        if energy is None:
-            return "lacks energies of its parts, or they are no finite numbers"
-        stored = record.get("energy_eV")
-        if not _is_finite(stored) or not math.isclose(stored, energy * units.Hartree, rel_tol=SAME_ENERGY):
-            return f"energy_eV is {stored}, and its parts add up to {energy * units.Hartree:.6f}"
+        if (problem := self.level.record_problem(record)) is not None:
+            return problem
+        if not is_finite(record.get("energy_eV")):
+            return f"energy_eV is {record.get('energy_eV')}, no finite number"
         if STORED_FORCES in record and not _are_forces(record[STORED_FORCES], len(record["numbers"])):
             return "its forces are not three finite numbers an atom"
         return None
@@ -126,24 +121,14 @@ def _to_standard_error(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _is_finite(value: Any) -> TypeGuard[int | float]:
+def is_finite(value: Any) -> TypeGuard[int | float]:
+    """Whether what JSON gave is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _sum_of_parts(level: Level, parts: Any) -> float | None:
-    """Return the energy of the level in Hartree from stored energies of its parts, None where they give none."""
-    wanted = required_components(level)
-    if not isinstance(parts, dict) or not all(_is_finite(parts.get(str(part))) for part in wanted):
-        return None
-    try:
-        return composite_energy(level, {part: parts[str(part)] for part in wanted}).energy
-    except ExtrapolationError:
-        return None
 
 
 def _are_forces(rows: Any, atoms: int) -> bool:
     return (
         isinstance(rows, list)
         and len(rows) == atoms
-        and all(isinstance(row, list) and len(row) == 3 and all(map(_is_finite, row)) for row in rows)
+        and all(isinstance(row, list) and len(row) == 3 and all(map(is_finite, row)) for row in rows)
     )

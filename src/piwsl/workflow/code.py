@@ -114,6 +114,10 @@ class Code:
         found = [path for path in (base / "__init__.py", base.with_suffix(".py")) if path.exists()]
         return found[0] if found else None
 
+    def _counts(self, name: str) -> bool:
+        """Whether a string names a package, and one that counts."""
+        return name not in self._without and self._is_package(name)
+
     def _is_package(self, name: str) -> bool:
         path = self._path(name) if "." in name else None
         return path is not None and path.name == "__init__.py"
@@ -134,7 +138,7 @@ class Code:
                     imports |= _imported(inner, module.package)
             attributes = {id(inner.value): inner.attr for inner in nodes if isinstance(inner, ast.Attribute)}
             for inner in nodes:
-                if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and self._is_package(inner.value):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and self._counts(inner.value):
                     yield from self._all_below(inner.value)
                 if not isinstance(inner, ast.Name):
                     continue

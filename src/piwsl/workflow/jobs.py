@@ -19,6 +19,7 @@ from ase import Atoms
 
 import piwsl
 from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
@@ -28,13 +29,14 @@ from piwsl.workflow.code import Code
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
 if TYPE_CHECKING:
-    from piwsl.reference.planning import Batch
+    from piwsl.reference.planning import LabellingJob
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
 NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry")
-# Behind what the store keeps, which has a version of its own: a finished energy is not computed again.
-ENERGIES = ("piwsl.reference.calculations",)
+# Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come
+# to, and how they are called, are parameters.
+ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
 
 
 class RunWildcards(Protocol):
@@ -120,11 +122,8 @@ class Jobs:
     def code(self) -> dict[str, str]:
         """Hashes of the code behind each script, by its name."""
         package = Path(piwsl.__file__).parent
-        all_of_it, without_energies = Code(package, NO_RESULTS), Code(package, (*NO_RESULTS, *ENERGIES))
-        return {
-            path.stem: (without_energies if path.stem.startswith("label") else all_of_it).digest(path)
-            for path in self._scripts.glob("*.py")
-        }
+        code = Code(package, (*NO_RESULTS, *ENERGIES))
+        return {path.stem: code.digest(path) for path in self._scripts.glob("*.py")}
 
     def others(self, model: str, loss: str) -> dict[str, str]:
         """Return where the kinds of a training come from that other distributions bring, by name: none of ours."""
@@ -180,11 +179,24 @@ class Jobs:
         """Return the level of a computed dataset."""
         return self.experiment.levels[self.computed[dataset].level]
 
+    def levels(self) -> dict[str, str]:
+        """Return the levels in words, as the report has them."""
+        return {name: str(level) for name, level in self.experiment.levels.items()}
+
     def recipe(self, dataset: str) -> str:
         """Return what the level comes to, and the version of finished energies: their folder in the store."""
         from piwsl.reference.store import LabelStore
 
         return LabelStore(Path(self.layout.store), self.level(dataset)).folder.name
+
+    def engine(self, dataset: str) -> dict[str, str]:
+        """Return by name the distribution that brings the level's engine, if not ours: what failed is tried again.
+
+        Finished energies stay: what they depend on is the recipe.
+        """
+        name = self.level(dataset).engine
+        origin = ENGINES.origin(name)
+        return {} if origin is None else {name: origin}
 
     def symbols(self, dataset: str) -> list[str]:
         """Return the elements of a computed dataset."""
@@ -202,7 +214,7 @@ class Jobs:
         text = json.dumps([self.recipe(dataset), forces, representative(every).get_chemical_formula()])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def _batches(self, dataset: str) -> dict[tuple[str, str], Batch]:
+    def _batches(self, dataset: str) -> dict[tuple[str, str], LabellingJob]:
         """Return every labelling job of a dataset, by labels and name."""
         from piwsl.reference.planning import label_batches, label_spans
 
@@ -220,7 +232,7 @@ class Jobs:
         both = [name.split("-") for name, suffixes in found.items() if {LABELLED, RECORDS} <= suffixes]
         return [(int(start), int(stop)) for start, stop in both]
 
-    def batch(self, wildcards: LabelWildcards) -> Batch:
+    def batch(self, wildcards: LabelWildcards) -> LabellingJob:
         """Return what a labelling job does and needs."""
         from piwsl.reference.planning import label_batch
 
@@ -247,7 +259,7 @@ class Jobs:
 
     def free_atoms(self, dataset: str) -> list[str]:
         """Return the file of the energies of free atoms, if a computed dataset wants them."""
-        return [self.layout.dataset(dataset).free_atoms] if self.computed[dataset].isolated_atoms else []
+        return [self.layout.dataset(dataset).free_atoms] if self.computed[dataset].free_atoms else []
 
     # Given datasets.
 

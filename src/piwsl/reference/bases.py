@@ -1,0 +1,103 @@
+"""What PySCF has of functionals and bases, looked up before anything is computed."""
+
+from __future__ import annotations
+
+import warnings
+
+from pyscf import gto
+from pyscf.dft import libxc
+from pyscf.scf.dispersion import parse_dft
+
+from piwsl.errors import PiwslError
+from piwsl.reference.components import fitting_bases, required_components
+from piwsl.reference.engines.pyscf import PySCF
+
+
+def lacking(level: PySCF, symbols: set[str]) -> str | None:
+    """Say what PySCF lacks of the functional, and all orbital and fitting bases of a level for all elements.
+
+    A basis that is made for an effective core potential is refused: none is computed.
+
+    Args:
+        level: the level.
+        symbols: chemical symbols.
+    """
+    try:
+        _check(level, symbols)
+    except PiwslError as error:
+        return str(error)
+    return None
+
+
+def _check(level: PySCF, symbols: set[str]) -> None:
+    for part in required_components(level):
+        key = part.mean_field
+        bases = [key.basis]
+        if key.functional is not None:
+            check_functional(key.functional, key.dispersion)
+        if key.density_fitting:
+            try:
+                fitting = fitting_bases(level, key.basis)
+            except ValueError as error:
+                raise PiwslError(str(error)) from None
+            bases += [fitting.jk] if part.method in ("hf", "dft") else [fitting.jk, fitting.ri]
+        for symbol in sorted(symbols):
+            if _has_core_potential(key.basis, symbol):
+                raise PiwslError(
+                    f"basis '{key.basis}' of {symbol} is made for an effective core potential, which is not computed "
+                    "here; name an all-electron basis"
+                )
+        for basis in bases:
+            for symbol in sorted(symbols):
+                if not _has(basis, symbol):
+                    raise PiwslError(
+                        f"basis '{basis}' has no {symbol} in PySCF; name a basis that has all of "
+                        f"{', '.join(sorted(symbols))}"
+                    )
+
+
+def check_functional(name: str, dispersion: str | None) -> None:
+    """Check that PySCF computes a functional in full.
+
+    PySCF reads a name it does not know as a sum (wb97x-2 as wb97x minus 2 of something): the name must be known.
+
+    Raises:
+        PiwslError: the functional is unknown, or not whole (double hybrids, some dispersion corrections).
+    """
+    try:
+        bare, _, own_dispersion = parse_dft(name)
+        libxc.parse_xc(bare)
+    except (NotImplementedError, KeyError, ValueError) as error:  # what PySCF raises for names it cannot compute
+        raise PiwslError(f"functional '{name}' is not to be had in PySCF: {' '.join(map(str, error.args))}") from None
+    if not all(_is_libxc_name(part) for part in bare.upper().split(",") if part):
+        raise PiwslError(f"functional '{name}' is no name that PySCF knows; see pyscf.dft.libxc.XC_CODES")
+    if own_dispersion and dispersion and own_dispersion != dispersion:
+        raise PiwslError(f"functional '{name}' brings its own dispersion, {own_dispersion}; leave out '{dispersion}'")
+
+
+def _is_libxc_name(name: str) -> bool:
+    underscored = name.replace("-", "_")
+    if name.replace("-", "") in libxc.XC_ALIAS or {name, underscored, name.replace("-", "")} & set(libxc.XC_CODES):
+        return True
+    return any(
+        str(code).endswith((f"_XC_{underscored}", f"_X_{underscored}", f"_C_{underscored}")) for code in libxc.XC_CODES
+    )
+
+
+def _has_core_potential(basis: str, symbol: str) -> bool:
+    """Whether PySCF knows a core potential of that name: without it the basis gives an energy of no meaning."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bool(gto.basis.load_ecp(basis, symbol))
+    except (KeyError, RuntimeError, TypeError, gto.BasisNotFoundError):  # what PySCF raises where there is none
+        return False
+
+
+def _has(basis: str, symbol: str) -> bool:
+    try:
+        with warnings.catch_warnings():  # PySCF advises to install a package for bases it lacks
+            warnings.simplefilter("ignore")
+            return bool(gto.basis.load(basis, symbol))
+    except (KeyError, RuntimeError, gto.BasisNotFoundError):
+        return False

@@ -1,0 +1,156 @@
+"""Levels that PySCF computes: Hartree-Fock, density functionals, MP2, CCSD, CCSD(T), and their basis-set limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ase import units
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from piwsl.config import PRESETS, Cost, FittingBases, Level, SinglePoint, Stage, nearest
+from piwsl.config.stages import BasisName, single_level
+from piwsl.reference.blas import blas_name
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# A sum of stages; one method in one basis; a named level.
+LEVEL_FORMS = ["stages", "method", "preset"]
+# Of a record: the energies that the level combines, Hartree.
+PARTS = "components_Eh"
+
+
+class PySCF(Level):
+    """PySCF's: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
+
+    engine: Literal["pyscf"] = Field("pyscf", description="What computes the level; the keys beside it are its own.")
+    stages: list[Stage] = Field(
+        min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
+    )
+    frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
+    unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
+    stability: bool = Field(
+        False, description="Check that the SCF solution is a minimum, and follow it down where it is not."
+    )
+    grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
+    auxiliary_bases: dict[BasisName, FittingBases] = Field(
+        {}, description="By orbital basis; default: the family's own -jkfit and -ri."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        given = [form for form in LEVEL_FORMS if form in value]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(given)}: each says what the level is")
+        if "preset" in value:
+            preset = value["preset"]
+            if not isinstance(preset, str) or preset not in PRESETS:
+                raise ValueError(f"preset: no preset '{preset}'; {nearest(preset, PRESETS)}")
+            return PRESETS[preset]() | {key: item for key, item in value.items() if key != "preset"}
+        if "method" in value:
+            return single_level(value)
+        return value
+
+    @field_validator("auxiliary_bases")
+    @classmethod
+    def _lower(cls, bases: dict[str, FittingBases]) -> dict[str, FittingBases]:
+        return {basis.lower(): fitting for basis, fitting in bases.items()}
+
+    @model_validator(mode="after")
+    def _one_mean_field(self) -> Self:
+        methods = [stage.method for stage in self.stages]
+        if methods.count("hf") + methods.count("dft") != 1:
+            raise ValueError("stages: exactly one stage must be 'hf' (or 'dft'); correlation stages add to it")
+        if "dft" in methods and len(methods) > 1:
+            raise ValueError("stages: 'dft' stands alone; correlation energies add to 'hf'")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Admit the short forms in the schema that editors use."""
+        schema = handler.resolve_ref_schema(handler(core))
+        schema["properties"] |= {
+            "preset": {"enum": list(PRESETS), "description": "A named level."},
+            "method": {"enum": ["hf", "dft", "mp2", "ccsd", "ccsd(t)"], "description": "Of a single level."},
+            "basis": {"type": "string", "description": "Of a single level."},
+            "functional": {"type": "string", "description": "Of a single dft level."},
+            "dispersion": {"enum": ["d3bj", "d4"], "description": "Of a single dft level."},
+            "density_fitting": {"type": "boolean", "description": "Of a single level."},
+        }
+        schema["required"] = []
+        schema["oneOf"] = [{"required": [form]} for form in LEVEL_FORMS]
+        return schema
+
+    def bases(self) -> list[str]:
+        """Return every basis that the level uses, without repetition."""
+        return list(dict.fromkeys(basis for stage in self.stages for basis in stage.bases))
+
+    def __str__(self) -> str:
+        """Return the level as a formula."""
+        terms = " + ".join(map(str, self.stages))
+        if all(stage.method in ("hf", "dft") for stage in self.stages):
+            return terms
+        return f"{terms}, {'frozen core' if self.frozen_core else 'all electrons correlated'}"
+
+    def single_point(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool) -> SinglePoint:
+        """Compute all energies that the level combines; notes hold each, in Hartree, and how the SCFs went."""
+        from piwsl.reference.calculations import level_energy, level_gradient, run_level
+
+        outcome = run_level(atoms, self, charge, multiplicity, memory_mb, gradients=forces)
+        return SinglePoint(
+            energy=level_energy(self, outcome).energy * units.Hartree,
+            forces=-level_gradient(self, outcome) * units.Hartree / units.Bohr if forces else None,
+            notes={PARTS: {str(part): energy for part, energy in outcome.energies.items()}} | outcome.notes,
+        )
+
+    def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:
+        """Estimate a frame from the sizes of its bases."""
+        from piwsl.reference.costs import estimate
+
+        return estimate(atoms, self, charge, multiplicity, gradients=forces)
+
+    def analytic_problem(self, multiplicity: int) -> str | None:
+        """Say which part has no gradient in PySCF, or a wrong one."""
+        from piwsl.reference.gradients import gradient_problem
+
+        return gradient_problem(self, multiplicity)
+
+    def problem(self, symbols: set[str]) -> str | None:
+        """Say which functional or basis PySCF lacks."""
+        from piwsl.reference.bases import lacking
+
+        return lacking(self, symbols)
+
+    def of_free_atoms(self) -> Self:
+        """Return the level with the orbitals followed to a minimum."""
+        return self.model_copy(update={"stability": True})
+
+    def recipe(self) -> dict[str, Any]:
+        """Return stages, with presets, defaults and published exponents as what they come to."""
+        from piwsl.reference.recipe import stages_of
+
+        correlated = any(stage.method not in ("hf", "dft") for stage in self.stages)
+        return {
+            "stages": stages_of(self),
+            "frozen_core": self.frozen_core if correlated else None,
+            "unrestricted": self.unrestricted,
+            "stability": self.stability,
+            "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
+        }
+
+    def record_problem(self, record: Mapping[str, Any]) -> str | None:
+        """Say why an energy is not the sum of the energies of its parts."""
+        from piwsl.reference.components import sum_problem
+
+        return sum_problem(self, record.get("energy_eV"), record.get(PARTS))
+
+    def versions(self) -> dict[str, str]:
+        """Return PySCF's version, and the library of linear algebra that it computes with."""
+        return {"pyscf": version("pyscf"), "blas": blas_name()}
