@@ -131,8 +131,9 @@ class Registry(Generic[Kind]):
         (point,) = self._others[name]
         self[name]
         digest = hashlib.sha256()
-        for path in _sources(point.module.partition(".")[0]):
-            digest.update(path.read_bytes())
+        for path in _sources(point.module):
+            content = path.read_bytes()
+            digest.update(f"{path.name} {len(content)} ".encode() + content)
         return f"{_source(point)}, {digest.hexdigest()[:16]}"
 
 
@@ -141,8 +142,14 @@ def _source(point: EntryPoint) -> str:
 
 
 def _sources(module: str) -> list[Path]:
-    """Return the file of an imported module, or those of the package that it is: code, and what lies beside it."""
-    path = Path(sys.modules[module].__file__ or "")
+    """Return the file of an imported module, or those of the package that it is in: code, and what lies beside it.
+
+    What tools leave there, hidden files and caches, is no source.
+    """
+    top = sys.modules[module.partition(".")[0]].__file__
+    path = Path(top or sys.modules[module].__file__ or "")  # a package without __init__.py is no file itself
     if path.name != "__init__.py":
         return [path]
-    return sorted(found for found in path.parent.rglob("*") if found.is_file() and found.suffix != ".pyc")
+    found = (each.relative_to(path.parent) for each in path.parent.rglob("*") if each.is_file())
+    left = ("__pycache__", ".")
+    return sorted(path.parent / each for each in found if not any(part.startswith(left) for part in each.parts))

@@ -141,3 +141,81 @@ def test_two_distributions_of_one_name_are_refused_together(tmp_path):
     assert done.returncode == 1
     assert "one 1.0" in done.stderr
     assert "two 1.0" in done.stderr
+
+
+def test_tensors_that_a_file_does_not_hold_are_there_when_the_model_is_loaded(tmp_path):
+    source = (TOYS / "toy_architecture.py").read_text()
+    buffer = 'self.register_buffer("centres", torch.linspace(0.5, config.cutoff, config.gaussians))'
+    assert buffer in source
+    # One plain tensor, one buffer that is not saved, two names of one weight, and bytes.
+    source = source.replace(
+        buffer,
+        "self.centres = torch.linspace(0.5, config.cutoff, config.gaussians)\n"
+        '        self.register_buffer("width", torch.tensor(4.0), persistent=False)\n'
+        '        self.register_buffer("kinds", torch.zeros(3, dtype=torch.uint8))',
+    ).replace("-4.0 *", "-self.width *")
+    source = source.replace("config.gaussians))\n\n", "config.gaussians))\n        self.twin = self.weights\n\n")
+    distribution(tmp_path, "toy_architecture", source, {ARCHITECTURES: "toy = toy_architecture:Toy"})
+    write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12, forces=True))
+    (tmp_path / "recipe.yaml").write_text("model: {architecture: toy, cutoff: 4.0, training: {steps: 20}}\n")
+    done = piwsl(tmp_path, "train", "frames.xyz", "toy", "--config", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    done = piwsl(tmp_path, "evaluate", "toy/model.safetensors", "frames.xyz")
+    assert done.returncode == 0, done.stderr
+    assert "energy_mae_meV" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "means", "problem"),
+    [
+        ("total", "DisplacedTerm", '{"": Mean(Residual({C: 1.0, A: -1.0}), self.weight)}', "gives the mean 'total'"),
+        ("pitc_x", "DisplacedTerm", '{"": Mean(Residual({C: 1.0, A: -1.0}), self.weight)}', None),
+        ("still", "LossTerm", '{"": Mean(Residual({C: 1.0, A: -1.0}), self.weight)}', "is no DisplacedTerm"),
+        ("still", "LossTerm", '{"": Mean(ForceError(C, "weak"), self.weight)}', "is no DisplacedTerm"),
+        ("here", "LossTerm", '{"": Mean(ForceError(A, "weak"), self.weight)}', None),
+    ],
+)
+def test_a_term_that_would_be_lost_or_zero_is_refused(tmp_path, name, base, means, problem):
+    source = f"""
+from piwsl.config import DisplacedTerm, LossTerm
+from piwsl.residuals import A, C, ForceError, Mean, Residual
+
+class Mine({base}):
+    def means(self, loss):
+        return {means}
+"""
+    distribution(tmp_path, "mine", source, {TERMS: f"{name} = mine:Mine"})
+    code = f"""
+from piwsl.config import Loss, parse_section
+print(list(parse_section(Loss, {{'{name}': {{'weight': 1.0}}}}, 'loss').terms))
+"""
+    done = run(tmp_path, "-c", code)
+    if problem is None:
+        assert done.stdout == f"['{name}']\n"
+    else:
+        assert f"loss: {name}: " in done.stderr
+        assert problem in done.stderr
+
+
+def test_what_tools_leave_in_a_package_is_no_source_of_it_and_one_without_init_has_sources_too(tmp_path):
+    package = tmp_path / "grown"
+    package.mkdir()
+    distribution(tmp_path, "unused", "", {ARCHITECTURES: "toy = grown.inner:Toy"})
+    (package / "inner.py").write_text((TOYS / "toy_architecture.py").read_text())
+    code = "from piwsl.config import ARCHITECTURES; print(ARCHITECTURES.origin('toy'))"
+
+    def origin() -> str:
+        done = run(tmp_path, "-c", code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    bare = origin()
+    assert bare.startswith("unused 1.0, ")
+    (package / "__init__.py").write_text("")
+    before = origin()
+    (package / ".inner.py.swp").write_text("x")
+    (package / "__pycache__").mkdir(exist_ok=True)
+    (package / "__pycache__" / "inner.nbi").write_text("x")
+    assert origin() == before
+    (package / "table.csv").write_text("1\n")
+    assert origin() != before

@@ -120,8 +120,7 @@ class Level(Section):
         return self.engine + (f" ({', '.join(f'{key} {value}' for key, value in said.items())})" if said else "")
 
 
-# Of the base itself nothing is made, hence the abstract type.
-ENGINES: Registry[Level] = Registry("piwsl.reference.engines", Level)  # type: ignore[type-abstract]
+ENGINES: Registry[Level] = Registry("piwsl.reference.engines", Level)  # type: ignore[type-abstract]  # no kind is made of the base
 DEFAULT_ENGINE = "pyscf"
 LEVELS = OneOf(ENGINES, "engine", DEFAULT_ENGINE)
 AnyLevel = Annotated[Level, LEVELS]

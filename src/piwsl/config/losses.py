@@ -94,8 +94,7 @@ class DisplacedTerm(LossTerm):
         return min(1.0, (since + 1) / (loss.ramp + 1)) * self.every
 
 
-# Of the base itself nothing is made, hence the abstract type.
-LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]
+LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]  # no kind is made of the base
 
 
 class Loss(Section):
@@ -169,8 +168,13 @@ class Loss(Section):
     def _terms_go_together(self) -> Self:
         if self.needs_forces and not self.forces:
             raise ValueError("energy and forces are both 0, and no weak_forces last; give one of them a weight")
-        for term in self.terms.values():
+        for name, term in self.terms.items():
             term.check(self)
+            for mean in (f"{name}_{part}" if part else name for part in term.means(self)):
+                if mean in (*LABELS, "total") or self.means_of_terms()[mean][0] is not term:
+                    raise ValueError(f"{name}: gives the mean '{mean}', which another gives, too; rename the term")
+            if not isinstance(term, DisplacedTerm) and any(_displaced(mean.of) for mean in term.means(self).values()):
+                raise ValueError(f"{name}: looks at displaced geometries, and is no DisplacedTerm; derive it from that")
         return self
 
     @model_validator(mode="after")
@@ -259,6 +263,15 @@ class Loss(Section):
             }
         schema["additionalProperties"] = False
         return schema
+
+
+def _displaced(difference: Difference) -> bool:
+    """Whether a difference looks anywhere but at r itself."""
+    if isinstance(difference, StressError):
+        return False
+    if isinstance(difference, ForceError):
+        return difference.point != A
+    return bool(difference.label_works or difference.works) or any(point != A for point in difference.energies)
 
 
 def _term(name: str, value: Any) -> LossTerm:

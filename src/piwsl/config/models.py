@@ -150,8 +150,7 @@ class MessagePassing(Architecture):
         return True
 
 
-# Of the base itself nothing is made, hence the abstract type.
-ARCHITECTURES: Registry[Architecture] = Registry("piwsl.architectures", Architecture)  # type: ignore[type-abstract]
+ARCHITECTURES: Registry[Architecture] = Registry("piwsl.architectures", Architecture)  # type: ignore[type-abstract]  # no kind is made of the base
 
 
 KINDS = OneOf(ARCHITECTURES, "architecture")

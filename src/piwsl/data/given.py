@@ -11,14 +11,12 @@ from ase import Atoms
 
 from piwsl.config import GivenDataset
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.reading import count_of, frames_of
+from piwsl.data.reading import count_of, frames_of, our_labels
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.readers import LabelNames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY, charge_of
 from piwsl.structures.geometry import geometry_problem
-from piwsl.structures.labels import energy_label, forces_label, stress_label
-from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 NAMES_SHOWN = 12
 
@@ -75,31 +73,18 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
 
 def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
     """Return the bare geometry with the labels that are named, in eV, eV/Å, eV/Å³; absent ones stay absent."""
-    info = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
-    info["frame"] = position
-    columns = {labels.weak_forces_key: WEAK_FORCES_KEY}
-    if labelled:
-        info[ENERGY_KEY] = _energy(atoms, labels)
-        columns[labels.forces_key] = FORCES_KEY
-        stress = stress_label(atoms, labels.stress_key)
-        if stress is not None and atoms.pbc.all():  # programs print one of molecules, too, where it means nothing
-            info[STRESS_KEY] = stress * STRESS_UNITS[labels.stress_unit]
-    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
-    for given, ours in columns.items():
-        forces = forces_label(atoms, given)
-        if forces is not None:
-            frame.set_array(ours, forces * FORCE_UNITS[labels.forces_unit])
-    return frame
-
-
-def _energy(atoms: Atoms, labels: LabelNames) -> float:
-    energy = energy_label(atoms, labels.energy_key)
-    if energy is None:
+    info, arrays = our_labels(atoms, labels, reference=labelled)
+    if labelled and ENERGY_KEY not in info:
         raise PiwslError(
             f"has no {labels.energy_key}; its info holds {_names(set(atoms.info))}. "
             "Write the total energy there, or say energy_key and energy_unit"
         )
-    return energy * ENERGY_UNITS[labels.energy_unit]
+    stated = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
+    info = {**stated, "frame": position, **info}
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    for name, values in arrays.items():
+        frame.set_array(name, values)
+    return frame
 
 
 def _names(names: set[str]) -> str:

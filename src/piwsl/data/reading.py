@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
 from piwsl.readers import READERS, LabelNames, format_of
@@ -66,7 +68,7 @@ def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
         yield
     except PiwslError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a reader, of a stranger's perhaps, does with a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise PiwslError(f"{path}: {error.strerror}") from None
         reason = " ".join(str(error).split())[:LONGEST_REASON]
@@ -104,21 +106,42 @@ def read_frames(path: Path | str, form: str | None = None) -> list[Atoms]:
     return frames
 
 
+def our_labels(
+    atoms: Atoms, names: LabelNames, reference: bool = True
+) -> tuple[dict[str, float | NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Return the labels that a frame has, under our names in eV, eV/Å, eV/Å³; absent ones stay absent.
+
+    Args:
+        atoms: the frame.
+        names: under which names its labels are, and in which units.
+        reference: whether those of the reference level are looked at, or of the cheaper level alone.
+
+    Returns:
+        What belongs in info, and what in arrays.
+
+    Raises:
+        PiwslError: a label is there but is no number.
+    """
+    info: dict[str, float | NDArray[np.float64]] = {}
+    columns = {names.weak_forces_key: WEAK_FORCES_KEY}
+    if reference:
+        columns[names.forces_key] = FORCES_KEY
+        if (energy := energy_label(atoms, names.energy_key)) is not None:
+            info[ENERGY_KEY] = energy * ENERGY_UNITS[names.energy_unit]
+        stress = stress_label(atoms, names.stress_key)
+        if stress is not None and atoms.pbc.all():  # programs print one of molecules, too, where it means nothing
+            info[STRESS_KEY] = stress * STRESS_UNITS[names.stress_unit]
+    found = {ours: forces_label(atoms, theirs) for theirs, ours in columns.items()}
+    return info, {ours: values * FORCE_UNITS[names.forces_unit] for ours, values in found.items() if values is not None}
+
+
 def _with_our_names(atoms: Atoms, names: LabelNames) -> Atoms:
-    energy, stress = energy_label(atoms, names.energy_key), stress_label(atoms, names.stress_key)
-    forces = {
-        ours: forces_label(atoms, theirs)
-        for theirs, ours in ((names.forces_key, FORCES_KEY), (names.weak_forces_key, WEAK_FORCES_KEY))
-    }
+    info, arrays = our_labels(atoms, names)
     for key in (names.energy_key, names.stress_key):
         atoms.info.pop(key, None)
     for key in (names.forces_key, names.weak_forces_key):
         atoms.arrays.pop(key, None)
-    if energy is not None:
-        atoms.info[ENERGY_KEY] = energy * ENERGY_UNITS[names.energy_unit]
-    if stress is not None and atoms.pbc.all():
-        atoms.info[STRESS_KEY] = stress * STRESS_UNITS[names.stress_unit]
-    for ours, values in forces.items():
-        if values is not None:
-            atoms.set_array(ours, values * FORCE_UNITS[names.forces_unit])
+    atoms.info |= info
+    for name, values in arrays.items():
+        atoms.set_array(name, values)
     return atoms

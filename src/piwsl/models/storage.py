@@ -102,6 +102,11 @@ DTYPE_NAMES = {
     torch.int64: "I64",
     torch.int32: "I32",
     torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
 }
 
 
@@ -127,7 +132,7 @@ def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> 
     if potential.baseline is not None:
         header["baseline"] = {"name": potential.baseline.name, "level": potential.baseline.level.plain()}
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in header.items()}
-    tensors = {key: value.contiguous().cpu() for key, value in potential.state_dict().items()}
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in potential.state_dict().items()}
     content = _with_sorted_header(save(tensors, metadata))
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
@@ -171,7 +176,6 @@ def load_model(path: Path | str, device: str = "cpu") -> Potential:
         header = _header(file)
         stored = _stored(file)
         potential = _potential(header, stored)
-        _check_fit(potential, header, stored)
         # Copies: the library's tensors are windows into the file, which may be overwritten.
         potential.load_state_dict({key: file.get_tensor(key).clone() for key in stored}, assign=True)
         _check_values(potential, header)
@@ -242,11 +246,23 @@ def _stored(file: Any) -> dict[str, Stored]:
 
 
 def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
-    """Build the potential of a header; without values where nothing is known of its size."""
+    """Build the potential of a header, of which all tensors fit the file.
+
+    Where nothing is known of its size, it is built without values first: tensors of the network that no file holds have
+    theirs from being built with them.
+    """
     config = parse_model(header.config, "config")
     _check_size(config, stored)
+    if not config.bounded:
+        _check_fit(_built(config, header, "meta"), header, stored)
+    potential = _built(config, header, "cpu")
+    _check_fit(potential, header, stored)
+    return potential
+
+
+def _built(config: Architecture, header: Header, device: str) -> Potential:
     references = {atomic_numbers[symbol]: 0.0 for symbol in header.elements}
-    with torch.device("cpu" if config.bounded else "meta"):
+    with torch.device(device):
         try:
             potential = Potential(config, scale=1.0, references=references, neighbours=header.neighbours)
             if header.baseline is not None:

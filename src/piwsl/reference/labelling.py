@@ -156,8 +156,10 @@ def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     """Return energy and forces of an engine as a record keeps them.
 
     Raises:
-        ValueError: they are no finite numbers, or not as many as the atoms have.
+        ValueError: they are no finite numbers in double precision, or not as many as the atoms have.
     """
+    if (kind := np.asarray(found.energy).dtype) == np.float32:
+        raise ValueError(f"gave the energy in {kind}, of which differences are noise; give float64")
     energy = float(found.energy)
     if not math.isfinite(energy):
         raise ValueError(f"gave the energy {energy}")

@@ -17,7 +17,7 @@ from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
-from piwsl.reference.store import LabelStore, geometry_hash
+from piwsl.reference.store import STORED_FORCES, LabelStore, geometry_hash
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 
 TARGET_MINUTES = 20
@@ -302,6 +302,5 @@ def _stored(frames: Path, batches: list[LabellingJob], store: LabelStore) -> int
     if not frames.exists():
         return None
     atoms = read_frames(frames)[batches[0].start : batches[-1].stop]
-    return sum(
-        store.find(geometry_hash(frame, charge_of(frame), multiplicity_of(frame))) is not None for frame in atoms
-    )
+    found = [store.find(geometry_hash(frame, charge_of(frame), multiplicity_of(frame))) for frame in atoms]
+    return sum(each is not None and (STORED_FORCES in each or batches[0].forces != "analytic") for each in found)
