@@ -47,6 +47,8 @@ rule assemble_part:
         max_failed=lambda wildcards, input: jobs.computed[
             wildcards.dataset
         ].labelling.max_failed,
+        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
+        store=layout.store,
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the {wildcards.part} frames of {wildcards.dataset}"
@@ -84,6 +86,8 @@ rule assemble_dataset:
             wildcards.dataset
         ].labelling.max_failed,
         weak_forces=lambda wildcards: jobs.computed[wildcards.dataset].weak_forces,
+        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
+        store=layout.store,
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the dataset {wildcards.dataset}"
@@ -119,6 +123,8 @@ rule import_part:
         # Not compared, for it takes the input: what the part depends on stands above.
         dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
         part=lambda wildcards: wildcards.part,
+        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
+        store=layout.store,
         code=jobs.code["import_dataset"],
     message:
         "Importing the {wildcards.part} frames of {wildcards.dataset} from {input.frames}"
@@ -147,6 +153,8 @@ rule import_dataset:
         # Not compared, as above.
         dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
         part=None,
+        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
+        store=layout.store,
         code=jobs.code["import_dataset"],
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"

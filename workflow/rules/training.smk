@@ -24,6 +24,7 @@ rule train:
         model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
         loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
         code=jobs.code["train"],
+        baseline=lambda wildcards: jobs.baseline(wildcards.model),
         others=lambda wildcards: jobs.others(wildcards.model, wildcards.loss),
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"

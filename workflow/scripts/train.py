@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from piwsl.config import Loss, Run, parse_model
+from piwsl.config import Loss, Run, parse_level, parse_model
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
+    from piwsl.models import Baseline
     from piwsl.training.run import CPU, Devices, train_run
 
     params = snakemake.params
@@ -17,5 +18,6 @@ with logged_to(snakemake.log[0]):
         history_path=Path(snakemake.output.history),
         threads=snakemake.threads,
         devices=Devices("gpu", gpus) if gpus else CPU,
+        baseline=next((Baseline(name, parse_level(level, name)) for name, level in params.baseline.items()), None),
         pool_path=Path(snakemake.input.pool[0]) if snakemake.input.pool else None,
     )

@@ -152,6 +152,12 @@ class ComputedDataset(Section):
     )
     free_atoms: bool = Field(True, description="Compute the energies of the free atoms at the level, too.")
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
+    cheap_levels: list[Name] = Field(
+        [],
+        max_length=10,
+        description="Names under levels, or gfn2-xtb, whose energies and forces all frames get beside their labels: "
+        "what costs nothing, for the report, and baselines of models.",
+    )
     labelling: Labelling = Labelling()
 
     @model_validator(mode="after")
@@ -241,6 +247,12 @@ class GivenDataset(Section):
         None, description="Which column holds forces of a cheaper level, if any. WEAK_forces."
     )
     weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
+    cheap_levels: list[Name] = Field(
+        [],
+        max_length=10,
+        description="Names under levels, or gfn2-xtb, whose energies and forces all frames get beside their labels: "
+        "what costs nothing, for the report, and baselines of models.",
+    )
     stress_key: str | None = Field(
         None,
         description="Where a frame's info has its stress, if any: 3 x 3, or xx, yy, zz, yz, xz, xy; negative on the "

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from piwsl.config.datasets import ComputedDataset, Dataset, is_computed
-from piwsl.config.levels import AnyLevel
+from piwsl.config.levels import CHEAP, AnyLevel, preset
 from piwsl.config.losses import Loss
-from piwsl.config.models import Model
+from piwsl.config.models import Architecture, Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
 from piwsl.config.simulation import Simulation
 from piwsl.config.stages import PRESETS
-from piwsl.structures.labels import WEAK
+from piwsl.structures.labels import REFERENCE, WEAK
 
 Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
 Selectors = Annotated[list[Selector], Field(max_length=100)]
@@ -77,13 +77,13 @@ class Experiment(Section):
             return value
         levels = value.get("levels", {})
         wanted = [dataset.get("level") for dataset in datasets.values() if is_computed(dataset)]
+        for dataset in datasets.values():
+            cheap = dataset.get("cheap_levels") if isinstance(dataset, Mapping) else None
+            wanted += cheap if isinstance(cheap, list) else []
         if not isinstance(levels, Mapping):
             return value
-        named = {
-            name: {"preset": name}
-            for name in wanted
-            if isinstance(name, str) and name in PRESETS and name not in levels
-        }
+        found = {name: preset(name) for name in wanted if isinstance(name, str) and name not in levels}
+        named = {name: level for name, level in found.items() if level is not None}
         return {**value, "levels": {**levels, **named}} if named else value
 
     @field_validator("experiment")
@@ -114,6 +114,9 @@ class Experiment(Section):
                     f"datasets.{name}.level: no level '{dataset.level}'; "
                     f"{nearest(dataset.level, [*self.levels, *PRESETS])}"
                 )
+        for name, dataset in self.datasets.items():
+            for cheap in dataset.cheap_levels:
+                self._cheap_level_is_one(f"datasets.{name}.cheap_levels", cheap)
         axes: dict[str, list[Any]] = {
             "dataset": list(self.datasets),
             "model": list(self.models),
@@ -129,6 +132,14 @@ class Experiment(Section):
                             known = [str(choice) for choice in axes[axis]]
                             raise ValueError(f"{key}.{position}.{axis}: no {axis} '{item}'; {nearest(item, known)}")
         return self
+
+    def _cheap_level_is_one(self, key: str, name: str) -> None:
+        if name in (REFERENCE, WEAK):
+            raise ValueError(f"{key}: '{name}' is what labels are called; give the level another name")
+        if name not in self.levels:
+            raise ValueError(f"{key}: no level '{name}'; {nearest(name, [*self.levels, *PRESETS, *CHEAP])}")
+        if problem := self.levels[name].analytic_problem(1):
+            raise ValueError(f"{key}: '{name}' has no analytic forces ({problem}), which cheap levels are asked for")
 
     @model_validator(mode="after")
     def _grid_is_possible(self) -> Self:
@@ -178,6 +189,8 @@ class Experiment(Section):
                 f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
                 f"datasets.{run.dataset}.free_atoms: false, or give energies by element"
             )
+        if model.baseline is not None:
+            self._baseline_is_possible(run, model)
         if loss.pool and not dataset.has_pool:
             key = "pool_frames" if computed else "pool_file"
             raise ValueError(
@@ -191,6 +204,20 @@ class Experiment(Section):
             )
         if run.size < 2 and model.training.validation_fraction:
             raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
+
+    def _baseline_is_possible(self, run: Run, model: Architecture) -> None:
+        key = f"models.{run.model}"
+        if model.baseline not in self.datasets[run.dataset].cheap_levels:
+            raise ValueError(
+                f"{key}.baseline: dataset '{run.dataset}' has no labels of '{model.baseline}'; say "
+                f"datasets.{run.dataset}.cheap_levels: [{model.baseline}], or leave the run out"
+            )
+        if model.atomic_references != "fitted":
+            raise ValueError(
+                f"{key}.atomic_references: of a difference to a baseline they are fitted; say fitted, or no baseline"
+            )
+        if self.losses[run.loss].stress:
+            raise ValueError(f"losses.{run.loss}.stress: baseline of model '{run.model}' has none; leave one out")
 
     def runs(self) -> list[Run]:
         """Return the runs of the grid that `only` and `exclude` leave, in the order of the config."""

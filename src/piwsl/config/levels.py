@@ -139,15 +139,27 @@ def parse_level(mapping: Any, source: str) -> Level:
     return parse_kind(LEVELS, mapping, source)
 
 
+# Levels that are so cheap that they have names of their own, too.
+CHEAP = {method: {"engine": "tblite", "method": method} for method in ("gfn2-xtb", "gfn1-xtb")}
+
+
+def preset(name: object) -> dict[str, str] | None:
+    """Return what stands for a level that is named, but not among the levels of a config; None where nothing does."""
+    if not isinstance(name, str):
+        return None
+    return {"preset": name} if name in PRESETS else CHEAP.get(name)
+
+
 def named_level(name: str) -> Level:
     """Return a preset.
 
     Raises:
         ConfigError: there is none of this name.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"no level '{name}'; {nearest(name, PRESETS)}")
-    return parse_level({"preset": name}, name)
+    found = preset(name)
+    if found is None:
+        raise ConfigError(f"no level '{name}'; {nearest(name, [*PRESETS, *CHEAP])}")
+    return parse_level(found, name)
 
 
 def read_level(path: Path) -> Level:

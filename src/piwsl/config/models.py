@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field
 
-from piwsl.config.section import LONGEST_VALUE, OneOf, Section, nearest, one_line, parse_kind
+from piwsl.config.section import LONGEST_VALUE, Name, OneOf, Section, nearest, one_line, parse_kind
 from piwsl.config.training import Resources, Training
 from piwsl.registry import Registry
 
@@ -80,6 +80,11 @@ class Architecture(Section):
         "fitted",
         description="The part of the energy that elements alone say, eV an atom: fitted to the training energies; "
         "free_atoms of the dataset, or energies by element, both but for one fitted constant an atom of any element.",
+    )
+    baseline: Name | None = Field(
+        None,
+        description="One of the cheap_levels of the dataset, which the network learns the difference to; it is "
+        "computed wherever the model is used.",
     )
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)

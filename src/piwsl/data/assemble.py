@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from piwsl.config import GivenDataset
+from piwsl.config import GivenDataset, Level, parse_level
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.records import read_free_atoms
-from piwsl.structures.frames import read_frames, too_close
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, too_close
+from piwsl.structures.labels import label_key
 
 
 def assemble(
@@ -24,6 +27,7 @@ def assemble(
     dataset_path: Path,
     weak_forces: bool = False,
     pool: Sequence[Path] = (),
+    cheap: CheapLevels | None = None,
 ) -> None:
     """Join labelled batches, and frames that are not labelled, to a dataset file.
 
@@ -36,6 +40,7 @@ def assemble(
         dataset_path: the file to write.
         weak_forces: whether frames of training and pool get forces of GFN2-xTB as weak labels.
         pool: one extended XYZ file of frames without labels, or none.
+        cheap: further levels whose labels all frames get.
 
     Raises:
         PiwslError: files are given for training or for test, and no frame in them is labelled.
@@ -57,9 +62,53 @@ def assemble(
     if weak_forces:
         learnt = [part for part in (TRAINING, POOL) if part in frames]
         frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
+    if cheap is not None:
+        frames = cheap.on(frames)
     odd = warnings(frames, computed=True) if training and test else []
     _say(odd)
-    write_dataset(dataset_path, frames, atomic_energies(atoms), odd)
+    write_dataset(dataset_path, frames, atomic_energies(atoms), odd, list(cheap.levels) if cheap is not None else ())
+
+
+@dataclass(frozen=True)
+class CheapLevels:
+    """Levels whose energies and forces frames get beside their labels."""
+
+    levels: Mapping[str, Level]
+    """By the name that their labels are kept under."""
+    store: Path
+    """Folder of finished energies."""
+    memory_mb: int
+
+    def on(self, frames: dict[str, list[Atoms]]) -> dict[str, list[Atoms]]:
+        """Return copies of frames with `NAME_energy` (eV) and `NAME_forces` (eV/Å); those that a level fails are left
+        out, with its reason.
+
+        Raises:
+            PiwslError: no frame of a part is left.
+        """
+        from piwsl.reference.labelling import label_frames
+
+        found = {part: [atoms.copy() for atoms in own] for part, own in frames.items()}
+        for name, level in self.levels.items():
+            for part, own in found.items():
+                labelled, records = label_frames(own, level, self.store, "analytic", self.memory_mb, lambda line: None)
+                good = [atoms for atoms, record in zip(own, records, strict=True) if record["status"] == "ok"]
+                for position, record in enumerate(records):
+                    if record["status"] != "ok":
+                        print(f"{part} frame {position} is left out: {name}: {record['step']}: {record['reason']}")
+                if own and not good:
+                    raise PiwslError(f"{name} failed on every {part} frame: {records[0]['reason']}; leave it out")
+                for atoms, with_labels in zip(good, labelled, strict=True):
+                    atoms.info[label_key(name, "energy")] = with_labels.info[ENERGY_KEY]
+                    atoms.arrays[label_key(name, "forces")] = with_labels.arrays[FORCES_KEY]
+                found[part] = good
+        return found
+
+
+def cheap_levels(levels: Mapping[str, Any], store: Path, memory_mb: int) -> CheapLevels | None:
+    """Return cheap levels of plain values, as parameters of jobs hold them; None where there is none."""
+    named = {name: parse_level(level, name) for name, level in levels.items()}
+    return CheapLevels(named, store, memory_mb) if named else None
 
 
 def _possible(pool: list[Atoms]) -> list[Atoms]:
@@ -96,13 +145,16 @@ def atomic_energies(files: list[Path]) -> dict[int, float]:
     return {atomic_numbers[symbol]: found.energy_eV for symbol, found in records if found.energy_eV is not None}
 
 
-def import_given(dataset: GivenDataset, dataset_path: Path, part: str | None = None) -> None:
+def import_given(
+    dataset: GivenDataset, dataset_path: Path, part: str | None = None, cheap: CheapLevels | None = None
+) -> None:
     """Make a dataset file of the user's frames, and print what was taken from them.
 
     Args:
         dataset: the section that names the files.
         dataset_path: the file to write.
         part: write "training", "test" or "pool" alone; by default all, with what looks odd about them.
+        cheap: further levels whose labels all frames get.
 
     Raises:
         PiwslError: a file cannot be read, or a frame is no geometry, or lacks its energy.
@@ -119,5 +171,7 @@ def import_given(dataset: GivenDataset, dataset_path: Path, part: str | None = N
     if dataset.weak_forces is not None:
         sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
         frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
+    if cheap is not None:
+        frames = cheap.on(frames)
     _say(odd)
-    write_dataset(dataset_path, frames, alone, odd)
+    write_dataset(dataset_path, frames, alone, odd, list(cheap.levels) if cheap is not None else ())

@@ -1,13 +1,13 @@
 """The dataset file: flat arrays with offsets in HDF5, opened without reading it.
 
-Layout: numbers and positions are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc and part are per frame. The
-group `labels` has one group a level ("reference", "weak", ...), with energy (M,), forces (sum of N, 3) and stress
-(M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it: which frames do; of the others there
-is NaN. atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the
-atomic numbers that occur in labelled frames. Frames of the pool, the third part, have no labels of that level.
-`digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute `digest` is that of all that is
-not a frame's own, `digests` included, compared when the file is opened. The attribute `warnings` is a list of what
-looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
+Layout: numbers and positions are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, charge (e), multiplicity and
+part are per frame. The group `labels` has one group a level ("reference", "weak", names of cheap levels), with energy
+(M,), forces (sum of N, 3) and stress (M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it:
+which frames do; of the others there is NaN. atomic_numbers and atomic_energies (may be empty) are of free atoms at the
+reference level; elements are the atomic numbers that occur in labelled frames. Frames of the pool, the third part, have
+no labels of that level. `digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute
+`digest` is that of all that is not a frame's own, `digests` included, compared when the file is opened. The attribute
+`warnings` is a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -37,11 +37,11 @@ from piwsl.structures.structure import Structure, from_atoms
 TRAINING, TEST, POOL = "training", "test", "pool"
 PARTS = (TRAINING, TEST, POOL)
 # Raised where a reader of the last version would misread the file.
-FORMAT = 3
+FORMAT = 4
 # What tells about all frames: read at once, and hashed together.
 COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
 BY_ATOM = ("numbers", "positions")
-BY_FRAME = ("cell", "pbc")
+BY_FRAME = ("cell", "pbc", "charge", "multiplicity")
 QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 FRAMES_AT_ONCE = 1000
 
@@ -70,6 +70,7 @@ def write_dataset(
     frames: dict[str, list[Atoms]],
     atomic_energies: dict[int, float] | None = None,
     warnings: list[str] | None = None,
+    cheap_levels: Sequence[str] = (),
 ) -> None:
     """Write labelled frames, and those of the pool, as one dataset file, atomically.
 
@@ -79,9 +80,10 @@ def write_dataset(
             `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³), in the pool `WEAK_forces` alone.
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
         warnings: what looks odd about the data, for the report.
+        cheap_levels: names of further levels, whose labels stand in the frames as `NAME_energy`, `NAME_forces`.
     """
-    free_atoms = atomic_energies or {}
-    structures = [(part, from_atoms(atoms)) for part in PARTS for atoms in frames.get(part, [])]
+    free_atoms, levels = atomic_energies or {}, (REFERENCE, WEAK, *cheap_levels)
+    structures = [(part, from_atoms(atoms, levels)) for part in PARTS for atoms in frames.get(part, [])]
     sizes = [len(structure.numbers) for _, structure in structures]
 
     def write(temporary: Path) -> None:
@@ -94,6 +96,8 @@ def write_dataset(
             file["positions"] = np.concatenate([s.positions for _, s in structures])
             file["cell"] = np.stack([s.cell for _, s in structures])
             file["pbc"] = np.stack([s.pbc for _, s in structures])
+            file["charge"] = np.array([s.charge for _, s in structures], dtype=np.int64)
+            file["multiplicity"] = np.array([s.multiplicity for _, s in structures], dtype=np.int64)
             for level in sorted({level for _, s in structures for level in s.labels}):
                 _write_labels(file.create_group(f"labels/{level}"), level, [s for _, s in structures])
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
@@ -132,6 +136,7 @@ def _digest(structures: list[Structure]) -> Any:
     digest = hashlib.sha256()
     for structure in structures:
         digest.update(_bytes(structure.numbers, structure.positions, structure.cell, structure.pbc))
+        digest.update(f"{structure.charge} {structure.multiplicity}".encode())
         for level, labels in sorted(structure.labels.items()):
             digest.update(level.encode())
             digest.update(_bytes(labels.energy, labels.forces, labels.stress))
@@ -273,7 +278,10 @@ class Dataset:
             for index, (start, stop) in enumerate(pairwise(bounds)):
                 structure = Structure(
                     **{name: values[start:stop] for name, values in by_atom.items()},
-                    **{name: values[index] for name, values in by_frame.items()},
+                    cell=by_frame["cell"][index],
+                    pbc=by_frame["pbc"][index],
+                    charge=int(by_frame["charge"][index]),
+                    multiplicity=int(by_frame["multiplicity"][index]),
                     labels={level: _labels_of_frame(own, index, start, stop) for level, own in labels.items()},
                 )
                 if _digest([structure]).digest() != self._digests[first + index].tobytes():

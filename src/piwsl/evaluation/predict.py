@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from piwsl.data.batch import collate, graphs
 from piwsl.errors import PiwslError
-from piwsl.models import Potential
+from piwsl.models import Baseline, Potential
 from piwsl.models.terms import Property
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
@@ -60,7 +60,23 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
             forces += [part.numpy() for part in prediction.forces.detach().to(torch.float64).cpu().split(sizes)]
         absent = np.full((len(chunk), 3, 3), np.nan)
         stress.append(absent if prediction.stress is None else prediction.stress.detach().double().cpu().numpy())
-    return Predictions(np.concatenate(energies), forces, np.concatenate(stress))
+    found = Predictions(np.concatenate(energies), forces, np.concatenate(stress))
+    return found if potential.baseline is None else _with_baseline(found, potential.baseline, structures)
+
+
+def _with_baseline(found: Predictions, baseline: Baseline, structures: list[Structure]) -> Predictions:
+    """Add what a potential corrects."""
+    energy, forces = found.energy.copy(), []
+    for position, structure in enumerate(structures):
+        try:
+            own = baseline.known(structure).at_level(baseline.name)
+        except PiwslError as error:
+            raise PiwslError(f"frame {position}: {error}") from None
+        assert own.energy is not None
+        assert own.forces is not None
+        energy[position] += own.energy
+        forces.append(found.forces[position] + own.forces)
+    return Predictions(energy, forces, np.full_like(found.stress, np.nan))
 
 
 def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]]:

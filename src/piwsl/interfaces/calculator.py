@@ -21,7 +21,8 @@ from piwsl.structures.structure import from_atoms
 class PotentialCalculator(Calculator):
     """Energy, energies of atoms (eV), forces (eV/Å) and stress (eV/Å³) of a potential; periodic in any direction.
 
-    A stress have structures that are periodic in three directions, of models whose forces are the gradient.
+    Of a model with a baseline that is computed, too; energies of atoms are of the correction alone. A stress have
+    structures that are periodic in three directions, of models whose forces are the gradient.
 
     Examples:
         >>> atoms.calc = PotentialCalculator(piwsl.load_model("model.safetensors"))
@@ -49,20 +50,28 @@ class PotentialCalculator(Calculator):
         """
         super().calculate(atoms, properties, system_changes)
         self.potential.check_elements(self.atoms.numbers)
-        batch = graph(from_atoms(self.atoms), self.potential.cutoff, self.potential.dtype).to(self.device)
+        structure = from_atoms(self.atoms)
+        batch = graph(structure, self.potential.cutoff, self.potential.dtype).to(self.device)
         wanted: set[Property] = {"energy", "forces"}
         if "stress" in (properties or []):
             self._check_stress()
             wanted.add("stress")
         prediction = self.potential.predict(batch, wanted)
         total = float(prediction.energy.detach()[0])
+        own = None if self.potential.baseline is None else self.potential.baseline.labels(structure)
+        if own is not None:
+            assert own.energy is not None
+            total += own.energy
         self.results = {"energy": total, "free_energy": total, "energies": _array(prediction.energies)}
         if prediction.forces is not None:
-            self.results["forces"] = _array(prediction.forces)
+            forces = _array(prediction.forces)
+            self.results["forces"] = forces if own is None or own.forces is None else forces + own.forces
         if prediction.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(_array(prediction.stress[0]))
 
     def _check_stress(self) -> None:
+        if self.potential.baseline is not None:
+            raise PropertyNotImplementedError("the baseline of this model has no stress")
         if not self.potential.conservative:
             raise PropertyNotImplementedError("the forces of this model have a head of their own, and it has no stress")
         if not self.atoms.pbc.all():

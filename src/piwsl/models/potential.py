@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from piwsl.config import Architecture
 from piwsl.data.batch import Batch, stress_of, sum_per_structure
 from piwsl.errors import PiwslError
+from piwsl.models.baseline import Baseline
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.pair import PairPotential
 from piwsl.models.terms import Contribution, Prediction, Property, Term, WithVariance
@@ -61,7 +62,9 @@ class ScaledNetwork(nn.Module):
 class Potential(nn.Module):
     """A sum of terms: E = Σ_i [reference(Z_i) + scale · network_i + pair_i], in eV; F = -∂E/∂r, or a head of its own.
 
-    The network learns what the pair potential leaves: in training there is none, and labels are without it.
+    The network learns what the pair potential leaves: in training there is none, and labels are without it. A baseline
+    is no term: it is no function of a batch, and who asks for structures adds it (`piwsl.evaluation.predict`, the
+    calculator).
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Potential(nn.Module):
         self.learned = ScaledNetwork(network.to(self.dtype), scale)
         self.conservative = config.conservative
         self.pair: PairPotential | None = None
+        self.baseline: Baseline | None = None
 
     @property
     def terms(self) -> list[Term]:

@@ -21,10 +21,11 @@ from pydantic import Field, JsonValue, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from piwsl.config import Architecture, Section, parse_model, parse_section
+from piwsl.config import Architecture, Section, parse_level, parse_model, parse_section
 from piwsl.config.section import one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
+from piwsl.models.baseline import Baseline
 from piwsl.models.devices import usable_device
 from piwsl.models.pair import PairPotential, places_of
 from piwsl.models.potential import Potential
@@ -48,6 +49,9 @@ class Header(Section):
     units: dict[str, str]
     conservative: bool = Field(description="Whether forces are the gradient of the energy.")
     pair_potential: bool = Field(description="Whether a pair potential is part of it.")
+    baseline: dict[str, JsonValue] | None = Field(
+        None, description="The level that it corrects, and the name of it where it was trained."
+    )
     provenance: dict[str, JsonValue] = Field(description="What it was trained on and how.")
     versions: dict[str, str]
 
@@ -125,6 +129,8 @@ def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> 
         "provenance": provenance,
         "versions": {"piwsl": version("piwsl"), "torch": version("torch")},
     }
+    if potential.baseline is not None:
+        header["baseline"] = {"name": potential.baseline.name, "level": potential.baseline.level.plain()}
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in header.items()}
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in potential.state_dict().items()}
     content = _with_sorted_header(save(tensors, metadata))
@@ -262,6 +268,8 @@ def _built(config: Architecture, header: Header, stored: dict[str, Stored], devi
         try:
             network = config.network_of_file(sorted(references), header.neighbours, shapes)
             potential = Potential(config, 1.0, references, header.neighbours, network)
+            if header.baseline is not None:
+                potential.baseline = _baseline(header.baseline)
             if header.pair_potential:
                 potential.pair = PairPotential(config.cutoff, sorted(references))
             return potential
@@ -269,6 +277,13 @@ def _built(config: Architecture, header: Header, stored: dict[str, Stored], devi
             raise
         except Exception as error:  # e3nn refuses in many kinds what it cannot build, most of them without a message
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
+
+
+def _baseline(said: dict[str, JsonValue]) -> Baseline:
+    name = said.get("name")
+    if not isinstance(name, str):
+        raise PiwslError(f"its baseline has no name; {DAMAGED}")
+    return Baseline(name, parse_level(said.get("level"), "baseline"))
 
 
 def _check_size(config: Architecture, stored: dict[str, Stored]) -> None:

@@ -38,11 +38,11 @@ class Labels:
     negative diagonal elements."""
 
     def less(self, other: Labels) -> Labels:
-        """Return what is left of these labels where another level's are taken away; absent ones stay absent."""
+        """Return what another level's labels leave of these; what either of the two lacks is absent."""
         rest = {}
         for field in fields(self):
             own, theirs = getattr(self, field.name), getattr(other, field.name)
-            rest[field.name] = None if own is None else own - theirs
+            rest[field.name] = None if own is None or theirs is None else own - theirs
         return Labels(**rest)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from piwsl.structures.frames import charge_of, multiplicity_of
 from piwsl.structures.labels import REFERENCE, WEAK, Labels, labels_of
 
 NO_LABELS = Labels()
@@ -29,6 +30,10 @@ class Structure:
     """(3,)."""
     labels: Mapping[str, Labels] = field(default_factory=dict)
     """By name of the level."""
+    charge: int = 0
+    """Total charge, e; only cheap levels ask for it."""
+    multiplicity: int = 1
+    """2S + 1."""
 
     def at_level(self, level: str) -> Labels:
         """Return the labels of a level; of one that says nothing, none."""
@@ -55,8 +60,15 @@ class Structure:
         return replace(self, labels={**self.labels, level: labels})
 
     def atoms(self) -> Atoms:
-        """Return the geometry as ASE's Atoms, without labels."""
-        return Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc)
+        """Return the geometry as ASE's Atoms, without labels; charge and multiplicity stand in its info."""
+        info = {"charge": self.charge, "multiplicity": self.multiplicity}
+        return Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc, info=info)
+
+    def less(self, level: str) -> Structure:
+        """Return the structure with what a level leaves of the labels of all others; itself is left as it is."""
+        theirs = self.at_level(level)
+        rest = {name: labels if name == level else labels.less(theirs) for name, labels in self.labels.items()}
+        return replace(self, labels=rest)
 
 
 def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK)) -> Structure:
@@ -67,7 +79,7 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK)) -> Struc
         levels: whose labels are looked for; absent ones are noted as absent.
 
     Raises:
-        PiwslError: a label is there but is no number.
+        PiwslError: a label is there but is no number, or charge or multiplicity is no whole number.
     """
     return Structure(
         numbers=atoms.numbers.astype(np.int64),
@@ -75,4 +87,6 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK)) -> Struc
         cell=np.asarray(atoms.cell, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
         labels={level: labels_of(atoms, level) for level in levels},
+        charge=charge_of(atoms),
+        multiplicity=multiplicity_of(atoms),
     )

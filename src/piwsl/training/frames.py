@@ -14,7 +14,7 @@ from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.splits import Split, split_frames
 from piwsl.errors import PiwslError
-from piwsl.models import PairPotential
+from piwsl.models import Baseline, PairPotential
 from piwsl.structures.labels import REFERENCE, WEAK
 from piwsl.structures.structure import Structure
 
@@ -50,6 +50,22 @@ class TrainingFrames:
         """Return the frames with what a pair potential leaves of their labels."""
         training, validation, pool = map(pair.subtracted_from, (self.training, self.validation, self.pool))
         return replace(self, training=training, validation=validation, pool=pool)
+
+    def less(self, baseline: Baseline) -> TrainingFrames:
+        """Return the frames with what a baseline leaves of their labels.
+
+        It is computed of those that do not have its labels. Free atoms are left out: cheap levels do not agree with
+        dear ones about them, and differences of molecules do not need them.
+
+        Raises:
+            PiwslError: the baseline gave up on a frame.
+        """
+
+        def rest(structures: list[Structure]) -> list[Structure]:
+            return [baseline.known(structure).less(baseline.name) for structure in structures]
+
+        training, validation, pool = map(rest, (self.training, self.validation, self.pool))
+        return replace(self, training=training, validation=validation, pool=pool, free_atoms={})
 
     def seen_by(self, loss: Loss) -> TrainingFrames:
         """Return the frames without what a loss shall not see: neither directions nor the choice of weights may."""

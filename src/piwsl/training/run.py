@@ -30,7 +30,7 @@ from piwsl.data.dataset import content_hash
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
-from piwsl.models import PairPotential, Potential, build_potential, fit_pair_potential, save_model
+from piwsl.models import Baseline, PairPotential, Potential, build_potential, fit_pair_potential, save_model
 from piwsl.models.potential import DTYPES
 from piwsl.models.statistics import (
     batches_of,
@@ -72,6 +72,7 @@ def train_run(
     threads: int = 1,
     devices: Devices = CPU,
     pool_path: Path | None = None,
+    baseline: Baseline | None = None,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -85,11 +86,11 @@ def train_run(
         threads: of the CPU.
         devices: what to train on.
         pool_path: dataset file of the pool, where that is not in the other.
+        baseline: what the model corrects, if it does.
     """
     frames = frames_of_run(dataset_path, pool_path, run, model, loss)
-    train(
-        frames, model, loss, run.seed, model_path, history_path, threads, devices, Names.of(run), {"run": run.plain()}
-    )
+    names, provenance = Names.of(run), {"run": run.plain()}
+    train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
 
 
 def train(
@@ -103,6 +104,7 @@ def train(
     devices: Devices = CPU,
     names: Names = UNNAMED,
     provenance: Mapping[str, Any] = NOTHING,
+    baseline: Baseline | None = None,
 ) -> None:
     """Train a potential and write it with its history.
 
@@ -124,6 +126,7 @@ def train(
         devices: what to train on; several share the frames of each step.
         names: what messages call data, model and loss.
         provenance: what the model file says of where it comes from, beside data, loss and seed.
+        baseline: what the network learns the difference to, if it does.
 
     Raises:
         Interrupted: a signal told it to stop.
@@ -134,6 +137,7 @@ def train(
     frames.check(loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
+    frames = frames if baseline is None else frames.less(baseline)
     stated = _stated_references(model, frames, names)
     data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
@@ -155,7 +159,7 @@ def train(
             potential, history = _by_steps(untrained, task, folder, history_path, devices)
         else:
             potential, history = found_in_closed_form
-        potential.pair = task.pair
+        potential.pair, potential.baseline = task.pair, baseline
         found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
         write_history(history_path, history)
         save_model(model_path, potential, {**provenance, **found})

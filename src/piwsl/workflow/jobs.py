@@ -179,6 +179,16 @@ class Jobs:
         """Return the level of a computed dataset."""
         return self.experiment.levels[self.computed[dataset].level]
 
+    def cheap_levels(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """Return by name the cheap levels of a dataset, as plain values."""
+        names = self.experiment.datasets[dataset].cheap_levels
+        return {name: self.experiment.levels[name].plain() for name in names}
+
+    def baseline(self, model: str) -> dict[str, dict[str, Any]]:
+        """Return by name the level that a model corrects, as plain values; none where it corrects none."""
+        name = self.experiment.models[model].baseline
+        return {} if name is None else {name: self.experiment.levels[name].plain()}
+
     def levels(self) -> dict[str, str]:
         """Return the levels in words, as the report has them."""
         return {name: str(level) for name, level in self.experiment.levels.items()}
