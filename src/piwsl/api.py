@@ -27,11 +27,14 @@ from piwsl.errors import PiwslError
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict as predict_structures
 from piwsl.evaluation.predict import structures_of, with_predictions
+from piwsl.evaluation.teaching import taught
 from piwsl.extras import naming_extras
 from piwsl.files import check_outputs
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Potential, load_model
 from piwsl.simulation.dynamics import run_dynamics
+from piwsl.structures.labels import REFERENCE
+from piwsl.structures.structure import NO_LABELS
 
 LABELS = Path("results/labels")
 
@@ -75,6 +78,7 @@ def train(
     pool: Sequence[Atoms] = (),
     threads: int = 1,
     devices: int = 0,
+    teacher: Potential | None = None,
 ) -> Potential:
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
@@ -85,9 +89,11 @@ def train(
         model: an architecture by name, or a section as under `models` of a config.
         loss: a section as under `losses`; default: errors of energies and, where labelled, forces.
         seed: of everything random.
-        pool: geometries without labels, for a loss with a share of them.
+        pool: geometries without labels, for a loss with a share of them, or for a teacher to label.
         threads: of the CPU.
         devices: GPUs; 0 trains on the CPU.
+        teacher: of `load_model` or `train`; labels the pool with energies and forces, which are learned beside those of
+            the frames.
 
     Raises:
         PiwslError: a section or a frame that is not right, no labels that the loss learns from, a diverging loss, or a
@@ -104,8 +110,16 @@ def train(
     path, history = Path(folder) / "model.safetensors", Path(folder) / "history.csv"
     if path.exists():
         raise PiwslError(f"{path} is there already; name another folder, or take it away")
-    labelled, unlabelled = structures_of(frames, "frames"), structures_of(pool, "pool")
-    taken = frames_of_structures(labelled, architecture, seed, unlabelled, free_atoms(frames))
+    labelled = structures_of(frames, "frames")
+    # What files say of the pool is not looked at, whoever computed it.
+    unlabelled = [each.labelled(REFERENCE, NO_LABELS) for each in structures_of(pool, "pool")]
+    taken = frames_of_structures(
+        labelled,
+        architecture,
+        seed,
+        unlabelled if teacher is None else taught(unlabelled, teacher),
+        free_atoms(frames),
+    )
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU
     train_frames(taken, architecture, objective, seed, path, history, threads, where, Names())

@@ -169,7 +169,10 @@ def train(
         str | None, typer.Option(help="painn, schnet, mace or an installed one; painn where nothing says.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    pool: Annotated[Path | None, typer.Option(help="Frames without labels, for a loss with a pool.")] = None,
+    pool: Annotated[
+        Path | None, typer.Option(help="Frames without labels, for a loss with a pool, or for a teacher to label.")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(metavar="MODEL", help="A model file; it labels the pool.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs; 0 trains on the CPU.")] = 0,
@@ -186,10 +189,14 @@ def train(
     from piwsl import api
     from piwsl.config import parse_training
     from piwsl.data.reading import read_frames
+    from piwsl.models import load_model
 
+    if teacher is not None and pool is None:
+        raise PiwslError("--teacher: there is nothing to label; name frames with --pool")
     model, loss = parse_training(config, architecture, steps)
     unlabelled = [] if pool is None else read_frames(pool, form)
-    api.train(read_frames(frames, form), folder, model, loss, seed, unlabelled, threads, gpus)
+    labelling = None if teacher is None else load_model(teacher)
+    api.train(read_frames(frames, form), folder, model, loss, seed, unlabelled, threads, gpus, labelling)
     print(f"trained: {folder / 'model.safetensors'}")
 
 

@@ -93,7 +93,7 @@ def fitted(folder: Path, monkeypatch, loss: Loss, batch_size: int, count: int, f
     potential, graphs = build_potential(config, structures), frames()
     unlabelled = pool() if loss.pool else []
     everywhere = np.arange(len(graphs) + len(unlabelled))
-    task = Task(training, loss, 3, graphs, [collate(graphs)], everywhere, unlabelled)
+    task = Task(training, loss, 3, graphs, [collate(graphs)], everywhere, unlabelled, loss.pool)
     run._fit(copy.deepcopy(potential), task, folder / "checkpoints", folder / "history.csv", Devices("cpu", count))
     return pd.read_csv(folder / "history.csv")
 
@@ -165,7 +165,7 @@ def test_a_process_without_a_frame_gets_one_and_the_others_share_the_step():
 
 def test_the_frames_of_all_processes_are_those_of_a_step_and_of_the_pool_as_many_as_its_share():
     loss = Loss(pisc=PISC(weight=1.0), pool=0.4)
-    task = Task(Training(batch_size=8), loss, 3, frames(), [], np.arange(9), pool())
+    task = Task(Training(batch_size=8), loss, 3, frames(), [], np.arange(9), pool(), loss.pool)
     batches = [
         next(iter(StepBatches(task.graphs + task.pool, task.order, range(1), rank=rank, ranks=3))) for rank in range(3)
     ]

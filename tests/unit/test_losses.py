@@ -140,7 +140,9 @@ def split(batch: Batch) -> list[Batch]:
             structure_index=torch.zeros(size, dtype=torch.int64), n_atoms=batch.n_atoms[[place]],
             cell=batch.cell[[place]], pbc=batch.pbc[[place]],
             labels={
-                level: BatchLabels(labels.energy[[place]], labels.forces[atoms], labels.stress[[place]])
+                level: BatchLabels(
+                    labels.energy[[place]], labels.forces[atoms], labels.stress[[place]], labels.weight[[place]]
+                )
                 for level, labels in batch.labels.items()
             },
         )  # fmt: skip

@@ -1,10 +1,10 @@
-"""One job a run: a dataset and a point of the grid to a trained model."""
+"""One job a run: a dataset and a point of the grid to a trained model; and one where that teaches another."""
 
 
 rule train:
     input:
         dataset=DATA.part("training"),
-        pool=lambda wildcards: jobs.train_pool(wildcards.dataset, wildcards.loss),
+        pool=jobs.train_pool,
     output:
         model=RUN.model,
         history=RUN.history,
@@ -30,3 +30,25 @@ rule train:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:
         "../scripts/train.py"
+
+
+rule teach:
+    input:
+        model=RUN.model,
+        pool=DATA.part("pool"),
+    output:
+        taught=RUN.taught,
+    log:
+        layout.log("teach/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=jobs.code["teach"],
+    message:
+        "Labelling the pool of {wildcards.dataset} with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed}"
+    script:
+        "../scripts/teach.py"

@@ -142,6 +142,29 @@ class Experiment(Section):
             raise ValueError(f"{key}: '{name}' has no analytic forces ({problem}), which cheap levels are asked for")
 
     @model_validator(mode="after")
+    def _teachers_are_there(self) -> Self:
+        for name, model in self.models.items():
+            if model.teacher is not None:
+                key = f"models.{name}.teacher"
+                if model.teacher.model not in self.models:
+                    found = nearest(model.teacher.model, list(self.models))
+                    raise ValueError(f"{key}.model: no model '{model.teacher.model}'; {found}")
+                if model.teacher.loss not in self.losses:
+                    found = nearest(model.teacher.loss, list(self.losses))
+                    raise ValueError(f"{key}.loss: no loss '{model.teacher.loss}'; {found}")
+                self._is_taught_by_another(name)
+        return self
+
+    def _is_taught_by_another(self, name: str) -> None:
+        """Refuse a model that, over however many others, teaches itself."""
+        teacher, met = self.models[name].teacher, [name]
+        while teacher is not None and teacher.model in self.models:
+            if teacher.model in met:
+                raise ValueError(f"models.{name}.teacher: {' <- '.join([*met, teacher.model])}: name another")
+            met.append(teacher.model)
+            teacher = self.models[teacher.model].teacher
+
+    @model_validator(mode="after")
     def _grid_is_possible(self) -> Self:
         for axis, values in (("sizes", self.sizes), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
@@ -153,9 +176,24 @@ class Experiment(Section):
         runs = self.runs()
         if not runs:
             raise ValueError("only/exclude: no run is left of the grid")
-        for run in runs:
+        for run in self._taught(runs):
             self._run_is_possible(run)
         return self
+
+    def teacher(self, run: Run) -> Run | None:
+        """Return the run that teaches another, if one does: of the grid, or beside it."""
+        taught_by = self.models[run.model].teacher
+        if taught_by is None:
+            return None
+        return run.model_copy(update={"model": taught_by.model, "loss": taught_by.loss})
+
+    def _taught(self, runs: list[Run]) -> Iterator[Run]:
+        """Give runs and those that teach them, teachers' teachers included."""
+        for run in runs:
+            student: Run | None = run
+            while student is not None:
+                yield student
+                student = self.teacher(student)
 
     def _run_is_possible(self, run: Run) -> None:
         dataset, model, loss = self.datasets[run.dataset], self.models[run.model], self.losses[run.loss]
@@ -191,15 +229,15 @@ class Experiment(Section):
             )
         if model.baseline is not None:
             self._baseline_is_possible(run, model)
-        if loss.pool and not dataset.has_pool:
+        asking = f"models.{run.model}.teacher" if model.teacher else f"losses.{run.loss}.pool" if loss.pool else None
+        if asking and not dataset.has_pool:
             key = "pool_frames" if computed else "pool_file"
             raise ValueError(
-                f"losses.{run.loss}.pool: dataset '{run.dataset}' has none; say datasets.{run.dataset}.{key}, or leave "
-                "the run out"
+                f"{asking}: dataset '{run.dataset}' has no pool; say datasets.{run.dataset}.{key}, or leave the run out"
             )
-        if loss.pool and model.training.batch_size < 2:
+        if asking and model.training.batch_size < 2:
             raise ValueError(
-                f"losses.{run.loss}.pool: a step of model '{run.model}' has one frame, which is labelled; raise its "
+                f"{asking}: a step of model '{run.model}' has one frame, which is labelled; raise its "
                 "training.batch_size"
             )
         if run.size < 2 and model.training.validation_fraction:

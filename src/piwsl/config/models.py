@@ -59,6 +59,13 @@ class Fitted(NamedTuple):
     """(M, n, 3), eV/Å, likewise."""
 
 
+class Teacher(Section):
+    """The run that labels the pool for a student: of the same dataset, size and seed."""
+
+    model: Name = Field(description="A name under models.")
+    loss: Name = Field(description="A name under losses.")
+
+
 class Architecture(Section):
     """An architecture: its keys, and the network that they make.
 
@@ -85,6 +92,11 @@ class Architecture(Section):
         None,
         description="One of the cheap_levels of the dataset, which the network learns the difference to; it is "
         "computed wherever the model is used.",
+    )
+    teacher: Teacher | None = Field(
+        None,
+        description="A run whose model labels the dataset's pool with energies and forces, which this one learns "
+        "beside the labelled frames (training.taught_share says in which proportion). Default: none.",
     )
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)

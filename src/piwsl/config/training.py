@@ -41,6 +41,13 @@ class Training(Section):
         description="Share of a size's frames that is not learned from, for curves, the plateau rule and early "
         "stopping; one frame at least, or 0: none.",
     )
+    taught_share: float = Field(
+        0.75,
+        gt=0,
+        lt=1,
+        description="Share of each step's frames that a teacher labelled, where there is one; of the others one at "
+        "least.",
+    )
     mixed_precision: bool = Field(False, description="Matrix products in bfloat16; sums and energies as they were.")
     compile: bool = Field(
         False,

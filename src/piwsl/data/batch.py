@@ -43,6 +43,8 @@ class BatchLabels:
     """(N, 3), eV/Å."""
     stress: Tensor
     """(M, 3, 3), eV/Å³."""
+    weight: Tensor
+    """(M,), float64: how much errors of these labels count."""
 
     @classmethod
     def absent(cls, atoms: int, structures: int, like: Tensor) -> BatchLabels:
@@ -51,6 +53,7 @@ class BatchLabels:
             energy=like.new_full((structures,), torch.nan, dtype=torch.float64),
             forces=like.new_full((atoms, 3), torch.nan),
             stress=like.new_full((structures, 3, 3), torch.nan),
+            weight=like.new_ones(structures, dtype=torch.float64),
         )
 
 
@@ -179,7 +182,9 @@ class Batch:
             cell=self.cell[:count],
             pbc=self.pbc[:count],
             labels={
-                level: BatchLabels(labels.energy[:count], labels.forces[:atoms], labels.stress[:count])
+                level: BatchLabels(
+                    labels.energy[:count], labels.forces[:atoms], labels.stress[:count], labels.weight[:count]
+                )
                 for level, labels in self.labels.items()
             },
         )
@@ -316,6 +321,7 @@ def _tensors_of(labels: Labels, positions: Tensor) -> BatchLabels:
         energy=absent.energy if labels.energy is None else torch.tensor([labels.energy], dtype=torch.float64),
         forces=absent.forces if labels.forces is None else torch.tensor(labels.forces, dtype=positions.dtype),
         stress=absent.stress if labels.stress is None else torch.tensor(labels.stress[None], dtype=positions.dtype),
+        weight=torch.tensor([labels.weight], dtype=torch.float64),
     )
 
 
@@ -347,6 +353,7 @@ def _joined(level: str, batches: list[Batch]) -> BatchLabels:
         energy=torch.cat([part.energy for part in parts]),
         forces=torch.cat([part.forces for part in parts]),
         stress=torch.cat([part.stress for part in parts]),
+        weight=torch.cat([part.weight for part in parts]),
     )
 
 
@@ -388,6 +395,7 @@ def pad(batch: Batch, atoms: int, edges: int, structure: bool) -> Batch:
                 energy=with_one_more(labels.energy, torch.nan),
                 forces=lengthened(labels.forces, torch.nan),
                 stress=with_one_more(labels.stress, torch.nan),
+                weight=with_one_more(labels.weight, 1.0),
             )
             for level, labels in batch.labels.items()
         },

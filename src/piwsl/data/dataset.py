@@ -3,11 +3,12 @@
 Layout: numbers and positions are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, charge (e), multiplicity and
 part are per frame. The group `labels` has one group a level ("reference", "weak", names of cheap levels), with energy
 (M,), forces (sum of N, 3) and stress (M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it:
-which frames do; of the others there is NaN. atomic_numbers and atomic_energies (may be empty) are of free atoms at the
-reference level; elements are the atomic numbers that occur in labelled frames. Frames of the pool, the third part, have
-no labels of that level. `digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute
-`digest` is that of all that is not a frame's own, `digests` included, compared when the file is opened. The attribute
-`warnings` is a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
+which frames do; of the others there is NaN; and `weight` (M,) where labels of some frames count for less.
+atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the atomic
+numbers that occur in labelled frames. Frames of the pool, the third part, have no labels of that level but those that a
+teacher gave them. `digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute `digest` is
+that of all that is not a frame's own, `digests` included, compared when the file is opened. The attribute `warnings` is
+a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
 from piwsl.structures.frames import ENERGY_KEY
-from piwsl.structures.labels import REFERENCE, WEAK, Labels, Quantity, labels_of
+from piwsl.structures.labels import QUANTITIES, REFERENCE, WEAK, Labels, Quantity, labels_of
 from piwsl.structures.structure import Structure, from_atoms
 
 TRAINING, TEST, POOL = "training", "test", "pool"
@@ -42,7 +43,6 @@ FORMAT = 4
 COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
 BY_ATOM = ("numbers", "positions")
 BY_FRAME = ("cell", "pbc", "charge", "multiplicity")
-QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 FRAMES_AT_ONCE = 1000
 
 
@@ -69,7 +69,7 @@ def write_dataset(
     path: Path,
     frames: dict[str, list[Atoms]],
     atomic_energies: dict[int, float] | None = None,
-    warnings: list[str] | None = None,
+    warnings: Sequence[str] = (),
     cheap_levels: Sequence[str] = (),
 ) -> None:
     """Write labelled frames, and those of the pool, as one dataset file, atomically.
@@ -82,15 +82,34 @@ def write_dataset(
         warnings: what looks odd about the data, for the report.
         cheap_levels: names of further levels, whose labels stand in the frames as `NAME_energy`, `NAME_forces`.
     """
-    free_atoms, levels = atomic_energies or {}, (REFERENCE, WEAK, *cheap_levels)
-    structures = [(part, from_atoms(atoms, levels)) for part in PARTS for atoms in frames.get(part, [])]
+    levels = (REFERENCE, WEAK, *cheap_levels)
+    structures = {part: [from_atoms(atoms, levels) for atoms in found] for part, found in frames.items()}
+    write_structures(path, structures, atomic_energies, warnings)
+
+
+def write_structures(
+    path: Path,
+    parts: Mapping[str, Sequence[Structure]],
+    atomic_energies: Mapping[int, float] | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write structures with their labels as one dataset file, atomically; other arguments as of `write_dataset`.
+
+    Args:
+        path: the file to write.
+        parts: for "training", "test" and "pool", those that there are.
+        atomic_energies: of free atoms.
+        warnings: what looks odd.
+    """
+    free_atoms = atomic_energies or {}
+    structures = [(part, structure) for part in PARTS for structure in parts.get(part, [])]
     sizes = [len(structure.numbers) for _, structure in structures]
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
             file.attrs["format"] = FORMAT
             file.attrs["units"] = "eV, Å, eV/Å"
-            file.attrs["warnings"] = json.dumps(warnings or [], ensure_ascii=False)
+            file.attrs["warnings"] = json.dumps([*warnings], ensure_ascii=False)
             file["offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
             file["numbers"] = np.concatenate([s.numbers for _, s in structures])
             file["positions"] = np.concatenate([s.positions for _, s in structures])
@@ -129,6 +148,9 @@ def _write_labels(group: h5py.Group, level: str, structures: list[Structure]) ->
             ]
             group[quantity] = np.concatenate(rows)
             group[f"has_{quantity}"] = known
+    weights = np.array([structure.at_level(level).weight for structure in structures])
+    if (weights != 1.0).any():
+        group["weight"] = weights
 
 
 def _digest(structures: list[Structure]) -> Any:
@@ -140,6 +162,8 @@ def _digest(structures: list[Structure]) -> Any:
         for level, labels in sorted(structure.labels.items()):
             digest.update(level.encode())
             digest.update(_bytes(labels.energy, labels.forces, labels.stress))
+            if labels.weight != 1.0:
+                digest.update(f"weight {labels.weight!r}".encode())
     return digest
 
 
@@ -306,6 +330,7 @@ def _labels_of_frame(columns: dict[str, NDArray[Any]], index: int, start: int, s
         energy=None if energy is None else float(energy),
         forces=found("forces", slice(start, stop)),
         stress=found("stress", index),
+        weight=float(columns["weight"][index]) if "weight" in columns else 1.0,
     )
 
 

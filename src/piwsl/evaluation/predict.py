@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from piwsl.data.batch import collate, graphs
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, Potential
-from piwsl.models.terms import Property
+from piwsl.models.terms import Property, WithVariance
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
 
@@ -32,6 +32,8 @@ class Predictions:
     """M arrays (N, 3), eV/Å."""
     stress: NDArray[np.float64]
     """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions, and of models without."""
+    energy_std: NDArray[np.float64] | None = None
+    """(M,), eV: how unsure the model is of each energy, where it knows."""
 
 
 def predict(potential: Potential, structures: list[Structure]) -> Predictions:
@@ -48,6 +50,7 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
     energies: list[NDArray[np.float64]] = []
     forces: list[NDArray[np.float64]] = []
     stress: list[NDArray[np.float64]] = []
+    variances: list[NDArray[np.float64]] = []
     for first, chunk in _chunks(structures):
         potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
         batch = collate(graphs(chunk, potential.cutoff, potential.dtype, range(first, first + len(chunk)))).to(device)
@@ -55,12 +58,15 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
         wanted: set[Property] = {"energy", "forces", "stress"} if with_stress else {"energy", "forces"}
         prediction = potential.predict(batch, wanted)
         sizes = [len(structure.numbers) for structure in chunk]
+        if isinstance(potential.learned.network, WithVariance):
+            variances.append(potential.energy_variance(batch).detach().cpu().numpy())
         energies.append(prediction.energy.detach().cpu().numpy())
         if prediction.forces is not None:
             forces += [part.numpy() for part in prediction.forces.detach().to(torch.float64).cpu().split(sizes)]
         absent = np.full((len(chunk), 3, 3), np.nan)
         stress.append(absent if prediction.stress is None else prediction.stress.detach().double().cpu().numpy())
-    found = Predictions(np.concatenate(energies), forces, np.concatenate(stress))
+    spread = np.sqrt(np.concatenate(variances)) if variances else None
+    found = Predictions(np.concatenate(energies), forces, np.concatenate(stress), spread)
     return found if potential.baseline is None else _with_baseline(found, potential.baseline, structures)
 
 

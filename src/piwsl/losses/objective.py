@@ -32,7 +32,8 @@ def training_loss(
     With l the square, absolute value or Huber function, energy: mean over structures of l[(E - E_ref) / N]; forces,
     weak_forces, stress: mean over labelled components of l[F - F_ref], l[σ - σ_ref]; pitc, pisc: mean over structures
     of l[residual / N];
-    augmentation_energy, augmentation_forces: as energy and forces, at r + δ.
+    augmentation_energy, augmentation_forces: as energy and forces, at r + δ. Where labels have weights, l of a residual
+    that such a label is in is multiplied by them.
 
     Args:
         potential: the model.
@@ -110,10 +111,10 @@ class _DisplacedEvaluations:
         measure = Measure(portion.batch, loss)
         if isinstance(difference, ForceError):
             forces = self._forces[difference.point][: len(portion.batch.positions)]
-            return measure.components(forces, portion.batch.at_level(difference.level).forces)
+            return measure.forces(forces, difference.level)
         if isinstance(difference, StressError):
             stress = self._stress[A][: portion.batch.structures]
-            return measure.components(stress, portion.batch.at_level(difference.level).stress)
+            return measure.stress(stress, difference.level)
         parts = [
             factor * self._energies[point][: portion.batch.structures] for point, factor in difference.energies.items()
         ]
@@ -125,7 +126,8 @@ class _DisplacedEvaluations:
         ]
         if difference.label_energy:
             parts.append(difference.label_energy * portion.batch.energy)
-        return measure.energies(torch.stack(parts).sum(dim=0), label_mask(difference, portion.batch))
+        known = label_mask(difference, portion.batch)
+        return measure.energies(torch.stack(parts).sum(dim=0), known, difference.level)
 
     def _fused(self, points: list[Point]) -> Batch:
         parts = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the config asks for names alone
 REFERENCE, WEAK = "reference", "weak"
 PREFIXES = {REFERENCE: "REF", WEAK: "WEAK"}
 Quantity = Literal["energy", "forces", "stress"]
+QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 # Components of a stress in Voigt's order.
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 # Relative; what programs print has so many digits.
@@ -36,14 +37,16 @@ class Labels:
     stress: NDArray[np.float64] | None = None
     """(3, 3), eV/Å³: the derivative of the energy by strain over the volume, so that a cell under pressure has
     negative diagonal elements."""
+    weight: float = 1.0
+    """How much their errors count in a loss: less than one where they are less sure than others."""
 
     def less(self, other: Labels) -> Labels:
         """Return what another level's labels leave of these; what either of the two lacks is absent."""
-        rest = {}
-        for field in fields(self):
-            own, theirs = getattr(self, field.name), getattr(other, field.name)
-            rest[field.name] = None if own is None or theirs is None else own - theirs
-        return Labels(**rest)
+        rest: dict[str, Any] = {}
+        for quantity in QUANTITIES:
+            own, theirs = getattr(self, quantity), getattr(other, quantity)
+            rest[quantity] = None if own is None or theirs is None else own - theirs
+        return replace(self, **rest)
 
 
 def label_key(level: str, quantity: Quantity) -> str:

@@ -41,10 +41,19 @@ class TrainingFrames:
     validation: list[Structure]
     split: Split
     pool: list[Structure] = field(default_factory=list)
-    """Frames without labels; none where the loss takes none."""
+    """Frames without reference labels, or with those of a teacher; none where nothing takes any."""
     pool_indices: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     free_atoms: dict[int, float] = field(default_factory=dict)
     """Energies at the level of the labels, atomic number to eV."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher labelled the pool."""
+        return any(np.isfinite(structure.energy) for structure in self.pool)
+
+    def pool_share(self, model: Architecture, loss: Loss) -> float:
+        """Return the share of each step's frames that is taken from the pool: what is taught, or what the loss says."""
+        return model.training.taught_share if self.taught else loss.pool
 
     def without(self, pair: PairPotential) -> TrainingFrames:
         """Return the frames with what a pair potential leaves of their labels."""
@@ -69,11 +78,12 @@ class TrainingFrames:
 
     def seen_by(self, loss: Loss) -> TrainingFrames:
         """Return the frames without what a loss shall not see: neither directions nor the choice of weights may."""
-        pool = self if loss.pool else replace(self, pool=[], pool_indices=np.empty(0, dtype=np.int64))
+        wanted = loss.pool or self.taught
+        seen = self if wanted else replace(self, pool=[], pool_indices=np.empty(0, dtype=np.int64))
         if loss.forces:
-            return pool
-        training, validation = map(_without_forces, (self.training, self.validation))
-        return replace(pool, training=training, validation=validation)
+            return seen
+        training, validation, pool = map(_without_forces, (seen.training, seen.validation, seen.pool))
+        return replace(seen, training=training, validation=validation, pool=pool)
 
     def check(self, loss: Loss, names: Names) -> None:
         """Refuse frames that a loss could not learn from.
@@ -81,7 +91,7 @@ class TrainingFrames:
         Raises:
             PiwslError: the labels that it looks at are missing, or a pool.
         """
-        if loss.pool:
+        if loss.pool or self.taught:
             _check_pool(self, loss, names)
         _check_labels(self, loss, names)
 
@@ -129,7 +139,7 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
         pool_path: that of the pool, where it is not in the other.
         run: its size and seed choose the frames.
         model: says how many validate.
-        loss: says whether there is a pool.
+        loss: says whether there is a pool, where no teacher labelled one.
 
     Raises:
         PiwslError: fewer labelled frames than the size, or an element that is in others alone.
@@ -139,7 +149,8 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
         training, validation = (dataset.structures(frames) for frames in (split.training, split.validation))
         _check_elements(run, training, dataset.elements())
         free_atoms, labelled = dataset.atomic_energies(), len(dataset.indices(TRAINING))
-    pool, pool_indices = _pool(pool_path or path) if loss.pool else ([], np.empty(0, dtype=np.int64))
+    wanted = loss.pool or model.teacher is not None
+    pool, pool_indices = _pool(pool_path or path) if wanted else ([], np.empty(0, dtype=np.int64))
     if pool_path is not None:
         pool_indices = pool_indices + labelled  # no frame of the pool stands where a labelled one does
     return TrainingFrames(training, validation, split, pool, pool_indices, free_atoms)
@@ -175,7 +186,8 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
         raise PiwslError(
             f"{names.loss} takes frames of the pool, and {names.dataset} has none; say pool_frames or pool_file there"
         )
-    if not loss.terms_of_level(None) and all(structure.at_level(WEAK).forces is None for structure in pool):
+    learned_from = frames.taught or loss.terms_of_level(None)
+    if not learned_from and all(structure.at_level(WEAK).forces is None for structure in pool):
         raise PiwslError(
             f"{names.loss} has weak_forces for the pool, but none of its {len(pool)} frames in "
             f"{names.dataset} has such forces; say weak_forces: gfn2-xtb there, or give WEAK_forces"
@@ -194,7 +206,7 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
 def _check_labels(frames: TrainingFrames, loss: Loss, names: Names) -> None:
     """Refuse a loss on forces, of the level of the labels or of a cheaper one, or on stress, that no frame has."""
     training, pool = frames.training, frames.pool
-    if loss.needs_forces and all(structure.forces is None for structure in training):
+    if loss.needs_forces and all(structure.forces is None for structure in training + pool):
         raise PiwslError(
             f"{names.loss} has energy: 0, but none of the {len(training)} training frames of "
             f"{names.dataset} has forces; give energy a weight"

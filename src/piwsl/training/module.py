@@ -87,14 +87,16 @@ class Task:
     frames: NDArray[np.int64]
     """Where the labelled training frames, and then those of the pool, stand in the dataset."""
     pool: list[Batch] = field(default_factory=list)
-    """Frames without labels, likewise."""
+    """Frames of the pool, likewise."""
+    pool_share: float = 0.0
+    """Of a step's frames, how much is taken from the pool."""
     pair: PairPotential | None = None
     """What the labels of all frames are without, and energies of the potential are with."""
 
     @property
     def order(self) -> Order:
         """Which frames each step learns from."""
-        return Order(len(self.graphs), self.training.batch_size, self.seed, len(self.pool), self.loss.pool)
+        return Order(len(self.graphs), self.training.batch_size, self.seed, len(self.pool), self.pool_share)
 
     @property
     def epochs(self) -> int:

@@ -184,7 +184,9 @@ def _wants_pairs(model: Architecture, loss: Loss, frames: TrainingFrames) -> boo
     """Whether a pair potential is fitted first: by default where no frame has a force that the loss looks at."""
     if model.pair_potential != "auto":
         return model.pair_potential
-    return not loss.terms_of_level(WEAK) and all(structure.forces is None for structure in frames.training)
+    return not loss.terms_of_level(WEAK) and all(
+        structure.forces is None for structure in frames.training + frames.pool
+    )
 
 
 def _stated_references(model: Architecture, frames: TrainingFrames, names: Names) -> dict[str, float] | None:
@@ -205,7 +207,8 @@ def _task(seed: int, model: Architecture, loss: Loss, frames: TrainingFrames, pa
     pool = graphs(frames.pool, model.cutoff + skin, dtype, frames.pool_indices)
     held = graphs(frames.validation, model.cutoff, dtype, frames.split.validation)
     everywhere = np.concatenate([indices, frames.pool_indices])
-    return Task(model.training, loss, seed, learnt, list(batches_of(held)), everywhere, pool, pair)
+    share = frames.pool_share(model, loss)
+    return Task(model.training, loss, seed, learnt, list(batches_of(held)), everywhere, pool, share, pair)
 
 
 def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices) -> PotentialModule:

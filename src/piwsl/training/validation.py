@@ -38,9 +38,9 @@ class ValidationErrors:
         energy, _, forces, stress = prediction
         self._add("energy", ours.energy_labels(energy), squares.energy_labels(energy))
         if forces is not None:
-            self._add("forces", ours.components(forces, batch.forces), squares.components(forces, batch.forces))
+            self._add("forces", ours.forces(forces), squares.forces(forces))
         if stress is not None:
-            self._add("stress", ours.components(stress, batch.stress), squares.components(stress, batch.stress))
+            self._add("stress", ours.stress(stress), squares.stress(stress))
 
     def _add(self, name: str, measured: Measured, squared: Measured) -> None:
         total, square, count = self._measured.get(name, (0.0, 0.0, 0))

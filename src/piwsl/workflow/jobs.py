@@ -106,7 +106,7 @@ class Jobs:
 
     def results(self) -> list[str]:
         """Return the files that users take away, and the datasets: Snakemake looks for those that are named alone."""
-        pools = {path for run in self.runs for path in self.train_pool(run.dataset, run.loss)}
+        pools = {path for run in self.runs for path in self._train_pool(run)}
         datasets = [self.layout.dataset(name) for name in sorted({run.dataset for run in self.runs})]
         return [
             self.layout.report,
@@ -304,9 +304,15 @@ class Jobs:
 
     # Runs.
 
-    def train_pool(self, dataset: str, loss: str) -> list[str]:
-        """Return the dataset file of the pool, if a loss takes frames of it."""
-        return [self.layout.dataset(dataset).part(POOL)] if self.experiment.losses[loss].pool else []
+    def train_pool(self, wildcards: RunWildcards) -> list[str]:
+        """Return the dataset file of the pool, as a teacher labelled it or as it is, if a run takes frames of it."""
+        return self._train_pool(Run.model_validate(run_of(wildcards)))
+
+    def _train_pool(self, run: Run) -> list[str]:
+        teacher = self.experiment.teacher(run)
+        if teacher is not None:
+            return [self.layout.run(teacher).taught]
+        return [self.layout.dataset(run.dataset).part(POOL)] if self.experiment.losses[run.loss].pool else []
 
     def resources(self, model: str) -> Resources:
         """Return what the training jobs of a model ask for."""

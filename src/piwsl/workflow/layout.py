@@ -22,6 +22,11 @@ class RunFiles:
         return f"{self.folder}/model.safetensors"
 
     @property
+    def taught(self) -> str:
+        """The dataset file of the pool with labels of this run's model, for a student."""
+        return f"{self.folder}/taught.h5"
+
+    @property
     def history(self) -> str:
         """A row a validation."""
         return f"{self.folder}/history.csv"

@@ -46,6 +46,12 @@ class GaussianProcess(Architecture):
     training: ClosedForm = ClosedForm()
 
     @model_validator(mode="after")
+    def _nobody_teaches_it(self) -> Self:
+        if self.teacher is not None:
+            raise ValueError("teacher: a Gaussian process learns labelled frames alone; let it teach another model")
+        return self
+
+    @model_validator(mode="after")
     def _no_device(self) -> Self:
         if self.resources.gpus:
             raise ValueError("resources.gpus: a Gaussian process is fitted on the CPU; leave it out")
