@@ -81,6 +81,14 @@ class Architecture(Section):
         description="The part of the energy that elements alone say, eV an atom: fitted to the training energies; "
         "free_atoms of the dataset, or energies by element, both but for one fitted constant an atom of any element.",
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Networks of a committee, which differ in their first weights and in the frames that they validate "
+        "on: energies and forces are their means, and their spread says how sure these are. Training and predictions "
+        "cost as many times as much.",
+    )
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 

@@ -128,5 +128,5 @@ def evaluate(dataset_path: Path, run: Run, model_path: Path, errors_path: Path, 
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_atomically(predictions_path, write_arrays)
-    summary = error_summary(structures, predictions) | {"pair_potential": potential.pair is not None}
+    summary = error_summary(structures, predictions) | {"pair_potential": potential.has_pair_potential}
     write_json(errors_path, run.plain() | summary)
