@@ -204,7 +204,7 @@ def _trained(
     held_out = sum((HeldOut.of(potential, task.validation) for potential, task in trained), HeldOut())
     for potential, task in trained:
         potential.pair = task.pair
-    return Committee([potential for potential, _ in trained]), history, {"held_out": held_out.plain()}
+    return Committee([potential for potential, _ in trained]), history, {"held_out": held_out.errors().model_dump()}
 
 
 def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Places) -> tuple[Potential, History, Task]:

@@ -11,6 +11,7 @@ from piwsl.data.batch import Batch
 from piwsl.losses import Measure, Measured
 from piwsl.models import Potential
 from piwsl.models.terms import Prediction, Property
+from piwsl.records import HeldOutErrors
 
 # Below any error of floating-point energies and forces; keeps the logarithm finite.
 SMALLEST_ERROR = 1e-30
@@ -112,10 +113,10 @@ class HeldOut:
             self.forces + other.forces,
         )
 
-    def plain(self) -> dict[str, float | None]:
-        """Return how many frames there were, and root mean squares, eV and eV/Å; None of what was not labelled."""
-        return {
-            "frames": self.frames,
-            "energy_rmse": math.sqrt(self.energy / self.frames) if self.frames else None,
-            "forces_rmse": math.sqrt(self.forces / self.components) if self.components else None,
-        }
+    def errors(self) -> HeldOutErrors:
+        """Return root mean squares."""
+        return HeldOutErrors(
+            frames=self.frames,
+            energy_rmse=math.sqrt(self.energy / self.frames) if self.frames else None,
+            forces_rmse=math.sqrt(self.forces / self.components) if self.components else None,
+        )
