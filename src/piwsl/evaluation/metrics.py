@@ -15,7 +15,7 @@ from piwsl.data.dataset import TEST, Dataset
 from piwsl.evaluation.calibration import calibration, scale_of_spread
 from piwsl.evaluation.predict import Predictions, predict
 from piwsl.files import write_atomically, write_json
-from piwsl.models import Committee, load_model
+from piwsl.models import load_model
 from piwsl.models.storage import read_header
 from piwsl.records import HeldOutErrors
 from piwsl.structures.structure import Structure
@@ -119,14 +119,19 @@ def _in_a_row(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
 
 
-def scales_of_committee(held_out: HeldOutErrors, predictions: Predictions, members: int) -> dict[str, float | None]:
+def scales_of(model_path: Path, predictions: Predictions) -> dict[str, float | None]:
     """Return what spreads are to be multiplied by, of `energy` and `force`; no label of a predicted frame is looked at.
 
     Args:
-        held_out: errors of the members on frames that they did not learn from.
-        predictions: of a committee.
-        members: K.
+        model_path: a model file; of a committee it says how well members know frames that they did not learn from.
+        predictions: of this model.
+
+    Returns:
+        As of `scale_of_spread`; None where nothing was held out, and of models that are no committee.
     """
+    header = read_header(model_path)
+    members = header["config"].get("members", 1)
+    held_out = HeldOutErrors.model_validate(header["provenance"].get("held_out", {"frames": 0}))
     spreads = {"energy": predictions.energy_std, "force": predictions.forces_std and _in_a_row(predictions.forces_std)}
     errors = {"energy": held_out.energy_rmse, "force": held_out.forces_rmse}
     found: dict[str, float | None] = {}
@@ -198,9 +203,6 @@ def evaluate(dataset_path: Path, run: Run, model_path: Path, errors_path: Path, 
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_atomically(predictions_path, write_arrays)
-    scales: dict[str, float | None] = {}
-    if isinstance(potential, Committee):
-        held_out = HeldOutErrors.model_validate(read_header(model_path)["provenance"].get("held_out", {"frames": 0}))
-        scales = scales_of_committee(held_out, predictions, potential.config.members)
+    scales = scales_of(model_path, predictions)
     summary = error_summary(structures, predictions) | spread_summary(structures, predictions, scales)
     write_json(errors_path, run.plain() | summary | {"pair_potential": potential.has_pair_potential})
