@@ -108,6 +108,7 @@ bench-cluster: .venv-others/complete
 bench: $(ENVIRONMENT) .venv-others/complete
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
 	.venv-others/bin/python tests/benchmarks/training_step.py --others --compiled
+	$(BIN)/python tests/benchmarks/committee.py
 
 # The documentation, into site/; open site/index.html.
 docs: $(ENVIRONMENT)

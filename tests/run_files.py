@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,12 @@ def files_of(
     energy: dict[str, list[float]],
     with_forces: bool = True,
     pair_potential: Collection[str] = (),
+    spread: Mapping[str, float | None] | None = None,
 ) -> ReportFiles:
-    """Write what runs leave behind, with energy errors (meV) by loss and seed; some losses have a pair potential."""
+    """Write what runs leave behind, with energy errors (meV) by loss and seed; some losses have a pair potential.
+
+    With measures of a spread, as of `piwsl.evaluation.metrics.spread_summary`, the models are committees of two.
+    """
     files = ReportFiles([], [], [], [], [], [], [])
     for number, run in enumerate(runs):
         error = energy[run.loss][run.seed]
@@ -34,6 +38,7 @@ def files_of(
             "energy_mae_without_constant_meV": error / 2,
             "pair_potential": run.loss in pair_potential,
         }
+        errors |= spread or {}
         write_json(
             here / "errors.json",
             run.plain() | errors | {"force_mae_meV_per_A": force, "force_rmse_meV_per_A": force, "test_frames": 3,
@@ -48,8 +53,12 @@ def files_of(
         np.savez(
             here / "predictions.npz", energy_label=np.arange(3.0), energy_predicted=np.arange(3.0) + 0.01,
             force_label=labels, force_predicted=labels + 0.1,
+            **({"energy_std": np.full(3, 0.01), "force_std": np.full(len(labels), 0.1)} if spread else {}),
         )  # fmt: skip
-        pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]}).to_csv(here / "history.csv", index=False)
+        history = pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]})
+        if spread:
+            history = pd.concat([history.assign(member=member) for member in range(2)])
+        history.to_csv(here / "history.csv", index=False)
         files.errors.append(here / "errors.json")
         files.simulations.append(here / "simulation.json")
         files.predictions.append(here / "predictions.npz")

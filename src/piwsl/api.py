@@ -31,7 +31,7 @@ from piwsl.evaluation.teaching import taught
 from piwsl.extras import naming_extras
 from piwsl.files import check_outputs
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import Potential, load_model
+from piwsl.models import Predictor, load_model
 from piwsl.simulation.dynamics import run_dynamics
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import NO_LABELS
@@ -39,7 +39,7 @@ from piwsl.structures.structure import NO_LABELS
 LABELS = Path("results/labels")
 
 
-def predict(potential: Potential, frames: Sequence[Atoms]) -> list[Atoms]:
+def predict(potential: Predictor, frames: Sequence[Atoms]) -> list[Atoms]:
     """Return copies of frames with energy (eV), forces (eV/Å) and, of crystals, stress (eV/Å³) in their calculator.
 
     Args:
@@ -52,7 +52,7 @@ def predict(potential: Potential, frames: Sequence[Atoms]) -> list[Atoms]:
     return with_predictions(frames, predict_structures(potential, structures_of(frames, "frames", potential)))
 
 
-def evaluate(potential: Potential, frames: Sequence[Atoms]) -> dict[str, float | int | None]:
+def evaluate(potential: Predictor, frames: Sequence[Atoms]) -> dict[str, float | int | None]:
     """Return the errors of a potential on labelled frames, as `error_summary` does: meV, meV/Å, meV/Å³.
 
     Args:
@@ -78,8 +78,8 @@ def train(
     pool: Sequence[Atoms] = (),
     threads: int = 1,
     devices: int = 0,
-    teacher: Potential | None = None,
-) -> Potential:
+    teacher: Predictor | None = None,
+) -> Predictor:
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
     Args:
@@ -167,7 +167,7 @@ def label(
     return label_frames(given, level, Path(store), forces, mem_mb)
 
 
-def simulate(potential: Potential, start: Atoms, **settings: Any) -> tuple[list[Atoms], dict[str, Any]]:
+def simulate(potential: Predictor, start: Atoms, **settings: Any) -> tuple[list[Atoms], dict[str, Any]]:
     """Run Langevin dynamics until the time is over or a bond breaks, as `run_dynamics` does.
 
     Args:

@@ -66,6 +66,16 @@ class Errors(OfRun):
     pair_potential: bool = False
 
 
+class HeldOutErrors(Record):
+    """Root mean square errors of the members of a committee on frames that each did not learn from; None without."""
+
+    frames: int
+    energy_rmse: float | None = None
+    """eV, of structures."""
+    forces_rmse: float | None = None
+    """eV/Å, of components."""
+
+
 class Stability(OfRun):
     """How a simulation went."""
 

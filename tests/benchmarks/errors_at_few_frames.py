@@ -30,7 +30,7 @@ from ase import Atoms, units
 
 from piwsl.config import ARCHITECTURES, Architecture, Loss, Run, parse_model
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
-from piwsl.evaluation.metrics import error_summary
+from piwsl.evaluation.metrics import error_summary, scales_of, spread_summary
 from piwsl.evaluation.predict import predict
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
@@ -46,6 +46,11 @@ LOSSES = {
 }
 KCAL_PER_MOL = units.kcal / units.mol
 TEST_FRAMES = 300
+OF_SPREAD = [
+    f"{quantity}_{name}"
+    for quantity in ("energy", "force")
+    for name in ("error_over_spread", "spread_scale", "miscalibration_area", "scaled_miscalibration_area")
+]
 KEYS = ["molecule", "architecture", "labels", "loss", "size", "settings", "seed"]
 
 
@@ -85,7 +90,7 @@ def read_npz(path: Path, frames: int | None = None) -> list[Atoms]:
 
 
 def measure(point: Point, dataset: Path) -> dict[str, float | None]:
-    """Train, and return errors on the test frames and the CPU seconds of the training."""
+    """Train, and return errors on the test frames, CPU seconds of the training and, of committees, what spreads say."""
     run = Run(dataset="study", model=point.architecture, loss=point.loss, size=point.size, seed=point.seed)
     loss = LOSSES[point.loss].model_copy(update={} if point.labels == "forces" else {"forces": 0.0})
     with tempfile.TemporaryDirectory() as temporary:
@@ -94,10 +99,10 @@ def measure(point: Point, dataset: Path) -> dict[str, float | None]:
         with contextlib.redirect_stdout(io.StringIO()):
             train_run(dataset, run, point.model(), loss, path, path.with_name("history.csv"))
         seconds = time.process_time() - started
-        potential = load_model(path)
-    with Dataset(dataset) as opened:
-        test = opened.structures(opened.indices(TEST))
-    found = predict(potential, test)
+        with Dataset(dataset) as opened:
+            test = opened.structures(opened.indices(TEST))
+        found = predict(load_model(path), test)
+        spread = spread_summary(test, found, scales_of(path, found))
     errors = error_summary(test, found)
     signed = 1000 * float(np.mean(found.energy - [structure.energy for structure in test]))
     return {
@@ -106,7 +111,7 @@ def measure(point: Point, dataset: Path) -> dict[str, float | None]:
         "energy_mean_error_meV": signed,
         "force_mae_meV_per_A": errors["force_mae_meV_per_A"],
         "cpu_s": seconds,
-    }
+    } | {name: spread.get(name) for name in OF_SPREAD}
 
 
 def done(path: Path) -> set[Point]:

@@ -96,7 +96,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("losses.weak.pict", {"weight": 1}, "losses.weak", "did you mean 'pitc'?"),
         ("losses.weak.pool", 1.0, "losses.weak.pool", "less than 1, found 1.0"),
         ("losses.weak.pool", -0.1, "losses.weak.pool", "found -0.1"),
-        ("losses.weak.pool", 0.5, "losses.weak.pool", "dataset 'ammonia' has none; say datasets.ammonia.pool_frames"),
+        ("losses.weak.pool", 0.5, "losses.weak.pool", "dataset 'ammonia' has no pool; say datasets.ammonia.pool_frames"),
         ("losses.supervised.pool", 0.5, "losses.supervised", "pool: no term of this loss looks at frames without"),
         ("datasets.ammonia.pool_frames", 0, "datasets.ammonia.pool_frames", "found 0"),
         ("sizes", [-20], "sizes.0", "found -20"),
@@ -370,7 +370,7 @@ def test_a_pool_needs_a_dataset_that_has_one_and_room_in_a_step(tmp_path):
     config["datasets"]["mine"] = {"file": "mine.xyz", "test_frames": 4}
     config["exclude"] = [{"dataset": "ammonia", "loss": "weak"}]
     with pytest.raises(
-        ConfigError, match=r"losses\.weak\.pool: dataset 'mine' has none; say datasets\.mine\.pool_file"
+        ConfigError, match=r"losses\.weak\.pool: dataset 'mine' has no pool; say datasets\.mine\.pool_file"
     ):
         parse_section(Experiment, config, "test")
     config["datasets"]["mine"]["pool_file"] = "pool.xyz"

@@ -25,6 +25,7 @@ from piwsl.structures.structure import from_atoms
 from piwsl.training import run
 from piwsl.training.batches import Order, StepBatches
 from piwsl.training.module import PotentialModule, Task
+from piwsl.training.places import Places
 from piwsl.training.run import Devices
 
 STEPS = 4
@@ -94,7 +95,7 @@ def fitted(folder: Path, monkeypatch, loss: Loss, batch_size: int, count: int, f
     unlabelled = pool() if loss.pool else []
     everywhere = np.arange(len(graphs) + len(unlabelled))
     task = Task(training, loss, 3, graphs, [collate(graphs)], everywhere, unlabelled, loss.pool)
-    run._fit(copy.deepcopy(potential), task, folder / "checkpoints", folder / "history.csv", Devices("cpu", count))
+    run._fit(copy.deepcopy(potential), task, Places(folder, folder / "history.csv"), Devices("cpu", count))
     return pd.read_csv(folder / "history.csv")
 
 

@@ -31,7 +31,7 @@ def labelled(potential: PairPotential, frames: list[Atoms], atomic: dict[int, fl
     """Return frames with energies and forces of a pair potential, beside energies of atoms."""
     structures = []
     for atoms in frames:
-        energy, _, forces, _ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
+        energy, _, forces, *_ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
         total = float(energy) + sum(atomic[int(number)] for number in atoms.numbers)
         structures.append(from_atoms(label(atoms, total, forces.numpy())))
     return structures
@@ -80,7 +80,7 @@ def test_the_energy_is_half_the_sum_over_all_neighbours(frames):
 def test_forces_are_the_gradient_of_a_pair_potential():
     atoms = methanols(1)[0]
     potential = random_potential([1, 6, 8])
-    _, _, forces, _ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
+    _, _, forces, *_ = potential.predict(graph(from_atoms(atoms), CUTOFF, torch.float64))
     step = 1e-5
     for atom, axis in ((0, 0), (3, 2), (5, 1)):
         energies = []
@@ -134,7 +134,7 @@ def test_what_is_left_and_the_potential_are_the_labels():
     structures = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, forces=True)]
     potential = fit_pair_potential(structures, CUTOFF).potential
     rest = potential.subtracted_from(structures)
-    energy, _, forces, _ = potential.predict(collate([graph(s, CUTOFF, torch.float64) for s in structures]))
+    energy, _, forces, *_ = potential.predict(collate([graph(s, CUTOFF, torch.float64) for s in structures]))
     np.testing.assert_allclose(
         energy.numpy() + [structure.energy for structure in rest], [s.energy for s in structures], atol=1e-9
     )
@@ -172,7 +172,7 @@ def of_diatomics() -> PairPotential:
 
 def along_bond(potential: PairPotential, length: float) -> tuple[float, float]:
     """Return the energy of HF, eV, and the force that drives its atoms apart, eV/Å."""
-    energy, _, forces, _ = potential.predict(graph(from_atoms(diatomic(length)), CUTOFF, torch.float64))
+    energy, _, forces, *_ = potential.predict(graph(from_atoms(diatomic(length)), CUTOFF, torch.float64))
     return float(energy), float(forces[1, 0])
 
 

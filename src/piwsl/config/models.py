@@ -98,6 +98,14 @@ class Architecture(Section):
         description="A run whose model labels the dataset's pool with energies and forces, which this one learns "
         "beside the labelled frames (training.taught_share says in which proportion). Default: none.",
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Networks of a committee, which differ in their first weights and in the frames that they validate "
+        "on: energies and forces are their means, and their spread says how sure these are. Training and predictions "
+        "cost as many times as much.",
+    )
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 

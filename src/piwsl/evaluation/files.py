@@ -19,7 +19,8 @@ def predict_file(
 ) -> None:
     """Predict the frames of a file; write them with `energy` (eV), `forces` (eV/Å) and, if periodic, `stress` (eV/Å³).
 
-    Where all frames have `REF_energy`, errors are printed.
+    Of a committee also with `energy_std` and `forces_std`, of a Gaussian process with `energy_std`. Where all frames
+    have `REF_energy`, errors are printed.
 
     Args:
         model_path: a model file.

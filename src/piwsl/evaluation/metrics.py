@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from piwsl.config import Run
 from piwsl.data.dataset import TEST, Dataset
+from piwsl.evaluation.calibration import calibration, scale_of_spread
 from piwsl.evaluation.predict import Predictions, predict
 from piwsl.files import write_atomically, write_json
 from piwsl.models import load_model
+from piwsl.models.storage import read_header
+from piwsl.records import HeldOutErrors
 from piwsl.structures.structure import Structure
 
 MILLI = 1000.0
+NO_SCALES: Mapping[str, float | None] = MappingProxyType({})
 
 
 def error_summary(structures: list[Structure], predictions: Predictions) -> dict[str, float | int | None]:
@@ -65,6 +71,76 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
     }
 
 
+def spread_summary(
+    structures: list[Structure], predictions: Predictions, scales: Mapping[str, float | None] = NO_SCALES
+) -> dict[str, float | None]:
+    """Compare errors with how uncertain the model said it was.
+
+    Args:
+        structures: with energies and, on some or none, forces.
+        predictions: in the same order.
+        scales: of the spread of energies and of forces, `energy` and `force`, where they are known.
+
+    Returns:
+        energy_spread_meV, energy_error_over_spread, energy_miscalibration_area, energy_spread_scale and
+        energy_scaled_miscalibration_area, as of `calibration`, and the same of components of forces (force_...,
+        force_spread_meV_per_A); what the model did not say is left out.
+    """
+    found: dict[str, float | None] = {}
+    for quantity, unit, (label, predicted, spread) in (
+        ("energy", "meV", energies_of(structures, predictions)),
+        ("force", "meV_per_A", force_components_of(structures, predictions)),
+    ):
+        if spread is not None and len(spread):
+            measures = calibration(MILLI * (predicted - label), MILLI * spread, scales.get(quantity))
+            found[f"{quantity}_spread_{unit}"] = measures.pop("spread")
+            found |= {f"{quantity}_{name}": value for name, value in measures.items()}
+    return found
+
+
+Compared = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]
+
+
+def energies_of(structures: list[Structure], predictions: Predictions) -> Compared:
+    """Return labels, predictions and, where it is known, spread of energies, (M,) each, eV."""
+    return np.array([structure.energy for structure in structures]), predictions.energy, predictions.energy_std
+
+
+def force_components_of(structures: list[Structure], predictions: Predictions) -> Compared:
+    """Return labels, predictions and, where it is known, spread of the forces of labelled frames, in a row, eV/Å."""
+    labelled = [position for position, structure in enumerate(structures) if structure.forces is not None]
+    label = _in_a_row([np.asarray(structures[position].forces) for position in labelled])
+    predicted = _in_a_row([predictions.forces[position] for position in labelled])
+    spread = predictions.forces_std
+    return label, predicted, None if spread is None else _in_a_row([spread[position] for position in labelled])
+
+
+def _in_a_row(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
+
+
+def scales_of(model_path: Path, predictions: Predictions) -> dict[str, float | None]:
+    """Return what spreads are to be multiplied by, of `energy` and `force`; no label of a predicted frame is looked at.
+
+    Args:
+        model_path: a model file; of a committee it says how well members know frames that they did not learn from.
+        predictions: of this model.
+
+    Returns:
+        As of `scale_of_spread`; None where nothing was held out, and of models that are no committee.
+    """
+    header = read_header(model_path)
+    members = header["config"].get("members", 1)
+    held_out = HeldOutErrors.model_validate(header["provenance"].get("held_out", {"frames": 0}))
+    spreads = {"energy": predictions.energy_std, "force": predictions.forces_std and _in_a_row(predictions.forces_std)}
+    errors = {"energy": held_out.energy_rmse, "force": held_out.forces_rmse}
+    found: dict[str, float | None] = {}
+    for quantity, spread in spreads.items():
+        error, whole = errors[quantity], 0.0 if spread is None else float(np.sqrt(np.square(spread).mean()))
+        found[quantity] = scale_of_spread(error, whole, members) if error is not None and whole else None
+    return found
+
+
 def constant_errors(structures: list[Structure], errors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the part of each energy error that is the same for all frames of its composition.
 
@@ -103,30 +179,30 @@ def evaluate(dataset_path: Path, run: Run, model_path: Path, errors_path: Path, 
         dataset_path: dataset file.
         run: the point of the grid, repeated in the output.
         model_path: the trained model.
-        errors_path: JSON to write: the run, its errors, and whether a pair potential is part of the model.
+        errors_path: JSON to write: the run, its errors, how they compare with the spread that the model predicted, if
+            it did, and whether a pair potential is part of it.
         predictions_path: NPZ to write: energy_label, energy_predicted (eV), force_label, force_predicted (eV/Å,
-            the labelled frames' components in a row).
+            the labelled frames' components in a row), and energy_std, force_std of models that know how uncertain they
+            are.
     """
     potential = load_model(model_path)
     with Dataset(dataset_path) as dataset:
         structures = dataset.structures(dataset.indices(TEST))
     predictions = predict(potential, structures)
-    pairs = [
-        (structure.forces.ravel(), predicted.ravel())
-        for structure, predicted in zip(structures, predictions.forces, strict=True)
-        if structure.forces is not None
-    ]
-    arrays = {
-        "energy_label": np.array([structure.energy for structure in structures]),
-        "energy_predicted": predictions.energy,
-        "force_label": np.concatenate([label for label, _ in pairs]) if pairs else np.empty(0),
-        "force_predicted": np.concatenate([predicted for _, predicted in pairs]) if pairs else np.empty(0),
-    }
+    arrays: dict[str, NDArray[np.float64]] = {}
+    for quantity, (label, predicted, spread) in (
+        ("energy", energies_of(structures, predictions)),
+        ("force", force_components_of(structures, predictions)),
+    ):
+        arrays |= {f"{quantity}_label": label, f"{quantity}_predicted": predicted}
+        if spread is not None:
+            arrays[f"{quantity}_std"] = spread
 
     def write_arrays(temporary: Path) -> None:
         with temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_atomically(predictions_path, write_arrays)
-    summary = error_summary(structures, predictions) | {"pair_potential": potential.pair is not None}
-    write_json(errors_path, run.plain() | summary)
+    scales = scales_of(model_path, predictions)
+    summary = error_summary(structures, predictions) | spread_summary(structures, predictions, scales)
+    write_json(errors_path, run.plain() | summary | {"pair_potential": potential.has_pair_potential})

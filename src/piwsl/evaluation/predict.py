@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,11 +11,12 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
+from torch import Tensor
 
 from piwsl.data.batch import collate, graphs
 from piwsl.errors import PiwslError
-from piwsl.models import Baseline, Potential
-from piwsl.models.terms import Property, WithVariance
+from piwsl.models import Baseline, Predictor
+from piwsl.models.terms import Prediction, Property
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
 
@@ -33,11 +34,13 @@ class Predictions:
     stress: NDArray[np.float64]
     """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions, and of models without."""
     energy_std: NDArray[np.float64] | None = None
-    """(M,), eV: how unsure the model is of each energy, where it knows."""
+    """(M,), eV, the spread of a committee or the standard deviation of a Gaussian process; None of other models."""
+    forces_std: list[NDArray[np.float64]] | None = None
+    """M arrays (N, 3), eV/Å, of a committee."""
 
 
-def predict(potential: Potential, structures: list[Structure]) -> Predictions:
-    """Predict energies and forces, and of periodic structures the stress.
+def predict(potential: Predictor, structures: list[Structure]) -> Predictions:
+    """Predict energies and forces, how uncertain they are where the model knows, and of periodic structures the stress.
 
     Args:
         potential: the model.
@@ -46,27 +49,27 @@ def predict(potential: Potential, structures: list[Structure]) -> Predictions:
     Raises:
         PiwslError: an element that the potential was not trained on, or no geometry; names the frame.
     """
-    device = potential.device
-    energies: list[NDArray[np.float64]] = []
-    forces: list[NDArray[np.float64]] = []
-    stress: list[NDArray[np.float64]] = []
-    variances: list[NDArray[np.float64]] = []
+    parts: list[Prediction] = []
     for first, chunk in _chunks(structures):
         potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
-        batch = collate(graphs(chunk, potential.cutoff, potential.dtype, range(first, first + len(chunk)))).to(device)
+        batch = collate(graphs(chunk, potential.cutoff, potential.dtype, range(first, first + len(chunk))))
         with_stress = potential.conservative and any(structure.pbc.all() for structure in chunk)
-        wanted: set[Property] = {"energy", "forces", "stress"} if with_stress else {"energy", "forces"}
-        prediction = potential.predict(batch, wanted)
-        sizes = [len(structure.numbers) for structure in chunk]
-        if isinstance(potential.learned.network, WithVariance):
-            variances.append(potential.energy_variance(batch).detach().cpu().numpy())
-        energies.append(prediction.energy.detach().cpu().numpy())
-        if prediction.forces is not None:
-            forces += [part.numpy() for part in prediction.forces.detach().to(torch.float64).cpu().split(sizes)]
-        absent = np.full((len(chunk), 3, 3), np.nan)
-        stress.append(absent if prediction.stress is None else prediction.stress.detach().double().cpu().numpy())
-    spread = np.sqrt(np.concatenate(variances)) if variances else None
-    found = Predictions(np.concatenate(energies), forces, np.concatenate(stress), spread)
+        wanted: set[Property] = {"energy", "forces", "spread"}
+        if with_stress:
+            wanted.add("stress")
+        prediction = potential.predict(batch.to(potential.device), wanted)
+        if prediction.stress is None:
+            prediction = prediction._replace(stress=torch.full((len(chunk), 3, 3), torch.nan))
+        parts.append(prediction)
+    energy, stress = _joined([part.energy for part in parts]), _joined([part.stress for part in parts])
+    assert energy is not None
+    assert stress is not None
+    cuts = np.cumsum([len(structure.numbers) for structure in structures])[:-1]
+    forces, forces_std = (
+        None if found is None else np.split(found, cuts)
+        for found in (_joined([part.forces for part in parts]), _joined([part.forces_std for part in parts]))
+    )
+    found = Predictions(energy, forces or [], stress, _joined([part.energy_std for part in parts]), forces_std)
     return found if potential.baseline is None else _with_baseline(found, potential.baseline, structures)
 
 
@@ -82,7 +85,13 @@ def _with_baseline(found: Predictions, baseline: Baseline, structures: list[Stru
         assert own.forces is not None
         energy[position] += own.energy
         forces.append(found.forces[position] + own.forces)
-    return Predictions(energy, forces, np.full_like(found.stress, np.nan))
+    return replace(found, energy=energy, forces=forces, stress=np.full_like(found.stress, np.nan))
+
+
+def _joined(parts: Sequence[Tensor | None]) -> NDArray[np.float64] | None:
+    """Return what all batches have, one after the other; None where they have it not."""
+    known = [part.detach().to(torch.float64).cpu().numpy() for part in parts if part is not None]
+    return np.concatenate(known) if known else None
 
 
 def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]]:
@@ -96,7 +105,7 @@ def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]
     yield start, structures[start:]
 
 
-def structures_of(frames: Sequence[Atoms], source: str, potential: Potential | None = None) -> list[Structure]:
+def structures_of(frames: Sequence[Atoms], source: str, potential: Predictor | None = None) -> list[Structure]:
     """Return frames as structures with their labels.
 
     Args:
@@ -123,15 +132,29 @@ def structures_of(frames: Sequence[Atoms], source: str, potential: Potential | N
 def with_predictions(frames: Sequence[Atoms], predictions: Predictions) -> list[Atoms]:
     """Return copies of frames with energy (eV), forces (eV/Å) and, where there is one, stress (eV/Å³) in a calculator.
 
+    How uncertain they are stands in `info` and `arrays`, as energy_std and forces_std, where it is known.
+
     Args:
         frames: geometries.
         predictions: in the same order.
     """
     predicted = []
     for index, atoms in enumerate(frames):
-        frame, stress = atoms.copy(), predictions.stress[index]
+        frame, stress = _without_spreads(atoms), predictions.stress[index]
+        if predictions.energy_std is not None:
+            frame.info["energy_std"] = float(predictions.energy_std[index])
+        if predictions.forces_std is not None:
+            frame.arrays["forces_std"] = predictions.forces_std[index]
         known = {"stress": full_3x3_to_voigt_6_stress(stress)} if np.isfinite(stress).all() else {}
         energy = float(predictions.energy[index])
         frame.calc = SinglePointCalculator(frame, energy=energy, forces=predictions.forces[index], **known)
         predicted.append(frame)
     return predicted
+
+
+def _without_spreads(atoms: Atoms) -> Atoms:
+    """Return a copy of a frame without what another model said of how uncertain it was."""
+    frame = atoms.copy()
+    frame.info.pop("energy_std", None)
+    frame.arrays.pop("forces_std", None)
+    return frame

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from piwsl.data.dataset import POOL, Dataset, write_structures
 from piwsl.evaluation.predict import predict
-from piwsl.models import Potential, load_model
+from piwsl.models import Predictor, load_model
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
 
 
-def taught(pool: list[Structure], teacher: Potential) -> list[Structure]:
+def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
     """Return geometries with a teacher's energies and forces as their reference labels.
 
     Where the teacher knows how sure it is, labels weigh less by its variance: w = min(1, median(σ)² / σ²).

@@ -8,29 +8,35 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.outputs import Properties
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.data.batch import graph
-from piwsl.models import Potential
+from piwsl.models import Predictor
 from piwsl.models.terms import Property
 from piwsl.structures.structure import from_atoms
+
+# Names that ASE does not know: its writers pass over them.
+SPREADS = ("energy_std", "forces_std")
 
 
 class PotentialCalculator(Calculator):
     """Energy, energies of atoms (eV), forces (eV/Å) and stress (eV/Å³) of a potential; periodic in any direction.
 
     Of a model with a baseline that is computed, too; energies of atoms are of the correction alone. A stress have
-    structures that are periodic in three directions, of models whose forces are the gradient.
+    structures that are periodic in three directions, of models whose forces are the gradient. Of a committee `results`
+    also hold how uncertain these are: `energy_std` (eV) and `forces_std` (N, 3) (eV/Å); of a Gaussian process
+    energy_std where `get_property` asks for it.
 
     Examples:
         >>> atoms.calc = PotentialCalculator(piwsl.load_model("model.safetensors"))
     """
 
-    implemented_properties = ["energy", "energies", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's)
+    implemented_properties = ["energy", "energies", "free_energy", "forces", "stress", *SPREADS]  # noqa: RUF012 (ASE's)
 
-    def __init__(self, potential: Potential, **kwargs: Any) -> None:
+    def __init__(self, potential: Predictor, **kwargs: Any) -> None:
         """Keep the potential; other arguments are ASE's."""
         super().__init__(**kwargs)
         self.potential = potential
@@ -46,7 +52,7 @@ class PotentialCalculator(Calculator):
 
         Raises:
             PiwslError: an element that the potential was not trained on, or positions or a cell that are none.
-            PropertyNotImplementedError: a stress where there is none.
+            PropertyNotImplementedError: a stress, or a spread, where there is none.
         """
         super().calculate(atoms, properties, system_changes)
         self.potential.check_elements(self.atoms.numbers)
@@ -56,6 +62,8 @@ class PotentialCalculator(Calculator):
         if "stress" in (properties or []):
             self._check_stress()
             wanted.add("stress")
+        if not set(SPREADS).isdisjoint(properties or []):
+            wanted.add("spread")
         prediction = self.potential.predict(batch, wanted)
         total = float(prediction.energy.detach()[0])
         own = None if self.potential.baseline is None else self.potential.baseline.labels(structure)
@@ -68,6 +76,20 @@ class PotentialCalculator(Calculator):
             self.results["forces"] = forces if own is None or own.forces is None else forces + own.forces
         if prediction.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(_array(prediction.stress[0]))
+        if prediction.energy_std is not None:
+            self.results["energy_std"] = float(prediction.energy_std[0])
+        if prediction.forces_std is not None:
+            self.results["forces_std"] = _array(prediction.forces_std)
+        self._check_spread(properties or [])
+
+    def export_properties(self) -> Properties:
+        """Return what ASE has names for."""
+        return Properties({name: value for name, value in self.results.items() if name not in SPREADS})
+
+    def _check_spread(self, properties: list[str]) -> None:
+        for name in SPREADS:
+            if name in properties and name not in self.results:
+                raise PropertyNotImplementedError(f"this model does not know {name}; train one with members: 4")
 
     def _check_stress(self) -> None:
         if self.potential.baseline is not None:

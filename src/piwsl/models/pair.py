@@ -104,10 +104,10 @@ class PairPotential(nn.Module):
         return Prediction(sum_per_structure(energies, batch), energies, forces, stress)
 
     def _labels(self, structure: Structure) -> Labels:
-        energy, _, forces, stress = self.predict(graph(structure, self.cutoff, torch.float64))
-        assert forces is not None
-        assert stress is not None
-        return Labels(float(energy), forces.numpy(), stress[0].numpy())
+        found = self.predict(graph(structure, self.cutoff, torch.float64))
+        assert found.forces is not None
+        assert found.stress is not None
+        return Labels(float(found.energy), found.forces.numpy(), found.stress[0].numpy())
 
     def _of_pairs(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Return V, eV, as a function of the distances (E,), Å, of a batch's edges."""

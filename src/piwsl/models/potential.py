@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Self
 
-import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from piwsl.config import Architecture
 from piwsl.data.batch import Batch, stress_of, sum_per_structure
 from piwsl.errors import PiwslError
-from piwsl.models.baseline import Baseline
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.pair import PairPotential
+from piwsl.models.predictor import Predictor
 from piwsl.models.terms import Contribution, Prediction, Property, Term, WithVariance
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -59,7 +59,7 @@ class ScaledNetwork(nn.Module):
         return Contribution(self.scale * outputs.double(), None if forces is None else forces * self.scale.to(forces))
 
 
-class Potential(nn.Module):
+class Potential(Predictor):
     """A sum of terms: E = Σ_i [reference(Z_i) + scale · network_i + pair_i], in eV; F = -∂E/∂r, or a head of its own.
 
     The network learns what the pair potential leaves: in training there is none, and labels are without it. A baseline
@@ -94,7 +94,6 @@ class Potential(nn.Module):
         self.learned = ScaledNetwork(network.to(self.dtype), scale)
         self.conservative = config.conservative
         self.pair: PairPotential | None = None
-        self.baseline: Baseline | None = None
 
     @property
     def terms(self) -> list[Term]:
@@ -103,16 +102,16 @@ class Potential(nn.Module):
         return terms if self.pair is None else [*terms, self.pair]
 
     @property
-    def cutoff(self) -> float:
-        """Å."""
-        return self.config.cutoff
-
-    @property
     def device(self) -> torch.device:
         """Where its tensors are."""
         return self.references.energies.device
 
-    def in_dtype(self, dtype: torch.dtype) -> Potential:
+    @property
+    def has_pair_potential(self) -> bool:
+        """Whether a pair potential is part of it."""
+        return self.pair is not None
+
+    def in_dtype(self, dtype: torch.dtype) -> Self:
         """Convert the network to another precision, in place."""
         self.dtype = dtype
         self.learned.network.to(dtype)
@@ -121,17 +120,6 @@ class Potential(nn.Module):
     def elements(self) -> list[str]:
         """Return the chemical symbols that the potential knows."""
         return [chemical_symbols[number] for number in self.references.numbers()]
-
-    def check_elements(self, numbers: np.ndarray) -> None:
-        """Refuse elements that were not in the training data.
-
-        Raises:
-            PiwslError: naming them.
-        """
-        known = self.elements()
-        unknown = sorted({chemical_symbols[int(number)] for number in numbers} - set(known))
-        if unknown:
-            raise PiwslError(f"the model was not trained on {', '.join(unknown)}; it knows {', '.join(known)}")
 
     def predict(
         self, batch: Batch, properties: Collection[Property] = ("energy", "forces"), create_graph: bool = False
@@ -144,12 +132,19 @@ class Potential(nn.Module):
 
         Args:
             batch: the structures.
-            properties: of energy, forces and stress; energies are always there.
+            properties: of energy, forces, stress and spread (the standard deviation of the energy, of networks that
+                know it); energies are always there.
             create_graph: keep what a later derivative of forces and stress needs (training on them).
 
         Raises:
             PiwslError: a stress of a model whose forces are no gradient.
         """
+        found = self._predicted(batch, properties, create_graph)
+        if "spread" in properties and isinstance(self.learned.network, WithVariance):
+            return found._replace(energy_std=self.energy_variance(batch).sqrt())
+        return found
+
+    def _predicted(self, batch: Batch, properties: Collection[Property], create_graph: bool) -> Prediction:
         if "stress" in properties and not self.conservative:
             raise PiwslError(
                 "the forces of this model have a head of their own, and it has no stress; say forces: conservative"
@@ -177,16 +172,6 @@ class Potential(nn.Module):
         # Term by term, for the references are large.
         energy = _sum([sum_per_structure(each.energies, batch) for each in contributions])
         return energy, _sum([each.energies for each in contributions]), contributions
-
-    def energy(self, batch: Batch) -> Tensor:
-        """Return energies (M,), eV, float64."""
-        return self.predict(batch, {"energy"}).energy
-
-    def energy_and_forces(self, batch: Batch, create_graph: bool = False) -> tuple[Tensor, Tensor]:
-        """Return energies (M,), eV, and forces (N, 3), eV/Å; arguments as of `predict`."""
-        prediction = self.predict(batch, ("energy", "forces"), create_graph)
-        assert prediction.forces is not None
-        return prediction.energy, prediction.forces
 
     def energy_variance(self, batch: Batch) -> Tensor:
         """Return how uncertain energies are, (M,), eV²: the variance of the energy, not of a noisy label.

@@ -194,6 +194,7 @@ def build_potential(
     structures: list[Structure],
     free_atoms: Mapping[int, float] | None = None,
     least_scale: float = 0.0,
+    neighbours: float | None = None,
 ) -> Potential:
     """Build an untrained potential whose references and scale come from training frames.
 
@@ -206,13 +207,15 @@ def build_potential(
         structures: the training frames, with energies.
         free_atoms: energies of free atoms, atomic number to eV, for the config that asks for them.
         least_scale: eV; what the energies may fall short of where they are no measure of what is to be learned.
+        neighbours: average number of neighbours of an atom within the cutoff; by default in the training frames.
 
     Raises:
         PiwslError: an element has no stated reference.
     """
     references = initial_references(config, structures, free_atoms or {})
     scale = max(energy_spread(structures, references), least_scale)
-    neighbours = mean_neighbours(structures, config.cutoff)
+    if neighbours is None:
+        neighbours = mean_neighbours(structures, config.cutoff)
     potential = Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)
     graphs = [graph(structure, config.cutoff, potential.dtype) for structure in structures[:REFIT_STRUCTURES]]
     limit_untrained_spread(potential, batches_of(graphs))

@@ -26,9 +26,11 @@ from piwsl.config.section import one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.models.baseline import Baseline
+from piwsl.models.committee import Committee
 from piwsl.models.devices import usable_device
 from piwsl.models.pair import PairPotential, places_of
 from piwsl.models.potential import Potential
+from piwsl.models.predictor import Predictor
 
 VERSION = 4
 FORMAT = f"piwsl-potential-{VERSION}"
@@ -110,12 +112,12 @@ DTYPE_NAMES = {
 }
 
 
-def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> None:
+def save_model(path: Path, potential: Predictor, provenance: dict[str, Any]) -> None:
     """Write a potential as safetensors, atomically; the same potential gives the same bytes.
 
     Args:
         path: the file to write.
-        potential: the potential.
+        potential: the potential, or a committee.
         provenance: what it was trained on and how (run, hash of the data, ...), plain values.
     """
     header = {
@@ -125,7 +127,7 @@ def save_model(path: Path, potential: Potential, provenance: dict[str, Any]) -> 
         "neighbours": potential.neighbours,
         "units": UNITS,
         "conservative": potential.conservative,
-        "pair_potential": potential.pair is not None,
+        "pair_potential": potential.has_pair_potential,
         "provenance": provenance,
         "versions": {"piwsl": version("piwsl"), "torch": version("torch")},
     }
@@ -160,8 +162,8 @@ def read_header(path: Path) -> dict[str, Any]:
         return _header(file).model_dump(mode="json")
 
 
-def load_model(path: Path | str, device: str = "cpu") -> Potential:
-    """Load a potential for use, its weights fixed; nothing is unpickled.
+def load_model(path: Path | str, device: str = "cpu") -> Predictor:
+    """Load a potential, or a committee, for use, its weights fixed; nothing is unpickled.
 
     Args:
         path: a file that `save_model` wrote.
@@ -175,10 +177,11 @@ def load_model(path: Path | str, device: str = "cpu") -> Potential:
     with _refusing(path), _opened(path) as file:
         header = _header(file)
         stored = _stored(file)
-        potential = _potential(header, stored)
+        potential = _predictor(header, stored)
         # Copies: the library's tensors are windows into the file, which may be overwritten.
         potential.load_state_dict({key: file.get_tensor(key).clone() for key in stored}, assign=True)
-        _check_values(potential, header)
+        for prefix, member in _members(potential).items():
+            _check_values(member, header, prefix)
     return potential.to(target).eval().requires_grad_(False)
 
 
@@ -245,18 +248,55 @@ def _stored(file: Any) -> dict[str, Stored]:
     return {key: Stored(tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
 
 
-def _potential(header: Header, stored: dict[str, Stored]) -> Potential:
-    """Build the potential of a header, of which all tensors fit the file.
+def _predictor(header: Header, stored: dict[str, Stored]) -> Predictor:
+    """Build the potential, or the committee, of a header, of which all tensors fit the file."""
+    config = parse_model(header.config, "config")
+    predictor: Predictor
+    if config.members == 1:
+        predictor = _potential(config, header, stored)
+    else:
+        of_members = _by_member(config.members, stored)
+        one = config.model_copy(update={"members": 1})
+        predictor = Committee([_potential(one, header, own, prefix) for prefix, own in of_members.items()])
+    predictor.baseline = None if header.baseline is None else _baseline(header.baseline)
+    return predictor
+
+
+def _members(potential: Predictor) -> dict[str, Potential]:
+    """Return the potentials of a file by what the names of their tensors begin with."""
+    if isinstance(potential, Committee):
+        return {f"members.{number}.": member for number, member in enumerate(potential.potentials)}
+    assert isinstance(potential, Potential)
+    return {"": potential}
+
+
+def _by_member(members: int, stored: dict[str, Stored]) -> dict[str, dict[str, Stored]]:
+    """Return the tensors of each member of a committee by what their names begin with; another number is refused."""
+    found: dict[str, dict[str, Stored]] = {f"members.{number}.": {} for number in range(members)}
+    for key, tensor in stored.items():
+        prefix = next((prefix for prefix in found if key.startswith(prefix)), None)
+        if prefix is None:
+            raise PiwslError(f"its weights do not fit its config: {key}: members: {members} has none such; {DAMAGED}")
+        found[prefix][key.removeprefix(prefix)] = tensor
+    for prefix, own in found.items():
+        if not own:
+            raise PiwslError(
+                f"its weights do not fit its config: members: {members}, and {prefix}* is not there; {DAMAGED}"
+            )
+    return found
+
+
+def _potential(config: Architecture, header: Header, stored: dict[str, Stored], prefix: str = "") -> Potential:
+    """Build a potential of which all tensors fit the file, where a prefix stands before their names.
 
     Where nothing is known of its size, it is built without values first: tensors of the network that no file holds have
     theirs from being built with them.
     """
-    config = parse_model(header.config, "config")
     _check_size(config, stored)
     if not config.bounded:
-        _check_fit(_built(config, header, stored, "meta"), header, stored)
+        _check_fit(_built(config, header, stored, "meta"), header, stored, prefix)
     potential = _built(config, header, stored, "cpu")
-    _check_fit(potential, header, stored)
+    _check_fit(potential, header, stored, prefix)
     return potential
 
 
@@ -268,8 +308,6 @@ def _built(config: Architecture, header: Header, stored: dict[str, Stored], devi
         try:
             network = config.network_of_file(sorted(references), header.neighbours, shapes)
             potential = Potential(config, 1.0, references, header.neighbours, network)
-            if header.baseline is not None:
-                potential.baseline = _baseline(header.baseline)
             if header.pair_potential:
                 potential.pair = PairPotential(config.cutoff, sorted(references))
             return potential
@@ -297,7 +335,7 @@ def _check_size(config: Architecture, stored: dict[str, Stored]) -> None:
         )
 
 
-def _check_fit(potential: Potential, header: Header, stored: dict[str, Stored]) -> None:
+def _check_fit(potential: Potential, header: Header, stored: dict[str, Stored], prefix: str) -> None:
     """Compare names, shapes and precision of the tensors with what the config makes of them."""
     expected = {
         key: Stored(tuple(tensor.shape), DTYPE_NAMES[tensor.dtype]) for key, tensor in potential.state_dict().items()
@@ -306,14 +344,14 @@ def _check_fit(potential: Potential, header: Header, stored: dict[str, Stored]) 
         held, needed = stored.get(key), expected.get(key)
         if held != needed:
             raise PiwslError(
-                f"its weights do not fit its config: {key}: found {held or 'none'}, "
+                f"its weights do not fit its config: {prefix}{key}: found {held or 'none'}, "
                 f"expected {needed or 'none'}; {DAMAGED}"
             )
     if potential.conservative != header.conservative:
         raise PiwslError(f"header: conservative: {header.conservative} does not fit its config; {DAMAGED}")
 
 
-def _check_values(potential: Potential, header: Header) -> None:
+def _check_values(potential: Potential, header: Header, prefix: str) -> None:
     """Refuse weights that are no numbers, which would give energies that are none."""
     if potential.elements() != sorted(header.elements, key=atomic_numbers.__getitem__):
         raise PiwslError(f"its reference energies are not those of {', '.join(header.elements)}; {DAMAGED}")
@@ -325,7 +363,7 @@ def _check_values(potential: Potential, header: Header) -> None:
     for key, tensor in potential.state_dict().items():
         values = references[~references.isnan()] if key == "references.energies" else tensor
         if not torch.isfinite(values).all():
-            raise PiwslError(f"{key} holds a number that is not finite; {DAMAGED}")
+            raise PiwslError(f"{prefix}{key} holds a number that is not finite; {DAMAGED}")
     problem = potential.config.problem_with(potential.learned.network, potential.references.numbers())
     if problem is not None:
         raise PiwslError(f"its weights do not fit its config: {problem}; {DAMAGED}")

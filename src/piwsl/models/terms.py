@@ -33,7 +33,7 @@ class WithVariance(Protocol):
         """Return variances of energies, (M,), in squares of the network's unit."""
 
 
-Property = Literal["energy", "forces", "stress"]
+Property = Literal["energy", "forces", "stress", "spread"]
 
 
 class Prediction(NamedTuple):
@@ -47,3 +47,7 @@ class Prediction(NamedTuple):
     """(N, 3), eV/Å."""
     stress: Tensor | None
     """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions."""
+    energy_std: Tensor | None = None
+    """(M,), eV, how uncertain energies are; None of what does not know."""
+    forces_std: Tensor | None = None
+    """(N, 3), eV/Å, likewise."""

@@ -14,6 +14,7 @@ Stream = Literal[
     "blocks of geometries",
     "trajectory",
     "normal modes",
+    "members",
     "initial weights",
     "batches",
     "pool",

@@ -76,6 +76,33 @@ class TrainingFrames:
         training, validation, pool = map(rest, (self.training, self.validation, self.pool))
         return replace(self, training=training, validation=validation, pool=pool, free_atoms={})
 
+    def of_member(self, member: int) -> TrainingFrames:
+        """Return the frames as a member of a committee takes them: each validates on the next ones in the seed's order.
+
+        The first takes them as they are; beyond the last frame the order begins again.
+
+        Args:
+            member: from 0.
+        """
+        held = len(self.validation)
+        together = [*self.validation, *self.training]
+        order = np.roll(np.arange(len(together)), -member * held)
+        indices = np.concatenate([self.split.validation, self.split.training])[order]
+        return replace(
+            self,
+            training=[together[position] for position in order[held:]],
+            validation=[together[position] for position in order[:held]],
+            split=Split(training=indices[held:], validation=indices[:held]),
+        )
+
+    def of_members(self, members: int) -> list[TrainingFrames]:
+        """Return the frames as each member of a committee takes them."""
+        return [self.of_member(member) for member in range(members)]
+
+    def elements(self) -> set[int]:
+        """Return the atomic numbers that are learned from."""
+        return {number for structure in self.training for number in structure.numbers.tolist()}
+
     def seen_by(self, loss: Loss) -> TrainingFrames:
         """Return the frames without what a loss shall not see: neither directions nor the choice of weights may."""
         wanted = loss.pool or self.taught

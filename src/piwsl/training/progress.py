@@ -17,12 +17,10 @@ from tensorboardX import SummaryWriter
 
 from piwsl.files import write_atomically
 from piwsl.training.module import PotentialModule
-
-TENSORBOARD = "tensorboard"
-"""Folder of TensorBoard's files, beside the history."""
+from piwsl.training.places import History, Places
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
+def write_history(path: Path, history: History) -> None:
     """Write the rows of a history as CSV, atomically."""
     write_atomically(path, lambda temporary: pd.DataFrame(history).to_csv(temporary, index=False))
 
@@ -30,8 +28,10 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
 class Lines(Callback):
     """Prints the newest row of the history at every validation."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str) -> None:
+        """Keep what a line begins with."""
         super().__init__()
+        self._title = title
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -40,7 +40,7 @@ class Lines(Callback):
             row, steps = _newest(pl_module)
             values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
             elapsed = time.perf_counter() - self._started
-            print(f"step {row['step']} of {steps} ({elapsed:.0f} s): {values}", flush=True)
+            print(f"{self._title}step {row['step']} of {steps} ({elapsed:.0f} s): {values}", flush=True)
 
 
 class Bar(Callback):
@@ -75,10 +75,10 @@ class Bar(Callback):
 class Logs(Callback):
     """Keeps the history on disk as it grows: as CSV, and for TensorBoard in a folder beside it."""
 
-    def __init__(self, history_path: Path) -> None:
-        """Keep the path of the CSV file."""
+    def __init__(self, places: Places) -> None:
+        """Keep where the files are."""
         super().__init__()
-        self._history_path = history_path
+        self._places = places
         self._writer: SummaryWriter | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,13 +87,12 @@ class Logs(Callback):
             return
         assert isinstance(pl_module, PotentialModule)
         history = pl_module.history
-        write_history(self._history_path, history)
+        write_history(self._places.history_path, self._places.rows(history))
         rows = history[-1:]
         if self._writer is None:
             # A run that was interrupted begins again with all it knows: of an older file, nothing is shown.
             rows = history
-            folder = self._history_path.parent / TENSORBOARD
-            self._writer = SummaryWriter(str(folder), purge_step=int(history[0]["step"]))
+            self._writer = SummaryWriter(str(self._places.tensorboard), purge_step=int(history[0]["step"]))
         for row in rows:
             for name, value in row.items():
                 if name != "step":
@@ -107,9 +106,9 @@ class Logs(Callback):
             self._writer = None
 
 
-def watchers(history_path: Path) -> list[Callback]:
+def watchers(places: Places) -> list[Callback]:
     """Return the callbacks that show a training; the bar where standard error is a terminal."""
-    return [Lines(), Logs(history_path), *([Bar()] if sys.stderr.isatty() else [])]
+    return [Lines(places.title), Logs(places), *([Bar()] if sys.stderr.isatty() else [])]
 
 
 def _newest(module: pl.LightningModule) -> tuple[dict[str, float], int]:

@@ -9,9 +9,9 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -30,10 +30,20 @@ from piwsl.data.dataset import content_hash
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
-from piwsl.models import Baseline, PairPotential, Potential, build_potential, fit_pair_potential, save_model
+from piwsl.models import (
+    Baseline,
+    Committee,
+    PairPotential,
+    Potential,
+    Predictor,
+    build_potential,
+    fit_pair_potential,
+    save_model,
+)
 from piwsl.models.potential import DTYPES
 from piwsl.models.statistics import (
     batches_of,
+    mean_neighbours,
     refit_references,
     stated_references,
 )
@@ -43,7 +53,9 @@ from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_re
 from piwsl.training.closed_form import closed_form
 from piwsl.training.frames import Names, TrainingFrames, frames_of_run
 from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
-from piwsl.training.progress import TENSORBOARD, watchers, write_history
+from piwsl.training.places import TENSORBOARD, History, Places
+from piwsl.training.progress import watchers, write_history
+from piwsl.training.validation import HeldOut
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
 PROCEDURE_VERSION = 5
@@ -108,6 +120,8 @@ def train(
 ) -> None:
     """Train a potential and write it with its history.
 
+    The members of a committee are trained one after the other; each validates on other frames (`of_member`).
+
     A training that was interrupted goes on from its newest readable checkpoint (one is written at every validation, and
     on SIGTERM and SIGUSR2), if config and data are the same; one of another config or other data is set aside. A model
     that is fitted in closed form has no checkpoint, and one row of history, whose validation leaves a frame out at a
@@ -120,8 +134,8 @@ def train(
         seed: of weights, order of frames and displacements.
         model_path: safetensors file to write; checkpoints lie beside it until the training is done.
         history_path: CSV to write, a row a validation (losses as the loss's function has them, RMSE in eV an atom and
-            eV/Å), as the training goes;
-            TensorBoard's files lie in a folder beside it.
+            eV/Å; of a committee with the number of the member), as the training goes; TensorBoard's files lie in a
+            folder beside it.
         threads: of the CPU; several devices have a process of one thread each.
         devices: what to train on; several share the frames of each step.
         names: what messages call data, model and loss.
@@ -134,43 +148,92 @@ def train(
             to, a diverging loss, or another process at the same training.
     """
     frames = frames.seen_by(loss)
-    frames.check(loss, names)
+    _check_members(frames.of_members(model.members), loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
     frames = frames if baseline is None else frames.less(baseline)
+    of_members = frames.of_members(model.members)
     stated = _stated_references(model, frames, names)
     data_hash = content_hash(frames.training + frames.validation + frames.pool)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
-        atoms = frames.free_atoms if _wants_pairs(model, loss, frames) else {}
+        with_pairs = all(_wants_pairs(model, loss, own) for own in of_members)
+        atoms = frames.free_atoms if with_pairs else {}
         fingerprint = _fingerprint(provenance, seed, model, loss, data_hash, [stated, atoms])
         _set_aside_foreign_checkpoints(folder, fingerprint)
         # A process that has computed with several threads hangs where it is forked.
         torch.set_num_threads(threads if devices.count == 1 else 1)
-        pair, least_scale = None, 0.0
-        if _wants_pairs(model, loss, frames):
-            pair, least_scale = fit_pair_potential(frames.training, model.cutoff, frames.free_atoms)
-            frames = frames.without(pair)
-        task = _task(seed, model, loss, frames, pair)
-        found_in_closed_form = closed_form(model, loss, frames, task.graphs)
-        if found_in_closed_form is None:
-            torch.manual_seed(seed_of("initial weights", seed))
-            untrained = build_potential(model, frames.training, frames.free_atoms, least_scale)
-            potential, history = _by_steps(untrained, task, folder, history_path, devices)
-        else:
-            potential, history = found_in_closed_form
-        potential.pair, potential.baseline = task.pair, baseline
-        found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
+        recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices)
+        places = Places(model_path.parent, history_path, model.members)
+        potential, history, held_out = _trained(recipe, of_members, places)
+        potential.baseline = baseline
+        found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated, **held_out}
         write_history(history_path, history)
         save_model(model_path, potential, {**provenance, **found})
         shutil.rmtree(folder)
 
 
-def _by_steps(
-    potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices
-) -> tuple[Potential, list[dict[str, float]]]:
+@dataclass(frozen=True)
+class _Recipe:
+    """What the potentials of a training have in common."""
+
+    model: Architecture
+    """Of one potential."""
+    loss: Loss
+    seed: int
+    with_pairs: bool
+    devices: Devices
+
+
+def _trained(
+    recipe: _Recipe, of_members: Sequence[TrainingFrames], places: Places
+) -> tuple[Predictor, History, dict[str, Any]]:
+    """Train the members one after the other; return the potential or committee, history, and errors of held-out frames.
+
+    The first member is the potential that is trained without the others, to the last bit: number of neighbours
+    included, of which a model has one.
+    """
+    neighbours = mean_neighbours(of_members[0].training, recipe.model.cutoff)
+    history: History = []
+    trained: list[tuple[Potential, Task]] = []
+    for member, frames in enumerate(of_members):
+        places = replace(places, member=member, before=history)
+        seed = seed_of("members", recipe.seed, member) if member else recipe.seed
+        potential, own, task = _one(replace(recipe, seed=seed), frames, neighbours, places)
+        trained.append((potential, task))
+        history = places.rows(own)
+    if len(trained) == 1:
+        ((potential, task),) = trained
+        potential.pair = task.pair
+        return potential, history, {}
+    # Last of all: processes that share the devices are forked, and torch's backward pass does not outlive a fork.
+    held_out = sum((HeldOut.of(potential, task.validation) for potential, task in trained), HeldOut())
+    for potential, task in trained:
+        potential.pair = task.pair
+    return Committee([potential for potential, _ in trained]), history, {"held_out": held_out.errors().model_dump()}
+
+
+def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Places) -> tuple[Potential, History, Task]:
+    """Train one potential; return it, its history and what it learned from, without the pair potential of that."""
+    model, loss, seed = recipe.model, recipe.loss, recipe.seed
+    pair, least_scale = None, 0.0
+    if recipe.with_pairs:
+        pair, least_scale = fit_pair_potential(frames.training, model.cutoff, frames.free_atoms)
+        frames = frames.without(pair)
+    task = _task(seed, model, loss, frames, pair)
+    found_in_closed_form = closed_form(model, loss, frames, task.graphs)
+    if found_in_closed_form is None:
+        torch.manual_seed(seed_of("initial weights", seed))
+        untrained = build_potential(model, frames.training, frames.free_atoms, least_scale, neighbours)
+        potential, history = _by_steps(untrained, task, places, recipe.devices)
+    else:
+        potential, history = found_in_closed_form
+    return potential, history, task
+
+
+def _by_steps(potential: Potential, task: Task, places: Places, devices: Devices) -> tuple[Potential, History]:
     """Train an untrained potential; return it with the weights that are kept, and its history."""
-    module = _fit(potential, task, folder, history_path, devices)
+    module = _fit(potential, task, places, devices)
     if not (task.training.keeps_last or math.isfinite(module.best_criterion)):
         raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
     module.potential.load_state_dict(module.kept_weights)
@@ -178,6 +241,24 @@ def _by_steps(
         raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
     refit_references(module.potential, batches_of(task.graphs))
     return module.potential, module.history
+
+
+def _check_members(of_members: Sequence[TrainingFrames], loss: Loss, names: Names) -> None:
+    """Refuse frames that a member could not learn from, or of which one would know fewer elements than another.
+
+    Raises:
+        PiwslError: the labels that the loss looks at are missing, a pool, or an element.
+    """
+    for frames in of_members:
+        frames.check(loss, names)
+    elements = set().union(*(frames.elements() for frames in of_members))
+    for member, frames in enumerate(of_members):
+        if missing := sorted(elements - frames.elements()):
+            symbols = ", ".join(chemical_symbols[number] for number in missing)
+            raise PiwslError(
+                f"{names.model}: all frames with {symbols} are those that member {member + 1} of {len(of_members)} "
+                "validates on; give more frames, or say validation_fraction: 0"
+            )
 
 
 def _wants_pairs(model: Architecture, loss: Loss, frames: TrainingFrames) -> bool:
@@ -211,10 +292,11 @@ def _task(seed: int, model: Architecture, loss: Loss, frames: TrainingFrames, pa
     return Task(model.training, loss, seed, learnt, list(batches_of(held)), everywhere, pool, share, pair)
 
 
-def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, devices: Devices) -> PotentialModule:
+def _fit(potential: Potential, task: Task, places: Places, devices: Devices) -> PotentialModule:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     module = PotentialModule(potential, task)
+    folder = places.checkpoints
     trainer = pl.Trainer(
         accelerator=devices.kind,
         devices=devices.count,
@@ -234,7 +316,7 @@ def _fit(potential: Potential, task: Task, folder: Path, history_path: Path, dev
         enable_model_summary=False,
         enable_checkpointing=False,
         # In this order: what is shown and what is saved is what was found.
-        callbacks=[EndOfStretch(), *watchers(history_path), Checkpoints(folder), Diagnosis(folder.parent / "diverged")],
+        callbacks=[EndOfStretch(), *watchers(places), Checkpoints(folder), Diagnosis(places.diverged)],
     )
     if devices.count == 1:
         trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from piwsl.config import Loss
 from piwsl.data.batch import Batch
 from piwsl.losses import Measure, Measured
+from piwsl.models import Potential
 from piwsl.models.terms import Prediction, Property
+from piwsl.records import HeldOutErrors
 
 # Below any error of floating-point energies and forces; keeps the logarithm finite.
 SMALLEST_ERROR = 1e-30
@@ -35,7 +39,7 @@ class ValidationErrors:
     def add(self, batch: Batch, prediction: Prediction) -> None:
         """Count a batch of M structures with labels, of which `properties_of` was predicted."""
         ours, squares = Measure(batch, self._loss), Measure(batch, self._squares)
-        energy, _, forces, stress = prediction
+        energy, forces, stress = prediction.energy, prediction.forces, prediction.stress
         self._add("energy", ours.energy_labels(energy), squares.energy_labels(energy))
         if forces is not None:
             self._add("forces", ours.forces(forces), squares.forces(forces))
@@ -73,3 +77,46 @@ class ValidationErrors:
         weighted = [mean for name, mean in found.items() if self._weights[name]]
         means = [max(mean, SMALLEST_ERROR) for mean in weighted or found.values()]
         return math.exp(sum(map(math.log, means)) / len(means))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Sums of squared errors of frames that were not learned from, and how many energies and components they are of."""
+
+    frames: int = 0
+    energy: float = 0.0
+    """eV², of structures."""
+    components: int = 0
+    forces: float = 0.0
+    """(eV/Å)²."""
+
+    @classmethod
+    def of(cls, potential: Potential, batches: Iterable[Batch]) -> HeldOut:
+        """Compare a potential with labels."""
+        found = cls()
+        for batch in (batch.to(potential.device) for batch in batches):
+            predicted = potential.predict(batch)
+            assert predicted.forces is not None
+            energy = predicted.energy.detach() - batch.energy
+            forces = (predicted.forces.detach() - batch.forces).double()
+            found += cls(
+                len(energy), float(energy.square().sum()), int(forces.isfinite().sum()), float(forces.square().nansum())
+            )
+        return found
+
+    def __add__(self, other: HeldOut) -> HeldOut:
+        """Return the sums over the frames of both."""
+        return HeldOut(
+            self.frames + other.frames,
+            self.energy + other.energy,
+            self.components + other.components,
+            self.forces + other.forces,
+        )
+
+    def errors(self) -> HeldOutErrors:
+        """Return root mean squares."""
+        return HeldOutErrors(
+            frames=self.frames,
+            energy_rmse=math.sqrt(self.energy / self.frames) if self.frames else None,
+            forces_rmse=math.sqrt(self.forces / self.components) if self.components else None,
+        )

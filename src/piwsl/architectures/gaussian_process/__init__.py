@@ -52,6 +52,12 @@ class GaussianProcess(Architecture):
         return self
 
     @model_validator(mode="after")
+    def _one_member(self) -> Self:
+        if self.members > 1:
+            raise ValueError("members: all would be the same Gaussian process, whose variance is its own; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _no_device(self) -> Self:
         if self.resources.gpus:
             raise ValueError("resources.gpus: a Gaussian process is fitted on the CPU; leave it out")

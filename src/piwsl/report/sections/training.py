@@ -13,7 +13,8 @@ from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
 
 TEMPLATE = """\
-<p class="soft">Error of the averaged weights on the validation frames; {{ shown }}.</p>
+<p class="soft">Error of the averaged weights on the validation frames, of a committee the root mean square over its
+members; {{ shown }}.</p>
 {{ figure }}
 """
 
@@ -26,26 +27,27 @@ class Training(ReportSection):
     each = True
 
     def html(self, context: Context) -> str:
-        """Return the figure."""
+        """Return the figure; nothing where no frame was kept for validation."""
         shown, files = context.example()
-        figure = fragment(histories({loss: found.history for loss, found in files.items()}, context.colours))
-        return render(TEMPLATE, shown=shown, figure=figure)
+        errors = {loss: validation_errors(found.history) for loss, found in files.items()}
+        if all(rows.empty for rows in errors.values()):
+            return ""
+        return render(TEMPLATE, shown=shown, figure=fragment(histories(errors, context.colours)))
 
 
-def histories(paths: dict[str, Path], colours: dict[str, str]) -> go.Figure:
+def histories(errors: dict[str, pd.Series], colours: dict[str, str]) -> go.Figure:
     """Draw the validation error of the energy in the course of training.
 
     Args:
-        paths: history CSV of one run for each loss.
+        errors: by loss, as of `validation_errors`.
         colours: by loss.
     """
     figure = go.Figure()
-    for loss, path in paths.items():
-        rows = pd.read_csv(path)
+    for loss, rows in errors.items():
         figure.add_trace(
             go.Scatter(
-                x=rows["step"],
-                y=1000 * rows["validation_energy_rmse"],
+                x=rows.index,
+                y=rows,
                 mode="lines",
                 name=loss,
                 line={"color": colours[loss], "width": 2},
@@ -53,6 +55,14 @@ def histories(paths: dict[str, Path], colours: dict[str, str]) -> go.Figure:
             )
         )
     figure.update_xaxes(title_text="optimiser step")
-    shown = pd.concat([1000 * pd.read_csv(path)["validation_energy_rmse"] for path in paths.values()])
-    figure.update_yaxes(title_text="validation RMSE (meV/atom)", **one_two_five(shown))
+    figure.update_yaxes(title_text="validation RMSE (meV/atom)", **one_two_five(pd.concat(errors.values())))
     return styled(figure, height=360)
+
+
+def validation_errors(path: Path) -> pd.Series:
+    """Read the validation error of the energy at each step, meV an atom; of members the root mean square over them."""
+    rows = pd.read_csv(path)
+    if "validation_energy_rmse" not in rows:
+        return pd.Series(dtype=float)
+    squares = (1000.0 * rows["validation_energy_rmse"]) ** 2
+    return squares.groupby(rows["step"]).mean() ** 0.5

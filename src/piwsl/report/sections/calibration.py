@@ -1,0 +1,174 @@
+"""Whether models know how uncertain they are: errors on the test frames against the spread that was predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from piwsl.report.context import Context
+from piwsl.report.figures import fragment, styled
+from piwsl.report.markup import render, rounded
+from piwsl.report.sections import ReportSection
+
+MILLI = 1000.0
+# Errors and spreads within this factor of each other are called alike.
+ALIKE = 1.25
+QUANTITIES = {"energy": "Energies", "force": "Forces"}
+COLUMNS = {
+    "error_over_spread": "Error / spread",
+    "miscalibration_area": "Miscalibration area",
+    "spread_scale": "Scale",
+    "scaled_miscalibration_area": "Area with it",
+}
+
+TEMPLATE = """\
+<p>Error / spread is that of root mean squares on the test frames. The miscalibration area is 0 where errors fall within
+the intervals of a normal distribution of that spread as often as they should, and 0.5 at worst. The scale is what
+spreads are to be multiplied by, as told by frames that members of a committee did not learn from: no test label is in
+it. Means over seeds.</p>
+<ul class="verdicts">
+{% for line in conclusions %}
+<li>{{ line }}</li>
+{% endfor %}
+</ul>
+<div class="scroll"><table>
+<thead><tr><th class="number">Frames</th><th>Loss</th><th></th>
+{% for title in columns %}<th class="number">{{ title }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}
+<tr><td class="number">{{ row.size }}</td><td>{{ row.loss }}</td><td>{{ row.quantity }}</td>
+{% for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">A dot a test frame, or a component of a force; {{ shown }}. Errors of a normal distribution lie below
+the dashed line, error = spread, two times in three.</p>
+{{ figure }}
+"""
+
+
+class Calibration(ReportSection):
+    """A table and a figure for each dataset and model that predicts a spread."""
+
+    title = "How well it knows its errors"
+    place = 25
+    each = True
+
+    def html(self, context: Context) -> str:
+        """Return what is to be concluded, the table and the figure; nothing where no run has a spread."""
+        runs = context.runs
+        known = [name for name in QUANTITIES if f"{name}_error_over_spread" in runs and _of(runs, name).any()]
+        shown, files = context.example()
+        spreads = {loss: found.predictions for loss, found in files.items() if _has_spread(found.predictions)}
+        if not known or not spreads:
+            return ""
+        return render(
+            TEMPLATE,
+            conclusions=[conclusion(name, runs) for name in known],
+            columns=list(COLUMNS.values()),
+            rows=[row for name in known for row in table_rows(name, runs)],
+            shown=shown,
+            figure=fragment(spread_and_error(spreads, context.colours)),
+        )
+
+
+def _of(runs: pd.DataFrame, quantity: str) -> pd.Series:
+    """Return which runs say something of a quantity."""
+    return runs[f"{quantity}_error_over_spread"].notna()
+
+
+def _has_spread(predictions: Path) -> bool:
+    with np.load(predictions, allow_pickle=False) as arrays:
+        return "energy_std" in arrays
+
+
+def conclusion(quantity: str, runs: pd.DataFrame) -> str:
+    """Return in a sentence what a spread is good for, by the means over all runs.
+
+    Args:
+        quantity: energy or force.
+        runs: of one dataset and model.
+    """
+    ratio = float(runs[f"{quantity}_error_over_spread"].astype(float).mean())
+    scale = float(runs[f"{quantity}_spread_scale"].astype(float).mean())
+    begin = f"{QUANTITIES[quantity]}: errors were {rounded(ratio, 2)} times the spread"
+    if _alike(ratio):
+        return f"{begin}; it may be taken for the error as it is."
+    if np.isnan(scale):
+        return f"{begin}; no scale is known, so that it tells sure from unsure frames, not how large an error is."
+    if _alike(ratio / scale):
+        return f"{begin}; multiplied by {rounded(scale, 2)}, as held-out frames say, it may be taken for the error."
+    said = f"{begin}, where held-out frames say {rounded(scale, 2)}"
+    return f"{said}; it tells sure from unsure frames, not how large an error is."
+
+
+def _alike(ratio: float) -> bool:
+    return 1.0 / ALIKE <= ratio <= ALIKE
+
+
+def table_rows(quantity: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of the table as text: means over seeds.
+
+    Args:
+        quantity: energy or force.
+        runs: of one dataset and model.
+    """
+    measures = [f"{quantity}_{name}" for name in COLUMNS]
+    numbers = runs.assign(**{name: pd.to_numeric(runs[name]) for name in measures})
+    rows = []
+    for group, values in numbers[_of(runs, quantity)].groupby(["size", "loss"], sort=False)[measures].mean().iterrows():
+        size, loss = cast(tuple[int, str], group)
+        cells = ["–" if pd.isna(values[name]) else rounded(values[name], 2) for name in measures]
+        rows.append({"size": size, "loss": loss, "quantity": QUANTITIES[quantity], "cells": cells})
+    return rows
+
+
+def spread_and_error(predictions: dict[str, Path], colours: dict[str, str]) -> go.Figure:
+    """Draw the size of errors against the spread that was predicted, both axes logarithmic.
+
+    Args:
+        predictions: NPZ file of one run for each loss.
+        colours: by loss.
+    """
+    arrays = {loss: dict(np.load(path, allow_pickle=False)) for loss, path in predictions.items()}
+    quantities = [("energy", "Energy (meV)")]
+    if any(len(found.get("force_std", [])) for found in arrays.values()):
+        quantities.append(("force", "Force component (meV/Å)"))
+    figure = make_subplots(cols=len(quantities), subplot_titles=[title for _, title in quantities])
+    for column, (quantity, _) in enumerate(quantities, start=1):
+        for loss, found in arrays.items():
+            spread = MILLI * found.get(f"{quantity}_std", np.empty(0))
+            error = MILLI * np.abs(found[f"{quantity}_predicted"] - found[f"{quantity}_label"])[: len(spread)]
+            figure.add_trace(
+                go.Scatter(
+                    x=spread,
+                    y=error,
+                    mode="markers",
+                    name=loss,
+                    legendgroup=loss,
+                    showlegend=column == 1,
+                    marker={"color": colours[loss], "size": 5, "opacity": 0.5},
+                    hovertemplate="spread %{x:.3g}, error %{y:.3g}",
+                ),
+                row=1,
+                col=column,
+            )
+        _draw_equality(figure, column)
+        figure.update_xaxes(title_text="spread", type="log", row=1, col=column)
+        figure.update_yaxes(title_text="error" if column == 1 else None, type="log", row=1, col=column)
+    return styled(figure, height=480)
+
+
+def _draw_equality(figure: go.Figure, column: int) -> None:
+    """Draw error = spread over the spreads of a column."""
+    spreads = np.concatenate([trace.x for trace in figure.data if trace.xaxis == f"x{column if column > 1 else ''}"])
+    positive = spreads[spreads > 0.0]
+    if len(positive):
+        ends = [float(positive.min()), float(positive.max())]
+        line = {"color": "#616e7c", "width": 1, "dash": "dash"}
+        equal = go.Scatter(x=ends, y=ends, mode="lines", showlegend=False, hoverinfo="skip", line=line)
+        figure.add_trace(equal, row=1, col=column)

@@ -1,0 +1,214 @@
+"""What a model says of its own errors is compared with them: by hand, by physics, and in the report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import morse_frames
+from run_files import files_of
+from scipy.stats import norm
+
+from piwsl.architectures.gaussian_process import GaussianProcess
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Experiment, Loss, Run, Training, parse_section
+from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
+from piwsl.evaluation.calibration import calibration, miscalibration_area, scale_of_spread
+from piwsl.evaluation.metrics import evaluate
+from piwsl.evaluation.predict import predict
+from piwsl.files import read_json
+from piwsl.models import load_model
+from piwsl.report.sections.calibration import conclusion
+from piwsl.report.sections.training import validation_errors
+from piwsl.report.tables import run_table
+from piwsl.report.write import write_report
+from piwsl.structures.structure import from_atoms
+from piwsl.training.run import train_run
+
+RNG = np.random.default_rng(0)
+SPREAD = RNG.uniform(0.5, 2.0, 4000)
+NORMAL = SPREAD * norm.ppf((RNG.permutation(4000) + 0.5) / 4000)
+
+
+def test_errors_of_the_normal_distribution_that_was_said_have_no_area():
+    assert miscalibration_area(NORMAL, SPREAD) < 0.001
+    assert calibration(NORMAL, SPREAD)["error_over_spread"] == pytest.approx(1.0, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 2.0, 5.0])
+def test_the_area_is_that_between_the_expected_and_the_found_share(factor):
+    confidences = np.linspace(0.0, 1.0, 20001)[1:-1]
+    # Of errors that are `factor` times as wide, so many are within the interval that should hold a share p.
+    found = 2 * norm.cdf(norm.ppf(0.5 + confidences / 2) / factor) - 1
+    expected = np.abs(found - confidences).mean()
+    assert miscalibration_area(factor * NORMAL, SPREAD) == pytest.approx(expected, abs=0.001)
+
+
+def test_the_area_of_few_errors_is_that_of_their_steps():
+    errors, spread = np.array([0.1, -0.7, 1.9]), np.array([1.0, 0.5, 1.0])
+    confidences = np.linspace(0.0, 1.0, 200001)
+    limits = norm.ppf(0.5 + np.minimum(confidences, 1 - 1e-12) / 2)
+    found = (np.abs(errors / spread)[None, :] <= limits[:, None]).mean(axis=1)
+    assert miscalibration_area(errors, spread) == pytest.approx(np.abs(found - confidences).mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("errors", "spread"), [(0.0, 1.0), (1.0, 0.0), (-1e9, 1.0), (0.0, 0.0)], ids=["none", "sure", "far", "exact"]
+)
+def test_the_area_is_a_half_at_worst(errors, spread):
+    assert miscalibration_area(np.full(5, errors), np.full(5, spread)) == pytest.approx(0.5)
+
+
+def test_the_scale_is_exact_where_the_same_frames_say_both():
+    # Krogh and Vedelsby: an identity, whatever the errors of the members have in common.
+    errors = RNG.normal(size=(4, 50)) + 2.0 * RNG.normal(size=50) + 0.5
+    spread = float(np.sqrt(np.square(errors.std(axis=0, ddof=1)).mean()))
+    of_mean = float(np.sqrt(np.square(errors.mean(axis=0)).mean()))
+    scale = scale_of_spread(float(np.sqrt(np.square(errors).mean())), spread, members=4)
+    assert scale * spread == pytest.approx(of_mean)
+
+
+def test_members_that_err_less_than_they_differ_give_no_scale():
+    assert scale_of_spread(0.5, 1.0, members=4) is None
+    assert calibration(NORMAL, SPREAD)["scaled_miscalibration_area"] is None
+
+
+def test_the_scale_mends_what_it_is_the_factor_of():
+    found = calibration(3.0 * NORMAL, SPREAD, scale=3.0)
+    assert found["scaled_miscalibration_area"] < 0.001 < 0.2 < found["miscalibration_area"]
+
+
+PAINN = PaiNN(
+    architecture="painn", cutoff=4.0, features=8, layers=2, radial=6, members=3,
+    training=Training(steps=60, validate_every=30),
+)  # fmt: skip
+
+
+def evaluated(folder: Path, model, test=None) -> tuple[dict, dict, Path]:
+    """Train and test; return errors, predictions and the model file."""
+    folder.mkdir(parents=True)
+    dataset, run = folder / "dataset.h5", Run(dataset="d", model="m", loss="l", size=20, seed=0)
+    test = test or morse_frames("H2O", 6, seed=5, forces=True)
+    write_dataset(dataset, {TRAINING: morse_frames("H2O", 20, forces=True), TEST: test})
+    path = folder / "model.safetensors"
+    train_run(dataset, run, model, Loss(), path, folder / "history.csv")
+    evaluate(dataset, run, path, folder / "errors.json", folder / "predictions.npz")
+    with np.load(folder / "predictions.npz") as arrays:
+        return read_json(folder / "errors.json"), dict(arrays), path
+
+
+def test_a_committee_is_tested_with_its_spread_and_labels_of_test_frames_do_not_scale_it(tmp_path):
+    errors, arrays, path = evaluated(tmp_path / "right", PAINN)
+    with Dataset(tmp_path / "right" / "dataset.h5") as dataset:
+        found = predict(load_model(path), dataset.structures(dataset.indices(TEST)))
+    np.testing.assert_allclose(arrays["energy_std"], found.energy_std)
+    np.testing.assert_allclose(arrays["force_std"], np.concatenate(found.forces_std).ravel())
+    for quantity, unit in (("energy", "meV"), ("force", "meV_per_A")):
+        error = arrays[f"{quantity}_predicted"] - arrays[f"{quantity}_label"]
+        ratio = np.sqrt(np.square(error).mean() / np.square(arrays[f"{quantity}_std"]).mean())
+        assert errors[f"{quantity}_error_over_spread"] == pytest.approx(ratio)
+        assert errors[f"{quantity}_spread_{unit}"] == pytest.approx(
+            1000 * np.sqrt(np.square(arrays[f"{quantity}_std"]).mean())
+        )
+    wrong = morse_frames("H2O", 6, seed=5, forces=True)
+    for frame in wrong:
+        frame.info["REF_energy"] += 100.0
+        frame.arrays["REF_forces"] += 100.0
+    others, _, _ = evaluated(tmp_path / "wrong", PAINN, wrong)
+    assert others["energy_spread_scale"] == errors["energy_spread_scale"]
+    assert others["force_spread_scale"] == errors["force_spread_scale"]
+    assert others["energy_error_over_spread"] > 10 * errors["energy_error_over_spread"]
+
+
+def test_without_held_out_frames_there_is_no_scale(tmp_path):
+    training = PAINN.training.model_copy(update={"validation_fraction": 0.0})
+    errors, _, _ = evaluated(tmp_path / "all", PAINN.model_copy(update={"training": training}))
+    assert errors["energy_spread_scale"] is None
+    assert errors["energy_miscalibration_area"] >= 0
+
+
+def test_a_single_network_says_nothing_and_a_gaussian_process_its_own_deviation(tmp_path):
+    errors, arrays, _ = evaluated(tmp_path / "one", PAINN.model_copy(update={"members": 1}))
+    assert not [name for name in [*errors, *arrays] if "spread" in name or "std" in name or "calibration" in name]
+    errors, arrays, path = evaluated(tmp_path / "process", GaussianProcess(architecture="gaussian_process"))
+    frames = [from_atoms(atoms) for atoms in morse_frames("H2O", 6, seed=5)]
+    np.testing.assert_allclose(arrays["energy_std"], predict(load_model(path), frames).energy_std)
+    assert "force_std" not in arrays
+    assert errors["energy_spread_scale"] is None
+
+
+SUMMARY = {
+    f"{quantity}_{name}": value
+    for quantity in ("energy", "force")
+    for name, value in {
+        "error_over_spread": 2.0, "miscalibration_area": 0.25, "spread_scale": 1.9, "scaled_miscalibration_area": 0.03,
+    }.items()
+}  # fmt: skip
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return parse_section(
+        Experiment,
+        {
+            "experiment": "e",
+            "datasets": {"water": {"file": "frames.xyz", "test_frames": 2}},
+            "models": {"painn": {"architecture": "painn", "members": 2}},
+            "losses": {"supervised": {}},
+            "sizes": [4],
+            "seeds": [0, 1],
+        },
+        "config",
+    )
+
+
+def page(folder: Path, experiment: Experiment, spread) -> str:
+    files = files_of(folder, experiment.runs(), {"supervised": [10.0, 20.0]}, spread=spread)
+    write_report(experiment, files, folder / "report.html", folder / "results.csv")
+    return (folder / "report.html").read_text()
+
+
+def test_the_report_says_what_a_spread_is_worth(tmp_path, experiment):
+    written = page(tmp_path, experiment, SUMMARY)
+    headings = re.findall(r"<h3>(.*?)</h3>", written)
+    assert headings.index("Parity") < headings.index("How well it knows its errors") < headings.index("Training")
+    assert "Energies: errors were 2 times the spread; multiplied by 1.9, as held-out frames say" in written
+    assert written.count("<td>Forces</td>") == 1
+    table = (tmp_path / "results.csv").read_text().splitlines()
+    assert "energy_spread_scale" in table[0]
+
+
+def test_without_a_spread_the_report_says_nothing_of_it(tmp_path, experiment):
+    assert "How well it knows its errors" not in page(tmp_path, experiment, None)
+    assert "spread" not in (tmp_path / "results.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "scale", "said"),
+    [
+        (1.1, 3.0, "1.1 times the spread; it may be taken for the error as it is."),
+        (2.0, 2.2, "2 times the spread; multiplied by 2.2, as held-out frames say, it may be taken for the error."),
+        (4.0, 1.5, "4 times the spread, where held-out frames say 1.5; it tells sure from unsure frames"),
+        (4.0, None, "4 times the spread; no scale is known, so that it tells sure from unsure frames"),
+    ],
+)
+def test_the_conclusion_follows_from_the_numbers(tmp_path, experiment, ratio, scale, said):
+    spread = SUMMARY | {"energy_error_over_spread": ratio, "energy_spread_scale": scale}
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0]}, spread=spread)
+    assert said in conclusion("energy", run_table(files.errors, files.simulations))
+
+
+def test_the_course_of_training_is_that_of_all_members(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("member,step,validation_energy_rmse\n0,10,0.003\n0,20,0.001\n1,10,0.004\n")
+    assert validation_errors(path).to_dict() == pytest.approx({10: 1000 * np.sqrt((9e-6 + 16e-6) / 2), 20: 1.0})
+
+
+def test_without_validation_frames_the_report_leaves_the_course_of_training_out(tmp_path, experiment):
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0]})
+    for path in files.histories:
+        path.write_text("step,training_total\n10,0.5\n")
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    assert "<h3>Training</h3>" not in (tmp_path / "report.html").read_text()
