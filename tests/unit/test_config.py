@@ -96,7 +96,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("losses.weak.pict", {"weight": 1}, "losses.weak", "did you mean 'pitc'?"),
         ("losses.weak.pool", 1.0, "losses.weak.pool", "less than 1, found 1.0"),
         ("losses.weak.pool", -0.1, "losses.weak.pool", "found -0.1"),
-        ("losses.weak.pool", 0.5, "losses.weak.pool", "dataset 'ammonia' has no pool; say datasets.ammonia.pool_frames"),
+        ("losses.weak.pool", 0.5, "losses.weak.pool", "'ammonia' has no pool; say datasets.ammonia.pool_frames"),
         ("losses.supervised.pool", 0.5, "losses.supervised", "pool: no term of this loss looks at frames without"),
         ("datasets.ammonia.pool_frames", 0, "datasets.ammonia.pool_frames", "found 0"),
         ("sizes", [-20], "sizes.0", "found -20"),
