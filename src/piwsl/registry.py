@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -32,15 +32,17 @@ LONGEST_REASON = 100
 class Registry(Generic[Kind]):
     """The kinds of a package."""
 
-    def __init__(self, package: str, base: type[Kind]) -> None:
+    def __init__(self, package: str, base: type[Kind], reserved: Collection[str] = ()) -> None:
         """Keep where kinds are looked for, and what they are.
 
         Args:
             package: whose modules are kinds, and the group of entry points that are.
             base: the class that all are derived from.
+            reserved: names that no kind may have: keys of another meaning stand beside kinds.
         """
         self.package = package
         self.base = base
+        self.reserved = frozenset(reserved)
 
     @cached_property
     def _own(self) -> frozenset[str]:
@@ -80,6 +82,11 @@ class Registry(Generic[Kind]):
         if name not in self._others:
             return self._ours(name)
         point, *more = self._others[name]
+        if name in self.reserved:
+            raise PiwslError(
+                f"{_source(point)} brings {self.package} '{name}', a key of another meaning there; rename its entry "
+                "point, or uninstall it"
+            )
         if name in self._own:
             raise PiwslError(f"{_source(point)} brings '{name}', which piwsl has itself; uninstall it")
         if more:

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers import ROOT, distribution, morse_frames
 
+from piwsl.config import LOSS_TERMS, ConfigError, Loss, parse_section
 from piwsl.structures.frames import read_frames, write_frames
 
 TOYS = ROOT / "tests" / "toys"
@@ -219,3 +221,33 @@ def test_what_tools_leave_in_a_package_is_no_source_of_it_and_one_without_init_h
     assert origin() == before
     (package / "table.csv").write_text("1\n")
     assert origin() != before
+
+
+@pytest.fixture
+def bring(tmp_path, monkeypatch) -> Iterator[Callable[[str, str], None]]:
+    """Installs, for this process, a distribution 'mine' whose class Mine is a term of a name."""
+
+    def install(name: str, source: str) -> None:
+        distribution(tmp_path, "mine", source, {TERMS: f"{name} = mine:Mine"})
+        monkeypatch.syspath_prepend(tmp_path)
+        vars(LOSS_TERMS).pop("_others", None)
+
+    yield install
+    vars(LOSS_TERMS).pop("_others", None)
+    sys.modules.pop("mine", None)
+
+
+TERM = (TOYS / "toy_term.py").read_text().replace("Curvature", "Mine")
+
+
+@pytest.mark.parametrize("name", ["energy", "function", "every"])
+def test_a_term_named_like_another_key_of_a_loss_is_refused_where_that_key_is_said(bring, name):
+    bring(name, TERM)
+    value = {"energy": 2.0, "function": "mse", "every": 2}[name]
+    assert parse_section(Loss, {"forces": 2.0, "pitc": {"weight": 1.0}}, "loss").forces == 2.0
+    with pytest.raises(ConfigError) as refused:
+        parse_section(Loss, {name: value}, "loss")
+    assert str(refused.value) == (
+        f"loss: {name}: mine 1.0 brings piwsl.loss_terms '{name}', a key of another meaning there; rename its entry "
+        "point, or uninstall it"
+    )

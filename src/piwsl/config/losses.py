@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails
 
 from piwsl.config.section import Section, Steps, StepsOrNone, Weight
+from piwsl.errors import PiwslError
 from piwsl.registry import Registry
 from piwsl.residuals import A, Difference, ForceError, Mean, Residual, StressError
 from piwsl.structures.labels import REFERENCE
@@ -92,9 +93,6 @@ class DisplacedTerm(LossTerm):
         if since < 0 or since % self.every:
             return 0.0
         return min(1.0, (since + 1) / (loss.ramp + 1)) * self.every
-
-
-LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]  # no kind is made of the base
 
 
 class Loss(Section):
@@ -265,6 +263,10 @@ class Loss(Section):
         return schema
 
 
+# Keys of a loss that are no terms, and one that moved into them.
+LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm, {*Loss.model_fields, "every"})  # type: ignore[type-abstract]  # no kind is made of the base
+
+
 def _displaced(difference: Difference) -> bool:
     """Whether a difference looks anywhere but at r itself."""
     if isinstance(difference, StressError):
@@ -276,7 +278,10 @@ def _displaced(difference: Difference) -> bool:
 
 def _term(name: str, value: Any) -> LossTerm:
     """Validate a term as the section of its name; errors say the name, too."""
-    kind = LOSS_TERMS[name]
+    try:
+        kind = LOSS_TERMS[name]
+    except PiwslError as error:
+        raise ValueError(f"{name}: {error}") from None
     try:
         return kind.model_validate(value)
     except ValidationError as error:
