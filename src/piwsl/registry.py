@@ -22,11 +22,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from piwsl.errors import PiwslError
+from piwsl.errors import PiwslError, reason
 
 Kind = TypeVar("Kind")
-# What an error of a stranger's module may fill a line with.
-LONGEST_REASON = 100
 
 
 class Registry(Generic[Kind]):
@@ -108,11 +106,9 @@ class Registry(Generic[Kind]):
         try:
             kind = point.load()
         except Exception as error:  # whatever their module does when it is imported
-            said = " ".join(str(error).split())
-            said = said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} ..."
             raise PiwslError(
                 f"{_source(point)} brings {self.package} '{point.name}', which cannot be loaded "
-                f"({type(error).__name__}: {said}); mend or uninstall it"
+                f"({reason(error)}); mend or uninstall it"
             ) from error
         if not (isinstance(kind, type) and issubclass(kind, self.base)):
             raise PiwslError(

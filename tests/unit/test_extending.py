@@ -13,6 +13,7 @@ import pytest
 from helpers import ROOT, distribution, morse_frames
 
 from piwsl.config import LOSS_TERMS, ConfigError, Loss, parse_section
+from piwsl.errors import PiwslError
 from piwsl.structures.frames import read_frames, write_frames
 
 TOYS = ROOT / "tests" / "toys"
@@ -251,3 +252,80 @@ def test_a_term_named_like_another_key_of_a_loss_is_refused_where_that_key_is_sa
         f"loss: {name}: mine 1.0 brings piwsl.loss_terms '{name}', a key of another meaning there; rename its entry "
         "point, or uninstall it"
     )
+
+
+ODD_TERM = """
+from piwsl.config import DisplacedTerm
+from piwsl.residuals import A, C, ForceError, Mean, Point, Residual, StressError, Work
+
+class Mine(DisplacedTerm):
+    def means(self, loss):
+        return {"": Mean(Residual({C: 1.0, A: -1.0}), self.weight)}
+
+"""
+ONE_MEAN = "    def means(self, loss): return {{'': {}}}"
+ODD_TERMS = {
+    "    def means(self, loss): return None": "means() gives None, expected one Mean or more by name",
+    "    def means(self, loss): return {}": "means() gives {}, expected one Mean or more by name",
+    "    def means(self, loss): return {'a b': None}": "means() calls a part 'a b'; take letters, digits and _",
+    "    def means(self, loss): return {'': self.wieght}": (
+        "failed (AttributeError: 'Mine' object has no attribute 'wieght')"
+    ),
+    ONE_MEAN.format("(1.0, 2.0)"): "its mean '' is tuple, no Mean",
+    ONE_MEAN.format("Mean(Residual({C: 1.0}), -1.0)"): "its mean '' has the weight -1.0, no number from 0 on",
+    ONE_MEAN.format("Mean(C, 1.0)"): "its mean '' is of Point; take Residual, ForceError or StressError",
+    ONE_MEAN.format("Mean(StressError('refrence'), 1.0)"): (
+        "its mean '' is of level 'refrence'; known are reference, weak"
+    ),
+    ONE_MEAN.format("Mean(Residual({}, label_energy=1.0), 1.0)"): (
+        "its mean '' asks nothing of the model; give energies or works"
+    ),
+    ONE_MEAN.format("Mean(Residual({C: None}), 1.0)"): "its mean '' has a factor that is no finite number",
+    ONE_MEAN.format("Mean(Residual({A: 1.0}, {(A, C): 1.0}), 1.0)"): (
+        "its mean '' has energies, works or label_works that are no dict of Point, Work and Point"
+    ),
+    ONE_MEAN.format("Mean(Residual({A: 1.0}, {Work(A, 'C'): 1.0}), 1.0)"): (
+        "its mean '' has a work along what is no Point of two numbers"
+    ),
+    ONE_MEAN.format("Mean(ForceError('A', 'weak'), 1.0)"): "its mean '' is at 'A', which is no Point of two numbers",
+    ONE_MEAN.format("Mean(Residual({Point(1.5, 0.0): 1.0}), 1.0)"): (
+        "its mean '' is at (1.5, 0.0), beyond neighbour lists; take |along| + |across| <= 1"
+    ),
+    "    def factor(self, step, loss): return None": "factor() gives None at step 0, no number from 0 on",
+    "    def factor(self, step, loss): return 1 - step": "factor() gives -9 at step 10, no number from 0 on",
+    "    def structures(self, total): return 2 * total": "structures(1) gives 2, no number of them",
+    "    def check(self, loss): raise KeyError('x')": "check() failed (KeyError: 'x')",
+}
+
+
+@pytest.mark.parametrize("body", ODD_TERMS, ids=list(map(str, range(len(ODD_TERMS)))))
+def test_a_term_that_gives_what_no_loss_can_be_made_of_is_one_line_that_names_its_distribution(bring, body):
+    bring("odd", ODD_TERM + body)
+    with pytest.raises(ConfigError) as refused:
+        parse_section(Loss, {"odd": {"weight": 1.0}, "start": 10}, "loss")
+    assert str(refused.value) == f"loss: odd: mine 1.0: {ODD_TERMS[body]}; mend it"
+
+
+def test_a_factor_that_is_none_later_on_is_one_line_too(bring):
+    bring("odd", ODD_TERM + "    def factor(self, step, loss): return 1.0 if step < 5 else None")
+    loss = parse_section(Loss, {"odd": {"weight": 1.0}}, "loss")
+    assert loss.factors(4)["odd"] == 1.0
+    with pytest.raises(PiwslError) as refused:
+        loss.factors(5)
+    assert str(refused.value) == "odd: mine 1.0: factor() gives None at step 5, no number from 0 on; mend it"
+
+
+def test_validators_of_a_term_that_fail_are_one_line_too(bring):
+    source = "from pydantic import model_validator\n" + ODD_TERM.replace(
+        "(DisplacedTerm):",
+        """(DisplacedTerm):
+    @model_validator(mode="after")
+    def own(self):
+        raise TypeError("no " + 200 * "x")
+""",
+    )
+    bring("odd", source)
+    with pytest.raises(ConfigError) as refused:
+        parse_section(Loss, {"odd": {"weight": 1.0}}, "loss")
+    assert str(refused.value).startswith("loss: odd: mine 1.0: failed (TypeError: no xxx")
+    assert len(str(refused.value)) <= 200

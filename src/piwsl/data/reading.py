@@ -10,13 +10,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.errors import PiwslError
+from piwsl.errors import PiwslError, reason
 from piwsl.readers import READERS, LabelNames, format_of
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY
 from piwsl.structures.labels import energy_label, forces_label, stress_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
-
-LONGEST_REASON = 100
 
 
 def count_of(path: Path, form: str) -> int:
@@ -71,10 +69,7 @@ def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
     except Exception as error:  # whatever a reader, of a stranger's perhaps, does with a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise PiwslError(f"{path}: {error.strerror}") from None
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise PiwslError(
-            f"{path}:{where} cannot be read as '{form}' ({type(error).__name__}: {reason}); is it whole?"
-        ) from error
+        raise PiwslError(f"{path}:{where} cannot be read as '{form}' ({reason(error)}); is it whole?") from error
 
 
 def read_frames(path: Path | str, form: str | None = None) -> list[Atoms]:
