@@ -19,6 +19,7 @@ from ase import Atoms
 
 import piwsl
 from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config.level_checks import in_words
 from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
@@ -181,7 +182,7 @@ class Jobs:
 
     def levels(self) -> dict[str, str]:
         """Return the levels in words, as the report has them."""
-        return {name: str(level) for name, level in self.experiment.levels.items()}
+        return {name: in_words(level) for name, level in self.experiment.levels.items()}
 
     def recipe(self, dataset: str) -> str:
         """Return what the level comes to, and the version of finished energies: their folder in the store."""
