@@ -6,6 +6,7 @@ Units are eV, Å, eV/Å, eV/Å³, fs and K. Labels are `REF_energy`, `REF_forces
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,7 @@ def train(
     pool: Sequence[Atoms] = (),
     threads: int = 1,
     devices: int = 0,
+    distributions: Mapping[str, str] | None = None,
 ) -> Potential:
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
@@ -88,6 +90,7 @@ def train(
         pool: geometries without labels, for a loss with a share of them.
         threads: of the CPU.
         devices: GPUs; 0 trains on the CPU.
+        distributions: names and versions of what read or computed the frames, for the model file.
 
     Raises:
         PiwslError: a section or a frame that is not right, no labels that the loss learns from, a diverging loss, or a
@@ -106,6 +109,7 @@ def train(
         raise PiwslError(f"{path} is there already; name another folder, or take it away")
     labelled, unlabelled = structures_of(frames, "frames"), structures_of(pool, "pool")
     taken = frames_of_structures(labelled, architecture, seed, unlabelled, free_atoms(frames))
+    taken = replace(taken, distributions=dict(distributions or {}))
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU
     train_frames(taken, architecture, objective, seed, path, history, threads, where, Names())

@@ -186,10 +186,13 @@ def train(
     from piwsl import api
     from piwsl.config import parse_training
     from piwsl.data.reading import read_frames
+    from piwsl.readers import READERS, format_of
 
     model, loss = parse_training(config, architecture, steps)
-    unlabelled = [] if pool is None else read_frames(pool, form)
-    api.train(read_frames(frames, form), folder, model, loss, seed, unlabelled, threads, gpus)
+    labelled, unlabelled = read_frames(frames, form), [] if pool is None else read_frames(pool, form)
+    readers = {form or format_of(path) for path in (frames, pool) if path is not None}
+    brought = {kind: source for name in sorted(readers) for kind, source in READERS.named_source(name).items()}
+    api.train(labelled, folder, model, loss, seed, unlabelled, threads, gpus, brought)
     print(f"trained: {folder / 'model.safetensors'}")
 
 

@@ -124,6 +124,11 @@ class Registry(Generic[Kind]):
         """Return a kind's distribution and its version; None of one of ours."""
         return _source(self._others[name][0]) if name in self._others else None
 
+    def named_source(self, name: str) -> dict[str, str]:
+        """Return the same by package and name, {"architectures.toy": "toy_architecture 1.0"}; {} of one of ours."""
+        source = self.source(name)
+        return {} if source is None else {f"{self.package.removeprefix('piwsl.')}.{name}": source}
+
     def origin(self, name: str) -> str | None:
         """Return a kind's distribution, its version and a hash of its sources; None of one of ours.
 

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.calculators.morse import MorsePotential
 from helpers import ROOT, displaced, distribution, snakemake
 
-from piwsl.config import ComputedDataset, ConfigError, Cost, Level, SinglePoint, parse_level
+from piwsl.config import ComputedDataset, ConfigError, Cost, Experiment, Level, SinglePoint, parse_level, parse_section
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.files import read_json, read_json_lines
@@ -27,7 +27,9 @@ from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import label_batches
 from piwsl.reference.recipe import level_key, recipe
+from piwsl.report.sections.making import brought
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.workflow.jobs import Jobs
 
 MORSE = '''
 from ase.calculators.morse import MorsePotential
@@ -349,6 +351,16 @@ WORKING = (
         return {answer}
 """
 )
+
+
+def test_what_brings_an_engine_is_named_to_trainings_and_by_the_report(here):
+    here(MORSE)
+    experiment = parse_section(Experiment, CONFIG, "config.yaml")
+    named = {"reference.engines.morse": "toy_engine 1.0"}
+    assert Jobs(experiment, ROOT / "workflow" / "scripts").distributions("water") == named
+    assert brought(experiment) == named
+
+
 NO_ANSWERS = {
     ("problem", "3"): "problem() gives 3, expected str or None",
     ("problem", "self.nothing"): "problem() failed (AttributeError: 'Morse' object has no attribute 'nothing')",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import ROOT, distribution, morse_frames
 
 from piwsl.config import LOSS_TERMS, ConfigError, Loss, parse_section
@@ -222,6 +223,19 @@ def test_what_tools_leave_in_a_package_is_no_source_of_it_and_one_without_init_h
     assert origin() == before
     (package / "table.csv").write_text("1\n")
     assert origin() != before
+
+
+def test_a_model_file_names_the_distributions_that_it_was_made_with(installed):
+    reader = "from piwsl.readers.extxyz import ExtendedXYZ\nclass Mine(ExtendedXYZ):\n    suffixes = ('.mine',)\n"
+    distribution(installed, "toy_reader", reader, {"piwsl.readers": "mine = toy_reader:Mine"})
+    (installed / "frames.xyz").rename(installed / "frames.mine")
+    done = piwsl(installed, "train", "frames.mine", "toy", "--config", "recipe.yaml", "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(piwsl(installed, "info", "toy/model.safetensors").stdout)["provenance"]["distributions"] == {
+        "architectures.toy": "toy_architecture 1.0",
+        "loss_terms.curvature": "toy_term 1.0",
+        "readers.mine": "toy_reader 1.0",
+    }
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ def test_ours_stand_in_the_order_of_the_report(finished):
         "What weak supervision bought", "Errors on the test frames", "water, painn", "Learning curves", "Parity",
         "Stability of molecular dynamics", "Training", "How it was made",
     ]  # fmt: skip
+    assert "Not of piwsl" not in (finished / "report.html").read_text()
     assert all(issubclass(SECTIONS[name], ReportSection) for name in SECTIONS)
 
 
@@ -103,6 +104,7 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
     assert headings(page)[after + 1 :] == ["Speed of the dynamics", "Training", "How it was made"]
     assert "Medians of 4 runs." in page
     assert page.count('class="plotly-graph-div"') == 5
+    assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
     assert "Nothing to be done" in report_rule(finished, "--dry-run")
     (finished / "toy_section.py").write_text(TOY.replace("median()", "mean()"))
     assert "Params have changed" in report_rule(finished, "--dry-run")

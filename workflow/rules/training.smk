@@ -25,6 +25,8 @@ rule train:
         loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
         code=jobs.code["train"],
         others=lambda wildcards: jobs.others(wildcards.model, wildcards.loss),
+        # Not compared, for it takes the input: the frames are the same whatever it says.
+        distributions=lambda wildcards, input: jobs.distributions(wildcards.dataset),
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

@@ -18,4 +18,5 @@ with logged_to(snakemake.log[0]):
         threads=snakemake.threads,
         devices=Devices("gpu", gpus) if gpus else CPU,
         pool_path=Path(snakemake.input.pool[0]) if snakemake.input.pool else None,
+        distributions=params.distributions,
     )

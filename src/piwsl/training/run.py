@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from piwsl.config import Architecture, Loss, Run
+from piwsl.config.distributions import of_training
 from piwsl.data.batch import graphs
 from piwsl.data.dataset import content_hash
 from piwsl.errors import PiwslError
@@ -72,6 +73,7 @@ def train_run(
     threads: int = 1,
     devices: Devices = CPU,
     pool_path: Path | None = None,
+    distributions: Mapping[str, str] = NOTHING,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -85,8 +87,9 @@ def train_run(
         threads: of the CPU.
         devices: what to train on.
         pool_path: dataset file of the pool, where that is not in the other.
+        distributions: those of others that read or computed the frames, by kind, for the model file.
     """
-    frames = frames_of_run(dataset_path, pool_path, run, model, loss)
+    frames = replace(frames_of_run(dataset_path, pool_path, run, model, loss), distributions=distributions)
     train(
         frames, model, loss, run.seed, model_path, history_path, threads, devices, Names.of(run), {"run": run.plain()}
     )
@@ -156,7 +159,9 @@ def train(
         else:
             potential, history = found_in_closed_form
         potential.pair = task.pair
-        found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
+        found: dict[str, Any] = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated}
+        if brought := {**frames.distributions, **of_training(model, loss)}:
+            found["distributions"] = brought
         write_history(history_path, history)
         save_model(model_path, potential, {**provenance, **found})
         shutil.rmtree(folder)

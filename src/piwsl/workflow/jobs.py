@@ -19,6 +19,7 @@ from ase import Atoms
 
 import piwsl
 from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config.distributions import of_dataset
 from piwsl.config.level_checks import in_words
 from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
@@ -132,6 +133,10 @@ class Jobs:
         found = {architecture: ARCHITECTURES.origin(architecture)}
         found |= {name: LOSS_TERMS.origin(name) for name in self.experiment.losses[loss].terms}
         return {name: origin for name, origin in found.items() if origin is not None}
+
+    def distributions(self, dataset: str) -> dict[str, str]:
+        """Return the distributions that read or computed a dataset's frames, by kind, where they are not ours."""
+        return of_dataset(self.experiment.datasets[dataset], self.experiment.levels)
 
     def _contents(self, *paths: Path | None) -> list[str]:
         """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
