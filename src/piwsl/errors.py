@@ -1,5 +1,7 @@
 """The one exception that users meet: it says what was found, where, and what to do."""
 
+# What code that is not ours may raise where it does what we cannot know; who stops the program (Ctrl-C) is not meant.
+ANY_ERROR = (Exception, SystemExit)
 # What an error of a stranger's code may fill a line with.
 LONGEST_REASON = 100
 

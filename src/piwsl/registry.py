@@ -22,7 +22,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from piwsl.errors import PiwslError, reason
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 
 Kind = TypeVar("Kind")
 
@@ -105,7 +105,7 @@ class Registry(Generic[Kind]):
     def _other(self, point: EntryPoint) -> type[Kind]:
         try:
             kind = point.load()
-        except Exception as error:  # whatever their module does when it is imported
+        except ANY_ERROR as error:  # whatever their module does when it is imported
             raise PiwslError(
                 f"{_source(point)} brings {self.package} '{point.name}', which cannot be loaded "
                 f"({reason(error)}); mend or uninstall it"

@@ -152,8 +152,13 @@ def test_one_that_fails_is_a_line_that_names_it_and_its_distribution(finished, b
         ("import nowhere", "cannot be loaded (ModuleNotFoundError: No module named 'nowhere')"),
         ("class Toy: pass", "is no ReportSection of piwsl's"),
         (SECTION.format(place="'first'", body="return ''"), "cannot be loaded (TypeError: Toy.place must be a number)"),
+        (
+            SECTION.format(place="float('nan')", body="return ''"),
+            "cannot be loaded (TypeError: Toy.place must be a number)",
+        ),
+        ("raise SystemExit(3)", "cannot be loaded (SystemExit: 3)"),
     ],
-    ids=["not imported", "no section", "no place"],
+    ids=["not imported", "no section", "no place", "nowhere", "exit"],
 )
 def test_one_that_cannot_be_loaded_is_said_before_anything_is_computed(finished, source, problem):
     installed(finished, "toy", source, "mine = toy:Toy")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from piwsl.config.levels import ENGINES, Cost, Level
 from piwsl.config.section import LONGEST_VALUE, one_line
-from piwsl.errors import PiwslError, reason
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.residuals import is_factor
 
 Saying = Literal["problem", "analytic_problem", "record_problem"]
@@ -93,7 +93,7 @@ def _answer(level: Level, method: str, kinds: tuple[type, ...], *arguments: obje
         found = getattr(level, method)(*arguments)
     except PiwslError:
         raise
-    except Exception as error:  # whatever a stranger's engine does
+    except ANY_ERROR as error:  # whatever a stranger's engine does
         if ENGINES.source(level.engine) is None:
             raise
         raise _wrong(level, f"{method}() failed ({reason(error)})") from error

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, InitErrorDetails
 
 from piwsl.config.section import Section, Steps, StepsOrNone, Weight
 from piwsl.config.term_checks import term_problem
-from piwsl.errors import PiwslError, reason
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.registry import Registry
 from piwsl.residuals import A, Difference, ForceError, Mean, Residual, StressError, is_factor
 from piwsl.structures.labels import REFERENCE
@@ -287,7 +287,7 @@ def _check_of_its_own(name: str, term: LossTerm, loss: Loss) -> None:
         term.check(loss)
     except ValueError:
         raise
-    except Exception as error:  # whatever a stranger's term does
+    except ANY_ERROR as error:  # whatever a stranger's term does
         raise ValueError(f"{name}: {_origin(name)}: check() failed ({reason(error)}); mend it") from None
 
 
@@ -314,7 +314,7 @@ def _term(name: str, value: Any) -> LossTerm:
             for each in error.errors(include_url=False)
         ]
         raise ValidationError.from_exception_data(error.title, details) from None
-    except Exception as error:  # whatever validators of a stranger's do
+    except ANY_ERROR as error:  # whatever validators of a stranger's do
         raise ValueError(f"{name}: {_origin(name)}: failed ({reason(error)}); mend it") from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from piwsl.config.section import LONGEST_VALUE, one_line
-from piwsl.errors import reason
+from piwsl.errors import ANY_ERROR, reason
 from piwsl.residuals import is_factor, mean_problem
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def term_problem(term: LossTerm, loss: Loss) -> str | None:
     """
     try:
         return _problem_of_means(term.means(loss)) or _problem_of_numbers(term, loss)
-    except Exception as error:  # whatever a stranger's term does
+    except ANY_ERROR as error:  # whatever a stranger's term does
         return f"failed ({reason(error)})"
 
 

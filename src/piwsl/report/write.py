@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from piwsl.config import Experiment
-from piwsl.errors import PiwslError, reason
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.files import write_atomically, write_text
 from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.figures import plotly
@@ -103,7 +103,7 @@ def _html(name: str, context: Context) -> str:
         html = SECTIONS[name]().html(context)
         if not isinstance(html, str):
             raise TypeError(f"html() returned {type(html).__name__}, no str")
-    except Exception as error:  # whatever their code does
+    except ANY_ERROR as error:  # whatever their code does
         raise PiwslError(
             f"{source}: section '{name}' of the report failed ({reason(error)}); mend or uninstall it"
         ) from error
