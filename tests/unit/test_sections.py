@@ -112,6 +112,14 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
     assert "Params have changed" in report_rule(finished, "--dry-run")
 
 
+def test_the_page_on_extending_says_what_the_table_of_runs_has(finished):
+    assert run(finished, "-c", WRITE_REPORT).returncode == 0
+    header = (finished / "results.csv").read_text().partition("\n")[0]
+    page = (ROOT / "docs/how-to/extend.md").read_text()
+    said = re.findall("`([A-Za-z0-9_]+)`", re.search(r"Columns of `runs`.*?\n\n(.*?)\n\n", page, re.DOTALL)[1])
+    assert set(header.split(",")) <= set(said)
+
+
 def test_a_report_of_ours_alone_names_no_other():
     assert Jobs(parse_section(Experiment, CONFIG, "config.yaml"), ROOT / "workflow").sections_of_others() == {}
 
