@@ -12,17 +12,16 @@ Nothing is imported before it is asked for by name.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from piwsl.errors import ANY_ERROR, PiwslError, reason
+from piwsl.sources import sources
 
 Kind = TypeVar("Kind")
 
@@ -41,6 +40,7 @@ class Registry(Generic[Kind]):
         self.package = package
         self.base = base
         self.reserved = frozenset(reserved)
+        self._origins: dict[str, str] = {}
 
     @cached_property
     def _own(self) -> frozenset[str]:
@@ -130,34 +130,22 @@ class Registry(Generic[Kind]):
         return {} if source is None else {f"{self.package.removeprefix('piwsl.')}.{name}": source}
 
     def origin(self, name: str) -> str | None:
-        """Return a kind's distribution, its version and a hash of its sources; None of one of ours.
+        """Return a kind's distribution, its version and a hash of all its files; None of one of ours.
 
-        What is made with a kind of others is made anew when this changes.
+        What is made with a kind of others is made anew when this changes. Of one process it is always the same.
         """
         if name not in self._others:
             return None
-        (point,) = self._others[name]
         self[name]
-        digest = hashlib.sha256()
-        for path in _sources(point.module):
-            content = path.read_bytes()
-            digest.update(f"{path.name} {len(content)} ".encode() + content)
-        return f"{_source(point)}, {digest.hexdigest()[:16]}"
+        (point,) = self._others[name]
+        if name not in self._origins:
+            digest = hashlib.sha256()
+            for path in sources(point):
+                content = path.read_bytes()
+                digest.update(f"{path.name} {len(content)} ".encode() + content)
+            self._origins[name] = f"{_source(point)}, {digest.hexdigest()[:16]}"
+        return self._origins[name]
 
 
 def _source(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
-
-
-def _sources(module: str) -> list[Path]:
-    """Return the file of an imported module, or those of the package that it is in: code, and what lies beside it.
-
-    What tools leave there, hidden files and caches, is no source.
-    """
-    top = sys.modules[module.partition(".")[0]].__file__
-    path = Path(top or sys.modules[module].__file__ or "")  # a package without __init__.py is no file itself
-    if path.name != "__init__.py":
-        return [path]
-    found = (each.relative_to(path.parent) for each in path.parent.rglob("*") if each.is_file())
-    left = ("__pycache__", ".")
-    return sorted(path.parent / each for each in found if not any(part.startswith(left) for part in each.parts))

@@ -208,28 +208,57 @@ print(list(parse_section(Loss, {{'{name}': {{'weight': 1.0}}}}, 'loss').terms))
         assert problem in done.stderr
 
 
+def origin(folder: Path, name: str = "toy") -> str:
+    """Where an architecture comes from, as a process finds it that is started now."""
+    done = run(folder, "-c", f"from piwsl.config import ARCHITECTURES; print(ARCHITECTURES.origin('{name}'))")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("how", ["a folder on the path", "recorded", "editable"])
+def test_all_modules_of_a_distribution_are_its_sources_and_others_beside_them_are_not(tmp_path, how):
+    source = (TOYS / "toy_architecture.py").read_text()
+    lazily = source.replace('"""Build the network."""', '"""Build the network."""\n        import layers\n')
+    assert lazily != source
+    site = project = tmp_path
+    if how == "editable":
+        project = tmp_path / "project"
+        project.mkdir()
+    distribution(site, "first", "", {ARCHITECTURES: "toy = first:Toy"})
+    (site / "first.py").unlink()
+    (project / "first.py").write_text(lazily)
+    (project / "layers.py").write_text("from deeper.inner import WIDTH\n")
+    (project / "deeper").mkdir()
+    (project / "deeper" / "inner.py").write_text("WIDTH = 1\n")
+    (project / "unrelated.py").write_text("WIDTH = 1\n")
+    info = site / "first-1.0.dist-info"
+    if how == "recorded":
+        (info / "RECORD").write_text("first.py,,\nlayers.py,,\ndeeper/inner.py,,\n__pycache__/first.pyc,,\nRECORD,,\n")
+    if how == "editable":
+        (info / "RECORD").write_text("__editable__.first-1.0.pth,,\nRECORD,,\n")
+        (site / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(project)!r})\n")
+    before = origin(site)
+    (project / "unrelated.py").write_text("WIDTH = 2\n")
+    assert origin(site) == before
+    (project / "deeper" / "inner.py").write_text("WIDTH = 2\n")
+    assert origin(site) != before
+
+
 def test_what_tools_leave_in_a_package_is_no_source_of_it_and_one_without_init_has_sources_too(tmp_path):
     package = tmp_path / "grown"
     package.mkdir()
     distribution(tmp_path, "unused", "", {ARCHITECTURES: "toy = grown.inner:Toy"})
     (package / "inner.py").write_text((TOYS / "toy_architecture.py").read_text())
-    code = "from piwsl.config import ARCHITECTURES; print(ARCHITECTURES.origin('toy'))"
-
-    def origin() -> str:
-        done = run(tmp_path, "-c", code)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    bare = origin()
+    bare = origin(tmp_path)
     assert bare.startswith("unused 1.0, ")
     (package / "__init__.py").write_text("")
-    before = origin()
+    before = origin(tmp_path)
     (package / ".inner.py.swp").write_text("x")
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "inner.nbi").write_text("x")
-    assert origin() == before
+    assert origin(tmp_path) == before
     (package / "table.csv").write_text("1\n")
-    assert origin() != before
+    assert origin(tmp_path) != before
 
 
 def test_a_model_file_names_the_distributions_that_it_was_made_with(installed):
