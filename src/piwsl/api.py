@@ -6,6 +6,7 @@ Units are eV, Å, eV/Å, eV/Å³, fs and K. Labels are `REF_energy`, `REF_forces
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +80,7 @@ def train(
     threads: int = 1,
     devices: int = 0,
     teacher: Predictor | None = None,
+    distributions: Mapping[str, str] | None = None,
 ) -> Predictor:
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
@@ -94,6 +96,7 @@ def train(
         devices: GPUs; 0 trains on the CPU.
         teacher: of `load_model` or `train`; labels the pool with energies and forces, which are learned beside those of
             the frames.
+        distributions: names and versions of what read or computed the frames, for the model file.
 
     Raises:
         PiwslError: a section or a frame that is not right, no labels that the loss learns from, a diverging loss, or a
@@ -120,6 +123,7 @@ def train(
         unlabelled if teacher is None else taught(unlabelled, teacher),
         free_atoms(frames),
     )
+    taken = replace(taken, distributions=dict(distributions or {}))
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU
     train_frames(taken, architecture, objective, seed, path, history, threads, where, Names())

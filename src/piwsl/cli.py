@@ -190,13 +190,16 @@ def train(
     from piwsl.config import parse_training
     from piwsl.data.reading import read_frames
     from piwsl.models import load_model
+    from piwsl.readers import READERS, format_of
 
     if teacher is not None and pool is None:
         raise PiwslError("--teacher: there is nothing to label; name frames with --pool")
     model, loss = parse_training(config, architecture, steps)
-    unlabelled = [] if pool is None else read_frames(pool, form)
+    labelled, unlabelled = read_frames(frames, form), [] if pool is None else read_frames(pool, form)
     labelling = None if teacher is None else load_model(teacher)
-    api.train(read_frames(frames, form), folder, model, loss, seed, unlabelled, threads, gpus, labelling)
+    readers = {form or format_of(path) for path in (frames, pool) if path is not None}
+    brought = {kind: source for name in sorted(readers) for kind, source in READERS.named_source(name).items()}
+    api.train(labelled, folder, model, loss, seed, unlabelled, threads, gpus, labelling, brought)
     print(f"trained: {folder / 'model.safetensors'}")
 
 

@@ -18,6 +18,7 @@ from piwsl.config import (
     Experiment,
     GivenDataset,
     Level,
+    Run,
     config_error,
     parse_section,
     read_yaml,
@@ -29,7 +30,9 @@ from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.report.sections import SECTIONS
+from piwsl.structures.frames import FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY
 from piwsl.structures.geometry import symbols_of
+from piwsl.structures.labels import WEAK
 from piwsl.workflow.layout import Layout
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
@@ -219,6 +222,8 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         # Of a file that was not read whole, the import will tell.
         whole = files[0].every == 1
         _check_references(name, experiment, symbols, alone if whole else symbols)
+        if whole:
+            _check_labels(name, dataset, experiment, runs, frames_of)
         untested = sorted(symbols_of(frames_of[TEST]) - symbols)
         if untested and whole:
             key = "test_frames" if dataset.test_file is None else "test_file"
@@ -231,6 +236,30 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             raise ConfigError(
                 f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
                 "frames out, or label some"
+            )
+
+
+def _check_labels(
+    name: str, dataset: GivenDataset, experiment: Experiment, runs: list[Run], frames: Mapping[str, list[Atoms]]
+) -> None:
+    """Refuse losses on forces, of the labels' level or a cheaper one, or on stress, that no training frame has."""
+    training, pool = frames[TRAINING], frames[POOL]
+    for key in dict.fromkeys(run.loss for run in runs):
+        loss = experiment.losses[key]
+        if loss.needs_forces and not any(FORCES_KEY in atoms.arrays for atoms in training):
+            raise ConfigError(
+                f"losses.{key}.energy: 0, but frames of dataset '{name}' have no forces; give energy a weight, say "
+                "forces_key, or leave the run out"
+            )
+        if loss.stress and not any(STRESS_KEY in atoms.info for atoms in training):
+            raise ConfigError(
+                f"losses.{key}.stress: frames of dataset '{name}' have none; say stress_key, or leave it or the run out"
+            )
+        weak = [WEAK_FORCES_KEY in atoms.arrays for atoms in (training + pool if loss.pool else training)]
+        if (cheap := loss.terms_of_level(WEAK)) and dataset.weak_forces is None and not any(weak):
+            raise ConfigError(
+                f"losses.{key}.{cheap[0]}: dataset '{name}' has no forces of a cheaper level; say "
+                f"datasets.{name}.weak_forces: gfn2-xtb, give WEAK_forces, or leave the run out"
             )
 
 

@@ -12,35 +12,35 @@ Nothing is imported before it is asked for by name.
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from piwsl.errors import PiwslError
+from piwsl.errors import ANY_ERROR, PiwslError, reason
+from piwsl.sources import sources
 
 Kind = TypeVar("Kind")
-# What an error of a stranger's module may fill a line with.
-LONGEST_REASON = 100
 
 
 class Registry(Generic[Kind]):
     """The kinds of a package."""
 
-    def __init__(self, package: str, base: type[Kind]) -> None:
+    def __init__(self, package: str, base: type[Kind], reserved: Collection[str] = ()) -> None:
         """Keep where kinds are looked for, and what they are.
 
         Args:
             package: whose modules are kinds, and the group of entry points that are.
             base: the class that all are derived from.
+            reserved: names that no kind may have: keys of another meaning stand beside kinds.
         """
         self.package = package
         self.base = base
+        self.reserved = frozenset(reserved)
+        self._origins: dict[str, str] = {}
 
     @cached_property
     def _own(self) -> frozenset[str]:
@@ -80,6 +80,11 @@ class Registry(Generic[Kind]):
         if name not in self._others:
             return self._ours(name)
         point, *more = self._others[name]
+        if name in self.reserved:
+            raise PiwslError(
+                f"{_source(point)} brings {self.package} '{name}', a key of another meaning there; rename its entry "
+                "point, or uninstall it"
+            )
         if name in self._own:
             raise PiwslError(f"{_source(point)} brings '{name}', which piwsl has itself; uninstall it")
         if more:
@@ -100,12 +105,10 @@ class Registry(Generic[Kind]):
     def _other(self, point: EntryPoint) -> type[Kind]:
         try:
             kind = point.load()
-        except Exception as error:  # whatever their module does when it is imported
-            said = " ".join(str(error).split())
-            said = said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} ..."
+        except ANY_ERROR as error:  # whatever their module does when it is imported
             raise PiwslError(
                 f"{_source(point)} brings {self.package} '{point.name}', which cannot be loaded "
-                f"({type(error).__name__}: {said}); mend or uninstall it"
+                f"({reason(error)}); mend or uninstall it"
             ) from error
         if not (isinstance(kind, type) and issubclass(kind, self.base)):
             raise PiwslError(
@@ -121,35 +124,28 @@ class Registry(Generic[Kind]):
         """Return a kind's distribution and its version; None of one of ours."""
         return _source(self._others[name][0]) if name in self._others else None
 
-    def origin(self, name: str) -> str | None:
-        """Return a kind's distribution, its version and a hash of its sources; None of one of ours.
+    def named_source(self, name: str) -> dict[str, str]:
+        """Return the same by package and name, {"architectures.toy": "toy_architecture 1.0"}; {} of one of ours."""
+        source = self.source(name)
+        return {} if source is None else {f"{self.package.removeprefix('piwsl.')}.{name}": source}
 
-        What is made with a kind of others is made anew when this changes.
+    def origin(self, name: str) -> str | None:
+        """Return a kind's distribution, its version and a hash of all its files; None of one of ours.
+
+        What is made with a kind of others is made anew when this changes. Of one process it is always the same.
         """
         if name not in self._others:
             return None
-        (point,) = self._others[name]
         self[name]
-        digest = hashlib.sha256()
-        for path in _sources(point.module):
-            content = path.read_bytes()
-            digest.update(f"{path.name} {len(content)} ".encode() + content)
-        return f"{_source(point)}, {digest.hexdigest()[:16]}"
+        (point,) = self._others[name]
+        if name not in self._origins:
+            digest = hashlib.sha256()
+            for path in sources(point):
+                content = path.read_bytes()
+                digest.update(f"{path.name} {len(content)} ".encode() + content)
+            self._origins[name] = f"{_source(point)}, {digest.hexdigest()[:16]}"
+        return self._origins[name]
 
 
 def _source(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
-
-
-def _sources(module: str) -> list[Path]:
-    """Return the file of an imported module, or those of the package that it is in: code, and what lies beside it.
-
-    What tools leave there, hidden files and caches, is no source.
-    """
-    top = sys.modules[module.partition(".")[0]].__file__
-    path = Path(top or sys.modules[module].__file__ or "")  # a package without __init__.py is no file itself
-    if path.name != "__init__.py":
-        return [path]
-    found = (each.relative_to(path.parent) for each in path.parent.rglob("*") if each.is_file())
-    left = ("__pycache__", ".")
-    return sorted(path.parent / each for each in found if not any(part.startswith(left) for part in each.parts))

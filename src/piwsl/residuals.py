@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from numbers import Real
+from typing import Any, Literal, NamedTuple
 
-from piwsl.structures.labels import REFERENCE
+from piwsl.structures.labels import PREFIXES, REFERENCE
 
 Quadrature = Literal[1, 2, "simpson", "gauss-legendre"]
 
@@ -114,3 +115,57 @@ def sum_of_works(*parts: dict[Work, float]) -> dict[Work, float]:
         for work, weight in part.items():
             total[work] = total.get(work, 0.0) + weight
     return total
+
+
+def is_factor(value: object) -> bool:
+    """Whether a mean may be multiplied with a value: a finite number, not negative."""
+    return _is_number(value) and value >= 0  # type: ignore[operator]  # a number
+
+
+def mean_problem(mean: Any) -> str | None:
+    """Say why what a term calls a mean cannot be evaluated; None where it can.
+
+    Energies and forces are taken at points with |along| + |across| <= 1: neighbour lists reach no further.
+    """
+    if not isinstance(mean, Mean):
+        return f"is {type(mean).__name__}, no Mean"
+    if not is_factor(mean.weight):
+        return f"has the weight {mean.weight!r}, no number from 0 on"
+    if not isinstance(mean.of, Difference):
+        return f"is of {type(mean.of).__name__}; take Residual, ForceError or StressError"
+    if mean.of.level not in (None, *PREFIXES):
+        return f"is of level {mean.of.level!r}; known are {', '.join(PREFIXES)}"
+    if isinstance(mean.of, Residual):
+        return _residual_problem(mean.of)
+    return _point_problem([mean.of.point]) if isinstance(mean.of, ForceError) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _residual_problem(residual: Residual) -> str | None:
+    sums = (residual.energies, residual.works, residual.label_works)
+    if not all(isinstance(part, dict) for part in sums) or not all(isinstance(work, Work) for work in residual.works):
+        return "has energies, works or label_works that are no dict of Point, Work and Point"
+    if not (residual.energies or residual.works):
+        return "asks nothing of the model; give energies or works"
+    if not all(map(_is_number, [residual.label_energy, *(factor for part in sums for factor in part.values())])):
+        return "has a factor that is no finite number"
+    directions = [*residual.label_works, *(work.direction for work in residual.works)]
+    if any(_no_point(direction) for direction in directions):
+        return "has a work along what is no Point of two numbers"
+    return _point_problem([*residual.energies, *(work.point for work in residual.works)])
+
+
+def _no_point(point: Any) -> bool:
+    return not (isinstance(point, Point) and all(map(_is_number, point)))
+
+
+def _point_problem(points: list[Any]) -> str | None:
+    for point in points:
+        if _no_point(point):
+            return f"is at {point!r}, which is no Point of two numbers"
+        if abs(point.along) + abs(point.across) > 1 + 1e-9:
+            return f"is at {tuple(point)}, beyond neighbour lists; take |along| + |across| <= 1"
+    return None

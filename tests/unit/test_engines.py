@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ase.io
@@ -18,13 +18,18 @@ from ase import Atoms
 from ase.calculators.morse import MorsePotential
 from helpers import ROOT, displaced, distribution, snakemake
 
-from piwsl.config import ComputedDataset, ConfigError, Cost, Level, SinglePoint, parse_level
+from piwsl.config import ComputedDataset, ConfigError, Cost, Experiment, Level, SinglePoint, parse_level, parse_section
+from piwsl.config.levels import ENGINES
+from piwsl.errors import PiwslError
 from piwsl.files import read_json, read_json_lines
+from piwsl.reference.checks import check_level
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import label_batches
 from piwsl.reference.recipe import level_key, recipe
+from piwsl.report.sections.making import brought
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.workflow.jobs import Jobs
 
 MORSE = '''
 from ase.calculators.morse import MorsePotential
@@ -71,6 +76,20 @@ def toy(tmp_path, monkeypatch) -> Path:
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     return distribution(folder, "toy_engine", MORSE, ENTRY)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Iterator[Callable[[str], None]]:
+    """Installs, for this process, a distribution that brings the engine as a source has it."""
+
+    def install(source: str) -> None:
+        distribution(tmp_path / "site", "toy_engine", source, ENTRY)
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        vars(ENGINES).pop("_others", None)
+
+    yield install
+    vars(ENGINES).pop("_others", None)
+    sys.modules.pop("toy_engine", None)
 
 
 CONFIG = {
@@ -228,7 +247,12 @@ def refused(atoms: Atoms) -> SinglePoint:
     raise RuntimeError("the SCF did not\nconverge")
 
 
+def ended(atoms: Atoms) -> SinglePoint:
+    sys.exit("no licence")
+
+
 WRONG = {
+    "SystemExit: no licence": ended,
     "RuntimeError: the SCF did not converge": refused,
     "ValueError: gave the energy nan": lambda atoms: SinglePoint(float("nan")),
     "ValueError: gave forces that are not three finite numbers for each of 3 atoms": lambda atoms: SinglePoint(1.0),
@@ -323,3 +347,90 @@ def test_frames_that_take_milliseconds_make_one_job():
     batches = label_batches(dataset, [water(0)], parse_level({"engine": "tblite"}, "level"))
     assert {name for _, name in batches} == {"00000-01000", "00000-00010"}
     assert {batch.forces for (labels, _), batch in batches.items() if labels == "training"} == {"analytic"}
+
+
+WORKING = (
+    MORSE
+    + """
+    def {method}(self, *arguments):
+        return {answer}
+"""
+)
+
+
+def test_what_brings_an_engine_is_named_to_trainings_and_by_the_report(here):
+    here(MORSE)
+    experiment = parse_section(Experiment, CONFIG, "config.yaml")
+    named = {"reference.engines.morse": "toy_engine 1.0"}
+    assert Jobs(experiment, ROOT / "workflow" / "scripts").distributions("water") == named
+    assert brought(experiment) == named
+
+
+NO_ANSWERS = {
+    ("problem", "3"): "problem() gives 3, expected str or None",
+    ("problem", "self.nothing"): "problem() failed (AttributeError: 'Morse' object has no attribute 'nothing')",
+    ("recipe", "None"): "recipe() gives None, expected dict",
+    ("recipe", "{'depth': {1.0}}"): (
+        "recipe() gives no plain values (TypeError: Object of type set is not JSON serializable)"
+    ),
+    ("recipe", "{1: 2}"): "recipe() gives keys that are no text",
+    ("__str__", "self"): "__str__() gives Morse(engine='morse', depth=1.0), expected str",
+    ("versions", "'1.0'"): "versions() gives '1.0', expected dict",
+    ("of_free_atoms", "None"): "of_free_atoms() gives None, expected Level",
+    ("analytic_problem", "False"): "analytic_problem() gives False, expected str or None",
+    ("record_problem", "0"): "record_problem() gives 0, expected str or None",
+}
+
+
+@pytest.mark.parametrize(("method", "answer"), NO_ANSWERS, ids=list(map(str, range(len(NO_ANSWERS)))))
+def test_what_an_engine_answers_and_is_no_answer_is_one_line_that_names_it(here, tmp_path, method, answer):
+    here(WORKING.format(method=method, answer=answer))
+    level = parse_level({"engine": "morse"}, "level")
+
+    def label() -> None:
+        check_level(level, {"H", "O"})
+        for _ in range(2):  # the second time from the store
+            label_frames([water(1)], level, tmp_path, "analytic", 1000, progress=lambda line: None)
+
+    with pytest.raises(PiwslError) as refused:
+        label()
+    assert str(refused.value) == f"toy_engine 1.0: engine 'morse': {NO_ANSWERS[method, answer]}; mend it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("12.0", "gives 12.0, expected Cost"),
+        ("Cost(cpu_s='long', memory_mb=1.0)", "gives cpu_s 'long', expected a number from 0 on"),
+        ("Cost(cpu_s=1.0, memory_mb=float('nan'))", "gives memory_mb nan, expected a number from 0 on"),
+    ],
+)
+def test_a_cost_that_is_none_is_one_line_that_names_the_engine(here, answer, problem):
+    here(WORKING.format(method="cost", answer=answer))
+    section = {"geometries": {"file": "given.xyz"}, "level": "x", "training_frames": 10, "test_frames": 1}
+    with pytest.raises(PiwslError, match=re.escape(f"toy_engine 1.0: engine 'morse': cost() {problem}; mend it")):
+        label_batches(ComputedDataset.model_validate(section), [water(0)], parse_level({"engine": "morse"}, "level"))
+
+
+@pytest.mark.parametrize(
+    ("notes", "reason"),
+    [
+        (
+            {"orbitals": np.float32(3)},
+            "notes that are no plain values (Object of type float32 is not JSON serializable)",
+        ),
+        ({3: 1}, "notes whose keys are no text"),
+        ({"t1_diagnostic": "high"}, "the note t1_diagnostic: input should be a valid number, unable to parse string"),
+        ({"scf": [1]}, "the note scf: input should be a valid dictionary"),
+    ],
+)
+def test_notes_that_no_record_can_hold_are_a_failure_of_the_frame(tmp_path, notes, reason):
+    class Noting(Given):
+        def single_point(self, atoms, charge, multiplicity, memory_mb, forces) -> SinglePoint:
+            return SinglePoint(-1.0, notes=notes)
+
+    frames, (record,) = label_frames([water(1)], Noting(), tmp_path, None, 1000, progress=lambda line: None)
+
+    assert (frames, record["status"]) == ([], "failed")
+    assert record["reason"].startswith(f"ValueError: gave {reason}")
+    assert not list(tmp_path.rglob("*.json"))

@@ -6,11 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import ROOT, distribution, morse_frames
 
+from piwsl.config import LOSS_TERMS, ConfigError, Loss, parse_section
+from piwsl.errors import PiwslError
 from piwsl.structures.frames import read_frames, write_frames
 
 TOYS = ROOT / "tests" / "toys"
@@ -24,6 +28,13 @@ model:
 loss:
   curvature: {weight: 0.1, share: 0.5}
 """
+
+
+@pytest.mark.parametrize("toy", sorted(TOYS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_page_on_extending_shows_the_toys_of_these_tests(toy):
+    """In full, for the page is read in the repository, too, where nothing is put in."""
+    page = (ROOT / "docs/how-to/extend.md").read_text()
+    assert f"```python\n{toy.read_text().strip()}\n```" in page
 
 
 @pytest.fixture
@@ -197,25 +208,174 @@ print(list(parse_section(Loss, {{'{name}': {{'weight': 1.0}}}}, 'loss').terms))
         assert problem in done.stderr
 
 
+def origin(folder: Path, name: str = "toy") -> str:
+    """Where an architecture comes from, as a process finds it that is started now."""
+    done = run(folder, "-c", f"from piwsl.config import ARCHITECTURES; print(ARCHITECTURES.origin('{name}'))")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("how", ["a folder on the path", "recorded", "editable"])
+def test_all_modules_of_a_distribution_are_its_sources_and_others_beside_them_are_not(tmp_path, how):
+    source = (TOYS / "toy_architecture.py").read_text()
+    lazily = source.replace('"""Build the network."""', '"""Build the network."""\n        import layers\n')
+    assert lazily != source
+    site = project = tmp_path
+    if how == "editable":
+        project = tmp_path / "project"
+        project.mkdir()
+    distribution(site, "first", "", {ARCHITECTURES: "toy = first:Toy"})
+    (site / "first.py").unlink()
+    (project / "first.py").write_text(lazily)
+    (project / "layers.py").write_text("from deeper.inner import WIDTH\n")
+    (project / "deeper").mkdir()
+    (project / "deeper" / "inner.py").write_text("WIDTH = 1\n")
+    (project / "unrelated.py").write_text("WIDTH = 1\n")
+    info = site / "first-1.0.dist-info"
+    if how == "recorded":
+        (info / "RECORD").write_text("first.py,,\nlayers.py,,\ndeeper/inner.py,,\n__pycache__/first.pyc,,\nRECORD,,\n")
+    if how == "editable":
+        (info / "RECORD").write_text("__editable__.first-1.0.pth,,\nRECORD,,\n")
+        (site / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(project)!r})\n")
+    before = origin(site)
+    (project / "unrelated.py").write_text("WIDTH = 2\n")
+    assert origin(site) == before
+    (project / "deeper" / "inner.py").write_text("WIDTH = 2\n")
+    assert origin(site) != before
+
+
 def test_what_tools_leave_in_a_package_is_no_source_of_it_and_one_without_init_has_sources_too(tmp_path):
     package = tmp_path / "grown"
     package.mkdir()
     distribution(tmp_path, "unused", "", {ARCHITECTURES: "toy = grown.inner:Toy"})
     (package / "inner.py").write_text((TOYS / "toy_architecture.py").read_text())
-    code = "from piwsl.config import ARCHITECTURES; print(ARCHITECTURES.origin('toy'))"
-
-    def origin() -> str:
-        done = run(tmp_path, "-c", code)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    bare = origin()
+    bare = origin(tmp_path)
     assert bare.startswith("unused 1.0, ")
     (package / "__init__.py").write_text("")
-    before = origin()
+    before = origin(tmp_path)
     (package / ".inner.py.swp").write_text("x")
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "inner.nbi").write_text("x")
-    assert origin() == before
+    assert origin(tmp_path) == before
     (package / "table.csv").write_text("1\n")
-    assert origin() != before
+    assert origin(tmp_path) != before
+
+
+def test_a_model_file_names_the_distributions_that_it_was_made_with(installed):
+    reader = "from piwsl.readers.extxyz import ExtendedXYZ\nclass Mine(ExtendedXYZ):\n    suffixes = ('.mine',)\n"
+    distribution(installed, "toy_reader", reader, {"piwsl.readers": "mine = toy_reader:Mine"})
+    (installed / "frames.xyz").rename(installed / "frames.mine")
+    done = piwsl(installed, "train", "frames.mine", "toy", "--config", "recipe.yaml", "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(piwsl(installed, "info", "toy/model.safetensors").stdout)["provenance"]["distributions"] == {
+        "architectures.toy": "toy_architecture 1.0",
+        "loss_terms.curvature": "toy_term 1.0",
+        "readers.mine": "toy_reader 1.0",
+    }
+
+
+@pytest.fixture
+def bring(tmp_path, monkeypatch) -> Iterator[Callable[[str, str], None]]:
+    """Installs, for this process, a distribution 'mine' whose class Mine is a term of a name."""
+
+    def install(name: str, source: str) -> None:
+        distribution(tmp_path, "mine", source, {TERMS: f"{name} = mine:Mine"})
+        monkeypatch.syspath_prepend(tmp_path)
+        vars(LOSS_TERMS).pop("_others", None)
+
+    yield install
+    vars(LOSS_TERMS).pop("_others", None)
+    sys.modules.pop("mine", None)
+
+
+TERM = (TOYS / "toy_term.py").read_text().replace("Curvature", "Mine")
+
+
+@pytest.mark.parametrize("name", ["energy", "function", "every"])
+def test_a_term_named_like_another_key_of_a_loss_is_refused_where_that_key_is_said(bring, name):
+    bring(name, TERM)
+    value = {"energy": 2.0, "function": "mse", "every": 2}[name]
+    assert parse_section(Loss, {"forces": 2.0, "pitc": {"weight": 1.0}}, "loss").forces == 2.0
+    with pytest.raises(ConfigError) as refused:
+        parse_section(Loss, {name: value}, "loss")
+    assert str(refused.value) == (
+        f"loss: {name}: mine 1.0 brings piwsl.loss_terms '{name}', a key of another meaning there; rename its entry "
+        "point, or uninstall it"
+    )
+
+
+ODD_TERM = """
+from piwsl.config import DisplacedTerm
+from piwsl.residuals import A, C, ForceError, Mean, Point, Residual, StressError, Work
+
+class Mine(DisplacedTerm):
+    def means(self, loss):
+        return {"": Mean(Residual({C: 1.0, A: -1.0}), self.weight)}
+
+"""
+ONE_MEAN = "    def means(self, loss): return {{'': {}}}"
+ODD_TERMS = {
+    "    def means(self, loss): return None": "means() gives None, expected one Mean or more by name",
+    "    def means(self, loss): return {}": "means() gives {}, expected one Mean or more by name",
+    "    def means(self, loss): return {'a b': None}": "means() calls a part 'a b'; take letters, digits and _",
+    "    def means(self, loss): return {'': self.wieght}": (
+        "failed (AttributeError: 'Mine' object has no attribute 'wieght')"
+    ),
+    ONE_MEAN.format("(1.0, 2.0)"): "its mean '' is tuple, no Mean",
+    ONE_MEAN.format("Mean(Residual({C: 1.0}), -1.0)"): "its mean '' has the weight -1.0, no number from 0 on",
+    ONE_MEAN.format("Mean(C, 1.0)"): "its mean '' is of Point; take Residual, ForceError or StressError",
+    ONE_MEAN.format("Mean(StressError('refrence'), 1.0)"): (
+        "its mean '' is of level 'refrence'; known are reference, weak"
+    ),
+    ONE_MEAN.format("Mean(Residual({}, label_energy=1.0), 1.0)"): (
+        "its mean '' asks nothing of the model; give energies or works"
+    ),
+    ONE_MEAN.format("Mean(Residual({C: None}), 1.0)"): "its mean '' has a factor that is no finite number",
+    ONE_MEAN.format("Mean(Residual({A: 1.0}, {(A, C): 1.0}), 1.0)"): (
+        "its mean '' has energies, works or label_works that are no dict of Point, Work and Point"
+    ),
+    ONE_MEAN.format("Mean(Residual({A: 1.0}, {Work(A, 'C'): 1.0}), 1.0)"): (
+        "its mean '' has a work along what is no Point of two numbers"
+    ),
+    ONE_MEAN.format("Mean(ForceError('A', 'weak'), 1.0)"): "its mean '' is at 'A', which is no Point of two numbers",
+    ONE_MEAN.format("Mean(Residual({Point(1.5, 0.0): 1.0}), 1.0)"): (
+        "its mean '' is at (1.5, 0.0), beyond neighbour lists; take |along| + |across| <= 1"
+    ),
+    "    def factor(self, step, loss): return None": "factor() gives None at step 0, no number from 0 on",
+    "    def factor(self, step, loss): return 1 - step": "factor() gives -9 at step 10, no number from 0 on",
+    "    def structures(self, total): return 2 * total": "structures(1) gives 2, no number of them",
+    "    def check(self, loss): raise KeyError('x')": "check() failed (KeyError: 'x')",
+}
+
+
+@pytest.mark.parametrize("body", ODD_TERMS, ids=list(map(str, range(len(ODD_TERMS)))))
+def test_a_term_that_gives_what_no_loss_can_be_made_of_is_one_line_that_names_its_distribution(bring, body):
+    bring("odd", ODD_TERM + body)
+    with pytest.raises(ConfigError) as refused:
+        parse_section(Loss, {"odd": {"weight": 1.0}, "start": 10}, "loss")
+    assert str(refused.value) == f"loss: odd: mine 1.0: {ODD_TERMS[body]}; mend it"
+
+
+def test_a_factor_that_is_none_later_on_is_one_line_too(bring):
+    bring("odd", ODD_TERM + "    def factor(self, step, loss): return 1.0 if step < 5 else None")
+    loss = parse_section(Loss, {"odd": {"weight": 1.0}}, "loss")
+    assert loss.factors(4)["odd"] == 1.0
+    with pytest.raises(PiwslError) as refused:
+        loss.factors(5)
+    assert str(refused.value) == "odd: mine 1.0: factor() gives None at step 5, no number from 0 on; mend it"
+
+
+def test_validators_of_a_term_that_fail_are_one_line_too(bring):
+    source = "from pydantic import model_validator\n" + ODD_TERM.replace(
+        "(DisplacedTerm):",
+        """(DisplacedTerm):
+    @model_validator(mode="after")
+    def own(self):
+        raise TypeError("no " + 200 * "x")
+""",
+    )
+    bring("odd", source)
+    with pytest.raises(ConfigError) as refused:
+        parse_section(Loss, {"odd": {"weight": 1.0}}, "loss")
+    assert str(refused.value).startswith("loss: odd: mine 1.0: failed (TypeError: no xxx")
+    assert len(str(refused.value)) <= 200

@@ -331,6 +331,13 @@ def test_a_reader_from_outside_is_found_by_suffix_and_by_name(tmp_path):
     assert "mine: mine.txt: 4 frames of the pool; 4 have labels, which are not looked at" in done.stdout
 
 
+def test_a_suffix_is_one_in_any_case(tmp_path):
+    distribution(tmp_path / "others", "toy_reader", TOY.replace('".toy"', '".TOY"'), ENTRY)
+    for name in ("mine.toy", "Mine.Toy"):
+        toy_file(tmp_path / name)
+        assert f"mine: {name}: 6 frames" in check(tmp_path, file=name).stdout
+
+
 def test_the_import_of_a_foreign_reader_depends_on_its_sources(tmp_path):
     distribution(tmp_path / "others", "toy_reader", TOY, ENTRY)
     toy_file(tmp_path / "mine.toy")
@@ -377,8 +384,25 @@ def test_an_unknown_format_names_those_that_are_known(tmp_path):
         (TOY.replace("yield Atoms", "yield repr"), "mine.toy: frame 0: cannot be read as 'toy' (TypeError: repr"),
         (TOY.replace("yield Atoms", "yield dict"), "mine.toy: frame 0: "),
         (TOY.replace("for number, line", "for line, number"), "mine.toy: frame 0: cannot be read as 'toy' (TypeError"),
+        (TOY.replace("energy, *atoms", "raise SystemExit(3)\n                    energy, *atoms"), "(SystemExit: 3)"),
+        (
+            TOY.replace("return len", "return repr"),
+            "mine.toy: toy_reader 1.0: the reader 'toy' counts str frames, expected a whole",
+        ),
+        (TOY.replace('(".toy",)', '("",)'), "TypeError: Toy: suffixes is a tuple of texts"),
     ],
-    ids=["import", "another class", "suffix", "unit", "exception", "what is no geometry", "another exception"],
+    ids=[
+        "import",
+        "another class",
+        "suffix",
+        "unit",
+        "exception",
+        "what is no geometry",
+        "another exception",
+        "exit",
+        "count",
+        "suffix of all",
+    ],
 )
 def test_a_reader_that_is_broken_is_one_line(tmp_path, source, said):
     distribution(tmp_path / "others", "toy_reader", source, ENTRY)

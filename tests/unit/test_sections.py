@@ -92,6 +92,7 @@ def test_ours_stand_in_the_order_of_the_report(finished):
         "What weak supervision bought", "Errors on the test frames", "water, painn", "Learning curves", "Parity",
         "Stability of molecular dynamics", "Training", "How it was made",
     ]  # fmt: skip
+    assert "Not of piwsl" not in (finished / "report.html").read_text()
     assert all(issubclass(SECTIONS[name], ReportSection) for name in SECTIONS)
 
 
@@ -103,11 +104,20 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
     assert headings(page)[after + 1 :] == ["Speed of the dynamics", "Training", "How it was made"]
     assert "Medians of 4 runs." in page
     assert page.count('class="plotly-graph-div"') == 5
+    assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
     assert "Nothing to be done" in report_rule(finished, "--dry-run")
     (finished / "toy_section.py").write_text(TOY.replace("median()", "mean()"))
     assert "Params have changed" in report_rule(finished, "--dry-run")
     shutil.rmtree(finished / "toy_section-1.0.dist-info")
     assert "Params have changed" in report_rule(finished, "--dry-run")
+
+
+def test_the_page_on_extending_says_what_the_table_of_runs_has(finished):
+    assert run(finished, "-c", WRITE_REPORT).returncode == 0
+    header = (finished / "results.csv").read_text().partition("\n")[0]
+    page = (ROOT / "docs/how-to/extend.md").read_text()
+    said = re.findall("`([A-Za-z0-9_]+)`", re.search(r"Columns of `runs`.*?\n\n(.*?)\n\n", page, re.DOTALL)[1])
+    assert set(header.split(",")) <= set(said)
 
 
 def test_a_report_of_ours_alone_names_no_other():
@@ -150,8 +160,13 @@ def test_one_that_fails_is_a_line_that_names_it_and_its_distribution(finished, b
         ("import nowhere", "cannot be loaded (ModuleNotFoundError: No module named 'nowhere')"),
         ("class Toy: pass", "is no ReportSection of piwsl's"),
         (SECTION.format(place="'first'", body="return ''"), "cannot be loaded (TypeError: Toy.place must be a number)"),
+        (
+            SECTION.format(place="float('nan')", body="return ''"),
+            "cannot be loaded (TypeError: Toy.place must be a number)",
+        ),
+        ("raise SystemExit(3)", "cannot be loaded (SystemExit: 3)"),
     ],
-    ids=["not imported", "no section", "no place"],
+    ids=["not imported", "no section", "no place", "nowhere", "exit"],
 )
 def test_one_that_cannot_be_loaded_is_said_before_anything_is_computed(finished, source, problem):
     installed(finished, "toy", source, "mine = toy:Toy")

@@ -18,6 +18,7 @@ from piwsl.config import Experiment, Loss, parse_model, parse_section
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import POOL, Dataset, content_hash, write_structures
 from piwsl.errors import PiwslError
+from piwsl.evaluation.predict import predict
 from piwsl.evaluation.teaching import taught, teach
 from piwsl.losses import training_loss
 from piwsl.models import Potential
@@ -105,10 +106,14 @@ def test_a_pool_is_labelled_with_what_the_teacher_predicts(teacher):
 
 
 def test_geometries_that_the_teacher_knows_little_of_weigh_less(teacher):
-    near, far = geometries(9, amplitude=0.03), geometries(4, amplitude=0.25)
-    weights = [s.at_level(REFERENCE).weight for s in taught([from_atoms(atoms) for atoms in near + far], teacher)]
-    assert sorted(weights)[-7:] == [1.0] * 7, "half of them weigh one"
-    assert max(weights[9:]) < 0.5 * min(weights[:9]) or max(weights[9:]) < 0.1
+    pool = [from_atoms(atoms) for atoms in geometries(29, amplitude=0.03) + geometries(1, amplitude=0.4)]
+    weights = np.array([structure.at_level(REFERENCE).weight for structure in taught(pool, teacher)])
+    spread = predict(teacher, pool).energy_std
+    assert spread.argmax() == 29
+    assert (np.argsort(weights) == np.argsort(-spread)).all()
+    assert np.median(weights) > 0.99, "what it knows well counts in full"
+    # One of thirty has nearly all of the mean square: σ² = 30 mean(σ²).
+    assert weights[29] == pytest.approx(16 / (16 + 30), rel=0.01)
 
 
 def test_a_teacher_without_spread_is_believed_alike_everywhere(tmp_path):

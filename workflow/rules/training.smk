@@ -26,6 +26,8 @@ rule train:
         code=jobs.code["train"],
         baseline=lambda wildcards: jobs.baseline(wildcards.model),
         others=lambda wildcards: jobs.others(wildcards.model, wildcards.loss),
+        # Not compared, for it takes the input: the frames are the same whatever it says.
+        distributions=lambda wildcards, input: jobs.distributions(wildcards.dataset),
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

@@ -13,8 +13,10 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails
 
 from piwsl.config.section import Section, Steps, StepsOrNone, Weight
+from piwsl.config.term_checks import term_problem
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.registry import Registry
-from piwsl.residuals import A, Difference, ForceError, Mean, Residual, StressError
+from piwsl.residuals import A, Difference, ForceError, Mean, Residual, StressError, is_factor
 from piwsl.structures.labels import REFERENCE
 
 LABELS = ("energy", "forces", "stress")
@@ -94,9 +96,6 @@ class DisplacedTerm(LossTerm):
         return min(1.0, (since + 1) / (loss.ramp + 1)) * self.every
 
 
-LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm)  # type: ignore[type-abstract]  # no kind is made of the base
-
-
 class Loss(Section):
     """A training loss: errors of the labels and, optionally, weak terms."""
 
@@ -166,10 +165,13 @@ class Loss(Section):
 
     @model_validator(mode="after")
     def _terms_go_together(self) -> Self:
+        for name, term in self.terms.items():
+            if problem := term_problem(term, self):
+                raise ValueError(f"{name}: {_origin(name)}: {problem}; mend it")
         if self.needs_forces and not self.forces:
             raise ValueError("energy and forces are both 0, and no weak_forces last; give one of them a weight")
         for name, term in self.terms.items():
-            term.check(self)
+            _check_of_its_own(name, term, self)
             for mean in (f"{name}_{part}" if part else name for part in term.means(self)):
                 if mean in (*LABELS, "total") or self.means_of_terms()[mean][0] is not term:
                     raise ValueError(f"{name}: gives the mean '{mean}', which another gives, too; rename the term")
@@ -242,10 +244,16 @@ class Loss(Section):
 
         Args:
             step: from 0.
+
+        Raises:
+            PiwslError: a term gives no number from 0 on; one line.
         """
         found = {name: 1.0 for name in LABELS if getattr(self, name)}
         for name, (term, mean) in self.means_of_terms().items():
             factor = term.factor(step, self)
+            if not is_factor(factor):
+                problem = f"factor() gives {factor!r} at step {step}, no number from 0 on"
+                raise PiwslError(f"{name}: {_origin(name)}: {problem}; mend it")
             if factor * mean.weight:
                 found[name] = factor
         return found
@@ -265,6 +273,24 @@ class Loss(Section):
         return schema
 
 
+# Keys of a loss that are no terms, and one that moved into them.
+LOSS_TERMS: Registry[LossTerm] = Registry("piwsl.loss_terms", LossTerm, {*Loss.model_fields, "every"})  # type: ignore[type-abstract]  # no kind is made of the base
+
+
+def _origin(name: str) -> str:
+    """Return the distribution that brings a term, for messages about what its code does."""
+    return LOSS_TERMS.source(name) or "piwsl"
+
+
+def _check_of_its_own(name: str, term: LossTerm, loss: Loss) -> None:
+    try:
+        term.check(loss)
+    except ValueError:
+        raise
+    except ANY_ERROR as error:  # whatever a stranger's term does
+        raise ValueError(f"{name}: {_origin(name)}: check() failed ({reason(error)}); mend it") from None
+
+
 def _displaced(difference: Difference) -> bool:
     """Whether a difference looks anywhere but at r itself."""
     if isinstance(difference, StressError):
@@ -276,7 +302,10 @@ def _displaced(difference: Difference) -> bool:
 
 def _term(name: str, value: Any) -> LossTerm:
     """Validate a term as the section of its name; errors say the name, too."""
-    kind = LOSS_TERMS[name]
+    try:
+        kind = LOSS_TERMS[name]
+    except PiwslError as error:
+        raise ValueError(f"{name}: {error}") from None
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -285,6 +314,8 @@ def _term(name: str, value: Any) -> LossTerm:
             for each in error.errors(include_url=False)
         ]
         raise ValidationError.from_exception_data(error.title, details) from None
+    except ANY_ERROR as error:  # whatever validators of a stranger's do
+        raise ValueError(f"{name}: {_origin(name)}: failed ({reason(error)}); mend it") from None
 
 
 def _first_line(kind: type[LossTerm]) -> str:

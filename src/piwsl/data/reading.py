@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.errors import PiwslError
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.readers import READERS, LabelNames, format_of
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY
 from piwsl.structures.labels import energy_label, forces_label, stress_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
-
-LONGEST_REASON = 100
 
 
 def count_of(path: Path, form: str) -> int:
@@ -30,7 +29,12 @@ def count_of(path: Path, form: str) -> int:
         PiwslError: it cannot be read; one line.
     """
     with _in_one_line(path, "", form):
-        return READERS[form]().count(path)
+        found = READERS[form]().count(path)
+        if not isinstance(found, Integral) or found < 0:
+            number = found if isinstance(found, Integral) else type(found).__name__
+            problem = f"{READERS.source(form) or 'piwsl'}: the reader '{form}' counts {number} frames"
+            raise PiwslError(f"{path}: {problem}, expected a whole number; mend it")
+    return int(found)
 
 
 def frames_of(path: Path, form: str, every: int = 1) -> Iterator[Atoms]:
@@ -68,13 +72,10 @@ def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
         yield
     except PiwslError:
         raise
-    except Exception as error:  # whatever a reader, of a stranger's perhaps, does with a damaged file
+    except ANY_ERROR as error:  # whatever a reader, of a stranger's perhaps, does with a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise PiwslError(f"{path}: {error.strerror}") from None
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise PiwslError(
-            f"{path}:{where} cannot be read as '{form}' ({type(error).__name__}: {reason}); is it whole?"
-        ) from error
+        raise PiwslError(f"{path}:{where} cannot be read as '{form}' ({reason(error)}); is it whole?") from error
 
 
 def read_frames(path: Path | str, form: str | None = None) -> list[Atoms]:

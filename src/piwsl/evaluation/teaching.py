@@ -13,11 +13,16 @@ from piwsl.models import Predictor, load_model
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
 
+# How far a student errs, over the root mean square of what its teacher is unsure by. At a fourth of it, students of a
+# Gaussian process are worse by half where the pool is hottest: there are few frames there, and then hardly any weight.
+STUDENT_OVER_SPREAD = 4.0
+
 
 def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
     """Return geometries with a teacher's energies and forces as their reference labels.
 
-    Where the teacher knows how sure it is, labels weigh less by its variance: w = min(1, median(σ)² / σ²).
+    Where the teacher knows how sure it is, labels weigh w = τ² / (τ² + σ²), as least squares has it where labels are
+    noisy by σ and the student errs by τ beside that; τ² = 16 mean(σ²).
 
     Args:
         pool: geometries; labels of other levels stay.
@@ -36,9 +41,9 @@ def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
 
 
 def _weights(spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return inverse variances over that of the middle geometry, at most one; half of them weigh one."""
-    middle = float(np.median(spread))
-    return np.ones_like(spread) if middle == 0 else np.square(middle / np.maximum(spread, middle))
+    """Return how much labels that are as unsure as `spread`, (M,) in eV, count."""
+    tolerated = np.square(STUDENT_OVER_SPREAD) * np.mean(np.square(spread))
+    return np.ones_like(spread) if tolerated == 0 else tolerated / (tolerated + np.square(spread))
 
 
 def teach(model_path: Path, pool_path: Path, taught_path: Path) -> None:

@@ -50,14 +50,20 @@ class Reader(ABC):
     """What reads the labelled frames of a file. It is made without arguments, anew for each reading."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """How names of its files end, in lower case; what ends otherwise it reads where `format` says so."""
+    """How names of its files end, whatever their case; what ends otherwise it reads where `format` says so."""
     labels: ClassVar[LabelNames] = LabelNames()
     """Where its frames have their labels, and their units, unless a config says otherwise."""
 
     def __init_subclass__(cls) -> None:
         """Refuse attributes of another type, before anything is read by them."""
-        if not isinstance(cls.suffixes, tuple) or not isinstance(cls.labels, LabelNames):
+        texts = isinstance(cls.suffixes, tuple) and all(isinstance(each, str) and each for each in cls.suffixes)
+        if not texts or not isinstance(cls.labels, LabelNames):
             raise TypeError(f"{cls.__name__}: suffixes is a tuple of texts, labels is LabelNames")
+
+    @classmethod
+    def takes(cls, name: str) -> bool:
+        """Whether a file's name ends as its own do."""
+        return name.lower().endswith(tuple(map(str.lower, cls.suffixes)))
 
     @abstractmethod
     def count(self, path: Path) -> int:
@@ -96,9 +102,8 @@ def format_of(path: Path) -> str:
     Raises:
         PiwslError: two take it, or one that is installed cannot be loaded.
     """
-    name = path.name.lower()
     for names in (READERS.own(), READERS.others()):
-        takers = [each for each in names if name.endswith(READERS[each].suffixes)]
+        takers = [each for each in names if READERS[each].takes(path.name)]
         if len(takers) > 1:
             raise PiwslError(f"{path}: {' and '.join(takers)} read such files; say which in format")
         if takers:

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, ground_state_magnetic_moments
 
 from piwsl.config import Level
+from piwsl.config.level_checks import of_free_atoms
 from piwsl.reference.labelling import label_frames
 
 
@@ -25,7 +26,7 @@ def free_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> 
         By symbol the record of labelling: `status`, `energy_eV`, or the reason of a failure. A failed atom is no reason
         to stop: nothing is trained on it.
     """
-    alone = level.of_free_atoms()
+    alone = of_free_atoms(level)
     found = {}
     for symbol in sorted(symbols, key=lambda name: int(atomic_numbers[name])):
         unpaired = round(float(ground_state_magnetic_moments[atomic_numbers[symbol]]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule
+from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule, level_checks
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import check_forces
@@ -116,15 +116,19 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
 
 
 def check_level(level: Level, symbols: set[str]) -> None:
-    """Check that an engine has all that a level needs for these elements.
+    """Check that an engine has all that a level needs for these elements, and answers what jobs will ask.
 
     Args:
         level: the level.
         symbols: chemical symbols.
 
     Raises:
-        PiwslError: what is missing.
+        PiwslError: what is missing, or which answer is none.
     """
-    problem = level.problem(symbols)
+    problem = level_checks.problem_said(level, "problem", symbols)
     if problem is not None:
         raise PiwslError(problem)
+    level_checks.in_words(level)
+    for each in (level, level_checks.of_free_atoms(level)):
+        level_checks.recipe(each)
+    level_checks.versions(level)

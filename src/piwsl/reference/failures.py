@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from piwsl.errors import PiwslError
+from piwsl.errors import ANY_ERROR, PiwslError
 from piwsl.files import is_no_room, refusal
 
 PERIODIC = "periodic; reference energies are of molecules"
@@ -47,7 +47,7 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
             f"{step}: out of memory ({str(error).strip() or 'allocation failed'}); "
             "raise labelling.mem_mb (or --mem-mb), finished frames are kept"
         ) from error
-    except Exception as error:  # PySCF raises many kinds; the frame's record says which
+    except ANY_ERROR as error:  # PySCF raises many kinds; the frame's record says which
         if is_no_room(error):
             raise JobFailure(
                 f"{step}: no room left on the disk of {disk or tempfile.gettempdir()}; free some, "
@@ -58,7 +58,7 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
         raise FrameFailure(step, f"{type(error).__name__}: {_line(error)}") from error
 
 
-def _refusal(error: Exception, disk: Path | None) -> str | None:
+def _refusal(error: BaseException, disk: Path | None) -> str | None:
     if not isinstance(error, OSError):
         return None
     if error.filename is None:  # HDF5 says the number of an error, and no path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from piwsl.config import Level
+from piwsl.config.level_checks import problem_said
 from piwsl.errors import PiwslError
 
 ForceMethod = Literal["analytic", "differences"]
@@ -32,5 +33,5 @@ def force_method(level: Level, multiplicities: set[int], wanted: ForceMethod | N
 
 
 def _first_problem(level: Level, multiplicities: set[int]) -> str | None:
-    problems = (level.analytic_problem(multiplicity) for multiplicity in sorted(multiplicities))
+    problems = (problem_said(level, "analytic_problem", multiplicity) for multiplicity in sorted(multiplicities))
     return next((problem for problem in problems if problem is not None), None)

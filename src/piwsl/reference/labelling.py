@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -15,11 +16,13 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from pydantic import ValidationError
 
-from piwsl.config import Level, SinglePoint
+from piwsl.config import Level, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.files import check_outputs
+from piwsl.records import Labelling
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
 from piwsl.reference.forces import ForceMethod
@@ -36,7 +39,7 @@ def versions(level: Level) -> dict[str, str]:
     """Return what an energy was computed with, for its record."""
     origin = ENGINES.origin(level.engine)
     engine = {} if origin is None else {level.engine: origin}
-    return {**engine, "piwsl": version("piwsl"), "python": platform.python_version(), **level.versions()}
+    return {**engine, "piwsl": version("piwsl"), "python": platform.python_version(), **level_checks.versions(level)}
 
 
 def without_others_labels(atoms: Atoms) -> Atoms:
@@ -127,7 +130,7 @@ class Labeller:
         problems = {
             "geometry": geometry_problem(frame) or too_close(frame),
             "charge and multiplicity": electron_problem(frame.numbers.tolist(), charge, multiplicity),
-            "forces": self.level.analytic_problem(multiplicity) if analytic else None,
+            "forces": level_checks.problem_said(self.level, "analytic_problem", multiplicity) if analytic else None,
         }
         for step, problem in problems.items():
             if problem is not None:
@@ -136,8 +139,9 @@ class Labeller:
         with failing_at(self.level.engine):
             found = self.level.single_point(frame.copy(), charge, multiplicity, self.memory_mb, analytic)
             labels = _labels(found, len(frame), analytic)
+            notes = _notes(found, labels)
         return {
-            **found.notes,
+            **notes,
             **labels,
             **geometry(frame, charge, multiplicity),
             "versions": self._versions,
@@ -158,6 +162,8 @@ def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     Raises:
         ValueError: they are no finite numbers in double precision, or not as many as the atoms have.
     """
+    if not isinstance(found, SinglePoint):
+        raise ValueError(f"gave {type(found).__name__}, no SinglePoint")
     if (kind := np.asarray(found.energy).dtype) == np.float32:
         raise ValueError(f"gave the energy in {kind}, of which differences are noise; give float64")
     energy = float(found.energy)
@@ -169,6 +175,27 @@ def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     if forces.shape != (atoms, 3) or not np.isfinite(forces).all():
         raise ValueError(f"gave forces that are not three finite numbers for each of {atoms} atoms")
     return {"energy_eV": energy, STORED_FORCES: forces.tolist()}
+
+
+def _notes(found: SinglePoint, labels: dict[str, Any]) -> dict[str, Any]:
+    """Return the notes of an engine as a record keeps them.
+
+    Raises:
+        ValueError: they are no plain values by text, or what the report knows is of another type.
+    """
+    notes = {**found.notes}
+    if not all(isinstance(key, str) for key in notes):
+        raise ValueError("gave notes whose keys are no text")
+    try:
+        json.dumps(notes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"gave notes that are no plain values ({error})") from None
+    try:
+        Labelling.model_validate({**notes, **labels, "status": "ok", "frame": None, "forces": None, "cpu_s": None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"gave the note {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+    return notes
 
 
 def _checked(frame: Atoms) -> tuple[int, int]:

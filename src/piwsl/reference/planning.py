@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.config import PRESETS, ComputedDataset, Cost, Level, named_level
+from piwsl.config import PRESETS, ComputedDataset, Cost, Level, level_checks, named_level
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import energies_needed
@@ -173,7 +173,7 @@ def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[t
 def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
-    cost = level.cost(atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
+    cost = level_checks.cost(level, atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
     energies = energies_needed(atoms.positions) if forces == "differences" else 1
     return replace(cost, cpu_s=energies * cost.cpu_s)
 

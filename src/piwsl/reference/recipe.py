@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from piwsl.config import Level, Stage
+from piwsl.config import Level, Stage, level_checks
 from piwsl.config.levels import DEFAULT_ENGINE
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def recipe(level: Level) -> dict[str, Any]:
         ValueError: no fitting basis is known for an orbital basis.
     """
     # Energies of PySCF were kept before there were other engines.
-    return level.recipe() if level.engine == DEFAULT_ENGINE else {"engine": level.engine} | level.recipe()
+    found = level_checks.recipe(level)
+    return found if level.engine == DEFAULT_ENGINE else {"engine": level.engine} | found
 
 
 def stages_of(level: PySCF) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from ase import Atoms
 
-from piwsl.config import Level
+from piwsl.config import Level, level_checks
 from piwsl.files import read_json, write_json
 from piwsl.reference.recipe import level_key, recipe
 
@@ -97,7 +97,7 @@ class LabelStore:
         """Store the record of a geometry hash, and beside it once, for people, what the level is."""
         level_file = self.folder / "level.json"
         if not level_file.exists():
-            write_json(level_file, {"level": str(self.level)} | recipe(self.level))
+            write_json(level_file, {"level": level_checks.in_words(self.level)} | recipe(self.level))
         write_json(self.path(key), record | {"level": self.key})
 
     def _problem(self, key: str, record: Any) -> str | None:
@@ -108,7 +108,7 @@ class LabelStore:
             return "is of another level"
         if _hash_of(record) != key:
             return "is of another geometry, charge or multiplicity"
-        if (problem := self.level.record_problem(record)) is not None:
+        if (problem := level_checks.problem_said(self.level, "record_problem", record)) is not None:
             return problem
         if not is_finite(record.get("energy_eV")):
             return f"energy_eV is {record.get('energy_eV')}, no finite number"

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from textwrap import shorten
 
 from markupsafe import Markup
 
 from piwsl.config import Experiment
-from piwsl.errors import PiwslError
+from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.files import write_atomically, write_text
 from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.figures import plotly
@@ -104,7 +103,8 @@ def _html(name: str, context: Context) -> str:
         html = SECTIONS[name]().html(context)
         if not isinstance(html, str):
             raise TypeError(f"html() returned {type(html).__name__}, no str")
-    except Exception as error:  # whatever their code does
-        said = shorten(f"{type(error).__name__}: {error}", 100, placeholder=" ...")
-        raise PiwslError(f"{source}: section '{name}' of the report failed ({said}); mend or uninstall it") from error
+    except ANY_ERROR as error:  # whatever their code does
+        raise PiwslError(
+            f"{source}: section '{name}' of the report failed ({reason(error)}); mend or uninstall it"
+        ) from error
     return html

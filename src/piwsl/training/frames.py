@@ -45,6 +45,8 @@ class TrainingFrames:
     pool_indices: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     free_atoms: dict[int, float] = field(default_factory=dict)
     """Energies at the level of the labels, atomic number to eV."""
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    """Those of others that read or computed the frames, by kind."""
 
     @property
     def taught(self) -> bool:

@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from piwsl.config import Architecture, Loss, Run
+from piwsl.config.distributions import of_training
 from piwsl.data.batch import graphs
 from piwsl.data.dataset import content_hash
 from piwsl.errors import PiwslError
@@ -85,6 +86,7 @@ def train_run(
     devices: Devices = CPU,
     pool_path: Path | None = None,
     baseline: Baseline | None = None,
+    distributions: Mapping[str, str] = NOTHING,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -99,8 +101,9 @@ def train_run(
         devices: what to train on.
         pool_path: dataset file of the pool, where that is not in the other.
         baseline: what the model corrects, if it does.
+        distributions: those of others that read or computed the frames, by kind, for the model file.
     """
-    frames = frames_of_run(dataset_path, pool_path, run, model, loss)
+    frames = replace(frames_of_run(dataset_path, pool_path, run, model, loss), distributions=distributions)
     names, provenance = Names.of(run), {"run": run.plain()}
     train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
 
@@ -168,6 +171,8 @@ def train(
         potential, history, held_out = _trained(recipe, of_members, places)
         potential.baseline = baseline
         found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated, **held_out}
+        if brought := {**frames.distributions, **of_training(model, loss)}:
+            found["distributions"] = brought
         write_history(history_path, history)
         save_model(model_path, potential, {**provenance, **found})
         shutil.rmtree(folder)

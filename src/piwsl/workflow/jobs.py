@@ -19,6 +19,8 @@ from ase import Atoms
 
 import piwsl
 from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config.distributions import of_dataset
+from piwsl.config.level_checks import in_words
 from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
-NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry")
+NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry", "piwsl.sources")
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come
 # to, and how they are called, are parameters.
 ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
@@ -132,6 +134,10 @@ class Jobs:
         found |= {name: LOSS_TERMS.origin(name) for name in self.experiment.losses[loss].terms}
         return {name: origin for name, origin in found.items() if origin is not None}
 
+    def distributions(self, dataset: str) -> dict[str, str]:
+        """Return the distributions that read or computed a dataset's frames, by kind, where they are not ours."""
+        return of_dataset(self.experiment.datasets[dataset], self.experiment.levels)
+
     def _contents(self, *paths: Path | None) -> list[str]:
         """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
         return [file_hash(path) for path in paths if path is not None and path.exists()]
@@ -191,7 +197,7 @@ class Jobs:
 
     def levels(self) -> dict[str, str]:
         """Return the levels in words, as the report has them."""
-        return {name: str(level) for name, level in self.experiment.levels.items()}
+        return {name: in_words(level) for name, level in self.experiment.levels.items()}
 
     def recipe(self, dataset: str) -> str:
         """Return what the level comes to, and the version of finished energies: their folder in the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,7 +32,8 @@ class ReportSection(ABC):
             TypeError: says which of them, and what it must be.
         """
         super().__init_subclass__()
-        if not isinstance(getattr(cls, "place", None), int | float):
+        place = getattr(cls, "place", None)
+        if not isinstance(place, int | float) or not math.isfinite(place):
             raise TypeError(f"{cls.__name__}.place must be a number")
         if not isinstance(cls.title, str):
             raise TypeError(f"{cls.__name__}.title must be text")
