@@ -112,8 +112,8 @@ def test_geometries_that_the_teacher_knows_little_of_weigh_less(teacher):
     assert spread.argmax() == 29
     assert (np.argsort(weights) == np.argsort(-spread)).all()
     assert np.median(weights) > 0.99, "what it knows well counts in full"
-    # One of thirty has nearly all of the mean square: σ² = 30 mean(σ²).
-    assert weights[29] == pytest.approx(16 / (16 + 30), rel=0.01)
+    # One of thirty has most of the mean square, and none can have more than all: σ² <= 30 mean(σ²).
+    assert 16 / (16 + 30) <= weights[29] < 0.5
 
 
 def test_a_teacher_without_spread_is_believed_alike_everywhere(tmp_path):
