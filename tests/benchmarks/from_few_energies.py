@@ -60,6 +60,7 @@ KINDS = {
     "plain": Kind(PAINN),
     "weak": Kind(PAINN, weak=True),
     "difference": Kind(PAINN | {"baseline": CHEAP}),
+    "committee": Kind(PAINN | {"members": 4}),
     "process": Kind(PROCESS),
     "process on difference": Kind(PROCESS | {"baseline": CHEAP}),
     "student of process": Kind(TAUGHT, teacher="process"),
