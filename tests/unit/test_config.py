@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from helpers import ROOT, morse_frames
@@ -306,48 +305,6 @@ def test_given_frames_must_suffice_for_the_sizes(tmp_path, monkeypatch):
     config["datasets"]["mine"]["file"] = "nowhere.xyz"
     with pytest.raises(ConfigError, match=r"datasets\.mine: nowhere\.xyz: No such file"):
         load_experiment(written(config, tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("loss", "said", "problem"),
-    [
-        (
-            {"energy": 0, "pitc": {"weight": 1.0}},
-            {},
-            "losses.only.energy: 0, but frames of dataset 'mine' have no forces",
-        ),
-        ({"stress": 1.0}, {}, "losses.only.stress: frames of dataset 'mine' have none"),
-        (
-            {"energy": 0, "forces": 0, "weak_forces": {"weight": 1.0}},
-            {},
-            "losses.only.weak_forces: dataset 'mine' has no",
-        ),
-        ({"energy": 0, "forces": 0, "weak_forces": {"weight": 1.0}}, {"weak_forces": "gfn2-xtb"}, None),
-        ({"energy": 0, "forces": 0, "weak_forces": {"weight": 1.0}}, {"weak_forces_key": "xtb"}, None),
-        ({"pitc": {"weight": 1.0}}, {}, None),
-    ],
-    ids=["forces", "stress", "cheaper level", "computed", "given", "energies"],
-)
-def test_a_loss_that_given_frames_have_no_labels_for_is_refused(tmp_path, monkeypatch, loss, said, problem):
-    monkeypatch.chdir(tmp_path)
-    frames = morse_frames("H2O", 6)
-    for atoms in frames:
-        atoms.set_array("xtb", np.zeros((3, 3)))
-    write_frames(tmp_path / "frames.xyz", frames)
-    config = {
-        "experiment": "given",
-        "datasets": {"mine": {"file": "frames.xyz", "test_frames": 2} | said},
-        "models": {"painn": {"architecture": "painn"}},
-        "losses": {"only": loss},
-        "sizes": [4],
-        "seeds": [0],
-    }
-    if problem is None:
-        load_experiment(written(config, tmp_path))
-        return
-    with pytest.raises(ConfigError) as refused:
-        load_experiment(written(config, tmp_path))
-    assert problem in str(refused.value)
 
 
 def test_only_and_exclude_cut_the_grid():
