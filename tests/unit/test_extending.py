@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers import ROOT, distribution, morse_frames
 
-from piwsl.config import LOSS_TERMS, ConfigError, Loss, parse_section
+from piwsl.config import ARCHITECTURES, LOSS_TERMS, ConfigError, Loss, parse_model, parse_section
 from piwsl.errors import PiwslError
+from piwsl.models import build_potential
+from piwsl.models.probe import check_network, fragments
 from piwsl.structures.frames import read_frames, write_frames
+from piwsl.structures.structure import from_atoms
 
 TOYS = ROOT / "tests" / "toys"
-ARCHITECTURES, TERMS = "piwsl.architectures", "piwsl.loss_terms"
+NETWORKS, TERMS = "piwsl.architectures", "piwsl.loss_terms"
 RECIPE = """
 model:
   architecture: toy
@@ -44,7 +48,7 @@ def installed(tmp_path) -> Path:
         tmp_path,
         "toy_architecture",
         (TOYS / "toy_architecture.py").read_text(),
-        {ARCHITECTURES: "toy = toy_architecture:Toy"},
+        {NETWORKS: "toy = toy_architecture:Toy"},
     )
     distribution(tmp_path, "toy_term", (TOYS / "toy_term.py").read_text(), {TERMS: "curvature = toy_term:Curvature"})
     write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12, forces=True))
@@ -102,7 +106,7 @@ def test_without_the_distribution_its_models_and_configs_are_one_line_that_names
     ],
 )
 def test_a_broken_kind_is_one_line_that_names_its_distribution(tmp_path, source, entry, problem):
-    distribution(tmp_path, "broken", source, {ARCHITECTURES: entry})
+    distribution(tmp_path, "broken", source, {NETWORKS: entry})
     write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 4))
     name = entry.partition(" ")[0]
     done = piwsl(tmp_path, "train", "frames.xyz", "broken-model", "--architecture", name)
@@ -114,7 +118,7 @@ def test_a_broken_kind_is_one_line_that_names_its_distribution(tmp_path, source,
 
 @pytest.mark.parametrize("ours", ["painn", "schnet"])
 def test_a_broken_kind_harms_none_that_is_not_it(tmp_path, ours):
-    distribution(tmp_path, "broken", "raise RuntimeError('no licence')", {ARCHITECTURES: "toy = broken:Toy"})
+    distribution(tmp_path, "broken", "raise RuntimeError('no licence')", {NETWORKS: "toy = broken:Toy"})
     code = f"from piwsl.config import parse_model; print(parse_model({{'architecture': '{ours}'}}, 'x').architecture)"
     assert run(tmp_path, "-c", code).stdout == f"{ours}\n"
 
@@ -146,7 +150,7 @@ print([jobs.others(model, loss) for model in ("toy", "painn") for loss in ("plai
 def test_two_distributions_of_one_name_are_refused_together(tmp_path):
     source = (TOYS / "toy_architecture.py").read_text()
     for name in ("one", "two"):
-        distribution(tmp_path, name, source, {ARCHITECTURES: f"toy = {name}:Toy"})
+        distribution(tmp_path, name, source, {NETWORKS: f"toy = {name}:Toy"})
     write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 4))
     done = piwsl(tmp_path, "train", "frames.xyz", "model", "--architecture", "toy")
     assert done.returncode == 1
@@ -166,7 +170,7 @@ def test_tensors_that_a_file_does_not_hold_are_there_when_the_model_is_loaded(tm
         '        self.register_buffer("kinds", torch.zeros(3, dtype=torch.uint8))',
     ).replace("-4.0 *", "-self.width *")
     source = source.replace("config.gaussians))\n\n", "config.gaussians))\n        self.twin = self.weights\n\n")
-    distribution(tmp_path, "toy_architecture", source, {ARCHITECTURES: "toy = toy_architecture:Toy"})
+    distribution(tmp_path, "toy_architecture", source, {NETWORKS: "toy = toy_architecture:Toy"})
     write_frames(tmp_path / "frames.xyz", morse_frames("H2O", 12, forces=True))
     (tmp_path / "recipe.yaml").write_text("model: {architecture: toy, cutoff: 4.0, training: {steps: 20}}\n")
     done = piwsl(tmp_path, "train", "frames.xyz", "toy", "--config", "recipe.yaml")
@@ -224,7 +228,7 @@ def test_all_modules_of_a_distribution_are_its_sources_and_others_beside_them_ar
     if how == "editable":
         project = tmp_path / "project"
         project.mkdir()
-    distribution(site, "first", "", {ARCHITECTURES: "toy = first:Toy"})
+    distribution(site, "first", "", {NETWORKS: "toy = first:Toy"})
     (site / "first.py").unlink()
     (project / "first.py").write_text(lazily)
     (project / "layers.py").write_text("from deeper.inner import WIDTH\n")
@@ -247,7 +251,7 @@ def test_all_modules_of_a_distribution_are_its_sources_and_others_beside_them_ar
 def test_what_tools_leave_in_a_package_is_no_source_of_it_and_one_without_init_has_sources_too(tmp_path):
     package = tmp_path / "grown"
     package.mkdir()
-    distribution(tmp_path, "unused", "", {ARCHITECTURES: "toy = grown.inner:Toy"})
+    distribution(tmp_path, "unused", "", {NETWORKS: "toy = grown.inner:Toy"})
     (package / "inner.py").write_text((TOYS / "toy_architecture.py").read_text())
     bare = origin(tmp_path)
     assert bare.startswith("unused 1.0, ")
@@ -275,16 +279,18 @@ def test_a_model_file_names_the_distributions_that_it_was_made_with(installed):
 
 
 @pytest.fixture
-def bring(tmp_path, monkeypatch) -> Iterator[Callable[[str, str], None]]:
-    """Installs, for this process, a distribution 'mine' whose class Mine is a term of a name."""
+def bring(tmp_path, monkeypatch) -> Iterator[Callable[..., None]]:
+    """Installs, for this process, a distribution 'mine' whose class Mine is a term, or another kind, of a name."""
+    registries = {TERMS: LOSS_TERMS, NETWORKS: ARCHITECTURES}
 
-    def install(name: str, source: str) -> None:
-        distribution(tmp_path, "mine", source, {TERMS: f"{name} = mine:Mine"})
+    def install(name: str, source: str, group: str = TERMS) -> None:
+        distribution(tmp_path, "mine", source, {group: f"{name} = mine:Mine"})
         monkeypatch.syspath_prepend(tmp_path)
-        vars(LOSS_TERMS).pop("_others", None)
+        vars(registries[group]).pop("_others", None)
 
     yield install
-    vars(LOSS_TERMS).pop("_others", None)
+    for registry in registries.values():
+        vars(registry).pop("_others", None)
     sys.modules.pop("mine", None)
 
 
@@ -379,3 +385,98 @@ def test_validators_of_a_term_that_fail_are_one_line_too(bring):
         parse_section(Loss, {"odd": {"weight": 1.0}}, "loss")
     assert str(refused.value).startswith("loss: odd: mine 1.0: failed (TypeError: no xxx")
     assert len(str(refused.value)) <= 200
+
+
+NETWORK = (TOYS / "toy_architecture.py").read_text().replace("Toy", "Mine").replace('"toy"', '"mine"')
+ENVELOPE = " * cosine_cutoff(distance, self.cutoff)"
+RETURNED = "return curves.new_zeros(len(batch.atomic_numbers)).index_add(0, receiver, curves), None"
+ODD_NETWORKS = {
+    "return out": "gives Tensor, expected outputs and forces, or outputs and None",
+    "return out[:, None], None": "gives outputs that are of shape (5, 1), expected (5,)",
+    "return out.sum(), None": "gives outputs that are of shape (), expected (5,)",
+    "return out.tolist(), None": "gives outputs that are list, expected a tensor",
+    "return out.half(), None": "gives outputs that are torch.float16, expected torch.float32",
+    "return out / 0.0, None": "gives outputs that are not finite",
+    "return out.detach(), None": "gives outputs that have no gradient by the positions",
+    "return out + (0.0 * distance).sqrt().sum(), None": ("gives outputs that have no finite gradient by the positions"),
+    "return out, batch.positions": "gives forces, and conservative is True",
+    "return out @ out.new_zeros(7), None": "failed (RuntimeError: inconsistent tensor size, expected tensor [5]",
+    "raise SystemExit(3)": "failed (SystemExit: 3)",
+}
+
+
+def untrained(**keys: object) -> None:
+    """Make a model of the architecture for frames of water."""
+    model = parse_model({"architecture": "mine", "cutoff": 4.0} | keys, "model")
+    build_potential(model, [from_atoms(atoms) for atoms in morse_frames("H2O", 3)])
+
+
+@pytest.mark.parametrize("body", ODD_NETWORKS, ids=list(map(str, range(len(ODD_NETWORKS)))))
+def test_a_network_that_gives_what_it_must_not_is_one_line_before_it_is_trained(bring, body):
+    assert RETURNED in NETWORK
+    out = RETURNED.removeprefix("return ").removesuffix(", None")
+    bring("mine", NETWORK.replace(RETURNED, f"out = {out}\n        {body}"), NETWORKS)
+    with pytest.raises(PiwslError) as refused:
+        untrained()
+    assert str(refused.value).startswith(f"mine 1.0: architecture 'mine': its network {ODD_NETWORKS[body]}")
+    assert str(refused.value).endswith("; mend it")
+    assert len(str(refused.value)) <= 200
+
+
+def test_a_network_without_forces_of_its_own_is_conservative(bring):
+    direct = "    @property\n    def conservative(self) -> bool:\n        return False\n\n    def network("
+    bring("mine", NETWORK.replace("    def network(", direct, 1), NETWORKS)
+    with pytest.raises(PiwslError, match="gives no forces, and conservative is False"):
+        untrained()
+
+
+NOT_LOCAL = "    @property\n    def local(self) -> bool:\n        return False\n\n    def network("
+PAIRS = "torch.cdist(batch.positions, batch.positions) * (batch.structure_index[:, None] == batch.structure_index)"
+SEEING = {
+    "no envelope": NETWORK.replace(ENVELOPE, ""),
+    "all pairs": NETWORK.replace("curves), None", f"curves) + (0.01 * ({PAIRS}) ** 2).sum(dim=1), None"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("how", SEEING)
+def test_a_network_that_sees_beyond_its_cutoff_is_refused(bring, how, dtype):
+    bring("mine", SEEING[how], NETWORKS)
+    with pytest.raises(PiwslError) as refused:
+        untrained(dtype=dtype)
+    assert "its network sees beyond its cutoff of 4 Å: fragments 4.3 Å apart differ by" in str(refused.value)
+    assert len(str(refused.value)) <= 200
+
+
+@pytest.mark.parametrize("how", SEEING)
+def test_a_network_that_says_that_it_is_not_local_may_see_all(bring, how):
+    bring("mine", SEEING[how].replace("    def network(", NOT_LOCAL, 1), NETWORKS)
+    untrained()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"architecture": "painn", "layers": 6},
+        {"architecture": "painn", "forces": "direct", "cutoff": 0.5},
+        {"architecture": "schnet", "layers": 6, "features": 256},
+        {"architecture": "mace", "features": 8, "dtype": "float64"},
+        {"architecture": "mace", "features": 8, "cutoff": 12.0},
+    ],
+    ids=lambda section: " ".join(map(str, section.values())),
+)
+def test_ours_of_any_size_give_what_they_must(section, seed):
+    torch.manual_seed(seed)
+    build_potential(parse_model(section, "model"), [from_atoms(atoms) for atoms in morse_frames("CH3OH", 2)])
+
+
+def test_what_is_looked_at_is_left_as_it_was(bring):
+    random = NETWORK.replace("curves), None", "nn.functional.dropout(curves, 0.5, self.training)), None")
+    assert random != NETWORK
+    bring("mine", random, NETWORKS)
+    model = parse_model({"architecture": "mine", "cutoff": 4.0}, "model")
+    network, before = model.network([1, 8], 2.0), torch.get_rng_state()
+    check_network(model, network, torch.float32, fragments([1, 8], 4.0))
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), before)

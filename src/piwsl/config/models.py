@@ -114,6 +114,11 @@ class Architecture(Section):
         """Whether forces are the gradient of the energy."""
         return True
 
+    @property
+    def local(self) -> bool:
+        """Whether an atom knows nothing of what no chain of neighbours within the cutoff leads to."""
+        return True
+
     def references_problem(self, symbols: Iterable[str], free_atoms: Iterable[str]) -> str | None:
         """Say which elements have no reference energy, or None where all have one or will be fitted.
 

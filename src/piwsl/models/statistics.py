@@ -15,6 +15,7 @@ from piwsl.data.batch import Batch, collate, graph, neighbour_list, sum_per_stru
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.potential import Potential
+from piwsl.models.probe import check_locality, check_network, fragments
 from piwsl.structures.structure import Structure
 
 # So many structures know the constant of a potential's energy to a fourteenth of its scatter, at little cost.
@@ -210,13 +211,16 @@ def build_potential(
         neighbours: average number of neighbours of an atom within the cutoff; by default in the training frames.
 
     Raises:
-        PiwslError: an element has no stated reference.
+        PiwslError: an element has no stated reference, or the network does not give what it must.
     """
     references = initial_references(config, structures, free_atoms or {})
     scale = max(energy_spread(structures, references), least_scale)
     if neighbours is None:
         neighbours = mean_neighbours(structures, config.cutoff)
     potential = Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)
+    network, elements = potential.learned.network, sorted(references)
+    check_network(config, network, potential.dtype, fragments(elements, config.cutoff))
+    check_locality(config, network, potential.dtype, elements)
     graphs = [graph(structure, config.cutoff, potential.dtype) for structure in structures[:REFIT_STRUCTURES]]
     limit_untrained_spread(potential, batches_of(graphs))
     refit_references(potential, batches_of(graphs))

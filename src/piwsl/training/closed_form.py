@@ -12,6 +12,7 @@ from piwsl.config import Architecture, Loss
 from piwsl.config.models import Fitted
 from piwsl.data.batch import Batch, collate
 from piwsl.models import Potential
+from piwsl.models.probe import check_locality, check_network
 from piwsl.models.statistics import batches_of, initial_references, mean_neighbours, refit_references
 from piwsl.models.terms import Prediction
 from piwsl.structures.labels import REFERENCE
@@ -32,13 +33,15 @@ def closed_form(
         graphs: of the training frames, one batch of one structure each.
 
     Raises:
-        PiwslError: the frames cannot be fitted.
+        PiwslError: the frames cannot be fitted, or the network does not give what it must.
     """
     references = initial_references(model, frames.training, frames.free_atoms)
     fitted = model.fitted([_without(references, structure) for structure in frames.training], loss)
     if fitted is None:
         return None
     potential = Potential(model, 1.0, references, mean_neighbours(frames.training, model.cutoff), fitted.network)
+    check_network(model, fitted.network, potential.dtype, frames.training[:2])
+    check_locality(model, fitted.network, potential.dtype, sorted(references))
     refit_references(potential, batches_of(graphs))
     row = {"step": 0} | {
         f"training_{name}_rmse": rmse for name, rmse in _training_errors(potential, loss, graphs).items()

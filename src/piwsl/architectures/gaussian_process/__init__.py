@@ -63,6 +63,11 @@ class GaussianProcess(Architecture):
             raise ValueError("resources.gpus: a Gaussian process is fitted on the CPU; leave it out")
         return self
 
+    @property
+    def local(self) -> bool:
+        """Whether it has a cutoff: it has none."""
+        return False
+
     def fitted(self, structures: Sequence[Structure], loss: Loss) -> Fitted:
         """Fit the process; arguments as of `Architecture`."""
         from piwsl.architectures.gaussian_process.fit import fit
