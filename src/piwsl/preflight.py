@@ -96,6 +96,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 every = check_computed_dataset(name, dataset, experiment.levels[dataset.level])
                 _check_jobs(name, dataset, every, experiment.levels[dataset.level])
                 symbols = symbols_of(every)
+                _check_cheap_levels(dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
             else:
                 _check_given(name, dataset, experiment)
@@ -212,6 +213,7 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+    _check_cheap_levels(dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
     if runs:
         frames_of = parts(dataset, files)
         training = frames_of[TRAINING]
@@ -232,6 +234,15 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
                 f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
                 "frames out, or label some"
             )
+
+
+def _check_cheap_levels(dataset: ComputedDataset | GivenDataset, experiment: Experiment, symbols: set[str]) -> None:
+    """Refuse a cheap level that lacks an element of a dataset, or a program."""
+    if not dataset.cheap_levels:
+        return
+    from piwsl.reference.checks import check_cheap_levels
+
+    check_cheap_levels(dataset.cheap_levels, experiment.levels, symbols)
 
 
 def _check_references(name: str, experiment: Experiment, symbols: set[str], alone: set[str]) -> None:

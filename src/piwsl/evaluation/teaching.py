@@ -17,6 +17,8 @@ from piwsl.structures.structure import Structure
 def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
     """Return geometries with a teacher's energies and forces as their reference labels.
 
+    Geometries that the teacher's baseline gives up on are left out, with a line each.
+
     Where the teacher knows how sure it is, labels weigh less by its variance: w = min(1, median(σ)² / σ²).
 
     Args:
@@ -26,6 +28,8 @@ def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
     Raises:
         PiwslError: an element that the teacher was not trained on.
     """
+    if teacher.baseline is not None:
+        pool = teacher.baseline.known_of(pool, "pool")
     predictions = predict(teacher, pool)
     weights = np.ones(len(pool)) if predictions.energy_std is None else _weights(predictions.energy_std)
     found = zip(pool, predictions.energy, predictions.forces, weights, strict=True)
