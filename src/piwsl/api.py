@@ -32,8 +32,9 @@ from piwsl.evaluation.teaching import taught
 from piwsl.extras import naming_extras
 from piwsl.files import check_outputs
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import Predictor, load_model
+from piwsl.models import Baseline, Predictor, load_model
 from piwsl.simulation.dynamics import run_dynamics
+from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import NO_LABELS
 
@@ -88,7 +89,8 @@ def train(
         frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`. Neutral frames of one atom among
             them say what molecules are bound by.
         folder: to write `model.safetensors`, `history.csv` and, until it is done, checkpoints to.
-        model: an architecture by name, or a section as under `models` of a config.
+        model: an architecture by name, or a section as under `models` of a config; its baseline is a preset. Frames
+            that a baseline gives up on are left out, with a line each.
         loss: a section as under `losses`; default: errors of energies and, where labelled, forces.
         seed: of everything random.
         pool: geometries without labels, for a loss with a share of them, or for a teacher to label.
@@ -113,9 +115,13 @@ def train(
     path, history = Path(folder) / "model.safetensors", Path(folder) / "history.csv"
     if path.exists():
         raise PiwslError(f"{path} is there already; name another folder, or take it away")
-    labelled = structures_of(frames, "frames")
+    baseline = _baseline(architecture, frames)
+    electrons = baseline is not None or (teacher is not None and teacher.baseline is not None)
+    labelled = structures_of(frames, "frames", electrons=electrons)
     # What files say of the pool is not looked at, whoever computed it.
-    unlabelled = [each.labelled(REFERENCE, NO_LABELS) for each in structures_of(pool, "pool")]
+    unlabelled = [each.labelled(REFERENCE, NO_LABELS) for each in structures_of(pool, "pool", electrons=electrons)]
+    if baseline is not None:
+        labelled, unlabelled = baseline.known_of(labelled, "frames"), baseline.known_of(unlabelled, "pool")
     taken = frames_of_structures(
         labelled,
         architecture,
@@ -126,8 +132,17 @@ def train(
     taken = replace(taken, distributions=dict(distributions or {}))
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU
-    train_frames(taken, architecture, objective, seed, path, history, threads, where, Names())
+    train_frames(taken, architecture, objective, seed, path, history, threads, where, Names(), baseline=baseline)
     return load_model(path)
+
+
+def _baseline(model: Architecture, frames: Sequence[Atoms]) -> Baseline | None:
+    """Return what a model corrects: a preset, for outside an experiment nothing else has a name."""
+    if model.baseline is None:
+        return None
+    baseline = Baseline(model.baseline, named_level(model.baseline))
+    baseline.check(symbols_of([*frames]))
+    return baseline
 
 
 def label(
@@ -157,7 +172,6 @@ def label(
         from piwsl.reference.checks import check_level, check_molecules
         from piwsl.reference.forces import check_forces
         from piwsl.reference.labelling import label_frames
-    from piwsl.structures.geometry import symbols_of
 
     if isinstance(level, str):
         level = named_level(level)

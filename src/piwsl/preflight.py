@@ -99,6 +99,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 every = check_computed_dataset(name, dataset, experiment.levels[dataset.level])
                 _check_jobs(name, dataset, every, experiment.levels[dataset.level])
                 symbols = symbols_of(every)
+                _check_cheap_levels(dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
             else:
                 _check_given(name, dataset, experiment)
@@ -215,6 +216,7 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+    _check_cheap_levels(dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
     if runs:
         frames_of = parts(dataset, files)
         training = frames_of[TRAINING]
@@ -261,6 +263,15 @@ def _check_labels(
                 f"losses.{key}.{cheap[0]}: dataset '{name}' has no forces of a cheaper level; say "
                 f"datasets.{name}.weak_forces: gfn2-xtb, give WEAK_forces, or leave the run out"
             )
+
+
+def _check_cheap_levels(dataset: ComputedDataset | GivenDataset, experiment: Experiment, symbols: set[str]) -> None:
+    """Refuse a cheap level that lacks an element of a dataset, or a program."""
+    if not dataset.cheap_levels:
+        return
+    from piwsl.reference.checks import check_cheap_levels
+
+    check_cheap_levels(dataset.cheap_levels, experiment.levels, symbols)
 
 
 def _check_references(name: str, experiment: Experiment, symbols: set[str], alone: set[str]) -> None:

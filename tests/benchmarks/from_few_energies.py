@@ -140,7 +140,7 @@ def written(folder: Path, training: Path, test: Path) -> dict[str, Path]:
     parts = {TRAINING: every[:LABELLED_FRAMES], POOL: every[-POOL_FRAMES:], TEST: read_npz(test, TEST_FRAMES)}
     for atoms in parts[POOL]:
         del atoms.info["REF_energy"], atoms.arrays["REF_forces"]
-    parts = CheapLevels({CHEAP: named_level(CHEAP)}, folder / "store", 4000).on(parts)
+    parts, _ = CheapLevels({CHEAP: named_level(CHEAP)}, folder / "store", 4000).on(parts)
     paths = {labels: folder / f"{labels}.h5" for labels in ("forces", "energies")}
     write_dataset(paths["forces"], parts, cheap_levels=[CHEAP])
     for atoms in parts[TRAINING]:

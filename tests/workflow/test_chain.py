@@ -22,7 +22,8 @@ from helpers import ROOT, displaced, morse_frames, snakemake
 from safetensors.torch import load_file
 
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
-from piwsl.files import read_json_lines
+from piwsl.files import read_json, read_json_lines
+from piwsl.models.storage import read_header
 from piwsl.preflight import plan_of
 from piwsl.structures.frames import read_frames, write_frames
 
@@ -86,6 +87,33 @@ def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analyt
             assert len(dataset.indices(POOL)) == 3
         assert (len(training), len(test)) == (frames, 2)
         assert all(structure.forces is not None for structure in training + test)
+
+
+def test_a_difference_and_its_student_are_trained_tested_and_simulated(rerun):
+    painn = TINY["models"]["painn"]
+    models = {
+        "difference": painn | {"baseline": "gfn2-xtb"},
+        "pupil": painn | {"teacher": {"model": "difference", "loss": "supervised"}},
+    }
+    edits = {"models": models, "losses": {"supervised": {}}, "exclude": [{"dataset": "mine"}]}
+    configure(rerun, datasets__water__cheap_levels=["gfn2-xtb"], **edits)
+    result = snakemake(rerun)
+    assert result.returncode == 0, result.stdout + result.stderr
+    results = rerun / "results" / "tiny"
+    runs = {name: results / "water" / name / "supervised" / "n4" / "seed0" for name in models}
+    for folder in runs.values():
+        assert np.isfinite(read_json(folder / "errors.json")["force_mae_meV_per_A"])
+        assert read_json(folder / "simulation.json")["ended"]
+    headers = {name: read_header(folder / "model.safetensors") for name, folder in runs.items()}
+    assert headers["difference"]["baseline"]["name"] == "gfn2-xtb"
+    assert headers["pupil"]["baseline"] is None
+    log = results / "logs" / "simulate" / "water" / "difference" / "supervised" / "n4-seed0.log"
+    assert "baseline 'gfn2-xtb' (GFN2-xTB) is added" in log.read_text()
+    with Dataset(runs["difference"] / "taught.h5") as dataset:
+        pool = dataset.structures(dataset.indices(POOL))
+    # HF/STO-3G, which is learned, and GFN2-xTB lie 1900 eV apart.
+    assert all(structure.at_level("gfn2-xtb").energy > -150 > structure.energy for structure in pool)
+    assert planned(rerun) == {}
 
 
 def test_a_second_run_has_nothing_to_do(finished):

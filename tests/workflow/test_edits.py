@@ -61,6 +61,13 @@ def level(**keys: Any) -> dict[str, Any]:
 
 
 HF = TINY["levels"]["hf"]
+TEACHER = {"model": "painn", "loss": "supervised"}
+NO_POOL = [*TINY["exclude"], {"dataset": "mine", "model": "pupil"}]
+# Of given frames alone.
+CHEAP = {
+    "datasets__mine__cheap_levels": ["gfn2-xtb"],
+    "exclude": [*TINY["exclude"], {"dataset": "water", "model": "difference"}],
+}
 EDITS = [
     Edit("nothing", {}, {}, "nothing changed"),
     Edit("a comment", comment, {}, "it says nothing to the workflow"),
@@ -142,6 +149,29 @@ EDITS = [
     Edit(
         "the weight of one loss", {"losses__weak__pitc__weight": 0.2},
         {"train": 1, "evaluate": 1, "simulate": 1, "report": 1}, "its runs alone",
+    ),
+    Edit(
+        "a cheap level beside the labels", {"datasets__water__cheap_levels": ["gfn2-xtb"]},
+        {"assemble_part": 3, "assemble_dataset": 1} | WATER,
+        "frames of all parts have more labels; neither frames nor reference energies are others",
+    ),
+    Edit(
+        "a model of a difference", {"models": {"painn": PAINN, "difference": PAINN | {"baseline": "gfn2-xtb"}}} | CHEAP,
+        {"import_part": 2, "import_dataset": 1, "train": 2, "evaluate": 2, "simulate": 2, "report": 1},
+        "its run, and that of the dataset whose frames now have labels of its baseline",
+    ),
+    Edit(
+        "a student", {"models": {"painn": PAINN, "pupil": PAINN | {"teacher": TEACHER}}, "exclude": NO_POOL},
+        {"teach": 1, "train": 2, "evaluate": 2, "simulate": 2, "report": 1},
+        "both of its runs learn what one model of before, which stays, says of the pool",
+    ),
+    Edit(
+        "a student of another loss's model",
+        {
+            "models": {"painn": PAINN, "pupil": PAINN | {"teacher": TEACHER | {"loss": "weak"}}},
+            "exclude": [*NO_POOL, {"model": "pupil", "loss": "weak"}],
+        },
+        {"teach": 1, "train": 1, "evaluate": 1, "simulate": 1, "report": 1}, "likewise, with one run",
     ),
     Edit("another size", {"sizes": [4, 5]}, NEW_RUNS, "its runs alone"),
     Edit("another seed", {"seeds": [0, 1]}, NEW_RUNS, "its runs alone"),

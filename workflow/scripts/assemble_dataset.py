@@ -15,5 +15,10 @@ with logged_to(snakemake.log[0]):
         dataset_path=Path(snakemake.output.dataset),
         weak_forces=snakemake.params.weak_forces is not None,
         pool=[Path(path) for path in files.pool],
-        cheap=cheap_levels(snakemake.params.cheap_levels, Path(snakemake.params.store), snakemake.resources.mem_mb),
+        cheap=cheap_levels(
+            snakemake.params.cheap_levels,
+            Path(snakemake.params.store),
+            snakemake.resources.mem_mb,
+            snakemake.params.max_failed,
+        ),
     )

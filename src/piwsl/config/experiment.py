@@ -15,7 +15,7 @@ from piwsl.config.models import Architecture, Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
 from piwsl.config.simulation import Simulation
 from piwsl.config.stages import PRESETS
-from piwsl.structures.labels import REFERENCE, WEAK
+from piwsl.structures.labels import RESERVED, WEAK
 
 Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
 Selectors = Annotated[list[Selector], Field(max_length=100)]
@@ -134,7 +134,7 @@ class Experiment(Section):
         return self
 
     def _cheap_level_is_one(self, key: str, name: str) -> None:
-        if name in (REFERENCE, WEAK):
+        if name in RESERVED:
             raise ValueError(f"{key}: '{name}' is what labels are called; give the level another name")
         if name not in self.levels:
             raise ValueError(f"{key}: no level '{name}'; {nearest(name, [*self.levels, *PRESETS, *CHEAP])}")
@@ -249,10 +249,6 @@ class Experiment(Section):
             raise ValueError(
                 f"{key}.baseline: dataset '{run.dataset}' has no labels of '{model.baseline}'; say "
                 f"datasets.{run.dataset}.cheap_levels: [{model.baseline}], or leave the run out"
-            )
-        if model.atomic_references != "fitted":
-            raise ValueError(
-                f"{key}.atomic_references: of a difference to a baseline they are fitted; say fitted, or no baseline"
             )
         if self.losses[run.loss].stress:
             raise ValueError(f"losses.{run.loss}.stress: baseline of model '{run.model}' has none; leave one out")

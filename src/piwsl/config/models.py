@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from ase.data import atomic_numbers
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from piwsl.config.section import LONGEST_VALUE, Name, OneOf, Section, nearest, one_line, parse_kind
 from piwsl.config.training import Resources, Training
@@ -108,6 +108,12 @@ class Architecture(Section):
     )
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
+
+    @model_validator(mode="after")
+    def _references_are_of_the_difference(self) -> Self:
+        if self.baseline is not None and self.atomic_references != "fitted":
+            raise ValueError("atomic_references: of a difference to a baseline they are fitted; say so, or no baseline")
+        return self
 
     @property
     def conservative(self) -> bool:

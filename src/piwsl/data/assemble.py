@@ -10,7 +10,7 @@ from typing import Any
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from piwsl.config import GivenDataset, Level, parse_level
+from piwsl.config import GivenDataset, Labelling, Level, parse_level
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
@@ -18,6 +18,9 @@ from piwsl.errors import PiwslError
 from piwsl.records import read_free_atoms
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, too_close
 from piwsl.structures.labels import label_key
+
+# Of failures, in a line.
+REASONS_SHOWN = 3
 
 
 def assemble(
@@ -62,9 +65,8 @@ def assemble(
     if weak_forces:
         learnt = [part for part in (TRAINING, POOL) if part in frames]
         frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
-    if cheap is not None:
-        frames = cheap.on(frames)
-    odd = warnings(frames, computed=True) if training and test else []
+    frames, left_out = (frames, []) if cheap is None else cheap.on(frames)
+    odd = (warnings(frames, computed=True) if training and test else []) + left_out
     _say(odd)
     write_dataset(dataset_path, frames, atomic_energies(atoms), odd, list(cheap.levels) if cheap is not None else ())
 
@@ -78,37 +80,62 @@ class CheapLevels:
     store: Path
     """Folder of finished energies."""
     memory_mb: int
+    max_failed: float = Labelling().max_failed
+    """Share of a part's labelled frames that a level may fail."""
 
-    def on(self, frames: dict[str, list[Atoms]]) -> dict[str, list[Atoms]]:
-        """Return copies of frames with `NAME_energy` (eV) and `NAME_forces` (eV/Å); those that a level fails are left
-        out, with its reason.
+    def on(self, frames: dict[str, list[Atoms]]) -> tuple[dict[str, list[Atoms]], list[str]]:
+        """Return copies of frames with `NAME_energy` (eV) and `NAME_forces` (eV/Å), without those that a level fails.
+
+        Returns:
+            The frames, and of each level and part that lacks some a line for the report, with the first reasons.
 
         Raises:
-            PiwslError: no frame of a part is left.
+            PiwslError: a level fails more frames than it may, or all of the pool.
         """
+        left_out: list[str] = []
+        found = {part: [atoms.copy() for atoms in own] for part, own in frames.items()}
+        for name in self.levels:
+            for part, own in found.items():
+                found[part], failed = self._labelled(name, own)
+                if failed:
+                    left_out.append(self._left_out(name, part, failed, len(own)))
+        return found, left_out
+
+    def _labelled(self, name: str, frames: list[Atoms]) -> tuple[list[Atoms], list[str]]:
+        """Give frames the labels of a level; return those that have them, and why the others do not."""
         from piwsl.reference.labelling import label_frames
 
-        found = {part: [atoms.copy() for atoms in own] for part, own in frames.items()}
-        for name, level in self.levels.items():
-            for part, own in found.items():
-                labelled, records = label_frames(own, level, self.store, "analytic", self.memory_mb, lambda line: None)
-                good = [atoms for atoms, record in zip(own, records, strict=True) if record["status"] == "ok"]
-                for position, record in enumerate(records):
-                    if record["status"] != "ok":
-                        print(f"{part} frame {position} is left out: {name}: {record['step']}: {record['reason']}")
-                if own and not good:
-                    raise PiwslError(f"{name} failed on every {part} frame: {records[0]['reason']}; leave it out")
-                for atoms, with_labels in zip(good, labelled, strict=True):
-                    atoms.info[label_key(name, "energy")] = with_labels.info[ENERGY_KEY]
-                    atoms.arrays[label_key(name, "forces")] = with_labels.arrays[FORCES_KEY]
-                found[part] = good
-        return found
+        level = self.levels[name]
+        labelled, records = label_frames(frames, level, self.store, "analytic", self.memory_mb, lambda line: None)
+        good = [atoms for atoms, record in zip(frames, records, strict=True) if record["status"] == "ok"]
+        for atoms, with_labels in zip(good, labelled, strict=True):
+            atoms.info[label_key(name, "energy")] = with_labels.info[ENERGY_KEY]
+            atoms.arrays[label_key(name, "forces")] = with_labels.arrays[FORCES_KEY]
+        failed = [
+            f"{position if record['frame'] is None else record['frame']}: {record['step']}: {record['reason']}"
+            for position, record in enumerate(records)
+            if record["status"] == "failed"
+        ]
+        return good, failed
+
+    def _left_out(self, name: str, part: str, failed: list[str], frames: int) -> str:
+        """Say which frames of a part a level failed, or stop where they are too many; of the pool some are left."""
+        what = f"{name} failed {len(failed)} of {frames} {part} frames"
+        reasons = "; ".join(failed[:REASONS_SHOWN])
+        if len(failed) > (self.max_failed * frames if part != POOL else frames - 1):
+            allowed = f"max_failed ({self.max_failed:g}) allows" if part != POOL else "may be"
+            raise PiwslError(f"{what}, more than {allowed}: {reasons}; leave it out of cheap_levels, or those frames")
+        for reason in failed:
+            print(f"{part} frame left out: {name}: {reason}")
+        return f"{what}, which are left out: {reasons}"
 
 
-def cheap_levels(levels: Mapping[str, Any], store: Path, memory_mb: int) -> CheapLevels | None:
+def cheap_levels(
+    levels: Mapping[str, Any], store: Path, memory_mb: int, max_failed: float = Labelling().max_failed
+) -> CheapLevels | None:
     """Return cheap levels of plain values, as parameters of jobs hold them; None where there is none."""
     named = {name: parse_level(level, name) for name, level in levels.items()}
-    return CheapLevels(named, store, memory_mb) if named else None
+    return CheapLevels(named, store, memory_mb, max_failed) if named else None
 
 
 def _possible(pool: list[Atoms]) -> list[Atoms]:
@@ -171,7 +198,7 @@ def import_given(
     if dataset.weak_forces is not None:
         sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
         frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
-    if cheap is not None:
-        frames = cheap.on(frames)
+    frames, left_out = (frames, []) if cheap is None else cheap.on(frames)
+    odd += left_out
     _say(odd)
     write_dataset(dataset_path, frames, alone, odd, list(cheap.levels) if cheap is not None else ())

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from piwsl.data.reading import read_frames
+from piwsl.errors import PiwslError
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict, structures_of, with_predictions
 from piwsl.files import check_outputs
-from piwsl.models import load_model
+from piwsl.models import BaselineFailure, load_model
 from piwsl.structures.frames import write_frames
 
 
@@ -37,6 +38,12 @@ def predict_file(
     potential = load_model(model_path, device)
     frames = read_frames(frames_path, form)
     structures = structures_of(frames, str(frames_path), potential)
+    if potential.baseline is not None:
+        try:
+            structures[0], line = potential.baseline.cost(structures[0])
+        except BaselineFailure as failure:
+            raise PiwslError(f"frame 0: {failure}") from None
+        print(line, flush=True)
     predictions = predict(potential, structures)
     write_frames(predicted_path, with_predictions(frames, predictions))
     print(f"{len(frames)} frames: {predicted_path}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from piwsl.data.batch import collate, graphs
 from piwsl.errors import PiwslError
-from piwsl.models import Baseline, Predictor
+from piwsl.models import Baseline, BaselineFailure, Predictor
 from piwsl.models.terms import Prediction, Property
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
@@ -47,7 +47,8 @@ def predict(potential: Predictor, structures: list[Structure]) -> Predictions:
         structures: geometries; labels are not looked at.
 
     Raises:
-        PiwslError: an element that the potential was not trained on, or no geometry; names the frame.
+        PiwslError: an element that the potential was not trained on, no geometry, or one that the baseline gives up on;
+            names the frame.
     """
     parts: list[Prediction] = []
     for first, chunk in _chunks(structures):
@@ -79,8 +80,8 @@ def _with_baseline(found: Predictions, baseline: Baseline, structures: list[Stru
     for position, structure in enumerate(structures):
         try:
             own = baseline.known(structure).at_level(baseline.name)
-        except PiwslError as error:
-            raise PiwslError(f"frame {position}: {error}") from None
+        except BaselineFailure as failure:
+            raise BaselineFailure(f"frame {position}: {failure}") from None
         assert own.energy is not None
         assert own.forces is not None
         energy[position] += own.energy
@@ -105,25 +106,29 @@ def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]
     yield start, structures[start:]
 
 
-def structures_of(frames: Sequence[Atoms], source: str, potential: Predictor | None = None) -> list[Structure]:
+def structures_of(
+    frames: Sequence[Atoms], source: str, potential: Predictor | None = None, electrons: bool = False
+) -> list[Structure]:
     """Return frames as structures with their labels.
 
     Args:
         frames: geometries.
         source: where they come from, for messages.
         potential: that must know their elements, if any.
+        electrons: whether charge and multiplicity are looked at; for a potential with a baseline they are.
 
     Raises:
         PiwslError: a frame is no geometry, holds an element that is unknown, or a label that is no number; names it.
     """
     structures = []
+    electrons = electrons or (potential is not None and potential.baseline is not None)
     for position, atoms in enumerate(frames):
         try:
             if problem := geometry_problem(atoms):
                 raise PiwslError(problem)
             if potential is not None:
                 potential.check_elements(atoms.numbers)
-            structures.append(from_atoms(atoms))
+            structures.append(from_atoms(atoms, electrons=electrons))
         except PiwslError as error:
             raise PiwslError(f"{source}: frame {position}: {error}") from None
     return structures

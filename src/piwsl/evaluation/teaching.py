@@ -21,6 +21,8 @@ STUDENT_OVER_SPREAD = 4.0
 def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
     """Return geometries with a teacher's energies and forces as their reference labels.
 
+    Geometries that the teacher's baseline gives up on are left out, with a line each.
+
     Where the teacher knows how sure it is, labels weigh w = τ² / (τ² + σ²), as least squares has it where labels are
     noisy by σ and the student errs by τ beside that; τ² = 16 mean(σ²).
 
@@ -31,6 +33,8 @@ def taught(pool: list[Structure], teacher: Predictor) -> list[Structure]:
     Raises:
         PiwslError: an element that the teacher was not trained on.
     """
+    if teacher.baseline is not None:
+        pool = teacher.baseline.known_of(pool, "pool")
     predictions = predict(teacher, pool)
     weights = np.ones(len(pool)) if predictions.energy_std is None else _weights(predictions.energy_std)
     found = zip(pool, predictions.energy, predictions.forces, weights, strict=True)

@@ -20,6 +20,8 @@ from piwsl.structures.structure import from_atoms
 
 # Names that ASE does not know: its writers pass over them.
 SPREADS = ("energy_std", "forces_std")
+# Of a frame's info; ASE knows them by atoms.
+ELECTRONS = ("charge", "multiplicity")
 
 
 class PotentialCalculator(Calculator):
@@ -52,11 +54,12 @@ class PotentialCalculator(Calculator):
 
         Raises:
             PiwslError: an element that the potential was not trained on, or positions or a cell that are none.
+            BaselineFailure: its baseline gave up on this geometry.
             PropertyNotImplementedError: a stress, or a spread, where there is none.
         """
         super().calculate(atoms, properties, system_changes)
         self.potential.check_elements(self.atoms.numbers)
-        structure = from_atoms(self.atoms)
+        structure = from_atoms(self.atoms, electrons=self.potential.baseline is not None)
         batch = graph(structure, self.potential.cutoff, self.potential.dtype).to(self.device)
         wanted: set[Property] = {"energy", "forces"}
         if "stress" in (properties or []):
@@ -81,6 +84,13 @@ class PotentialCalculator(Calculator):
         if prediction.forces_std is not None:
             self.results["forces_std"] = _array(prediction.forces_std)
         self._check_spread(properties or [])
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Say what has changed since results were computed; for a baseline also charge and multiplicity in `info`."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if self.potential.baseline is None or self.atoms is None:
+            return changes
+        return changes + [key for key in ELECTRONS if atoms.info.get(key) != self.atoms.info.get(key)]
 
     def export_properties(self) -> Properties:
         """Return what ASE has names for."""

@@ -1,6 +1,6 @@
 """Potentials: a batch in, energies and forces out; loading and saving them."""
 
-from piwsl.models.baseline import Baseline
+from piwsl.models.baseline import Baseline, BaselineFailure
 from piwsl.models.committee import Committee
 from piwsl.models.pair import PairPotential, fit_pair_potential
 from piwsl.models.potential import Potential
@@ -10,6 +10,7 @@ from piwsl.models.storage import load_model, save_model
 
 __all__ = [
     "Baseline",
+    "BaselineFailure",
     "Committee",
     "PairPotential",
     "Potential",

@@ -21,6 +21,8 @@ from piwsl.structures.structure import Structure
 # So many structures know the constant of a potential's energy to a fourteenth of its scatter, at little cost.
 REFIT_STRUCTURES = 200
 STRUCTURES_PER_BATCH = 64
+# eV, or eV/Å: what differs by less does not differ.
+LEAST_SCALE = 1e-6
 
 
 def fit_atomic_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -190,6 +192,12 @@ def energy_spread(structures: list[Structure], references: Mapping[int, float]) 
     return float(np.sqrt(np.mean(np.square(rest))))
 
 
+def _are_without_forces(structures: list[Structure]) -> bool:
+    """Whether forces are known and none, so that energies that do not differ leave nothing to learn."""
+    forces = [structure.forces for structure in structures if structure.forces is not None]
+    return bool(forces) and max(float(np.abs(each).max()) for each in forces) < LEAST_SCALE
+
+
 def build_potential(
     config: Architecture,
     structures: list[Structure],
@@ -217,7 +225,9 @@ def build_potential(
     scale = max(energy_spread(structures, references), least_scale)
     if neighbours is None:
         neighbours = mean_neighbours(structures, config.cutoff)
-    potential = Potential(config, scale if scale > 1e-6 else 1.0, references, neighbours)
+    if scale < LEAST_SCALE:
+        scale = LEAST_SCALE if _are_without_forces(structures) else 1.0
+    potential = Potential(config, scale, references, neighbours)
     network, elements = potential.learned.network, sorted(references)
     check_network(config, network, potential.dtype, fragments(elements, config.cutoff))
     check_locality(config, network, potential.dtype, elements)

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from piwsl.config import Architecture, Section, parse_level, parse_model, parse_section
-from piwsl.config.section import one_line
+from piwsl.config.section import Name, one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.models.baseline import Baseline
@@ -31,6 +31,7 @@ from piwsl.models.devices import usable_device
 from piwsl.models.pair import PairPotential, places_of
 from piwsl.models.potential import Potential
 from piwsl.models.predictor import Predictor
+from piwsl.structures.labels import RESERVED
 
 VERSION = 4
 FORMAT = f"piwsl-potential-{VERSION}"
@@ -39,6 +40,20 @@ DAMAGED = "the file was changed or damaged: take another copy, or train the mode
 # Lists within lists: what the header of any training needs, and less than what Python reads by recursion.
 DEEPEST = 20
 LONGEST_MESSAGE = 300
+
+
+class BaselineHeader(Section):
+    """What a model file says of its baseline."""
+
+    name: Name = Field(description="What datasets call its labels.")
+    level: dict[str, JsonValue]
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name in RESERVED:
+            raise ValueError(f"'{name}' is what labels are called")
+        return name
 
 
 class Header(Section):
@@ -51,7 +66,7 @@ class Header(Section):
     units: dict[str, str]
     conservative: bool = Field(description="Whether forces are the gradient of the energy.")
     pair_potential: bool = Field(description="Whether a pair potential is part of it.")
-    baseline: dict[str, JsonValue] | None = Field(
+    baseline: BaselineHeader | None = Field(
         None, description="The level that it corrects, and the name of it where it was trained."
     )
     provenance: dict[str, JsonValue] = Field(description="What it was trained on and how.")
@@ -258,7 +273,7 @@ def _predictor(header: Header, stored: dict[str, Stored]) -> Predictor:
         of_members = _by_member(config.members, stored)
         one = config.model_copy(update={"members": 1})
         predictor = Committee([_potential(one, header, own, prefix) for prefix, own in of_members.items()])
-    predictor.baseline = None if header.baseline is None else _baseline(header.baseline)
+    predictor.baseline = _baseline(config, header)
     return predictor
 
 
@@ -317,11 +332,16 @@ def _built(config: Architecture, header: Header, stored: dict[str, Stored], devi
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
 
 
-def _baseline(said: dict[str, JsonValue]) -> Baseline:
-    name = said.get("name")
-    if not isinstance(name, str):
-        raise PiwslError(f"its baseline has no name; {DAMAGED}")
-    return Baseline(name, parse_level(said.get("level"), "baseline"))
+def _baseline(config: Architecture, header: Header) -> Baseline | None:
+    """Return what a header says is corrected, which is what its config names, and can be computed here."""
+    said = header.baseline
+    if (found := None if said is None else said.name) != config.baseline:
+        raise PiwslError(f"header: baseline: {found or 'none'} does not fit its config ({config.baseline}); {DAMAGED}")
+    if said is None:
+        return None
+    baseline = Baseline(said.name, parse_level(said.level, "header: baseline.level"))
+    baseline.check(set(header.elements))
+    return baseline
 
 
 def _check_size(config: Architecture, stored: dict[str, Stored]) -> None:

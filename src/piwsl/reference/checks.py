@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -113,6 +114,24 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
                 f"asks for {wanted}; ask for fewer, or change test_fraction"
             )
     return frames
+
+
+def check_cheap_levels(names: list[str], levels: Mapping[str, Level], symbols: set[str]) -> None:
+    """Check that all cheap levels of a dataset can be computed.
+
+    Args:
+        names: of them.
+        levels: of the experiment.
+        symbols: chemical symbols of the dataset.
+
+    Raises:
+        ConfigError: what a level is missing.
+    """
+    for name in names:
+        try:
+            check_level(levels[name], symbols)
+        except PiwslError as error:
+            raise ConfigError(f"levels.{name}: {error}") from None
 
 
 def check_level(level: Level, symbols: set[str]) -> None:

@@ -26,11 +26,12 @@ from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
 from piwsl.files import check_outputs, write_json
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import load_model
+from piwsl.models import BaselineFailure, Predictor, load_model
 from piwsl.simulation.trajectory import Trajectory
 from piwsl.structures.frames import read_frames
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.seeds import generator
+from piwsl.structures.structure import from_atoms
 
 # Atoms closer than this multiple of the sum of their covalent radii are bonded.
 BOND_FACTOR = 1.25
@@ -63,7 +64,7 @@ def run_dynamics(
     progress: Callable[[str], object] = print,
     keep: Callable[[Atoms], object] = lambda frame: None,
 ) -> tuple[list[Atoms], dict[str, Any]]:
-    """Run Langevin dynamics until the time is over or a bond breaks.
+    """Run Langevin dynamics until the time is over, a bond breaks, or a baseline gives up on a geometry.
 
     Args:
         start: geometry with a calculator; it is not changed.
@@ -114,6 +115,9 @@ def run_dynamics(
         except ImpossibleGeometry as error:
             ended = f"the atoms flew apart: {error}"
             break
+        except BaselineFailure as failure:
+            ended = f"step {step}: {failure}"
+            break
         temperatures.append(atoms.get_temperature())
         change = float(np.abs(bond_lengths(atoms, pairs) - start_lengths).max(initial=0.0))
         ended = _end(atoms, change, settings.bond_tolerance)
@@ -143,7 +147,8 @@ def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
 
 def _snapshot(atoms: Atoms, time_fs: float) -> Atoms:
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, velocities=atoms.get_velocities())
-    frame.info = {"time_fs": time_fs, "temperature": atoms.get_temperature()}
+    electrons = {key: atoms.info[key] for key in ("charge", "multiplicity") if key in atoms.info}
+    frame.info = {"time_fs": time_fs, "temperature": atoms.get_temperature(), **electrons}
     return frame
 
 
@@ -169,9 +174,22 @@ def simulate(
         PiwslError: all test frames are single atoms.
     """
     start = _first_that_moves(dataset_path)
-    start.calc = PotentialCalculator(load_model(model_path))
+    potential = load_model(model_path)
+    _say_cost(potential, start, str(dataset_path))
+    start.calc = PotentialCalculator(potential)
     _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
     write_json(summary_path, run.plain() | summary)
+
+
+def _say_cost(potential: Predictor, start: Atoms, source: str) -> None:
+    """Print what a baseline adds to the cost of a step, measured at the start."""
+    if potential.baseline is None:
+        return
+    try:
+        _, line = potential.baseline.cost(from_atoms(start))
+    except BaselineFailure as failure:
+        raise PiwslError(f"{source}: {failure}") from None
+    print(line, flush=True)
 
 
 def _first_that_moves(dataset_path: Path) -> Atoms:
@@ -211,5 +229,6 @@ def simulate_file(model_path: Path, start_path: Path, settings: Simulation, traj
         potential.check_elements(start.numbers)
     except PiwslError as error:
         raise PiwslError(f"{start_path}: frame 0: {error}") from None
+    _say_cost(potential, start, f"{start_path}: frame 0")
     _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
     return summary

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # the config asks for names alone
 # The level whose labels are learned and tested, and a cheaper one: what it says counts for less.
 REFERENCE, WEAK = "reference", "weak"
 PREFIXES = {REFERENCE: "REF", WEAK: "WEAK"}
+# What no other level is called: its labels would take the place of these.
+RESERVED = (*PREFIXES, *PREFIXES.values())
 Quantity = Literal["energy", "forces", "stress"]
 QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 # Components of a stress in Voigt's order.

@@ -71,12 +71,13 @@ class Structure:
         return replace(self, labels=rest)
 
 
-def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK)) -> Structure:
+def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK), electrons: bool = True) -> Structure:
     """Make a structure of a frame; labels are taken from `REF_energy`, `WEAK_forces` and their like where they are.
 
     Args:
         atoms: the frame.
         levels: whose labels are looked for; absent ones are noted as absent.
+        electrons: whether charge and multiplicity are looked at; where no level is computed, nobody asks for them.
 
     Raises:
         PiwslError: a label is there but is no number, or charge or multiplicity is no whole number.
@@ -87,6 +88,6 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK)) -> Struc
         cell=np.asarray(atoms.cell, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
         labels={level: labels_of(atoms, level) for level in levels},
-        charge=charge_of(atoms),
-        multiplicity=multiplicity_of(atoms),
+        charge=charge_of(atoms) if electrons else 0,
+        multiplicity=multiplicity_of(atoms) if electrons else 1,
     )

@@ -14,7 +14,7 @@ from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.splits import Split, split_frames
 from piwsl.errors import PiwslError
-from piwsl.models import Baseline, PairPotential
+from piwsl.models import Baseline, BaselineFailure, PairPotential
 from piwsl.structures.labels import REFERENCE, WEAK
 from piwsl.structures.structure import Structure
 
@@ -69,13 +69,20 @@ class TrainingFrames:
         dear ones about them, and differences of molecules do not need them.
 
         Raises:
-            PiwslError: the baseline gave up on a frame.
+            PiwslError: the baseline gave up on a frame, or cannot be run here.
         """
 
-        def rest(structures: list[Structure]) -> list[Structure]:
-            return [baseline.known(structure).less(baseline.name) for structure in structures]
+        def rest(structures: list[Structure], indices: NDArray[np.int64]) -> list[Structure]:
+            found = []
+            for structure, index in zip(structures, indices, strict=True):
+                try:
+                    found.append(baseline.known(structure).less(baseline.name))
+                except BaselineFailure as failure:
+                    raise BaselineFailure(f"frame {index}: {failure}") from None
+            return found
 
-        training, validation, pool = map(rest, (self.training, self.validation, self.pool))
+        training, validation = rest(self.training, self.split.training), rest(self.validation, self.split.validation)
+        pool = rest(self.pool, self.pool_indices)
         return replace(self, training=training, validation=validation, pool=pool, free_atoms={})
 
     def of_member(self, member: int) -> TrainingFrames:
