@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import pandas as pd
@@ -33,11 +34,16 @@ All runs one by one are in <code>results.csv</code> beside this file.</p>
 </tr>
 {% endfor %}
 </tbody></table></div>
+{% if cheap %}
+<p class="soft">What is not trained is a cheap level as it is. To its energies is added the constant an element that
+fits the energies of all training frames best (least squares), for those of two levels differ by such constants; its
+forces are compared as they are. No dynamics was run on it.</p>
+{% endif %}
 """
 
 
 class MeanErrors(ReportSection):
-    """A row a dataset, model, size and loss."""
+    """A row a dataset, model, size and loss; above those of a dataset its cheap levels."""
 
     title = "Errors on the test frames"
     place = 30
@@ -48,7 +54,8 @@ class MeanErrors(ReportSection):
             TEMPLATE,
             simulation=context.experiment.simulation,
             measures=list(MEASURES.values()),
-            rows=mean_rows(context.runs),
+            rows=mean_rows(context.runs, context.cheap),
+            cheap=len(context.cheap) > 0,
         )
 
 
@@ -59,15 +66,34 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return grouped
 
 
-def mean_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of the report's table as text: mean ± standard deviation over seeds."""
-    rows = []
+def mean_rows(table: pd.DataFrame, cheap: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of the report's table as text: mean ± standard deviation over seeds.
+
+    Args:
+        table: one row a run.
+        cheap: one row a cheap level, as of `piwsl.report.tables.cheap_table`; they stand above the dataset's runs.
+    """
+    rows: list[dict[str, Any]] = []
     for group, values in means_over_seeds(table).iterrows():
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
+        if not rows or rows[-1]["group"][0] != dataset:
+            rows += _rows_of_levels(cheap[cheap["dataset"] == dataset])
         cells = [_mean_and_spread(name, values[name]["mean"], values[name]["std"]) for name in MEASURES]
         seeds = int(values["seeds"].iloc[0])
         rows.append({"group": (dataset, model, size), "loss": loss, "seeds": seeds, "cells": cells})
     return rows
+
+
+def _rows_of_levels(cheap: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "group": (row["dataset"], row["level"], "–"),
+            "loss": "not trained",
+            "seeds": "–",
+            "cells": [_mean_and_spread(name, row[name], math.nan) for name in MEASURES],
+        }
+        for _, row in cheap.iterrows()
+    ]
 
 
 def _mean_and_spread(measure: str, mean: float, spread: float) -> str:
