@@ -16,7 +16,7 @@ from piwsl.report.tables import MEASURES
 
 TEMPLATE = """\
 <p class="soft">Dots are seeds, diamonds their means
-{%- if cheap %}; dashed is what a cheap level gives as it is, which costs nothing{% endif %}.</p>
+{%- if cheap %}; dashed is a cheap level as it is, which needs no training{% endif %}.</p>
 {{ figure }}
 """
 
