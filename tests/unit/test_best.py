@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ def test_the_best_has_the_smallest_geometric_mean_of_both_errors():
 @pytest.mark.parametrize(
     ("errors", "words", "kind"),
     [
-        ((25.0, 40.0), ": only in forces below what GFN2-xTB gives, which needs no training (20 meV, 100 meV/Å).", "undecided"),
-        ((5.0, 140.0), ": only in energies below what GFN2-xTB gives, which needs no training (20 meV, 100 meV/Å).", "undecided"),
+        ((25.0, 40.0), ": only in forces below what GFN2-xTB gives, which needs", "undecided"),
+        ((5.0, 140.0), ": only in energies below what GFN2-xTB gives, which needs", "undecided"),
         ((25.0, 140.0), ": not below what GFN2-xTB gives, which needs no training (20 meV, 100 meV/Å).", "worse"),
     ],
 )
@@ -100,6 +101,16 @@ def test_what_is_not_below_a_cheap_level_is_said_as_plainly(errors, words, kind)
     found = said(runs("painn", [errors]), CHEAP)
     assert words in found["text"]
     assert found["kind"] == kind
+
+
+def test_each_of_several_cheap_levels_is_compared_and_the_least_verdict_is_shown():
+    section = CONFIG["datasets"]["water"] | {"cheap_levels": [XTB, "gfn1-xtb"]}
+    given = context(runs("painn", [(3.0, 40.0)]), CHEAP, experiment=experiment(datasets={"water": section}))
+    second = {"dataset": ["water"], "level": ["gfn1-xtb"], "energy_mae_meV": [1.0], "force_mae_meV_per_A": [2.0]}
+    given = replace(given, cheap=pd.concat([given.cheap, pd.DataFrame(second)]))
+    found = line("water", *best(given.runs, given.experiment), given)
+    assert "(20 meV, 100 meV/Å); not below what GFN1-xTB gives, which needs no training (1 meV" in found["text"]
+    assert found["kind"] == "worse"
 
 
 def test_a_better_one_that_computes_a_cheap_level_is_named_beside_it_and_a_worse_one_is_not():
