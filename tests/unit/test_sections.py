@@ -16,7 +16,7 @@ from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.report.markup import render
+from piwsl.report.markup import render, rounded
 from piwsl.report.sections import SECTIONS, ReportSection
 from piwsl.structures.frames import write_frames
 from piwsl.workflow.jobs import Jobs
@@ -89,8 +89,8 @@ def test_ours_stand_in_the_order_of_the_report(finished):
     done = run(finished, "-c", WRITE_REPORT)
     assert done.returncode == 0, done.stderr
     assert headings((finished / "report.html").read_text()) == [
-        "What weak supervision bought", "Errors on the test frames", "water, painn", "Learning curves", "Parity",
-        "Stability of molecular dynamics", "Training", "How it was made",
+        "The best potential", "What weak supervision bought", "Errors on the test frames", "water, painn",
+        "Learning curves", "Parity", "Stability of molecular dynamics", "Training", "How it was made",
     ]  # fmt: skip
     assert "Not of piwsl" not in (finished / "report.html").read_text()
     assert all(issubclass(SECTIONS[name], ReportSection) for name in SECTIONS)
@@ -188,9 +188,9 @@ def test_those_of_the_whole_experiment_stand_where_their_places_say_and_those_th
     installed(finished, "toy", source, "\n".join(kinds))
     assert run(finished, "-c", WRITE_REPORT).returncode == 0
     assert headings((finished / "report.html").read_text()) == [
-        "&lt;b&gt;text&lt;/b&gt;", "What weak supervision bought", "20", "Errors on the test frames", "before figures",
-        "water, painn", "Learning curves", "Parity", "Stability of molecular dynamics", "Training",
-        "after figures", "How it was made", "last",
+        "&lt;b&gt;text&lt;/b&gt;", "The best potential", "What weak supervision bought", "20",
+        "Errors on the test frames", "before figures", "water, painn", "Learning curves", "Parity",
+        "Stability of molecular dynamics", "Training", "after figures", "How it was made", "last",
     ]  # fmt: skip
 
 
@@ -205,3 +205,11 @@ def test_text_in_a_template_is_escaped_and_markup_is_not():
     said = render("<p>{{ text }}</p>", text="<script>alert(1)</script>")
     assert said == "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"
     assert render("<div>{{ inner }}</div>", inner=said) == f"<div>{said}</div>"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "written"),
+    [(6.51e-5, 2, "0.000065"), (1234567.0, 3, "1230000"), (2.0899, 3, "2.09"), (20.0, 3, "20"), (-0.05, 2, "-0.05")],
+)
+def test_numbers_are_rounded_without_exponents(value, digits, written):
+    assert rounded(value, digits) == written

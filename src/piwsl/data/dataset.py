@@ -251,6 +251,17 @@ class Dataset:
         """Return the indices of the frames of "training", "test" or "pool"."""
         return np.flatnonzero(self._part == PARTS.index(part))
 
+    def labelled(self, level: str, quantity: Quantity) -> NDArray[np.bool_]:
+        """Return which frames have a label, (M,), without reading it.
+
+        Args:
+            level: its name; of one that is not in the file no frame has any.
+            quantity: energy, forces or stress.
+        """
+        with _damage_in_one_line(self._path):
+            known = self._labels.get(level, {}).get(f"has_{quantity}")
+            return np.zeros(len(self), dtype=np.bool_) if known is None else known[:]
+
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any labelled frame."""
         return self._file["elements"][:].tolist()

@@ -41,6 +41,8 @@ class Context:
     """Energies of free atoms, a file a dataset that has them (`piwsl.records.read_free_atoms`)."""
     datasets: list[Path]
     """Dataset files (`piwsl.data.dataset.Dataset`); their folders are named by the datasets."""
+    cheap: pd.DataFrame
+    """A row a dataset and cheap level, as `piwsl.report.tables.cheap_table` returns them, whatever the runs."""
 
     @property
     def colours(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -33,4 +34,4 @@ def page(**values: object) -> str:
 
 def rounded(value: float, digits: int) -> str:
     """Write a number with so many significant digits, without an exponent where a reader of errors expects none."""
-    return f"{float(f'{value:.{digits}g}'):g}"
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")

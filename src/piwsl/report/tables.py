@@ -1,4 +1,4 @@
-"""The table behind the report: one row a run."""
+"""The tables behind the report: one row a run, and one a cheap level, which nobody trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from piwsl.config import Experiment
+from piwsl.data.dataset import Dataset
 from piwsl.records import Errors, Stability, read_record
 
 AXES = ["dataset", "model", "loss", "size", "seed"]
@@ -35,3 +37,28 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
     return table.loc[order].astype(dict.fromkeys(numeric, float))
+
+
+def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
+    """Test what costs nothing: the cheap levels of each dataset, on its test frames.
+
+    Args:
+        experiment: says which cheap levels datasets have.
+        paths: dataset files; their folders are named by the datasets.
+
+    Returns:
+        A row a dataset and level: columns dataset, level, and `MEASURES` as of
+        `piwsl.evaluation.cheap.errors_of_level`; of stable_ps nothing is known (NaN).
+    """
+    files = {path.parent.name: path for path in paths}
+    pairs = [(name, level) for name, dataset in experiment.datasets.items() for level in dataset.cheap_levels]
+    rows = []
+    for name, level in pairs:
+        if name not in files:  # no run takes the dataset
+            continue
+        # It imports torch, which takes longer than all else of a report without cheap levels.
+        from piwsl.evaluation.cheap import errors_of_level
+
+        with Dataset(files[name]) as dataset:
+            rows.append({"dataset": name, "level": level} | errors_of_level(dataset, level))
+    return pd.DataFrame(rows, columns=["dataset", "level", *MEASURES]).astype(dict.fromkeys(MEASURES, float))

@@ -16,7 +16,7 @@ from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.figures import plotly
 from piwsl.report.markup import page
 from piwsl.report.sections import PLACE_OF_EACH, SECTIONS
-from piwsl.report.tables import run_table
+from piwsl.report.tables import cheap_table, run_table
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         records=files.records,
         free_atoms=files.atoms,
         datasets=files.datasets,
+        cheap=cheap_table(experiment, files.datasets),
     )
     html = page(
         experiment=experiment,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import pandas as pd
 
+from piwsl.config import Experiment
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
 from piwsl.report.tables import MEASURES
+from piwsl.report.words import beyond_architecture
 
 GROUP = ["dataset", "model", "size", "loss"]
 
@@ -27,17 +30,25 @@ All runs one by one are in <code>results.csv</code> beside this file.</p>
 {% for row in rows %}
 {% set first = loop.first or loop.previtem.group != row.group %}
 <tr{% if first %} class="first"{% endif %}>
-<td>{{ row.group[0] if first }}</td><td>{{ row.group[1] if first }}</td>
+<td>{{ row.group[0] if first }}</td>
+<td>{{ row.group[1] if first }}
+{%- if row.more and (loop.first or loop.previtem.group[:2] != row.group[:2]) %}<span class="more">{{ row.more }}</span>
+{%- endif %}</td>
 <td class="number">{{ row.group[2] if first }}</td><td>{{ row.loss }}</td><td class="number">{{ row.seeds }}</td>
 {% for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}
 </tr>
 {% endfor %}
 </tbody></table></div>
+{% if cheap %}
+<p class="soft">What is not trained is a cheap level as it is. To its energies is added the constant an element that
+fits the energies of all training frames best (least squares), for those of two levels differ by such constants; its
+forces are compared as they are. No dynamics was run on it.</p>
+{% endif %}
 """
 
 
 class MeanErrors(ReportSection):
-    """A row a dataset, model, size and loss."""
+    """A row a dataset, model, size and loss; above those of a dataset its cheap levels."""
 
     title = "Errors on the test frames"
     place = 30
@@ -48,7 +59,8 @@ class MeanErrors(ReportSection):
             TEMPLATE,
             simulation=context.experiment.simulation,
             measures=list(MEASURES.values()),
-            rows=mean_rows(context.runs),
+            rows=mean_rows(context.runs, context.cheap, context.experiment),
+            cheap=len(context.cheap) > 0,
         )
 
 
@@ -59,15 +71,38 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return grouped
 
 
-def mean_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of the report's table as text: mean ± standard deviation over seeds."""
-    rows = []
+def mean_rows(table: pd.DataFrame, cheap: pd.DataFrame, experiment: Experiment) -> list[dict[str, Any]]:
+    """Return the rows of the report's table as text: mean ± standard deviation over seeds.
+
+    Args:
+        table: one row a run.
+        cheap: one row a cheap level, as of `piwsl.report.tables.cheap_table`; they stand above the dataset's runs.
+        experiment: says what models are beyond their architectures, which stands below their names.
+    """
+    rows: list[dict[str, Any]] = []
     for group, values in means_over_seeds(table).iterrows():
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
+        if not rows or rows[-1]["group"][0] != dataset:
+            rows += _rows_of_levels(cheap[cheap["dataset"] == dataset])
         cells = [_mean_and_spread(name, values[name]["mean"], values[name]["std"]) for name in MEASURES]
         seeds = int(values["seeds"].iloc[0])
-        rows.append({"group": (dataset, model, size), "loss": loss, "seeds": seeds, "cells": cells})
+        more = beyond_architecture(experiment.models[model])
+        row = {"group": (dataset, model, size), "more": more, "loss": loss, "seeds": seeds, "cells": cells}
+        rows.append(row)
     return rows
+
+
+def _rows_of_levels(cheap: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "group": (row["dataset"], row["level"], "–"),
+            "more": "",
+            "loss": "not trained",
+            "seeds": "–",
+            "cells": [_mean_and_spread(name, row[name], math.nan) for name in MEASURES],
+        }
+        for _, row in cheap.iterrows()
+    ]
 
 
 def _mean_and_spread(measure: str, mean: float, spread: float) -> str:

@@ -1,0 +1,222 @@
+"""The best potential of each dataset, in a sentence: what it learned from, how wrong it is, and what costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from piwsl.config import ComputedDataset, Experiment
+from piwsl.data.dataset import TRAINING, Dataset
+from piwsl.report.context import Context
+from piwsl.report.markup import render, rounded
+from piwsl.report.sections import ReportSection
+from piwsl.report.words import beyond_architecture, level_in_words
+from piwsl.structures.labels import REFERENCE
+
+TEMPLATE = """\
+<p>The model with the smallest errors on the test frames
+{%- if corrected %}, among those that run by themselves, without a cheap level at every step{% endif %}: geometric mean
+of energies and forces (energies alone where no test forces are known), means over seeds. It was chosen by these same
+errors, which flatters it a little.</p>
+<ul class="verdicts">
+{% for line in lines %}
+<li class="{{ line.kind }}">{{ line.text }}<span class="where">{{ line.where }}</span></li>
+{% endfor %}
+</ul>
+"""
+
+
+class BestPotential(ReportSection):
+    """A line a dataset."""
+
+    title = "The best potential"
+    place = 15
+
+    def html(self, context: Context) -> str:
+        """Return a line for each dataset of which any model has errors that are numbers."""
+        lines, any_corrected = [], False
+        for dataset, runs in context.runs.groupby("dataset", sort=False):
+            alone, corrected = best(runs, context.experiment)
+            if alone or corrected:
+                any_corrected |= corrected is not None
+                lines.append(line(str(dataset), alone, corrected, context))
+        return render(TEMPLATE, lines=lines, corrected=any_corrected) if lines else ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model with its loss at one size: means over seeds."""
+
+    model: str
+    loss: str
+    size: int
+    seeds: int
+    energy: float
+    """Mean absolute error, meV."""
+    force: float
+    """Likewise, meV/Å; NaN where no test frame has forces."""
+    stable_ps: float
+    time_ps: float
+
+    @property
+    def score(self) -> float:
+        """What is smallest of the best: geometric mean of both errors, or the one that there is; NaN of no number."""
+        return self.energy if np.isnan(self.force) else float(np.sqrt(self.energy * self.force))
+
+
+def best(runs: pd.DataFrame, experiment: Experiment) -> tuple[Candidate | None, Candidate | None]:
+    """Return the best of the models that run by themselves, and the best of those that correct a cheap level.
+
+    Args:
+        runs: of one dataset.
+        experiment: says which correct a cheap level.
+    """
+    found = sorted(candidates(runs), key=lambda candidate: candidate.score)
+    alone = [candidate for candidate in found if experiment.models[candidate.model].baseline is None]
+    corrected = [candidate for candidate in found if candidate not in alone]
+    return next(iter(alone), None), next(iter(corrected), None)
+
+
+def candidates(runs: pd.DataFrame) -> Iterator[Candidate]:
+    """Yield all models, losses and sizes of one dataset, but for those of which an error of any seed is no number."""
+    forces_known = runs["force_mae_meV_per_A"].notna().any()
+    for group, rows in runs.groupby(["model", "loss", "size"], sort=False):
+        model, loss, size = cast(tuple[str, str, int], group)
+        candidate = Candidate(
+            model,
+            loss,
+            size,
+            seeds=len(rows),
+            energy=float(rows["energy_mae_meV"].mean(skipna=False)),
+            force=float(rows["force_mae_meV_per_A"].mean(skipna=False)),
+            stable_ps=float(rows["stable_ps"].mean()),
+            time_ps=float(rows["time_ps"].max()),
+        )
+        errors = [candidate.energy, *([candidate.force] if forces_known else [])]
+        if np.isfinite(errors).all():
+            yield candidate
+
+
+def line(dataset: str, alone: Candidate | None, corrected: Candidate | None, context: Context) -> dict[str, str]:
+    """Say in words what the best model of a dataset is worth.
+
+    Args:
+        dataset: its name.
+        alone: the best that runs by itself, if any.
+        corrected: the best that corrects a cheap level; one of both there is.
+        context: what else is known of the dataset.
+
+    Returns:
+        text; where, in small letters; kind: "better" than each cheap level, "worse" than one, or "undecided".
+    """
+    shown = alone or cast(Candidate, corrected)
+    experiment = context.experiment
+    cheap = context.cheap[context.cheap["dataset"] == dataset]
+    compared = [against(shown, row, level_in_words(experiment, row["level"])) for _, row in cheap.iterrows()]
+    said = [f"{_result(shown, dataset, context)}{': ' if compared else ''}{'; '.join(text for text, _ in compared)}"]
+    said.append(dynamics(shown, experiment.simulation.temperature))
+    if alone is None:
+        said.append(f"It computes {_baseline(shown, experiment)} at every step; no model here runs by itself")
+    elif corrected is not None and corrected.score < alone.score:
+        named = f"{corrected.model} ({corrected.loss}), which computes {_baseline(corrected, experiment)} at every step"
+        learned = learned_from(corrected, dataset, context)
+        said.append(f"Better is {named}, with {learned}: {errors_in_words(corrected)}")
+    where = f"{dataset}, {'one seed' if shown.seeds == 1 else f'means over {shown.seeds} seeds'}"
+    return {"text": ". ".join(said) + ".", "where": where, "kind": _kind([kind for _, kind in compared])}
+
+
+def _result(shown: Candidate, dataset: str, context: Context) -> str:
+    """Say what a model learned from, which it is, and its errors."""
+    more = beyond_architecture(context.experiment.models[shown.model])
+    name = f"{shown.model} ({shown.loss}){f', {more},' if more else ''}"
+    return f"With {learned_from(shown, dataset, context)}, {name} errs on average by {errors_in_words(shown)}"
+
+
+def _baseline(candidate: Candidate, experiment: Experiment) -> str:
+    return level_in_words(experiment, str(experiment.models[candidate.model].baseline))
+
+
+def errors_in_words(candidate: Candidate) -> str:
+    """Return mean errors, those of forces where they are known."""
+    energies = f"{rounded(candidate.energy, 3)} meV in energies"
+    return energies if np.isnan(candidate.force) else f"{energies} and {rounded(candidate.force, 3)} meV/Å in forces"
+
+
+def learned_from(candidate: Candidate, dataset: str, context: Context) -> str:
+    """Return how many labels of the reference level a model had, its teachers' included, and the level.
+
+    Args:
+        candidate: whose frames for validation count, too.
+        dataset: its name.
+        context: the config says the level; of given frames, the file how many have forces.
+    """
+    experiment = context.experiment
+    losses, teacher = [experiment.losses[candidate.loss]], experiment.models[candidate.model].teacher
+    while teacher is not None:
+        losses.append(experiment.losses[teacher.loss])
+        teacher = experiment.models[teacher.model].teacher
+    share = share_with_forces(context.datasets, dataset) if any(loss.forces for loss in losses) else 0.0
+    section = experiment.datasets[dataset]
+    level = level_in_words(experiment, section.level) if isinstance(section, ComputedDataset) else section.level
+    of_level = f" ({level})" if level else ""
+    if not any(loss.energy for loss in losses):
+        return f"the reference forces of {'' if share == 1.0 else 'some of '}{candidate.size} frames{of_level}"
+    energies = f"{candidate.size} reference energies{of_level}"
+    if not share:
+        return energies
+    return f"{energies} and {'the forces' if share == 1.0 else 'forces of some'} of these frames"
+
+
+def share_with_forces(paths: list[Path], dataset: str) -> float:
+    """Return which share of the training frames of a dataset has forces of the reference level; 0 without a file."""
+    for path in paths:
+        if path.parent.name == dataset:
+            with Dataset(path) as opened:
+                return float(opened.labelled(REFERENCE, "forces")[opened.indices(TRAINING)].mean())
+    return 0.0
+
+
+def against(candidate: Candidate, cheap: pd.Series, level: str) -> tuple[str, str]:
+    """Compare a model with a cheap level.
+
+    Args:
+        candidate: the model.
+        cheap: errors of the level, a row of `Context.cheap`.
+        level: its name in words.
+
+    Returns:
+        The words, and a verdict: "better" or "worse" in all that is known, else "undecided".
+    """
+    below = {"energies": candidate.energy < cheap["energy_mae_meV"]}
+    figures = f"{rounded(cheap['energy_mae_meV'], 3)} meV"
+    if not np.isnan(candidate.force):
+        below["forces"] = candidate.force < cheap["force_mae_meV_per_A"]
+        figures += f", {rounded(cheap['force_mae_meV_per_A'], 3)} meV/Å"
+    gives = f"what {level} gives, which needs no training ({figures})"
+    if all(below.values()):
+        return f"below {gives}", "better"
+    if not any(below.values()):
+        return f"not below {gives}", "worse"
+    (lower,) = (quantity for quantity, smaller in below.items() if smaller)
+    return f"only in {lower} below {gives}", "undecided"
+
+
+def _kind(verdicts: list[str]) -> str:
+    """Return what holds against all cheap levels: as good as the least verdict."""
+    if "worse" in verdicts:
+        return "worse"
+    return "better" if verdicts and set(verdicts) == {"better"} else "undecided"
+
+
+def dynamics(candidate: Candidate, temperature: float) -> str:
+    """Say how long simulations stayed stable, on average where there are several; the temperature in K."""
+    whole = f"{candidate.time_ps:g} ps at {temperature:g} K"
+    if candidate.stable_ps >= candidate.time_ps:
+        return f"Its dynamics stayed stable for all of {whole}"
+    mean = " on average" if candidate.seeds > 1 else ""
+    return f"Its dynamics stayed stable for {rounded(candidate.stable_ps, 2)} of {whole}{mean}"
