@@ -32,6 +32,7 @@ from helpers import ROOT, morse_frames, snakemake
 from pyscf import gto
 from snakemake.io import PeriodicityDetector
 
+from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.config import (
     Architecture,
     ComputedDataset,
@@ -43,6 +44,7 @@ from piwsl.config import (
     Simulation,
     Training,
 )
+from piwsl.config.models import MessagePassing
 from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.losses import displacements_of_step, training_loss
@@ -210,12 +212,16 @@ def _simulate(simulation: str) -> None:
 
 def _begin_training(model: Architecture, loss: Loss, deep: bool) -> None:
     training = model.training
-    weights = 12 * model.layers * model.features * (model.features + model.radial)
+    weights = 0
+    if isinstance(model, MessagePassing):
+        weights = 12 * model.layers * model.features * (model.features + model.radial)
     if max(training.steps, training.validate_every, loss.start, loss.ramp) > MOST_STEPS or weights > MOST_WEIGHTS:
         raise Unfit("a training without end")
     if model.resources.mem_mb > MOST_MEGABYTES or model.resources.threads > 4096 or model.resources.gpus > 1000:
         raise Unfit("a job larger than any machine")
-    if weights <= WEIGHTS_TO_BUILD:
+    if isinstance(model, GaussianProcess):
+        _fit(_Key(model), _Key(loss))
+    elif weights <= WEIGHTS_TO_BUILD:
         (_train if deep else _step)(_Key(model), _Key(loss))
 
 
@@ -249,6 +255,13 @@ def _step(model_key: _Key, loss_key: _Key) -> None:
     value.backward()
     if not torch.isfinite(value):
         raise Unfit(f"a first loss of {float(value):g}")
+
+
+@functools.cache
+def _fit(model_key: _Key, loss_key: _Key) -> None:
+    fitted = model_key.section.fitted([from_atoms(atoms) for atoms in morse_frames("H2O", 4)], loss_key.section)
+    if not np.isfinite(fitted.left_energies).all():
+        raise Unfit("a process that is not finite")
 
 
 @functools.cache
