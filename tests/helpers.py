@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
@@ -43,6 +45,13 @@ def morse_frames(name: str, count: int, seed: int = 0, forces: bool = False) -> 
         atoms.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
         frames.append(label(atoms, atoms.get_potential_energy(), atoms.get_forces() if forces else None))
     return frames
+
+
+def plain_experiment() -> dict[str, Any]:
+    """Return the default experiment with one model and without what others need: two losses, sizes and seeds."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+    del config["exclude"], config["datasets"]["ammonia"]["pool_frames"], config["datasets"]["ammonia"]["cheap_levels"]
+    return config | {"models": {"painn": config["models"]["painn"]}}
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-import yaml
 from chromium import dump
-from helpers import ROOT
+from helpers import plain_experiment
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
@@ -14,7 +13,7 @@ from piwsl.report.write import write_report
 
 
 def test_every_figure_is_drawn_and_nothing_fails(tmp_path):
-    experiment = parse_section(Experiment, yaml.safe_load((ROOT / "config.yaml").read_text()), "config.yaml")
+    experiment = parse_section(Experiment, plain_experiment(), "config.yaml")
     files = files_of(tmp_path / "runs", experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
     page = tmp_path / "report.html"
     write_report(experiment, files, page, tmp_path / "results.csv")

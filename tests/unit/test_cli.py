@@ -151,7 +151,7 @@ def test_plan_says_what_labelling_takes(folder):
     assert "ammonia: ccsdt-cbs = DF-HF/CBS(cc-pvtz, cc-pvqz)" in out
     assert "training: 100 frames, frames not made yet: 10 jobs" in out
     assert "test-forces: 8 frames with forces (differences)" in out
-    assert "8 training runs" in out
+    assert "14 training runs" in out
 
 
 @pytest.mark.parametrize("command", ["plan", "check"])
@@ -195,7 +195,7 @@ def test_info_shows_the_header(folder):
 
 
 def test_check_counts_runs_or_names_the_mistake(folder):
-    assert "8 training runs" in call("check", str(ROOT / "config.yaml"))
+    assert "14 training runs" in call("check", str(ROOT / "config.yaml"))
     (folder / "bad.yaml").write_text((ROOT / "config.yaml").read_text().replace("losses:", "loses:"))
     assert call("check", "bad.yaml", code=1) == "error: bad.yaml: unknown key 'loses'; did you mean 'losses'?\n"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import ROOT, morse_frames
+from helpers import ROOT, morse_frames, plain_experiment
 
 from piwsl.config import PRESETS, ConfigError, Experiment, Loss, json_schema, parse_section, read_yaml
 from piwsl.errors import PiwslError
@@ -20,7 +20,7 @@ from piwsl.reference.checks import check_level
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.structures.frames import write_frames
 
-DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+DEFAULT: dict[str, Any] = plain_experiment()
 # The default names a preset; here it is spelt out, so that mistakes can be made in it.
 DEFAULT["levels"] = {"ccsdt-cbs": PRESETS["ccsdt-cbs"]()}
 
@@ -62,7 +62,7 @@ def test_a_stress_that_nothing_has_is_refused(dataset, forces, complaint):
 
 def test_the_default_experiment_is_in_order():
     experiment = load_experiment(ROOT / "config.yaml")
-    assert len(experiment.runs()) == 2 * 2 * 2
+    assert len(experiment.runs()) == 2 * 2 * 2 + 3 * 2
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "experiments").glob("*.yaml")), ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ import yaml
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from helpers import ROOT, displaced, morse_frames
+from helpers import displaced, morse_frames, plain_experiment
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -138,7 +138,7 @@ def test_a_unit_that_is_none_names_the_nearest():
 
 def checked(tmp_path, references="fitted", share=0.0, **keys):
     """Return what `piwsl check` says of an experiment on `mine.xyz`, whose weak loss takes a share of a pool."""
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = plain_experiment()
     config["models"]["painn"]["atomic_references"] = references
     config["losses"]["weak"]["pool"] = share
     config |= {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 1} | keys}, "sizes": [3]}

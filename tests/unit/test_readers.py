@@ -20,7 +20,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io.formats import ioformats
-from helpers import ROOT, displaced, distribution, morse_frames
+from helpers import ROOT, displaced, distribution, morse_frames, plain_experiment
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -218,7 +218,7 @@ def test_what_no_reader_takes_for_its_own_is_extended_xyz(tmp_path, name):
 
 
 def jobs_of(**dataset) -> Jobs:
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = plain_experiment()
     config |= {"datasets": {"mine": {"test_frames": 1} | dataset}, "sizes": [3], "levels": {}}
     return Jobs(parse_section(Experiment, config, "config.yaml"), ROOT / "workflow" / "scripts")
 
@@ -308,7 +308,7 @@ def piwsl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def check(folder: Path, **dataset: object) -> subprocess.CompletedProcess[str]:
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = plain_experiment()
     config |= {"datasets": {"mine": {"test_frames": 1} | dataset}, "sizes": [3], "levels": {}}
     config["models"]["painn"]["atomic_references"] = "fitted"
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -341,7 +341,7 @@ def test_a_suffix_is_one_in_any_case(tmp_path):
 def test_the_import_of_a_foreign_reader_depends_on_its_sources(tmp_path):
     distribution(tmp_path / "others", "toy_reader", TOY, ENTRY)
     toy_file(tmp_path / "mine.toy")
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = plain_experiment()
     config |= {"datasets": {"mine": {"test_frames": 1, "file": "mine.toy"}}, "sizes": [3], "levels": {}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     asked = (

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
-from helpers import ROOT, morse_frames
+from helpers import morse_frames, plain_experiment
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
@@ -19,7 +18,7 @@ from piwsl.report.sections.verdicts import comparisons, sentence
 from piwsl.report.tables import run_table
 from piwsl.report.write import write_report
 
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+DEFAULT = plain_experiment()
 
 
 @pytest.fixture
