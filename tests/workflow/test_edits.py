@@ -234,8 +234,9 @@ CHANGES = [
     Change("report/template.html", ("<body>", "<body> "), REPORT, "likewise"),
     Change(
         "reference/labelling.py", "label_frames",
-        {"label": 4, "label_free_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
-        "labels are made by it, of energies in the store",
+        {"label": 4, "label_free_atoms": 1, "assemble_part": 3, "assemble_dataset": 1, "import_part": 2}
+        | {"import_dataset": 1} | ALL,
+        "labels are made by it, of energies in the store; those of cheap levels where datasets are put together",
     ),
     Change(
         "reference/calculations.py", "run_level", {},
