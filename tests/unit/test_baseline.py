@@ -597,3 +597,27 @@ def test_a_level_that_is_not_installed_is_said_where_the_model_is_loaded(tmp_pat
         assert "Traceback" not in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out.xyz").exists()
+
+
+def test_forces_of_a_cheap_level_are_not_learned_beside_one_as_baseline():
+    """Those of GFN2-xTB, less GFN2-xTB itself, would pull the difference to zero."""
+    config = {
+        "experiment": "weak",
+        "datasets": {
+            "water": {
+                "molecule": {"name": "H2O"},
+                "sampling": {"temperatures": [300]},
+                "level": "demo",
+                "training_frames": 4,
+                "test_frames": 2,
+                "cheap_levels": ["gfn2-xtb"],
+                "weak_forces": "gfn2-xtb",
+            }
+        },
+        "models": {"painn": {"architecture": "painn", "baseline": "gfn2-xtb"}},
+        "losses": {"weak": {"weak_forces": {"weight": 1.0}}},
+        "sizes": [4],
+        "seeds": [0],
+    }
+    with pytest.raises(ValueError, match=r"losses\.weak\.weak_forces: model 'painn' learns what a baseline leaves"):
+        Experiment.model_validate(config)

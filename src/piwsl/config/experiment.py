@@ -250,6 +250,11 @@ class Experiment(Section):
                 f"{key}.baseline: dataset '{run.dataset}' has no labels of '{model.baseline}'; say "
                 f"datasets.{run.dataset}.cheap_levels: [{model.baseline}], or leave the run out"
             )
+        if cheap := self.losses[run.loss].terms_of_level(WEAK):
+            raise ValueError(
+                f"losses.{run.loss}.{cheap[0]}: model '{run.model}' learns what a baseline leaves, of which such "
+                "forces say nothing; leave the run out"
+            )
         if self.losses[run.loss].stress:
             raise ValueError(f"losses.{run.loss}.stress: baseline of model '{run.model}' has none; leave one out")
 
