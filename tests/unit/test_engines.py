@@ -290,7 +290,7 @@ def test_the_time_of_a_program_that_an_engine_runs_is_time_of_the_frame(tmp_path
             return SinglePoint(-1.0)
 
     _, (record,) = label_frames([water(1)], Outside(), tmp_path, None, 1000, progress=lambda line: None)
-    assert record["cpu_s"] >= 0.3
+    assert record["cpu_s"] > 0.2  # the two clocks tick apart, by some hundredths of a second
 
 
 def test_a_frame_that_is_said_to_take_no_time_is_planned_for():
