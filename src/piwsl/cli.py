@@ -305,7 +305,7 @@ def plan(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
     results: Annotated[Path, typer.Option(help="Where results are; what is there is not planned.")] = Path("results"),
 ) -> None:
-    """Say what the reference energies of an experiment take, before anything is submitted.
+    """Say what reference energies and labels of cheap levels take, before anything is submitted.
 
     Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset. CPU hours are good within a
     factor of two.
@@ -315,20 +315,25 @@ def plan(
     from piwsl.config import ComputedDataset
     from piwsl.preflight import costly_datasets, load_experiment
     from piwsl.reference.planning import plan_dataset
+    from piwsl.workflow.cheap_labels import CheapJobs
 
     experiment = load_experiment(config)
     _warn(config, costly_datasets(experiment))
     hours, jobs = 0.0, 0
     for name, dataset in experiment.datasets.items():
-        if not isinstance(dataset, ComputedDataset):
-            continue
-        level, folder = experiment.levels[dataset.level], results / experiment.experiment / "datasets" / name
-        print(f"{name}: {dataset.level} = {level}")
-        for row in plan_dataset(name, dataset, level, folder, store=results / "labels"):
+        folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
+        rows = list(CheapJobs(name, dataset, experiment.levels).plans(folder, store))
+        if isinstance(dataset, ComputedDataset):
+            level = experiment.levels[dataset.level]
+            print(f"{name}: {dataset.level} = {level}")
+            rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
+        elif rows:
+            print(f"{name}: {dataset.file}, with cheap levels")
+        for row in rows:
             _print_plan(row)
             hours, jobs = hours + row.cpu_hours, jobs + row.jobs
     print(
-        f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies; "
+        f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
         f"{len(experiment.runs())} training runs."
     )
 

@@ -24,7 +24,7 @@ from piwsl.config import (
     read_yaml,
 )
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
-from piwsl.data.given import free_atoms, parts, read_files, summary
+from piwsl.data.given import GivenFrames, free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
@@ -99,7 +99,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 every = check_computed_dataset(name, dataset, experiment.levels[dataset.level])
                 _check_jobs(name, dataset, every, experiment.levels[dataset.level])
                 symbols = symbols_of(every)
-                _check_cheap_levels(dataset, experiment, symbols)
+                _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
             else:
                 _check_given(name, dataset, experiment)
@@ -216,7 +216,9 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
-    _check_cheap_levels(dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
+    if dataset.cheap_levels:
+        _check_molecules(name, files)
+        _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
     if runs:
         frames_of = parts(dataset, files)
         training = frames_of[TRAINING]
@@ -265,13 +267,34 @@ def _check_labels(
             )
 
 
-def _check_cheap_levels(dataset: ComputedDataset | GivenDataset, experiment: Experiment, symbols: set[str]) -> None:
-    """Refuse a cheap level that lacks an element of a dataset, or a program."""
+def _check_molecules(name: str, files: list[GivenFrames]) -> None:
+    """Refuse periodic frames beside cheap levels, which compute molecules."""
+    for file in files:
+        for count, atoms in enumerate(file.frames):
+            if atoms.pbc.any():
+                raise ConfigError(
+                    f"datasets.{name}.cheap_levels: frame {count * file.every} of {file.path} is periodic, and levels "
+                    'compute molecules; leave them out, or say pbc="F F F" there if it is one'
+                )
+
+
+def _check_cheap_levels(
+    name: str, dataset: ComputedDataset | GivenDataset, experiment: Experiment, symbols: set[str]
+) -> None:
+    """Refuse a cheap level that lacks an element of a dataset, or a program, or takes more jobs than are planned."""
     if not dataset.cheap_levels:
         return
     from piwsl.reference.checks import check_cheap_levels
+    from piwsl.workflow.cheap_labels import CheapJobs
 
     check_cheap_levels(dataset.cheap_levels, experiment.levels, symbols)
+    jobs = CheapJobs(name, dataset, experiment.levels)
+    for level in dataset.cheap_levels:
+        if (count := sum(len(jobs.batches(level, part)) for part in jobs.parts)) > MOST_JOBS:
+            raise ConfigError(
+                f"datasets.{name}.cheap_levels: '{level}' takes {count} labelling jobs, {MOST_JOBS} at most; leave it "
+                "out, or ask for fewer frames"
+            )
 
 
 def _check_references(name: str, experiment: Experiment, symbols: set[str], alone: set[str]) -> None:

@@ -32,6 +32,8 @@ class Labelling(Record):
 
     status: Literal["ok", "failed"]
     frame: str | None = None
+    geometry: str | None = None
+    """Hash of it; None of what is no geometry."""
     step: str | None = None
     """Of a failure."""
     reason: str | None = None
@@ -139,3 +141,8 @@ def dataset_of(path: PurePath) -> str:
     """Return the name of the dataset that a file belongs to: the folder below the last one called `datasets`."""
     parts = path.parts
     return parts[len(parts) - parts[::-1].index("datasets")]
+
+
+def cheap_level_of(path: PurePath) -> str:
+    """Return the name of the cheap level of a labelling job's file, .../<level>/<part>/<work>/<file>."""
+    return path.parts[-4]

@@ -26,7 +26,7 @@ import torch
 from errors_at_few_frames import LOSSES, TEST_FRAMES, read_npz
 
 from piwsl.config import Run, named_level, parse_model
-from piwsl.data.assemble import CheapLevels
+from piwsl.data.cheap_levels import compute_cheap_labels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
@@ -140,7 +140,9 @@ def written(folder: Path, training: Path, test: Path) -> dict[str, Path]:
     parts = {TRAINING: every[:LABELLED_FRAMES], POOL: every[-POOL_FRAMES:], TEST: read_npz(test, TEST_FRAMES)}
     for atoms in parts[POOL]:
         del atoms.info["REF_energy"], atoms.arrays["REF_forces"]
-    parts, _ = CheapLevels({CHEAP: named_level(CHEAP)}, folder / "store", 4000).on(parts)
+    frames = [atoms for own in parts.values() for atoms in own]
+    labels = compute_cheap_labels(CHEAP, named_level(CHEAP), frames, folder / "store", 4000)
+    parts, _ = with_cheap_labels(parts, [labels])
     paths = {labels: folder / f"{labels}.h5" for labels in ("forces", "energies")}
     write_dataset(paths["forces"], parts, cheap_levels=[CHEAP])
     for atoms in parts[TRAINING]:

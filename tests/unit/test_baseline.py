@@ -36,8 +36,9 @@ from piwsl.config import (
     parse_model,
     parse_section,
 )
-from piwsl.data.assemble import CheapLevels, import_given
+from piwsl.data.assemble import import_given
 from piwsl.data.batch import graph
+from piwsl.data.cheap_levels import CheapLabels, compute_cheap_labels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
@@ -290,9 +291,11 @@ def test_datasets_keep_labels_of_cheap_levels_and_what_they_are_of(tmp_path):
     ions = water(2)
     for atoms in ions:
         atoms.info |= {"charge": 1, "multiplicity": 2}
-    write_frames(tmp_path / "mine.xyz", [*labelled(water(3)), *labelled(ions)])
+    frames = [*labelled(water(3)), *labelled(ions)]
+    write_frames(tmp_path / "mine.xyz", frames)
     dataset = GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, cheap_levels=[XTB])
-    import_given(dataset, tmp_path / "d.h5", cheap=CheapLevels({XTB: GFN2}, tmp_path / "store", 1000))
+    cheap = compute_cheap_labels(XTB, GFN2, frames, tmp_path / "store", 1000)
+    import_given(dataset, tmp_path / "d.h5", cheap=[cheap])
     with Dataset(tmp_path / "d.h5") as made:
         structures = made.structures(np.arange(5))
     assert sorted((s.charge, s.multiplicity) for s in structures) == [(0, 1)] * 3 + [(1, 2)] * 2
@@ -403,7 +406,7 @@ def test_two_atoms_on_one_spot_are_no_geometry(tmp_path):
             COLD_BASELINE.labels(from_atoms(torn(distance)))
         with pytest.raises(PiwslError, match="frame 1"):
             predict(untrained(*ON_COLD), [from_atoms(torn(2.1)), from_atoms(torn(distance))])
-    found, left_out = cheap(tmp_path).on({POOL: [torn(2.1), torn(0.0)]})
+    found, left_out = with_cold(tmp_path, {POOL: [torn(2.1), torn(0.0)]})
     assert len(found[POOL]) == 1
     assert "0.000 Å apart" in left_out[0]
 
@@ -505,8 +508,15 @@ def test_frames_of_a_simulation_say_what_molecule_they_are_of():
     assert all(frame.info["charge"] == 1 and frame.info["multiplicity"] == 2 for frame in frames)
 
 
-def cheap(folder: Path, max_failed: float = 0.1) -> CheapLevels:
-    return CheapLevels({"cold": COLD}, folder / "store", 1000, max_failed)
+Parts = dict[str, list[Atoms]]
+
+
+def cold(folder: Path, parts: Parts) -> CheapLabels:
+    return compute_cheap_labels("cold", COLD, [atoms for own in parts.values() for atoms in own], folder, 1000)
+
+
+def with_cold(folder: Path, parts: Parts, max_failed: float = 0.1) -> tuple[Parts, list[str]]:
+    return with_cheap_labels(parts, [cold(folder, parts)], max_failed)
 
 
 @pytest.mark.parametrize("part", [TRAINING, TEST, POOL])
@@ -514,7 +524,7 @@ def test_a_geometry_that_a_cheap_level_fails_is_left_out_with_its_reason(tmp_pat
     frames = {name: chlorine(20) for name in (TRAINING, TEST, POOL)}
     frames[part][3] = label(torn(), -1.0, None)
     frames[part][3].info["frame"] = "torn-3"
-    found, left_out = cheap(tmp_path).on(frames)
+    found, left_out = with_cold(tmp_path, frames)
     assert {name: len(own) for name, own in found.items()} == {name: 20 - (name == part) for name in frames}
     (line,) = left_out
     assert line.startswith(f"cold failed 1 of 20 {part} frames, which are left out: torn-3: tblite: ")
@@ -528,16 +538,16 @@ def test_too_many_failures_of_a_cheap_level_stop_as_those_of_the_reference_do(tm
     frames = chlorine(8) + [label(torn(), -1.0, None)] * 2
     complaint = rf"cold failed 2 of 10 {part} frames, more than max_failed \(0.1\) allows: 8: tblite: .*SCF not"
     with pytest.raises(PiwslError, match=complaint):
-        cheap(tmp_path).on({part: frames})
-    found, _ = cheap(tmp_path, max_failed=0.2).on({part: frames})
+        with_cold(tmp_path, {part: frames})
+    found, _ = with_cold(tmp_path, {part: frames}, max_failed=0.2)
     assert len(found[part]) == 8
 
 
 def test_of_a_pool_any_share_may_fail_but_not_all(tmp_path):
-    found, _ = cheap(tmp_path).on({POOL: [torn(), torn(4.1), torn(2.1)]})
+    found, _ = with_cold(tmp_path, {POOL: [torn(), torn(4.1), torn(2.1)]})
     assert len(found[POOL]) == 1
     with pytest.raises(PiwslError, match="cold failed 2 of 2 pool frames"):
-        cheap(tmp_path).on({POOL: [torn(), torn(4.1)]})
+        with_cold(tmp_path, {POOL: [torn(), torn(4.1)]})
 
 
 def test_a_dataset_notes_what_was_left_out_for_the_report(tmp_path):
@@ -545,7 +555,7 @@ def test_a_dataset_notes_what_was_left_out_for_the_report(tmp_path):
     frames[5] = label(torn(), -1.0, None)
     write_frames(tmp_path / "mine.xyz", frames)
     dataset = GivenDataset(file=tmp_path / "mine.xyz", test_frames=2, cheap_levels=["cold"])
-    import_given(dataset, tmp_path / "d.h5", cheap=cheap(tmp_path, max_failed=0.5))
+    import_given(dataset, tmp_path / "d.h5", cheap=[cold(tmp_path, {TRAINING: frames})])
     with Dataset(tmp_path / "d.h5") as made:
         assert len(made) == 19
         assert any("cold failed 1 of" in warning for warning in made.warnings())

@@ -152,12 +152,13 @@ EDITS = [
     ),
     Edit(
         "a cheap level beside the labels", {"datasets__water__cheap_levels": ["gfn2-xtb"]},
-        {"assemble_part": 3, "assemble_dataset": 1} | WATER,
+        {"label_cheaply": 3, "assemble_part": 3, "assemble_dataset": 1} | WATER,
         "frames of all parts have more labels; neither frames nor reference energies are others",
     ),
     Edit(
         "a model of a difference", {"models": {"painn": PAINN, "difference": PAINN | {"baseline": "gfn2-xtb"}}} | CHEAP,
-        {"import_part": 2, "import_dataset": 1, "train": 2, "evaluate": 2, "simulate": 2, "report": 1},
+        {"take_geometries": 2, "label_cheaply": 2, "import_part": 2, "import_dataset": 1}
+        | {"train": 2, "evaluate": 2, "simulate": 2, "report": 1},
         "its run, and that of the dataset whose frames now have labels of its baseline",
     ),
     Edit(
@@ -234,9 +235,8 @@ CHANGES = [
     Change("report/template.html", ("<body>", "<body> "), REPORT, "likewise"),
     Change(
         "reference/labelling.py", "label_frames",
-        {"label": 4, "label_free_atoms": 1, "assemble_part": 3, "assemble_dataset": 1, "import_part": 2}
-        | {"import_dataset": 1} | ALL,
-        "labels are made by it, of energies in the store; those of cheap levels where datasets are put together",
+        {"label": 4, "label_free_atoms": 1, "assemble_part": 2, "assemble_dataset": 1} | WATER,
+        "labels are made by it, of energies in the store; neither pool nor given frames have any",
     ),
     Change(
         "reference/calculations.py", "run_level", {},

@@ -25,6 +25,12 @@ rule assemble_part:
         pool=lambda wildcards: (
             jobs.frames_of_pool(wildcards.dataset) if wildcards.part == "pool" else []
         ),
+        cheap=lambda wildcards: jobs.cheap_labels(
+            wildcards.dataset, LABELLED, wildcards.part
+        ),
+        cheap_records=lambda wildcards: jobs.cheap_labels(
+            wildcards.dataset, RECORDS, wildcards.part
+        ),
     output:
         dataset=DATA.part("{part}"),
     log:
@@ -47,8 +53,6 @@ rule assemble_part:
         max_failed=lambda wildcards, input: jobs.computed[
             wildcards.dataset
         ].labelling.max_failed,
-        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
-        store=layout.store,
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the {wildcards.part} frames of {wildcards.dataset}"
@@ -69,6 +73,8 @@ rule assemble_dataset:
         ],
         atoms=lambda wildcards: jobs.free_atoms(wildcards.dataset),
         pool=lambda wildcards: jobs.frames_of_pool(wildcards.dataset),
+        cheap=lambda wildcards: jobs.cheap_labels(wildcards.dataset, LABELLED),
+        cheap_records=lambda wildcards: jobs.cheap_labels(wildcards.dataset, RECORDS),
     output:
         dataset=DATA.whole,
     log:
@@ -86,8 +92,6 @@ rule assemble_dataset:
             wildcards.dataset
         ].labelling.max_failed,
         weak_forces=lambda wildcards: jobs.computed[wildcards.dataset].weak_forces,
-        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
-        store=layout.store,
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the dataset {wildcards.dataset}"
@@ -100,6 +104,12 @@ rule import_part:
         # Their content is compared, not their time.
         frames=lambda wildcards: ancient(
             jobs.given_files(wildcards.dataset, wildcards.part)
+        ),
+        cheap=lambda wildcards: jobs.cheap_labels(
+            wildcards.dataset, LABELLED, wildcards.part
+        ),
+        cheap_records=lambda wildcards: jobs.cheap_labels(
+            wildcards.dataset, RECORDS, wildcards.part
         ),
     output:
         dataset=DATA.part("{part}"),
@@ -123,8 +133,6 @@ rule import_part:
         # Not compared, for it takes the input: what the part depends on stands above.
         dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
         part=lambda wildcards: wildcards.part,
-        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
-        store=layout.store,
         code=jobs.code["import_dataset"],
     message:
         "Importing the {wildcards.part} frames of {wildcards.dataset} from {input.frames}"
@@ -135,6 +143,8 @@ rule import_part:
 rule import_dataset:
     input:
         frames=lambda wildcards: ancient(jobs.given_files(wildcards.dataset)),
+        cheap=lambda wildcards: jobs.cheap_labels(wildcards.dataset, LABELLED),
+        cheap_records=lambda wildcards: jobs.cheap_labels(wildcards.dataset, RECORDS),
     output:
         dataset=DATA.whole,
     log:
@@ -153,8 +163,6 @@ rule import_dataset:
         # Not compared, as above.
         dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
         part=None,
-        cheap_levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
-        store=layout.store,
         code=jobs.code["import_dataset"],
     message:
         "Importing the dataset {wildcards.dataset} from {input.frames}"

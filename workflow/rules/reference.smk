@@ -128,10 +128,12 @@ rule label:
         mem_mb=growing(lambda wildcards: jobs.batch(wildcards).mem_mb),
         runtime=growing(lambda wildcards: jobs.batch(wildcards).runtime),
     params:
-        recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
-        engine=lambda wildcards: jobs.engine(wildcards.dataset),
+        recipe=lambda wildcards: jobs.recipe(jobs.level_name(wildcards.dataset)),
+        engine=lambda wildcards: jobs.engine(jobs.level_name(wildcards.dataset)),
         # Not compared, for it takes the input: however a level is worded, its recipe is what is computed.
-        level=lambda wildcards, input: jobs.level(wildcards.dataset).plain(),
+        level=lambda wildcards, input: jobs.plain_level(
+            jobs.level_name(wildcards.dataset)
+        ),
         start=lambda wildcards: jobs.batch(wildcards).start,
         stop=lambda wildcards: jobs.batch(wildcards).stop,
         forces=lambda wildcards: jobs.batch(wildcards).forces,
@@ -139,6 +141,75 @@ rule label:
         code=jobs.code["label"],
     message:
         "Labelling {wildcards.dataset}: {wildcards.labels} frames {params.start} to {params.stop} (progress in {log})"
+    script:
+        "../scripts/label.py"
+
+
+rule take_geometries:
+    input:
+        frames=lambda wildcards: ancient(
+            jobs.given_files(wildcards.dataset, wildcards.part)
+        ),
+    output:
+        frames=DATA.frames("{part}"),
+    log:
+        layout.log("take/{dataset}/{part}"),
+    wildcard_constraints:
+        dataset=one_of(jobs.given),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=lambda wildcards: jobs.given_settings(
+            wildcards.dataset, wildcards.part
+        ),
+        contents=lambda wildcards: jobs.contents(
+            *jobs.given_files(wildcards.dataset, wildcards.part)
+        ),
+        # Not compared, for it takes the input: what the part depends on stands above.
+        dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
+        code=jobs.code["take_geometries"],
+    message:
+        "Taking the {wildcards.part} geometries of {wildcards.dataset} for cheap levels"
+    script:
+        "../scripts/take_geometries.py"
+
+
+rule label_cheaply:
+    input:
+        frames=DATA.frames("{part}"),
+    output:
+        labelled=DATA.cheap_batch("{level}", "{part}", "{work}", "{batch}", LABELLED),
+        records=DATA.cheap_batch("{level}", "{part}", "{work}", "{batch}", RECORDS),
+    log:
+        layout.log("label/{dataset}/{level}/{part}/{work}/{batch}"),
+    benchmark:
+        layout.benchmark("label/{dataset}/{level}/{part}/{work}/{batch}")
+    wildcard_constraints:
+        level=one_of(experiment.levels),
+        work="[0-9a-f]+",
+        batch="[0-9]+-[0-9]+",
+    retries: 2
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(lambda wildcards: jobs.cheap_batch(wildcards).mem_mb),
+        runtime=growing(lambda wildcards: jobs.cheap_batch(wildcards).runtime),
+    params:
+        recipe=lambda wildcards: jobs.recipe(wildcards.level),
+        engine=lambda wildcards: jobs.engine(wildcards.level),
+        level=lambda wildcards, input: jobs.plain_level(wildcards.level),
+        start=lambda wildcards: jobs.cheap_batch(wildcards).start,
+        stop=lambda wildcards: jobs.cheap_batch(wildcards).stop,
+        forces="analytic",
+        store=layout.store,
+        code=jobs.code["label"],
+    message:
+        "Labelling {wildcards.dataset} with {wildcards.level}: {wildcards.part} frames {params.start} to {params.stop} (progress in {log})"
     script:
         "../scripts/label.py"
 
@@ -158,9 +229,11 @@ rule label_free_atoms:
         mem_mb=growing(lambda wildcards: 2000),
         runtime=growing(lambda wildcards: 60),
     params:
-        recipe=lambda wildcards: jobs.recipe(wildcards.dataset),
-        engine=lambda wildcards: jobs.engine(wildcards.dataset),
-        level=lambda wildcards, output: jobs.level(wildcards.dataset).plain(),
+        recipe=lambda wildcards: jobs.recipe(jobs.level_name(wildcards.dataset)),
+        engine=lambda wildcards: jobs.engine(jobs.level_name(wildcards.dataset)),
+        level=lambda wildcards, output: jobs.plain_level(
+            jobs.level_name(wildcards.dataset)
+        ),
         symbols=lambda wildcards: jobs.symbols(wildcards.dataset),
         store=layout.store,
         code=jobs.code["label_free_atoms"],

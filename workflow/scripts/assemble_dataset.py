@@ -3,7 +3,8 @@ from pathlib import Path
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
-    from piwsl.data.assemble import assemble, cheap_levels
+    from piwsl.data.assemble import assemble
+    from piwsl.data.cheap_levels import read_cheap_labels
     from piwsl.reference.batches import check_failures
 
     files = snakemake.input
@@ -15,10 +16,6 @@ with logged_to(snakemake.log[0]):
         dataset_path=Path(snakemake.output.dataset),
         weak_forces=snakemake.params.weak_forces is not None,
         pool=[Path(path) for path in files.pool],
-        cheap=cheap_levels(
-            snakemake.params.cheap_levels,
-            Path(snakemake.params.store),
-            snakemake.resources.mem_mb,
-            snakemake.params.max_failed,
-        ),
+        cheap=read_cheap_labels([Path(path) for path in files.cheap], [Path(path) for path in files.cheap_records]),
+        max_failed=snakemake.params.max_failed,
     )

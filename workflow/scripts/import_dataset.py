@@ -5,8 +5,9 @@ from piwsl.files import unchanged
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]), unchanged(snakemake.input):
-    from piwsl.data.assemble import cheap_levels, import_given
+    from piwsl.data.assemble import import_given
+    from piwsl.data.cheap_levels import read_cheap_labels
 
-    params = snakemake.params
-    cheap = cheap_levels(params.cheap_levels, Path(params.store), snakemake.resources.mem_mb)
+    params, files = snakemake.params, snakemake.input
+    cheap = read_cheap_labels([Path(path) for path in files.cheap], [Path(path) for path in files.cheap_records])
     import_given(GivenDataset.model_validate(params.dataset), Path(snakemake.output.dataset), params.part, cheap)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from piwsl.config.datasets import ComputedDataset, Dataset, is_computed
+from piwsl.config.datasets import ComputedDataset, Dataset, GivenDataset, is_computed
 from piwsl.config.levels import CHEAP, AnyLevel, preset
 from piwsl.config.losses import Loss
 from piwsl.config.models import Architecture, Model
@@ -116,7 +116,7 @@ class Experiment(Section):
                 )
         for name, dataset in self.datasets.items():
             for cheap in dataset.cheap_levels:
-                self._cheap_level_is_one(f"datasets.{name}.cheap_levels", cheap)
+                self._cheap_level_is_one(f"datasets.{name}.cheap_levels", cheap, dataset)
         axes: dict[str, list[Any]] = {
             "dataset": list(self.datasets),
             "model": list(self.models),
@@ -133,13 +133,15 @@ class Experiment(Section):
                             raise ValueError(f"{key}.{position}.{axis}: no {axis} '{item}'; {nearest(item, known)}")
         return self
 
-    def _cheap_level_is_one(self, key: str, name: str) -> None:
+    def _cheap_level_is_one(self, key: str, name: str, dataset: ComputedDataset | GivenDataset) -> None:
         if name in RESERVED:
             raise ValueError(f"{key}: '{name}' is what labels are called; give the level another name")
         if name not in self.levels:
             raise ValueError(f"{key}: no level '{name}'; {nearest(name, [*self.levels, *PRESETS, *CHEAP])}")
         if problem := self.levels[name].analytic_problem(1):
             raise ValueError(f"{key}: '{name}' has no analytic forces ({problem}), which cheap levels are asked for")
+        if isinstance(dataset, ComputedDataset) and self.levels[name] == self.levels[dataset.level]:
+            raise ValueError(f"{key}: '{name}' is the level of the labels, which leaves no difference; leave it out")
 
     @model_validator(mode="after")
     def _teachers_are_there(self) -> Self:

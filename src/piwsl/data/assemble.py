@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from piwsl.config import GivenDataset, Labelling, Level, parse_level
+from piwsl.config import GivenDataset
+from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
 from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.records import read_free_atoms
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, too_close
-from piwsl.structures.labels import label_key
-
-# Of failures, in a line.
-REASONS_SHOWN = 3
+from piwsl.reference.store import rounded
+from piwsl.structures.frames import read_frames, too_close, without_labels, write_frames
 
 
 def assemble(
@@ -30,7 +26,8 @@ def assemble(
     dataset_path: Path,
     weak_forces: bool = False,
     pool: Sequence[Path] = (),
-    cheap: CheapLevels | None = None,
+    cheap: Sequence[CheapLabels] = (),
+    max_failed: float = MAX_FAILED,
 ) -> None:
     """Join labelled batches, and frames that are not labelled, to a dataset file.
 
@@ -43,10 +40,12 @@ def assemble(
         dataset_path: the file to write.
         weak_forces: whether frames of training and pool get forces of GFN2-xTB as weak labels.
         pool: one extended XYZ file of frames without labels, or none.
-        cheap: further levels whose labels all frames get.
+        cheap: what further levels say of all frames.
+        max_failed: share of a part's labelled frames that such a level may fail.
 
     Raises:
-        PiwslError: files are given for training or for test, and no frame in them is labelled.
+        PiwslError: files are given for training or for test, and no frame in them is labelled; or as of
+            `with_cheap_labels`.
     """
     frames = {
         part: [atoms for path in paths if path.stat().st_size for atoms in read_frames(path)]
@@ -65,77 +64,10 @@ def assemble(
     if weak_forces:
         learnt = [part for part in (TRAINING, POOL) if part in frames]
         frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
-    frames, left_out = (frames, []) if cheap is None else cheap.on(frames)
+    frames, left_out = with_cheap_labels(frames, cheap, max_failed)
     odd = (warnings(frames, computed=True) if training and test else []) + left_out
     _say(odd)
-    write_dataset(dataset_path, frames, atomic_energies(atoms), odd, list(cheap.levels) if cheap is not None else ())
-
-
-@dataclass(frozen=True)
-class CheapLevels:
-    """Levels whose energies and forces frames get beside their labels."""
-
-    levels: Mapping[str, Level]
-    """By the name that their labels are kept under."""
-    store: Path
-    """Folder of finished energies."""
-    memory_mb: int
-    max_failed: float = Labelling().max_failed
-    """Share of a part's labelled frames that a level may fail."""
-
-    def on(self, frames: dict[str, list[Atoms]]) -> tuple[dict[str, list[Atoms]], list[str]]:
-        """Return copies of frames with `NAME_energy` (eV) and `NAME_forces` (eV/Å), without those that a level fails.
-
-        Returns:
-            The frames, and of each level and part that lacks some a line for the report, with the first reasons.
-
-        Raises:
-            PiwslError: a level fails more frames than it may, or all of the pool.
-        """
-        left_out: list[str] = []
-        found = {part: [atoms.copy() for atoms in own] for part, own in frames.items()}
-        for name in self.levels:
-            for part, own in found.items():
-                found[part], failed = self._labelled(name, own)
-                if failed:
-                    left_out.append(self._left_out(name, part, failed, len(own)))
-        return found, left_out
-
-    def _labelled(self, name: str, frames: list[Atoms]) -> tuple[list[Atoms], list[str]]:
-        """Give frames the labels of a level; return those that have them, and why the others do not."""
-        from piwsl.reference.labelling import label_frames
-
-        level = self.levels[name]
-        labelled, records = label_frames(frames, level, self.store, "analytic", self.memory_mb, lambda line: None)
-        good = [atoms for atoms, record in zip(frames, records, strict=True) if record["status"] == "ok"]
-        for atoms, with_labels in zip(good, labelled, strict=True):
-            atoms.info[label_key(name, "energy")] = with_labels.info[ENERGY_KEY]
-            atoms.arrays[label_key(name, "forces")] = with_labels.arrays[FORCES_KEY]
-        failed = [
-            f"{position if record['frame'] is None else record['frame']}: {record['step']}: {record['reason']}"
-            for position, record in enumerate(records)
-            if record["status"] == "failed"
-        ]
-        return good, failed
-
-    def _left_out(self, name: str, part: str, failed: list[str], frames: int) -> str:
-        """Say which frames of a part a level failed, or stop where they are too many; of the pool some are left."""
-        what = f"{name} failed {len(failed)} of {frames} {part} frames"
-        reasons = "; ".join(failed[:REASONS_SHOWN])
-        if len(failed) > (self.max_failed * frames if part != POOL else frames - 1):
-            allowed = f"max_failed ({self.max_failed:g}) allows" if part != POOL else "may be"
-            raise PiwslError(f"{what}, more than {allowed}: {reasons}; leave it out of cheap_levels, or those frames")
-        for reason in failed:
-            print(f"{part} frame left out: {name}: {reason}")
-        return f"{what}, which are left out: {reasons}"
-
-
-def cheap_levels(
-    levels: Mapping[str, Any], store: Path, memory_mb: int, max_failed: float = Labelling().max_failed
-) -> CheapLevels | None:
-    """Return cheap levels of plain values, as parameters of jobs hold them; None where there is none."""
-    named = {name: parse_level(level, name) for name, level in levels.items()}
-    return CheapLevels(named, store, memory_mb, max_failed) if named else None
+    write_dataset(dataset_path, frames, atomic_energies(atoms), odd, [labels.name for labels in cheap])
 
 
 def _possible(pool: list[Atoms]) -> list[Atoms]:
@@ -173,7 +105,7 @@ def atomic_energies(files: list[Path]) -> dict[int, float]:
 
 
 def import_given(
-    dataset: GivenDataset, dataset_path: Path, part: str | None = None, cheap: CheapLevels | None = None
+    dataset: GivenDataset, dataset_path: Path, part: str | None = None, cheap: Sequence[CheapLabels] = ()
 ) -> None:
     """Make a dataset file of the user's frames, and print what was taken from them.
 
@@ -181,10 +113,10 @@ def import_given(
         dataset: the section that names the files.
         dataset_path: the file to write.
         part: write "training", "test" or "pool" alone; by default all, with what looks odd about them.
-        cheap: further levels whose labels all frames get.
+        cheap: what further levels say of all frames.
 
     Raises:
-        PiwslError: a file cannot be read, or a frame is no geometry, or lacks its energy.
+        PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy; or as of `with_cheap_labels`.
     """
     files = read_files(dataset)
     frames = parts(dataset, files)
@@ -198,7 +130,22 @@ def import_given(
     if dataset.weak_forces is not None:
         sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
         frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
-    frames, left_out = (frames, []) if cheap is None else cheap.on(frames)
+    frames, left_out = with_cheap_labels(frames, cheap)
     odd += left_out
     _say(odd)
-    write_dataset(dataset_path, frames, alone, odd, list(cheap.levels) if cheap is not None else ())
+    write_dataset(dataset_path, frames, alone, odd, [labels.name for labels in cheap])
+
+
+def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:
+    """Write the geometries of a part of the user's frames, for what labels them.
+
+    Args:
+        dataset: the section that names the files.
+        part: "training", "test" or "pool".
+        path: extended XYZ to write.
+
+    Raises:
+        PiwslError: a file cannot be read, or a frame is no geometry, or lacks its energy.
+    """
+    frames = parts(dataset, read_files(dataset))[part]
+    write_frames(path, [rounded(without_labels(atoms)) for atoms in frames])

@@ -19,6 +19,8 @@ from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FOR
 from piwsl.structures.geometry import geometry_problem
 
 NAMES_SHOWN = 12
+# Of a file.
+EXAMPLES = 50
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,31 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
         return {TRAINING: frames, TEST: files[1].frames, POOL: pool}
     kept, held = hold_out(len(frames), max(1, dataset.test_frames // files[0].every), dataset.seed)
     return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held], POOL: pool}
+
+
+def frames_in_part(dataset: GivenDataset, part: str) -> int:
+    """Return how many frames `parts` finds for "training", "test" or "pool", without reading them.
+
+    Raises:
+        PiwslError: a file cannot be read.
+    """
+    path = {TRAINING: dataset.file, TEST: dataset.test_file, POOL: dataset.pool_file}[part]
+    if part == TEST and dataset.test_frames is not None:
+        return dataset.test_frames
+    held = dataset.test_frames or 0 if part == TRAINING else 0
+    return 0 if path is None else count_of(path, dataset.format_of(path)) - held
+
+
+def examples(dataset: GivenDataset) -> list[Atoms]:
+    """Return some frames of each file, from the first to the last: what they are like, of many too.
+
+    Raises:
+        PiwslError: a file cannot be read.
+    """
+    paths = dict.fromkeys(path for path in (dataset.file, dataset.test_file, dataset.pool_file) if path is not None)
+    return [
+        atoms for path in paths for atoms in frames_of(path, dataset.format_of(path), _every(dataset, path, EXAMPLES))
+    ]
 
 
 def free_atoms(frames: Iterable[Atoms]) -> dict[int, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.config import PRESETS, ComputedDataset, Cost, Level, level_checks, named_level
+from piwsl.config import PRESETS, ComputedDataset, Cost, Labelling, Level, level_checks, named_level
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import energies_needed
@@ -31,6 +31,7 @@ RECORD_KILOBYTES = 4
 LONGEST_FRAME_HOURS = 24
 LARGEST_NODE_MB = 256_000
 MOST_HOURS = 2000
+BY_ESTIMATE = Labelling()
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class LabellingJob:
     """The frames of one labelling job."""
 
     part: str
-    """training or test: which file of frames they are of."""
+    """training, test or pool: which file of frames they are of."""
     start: int
     stop: int
     forces: ForceMethod | None
@@ -93,7 +94,7 @@ class Span:
     """Neighbouring frames that are labelled alike."""
 
     part: str
-    """training or test."""
+    """training, test or pool."""
     first: int
     last: int
     """The one after the last frame."""
@@ -141,9 +142,9 @@ def label_batches(
     batches = {}
     for labels, span in label_spans(dataset, every, level).items():
         cost = frame_cost(every, level, span.forces)
-        step = _frames_per_job(dataset, cost, span.forces)
+        step = _frames_per_job(dataset.labelling, cost, span.forces)
         for start, stop in _cut(span, step, (cut_before or {}).get(labels, ())):
-            batches[labels, batch_name(start, stop)] = _batch(dataset, cost, span, start, stop)
+            batches[labels, batch_name(start, stop)] = _batch(dataset.labelling, cost, span, start, stop)
     return batches
 
 
@@ -156,7 +157,33 @@ def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labe
     """Return the batch of a name; it need not be one that `label_batches` would cut now."""
     span = label_spans(dataset, every, level)[labels]
     start, stop = map(int, name.split("-"))
-    return _batch(dataset, frame_cost(every, level, span.forces), span, start, stop)
+    return _batch(dataset.labelling, frame_cost(every, level, span.forces), span, start, stop)
+
+
+def cheap_batches(
+    part: str, frames: int, every: list[Atoms], level: Level, cut_before: Iterable[tuple[int, int]] = ()
+) -> dict[str, LabellingJob]:
+    """Cut the frames of a part into jobs that label them with a cheap level, its forces included.
+
+    Args:
+        part: "training", "test" or "pool".
+        frames: how many there are.
+        every: structures, the largest of which costs what each frame is taken to cost.
+        level: the level.
+        cut_before: as of `label_batches`.
+
+    Returns:
+        By name ("00000-00010") the batch.
+    """
+    span, cost = Span(part, 0, frames, "analytic"), frame_cost(every, level, "analytic")
+    cuts = _cut(span, _frames_per_job(BY_ESTIMATE, cost, span.forces), cut_before)
+    return {batch_name(start, stop): _batch(BY_ESTIMATE, cost, span, start, stop) for start, stop in cuts}
+
+
+def cheap_batch(part: str, every: list[Atoms], level: Level, name: str) -> LabellingJob:
+    """Return the batch of a name; it need not be one that `cheap_batches` would cut now."""
+    start, stop = map(int, name.split("-"))
+    return _batch(BY_ESTIMATE, frame_cost(every, level, "analytic"), Span(part, start, stop, "analytic"), start, stop)
 
 
 def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -178,14 +205,14 @@ def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> 
     return replace(cost, cpu_s=energies * cost.cpu_s)
 
 
-def _frames_per_job(dataset: ComputedDataset, cost: Cost, forces: ForceMethod | None) -> int:
+def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None) -> int:
     if forces == "differences":
         return 1  # dozens of energies: a job of its own
     by_estimate = max(1, int(60 * TARGET_MINUTES / max(cost.cpu_s, SHORTEST_FRAME_SECONDS)))
-    return dataset.labelling.frames_per_job or by_estimate
+    return labelling.frames_per_job or by_estimate
 
 
-def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: int) -> LabellingJob:
+def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int) -> LabellingJob:
     seconds = (stop - start) * cost.cpu_s
     # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
     minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
@@ -195,8 +222,8 @@ def _batch(dataset: ComputedDataset, cost: Cost, span: Span, start: int, stop: i
         start=start,
         stop=stop,
         forces=span.forces,
-        mem_mb=dataset.labelling.mem_mb or megabytes,
-        runtime=dataset.labelling.runtime or minutes,
+        mem_mb=labelling.mem_mb or megabytes,
+        runtime=labelling.runtime or minutes,
         cpu_s=seconds,
         scratch_mb=cost.scratch_mb,
     )
@@ -281,24 +308,45 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
     with_differences = energies_needed(representative(every).positions)
     for labels in dict.fromkeys(labels for labels, _ in batches):
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
-        frames = sum(batch.stop - batch.start for batch in own)
-        stored = _stored(folder / "frames" / f"{own[0].part}.xyz", own, LabelStore(store, level))
-        energies = frames * (with_differences if own[0].forces == "differences" else 1)
-        yield Plan(
-            dataset=name,
-            labels=labels,
-            forces=own[0].forces,
-            frames=frames,
-            stored=stored,
-            jobs=len(own),
-            cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
-            mem_mb=max(batch.mem_mb for batch in own),
-            disk_mb=energies * RECORD_KILOBYTES / 1000,
-            scratch_mb=max(batch.scratch_mb for batch in own),
-        )
+        energies = with_differences if own[0].forces == "differences" else 1
+        yield _plan(name, labels, own, energies, folder, LabelStore(store, level))
 
 
-def _stored(frames: Path, batches: list[LabellingJob], store: LabelStore) -> int | None:
+def plan_cheap_level(
+    name: str, batches: Sequence[LabellingJob], level_name: str, level: Level, folder: Path, store: Path
+) -> Plan:
+    """Say what labelling a part of a dataset with a cheap level takes; other arguments as of `plan_dataset`.
+
+    Args:
+        name: of the dataset.
+        batches: of the part and level.
+        level_name: that the frames keep the labels under.
+        level: the level.
+        folder: of the dataset's results.
+        store: folder of finished energies.
+    """
+    return _plan(name, f"{level_name}, {batches[0].part}", batches, 1, folder, LabelStore(store, level))
+
+
+def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, folder: Path, store: LabelStore) -> Plan:
+    """Add up the jobs of one kind of labels, of which each frame takes so many energies."""
+    frames = sum(batch.stop - batch.start for batch in own)
+    stored = _stored(folder / "frames" / f"{own[0].part}.xyz", own, store)
+    return Plan(
+        dataset=name,
+        labels=labels,
+        forces=own[0].forces,
+        frames=frames,
+        stored=stored,
+        jobs=len(own),
+        cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
+        mem_mb=max(batch.mem_mb for batch in own),
+        disk_mb=frames * energies * RECORD_KILOBYTES / 1000,
+        scratch_mb=max(batch.scratch_mb for batch in own),
+    )
+
+
+def _stored(frames: Path, batches: Sequence[LabellingJob], store: LabelStore) -> int | None:
     if not frames.exists():
         return None
     atoms = read_frames(frames)[batches[0].start : batches[-1].stop]

@@ -148,8 +148,10 @@ def train(
     Raises:
         Interrupted: a signal told it to stop.
         PiwslError: none of the frames has what the loss learns from, a loss or frames that the model cannot be fitted
-            to, a diverging loss, or another process at the same training.
+            to, a baseline that the model does not name, a diverging loss, or another process at the same training.
     """
+    if (given := None if baseline is None else baseline.name) != model.baseline:
+        raise PiwslError(f"{names.model}: its baseline is {model.baseline or 'none'}, and {given or 'none'} was given")
     frames = frames.seen_by(loss)
     _check_members(frames.of_members(model.members), loss, names)
     if problem := model.loss_problem(loss):

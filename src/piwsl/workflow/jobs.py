@@ -32,6 +32,7 @@ from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
 if TYPE_CHECKING:
     from piwsl.reference.planning import LabellingJob
+    from piwsl.workflow.cheap_labels import CheapJobs
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
@@ -56,6 +57,15 @@ class LabelWildcards(Protocol):
 
     dataset: str
     labels: str
+    batch: str
+
+
+class CheapWildcards(Protocol):
+    """What Snakemake hands to the functions of the rule that labels with cheap levels."""
+
+    dataset: str
+    level: str
+    part: str
     batch: str
 
 
@@ -84,6 +94,16 @@ def run_of(wildcards: RunWildcards) -> dict[str, str | int]:
     }
 
 
+def _done(folder: str) -> list[tuple[int, int]]:
+    """Return first frame and the one after the last of each labelling job whose files are in a folder."""
+    found: dict[str, set[str]] = {}
+    for path in Path(folder).iterdir() if Path(folder).is_dir() else ():
+        if re.fullmatch(r"\d+-\d+", path.stem):
+            found.setdefault(path.stem, set()).add(path.suffix)
+    both = [name.split("-") for name, suffixes in found.items() if {LABELLED, RECORDS} <= suffixes]
+    return [(int(start), int(stop)) for start, stop in both]
+
+
 class Jobs:
     """The jobs of an experiment."""
 
@@ -100,6 +120,8 @@ class Jobs:
         self.structures = cache(self._structures)
         self.batches = cache(self._batches)
         self.work = cache(self._work)
+        self.cheap = cache(self._cheap)
+        self.cheap_batches = cache(self._cheap_batches)
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -181,36 +203,38 @@ class Jobs:
 
     # Labels.
 
-    def level(self, dataset: str) -> Level:
-        """Return the level of a computed dataset."""
-        return self.experiment.levels[self.computed[dataset].level]
+    def level_name(self, dataset: str) -> str:
+        """Return the name of the level of a computed dataset."""
+        return self.computed[dataset].level
 
-    def cheap_levels(self, dataset: str) -> dict[str, dict[str, Any]]:
-        """Return by name the cheap levels of a dataset, as plain values."""
-        names = self.experiment.datasets[dataset].cheap_levels
-        return {name: self.experiment.levels[name].plain() for name in names}
+    def _level(self, dataset: str) -> Level:
+        return self.experiment.levels[self.level_name(dataset)]
 
     def baseline(self, model: str) -> dict[str, dict[str, Any]]:
         """Return by name the level that a model corrects, as plain values; none where it corrects none."""
         name = self.experiment.models[model].baseline
-        return {} if name is None else {name: self.experiment.levels[name].plain()}
+        return {} if name is None else {name: self.plain_level(name)}
+
+    def plain_level(self, level: str) -> dict[str, Any]:
+        """Return a level as plain values, as jobs get it."""
+        return self.experiment.levels[level].plain()
 
     def levels(self) -> dict[str, str]:
         """Return the levels in words, as the report has them."""
         return {name: in_words(level) for name, level in self.experiment.levels.items()}
 
-    def recipe(self, dataset: str) -> str:
-        """Return what the level comes to, and the version of finished energies: their folder in the store."""
+    def recipe(self, level: str) -> str:
+        """Return what a level comes to, and the version of finished energies: their folder in the store."""
         from piwsl.reference.store import LabelStore
 
-        return LabelStore(Path(self.layout.store), self.level(dataset)).folder.name
+        return LabelStore(Path(self.layout.store), self.experiment.levels[level]).folder.name
 
-    def engine(self, dataset: str) -> dict[str, str]:
-        """Return by name the distribution that brings the level's engine, if not ours: what failed is tried again.
+    def engine(self, level: str) -> dict[str, str]:
+        """Return by name the distribution that brings a level's engine, if not ours: what failed is tried again.
 
         Finished energies stay: what they depend on is the recipe.
         """
-        name = self.level(dataset).engine
+        name = self.experiment.levels[level].engine
         origin = ENGINES.origin(name)
         return {} if origin is None else {name: origin}
 
@@ -226,27 +250,21 @@ class Jobs:
         from piwsl.reference.planning import label_spans, representative
 
         every = self.structures(dataset)
-        forces = label_spans(self.computed[dataset], every, self.level(dataset))[labels].forces
-        text = json.dumps([self.recipe(dataset), forces, representative(every).get_chemical_formula()])
+        forces = label_spans(self.computed[dataset], every, self._level(dataset))[labels].forces
+        text = json.dumps([self.recipe(self.level_name(dataset)), forces, representative(every).get_chemical_formula()])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def _batches(self, dataset: str) -> dict[tuple[str, str], LabellingJob]:
         """Return every labelling job of a dataset, by labels and name."""
         from piwsl.reference.planning import label_batches, label_spans
 
-        section, every, level = self.computed[dataset], self.structures(dataset), self.level(dataset)
+        section, every, level = self.computed[dataset], self.structures(dataset), self._level(dataset)
         done = {labels: self._done(dataset, labels) for labels in label_spans(section, every, level)}
         return label_batches(section, every, level, done)
 
     def _done(self, dataset: str, labels: str) -> list[tuple[int, int]]:
         """Return first frame and the one after the last of each labelling job whose files are there."""
-        folder = Path(self.layout.dataset(dataset).labels(labels, self.work(dataset, labels)))
-        found: dict[str, set[str]] = {}
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if re.fullmatch(r"\d+-\d+", path.stem):
-                found.setdefault(path.stem, set()).add(path.suffix)
-        both = [name.split("-") for name, suffixes in found.items() if {LABELLED, RECORDS} <= suffixes]
-        return [(int(start), int(stop)) for start, stop in both]
+        return _done(self.layout.dataset(dataset).labels(labels, self.work(dataset, labels)))
 
     def batch(self, wildcards: LabelWildcards) -> LabellingJob:
         """Return what a labelling job does and needs."""
@@ -257,7 +275,7 @@ class Jobs:
         if planned is not None:
             return planned
         # Cut before, and now done anew: its files were taken away since the plan was made.
-        return label_batch(self.computed[dataset], self.structures(dataset), self.level(dataset), labels, name)
+        return label_batch(self.computed[dataset], self.structures(dataset), self._level(dataset), labels, name)
 
     def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
         """Return the files of all labelling jobs of a part: LABELLED frames or RECORDS."""
@@ -276,6 +294,44 @@ class Jobs:
     def free_atoms(self, dataset: str) -> list[str]:
         """Return the file of the energies of free atoms, if a computed dataset wants them."""
         return [self.layout.dataset(dataset).free_atoms] if self.computed[dataset].free_atoms else []
+
+    # Labels of cheap levels, of computed datasets and given ones.
+
+    def _cheap(self, dataset: str) -> CheapJobs:
+        from piwsl.workflow.cheap_labels import CheapJobs
+
+        section = self.experiment.datasets[dataset]
+        return CheapJobs(dataset, section, self.experiment.levels)
+
+    def cheap_work(self, level: str) -> str:
+        """Return a short hash of what a frame takes: jobs that are done stay as they were cut while it does."""
+        return hashlib.sha256(self.recipe(level).encode()).hexdigest()[:8]
+
+    def _cheap_batches(self, dataset: str, level: str, part: str) -> dict[str, LabellingJob]:
+        folder = self.layout.dataset(dataset).cheap_labels(level, part, self.cheap_work(level))
+        return self.cheap(dataset).batches(level, part, _done(folder))
+
+    def cheap_batch(self, wildcards: CheapWildcards) -> LabellingJob:
+        """Return what a job that labels with a cheap level does and needs."""
+        dataset, level, part, name = wildcards.dataset, wildcards.level, wildcards.part, wildcards.batch
+        planned = self.cheap_batches(dataset, level, part).get(name)
+        return self.cheap(dataset).batch(level, part, name) if planned is None else planned
+
+    def cheap_labels(self, dataset: str, suffix: str, *parts: str) -> list[str]:
+        """Return the files of all jobs that label parts with cheap levels: LABELLED frames or RECORDS.
+
+        Args:
+            dataset: its name.
+            suffix: LABELLED or RECORDS.
+            parts: of the dataset; by default all.
+        """
+        files = self.layout.dataset(dataset)
+        return [
+            files.cheap_batch(level, part, self.cheap_work(level), name, suffix)
+            for level in self.experiment.datasets[dataset].cheap_levels
+            for part in parts or PARTS
+            for name in self.cheap_batches(dataset, level, part)
+        ]
 
     # Given datasets.
 

@@ -93,6 +93,20 @@ class DatasetFiles:
         """
         return f"{self.folder}/labels/{labels}/{work}"
 
+    def cheap_labels(self, level: str, part: str, work: str) -> str:
+        """Return the folder of jobs that label a part with a cheap level, by its name.
+
+        Args:
+            level: name of the level.
+            part: "training", "test" or "pool".
+            work: what each frame takes, as `Jobs.cheap_work` names it.
+        """
+        return f"{self.folder}/cheap-labels/{level}/{part}/{work}"
+
+    def cheap_batch(self, level: str, part: str, work: str, name: str, suffix: str) -> str:
+        """Return a file of such a job: LABELLED frames or RECORDS."""
+        return f"{self.cheap_labels(level, part, work)}/{name}{suffix}"
+
     def batch(self, labels: str, work: str, name: str, suffix: str) -> str:
         """Return a file of a labelling job: LABELLED frames or RECORDS."""
         return f"{self.labels(labels, work)}/{name}{suffix}"

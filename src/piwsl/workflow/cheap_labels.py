@@ -1,0 +1,68 @@
+"""Jobs that label frames with the cheap levels of a dataset, computed or given: how many there are, what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from ase import Atoms
+
+from piwsl.config import ComputedDataset, GivenDataset, Level
+from piwsl.data.dataset import PARTS
+from piwsl.data.given import examples, frames_in_part
+from piwsl.reference.planning import (
+    LabellingJob,
+    Plan,
+    cheap_batch,
+    cheap_batches,
+    frames_wanted,
+    plan_cheap_level,
+    structures,
+)
+
+
+class CheapJobs:
+    """The jobs of one dataset."""
+
+    def __init__(self, name: str, dataset: ComputedDataset | GivenDataset, levels: Mapping[str, Level]) -> None:
+        """Keep name and section of the dataset, and those of the experiment's levels that it names."""
+        self.name = name
+        self.levels = {cheap: levels[cheap] for cheap in dataset.cheap_levels}
+        self._dataset = dataset
+
+    @cached_property
+    def _examples(self) -> list[Atoms]:
+        return structures(self._dataset) if isinstance(self._dataset, ComputedDataset) else examples(self._dataset)
+
+    @cached_property
+    def parts(self) -> dict[str, int]:
+        """How many frames each part has; without those that have none."""
+        dataset = self._dataset
+        found = {
+            part: frames_wanted(dataset, part)
+            if isinstance(dataset, ComputedDataset)
+            else frames_in_part(dataset, part)
+            for part in PARTS
+        }
+        return {part: frames for part, frames in found.items() if frames > 0}
+
+    def batches(self, level: str, part: str, done: Iterable[tuple[int, int]] = ()) -> dict[str, LabellingJob]:
+        """Return the jobs of a level and part by name; `done` are first frame and the one after the last of others."""
+        return cheap_batches(part, self.parts.get(part, 0), self._examples, self.levels[level], done)
+
+    def batch(self, level: str, part: str, name: str) -> LabellingJob:
+        """Return the job of a name, however jobs would be cut now."""
+        return cheap_batch(part, self._examples, self.levels[level], name)
+
+    def plans(self, folder: Path, store: Path) -> Iterator[Plan]:
+        """Say what each level and part takes.
+
+        Args:
+            folder: of the dataset's results.
+            store: folder of finished energies.
+        """
+        for level_name, level in self.levels.items():
+            for part in self.parts:
+                batches = list(self.batches(level_name, part).values())
+                yield plan_cheap_level(self.name, batches, level_name, level, folder, store)

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from piwsl.config import GivenDataset
+from piwsl.files import unchanged
+from piwsl.logs import logged_to
+
+with logged_to(snakemake.log[0]), unchanged(snakemake.input):
+    from piwsl.data.assemble import write_geometries
+
+    params = snakemake.params
+    write_geometries(
+        GivenDataset.model_validate(params.dataset), snakemake.wildcards.part, Path(snakemake.output.frames)
+    )
