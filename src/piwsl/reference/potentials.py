@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints
 
 from piwsl.config import Level
-from piwsl.config.section import InputFile, one_line, shortened
+from piwsl.config.section import LONGEST_VALUE, InputFile, one_line, shortened
 from piwsl.errors import PiwslError
 from piwsl.files import file_hash
 
@@ -50,16 +50,23 @@ class PotentialLevel(Level):
             PiwslError: it is not there, or has another SHA-256.
         """
         if not self.model.is_file():
-            raise PiwslError(f"model: no file {self.model}; put it there, or beside the model that corrects it")
+            raise PiwslError(f"model: no file {self.path}; put it there, or beside the model that corrects it")
         try:
             content = self.model.read_bytes()
         except OSError as error:
-            raise PiwslError(f"model: {self.model} cannot be read: {error.strerror}") from None
+            raise PiwslError(f"model: {self.path} cannot be read: {error.strerror}") from None
         if self.sha256 is None:
-            raise PiwslError(f"model: {self.model} was not there when the level was read; start again")
+            raise PiwslError(f"model: {self.path} was not there when the level was read; start again")
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
-            raise PiwslError(f"sha256: {self.file} has {found}, not {self.sha256[:SHOWN]}...; check where it comes from")
+            raise PiwslError(
+                f"sha256: {self.file} has {found}, not {self.sha256[:SHOWN]}...; check where it comes from"
+            )
         return content
+
+    @property
+    def path(self) -> str:
+        """Where the file is, for a line."""
+        return shortened(str(self.model), LONGEST_VALUE)
 
     @property
     def file(self) -> str:
@@ -92,7 +99,7 @@ class PotentialLevel(Level):
 
     def words(self, kind: str) -> str:
         """Return what kind of potential it is, of which file."""
-        return f"{kind} of {self.file} ({(self.sha256 or 'not there')[:SHOWN]})"
+        return f"{kind} of {self.file}" + (f" ({self.sha256[:SHOWN]})" if self.sha256 else "")
 
 
 def trusted() -> set[str]:

@@ -61,7 +61,7 @@ class PiwslModel(PotentialLevel):
         except PiwslError as error:
             raise FrameFailure(self.engine, str(error)) from None
         assert found.forces is not None
-        energy, gradient = float(found.energy), found.forces.double().numpy()
+        energy, gradient = float(found.energy.detach()), found.forces.double().numpy()
         if model.baseline is None:
             return SinglePoint(energy, gradient)
         try:
