@@ -180,6 +180,8 @@ def read_header(path: Path) -> dict[str, Any]:
 def load_model(path: Path | str, device: str = "cpu") -> Predictor:
     """Load a potential, or a committee, for use, its weights fixed; nothing is unpickled.
 
+    A baseline that is a pickle of mace-torch is opened where the environment names its hash, and refused elsewhere.
+
     Args:
         path: a file that `save_model` wrote.
         device: where torch shall put it: cpu, cuda or cuda:N.
