@@ -22,6 +22,7 @@ from piwsl.preflight import (
     costly_datasets,
     plan_of,
 )
+from piwsl.reference.potentials import TRUSTED, trusted_with
 
 min_version("9.0")
 
@@ -57,11 +58,13 @@ except (PiwslError, OSError) as error:
 # checkout.
 os.environ["PIWSL_HOME"] = str(HERE)
 os.environ["PIWSL_PLAN"] = plan
+os.environ[TRUSTED] = trusted_with(experiment.levels.values())
 
 
 envvars:
     "PIWSL_HOME",
     "PIWSL_PLAN",
+    TRUSTED,
 
 
 # The jobs are told of it. --configfile stands alone: merged with the default it would add its datasets to ours.

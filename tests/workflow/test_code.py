@@ -17,7 +17,7 @@ from piwsl.evaluation.metrics import evaluate
 from piwsl.simulation.dynamics import simulate
 from piwsl.training.run import train_run
 from piwsl.workflow.code import Code, Symbol
-from piwsl.workflow.jobs import NO_RESULTS
+from piwsl.workflow.jobs import ENERGIES, NO_RESULTS
 
 PACKAGE = Path(piwsl.__file__).parent
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -151,3 +151,11 @@ def test_all_that_training_testing_and_simulation_run_is_in_the_hash(tmp_path):
         ran = functions_run(job)
         assert len(ran) > 10
         assert ran <= Code(PACKAGE).reached(SCRIPTS / f"{script}.py"), script
+
+
+@pytest.mark.parametrize("script", ["label", "label_free_atoms", "assemble_dataset", "import_dataset"])
+def test_potentials_as_levels_make_no_job_of_labels_depend_on_the_code_of_models(script):
+    reached = Code(PACKAGE, (*NO_RESULTS, *ENERGIES)).reached(SCRIPTS / f"{script}.py")
+    assert "piwsl.config.levels" in {symbol.module for symbol in reached}
+    rooms = {".".join(symbol.module.split(".")[:2]) for symbol in reached}
+    assert rooms.isdisjoint({"piwsl.models", "piwsl.architectures", "piwsl.training"})

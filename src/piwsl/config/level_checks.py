@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
@@ -64,6 +65,12 @@ def of_free_atoms(level: Level) -> Level:
         PiwslError: it fails, or gives no level.
     """
     found: Level = _answer(level, "of_free_atoms", (Level,))
+    return found
+
+
+def beside(level: Level, folder: Path) -> Level:
+    """Return the level for a model in a folder that corrects it; raises as `of_free_atoms`."""
+    found: Level = _answer(level, "beside", (Level,), folder)
     return found
 
 

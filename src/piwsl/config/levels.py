@@ -98,6 +98,14 @@ class Level(Section):
         """Return the level as it is computed for free atoms."""
         return self
 
+    def beside(self, folder: Path) -> Self:
+        """Return the level for a model in a folder that corrects it: files that the level names may lie there, too.
+
+        Args:
+            folder: of the model's file.
+        """
+        return self
+
     def recipe(self) -> dict[str, Any]:
         """Return all that an energy depends on, and nothing else, as plain values: energies are kept under its hash.
 

@@ -21,7 +21,7 @@ from pydantic import Field, JsonValue, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from piwsl.config import Architecture, Section, parse_level, parse_model, parse_section
+from piwsl.config import Architecture, Section, level_checks, parse_level, parse_model, parse_section
 from piwsl.config.section import Name, one_line
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
@@ -180,6 +180,8 @@ def read_header(path: Path) -> dict[str, Any]:
 def load_model(path: Path | str, device: str = "cpu") -> Predictor:
     """Load a potential, or a committee, for use, its weights fixed; nothing is unpickled.
 
+    A baseline that is a pickle of mace-torch is opened where the environment names its hash, and refused elsewhere.
+
     Args:
         path: a file that `save_model` wrote.
         device: where torch shall put it: cpu, cuda or cuda:N.
@@ -192,7 +194,7 @@ def load_model(path: Path | str, device: str = "cpu") -> Predictor:
     with _refusing(path), _opened(path) as file:
         header = _header(file)
         stored = _stored(file)
-        potential = _predictor(header, stored)
+        potential = _predictor(header, stored, path.parent)
         # Copies: the library's tensors are windows into the file, which may be overwritten.
         potential.load_state_dict({key: file.get_tensor(key).clone() for key in stored}, assign=True)
         for prefix, member in _members(potential).items():
@@ -263,8 +265,8 @@ def _stored(file: Any) -> dict[str, Stored]:
     return {key: Stored(tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
 
 
-def _predictor(header: Header, stored: dict[str, Stored]) -> Predictor:
-    """Build the potential, or the committee, of a header, of which all tensors fit the file."""
+def _predictor(header: Header, stored: dict[str, Stored], folder: Path) -> Predictor:
+    """Build the potential, or the committee, of a header, of which all tensors fit the file, which lies in a folder."""
     config = parse_model(header.config, "config")
     predictor: Predictor
     if config.members == 1:
@@ -273,7 +275,7 @@ def _predictor(header: Header, stored: dict[str, Stored]) -> Predictor:
         of_members = _by_member(config.members, stored)
         one = config.model_copy(update={"members": 1})
         predictor = Committee([_potential(one, header, own, prefix) for prefix, own in of_members.items()])
-    predictor.baseline = _baseline(config, header)
+    predictor.baseline = _baseline(config, header, folder)
     return predictor
 
 
@@ -332,14 +334,19 @@ def _built(config: Architecture, header: Header, stored: dict[str, Stored], devi
             raise PiwslError(f"no network can be built of its config ({type(error).__name__}: {error})") from None
 
 
-def _baseline(config: Architecture, header: Header) -> Baseline | None:
+def _baseline(config: Architecture, header: Header, folder: Path) -> Baseline | None:
     """Return what a header says is corrected, which is what its config names, and can be computed here."""
     said = header.baseline
     if (found := None if said is None else said.name) != config.baseline:
         raise PiwslError(f"header: baseline: {found or 'none'} does not fit its config ({config.baseline}); {DAMAGED}")
     if said is None:
         return None
-    baseline = Baseline(said.name, parse_level(said.level, "header: baseline.level"))
+    level = parse_level(said.level, "header: baseline.level")
+    try:
+        level = level_checks.beside(level, folder)
+    except PiwslError as error:
+        raise PiwslError(f"baseline '{said.name}': {error}") from None
+    baseline = Baseline(said.name, level)
     baseline.check(set(header.elements))
     return baseline
 

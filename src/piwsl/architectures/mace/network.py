@@ -41,7 +41,7 @@ class Network(nn.Module):
         """
         super().__init__()
         self.register_buffer("elements", torch.tensor(elements, dtype=torch.int64))
-        library = _mace_torch()
+        library = mace_torch()
         irreps = "+".join(
             f"{config.features}x{degree}{'e' if degree % 2 == 0 else 'o'}" for degree in range(config.max_L + 1)
         )
@@ -98,14 +98,14 @@ class Network(nn.Module):
         return outputs, None
 
 
-class _Library(NamedTuple):
+class Library(NamedTuple):
     """What is used of mace-torch and e3nn."""
 
     modules: ModuleType
     o3: ModuleType
 
 
-def _mace_torch() -> _Library:
+def mace_torch() -> Library:
     """Import mace-torch, which takes seconds: only who wants a MACE waits."""
     before = os.environ.get(UNSAFE_LOADING)
     with warnings.catch_warnings(), redirect_stdout(StringIO()), naming_extras():
@@ -114,7 +114,7 @@ def _mace_torch() -> _Library:
         from e3nn import o3
     if before is None:
         os.environ.pop(UNSAFE_LOADING, None)
-    return _Library(mace.modules, o3)
+    return Library(mace.modules, o3)
 
 
 @contextmanager
