@@ -2,11 +2,12 @@
 
     python tests/benchmarks/worth_of_a_pool.py ethanol rmd17_ethanol_train_01.npz rmd17_ethanol_test_01.npz
 
-Files and frames are those of `from_few_energies.py`. Half of the frames of each step are of the pool, where there is
-one; steps and frames a step are the same everywhere, so that half as many labelled frames are seen. `inconsistency` is
-the mean of |F + ∂E/∂r| over components of the test frames, and `gradient_mae` the error of -∂E/∂r as forces: those of
-models whose forces are no gradient. Each training adds a line to a CSV file as it ends, and is not repeated while that
-line stands. `--table` prints means over seeds, and trains nothing.
+Files and frames are those of `from_few_energies.py`, and steps are as many everywhere. With "half of the pool" a step
+has as many frames as without, half of them of the pool, and thus half as many labelled ones; with "as many of the pool"
+those come beside the labelled ones. `inconsistency` is the mean of |F + ∂E/∂r| over components of the test frames, and
+`gradient_mae` the error of -∂E/∂r as forces: those of models whose forces are no gradient. Each training adds a line to
+a CSV file as it ends, and is not repeated while that line stands. `--table` prints means over seeds, and trains
+nothing.
 """
 
 from __future__ import annotations
@@ -35,25 +36,29 @@ from studies import (
     write_with_and_without_forces,
 )
 
-from piwsl.config import Loss, Run, parse_model
+from piwsl.config import Architecture, Loss, Run, parse_model
 from piwsl.data.batch import collate, graphs
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
-from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
 from piwsl.models import Predictor, load_model
 from piwsl.structures.structure import Structure
 from piwsl.training.run import train_run
 
-# Of direct forces, energies and forces are tied to one another by works of the forces; a weight of 100 ...
-TIED = Loss(pitc=PITC(weight=100.0, order=2), pisc=PISC(weight=100.0, order=2), displacement=0.02)
+# From energies alone a weight of 10 keeps the network at what is consistent at no effort: 0, beside the pair potential.
 CONSISTENCY = {
     ("conservative", "energies"): LOSSES["quadratic"],
     ("conservative", "forces"): LOSSES["order 2"],
-    ("direct", "energies"): TIED,
-    ("direct", "forces"): TIED,
+    ("direct", "energies"): Loss(pitc=PITC(weight=1.0, order=2), displacement=0.02),
+    ("direct", "forces"): Loss(pitc=PITC(weight=100.0, order=2), displacement=0.02),
 }
-POOL_SHARES = {"consistency": 0.0, "consistency and pool": 0.5}
+# Frames a step of each, labelled and of the pool.
+FRAMES = {
+    "supervised": (4, 0),
+    "consistency": (4, 0),
+    "half of the pool": (2, 2),
+    "as many of the pool": (4, 4),
+}
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,14 @@ class Point:
 
     def training_loss(self) -> Loss:
         """Return the loss, which looks at forces only where they are labels."""
-        weight = 1.0 if self.labels == "forces" else 0.0
-        if self.loss == "supervised":
-            return Loss(forces=weight)
-        consistency = CONSISTENCY[self.forces, self.labels]
-        return consistency.model_copy(update={"forces": weight, "pool": POOL_SHARES[self.loss]})
+        loss = Loss() if self.loss == "supervised" else CONSISTENCY[self.forces, self.labels]
+        labelled, pool = FRAMES[self.loss]
+        return loss.model_copy(update={"forces": float(self.labels == "forces"), "pool": pool / (labelled + pool)})
+
+    def model(self) -> Architecture:
+        """Return the architecture, with its defaults but for the frames a step."""
+        training = {"batch_size": sum(FRAMES[self.loss])}
+        return parse_model({"architecture": "painn", "forces": self.forces, "training": training}, "the study")
 
 
 def negative_gradient(potential: Predictor, structure: Structure) -> NDArray[np.float64]:
@@ -87,12 +95,12 @@ def negative_gradient(potential: Predictor, structure: Structure) -> NDArray[np.
 def measure(point: Point, datasets: dict[str, Path]) -> dict[str, float | None]:
     """Train, and return errors on the test frames, how far forces are from the gradient, and CPU seconds."""
     run = Run(dataset="study", model=point.forces, loss=point.loss, size=point.size, seed=point.seed)
-    model = parse_model({"architecture": "painn", "forces": point.forces}, point.forces)
+    loss = point.training_loss()
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.safetensors"
         started = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            train_run(datasets[point.labels], run, model, point.training_loss(), path, path.with_name("history.csv"))
+            train_run(datasets[point.labels], run, point.model(), loss, path, path.with_name("history.csv"))
         seconds = time.process_time() - started
         potential = load_model(path)
     test = frames_to_test(datasets["forces"])
@@ -111,7 +119,7 @@ def main() -> None:
     parser = parser_of(__doc__, sizes=[50, 100], csv="pool.csv")
     parser.add_argument("--forces", nargs="+", default=["direct", "conservative"], choices=["direct", "conservative"])
     parser.add_argument("--labels", nargs="+", default=["energies", "forces"], choices=["forces", "energies"])
-    parser.add_argument("--losses", nargs="+", default=["supervised", *POOL_SHARES])
+    parser.add_argument("--losses", nargs="+", default=list(FRAMES), choices=list(FRAMES))
     options = parser.parse_args()
     if options.table:
         print(means_over_seeds(results(options.csv), Point))
