@@ -13,7 +13,6 @@ over seeds, and trains nothing.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import itertools
@@ -21,21 +20,20 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from ase import Atoms, units
+from studies import TEST_FRAMES, frames_to_test, means_over_seeds, measure_missing, parser_of, read_npz, results
 
 from piwsl.config import ARCHITECTURES, Architecture, Loss, Run, parse_model
-from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.metrics import error_summary, scales_of, spread_summary
 from piwsl.evaluation.predict import predict
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
 from piwsl.models import load_model
-from piwsl.structures.frames import label
 from piwsl.training.run import train_run
 
 LOSSES = {
@@ -44,14 +42,11 @@ LOSSES = {
     "order 2": Loss(pitc=PITC(weight=1.0, order=2), displacement=0.02),
     "quadratic": Loss(pitc=PITC(weight=1.0, order="quadratic", share=0.5), displacement=0.02),
 }
-KCAL_PER_MOL = units.kcal / units.mol
-TEST_FRAMES = 300
 OF_SPREAD = [
     f"{quantity}_{name}"
     for quantity in ("energy", "force")
     for name in ("error_over_spread", "spread_scale", "miscalibration_area", "scaled_miscalibration_area")
 ]
-KEYS = ["molecule", "architecture", "labels", "loss", "size", "settings", "seed"]
 
 
 @dataclass(frozen=True)
@@ -77,18 +72,6 @@ class Point:
         return parse_model(own | {"training": training}, "the study")
 
 
-def read_npz(path: Path, frames: int | None = None) -> list[Atoms]:
-    """Read the first frames of a file of rMD17, in eV and eV/Å."""
-    with np.load(path, allow_pickle=False) as arrays:
-        numbers = arrays["nuclear_charges"]
-        return [
-            label(Atoms(numbers, coordinates), float(energy) * KCAL_PER_MOL, forces * KCAL_PER_MOL)
-            for coordinates, energy, forces in zip(
-                arrays["coords"][:frames], arrays["energies"][:frames], arrays["forces"][:frames], strict=True
-            )
-        ]
-
-
 def measure(point: Point, dataset: Path) -> dict[str, float | None]:
     """Train, and return errors on the test frames, CPU seconds of the training and, of committees, what spreads say."""
     run = Run(dataset="study", model=point.architecture, loss=point.loss, size=point.size, seed=point.seed)
@@ -99,8 +82,7 @@ def measure(point: Point, dataset: Path) -> dict[str, float | None]:
         with contextlib.redirect_stdout(io.StringIO()):
             train_run(dataset, run, point.model(), loss, path, path.with_name("history.csv"))
         seconds = time.process_time() - started
-        with Dataset(dataset) as opened:
-            test = opened.structures(opened.indices(TEST))
+        test = frames_to_test(dataset)
         found = predict(load_model(path), test)
         spread = spread_summary(test, found, scales_of(path, found))
     errors = error_summary(test, found)
@@ -114,40 +96,22 @@ def measure(point: Point, dataset: Path) -> dict[str, float | None]:
     } | {name: spread.get(name) for name in OF_SPREAD}
 
 
-def done(path: Path) -> set[Point]:
-    """Return the points that a CSV file has."""
-    if not path.exists():
-        return set()
-    rows = pd.read_csv(path, keep_default_na=False)[KEYS]
-    return {Point(*row) for row in rows.itertuples(index=False)}
-
-
 def table(path: Path) -> str:
     """Return the means over seeds, with the largest constant of any seed."""
-    rows = pd.read_csv(path, keep_default_na=False)
+    rows = results(path)
     rows["largest_constant_meV"] = rows.pop("energy_mean_error_meV").abs()
-    groups = rows.groupby(KEYS[:-1], sort=False)
-    means = groups.mean(numeric_only=True).drop(columns="seed")
-    means["largest_constant_meV"] = groups["largest_constant_meV"].max()
-    means["seeds"] = groups["seed"].count()
-    return means.round(1).reset_index().to_string(index=False)
+    return means_over_seeds(rows, Point, largest=["largest_constant_meV"])
 
 
 def main() -> None:
     """Print a line a training."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("molecule", nargs="?", help="its name in the table")
-    parser.add_argument("data", nargs="*", type=Path, help="two .npz files, training and test, or one dataset.h5")
+    parser = parser_of(__doc__, sizes=[25, 50, 100, 200], csv="study.csv")
     parser.add_argument("--architectures", nargs="+", default=["painn"], choices=list(ARCHITECTURES))
     parser.add_argument("--labels", nargs="+", default=["forces", "energies"], choices=["forces", "energies"])
     parser.add_argument("--losses", nargs="+", default=["supervised"], choices=LOSSES)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[25, 50, 100, 200])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
         "--settings", nargs="+", default=[""], help="e.g. 'training.steps=500 radial=8'; each a set of its own"
     )
-    parser.add_argument("--csv", type=Path, default=Path("study.csv"))
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.table:
         print(table(options.csv))
@@ -162,13 +126,11 @@ def main() -> None:
         grid = itertools.product(
             options.settings, options.architectures, options.labels, options.losses, options.sizes, options.seeds
         )
-        for settings, architecture, labels, loss, size, seed in grid:
-            point = Point(options.molecule, architecture, labels, loss, size, settings, seed)
-            if point in done(options.csv):
-                continue
-            row = pd.DataFrame([vars(point) | measure(point, dataset)])
-            row.to_csv(options.csv, mode="a", header=not options.csv.exists(), index=False)
-            print(row.to_string(index=False, header=False), flush=True)
+        points = (
+            Point(options.molecule, architecture, labels, loss, size, settings, seed)
+            for settings, architecture, labels, loss, size, seed in grid
+        )
+        measure_missing(options.csv, points, partial(measure, dataset=dataset))
 
 
 if __name__ == "__main__":

@@ -10,24 +10,33 @@ for each of its students. `--table` prints means over seeds, and trains nothing.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import itertools
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from errors_at_few_frames import LOSSES, TEST_FRAMES, read_npz
+from errors_at_few_frames import LOSSES
+from studies import (
+    ERRORS,
+    frames_to_test,
+    labelled_pool_and_test,
+    means_over_seeds,
+    measure_missing,
+    parser_of,
+    results,
+    write_with_and_without_forces,
+)
 
 from piwsl.config import Run, named_level, parse_model
 from piwsl.data.cheap_levels import compute_cheap_labels, with_cheap_labels
-from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
+from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.evaluation.teaching import teach
@@ -35,9 +44,6 @@ from piwsl.models import Baseline, load_model
 from piwsl.training.run import train_run
 
 CHEAP = "gfn2-xtb"
-POOL_FRAMES = 400
-LABELLED_FRAMES = 200
-KEYS = ["molecule", "model", "labels", "size", "seed"]
 PAINN = {"architecture": "painn"}
 PROCESS = {"architecture": "gaussian_process"}
 
@@ -108,16 +114,9 @@ def measure(point: Point, datasets: dict[str, Path]) -> dict[str, float | None]:
         with contextlib.redirect_stdout(io.StringIO()):
             path, seconds = trained(point, point.model, datasets[point.labels], Path(temporary))
         potential = load_model(path)
-    with Dataset(datasets["forces"]) as opened:
-        test = opened.structures(opened.indices(TEST))
-    found = predict(potential, test)
-    errors = error_summary(test, found)
-    return {
-        "energy_mae_meV": errors["energy_mae_meV"],
-        "energy_mae_without_constant_meV": errors["energy_mae_without_constant_meV"],
-        "force_mae_meV_per_A": errors["force_mae_meV_per_A"],
-        "cpu_s": seconds,
-    }
+    test = frames_to_test(datasets["forces"])
+    errors = error_summary(test, predict(potential, test))
+    return {name: errors[name] for name in ERRORS} | {"cpu_s": seconds}
 
 
 def cheap_errors(dataset: Path, size: int) -> dict[str, float]:
@@ -136,44 +135,21 @@ def cheap_errors(dataset: Path, size: int) -> dict[str, float]:
 
 def written(folder: Path, training: Path, test: Path) -> dict[str, Path]:
     """Write the frames as datasets of which the labelled ones have forces, or energies alone."""
-    every = read_npz(training)
-    parts = {TRAINING: every[:LABELLED_FRAMES], POOL: every[-POOL_FRAMES:], TEST: read_npz(test, TEST_FRAMES)}
-    for atoms in parts[POOL]:
-        del atoms.info["REF_energy"], atoms.arrays["REF_forces"]
+    parts = labelled_pool_and_test(training, test)
     frames = [atoms for own in parts.values() for atoms in own]
     labels = compute_cheap_labels(CHEAP, named_level(CHEAP), frames, folder / "store", 4000)
     parts, _ = with_cheap_labels(parts, [labels])
-    paths = {labels: folder / f"{labels}.h5" for labels in ("forces", "energies")}
-    write_dataset(paths["forces"], parts, cheap_levels=[CHEAP])
-    for atoms in parts[TRAINING]:
-        del atoms.arrays["REF_forces"]
-    write_dataset(paths["energies"], parts, cheap_levels=[CHEAP])
-    return paths
-
-
-def table(path: Path) -> str:
-    """Return the means over seeds."""
-    rows = pd.read_csv(path)
-    groups = rows.groupby(KEYS[:-1], sort=False)
-    means = groups.mean(numeric_only=True).drop(columns="seed")
-    means["seeds"] = groups["seed"].count()
-    return means.round(1).reset_index().to_string(index=False)
+    return write_with_and_without_forces(folder, parts, [CHEAP])
 
 
 def main() -> None:
     """Print a line a training."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("molecule", nargs="?", help="its name in the table")
-    parser.add_argument("data", nargs="*", type=Path, help="two .npz files, training and test")
+    parser = parser_of(__doc__, sizes=[50, 100, 200], csv="few-energies.csv")
     parser.add_argument("--models", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--labels", nargs="+", default=["energies", "forces"], choices=["forces", "energies"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[50, 100, 200])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--csv", type=Path, default=Path("few-energies.csv"))
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.table:
-        print(table(options.csv))
+        print(means_over_seeds(results(options.csv), Point))
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -181,14 +157,8 @@ def main() -> None:
         for size in options.sizes:
             print(f"{CHEAP}, constant of {size} frames: {cheap_errors(datasets['forces'], size)}", flush=True)
         grid = itertools.product(options.labels, options.sizes, options.seeds, options.models)
-        for labels, size, seed, model in grid:
-            point = Point(options.molecule, model, labels, size, seed)
-            known = pd.read_csv(options.csv)[KEYS].values.tolist() if options.csv.exists() else []
-            if list(vars(point).values()) in known:
-                continue
-            row = pd.DataFrame([vars(point) | measure(point, datasets)])
-            row.to_csv(options.csv, mode="a", header=not options.csv.exists(), index=False)
-            print(row.to_string(index=False, header=False), flush=True)
+        points = (Point(options.molecule, model, labels, size, seed) for labels, size, seed, model in grid)
+        measure_missing(options.csv, points, partial(measure, datasets=datasets))
 
 
 if __name__ == "__main__":
