@@ -62,6 +62,7 @@ class Kind:
 
 
 TAUGHT = PAINN | {"training": {"steps": 3000}}
+TAUGHT_LONG = PAINN | {"training": {"steps": 10_000, "batch_size": 8}}
 KINDS = {
     "plain": Kind(PAINN),
     "weak": Kind(PAINN, weak=True),
@@ -72,6 +73,7 @@ KINDS = {
     "student of process": Kind(TAUGHT, teacher="process"),
     "student of difference": Kind(TAUGHT, teacher="difference"),
     "student of process on difference": Kind(TAUGHT, teacher="process on difference"),
+    "long student of process on difference": Kind(TAUGHT_LONG, teacher="process on difference"),
 }
 
 

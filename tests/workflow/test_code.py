@@ -153,7 +153,14 @@ def test_all_that_training_testing_and_simulation_run_is_in_the_hash(tmp_path):
         assert ran <= Code(PACKAGE).reached(SCRIPTS / f"{script}.py"), script
 
 
-@pytest.mark.parametrize("script", ["label", "label_free_atoms", "assemble_dataset", "import_dataset"])
+@pytest.mark.parametrize("script", ["assemble_dataset", "import_dataset", "take_geometries"])
+def test_no_dataset_depends_on_the_code_that_labels(script):
+    modules = {symbol.module for symbol in Code(PACKAGE, (*NO_RESULTS, *ENERGIES)).reached(SCRIPTS / f"{script}.py")}
+    assert "piwsl.data.assemble" in modules
+    assert modules.isdisjoint({"piwsl.reference.labelling", "piwsl.config.levels", "piwsl.models"})
+
+
+@pytest.mark.parametrize("script", ["label", "label_free_atoms"])
 def test_potentials_as_levels_make_no_job_of_labels_depend_on_the_code_of_models(script):
     reached = Code(PACKAGE, (*NO_RESULTS, *ENERGIES)).reached(SCRIPTS / f"{script}.py")
     assert "piwsl.config.levels" in {symbol.module for symbol in reached}
