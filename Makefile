@@ -66,9 +66,12 @@ bench-reference: $(ENVIRONMENT)
 	$(BIN)/python tests/benchmarks/reference_frames_an_hour.py
 
 # Errors at few frames of rMD17's ethanol and aspirin (their .npz files in STUDY_DATA) and of a molecule that is labelled
-# first; hours on one core. What is in study.csv is not computed again.
+# first; what is made of few energies, and what an unlabelled pool is worth. A day on one core; what is in study.csv,
+# few-energies.csv and the like is not computed again.
 STUDY_DATA ?= rmd17
 STUDY := $(BIN)/python tests/benchmarks/errors_at_few_frames.py
+FEW := $(BIN)/python tests/benchmarks/from_few_energies.py
+POOL := $(BIN)/python tests/benchmarks/worth_of_a_pool.py
 MALONALDEHYDE := results/malonaldehyde/datasets/malonaldehyde/dataset.h5
 study: $(ENVIRONMENT)
 	snakemake $(MALONALDEHYDE) --cores $(CORES) --quiet all --configfile tests/benchmarks/malonaldehyde.yaml
@@ -80,7 +83,11 @@ study: $(ENVIRONMENT)
 	  $(STUDY) ethanol $(STUDY_DATA)/rmd17_ethanol_train_01.npz $(STUDY_DATA)/rmd17_ethanol_test_01.npz \
 	    --architectures $$architecture --sizes 50; \
 	done
-	$(STUDY) --table
+	for molecule in ethanol aspirin; do \
+	  $(FEW) $$molecule $(STUDY_DATA)/rmd17_$${molecule}_train_01.npz $(STUDY_DATA)/rmd17_$${molecule}_test_01.npz; \
+	done
+	$(POOL) ethanol $(STUDY_DATA)/rmd17_ethanol_train_01.npz $(STUDY_DATA)/rmd17_ethanol_test_01.npz --sizes 50
+	for study in "$(STUDY)" "$(FEW)" "$(POOL)"; do $$study --table; done
 
 # Runs psi4 (Debian: apt-get install psi4) on the inputs of tests/psi4 and compares with the stored energies.
 check-psi4 write-psi4:

@@ -30,7 +30,14 @@ from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.report.sections import SECTIONS
-from piwsl.structures.frames import FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY
+from piwsl.structures.frames import (
+    FORCES_KEY,
+    STRESS_KEY,
+    WEAK_FORCES_KEY,
+    charge_of,
+    electron_problem,
+    multiplicity_of,
+)
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import WEAK
 from piwsl.workflow.layout import Layout
@@ -334,4 +341,22 @@ def remarks(experiment: Experiment) -> list[str]:
             labels = dataset.labels_of(dataset.file)
             odd = warnings(parts(dataset, files), labels.energy_unit, labels.forces_unit)
             lines += [f"{name}: warning: {warning}" for warning in odd]
+            if dataset.cheap_levels:
+                lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
     return lines
+
+
+def _electrons_that_do_not_fit(files: list[GivenFrames]) -> Iterator[str]:
+    """Say of which frames of a file cheap levels will have no labels, for charge and multiplicity cannot be."""
+    for file in files:
+        problems = [
+            (count * file.every, problem)
+            for count, atoms in enumerate(file.frames)
+            if (problem := electron_problem(atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)))
+        ]
+        if problems:
+            position, problem = problems[0]
+            yield (
+                f"cheap levels leave out {len(problems)} of the frames of {file.path}: frame {position}: {problem}; "
+                "say charge= and multiplicity= there"
+            )

@@ -11,7 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from helpers import displaced
+from helpers import ROOT, displaced
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -31,7 +31,7 @@ from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import frames_in_part, parts, read_files
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline
-from piwsl.preflight import check_experiment
+from piwsl.preflight import check_experiment, remarks
 from piwsl.reference.batches import label_batch
 from piwsl.reference.planning import cheap_batch, cheap_batches
 from piwsl.structures.frames import label, write_frames
@@ -39,6 +39,7 @@ from piwsl.structures.structure import from_atoms
 from piwsl.training.frames import frames_of_structures
 from piwsl.training.run import train
 from piwsl.workflow.cheap_labels import CheapJobs
+from piwsl.workflow.jobs import Jobs
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout
 
 XTB = "gfn2-xtb"
@@ -239,6 +240,47 @@ def test_periodic_frames_are_refused_before_anything_is_computed(tmp_path):
     write_frames(tmp_path / "mine.xyz", periodic)
     with pytest.raises(ConfigError, match=r"datasets.mine.cheap_levels: frame 0 of .*mine.xyz is periodic, and levels"):
         check_experiment(experiment(tmp_path), "config.yaml")
+
+
+def test_electrons_that_do_not_fit_are_said_before_anything_is_computed(tmp_path):
+    """What the level would leave out of the data, one frame a job."""
+    odd = frames(8)
+    odd[4].info["multiplicity"] = 2
+    write_frames(tmp_path / "mine.xyz", odd)
+    (line,) = [line for line in remarks(experiment(tmp_path)) if "cheap levels leave out" in line]
+    assert line.startswith(
+        f"mine: warning: cheap levels leave out 1 of the frames of {tmp_path / 'mine.xyz'}: frame 4: "
+    )
+    assert "10 electrons cannot have multiplicity 2" in line
+
+
+@pytest.mark.parametrize(("key", "value"), [("charge", 0.5), ("multiplicity", "two")])
+def test_a_charge_or_multiplicity_that_is_none_is_said_with_file_and_frame(tmp_path, key, value):
+    odd = frames(8)
+    odd[4].info[key] = value
+    write_frames(tmp_path / "mine.xyz", odd)
+    with pytest.raises(ConfigError, match=rf"mine.xyz: frame 4: {key}={value} is no whole number"):
+        check_experiment(experiment(tmp_path), "config.yaml")
+
+
+def test_a_preset_that_costs_nothing_keeps_its_name(tmp_path):
+    config = experiment(tmp_path).model_dump(mode="json", exclude_unset=True)
+    config["levels"] = {"hf": HF, XTB: HF}
+    with pytest.raises(ConfigError, match=r"levels\.gfn2-xtb: is not gfn2-xtb, for which the name stands"):
+        parse_section(Experiment, config, "config")
+    config["levels"] = {"hf": HF, XTB: {"engine": "tblite"}}
+    assert parse_section(Experiment, config, "config").levels[XTB] == GFN2
+
+
+def test_geometries_that_are_labelled_do_not_depend_on_what_labels_them(tmp_path):
+    write_frames(tmp_path / "mine.xyz", frames(8))
+    one, two = (
+        Jobs(experiment(tmp_path, cheap_levels=levels), ROOT / "workflow" / "scripts")
+        for levels in ([XTB], [XTB, "hf"])
+    )
+    assert one.geometry_settings("mine", TEST) == two.geometry_settings("mine", TEST)
+    assert one.given_settings("mine", TEST) != two.given_settings("mine", TEST)
+    assert set(one.cheap_labels("mine", LABELLED)) < set(two.cheap_labels("mine", LABELLED))
 
 
 def test_more_jobs_than_are_planned_are_refused(tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ rule take_geometries:
         mem_mb=4000,
         runtime=30,
     params:
-        settings=lambda wildcards: jobs.given_settings(
+        settings=lambda wildcards: jobs.geometry_settings(
             wildcards.dataset, wildcards.part
         ),
         contents=lambda wildcards: jobs.contents(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from piwsl.config.datasets import ComputedDataset, Dataset, GivenDataset, is_computed
-from piwsl.config.levels import CHEAP, AnyLevel, preset
+from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
 from piwsl.config.models import Architecture, Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
@@ -138,6 +138,8 @@ class Experiment(Section):
             raise ValueError(f"{key}: '{name}' is what labels are called; give the level another name")
         if name not in self.levels:
             raise ValueError(f"{key}: no level '{name}'; {nearest(name, [*self.levels, *PRESETS, *CHEAP])}")
+        if name in CHEAP and self.levels[name] != parse_level(CHEAP[name], name):
+            raise ValueError(f"levels.{name}: is not {name}, for which the name stands; give the level another name")
         if problem := self.levels[name].analytic_problem(1):
             raise ValueError(f"{key}: '{name}' has no analytic forces ({problem}), which cheap levels are asked for")
         if isinstance(dataset, ComputedDataset) and self.levels[name] == self.levels[dataset.level]:

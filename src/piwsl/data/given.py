@@ -15,7 +15,7 @@ from piwsl.data.reading import count_of, frames_of, our_labels
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.readers import LabelNames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY, charge_of
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY, charge_of, multiplicity_of
 from piwsl.structures.geometry import geometry_problem
 
 NAMES_SHOWN = 12
@@ -86,6 +86,8 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for name, values in arrays.items():
         frame.set_array(name, values)
+    charge_of(frame)
+    multiplicity_of(frame)
     return frame
 
 

@@ -357,6 +357,11 @@ class Jobs:
             unread |= {"weak_forces"}
         return {key: value for key, value in said.items() if key not in unread} | self._readers(dataset, part)
 
+    def geometry_settings(self, dataset: str, part: str) -> dict[str, Any]:
+        """Return what of a given dataset's section the geometries of a part depend on: nothing that labels them."""
+        labels = {"cheap_levels", "weak_forces"}
+        return {key: value for key, value in self.given_settings(dataset, part).items() if key not in labels}
+
     def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:
         """Return what reads the files of a part, and which readers of others that is; of extended XYZ nothing."""
         formats = [self.given[dataset].format_of(path) for path in self.given_files(dataset, part)]
