@@ -18,7 +18,8 @@ from helpers import ROOT, displaced, morse_frames
 import piwsl
 from piwsl.architectures.mace.network import mace_torch
 from piwsl.config import ConfigError, Experiment, Level, Run, named_level, parse_level, parse_model, parse_section
-from piwsl.data.assemble import cheap_levels, import_given
+from piwsl.data.assemble import import_given
+from piwsl.data.cheap_levels import compute_cheap_labels
 from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
 from piwsl.evaluation.metrics import evaluate
@@ -31,7 +32,7 @@ from piwsl.reference.checks import check_level
 from piwsl.reference.failures import JobFailure
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.potentials import TRUSTED, trusted_with
-from piwsl.structures.frames import FORCES_KEY, write_frames
+from piwsl.structures.frames import FORCES_KEY, read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 from piwsl.training.run import train_run
 from piwsl.workflow.jobs import Jobs
@@ -506,7 +507,9 @@ def test_an_experiment_with_a_potential_as_cheap_level_and_baseline(tmp_path, mo
     check_experiment(parsed, "config.yaml")
     monkeypatch.setenv(TRUSTED, trusted_with(parsed.levels.values()))
     jobs = Jobs(parsed, ROOT / "workflow" / "scripts")
-    import_given(jobs.given["mine"], Path("d.h5"), cheap=cheap_levels(jobs.cheap_levels("mine"), Path("store"), 1000))
+    base = parse_level(jobs.plain_level("base"), "base")
+    labels = compute_cheap_labels("base", base, read_frames("mine.xyz"), Path("store"), 1000)
+    import_given(jobs.given["mine"], Path("d.h5"), cheap=[labels])
     with Dataset(Path("d.h5")) as made:
         (structure,) = made.structures(made.indices(TEST)[:1])
     energy, forces = at(parsed.levels["base"], structure.atoms())
@@ -530,7 +533,7 @@ def test_a_base_that_changes_is_another_parameter_of_jobs(tmp_path, monkeypatch)
     for seed in (1, 1, 2):
         file_of(Path("base.safetensors"), untrained(seed))
         jobs = Jobs(experiment({"engine": "piwsl", "model": "base.safetensors"}), ROOT / "workflow" / "scripts")
-        found.append((jobs.cheap_levels("mine"), jobs.baseline("painn")))
+        found.append((jobs.recipe("base"), jobs.baseline("painn")))
     assert found[0] == found[1]
     assert found[0][0] != found[2][0]
     assert found[0][1] != found[2][1]

@@ -15,7 +15,6 @@ from piwsl.data.given import free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.records import read_free_atoms
-from piwsl.reference.store import rounded
 from piwsl.structures.frames import read_frames, too_close, without_labels, write_frames
 
 
@@ -147,5 +146,7 @@ def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:
     Raises:
         PiwslError: a file cannot be read, or a frame is no geometry, or lacks its energy.
     """
+    from piwsl.reference.store import rounded
+
     frames = parts(dataset, read_files(dataset))[part]
     write_frames(path, [rounded(without_labels(atoms)) for atoms in frames])

@@ -13,7 +13,6 @@ from piwsl.config import Labelling, Level
 from piwsl.data.dataset import POOL
 from piwsl.errors import PiwslError
 from piwsl.records import cheap_level_of, read_labellings
-from piwsl.reference.store import geometry_hash
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, charge_of, multiplicity_of, read_frames
 from piwsl.structures.labels import label_key
 
@@ -39,6 +38,8 @@ class CheapLabels:
         Raises:
             PiwslError: the level was not asked about this geometry.
         """
+        from piwsl.reference.store import geometry_hash  # with PySCF's library of linear algebra
+
         try:
             key = geometry_hash(atoms, charge_of(atoms), multiplicity_of(atoms))
         except PiwslError as error:
