@@ -58,6 +58,21 @@ def _motion_problem(atoms: Atoms) -> str | None:
     return "one atom alone does not move; give two or more" if len(atoms) < 2 else None
 
 
+def _langevin(atoms: Atoms, settings: Simulation) -> Langevin:
+    """Give atoms their velocities, and return the dynamics that moves them."""
+    rng = generator("simulation", settings.seed)
+    atoms.set_constraint(FixCom())
+    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
+    return Langevin(
+        atoms,
+        timestep=settings.timestep * units.fs,
+        temperature_K=settings.temperature,
+        friction=settings.friction / units.fs,
+        fixcm=False,
+        rng=rng,
+    )
+
+
 def run_dynamics(
     start: Atoms,
     settings: Simulation,
@@ -81,19 +96,9 @@ def run_dynamics(
     """
     if problem := _motion_problem(start):
         raise PiwslError(problem)
-    rng = generator("simulation", settings.seed)
     atoms = start.copy()
     atoms.calc = start.calc
-    atoms.set_constraint(FixCom())
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
-    dynamics = Langevin(
-        atoms,
-        timestep=settings.timestep * units.fs,
-        temperature_K=settings.temperature,
-        friction=settings.friction / units.fs,
-        fixcm=False,
-        rng=rng,
-    )
+    dynamics = _langevin(atoms, settings)
     steps = round(settings.time * 1000 / settings.timestep)
     keep_every = max(1, steps // FRAMES_KEPT)
     pairs = bonds(atoms)
