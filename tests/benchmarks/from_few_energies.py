@@ -25,6 +25,7 @@ import torch
 from errors_at_few_frames import LOSSES
 from studies import (
     ERRORS,
+    POOL_FRAMES,
     frames_to_test,
     labelled_pool_and_test,
     means_over_seeds,
@@ -135,9 +136,9 @@ def cheap_errors(dataset: Path, size: int) -> dict[str, float]:
     }
 
 
-def written(folder: Path, training: Path, test: Path) -> dict[str, Path]:
+def written(folder: Path, training: Path, test: Path, pool: int) -> dict[str, Path]:
     """Write the frames as datasets of which the labelled ones have forces, or energies alone."""
-    parts = labelled_pool_and_test(training, test)
+    parts = labelled_pool_and_test(training, test, pool)
     frames = [atoms for own in parts.values() for atoms in own]
     labels = compute_cheap_labels(CHEAP, named_level(CHEAP), frames, folder / "store", 4000)
     parts, _ = with_cheap_labels(parts, [labels])
@@ -149,13 +150,14 @@ def main() -> None:
     parser = parser_of(__doc__, sizes=[50, 100, 200], csv="few-energies.csv")
     parser.add_argument("--models", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--labels", nargs="+", default=["energies", "forces"], choices=["forces", "energies"])
+    parser.add_argument("--pool", type=int, default=POOL_FRAMES, help="how many frames the pool has")
     options = parser.parse_args()
     if options.table:
         print(means_over_seeds(results(options.csv), Point))
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        datasets = written(Path(temporary), *options.data)
+        datasets = written(Path(temporary), *options.data, options.pool)
         for size in options.sizes:
             print(f"{CHEAP}, constant of {size} frames: {cheap_errors(datasets['forces'], size)}", flush=True)
         grid = itertools.product(options.labels, options.sizes, options.seeds, options.models)

@@ -38,10 +38,10 @@ def read_npz(path: Path, frames: int | None = None) -> list[Atoms]:
         ]
 
 
-def labelled_pool_and_test(training: Path, test: Path) -> dict[str, list[Atoms]]:
+def labelled_pool_and_test(training: Path, test: Path, pool: int = POOL_FRAMES) -> dict[str, list[Atoms]]:
     """Read the first frames of a file as those to draw sizes from, its last without labels, and those of a second."""
     every = read_npz(training)
-    parts = {TRAINING: every[:LABELLED_FRAMES], POOL: every[-POOL_FRAMES:], TEST: read_npz(test, TEST_FRAMES)}
+    parts = {TRAINING: every[:LABELLED_FRAMES], POOL: every[-pool:], TEST: read_npz(test, TEST_FRAMES)}
     for atoms in parts[POOL]:
         del atoms.info["REF_energy"], atoms.arrays["REF_forces"]
     return parts
