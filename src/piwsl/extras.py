@@ -13,13 +13,16 @@ PACKAGES = {
     "jinja2": ("the report needs Jinja", "workflow"),
     "lightning": ("training needs Lightning", "training"),
     "mace": ("MACE needs mace-torch", "mace"),
+    "matplotlib": ("figures of the report need Matplotlib", "workflow"),
     "pandas": ("tables of results need pandas", "workflow"),
     "plotly": ("the report needs Plotly", "workflow"),
+    "pyarrow": ("predictions as Parquet need PyArrow", "workflow"),
     "pyscf": ("reference energies need PySCF", "reference"),
     "rdkit": ("molecules of SMILES need RDKit", "reference"),
     "snakemake": ("the workflow needs Snakemake", "workflow"),
     "tblite": ("GFN2-xTB needs tblite", "xtb"),
     "tensorboardX": ("training needs tensorboardX", "training"),
+    "torch_sim": ("several replicas in one batch need torch-sim", "simulation"),
 }
 
 
