@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from pyscf import gto
 from pyscf.dft import libxc
 from pyscf.scf.dispersion import parse_dft
+from scipy.linalg import eigh
 
 from piwsl.errors import PiwslError
 from piwsl.reference.components import fitting_bases, required_components
 from piwsl.reference.engines.pyscf import PySCF
 
+# Of the energy of one electron at the bare nucleus; see has_core.
+CORE_SHARE = 0.9
+
 
 def lacking(level: PySCF, symbols: set[str]) -> str | None:
     """Say what PySCF lacks of the functional, and all orbital and fitting bases of a level for all elements.
 
-    A basis that is made for an effective core potential is refused: none is computed.
+    A basis that lacks the core of an element is refused where PySCF has no core potential of the same name.
 
     Args:
         level: the level.
@@ -41,12 +46,6 @@ def _check(level: PySCF, symbols: set[str]) -> None:
             except ValueError as error:
                 raise PiwslError(str(error)) from None
             bases += [fitting.jk] if part.method in ("hf", "dft") else [fitting.jk, fitting.ri]
-        for symbol in sorted(symbols):
-            if _has_core_potential(key.basis, symbol):
-                raise PiwslError(
-                    f"basis '{key.basis}' of {symbol} is made for an effective core potential, which is not computed "
-                    "here; name an all-electron basis"
-                )
         for basis in bases:
             for symbol in sorted(symbols):
                 if not _has(basis, symbol):
@@ -54,6 +53,12 @@ def _check(level: PySCF, symbols: set[str]) -> None:
                         f"basis '{basis}' has no {symbol} in PySCF; name a basis that has all of "
                         f"{', '.join(sorted(symbols))}"
                     )
+        for symbol in sorted(symbols):
+            if core_potential(key.basis, symbol) is None and not has_core(key.basis, symbol):
+                raise PiwslError(
+                    f"basis '{key.basis}' of {symbol} is made for an effective core potential, and PySCF has none of "
+                    "that name; name an all-electron basis, or one of def2"
+                )
 
 
 def check_functional(name: str, dispersion: str | None) -> None:
@@ -84,14 +89,40 @@ def _is_libxc_name(name: str) -> bool:
     )
 
 
-def _has_core_potential(basis: str, symbol: str) -> bool:
-    """Whether PySCF knows a core potential of that name: without it the basis gives an energy of no meaning."""
+def core_potential(basis: str, symbol: str) -> list[Any] | None:
+    """Return the effective core potential that belongs to a basis, as PySCF takes it; None where there is none.
+
+    Args:
+        basis: PySCF's name of it, which is that of the potential, too.
+        symbol: chemical symbol.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bool(gto.basis.load_ecp(basis, symbol))
-    except (KeyError, RuntimeError, TypeError, gto.BasisNotFoundError):  # what PySCF raises where there is none
-        return False
+            return gto.basis.load_ecp(basis, symbol) or None
+    # What PySCF raises where there is none.
+    except (KeyError, IndexError, RuntimeError, TypeError, gto.BasisNotFoundError):
+        return None
+
+
+def has_core(basis: str, symbol: str) -> bool:
+    """Whether a basis describes the innermost electrons of an element, as all-electron bases do.
+
+    One electron in the field of the bare nucleus has the energy -Z²/2 Hartree. All-electron bases of PySCF come to 0.93
+    of it (STO-3G of hydrogen) or more; those that are made for a core potential, whose functions have no core to
+    describe, to 0.76 (crenbl of sodium) or less.
+
+    Args:
+        basis: PySCF's name of it, which has the element.
+        symbol: chemical symbol.
+    """
+    number = gto.charge(symbol)
+    atom = gto.M(
+        atom=[(symbol, (0.0, 0.0, 0.0))], basis={symbol: gto.basis.load(basis, symbol)}, spin=number % 2, verbose=0
+    )
+    one_electron = atom.intor("int1e_kin") + atom.intor("int1e_nuc")
+    lowest = eigh(one_electron, atom.intor("int1e_ovlp"), eigvals_only=True)[0]
+    return bool(lowest < -CORE_SHARE * number**2 / 2)
 
 
 def _has(basis: str, symbol: str) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyscf import gto, lib, scf
 from pyscf.data.elements import chemcore
 
+from piwsl.reference.bases import core_potential
 from piwsl.reference.components import (
     Component,
     MeanFieldKey,
@@ -45,7 +46,7 @@ class Outcome:
 
 
 def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, memory_mb: int) -> gto.Mole:
-    """Make PySCF's molecule of a frame.
+    """Make PySCF's molecule of a frame, with the effective core potentials that belong to the basis.
 
     Args:
         atoms: the geometry, Å.
@@ -57,11 +58,14 @@ def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, mem
     Raises:
         FrameFailure: PySCF refuses the molecule (basis, charge or multiplicity do not fit).
     """
+    symbols = atoms.get_chemical_symbols()
+    potentials = {symbol: core_potential(basis, symbol) for symbol in set(symbols)}
     try:
         return gto.M(
-            atom=list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True)),
+            atom=list(zip(symbols, atoms.positions.tolist(), strict=True)),
             unit="Angstrom",
             basis=basis,
+            ecp={symbol: potential for symbol, potential in potentials.items() if potential is not None},
             charge=charge,
             spin=multiplicity - 1,
             max_memory=MEMORY_SHARE * memory_mb,
