@@ -13,6 +13,7 @@ import yaml
 from helpers import ROOT, morse_frames, plain_experiment
 
 from piwsl.config import PRESETS, ConfigError, Experiment, Loss, json_schema, parse_section, read_yaml
+from piwsl.config.levels import parse_level
 from piwsl.errors import PiwslError
 from piwsl.loss_terms.pitc import PITC
 from piwsl.preflight import claim, load_experiment
@@ -185,12 +186,53 @@ def test_an_element_that_a_basis_lacks_is_named_with_level_and_basis(tmp_path):
         load_experiment(written(config, tmp_path))
 
 
-@pytest.mark.parametrize(("basis", "symbol"), [("def2-svp", "I"), ("def2-TZVPP", "Au"), ("lanl2dz", "Cl")])
-def test_a_basis_for_a_core_potential_is_refused(basis, symbol):
-    level = PySCF.model_validate({"method": "hf", "basis": basis, "density_fitting": False})
-    with pytest.raises(PiwslError, match=f"{basis.lower()}' of {symbol} is made for an effective core potential"):
-        check_level(level, {"H", symbol})
-    check_level(PySCF.model_validate({"method": "hf", "basis": "def2-svp"}), {"H", "Kr"})
+def test_a_basis_for_a_core_potential_is_taken_with_that_potential_alone():
+    def level(basis: str) -> PySCF:
+        return PySCF.model_validate({"method": "hf", "basis": basis, "density_fitting": False})
+
+    for basis, symbol in (
+        ("def2-svp", "I"),
+        ("def2-TZVPP", "Au"),
+        ("lanl2dz", "Cl"),
+        ("sto-3g", "I"),
+        ("dyall-v2z", "I"),
+    ):
+        check_level(level(basis), {symbol})
+    # Functions for carbon without its 1s electrons, beside no potential of the name.
+    with pytest.raises(PiwslError, match="'ccecp-cc-pvdz' of C is made for an effective core potential"):
+        check_level(level("ccecp-cc-pvdz"), {"H", "C"})
+
+
+@pytest.mark.parametrize(
+    ("stages", "sum_"),
+    [
+        (["mp2", "ccsd(t)"], r"\+1 mp2 \+1 ccsd\(t\)"),
+        (["mp2", "mp2"], r"\+2 mp2"),
+        (["mp2", ("ccsd(t)", "ccsd")], r"\+1 mp2 \+1 ccsd\(t\) -1 ccsd"),
+        ([("ccsd(t)", "mp2")], r"\+1 ccsd\(t\) -1 mp2"),
+    ],
+)
+def test_stages_that_do_not_add_up_to_one_method_are_refused(stages, sum_):
+    pairs = [(stage, None) if isinstance(stage, str) else stage for stage in stages]
+    keys = [{"method": "hf", "bases": ["cc-pvdz"]}]
+    keys += [{"method": method, "minus": minus, "bases": ["cc-pvdz"]} for method, minus in pairs]
+    with pytest.raises(
+        ConfigError, match=f"levels.x: stages: their correlation energies add up to {sum_}, expected one"
+    ):
+        parse_level({"stages": keys}, "levels.x")
+
+
+def test_stages_that_correct_one_another_add_up():
+    keys = [{"method": "hf", "bases": ["cc-pvqz"]}, {"method": "mp2", "bases": ["cc-pvtz", "cc-pvqz"]}]
+    keys += [{"method": "ccsd", "minus": "mp2", "bases": ["cc-pvtz"]}]
+    keys += [{"method": "ccsd(t)", "minus": "ccsd", "bases": ["cc-pvdz"]}]
+    assert str(parse_level({"stages": keys}, "levels.x")).endswith("[CCSD(T) - CCSD]/cc-pvdz, frozen core")
+
+
+def test_dispersion_is_not_counted_twice():
+    level = PySCF.model_validate({"method": "dft", "functional": "wb97m-v", "dispersion": "d4", "basis": "def2-svp"})
+    with pytest.raises(PiwslError, match="'wb97m-v' has nonlocal"):
+        check_level(level, {"H", "O"})
 
 
 def test_a_missing_key_and_a_broken_file_are_named(tmp_path):

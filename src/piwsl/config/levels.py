@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -68,6 +68,20 @@ class Level(Section):
             memory_mb: memory of the job, MB.
             forces: also analytic forces; never where `analytic_problem` has something to say.
         """
+
+    def displaced(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int) -> Callable[[Atoms], SinglePoint]:
+        """Return what computes the energies of geometries that differ a little from one, for forces by differences.
+
+        By default each is a single point of its own. Where a calculation may find several solutions, it starts from
+        that of the geometry before displacement: differences between two of them are no force.
+
+        Args:
+            atoms: the geometry before displacement; other arguments as of `single_point`.
+            charge: total charge, e.
+            multiplicity: 2S + 1.
+            memory_mb: memory of the job, MB.
+        """
+        return lambda moved: self.single_point(moved, charge, multiplicity, memory_mb, False)
 
     @abstractmethod
     def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:

@@ -13,6 +13,7 @@ from scipy.linalg import eigh
 from piwsl.errors import PiwslError
 from piwsl.reference.components import fitting_bases, required_components
 from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.gradients import has_nonlocal_correlation
 
 # Of the energy of one electron at the bare nucleus; see has_core.
 CORE_SHARE = 0.9
@@ -78,6 +79,8 @@ def check_functional(name: str, dispersion: str | None) -> None:
         raise PiwslError(f"functional '{name}' is no name that PySCF knows; see pyscf.dft.libxc.XC_CODES")
     if own_dispersion and dispersion and own_dispersion != dispersion:
         raise PiwslError(f"functional '{name}' brings its own dispersion, {own_dispersion}; leave out '{dispersion}'")
+    if dispersion and has_nonlocal_correlation(name):
+        raise PiwslError(f"functional '{name}' has nonlocal (VV10) correlation; '{dispersion}' would count it twice")
 
 
 def _is_libxc_name(name: str) -> bool:
@@ -101,7 +104,7 @@ def core_potential(basis: str, symbol: str) -> list[Any] | None:
             warnings.simplefilter("ignore")
             return gto.basis.load_ecp(basis, symbol) or None
     # What PySCF raises where there is none.
-    except (KeyError, IndexError, RuntimeError, TypeError, gto.BasisNotFoundError):
+    except (KeyError, IndexError, OSError, RuntimeError, TypeError, gto.BasisNotFoundError):
         return None
 
 

@@ -6,8 +6,9 @@ Nothing unconverged is ever returned. Energies here are in Hartree and gradients
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -27,7 +28,7 @@ from piwsl.reference.correlation import correlate
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
-from piwsl.reference.mean_field import converge
+from piwsl.reference.mean_field import SAME_ENERGY_HARTREE, converge, is_same_state, projected
 
 # What PySCF is told of the memory of the job: its own limit is a soft one.
 MEMORY_SHARE = 0.7
@@ -43,6 +44,15 @@ class Outcome:
     """(N, 3), Hartree/Bohr, where wanted: the derivative of `energies`."""
     notes: dict[str, Any] = field(default_factory=dict)
     """How it went: SCF, frozen orbitals, auxiliary bases, T1 diagnostic, CPU seconds."""
+
+
+class Solution(NamedTuple):
+    """A converged SCF."""
+
+    key: MeanFieldKey
+    mean_field: scf.hf.SCF
+    how: dict[str, Any]
+    """How it went, for the record."""
 
 
 def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, memory_mb: int) -> gto.Mole:
@@ -75,8 +85,17 @@ def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, mem
         raise FrameFailure("molecule", str(error).strip()) from error
 
 
+Starts = Mapping[MeanFieldKey, NDArray[np.float64]]
+
+
 def run_level(
-    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int, gradients: bool = False
+    atoms: Atoms,
+    level: PySCF,
+    charge: int,
+    multiplicity: int,
+    memory_mb: int,
+    gradients: bool = False,
+    starts: Starts | None = None,
 ) -> Outcome:
     """Compute all energies that a level combines: one SCF for each basis and kind of integrals.
 
@@ -87,41 +106,101 @@ def run_level(
         multiplicity: 2S + 1; 1 is restricted unless the level says otherwise, all others unrestricted.
         memory_mb: memory of the job, MB.
         gradients: also differentiate every energy; the level must have analytic gradients.
+        starts: density matrices of a geometry near by, as of `densities`, to start from: its state is kept.
 
     Raises:
-        FrameFailure: at the first step that does not converge.
+        FrameFailure: at the first step that does not converge, or where SCFs are of several states.
         JobFailure: memory or disk gave out.
     """
-    lib.num_threads(1)
     outcome = Outcome()
     components = required_components(level)
-    converged: scf.hf.SCF | None = None
-    for key in dict.fromkeys(part.mean_field for part in components):
+    started = time.process_time()
+    for key, mean_field, how in mean_fields(atoms, level, charge, multiplicity, memory_mb, starts):
         wanted = {part.method for part in components if part.mean_field == key}
-        started = time.process_time()
-        molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb)
-        converged = _run_mean_field(outcome, molecule, key, wanted, level, gradients, converged)
-        outcome.notes.setdefault("cpu_s_of", {})[str(key)] = round(time.process_time() - started, 3)
+        outcome.notes.setdefault("scf", {})[str(key)] = how
+        _add_energies(outcome, mean_field, key, wanted, level, gradients)
+        now = time.process_time()
+        outcome.notes.setdefault("cpu_s_of", {})[str(key)] = round(now - started, 3)
+        started = now
     return outcome
 
 
-def _run_mean_field(
-    outcome: Outcome,
-    molecule: gto.Mole,
-    key: MeanFieldKey,
-    methods: set[str],
-    level: PySCF,
-    gradients: bool,
-    smaller: scf.hf.SCF | None,
-) -> scf.hf.SCF:
-    """Add to the outcome what follows from one SCF, and return that."""
+def densities(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int
+) -> dict[MeanFieldKey, NDArray[np.float64]]:
+    """Return the density matrices of all SCFs of a level, (n, n), or (2, n, n) for unrestricted orbitals."""
+    return {
+        key: mean_field.make_rdm1() for key, mean_field, _ in mean_fields(atoms, level, charge, multiplicity, memory_mb)
+    }
+
+
+def mean_fields(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int, starts: Starts | None = None
+) -> Iterable[Solution]:
+    """Converge all SCFs of a level; arguments as of `run_level`.
+
+    Those of closed shells come one by one. Those of open shells are followed to a minimum, unless the level says
+    otherwise, and are all of the state that the last basis has: a larger one may step down where a smaller did not.
+    """
+    lib.num_threads(1)
+    keys = dict.fromkeys(part.mean_field for part in required_components(level))
+    molecules = {key: build_molecule(atoms, key.basis, charge, multiplicity, memory_mb) for key in keys}
+    found = _one_by_one(molecules, level, level.follows(multiplicity), starts)
+    return found if not level.is_open_shell(multiplicity) or starts is not None else _of_one_state(list(found), level)
+
+
+def _one_by_one(
+    molecules: Mapping[MeanFieldKey, gto.Mole], level: PySCF, follow: bool, starts: Starts | None
+) -> Iterator[Solution]:
+    """Converge each SCF from the one before it, or from a geometry near by."""
+    before: scf.hf.SCF | None = None
+    for key, molecule in molecules.items():
+        with failing_at(str(key)):
+            if starts is not None:
+                before, how = converge(molecule, key, level, starts[key])
+                how["started_from"] = "the geometry before displacement"
+            else:
+                start = None if before is None else projected(before, molecule)
+                before, how = converge(molecule, key, level, start, follow)
+        yield Solution(key, before, how)
+
+
+def _of_one_state(solutions: list[Solution], level: PySCF) -> list[Solution]:
+    """Restart SCFs that are of another state than the last one.
+
+    Raises:
+        FrameFailure: the state that is lowest in one basis is not in another.
+    """
+    last = solutions[-1]
+    return [
+        each if is_same_state(each.mean_field, last.mean_field) else _in_state_of(last, each, level)
+        for each in solutions
+    ]
+
+
+def _in_state_of(last: Solution, other: Solution, level: PySCF) -> Solution:
+    """Return the solution of another basis that is of the state of the last one."""
+    key, molecule = other.key, other.mean_field.mol
+    with failing_at(str(key)):
+        again, how = converge(molecule, key, level, projected(last.mean_field, molecule), "stability" in other.how)
+        above = again.e_tot - other.mean_field.e_tot
+        if above > SAME_ENERGY_HARTREE or not is_same_state(again, last.mean_field):
+            raise FrameFailure(
+                str(key),
+                f"its lowest SCF solution is of another state than that of {last.key}, and no energy may mix the two",
+            )
+    return Solution(key, again, how | {"restarted_from": str(last.key)})
+
+
+def _add_energies(
+    outcome: Outcome, mean_field: scf.hf.SCF, key: MeanFieldKey, methods: set[str], level: PySCF, gradients: bool
+) -> None:
+    """Add to the outcome what follows from one SCF."""
     own = Component("hf" if key.functional is None else "dft", key)
     correlated = methods - {own.method}
-    with failing_at(str(key)):
-        mean_field, how = converge(molecule, key, level, smaller)
-        outcome.notes.setdefault("scf", {})[str(key)] = how
-        outcome.energies[own] = float(mean_field.e_tot)
-        if gradients:
+    outcome.energies[own] = float(mean_field.e_tot)
+    if gradients:
+        with failing_at(str(key)):
             gradient = mean_field.nuc_grad_method()
             if key.functional is not None:
                 gradient.grid_response = True
@@ -129,8 +208,8 @@ def _run_mean_field(
     if key.density_fitting:
         outcome.notes.setdefault("auxiliary_bases", {})[key.basis] = list(fitting_bases(level, key.basis))
     if not correlated:
-        return mean_field
-    frozen = chemcore(molecule) if level.frozen_core else 0
+        return
+    frozen = chemcore(mean_field.mol) if level.frozen_core else 0
     outcome.notes["frozen_orbitals"] = frozen
     ri_basis = fitting_bases(level, key.basis).ri if key.density_fitting else None
     with failing_at(str(Component(max(correlated, key=["mp2", "ccsd", "ccsd(t)"].index), key))):
@@ -140,7 +219,6 @@ def _run_mean_field(
         outcome.energies[Component(method, key)] = energy
     for method, gradient in found.gradients.items():
         outcome.gradients[Component(method, key)] = gradient - outcome.gradients[own]
-    return mean_field
 
 
 def level_energy(level: PySCF, outcome: Outcome) -> Limit:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from piwsl.reference.failures import FrameFailure
 from piwsl.reference.store import COORDINATE_DECIMALS
 
 # Truncation error is step⁴/30 times the fifth derivative, 3e-6 eV/Å for stretching CO; energies that are good to
@@ -15,6 +16,10 @@ from piwsl.reference.store import COORDINATE_DECIMALS
 STEP_ANGSTROM = 0.005
 # Displacements in steps, and the weight of the energies on either side over the step: exact for a quartic.
 STENCIL = {1: 2.0 / 3.0, 2: -1.0 / 12.0}
+FOURTH_DIFFERENCE = {0: 6.0, 1: -4.0, -1: -4.0, 2: 1.0, -2: 1.0}
+# eV, at that step. Stretching CO gives 3e-6, noise of the energies 1e-7, unrestricted NO2 and NO where their spin symmetry begins to
+# break 2e-4, with forces that are right to 4e-4 eV/Å. An energy that is off by 1e-4, which makes 0.02 eV/Å, is found.
+LARGEST_FOURTH_DIFFERENCE = 5e-4
 # A rotation that moves the atoms by less than this share of the largest is none: the structure is linear.
 LINEAR = 1e-6
 # A direction is taken if it keeps this share of the longest that is left. Symmetric molecules have many of equal
@@ -79,7 +84,9 @@ def central_difference_forces(
 
     Along each internal direction u the slope is Σ_m w_m [E(r + m h u) - E(r - m h u)] / h, by a stencil of four
     points, m = 1 and 2; the error is O(h⁴). Displacements are rounded as coordinates are, and the force follows from
-    the rounded ones.
+    the rounded ones. With the energy of the structure itself, which is known already, they have a fourth difference,
+    E(2) - 4 E(1) + 6 E(0) - 4 E(-1) + E(-2), h⁴ times the fourth derivative: microelectronvolts where all five are of
+    one state.
 
     Args:
         atoms: the structure, Å.
@@ -89,6 +96,9 @@ def central_difference_forces(
 
     Returns:
         (N, 3), eV/Å.
+
+    Raises:
+        FrameFailure: energies along a direction are not of one smooth curve.
     """
 
     def moved(displacement: NDArray[np.float64]) -> float:
@@ -99,6 +109,23 @@ def central_difference_forces(
     if directions is None:
         directions = internal_directions(atoms.positions)
     shifts = np.round(step * directions, COORDINATE_DECIMALS)
-    slopes = [sum(weight * (moved(m * shift) - moved(-m * shift)) for m, weight in STENCIL.items()) for shift in shifts]
+    own = energy(atoms.copy()) if len(shifts) else 0.0
+    slopes = []
+    for shift in shifts:
+        curve = {m: moved(m * shift) for side in STENCIL for m in (side, -side)}
+        _check_smooth(curve | {0: own}, step)
+        slopes.append(sum(weight * (curve[m] - curve[-m]) for m, weight in STENCIL.items()))
     overlaps = np.tensordot(shifts, directions, axes=((1, 2), (1, 2)))
     return -np.tensordot(np.linalg.solve(overlaps, np.array(slopes)), directions, axes=1)
+
+
+def _check_smooth(curve: Mapping[int, float], step: float) -> None:
+    """Refuse energies (eV) at 0, ±1 and ±2 steps (Å) that no smooth curve has."""
+    difference = sum(weight * curve[m] for m, weight in FOURTH_DIFFERENCE.items())
+    largest = LARGEST_FOURTH_DIFFERENCE * max(1.0, step / STEP_ANGSTROM) ** 4
+    if not abs(difference) < largest:
+        raise FrameFailure(
+            "forces",
+            f"energies of displaced geometries lie {1000 * abs(difference):.3g} meV off a smooth curve (fourth "
+            f"difference, at most {1000 * largest:.3g}): they are of several electronic states",
+        )

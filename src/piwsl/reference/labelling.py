@@ -9,7 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.structures.geometry import geometry_problem
 
+Displaced = Callable[[], Callable[[Atoms], SinglePoint]]
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
 ONLY_STORED = ("numbers", "positions_A", STORED_FORCES)
@@ -103,10 +104,24 @@ class Labeller:
             return None
         if forces == "analytic":
             return np.array(result[STORED_FORCES])
-        return central_difference_forces(frame, lambda moved: self._single_point(moved, analytic=False)["energy_eV"])
+        # Only where a displaced geometry is not in the store.
+        displaced = cache(
+            lambda: self.level.displaced(frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb)
+        )
 
-    def _single_point(self, atoms: Atoms, analytic: bool) -> dict[str, Any]:
-        """Return the stored record of a geometry, computing it first where there is none, or none with forces."""
+        def energy(moved: Atoms) -> float:
+            return self._single_point(moved, False, displaced)["energy_eV"]
+
+        return central_difference_forces(frame, energy)
+
+    def _single_point(self, atoms: Atoms, analytic: bool, displaced: Displaced | None = None) -> dict[str, Any]:
+        """Return the stored record of a geometry, computing it first where there is none, or none with forces.
+
+        Args:
+            atoms: the geometry, Å.
+            analytic: with analytic forces.
+            displaced: gives what computes geometries near one, if this is such a geometry.
+        """
         frame = rounded(atoms)
         charge, multiplicity = charge_of(frame), multiplicity_of(frame)
         key = geometry_hash(frame, charge, multiplicity)
@@ -114,7 +129,7 @@ class Labeller:
         if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}
         self._check_store(key)
-        record = self._compute(frame, charge, multiplicity, analytic)
+        record = self._compute(frame, charge, multiplicity, analytic, displaced)
         with failing_at("storing the energy", disk=self.store.folder):
             self.store.add(key, record)
         return record | {"stored": False}
@@ -126,7 +141,9 @@ class Labeller:
         except PiwslError as error:
             raise JobFailure(f"storing the energy: {error}; finished frames are kept") from None
 
-    def _compute(self, frame: Atoms, charge: int, multiplicity: int, analytic: bool) -> dict[str, Any]:
+    def _compute(
+        self, frame: Atoms, charge: int, multiplicity: int, analytic: bool, displaced: Displaced | None
+    ) -> dict[str, Any]:
         problems = {
             "geometry": geometry_problem(frame) or too_close(frame),
             "charge and multiplicity": electron_problem(frame.numbers.tolist(), charge, multiplicity),
@@ -137,7 +154,11 @@ class Labeller:
                 raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
         with failing_at(self.level.engine):
-            found = self.level.single_point(frame.copy(), charge, multiplicity, self.memory_mb, analytic)
+            found = (
+                displaced()(frame.copy())
+                if displaced
+                else self.level.single_point(frame.copy(), charge, multiplicity, self.memory_mb, analytic)
+            )
             labels = _labels(found, len(frame), analytic)
             notes = _notes(found, labels)
         return {

@@ -1,4 +1,4 @@
-"""Hartree-Fock and density functionals with PySCF: one SCF, converged or refused, checked for stability on request."""
+"""Hartree-Fock and density functionals with PySCF: SCFs that converge or are refused, all of one state."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ SCF_GRADIENT = 2e-7
 SECOND_ORDER_GRADIENT = 1e-6
 MOST_STEPS_DOWN = 5
 SAME_ENERGY_HARTREE = 1e-6
+# Cosine of the angle between spaces of occupied orbitals.
+SAME_STATE = 0.8
 # PySCF's search for unstable directions needs a few to begin with.
 FEWEST_ROTATIONS = 10
 
@@ -80,33 +82,65 @@ SCF_LADDER: dict[str, Rung] = {
 
 
 def converge(
-    molecule: gto.Mole, key: MeanFieldKey, level: PySCF, smaller: scf.hf.SCF | None = None
+    molecule: gto.Mole, key: MeanFieldKey, level: PySCF, start: NDArray[np.float64] | None = None, follow: bool = False
 ) -> tuple[scf.hf.SCF, dict[str, Any]]:
-    """Converge an SCF by ever more careful means, and check its stability where the level asks for it.
+    """Converge an SCF by ever more careful means.
 
     Args:
         molecule: PySCF's molecule.
         key: basis, fitting, functional.
         level: the level.
-        smaller: converged for the same geometry in another basis, to start from. It saves some cycles, and the bases
-            of an extrapolation find the same state.
+        start: density matrix to start from, as of `projected`. It saves some cycles, and the bases of an extrapolation
+            find the same state.
+        follow: check that the solution is a minimum, and follow it down where it is not.
 
     Returns:
-        The converged mean field; how it went: the means, the stability.
+        The converged mean field; how it went: the means, the stability, ⟨S²⟩ of unrestricted orbitals.
 
     Raises:
         FrameFailure: none of the means converged, or no minimum was found.
     """
     for name, rung in SCF_LADDER.items():
         mean_field = rung.prepare(mean_field_object(molecule, key, level))
-        first = smaller is not None and rung is next(iter(SCF_LADDER.values()))
-        mean_field.kernel(dm0=projected(smaller, molecule) if first else mean_field.get_init_guess(key=rung.guess))
+        first = start is not None and rung is next(iter(SCF_LADDER.values()))
+        mean_field.kernel(dm0=start if first else mean_field.get_init_guess(key=rung.guess))
         if mean_field.converged and np.isfinite(mean_field.e_tot):
-            if not level.stability:
-                return mean_field, {"converged_by": name}
-            mean_field, stability = follow_down(mean_field, str(key))
-            return mean_field, {"converged_by": name, "stability": stability}
+            how: dict[str, Any] = {"converged_by": name}
+            if follow:
+                mean_field, how["stability"] = follow_down(mean_field, str(key))
+            if is_unrestricted(mean_field):
+                how["s_squared"] = round(float(mean_field.spin_square()[0]), 6)
+            return mean_field, how
     raise FrameFailure(str(key), f"SCF not converged by {', '.join(SCF_LADDER)}")
+
+
+def is_unrestricted(mean_field: scf.hf.SCF) -> bool:
+    """Whether orbitals of both spins differ."""
+    return isinstance(mean_field, scf.uhf.UHF)
+
+
+def is_same_state(first: scf.hf.SCF, second: scf.hf.SCF) -> bool:
+    """Whether two solutions of one geometry, in whatever bases, occupy the same orbitals.
+
+    The singular values of the overlap of two sets of occupied orbitals are the cosines of the angles between the spaces
+    that they span: all near 1 in two bases of one state; one near 0 where an orbital is occupied in its place.
+    Amos, Hall, Proc. R. Soc. A 263, 483 (1961).
+    """
+    overlap = gto.intor_cross("int1e_ovlp", first.mol, second.mol)
+    return all(
+        np.linalg.svd(mine.T @ overlap @ other, compute_uv=False).min(initial=1.0) > SAME_STATE
+        for mine, other in zip(_occupied(first), _occupied(second), strict=True)
+    )
+
+
+def _occupied(mean_field: scf.hf.SCF) -> list[NDArray[np.float64]]:
+    """Return the occupied orbitals, (n, occupied), of each spin; once where both are the same."""
+    if not is_unrestricted(mean_field):
+        return [mean_field.mo_coeff[:, mean_field.mo_occ > 0]]
+    return [
+        orbitals[:, occupations > 0]
+        for orbitals, occupations in zip(mean_field.mo_coeff, mean_field.mo_occ, strict=True)
+    ]
 
 
 def projected(mean_field: scf.hf.SCF, molecule: gto.Mole) -> NDArray[np.float64]:
@@ -120,18 +154,13 @@ def projected(mean_field: scf.hf.SCF, molecule: gto.Mole) -> NDArray[np.float64]
         (n, n), or (2, n, n) for unrestricted orbitals.
     """
     overlap = molecule.intor("int1e_ovlp")
-    unrestricted = isinstance(mean_field, scf.uhf.UHF)
-    spins = (
-        zip(mean_field.mo_coeff, mean_field.mo_occ, strict=True)
-        if unrestricted
-        else [(mean_field.mo_coeff, mean_field.mo_occ)]
-    )
+    unrestricted = is_unrestricted(mean_field)
     densities = []
-    for orbitals, occupations in spins:
-        occupied = scf.addons.project_mo_nr2nr(mean_field.mol, orbitals[:, occupations > 0], molecule)
+    for own in _occupied(mean_field):
+        occupied = scf.addons.project_mo_nr2nr(mean_field.mol, own, molecule)
         values, vectors = np.linalg.eigh(occupied.T @ overlap @ occupied)
         orthonormal = occupied @ (vectors / np.sqrt(values)) @ vectors.T
-        densities.append(occupations.max(initial=0.0) * orthonormal @ orthonormal.T)
+        densities.append((1.0 if unrestricted else 2.0) * orthonormal @ orthonormal.T)
     return np.array(densities) if unrestricted else densities[0]
 
 

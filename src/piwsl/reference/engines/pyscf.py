@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +17,11 @@ from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
+    from numpy.typing import NDArray
+
+    from piwsl.reference.calculations import Outcome
 
 # A sum of stages; one method in one basis; a named level.
 LEVEL_FORMS = ["stages", "method", "preset"]
@@ -33,8 +38,10 @@ class PySCF(Level):
     )
     frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
     unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
-    stability: bool = Field(
-        False, description="Check that the SCF solution is a minimum, and follow it down where it is not."
+    stability: bool | None = Field(
+        None,
+        description="Check that SCF solutions are minima, and follow them down where they are not. "
+        "Default: those of open shells.",
     )
     grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
     auxiliary_bases: dict[BasisName, FittingBases] = Field(
@@ -72,6 +79,19 @@ class PySCF(Level):
             raise ValueError("stages: 'dft' stands alone; correlation energies add to 'hf'")
         return self
 
+    @model_validator(mode="after")
+    def _correlation_adds_up_to_one_method(self) -> Self:
+        counts = Counter(stage.method for stage in self.stages if stage.method not in ("hf", "dft"))
+        counts.subtract(stage.minus for stage in self.stages if stage.minus is not None)
+        left = {method: count for method, count in counts.items() if count}
+        if left and [*left.values()] != [1]:
+            terms = " ".join(f"{count:+d} {method}" for method, count in left.items())
+            raise ValueError(
+                f"stages: their correlation energies add up to {terms}, expected one method, once; a stage that corrects "
+                "another says what it takes the place of (minus)"
+            )
+        return self
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Admit the short forms in the schema that editors use."""
@@ -99,16 +119,33 @@ class PySCF(Level):
             return terms
         return f"{terms}, {'frozen core' if self.frozen_core else 'all electrons correlated'}"
 
+    def is_open_shell(self, multiplicity: int) -> bool:
+        """Whether orbitals of both spins differ in molecules of a multiplicity, 2S + 1."""
+        return self.unrestricted or multiplicity != 1
+
+    def follows(self, multiplicity: int) -> bool:
+        """Whether SCF solutions of a multiplicity, 2S + 1, are followed to a minimum."""
+        return self.is_open_shell(multiplicity) if self.stability is None else self.stability
+
     def single_point(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool) -> SinglePoint:
         """Compute all energies that the level combines; notes hold each, in Hartree, and how the SCFs went."""
         from piwsl.reference.calculations import level_energy, level_gradient, run_level
 
         outcome = run_level(atoms, self, charge, multiplicity, memory_mb, gradients=forces)
-        return SinglePoint(
-            energy=level_energy(self, outcome).energy * units.Hartree,
-            forces=-level_gradient(self, outcome) * units.Hartree / units.Bohr if forces else None,
-            notes={PARTS: {str(part): energy for part, energy in outcome.energies.items()}} | outcome.notes,
-        )
+        gradient = level_gradient(self, outcome) if forces else None
+        return _single_point(level_energy(self, outcome).energy, gradient, outcome)
+
+    def displaced(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int) -> Callable[[Atoms], SinglePoint]:
+        """Start the SCFs from those of the geometry before displacement, which keeps its state."""
+        from piwsl.reference.calculations import densities, level_energy, run_level
+
+        starts = densities(atoms, self, charge, multiplicity, memory_mb)
+
+        def near(moved: Atoms) -> SinglePoint:
+            outcome = run_level(moved, self, charge, multiplicity, memory_mb, starts=starts)
+            return _single_point(level_energy(self, outcome).energy, None, outcome)
+
+        return near
 
     def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:
         """Estimate a frame from the sizes of its bases."""
@@ -141,7 +178,8 @@ class PySCF(Level):
             "stages": stages_of(self),
             "frozen_core": self.frozen_core if correlated else None,
             "unrestricted": self.unrestricted,
-            "stability": self.stability,
+            # Of old, open shells were not followed by default: `record_problem` tells their records.
+            "stability": {None: False, True: True, False: "never"}[self.stability],
             "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
         }
 
@@ -149,8 +187,27 @@ class PySCF(Level):
         """Say why an energy is not the sum of the energies of its parts."""
         from piwsl.reference.components import sum_problem
 
+        if self.stability is None and self.is_open_shell(record.get("multiplicity", 1)) and not _followed(record):
+            return "its orbitals were not followed to a minimum"
         return sum_problem(self, record.get("energy_eV"), record.get(PARTS))
 
     def versions(self) -> dict[str, str]:
         """Return PySCF's version, and the library of linear algebra that it computes with."""
         return {"pyscf": version("pyscf"), "blas": blas_name()}
+
+
+def _single_point(energy: float, gradient: NDArray[np.float64] | None, outcome: Outcome) -> SinglePoint:
+    """Return what a level gives in eV and eV/Å; its energy is in Hartree, its gradient (N, 3) in Hartree/Bohr."""
+    return SinglePoint(
+        energy=energy * units.Hartree,
+        forces=None if gradient is None else -gradient * units.Hartree / units.Bohr,
+        notes={PARTS: {str(part): energy for part, energy in outcome.energies.items()}} | outcome.notes,
+    )
+
+
+def _followed(record: Mapping[str, Any]) -> bool:
+    """Whether the SCFs of a record were followed to a minimum, or started from one."""
+    solutions = record.get("scf")
+    return isinstance(solutions, dict) and all(
+        isinstance(how, dict) and ("stability" in how or "started_from" in how) for how in solutions.values()
+    )
