@@ -45,6 +45,8 @@ class Labelling(Record):
     forces: str | None = None
     """How they were computed; None where there are none."""
     scf: dict[str, Convergence] = {}
+    doubt: str | None = None
+    """Why the energy may mean little."""
 
 
 class OfRun(BaseModel):

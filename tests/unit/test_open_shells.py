@@ -124,7 +124,7 @@ def test_open_shells_are_followed_to_their_minimum():
 
 def test_closed_shells_are_left_as_they_are():
     how = run_level(molecule("H2O"), UHF, 0, 1, 1000).notes["scf"]["hf/cc-pvdz"]
-    assert how == {"converged_by": "DIIS"}
+    assert how == {"converged_by": "DIIS", "restricted": "stable"}
     followed = level(method="hf", basis="cc-pvdz", stability=True)
     assert run_level(molecule("H2O"), followed, 0, 1, 1000).notes["scf"]["hf/cc-pvdz"]["stability"] == "stable"
 
@@ -182,3 +182,30 @@ def test_a_record_of_an_open_shell_that_was_not_followed_is_not_believed():
     unfollowed = level(method="hf", basis="cc-pvdz", stability=False)
     assert unfollowed.record_problem(record) != "its orbitals were not followed to a minimum"
     assert unfollowed.recipe() != UHF.recipe()
+
+
+@pytest.mark.parametrize(("length", "doubt"), [(0.74, None), (2.0, "a saddle point"), (10.0, "a saddle point")])
+def test_a_singlet_that_one_determinant_does_not_describe_is_doubtful(length, doubt, tmp_path):
+    restricted = level(method="hf", basis="cc-pvtz")
+    # Hydrogen pulled apart: restricted Hartree-Fock keeps half of an ion pair, 14 eV too high at 10 Å.
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, length]])
+    (frame,), (record,) = label_frames([atoms], restricted, tmp_path, None, 1000, lambda line: None)
+    assert frame is not None
+    assert record["doubt"] is None if doubt is None else doubt in record["doubt"]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "reason"),
+    [
+        ({}, "ok", "T1 diagnostic"),
+        ({"doubtful": "fail"}, "failed", "T1 diagnostic"),
+        ({"doubtful": "fail", "max_t1": 0.9}, "failed", "a saddle point"),
+    ],
+)
+def test_what_is_doubtful_is_said_or_fails_as_the_level_says(more, status, reason, tmp_path):
+    stretched = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.7]])
+    of_level = level(method="ccsd", basis="cc-pvdz", **more)
+    _, (record,) = label_frames([stretched], of_level, tmp_path, None, 1000, lambda line: None)
+    assert record["status"] == status
+    assert reason in (record["doubt"] if status == "ok" else record["reason"])
+    assert of_level.recipe() == level(method="ccsd", basis="cc-pvdz").recipe()  # the energy is the same

@@ -38,7 +38,8 @@ def level(scheme: str, integrals: str) -> PySCF:
         {"method": "mp2", "bases": mp2, "density_fitting": fitted},
         {"method": "ccsd(t)", "minus": "mp2", "bases": [delta]},
     ]
-    return PySCF.model_validate({"stages": stages})
+    # psi4 was not told to follow its orbitals to a minimum: those of O2 are 3 mEh above it.
+    return PySCF.model_validate({"stages": stages, "stability": False})
 
 
 @pytest.mark.parametrize(

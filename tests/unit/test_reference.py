@@ -275,7 +275,8 @@ def test_the_ladder_goes_on_where_a_step_does_not_converge(monkeypatch, rung):
 def test_starting_from_another_basis_saves_cycles_and_changes_nothing(charge, multiplicity):
     def solution(basis: str, smaller=None):
         molecule = build_molecule(water(), basis, charge, multiplicity, 1000)
-        return mean_field.converge(molecule, MeanFieldKey(basis, density_fitting=True), HF, smaller)[0]
+        start = None if smaller is None else mean_field.projected(smaller, molecule)
+        return mean_field.converge(molecule, MeanFieldKey(basis, density_fitting=True), HF, start)[0]
 
     alone = solution("cc-pvtz")
     for basis in ("cc-pvdz", "cc-pvqz"):

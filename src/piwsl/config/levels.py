@@ -132,6 +132,15 @@ class Level(Section):
         """Say why a finished energy's record, `energy_eV` and notes, cannot be right; None where it can."""
         return None
 
+    def doubt(self, record: Mapping[str, Any]) -> str | None:
+        """Say why a finished energy may mean little, though nothing failed; None where nothing speaks against it."""
+        return None
+
+    @property
+    def fails_doubtful(self) -> bool:
+        """Whether a frame with a doubtful energy fails; by default it is kept, and the report lists it."""
+        return False
+
     def versions(self) -> dict[str, str]:
         """Return names and versions of programs that energies are computed with, for their records."""
         return {}

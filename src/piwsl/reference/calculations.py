@@ -28,7 +28,14 @@ from piwsl.reference.correlation import correlate
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
-from piwsl.reference.mean_field import SAME_ENERGY_HARTREE, converge, is_same_state, projected
+from piwsl.reference.mean_field import (
+    SAME_ENERGY_HARTREE,
+    converge,
+    is_same_state,
+    is_unrestricted,
+    projected,
+    stability_of_restricted,
+)
 
 # What PySCF is told of the memory of the job: its own limit is a soft one.
 MEMORY_SHARE = 0.7
@@ -154,6 +161,7 @@ def _one_by_one(
 ) -> Iterator[Solution]:
     """Converge each SCF from the one before it, or from a geometry near by."""
     before: scf.hf.SCF | None = None
+    smallest = min(molecules, key=lambda key: molecules[key].nao)
     for key, molecule in molecules.items():
         with failing_at(str(key)):
             if starts is not None:
@@ -162,6 +170,9 @@ def _one_by_one(
             else:
                 start = None if before is None else projected(before, molecule)
                 before, how = converge(molecule, key, level, start, follow)
+                # It hardly depends on the basis.
+                if key == smallest and not is_unrestricted(before) and key.functional is None:
+                    how["restricted"] = stability_of_restricted(before)
         yield Solution(key, before, how)
 
 

@@ -17,8 +17,8 @@ STEP_ANGSTROM = 0.005
 # Displacements in steps, and the weight of the energies on either side over the step: exact for a quartic.
 STENCIL = {1: 2.0 / 3.0, 2: -1.0 / 12.0}
 FOURTH_DIFFERENCE = {0: 6.0, 1: -4.0, -1: -4.0, 2: 1.0, -2: 1.0}
-# eV, at that step. Stretching CO gives 3e-6, noise of the energies 1e-7, unrestricted NO2 and NO where their spin symmetry begins to
-# break 2e-4, with forces that are right to 4e-4 eV/Å. An energy that is off by 1e-4, which makes 0.02 eV/Å, is found.
+# eV, at that step. Stretching CO gives 3e-6, noise of the energies 1e-7, unrestricted NO2 and NO where their spin
+# symmetry begins to break 2e-4, with forces right to 4e-4 eV/Å. An energy off by 1e-4 makes 0.02 eV/Å, and is found.
 LARGEST_FOURTH_DIFFERENCE = 5e-4
 # A rotation that moves the atoms by less than this share of the largest is none: the structure is linear.
 LINEAR = 1e-6

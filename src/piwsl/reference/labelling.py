@@ -90,6 +90,7 @@ class Labeller:
             charge, multiplicity = _checked(frame)
             record["geometry"] = geometry_hash(frame, charge, multiplicity)
             result = self._single_point(frame, analytic=forces == "analytic")
+            record["doubt"] = self._doubt(result)
             gradient = self._forces(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
@@ -98,6 +99,13 @@ class Labeller:
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
         record["elapsed_cpu_s"] = round(_cpu_seconds() - started_cpu, 3)
         return label(frame, result["energy_eV"], gradient), record
+
+    def _doubt(self, result: dict[str, Any]) -> str | None:
+        """Say why an energy may mean little; where the level refuses such a frame, that is its failure."""
+        doubt = level_checks.problem_said(self.level, "doubt", result)
+        if doubt is not None and self.level.fails_doubtful:
+            raise FrameFailure("diagnostics", doubt)
+        return doubt
 
     def _forces(self, frame: Atoms, result: dict[str, Any], forces: ForceMethod | None) -> np.ndarray | None:
         if forces is None:

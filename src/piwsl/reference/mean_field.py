@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyscf import dft, gto, scf
 
 from piwsl.reference.components import MeanFieldKey, fitting_bases
-from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.engines.pyscf import STABLE, UNSTABLE, PySCF
 from piwsl.reference.failures import FrameFailure
 
 SCF_TOLERANCE_HARTREE = 1e-10
@@ -192,6 +192,17 @@ def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
             # Turning a degenerate shell changes nothing but noise of the grid.
             return mean_field, "stable but for rotations that do not change the energy"
     raise FrameFailure(step, f"no stable SCF solution after {MOST_STEPS_DOWN} steps down")
+
+
+def stability_of_restricted(mean_field: scf.hf.SCF) -> str:
+    """Say whether unrestricted orbitals near restricted ones have a lower energy: one determinant is not enough.
+
+    Seeger, Pople, J. Chem. Phys. 66, 3045 (1977).
+    """
+    if _rotations(mean_field) < FEWEST_ROTATIONS:
+        return STABLE
+    *_, stable = mean_field.stability(internal=False, external=True, return_status=True)
+    return STABLE if stable else UNSTABLE
 
 
 def _rotations(mean_field: scf.hf.SCF) -> int:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 LEVEL_FORMS = ["stages", "method", "preset"]
 # Of a record: the energies that the level combines, Hartree.
 PARTS = "components_Eh"
+# By whether the shell is open.
+USUAL_MAX_T1 = {False: 0.02, True: 0.04}
+# Of restricted orbitals, in records.
+STABLE, UNSTABLE = "stable", "unstable"
 
 
 class PySCF(Level):
@@ -42,6 +46,17 @@ class PySCF(Level):
         None,
         description="Check that SCF solutions are minima, and follow them down where they are not. "
         "Default: those of open shells.",
+    )
+    max_t1: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="T1 diagnostic beyond which a frame is doubtful. Default: 0.02; of open shells 0.04.",
+    )
+    doubtful: Literal["keep", "fail"] = Field(
+        "keep",
+        description="What becomes of frames that one determinant may not describe: by T1, or because restricted "
+        "orbitals are a saddle point. `keep` lists them in the report.",
     )
     grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
     auxiliary_bases: dict[BasisName, FittingBases] = Field(
@@ -87,8 +102,8 @@ class PySCF(Level):
         if left and [*left.values()] != [1]:
             terms = " ".join(f"{count:+d} {method}" for method, count in left.items())
             raise ValueError(
-                f"stages: their correlation energies add up to {terms}, expected one method, once; a stage that corrects "
-                "another says what it takes the place of (minus)"
+                f"stages: their correlation energies add up to {terms}, expected one method, once; a stage that "
+                "corrects another says what it takes the place of (minus)"
             )
         return self
 
@@ -190,6 +205,25 @@ class PySCF(Level):
         if self.stability is None and self.is_open_shell(record.get("multiplicity", 1)) and not _followed(record):
             return "its orbitals were not followed to a minimum"
         return sum_problem(self, record.get("energy_eV"), record.get(PARTS))
+
+    def doubt(self, record: Mapping[str, Any]) -> str | None:
+        """Say why one determinant may not describe a frame.
+
+        T1: Lee, Taylor, Int. J. Quantum Chem. Symp. 23, 199 (1989), and for open shells Rienstra-Kiracofe, Allen,
+        Schaefer, J. Phys. Chem. A 104, 9823 (2000).
+        """
+        largest = self.max_t1 or USUAL_MAX_T1[self.is_open_shell(record.get("multiplicity", 1))]
+        found = record.get("t1_diagnostic")
+        if found is not None and found > largest:
+            return f"T1 diagnostic {found:.3f}, beyond {largest:g}"
+        if any(how.get("restricted") == UNSTABLE for how in record.get("scf", {}).values()):
+            return "restricted orbitals are a saddle point: unrestricted ones have a lower energy"
+        return None
+
+    @property
+    def fails_doubtful(self) -> bool:
+        """Whether such a frame fails."""
+        return self.doubtful == "fail"
 
     def versions(self) -> dict[str, str]:
         """Return PySCF's version, and the library of linear algebra that it computes with."""
