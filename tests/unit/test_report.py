@@ -132,6 +132,21 @@ def test_the_reference_stage_is_summarised_by_dataset(tmp_path):
     (summary,) = reference_summaries([path])
     assert (summary.dataset, summary.labelled, len(summary.failed)) == ("x", 0, 1)
     assert summary.seconds_per_energy is None
+    assert summary.doubtful == []
+
+
+def test_doubtful_frames_are_listed_with_why_the_first_of_them(tmp_path, experiment):
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
+    path = tmp_path / "datasets" / "x" / "labels" / "test" / "0a" / "00000-00010.jsonl"
+    why = "T1 diagnostic 0.140, beyond 0.02"
+    write_json_lines(path, [{"status": "ok", "frame": f"frame-{n}-", "doubt": why} for n in range(23)])
+    files.records.append(path)
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    html = (tmp_path / "report.html").read_text()
+    assert html.count(why) == 20
+    assert "frame-19-" in html
+    assert "frame-20-" not in html
+    assert "And 3 more" in html
 
 
 def test_large_errors_are_written_without_exponents(tmp_path, experiment):

@@ -14,6 +14,9 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
 
+# Of doubtful ones.
+FRAMES_SHOWN = 20
+
 TEMPLATE = """\
 {% for name, level in computed %}
 <p><strong>{{ name }}</strong>: level <code>{{ level }}</code>,
@@ -22,7 +25,7 @@ E = {{ levels[level] }}.</p>
 <div class="scroll"><table>
 <thead><tr><th>Dataset</th><th class="number">Labelled</th><th class="number">Failed</th>
 <th class="number">CPU s an energy</th><th class="number">Largest T1</th><th class="number">Frozen</th>
-<th class="number">SCF not by DIIS</th>
+<th class="number">SCF not by DIIS</th><th class="number">Doubtful</th>
 <th>Forces</th></tr></thead>
 <tbody>
 {% for summary in references %}
@@ -33,7 +36,7 @@ E = {{ levels[level] }}.</p>
 </td>
 <td class="number">{{ "%.4f" | format(summary.largest_t1) if summary.largest_t1 is not none else "–" }}</td>
 <td class="number">{{ summary.frozen_orbitals if summary.frozen_orbitals is not none else "–" }}</td>
-<td class="number">{{ summary.uneasy_scf }}</td>
+<td class="number">{{ summary.uneasy_scf }}</td><td class="number">{{ summary.doubtful | length }}</td>
 <td>
 {%- for how, count in summary.forces.items() %}
 {{- count }} ({{ "central differences" if how == "differences" else how }}) {% else %}none{% endfor -%}
@@ -48,8 +51,21 @@ E = {{ levels[level] }}.</p>
 {% endfor %}
 </tbody></table></div>
 {% endfor %}
-<p class="soft">CPU seconds are medians; frozen are the orbitals left uncorrelated; T1 above 0.02 asks for methods of
-more than one determinant.</p>
+{% for summary in references if summary.doubtful %}
+<h3>Doubtful frames of {{ summary.dataset }}</h3>
+<p>One determinant may not describe them: their labels stand in the data, and may be wrong by far more than the level's
+error elsewhere.</p>
+<div class="scroll"><table><thead><tr><th>Frame</th><th>Why</th></tr></thead><tbody>
+{% for row in summary.doubtful[:shown] %}
+<tr><td>{{ row.frame }}</td><td>{{ row.doubt }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% if summary.doubtful | length > shown %}
+<p class="soft">And {{ summary.doubtful | length - shown }} more, in the records of the labelling jobs.</p>
+{% endif %}
+{% endfor %}
+<p class="soft">CPU seconds are medians; frozen are the orbitals left uncorrelated; doubtful are frames whose T1
+diagnostic is beyond <code>max_t1</code>, or whose restricted orbitals are a saddle point.</p>
 """
 
 
@@ -69,7 +85,9 @@ class Reference(ReportSection):
             for name, dataset in context.experiment.datasets.items()
             if isinstance(dataset, ComputedDataset)
         ]
-        return render(TEMPLATE, computed=computed, levels=context.experiment.levels, references=references)
+        return render(
+            TEMPLATE, computed=computed, levels=context.experiment.levels, references=references, shown=FRAMES_SHOWN
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +103,7 @@ class ReferenceSummary:
     frozen_orbitals: int | None
     forces: dict[str, int]
     """How many frames have forces, by how those were computed."""
+    doubtful: list[Labelling]
     uneasy_scf: int
     """Frames with an SCF that plain DIIS did not converge."""
 
@@ -112,5 +131,6 @@ def _summary(dataset: str, labellings: list[Labelling]) -> ReferenceSummary:
         largest_t1=max((found.t1_diagnostic for found in good if found.t1_diagnostic is not None), default=None),
         frozen_orbitals=good[0].frozen_orbitals if good else None,
         forces=dict(Counter(found.forces for found in good if found.forces)),
+        doubtful=[found for found in good if found.doubt is not None],
         uneasy_scf=sum(any(how.converged_by != "DIIS" for how in found.scf.values()) for found in good),
     )
