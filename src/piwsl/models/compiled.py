@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 import torch
+from sympy import Equality
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
@@ -115,8 +116,7 @@ class CompiledPredictor(Predictor):
         """Compare with the potential itself; where the code differs or fails, it is not used again."""
         self._checked = True
         try:
-            found, exact = self._evaluated(code, batch), self.predictor.predict(batch)
-            _compare(found, exact, TOLERANCE[self.dtype])
+            _compare(self._evaluated(code, batch), self.predictor.predict(batch), TOLERANCE[self.dtype])
         except (Deviation, RuntimeError) as error:
             print(f"compiled code is not used ({one_line(error)}); going on without", flush=True)
             self._code = None
@@ -181,7 +181,7 @@ def _compare(found: Prediction, exact: Prediction, tolerance: float) -> None:
         ("energies", found.energies, exact.energies),
         ("forces", found.forces, exact.forces),
     ):
-        difference = float((ours - theirs).abs().max()) / max(float(theirs.abs().max()), 1.0)
+        difference = float((ours - theirs).detach().abs().max()) / max(float(theirs.detach().abs().max()), 1.0)
         if not difference <= tolerance:
             raise Deviation(f"{what} differ from eager ones by {difference:.1e}, more than {tolerance:g}")
 
@@ -218,7 +218,7 @@ def _traced(predictor: Predictor) -> tuple[GraphModule, list[Tensor]]:
     These are positions, atomic numbers, edges and their shifts, of any number of atoms and edges; then the weights.
 
     Raises:
-        Deviation: the graph holds for one number of atoms or edges alone, or looks at structures.
+        Deviation: the graph holds for some numbers of atoms or edges alone, or looks at structures.
         Exception: whatever torch raises of what it cannot trace.
     """
     if predictor.device.type != "cpu":
@@ -226,7 +226,8 @@ def _traced(predictor: Predictor) -> tuple[GraphModule, list[Tensor]]:
     potential = _members(predictor)[0]
     module, state = _Atomic(potential), _state(potential)
     example = _example(potential.dtype)
-    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    environment = ShapeEnv()
+    mode = FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True)
     inputs = [_symbolic(mode, value, length) for value, length in zip(example, LENGTHS, strict=True)]
     weights = [_symbolic(mode, value, None) for value in state]
     of_structures = [_symbolic(mode, value, None) for value in _structures(potential.dtype)]
@@ -238,7 +239,7 @@ def _traced(predictor: Predictor) -> tuple[GraphModule, list[Tensor]]:
         return functional_call(module, dict(zip(module.names, others, strict=False)), (batch,))
 
     graph = make_fx(evaluate, tracing_mode="symbolic")(*inputs, *weights, *of_structures)
-    _check_lengths(inputs)
+    _check_lengths(environment)
     _take_out(graph, len(of_structures))
     return graph, [*example, *state]
 
@@ -270,11 +271,12 @@ def _symbolic(mode: FakeTensorMode, value: Tensor, length: int | None) -> Tensor
     return mode.from_tensor(value, symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes))
 
 
-def _check_lengths(inputs: Sequence[Tensor]) -> None:
-    for value, length in zip(inputs, LENGTHS, strict=True):
-        size = value.shape[length]
-        if isinstance(size, int) or size.node.maybe_as_int() is not None:
-            raise Deviation("its code would hold for one number of atoms or edges alone")
+def _check_lengths(environment: ShapeEnv) -> None:
+    """Refuse what was found out of the numbers of atoms and edges, but that tensors have the same."""
+    for guard in environment.guards:
+        same = isinstance(guard.expr, Equality) and all(side.is_Symbol for side in guard.expr.args)
+        if not same:
+            raise Deviation("its code would hold for some numbers of atoms or edges alone")
 
 
 def _take_out(graph: GraphModule, last: int) -> None:
