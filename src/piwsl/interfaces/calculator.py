@@ -15,7 +15,7 @@ from torch import Tensor
 
 from piwsl.data.batch import graph
 from piwsl.models import Predictor
-from piwsl.models.compiled import compiled as compiled_predictor
+from piwsl.models.compiled import compiled_predictor
 from piwsl.models.terms import Property
 from piwsl.structures.structure import from_atoms
 

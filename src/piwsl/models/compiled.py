@@ -22,7 +22,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from piwsl.data.batch import Batch, sum_per_structure
 from piwsl.models.committee import Committee, combined
-from piwsl.models.native import Library, library, stored
+from piwsl.models.native import LENGTHS, Library, library, stored
 from piwsl.models.potential import Potential
 from piwsl.models.predictor import Predictor
 from piwsl.models.terms import Prediction, Property
@@ -101,10 +101,16 @@ class CompiledPredictor(Predictor):
     def _serves(self, batch: Batch, properties: Collection[Property]) -> bool:
         spread = {"spread"} if isinstance(self.predictor, Committee) else set()
         large = batch.positions.shape[0] > 1 and batch.edge_shift.shape[0] > 1
-        return large and "forces" in properties and {"energy", "forces"} | spread >= set(properties)
+        return (
+            large
+            and batch.positions.dtype == self.dtype
+            and "forces" in properties
+            and {"energy", "forces"} | spread >= set(properties)
+        )
 
     def _evaluated(self, code: Library, batch: Batch) -> Prediction:
-        tensors = (batch.positions, batch.atomic_numbers, batch.edge_index, batch.edge_shift)
+        own = (batch.positions, batch.atomic_numbers, batch.edge_index, batch.edge_shift)
+        tensors = [each.contiguous() for each in own]  # code does not look at strides
         found = []
         with torch.no_grad():
             for state in self._states:
@@ -122,7 +128,7 @@ class CompiledPredictor(Predictor):
             self._code = None
 
 
-def compiled(predictor: Predictor) -> Predictor:
+def compiled_predictor(predictor: Predictor) -> Predictor:
     """Return a predictor whose energies and forces are native code, made in half a minute where it is not stored.
 
     Args:
@@ -159,9 +165,7 @@ def _seconds(evaluate: Callable[[], object]) -> float:
     return min(times)
 
 
-def _with_code(
-    predictor: Predictor, find: Callable[[GraphModule, Sequence[Tensor]], Library | None]
-) -> Predictor:
+def _with_code(predictor: Predictor, find: Callable[[GraphModule, Sequence[Tensor]], Library | None]) -> Predictor:
     started = time.perf_counter()
     try:
         code = find(*_traced(predictor))
@@ -244,18 +248,13 @@ def _traced(predictor: Predictor) -> tuple[GraphModule, list[Tensor]]:
     return graph, [*example, *state]
 
 
-# Which dimension of positions, atomic numbers, edges and shifts is a number of atoms or edges.
-LENGTHS = (0, 0, 1, 0)
-
-
 def _example(dtype: torch.dtype) -> list[Tensor]:
     """Return positions, atomic numbers, edges and shifts of numbers of atoms and edges that nothing else has."""
     atoms, edges = 1009, 2003
-    integers = {"dtype": torch.int64}
     return [
         torch.zeros(atoms, 3, dtype=dtype),
-        torch.zeros(atoms, **integers),
-        torch.zeros(2, edges, **integers),
+        torch.zeros(atoms, dtype=torch.int64),
+        torch.zeros(2, edges, dtype=torch.int64),
         torch.zeros(edges, 3, dtype=dtype),
     ]
 

@@ -26,6 +26,10 @@ from piwsl.files import file_hash, write_atomically, write_text
 # Names the folder; by default piwsl/ in the user's cache.
 FOLDER = "PIWSL_CACHE"
 
+# Which dimensions of the first inputs may have another length in each call: of positions (N, 3), atomic numbers (N,),
+# edges (2, E) and their shifts (E, 3).
+LENGTHS = (0, 0, 1, 0)
+
 Library = Callable[..., Sequence[Tensor]]
 
 
@@ -44,7 +48,7 @@ def library(graph: GraphModule, inputs: Sequence[Tensor]) -> Library:
 
     Args:
         graph: functions of tensors alone, traced.
-        inputs: tensors of the shapes that it takes; of the first four the length may be another one in each call.
+        inputs: tensors of the shapes that it takes; LENGTHS of the first ones are examples.
 
     Raises:
         PiwslError: others may write in the folder.
@@ -79,8 +83,16 @@ def _key(graph: GraphModule, inputs: Sequence[Tensor]) -> str:
     """Return a name that is another one for whatever would make other code, or code that does not run here."""
     constants = [(name, _content(value)) for name, value in sorted(vars(graph).items()) if isinstance(value, Tensor)]
     constants += [(name, _content(value)) for name, value in graph.named_buffers()]
-    shapes = [(list(value.shape), str(value.dtype)) for value in inputs]
-    parts = (graph.code, constants, shapes, torch.__version__, torch.get_num_threads(), platform.machine(), _processor())
+    shapes = [(list(value.shape), value.stride(), str(value.dtype)) for value in inputs]
+    parts = (
+        graph.code,
+        constants,
+        shapes,
+        torch.__version__,
+        torch.get_num_threads(),
+        platform.machine(),
+        _processor(),
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -99,14 +111,22 @@ def _processor() -> str:
 
 def _make(graph: GraphModule, inputs: Sequence[Tensor], path: Path) -> None:
     from torch._inductor import aoti_compile_and_package
+    from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.utils import fresh_cache
 
-    dynamic = ({0: torch.export.Dim.AUTO}, {0: torch.export.Dim.AUTO}, {1: torch.export.Dim.AUTO}, {0: torch.export.Dim.AUTO})
-    shapes = (*dynamic, *[None] * (len(inputs) - len(dynamic)))
+    get_cpp_compiler()  # without one, nothing else needs to be done
+    lengths = [{dimension: torch.export.Dim.AUTO} for dimension in LENGTHS]
+    shapes = (*lengths, *[None] * (len(inputs) - len(lengths)))
+    failure: Exception | None = None
     with warnings.catch_warnings(), fresh_cache():  # torch's own would be a folder that is shared
         warnings.simplefilter("ignore")
-        exported = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes)
-        aoti_compile_and_package(exported, package_path=str(path))
+        try:
+            exported = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes)
+            aoti_compile_and_package(exported, package_path=str(path))
+        except Exception as error:  # raised in there, it would leave the fresh folder behind
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def _loaded(path: Path) -> Library:
