@@ -22,6 +22,7 @@ from piwsl.data.batch import Batch, collate, graph
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Committee, Potential, build_potential, compiled, fit_pair_potential, native
 from piwsl.models.compiled import CompiledPredictor, compiled_for, compiled_predictor
+from piwsl.models.tracing import traced
 from piwsl.structures.structure import Structure, from_atoms
 
 SIZES = {"cutoff": 4.0, "features": 8, "layers": 1, "radial": 4}
@@ -121,11 +122,11 @@ def test_other_weights_and_a_committee_take_the_library_that_is_there(cache, mon
 )
 def test_what_is_compiled_is_the_potential_itself(config):
     model = potential(config=config)
-    traced, inputs = compiled._traced(model)
-    weights = inputs[4:]
+    graph_module, inputs = traced(model)
     for name in ("water", "a crystal", "40 molecules"):
         batch = batches(torch.float64)[name]
-        energies, forces = traced(batch.positions, batch.atomic_numbers, batch.edge_index, batch.edge_shift, *weights)
+        own = (batch.positions, batch.atomic_numbers, batch.edge_index, batch.edge_shift)
+        energies, forces = graph_module(*own, *inputs[4:])
         expected = model.predict(batch)
         torch.testing.assert_close(energies, expected.energies, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(forces, expected.forces, rtol=1e-10, atol=1e-10)
@@ -189,7 +190,7 @@ def counted(tmp_path, monkeypatch) -> list[str]:
     """Libraries that are text, in a folder of their own; the names of those that were made."""
     made: list[str] = []
 
-    def make(traced, inputs, path: Path) -> None:
+    def make(graph_module, inputs, path: Path) -> None:
         made.append(path.name)
         path.write_text("code")
 
@@ -200,25 +201,25 @@ def counted(tmp_path, monkeypatch) -> list[str]:
 
 
 def test_a_library_that_is_damaged_or_half_written_is_made_again(counted):
-    traced, inputs = compiled._traced(potential())
-    assert native.stored(traced, inputs) is None
-    assert native.library(traced, inputs) == native.stored(traced, inputs) == "code"
+    graph_module, inputs = traced(potential())
+    assert native.stored(graph_module, inputs) is None
+    assert native.library(graph_module, inputs) == native.stored(graph_module, inputs) == "code"
     (path,) = libraries(native.private_folder())
     for damage in (lambda: path.write_text("co"), path.unlink, path.with_suffix(".sha256").unlink):
         damage()
-        assert native.stored(traced, inputs) is None
-        assert native.library(traced, inputs) == "code"
+        assert native.stored(graph_module, inputs) is None
+        assert native.library(graph_module, inputs) == "code"
     assert len(counted) == 4
 
 
 def test_a_library_is_of_one_architecture_and_one_number_of_threads(counted, monkeypatch):
-    first = compiled._traced(potential())
+    first = traced(potential())
     native.library(*first)
-    native.library(*compiled._traced(potential(seed=4)))
+    native.library(*traced(potential(seed=4)))
     assert len(counted) == 1
-    native.library(*compiled._traced(potential("float32")))
+    native.library(*traced(potential("float32")))
     wider = PaiNN(architecture="painn", dtype="float64", **(SIZES | {"cutoff": 4.5}))
-    native.library(*compiled._traced(potential(config=wider)))
+    native.library(*traced(potential(config=wider)))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     native.library(*first)
     assert len(counted) == 4

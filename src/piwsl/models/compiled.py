@@ -12,17 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 import torch
-from sympy import Equality
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
+from torch import Tensor
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from piwsl.data.batch import Batch, sum_per_structure
 from piwsl.models.committee import Committee, combined
-from piwsl.models.native import LENGTHS, Library, library, stored
+from piwsl.models.native import Deviation, Library, library, one_line, stored, weights
 from piwsl.models.potential import Potential
 from piwsl.models.predictor import Predictor
 from piwsl.models.terms import Prediction, Property
@@ -33,16 +28,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 TRACING_SECONDS, COMPILING_SECONDS = 3.0, 40.0
 # Of the time of eager evaluation, what compiled code saves at least; it has been 0.65 to 0.85.
 SAVED = 0.6
-
-
-class Deviation(Exception):
-    """Traced or compiled code that differs from what it was made of."""
-
-
-def one_line(error: BaseException) -> str:
-    """Return the kind of an error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 class CompiledPredictor(Predictor):
@@ -64,7 +49,7 @@ class CompiledPredictor(Predictor):
         self.config, self.dtype = predictor.config, predictor.dtype
         self.neighbours, self.conservative = predictor.neighbours, predictor.conservative
         self.baseline = predictor.baseline
-        self._states = [_state(member) for member in _members(predictor)]
+        self._states = [weights(member) for member in _members(predictor)]
         self._code: Library | None = code
         self._checked = False
 
@@ -166,9 +151,13 @@ def _seconds(evaluate: Callable[[], object]) -> float:
 
 
 def _with_code(predictor: Predictor, find: Callable[[GraphModule, Sequence[Tensor]], Library | None]) -> Predictor:
+    from piwsl.models.tracing import traced  # with what it imports, a second: for who compiles alone
+
     started = time.perf_counter()
     try:
-        code = find(*_traced(predictor))
+        if predictor.device.type != "cpu":
+            raise Deviation("code is compiled for CPUs alone")
+        code = find(*traced(_members(predictor)[0]))
     except Exception as error:  # whatever a tracer or compiler cannot do, the potential as it stands can
         print(f"the potential is not compiled ({one_line(error)}); going on without", flush=True)
         return predictor
@@ -196,94 +185,3 @@ def _members(predictor: Predictor) -> list[Potential]:
         return predictor.potentials
     assert isinstance(predictor, Potential)
     return [predictor]
-
-
-def _state(potential: Potential) -> list[Tensor]:
-    return [parameter.detach() for parameter in potential.parameters()] + list(potential.buffers())
-
-
-class _Atomic(nn.Module):
-    """Energies of atoms and forces as a module's output, so that weights can be handed to it."""
-
-    def __init__(self, potential: Potential) -> None:
-        super().__init__()
-        self.potential = potential
-        self.names = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        prediction = self.potential.predict(batch)
-        assert prediction.forces is not None
-        return prediction.energies.detach(), prediction.forces.detach()
-
-
-def _traced(predictor: Predictor) -> tuple[GraphModule, list[Tensor]]:
-    """Return energies of atoms (N,) and forces (N, 3) as a graph of tensors alone, and inputs that it takes.
-
-    These are positions, atomic numbers, edges and their shifts, of any number of atoms and edges; then the weights.
-
-    Raises:
-        Deviation: the graph holds for some numbers of atoms or edges alone, or looks at structures.
-        Exception: whatever torch raises of what it cannot trace.
-    """
-    if predictor.device.type != "cpu":
-        raise Deviation("code is compiled for CPUs alone")
-    potential = _members(predictor)[0]
-    module, state = _Atomic(potential), _state(potential)
-    example = _example(potential.dtype)
-    environment = ShapeEnv()
-    mode = FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True)
-    inputs = [_symbolic(mode, value, length) for value, length in zip(example, LENGTHS, strict=True)]
-    weights = [_symbolic(mode, value, None) for value in state]
-    of_structures = [_symbolic(mode, value, None) for value in _structures(potential.dtype)]
-
-    def evaluate(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        positions, numbers, edges, shifts, *others = tensors
-        counts, cell, pbc = others[len(weights) :]
-        batch = Batch(positions, numbers, edges, shifts, torch.zeros_like(numbers), counts, cell, pbc, labels={})
-        return functional_call(module, dict(zip(module.names, others, strict=False)), (batch,))
-
-    graph = make_fx(evaluate, tracing_mode="symbolic")(*inputs, *weights, *of_structures)
-    _check_lengths(environment)
-    _take_out(graph, len(of_structures))
-    return graph, [*example, *state]
-
-
-def _example(dtype: torch.dtype) -> list[Tensor]:
-    """Return positions, atomic numbers, edges and shifts of numbers of atoms and edges that nothing else has."""
-    atoms, edges = 1009, 2003
-    return [
-        torch.zeros(atoms, 3, dtype=dtype),
-        torch.zeros(atoms, dtype=torch.int64),
-        torch.zeros(2, edges, dtype=torch.int64),
-        torch.zeros(edges, 3, dtype=dtype),
-    ]
-
-
-def _structures(dtype: torch.dtype) -> list[Tensor]:
-    """Return number of atoms, cell and periodicity, of one structure: what no atom's energy may depend on."""
-    return [torch.ones(1, dtype=dtype), torch.zeros(1, 3, 3, dtype=dtype), torch.zeros(1, 3, dtype=torch.bool)]
-
-
-def _symbolic(mode: FakeTensorMode, value: Tensor, length: int | None) -> Tensor:
-    """Return a tensor without content, one of whose dimensions is a symbol."""
-    sizes = [DimDynamic.DYNAMIC if dimension == length else DimDynamic.STATIC for dimension in range(value.dim())]
-    return mode.from_tensor(value, symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes))
-
-
-def _check_lengths(environment: ShapeEnv) -> None:
-    """Refuse what was found out of the numbers of atoms and edges, but that tensors have the same."""
-    for guard in environment.guards:
-        same = isinstance(guard.expr, Equality) and all(side.is_Symbol for side in guard.expr.args)
-        if not same:
-            raise Deviation("its code would hold for some numbers of atoms or edges alone")
-
-
-def _take_out(graph: GraphModule, last: int) -> None:
-    """Take out what nothing is made of, and the last inputs, which must be among it."""
-    graph.graph.eliminate_dead_code()
-    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    for node in inputs[len(inputs) - last :]:
-        if node.users:
-            raise Deviation("energies of its atoms depend on more than their neighbours")
-        graph.graph.erase_node(node)
-    graph.recompile()

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from piwsl.errors import PiwslError
@@ -31,6 +31,21 @@ FOLDER = "PIWSL_CACHE"
 LENGTHS = (0, 0, 1, 0)
 
 Library = Callable[..., Sequence[Tensor]]
+
+
+class Deviation(Exception):
+    """Traced or compiled code that differs from what it was made of, or does not hold where it is wanted."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    """Return parameters and buffers, in the order in which code takes them."""
+    return [parameter.detach() for parameter in module.parameters()] + list(module.buffers())
 
 
 def stored(graph: GraphModule, inputs: Sequence[Tensor]) -> Library | None:

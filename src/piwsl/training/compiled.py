@@ -24,7 +24,7 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, pad
 from piwsl.losses import Portion, loss_of_portions, portions
 from piwsl.models import Potential
-from piwsl.models.compiled import Deviation, one_line
+from piwsl.models.native import Deviation, one_line
 
 # Largest difference from eager in float64, relative to the largest gradient of a parameter: of the traced graph in
 # float64, and of the compiled one in the precision of the model.
