@@ -36,9 +36,7 @@ def structures() -> list[Structure]:
 def potential(dtype: str = "float64", seed: int = 0, config: Architecture | None = None) -> Potential:
     torch.manual_seed(seed)
     config = config or PaiNN(architecture="painn", dtype=dtype, **SIZES)
-    model = build_potential(config, structures())
-    model.pair = fit_pair_potential(structures(), 4.0).potential
-    return model
+    return build_potential(config, structures())
 
 
 def batches(dtype: torch.dtype) -> dict[str, Batch]:
@@ -83,8 +81,6 @@ def assert_same(found: Batch, model, compiled_model, tolerance: float):
 def test_one_library_has_the_energies_and_forces_of_structures_of_any_size(cache, capfd, dtype, tolerance):
     before = libraries(cache)
     model = potential(dtype)
-    if dtype == "float32":
-        model.pair = None
     native_model = compiled_predictor(model)
     assert isinstance(native_model, CompiledPredictor)
     for batch in batches(model.dtype).values():
@@ -122,6 +118,7 @@ def test_other_weights_and_a_committee_take_the_library_that_is_there(cache, mon
 )
 def test_what_is_compiled_is_the_potential_itself(config):
     model = potential(config=config)
+    model.pair = fit_pair_potential(structures(), 4.0).potential
     graph_module, inputs = traced(model)
     for name in ("water", "a crystal", "40 molecules"):
         batch = batches(torch.float64)[name]
