@@ -129,7 +129,9 @@ class Batch:
         return replace(self, labels={**self.labels, level: replace(self.at_level(level), **labels)})
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on another device."""
+        """Return the batch on a device."""
+        if self.positions.device == device:
+            return self
         return self.with_tensors(value.to(device) for value in self.tensors())
 
     def in_dtype(self, dtype: torch.dtype) -> Batch:

@@ -61,14 +61,18 @@ class Committee(Predictor):
         self, batch: Batch, properties: Collection[Property] = ("energy", "forces"), create_graph: bool = False
     ) -> Prediction:
         """Predict what is asked for, and always the spread; arguments as of `Predictor`."""
-        found = [member.predict(batch, properties, create_graph) for member in self.potentials]
-        energy, energy_std = _mean_and_std([each.energy for each in found])
-        energies, _ = _mean_and_std([each.energies for each in found])
-        forces = [each.forces for each in found if each.forces is not None]
-        stress = [each.stress for each in found if each.stress is not None]
-        mean_forces, forces_std = _mean_and_std(forces) if forces else (None, None)
-        mean_stress = _mean_and_std(stress)[0] if stress else None
-        return Prediction(energy, energies, mean_forces, mean_stress, energy_std, forces_std)
+        return combined([member.predict(batch, properties, create_graph) for member in self.potentials])
+
+
+def combined(found: Sequence[Prediction]) -> Prediction:
+    """Return the mean of what members predict, and its spread."""
+    energy, energy_std = _mean_and_std([each.energy for each in found])
+    energies, _ = _mean_and_std([each.energies for each in found])
+    forces = [each.forces for each in found if each.forces is not None]
+    stress = [each.stress for each in found if each.stress is not None]
+    mean_forces, forces_std = _mean_and_std(forces) if forces else (None, None)
+    mean_stress = _mean_and_std(stress)[0] if stress else None
+    return Prediction(energy, energies, mean_forces, mean_stress, energy_std, forces_std)
 
 
 def _mean_and_std(values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -57,8 +57,10 @@ def _blocks(edges: Tensor, width: int) -> Iterator[slice]:
 
     On a GPU, and while a compiler is watching, they are one block: there, fusing is not ours to do.
     """
-    whole = edges.is_cuda or get_proxy_mode() is not None
-    size = max(1, len(edges) if whole else BLOCK // width)
+    if edges.is_cuda or get_proxy_mode() is not None:
+        yield slice(None)
+        return
+    size = max(1, BLOCK // width)
     for start in range(0, len(edges), size):
         yield slice(start, start + size)
 
@@ -141,7 +143,7 @@ class _Along(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         vectors, directions, receiver = ctx.saved_tensors
-        of_vectors = directed_sum(gradient, directions, receiver, len(vectors)) if ctx.needs_input_grad[0] else None
+        of_vectors = directed_sum(gradient, directions, receiver, vectors.shape[0]) if ctx.needs_input_grad[0] else None
         of_directions = _apply(_Projection, vectors, gradient, receiver) if ctx.needs_input_grad[1] else None
         return of_vectors, of_directions, None
 
@@ -161,6 +163,6 @@ class _Projection(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         vectors, weights, receiver = ctx.saved_tensors
-        of_vectors = directed_sum(weights, gradient, receiver, len(vectors)) if ctx.needs_input_grad[0] else None
+        of_vectors = directed_sum(weights, gradient, receiver, vectors.shape[0]) if ctx.needs_input_grad[0] else None
         of_weights = _apply(_Along, vectors, gradient, receiver) if ctx.needs_input_grad[1] else None
         return of_vectors, of_weights, None

@@ -24,6 +24,7 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, pad
 from piwsl.losses import Portion, loss_of_portions, portions
 from piwsl.models import Potential
+from piwsl.models.native import Deviation, one_line
 
 # Largest difference from eager in float64, relative to the largest gradient of a parameter: of the traced graph in
 # float64, and of the compiled one in the precision of the model.
@@ -100,8 +101,7 @@ class CompiledLoss:
         try:
             function = _checked(self._potential, self._loss, padded)
         except Exception as error:  # whatever a tracer or compiler cannot do, the loss as it stands can
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            print(f"the loss is not compiled ({type(error).__name__}: {reason}); going on without", flush=True)
+            print(f"the loss is not compiled ({one_line(error)}); going on without", flush=True)
             return None
         print(f"compiled the loss ({', '.join(padded)}) in {time.perf_counter() - started:.0f} s", flush=True)
         return function
@@ -110,10 +110,6 @@ class CompiledLoss:
 def _largest(sizes: Iterator[int]) -> list[int]:
     """Return, for each number of structures from 0, the sum of so many of the largest sizes."""
     return list(accumulate(sorted(sizes, reverse=True), initial=0))
-
-
-class Deviation(Exception):
-    """A traced or compiled loss that differs from the loss as it stands."""
 
 
 def _checked(potential: Potential, loss: Loss, padded: Portions) -> Callable[..., Evaluated]:

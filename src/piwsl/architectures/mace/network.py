@@ -79,7 +79,7 @@ class Network(nn.Module):
         angular = self.spherical_harmonics(vectors)
         radial, cutoff = self.radial_embedding(lengths, attributes, edges, self.elements)
         features = self.node_embedding(attributes)
-        outputs = batch.positions.new_zeros(len(batch.atomic_numbers))
+        outputs = batch.positions.new_zeros(batch.atomic_numbers.shape[0])
         head = torch.zeros_like(batch.atomic_numbers)
         for number, (interaction, product, readout) in enumerate(
             zip(self.interactions, self.products, self.readouts, strict=True)

@@ -140,7 +140,7 @@ class Message(nn.Module):
         scalar_filter, bond_filter, vector_filter = weights.chunk(3)  # (F, R + 1)
         flow = weighted_sum(linear(edges.basis, scalar_filter), to_scalar[:, None, :], sender, receiver)  # (N, 1, F)
         along = linear(edges.basis, bond_filter) * along_bond.index_select(0, sender)  # (E, F)
-        turned = directed_sum(along, edges.direction, receiver, len(scalars))  # (N, 3, F)
+        turned = directed_sum(along, edges.direction, receiver, scalars.shape[0])  # (N, 3, F)
         if vectors is not None:
             carried = along_vector[:, None, :] * vectors
             turned = vectors + turned + weighted_sum(linear(edges.basis, vector_filter), carried, sender, receiver)
