@@ -146,7 +146,7 @@ def predict(
     """Predict energies and forces of geometries.
 
     Writes `energy` (eV) and `forces` (eV/Å). Where the frames have labels (`REF_energy`, `REF_forces`), the errors
-    are printed.
+    are printed. Frames that the model's baseline gives up on are left out with a line each, and the exit code is 1.
 
     Example: `piwsl predict model.safetensors test.xyz predicted.xyz`
     """

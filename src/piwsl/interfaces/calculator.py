@@ -16,12 +16,11 @@ from torch import Tensor
 from piwsl.data.batch import graph
 from piwsl.models import Predictor
 from piwsl.models.terms import Property
+from piwsl.structures.frames import electrons_stated
 from piwsl.structures.structure import from_atoms
 
 # Names that ASE does not know: its writers pass over them.
 SPREADS = ("energy_std", "forces_std")
-# Of a frame's info; ASE knows them by atoms.
-ELECTRONS = ("charge", "multiplicity")
 
 
 class PotentialCalculator(Calculator):
@@ -90,7 +89,7 @@ class PotentialCalculator(Calculator):
         changes: list[str] = super().check_state(atoms, tol)
         if self.potential.baseline is None or self.atoms is None:
             return changes
-        return changes + [key for key in ELECTRONS if atoms.info.get(key) != self.atoms.info.get(key)]
+        return changes if electrons_stated(atoms) == electrons_stated(self.atoms) else [*changes, "electrons"]
 
     def export_properties(self) -> Properties:
         """Return what ASE has names for."""

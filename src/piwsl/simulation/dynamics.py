@@ -28,7 +28,7 @@ from piwsl.files import check_outputs, write_json
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import BaselineFailure, Predictor, load_model
 from piwsl.simulation.trajectory import Trajectory
-from piwsl.structures.frames import read_frames
+from piwsl.structures.frames import electrons_stated, read_frames
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.seeds import generator
 from piwsl.structures.structure import from_atoms
@@ -152,8 +152,7 @@ def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
 
 def _snapshot(atoms: Atoms, time_fs: float) -> Atoms:
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, velocities=atoms.get_velocities())
-    electrons = {key: atoms.info[key] for key in ("charge", "multiplicity") if key in atoms.info}
-    frame.info = {"time_fs": time_fs, "temperature": atoms.get_temperature(), **electrons}
+    frame.info = {"time_fs": time_fs, "temperature": atoms.get_temperature(), **electrons_stated(atoms)}
     return frame
 
 
