@@ -21,7 +21,7 @@ from piwsl.models import build_potential, save_model
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
-COMMANDS = ["label", "predict", "md", "info", "check", "plan", "schema"]
+COMMANDS = ["label", "predict", "md", "relax", "vibrations", "scan", "info", "check", "plan", "schema"]
 
 
 @pytest.fixture

@@ -33,10 +33,12 @@ class Baseline:
 
     name: str
     level: Level
+    role: str = "baseline"
+    """What messages call it."""
 
     def __str__(self) -> str:
-        """Return what messages call it."""
-        return f"baseline '{self.name}' ({shortened(str(self.level), LONGEST_LEVEL)})"
+        """Return role, name and level for messages."""
+        return f"{self.role} '{self.name}' ({shortened(str(self.level), LONGEST_LEVEL)})"
 
     def check(self, symbols: set[str]) -> None:
         """Refuse a level that cannot be computed here, before anything is.
