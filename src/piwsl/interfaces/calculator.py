@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.data.batch import graph
+from piwsl.interfaces.neighbours import KeptNeighbours
 from piwsl.models import Predictor
 from piwsl.models.terms import Property
 from piwsl.structures.frames import electrons_stated
@@ -42,6 +43,7 @@ class PotentialCalculator(Calculator):
         super().__init__(**kwargs)
         self.potential = potential
         self.device = potential.device
+        self.neighbours = KeptNeighbours()
 
     def calculate(
         self,
@@ -59,7 +61,7 @@ class PotentialCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         self.potential.check_elements(self.atoms.numbers)
         structure = from_atoms(self.atoms, electrons=self.potential.baseline is not None)
-        batch = graph(structure, self.potential.cutoff, self.potential.dtype).to(self.device)
+        batch = graph(structure, self.potential.cutoff, self.potential.dtype, self.neighbours).to(self.device)
         wanted: set[Property] = {"energy", "forces"}
         if "stress" in (properties or []):
             self._check_stress()
