@@ -176,6 +176,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs; 0 trains on the CPU.")] = 0,
+    level: Annotated[str | None, typer.Option(help="Of theory, in words: what `piwsl info` says of the model.")] = None,
     form: Format = None,
 ) -> None:
     """Train a potential on the labelled frames of a file, without an experiment.
@@ -199,7 +200,7 @@ def train(
     labelling = None if teacher is None else load_model(teacher)
     readers = {form or format_of(path) for path in (frames, pool) if path is not None}
     brought = {kind: source for name in sorted(readers) for kind, source in READERS.named_source(name).items()}
-    api.train(labelled, folder, model, loss, seed, unlabelled, threads, gpus, labelling, brought)
+    api.train(labelled, folder, model, loss, seed, unlabelled, threads, gpus, labelling, brought, level)
     print(f"trained: {folder / 'model.safetensors'}")
 
 
@@ -235,11 +236,21 @@ def md(
     temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
     time: Annotated[float, typer.Option(help="ps.")] = 1.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
+    ensemble: Annotated[
+        Literal["nvt", "nve"], typer.Option(help="Langevin dynamics, or constant energy, whose drift is told.")
+    ] = "nvt",
+    friction: Annotated[float, typer.Option(help="1/fs; of nvt.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Of velocities and noise.")] = 0,
-    trajectory: Annotated[Path, typer.Option(help="Extended XYZ to write.")] = Path("trajectory.xyz"),
+    trajectory: Annotated[Path, typer.Option(help="Extended XYZ, written as it goes.")] = Path("trajectory.xyz"),
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Go on from the trajectory's last frame, if there is one, to --time.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small systems want one.")] = 1,
 ) -> None:
-    """Run Langevin dynamics with a model, until the time is over or a bond breaks.
+    """Run molecular dynamics with a model, until the time is over or a bond of START.xyz breaks.
+
+    Frames of the trajectory have velocities, `time_fs`, `temperature` (K) and `total_energy` (eV).
 
     Example: `piwsl md model.safetensors start.xyz --temperature 300 --time 10`
     """
@@ -249,11 +260,15 @@ def md(
     from piwsl.simulation.dynamics import simulate_file
 
     torch.set_num_threads(threads)
-    options = {"temperature": temperature, "time": time, "timestep": timestep, "seed": seed}
-    summary = simulate_file(model, start, parse_section(Simulation, options, "options"), trajectory)
+    options = {"ensemble": ensemble, "temperature": temperature, "time": time, "timestep": timestep}
+    settings = parse_section(Simulation, options | {"friction": friction, "seed": seed}, "options")
+    summary = simulate_file(model, start, settings, trajectory, device, restart)
+    drift = summary.get("drift_meV_per_atom_per_ps")
     print(
         f"{summary['ended']} after {summary['stable_ps']:g} of {summary['time_ps']:g} ps, "
-        f"mean temperature {summary['mean_temperature_K']:.0f} K, {summary['steps_per_second']:g} steps/s: {trajectory}"
+        f"mean temperature {summary['mean_temperature_K']:.0f} K, "
+        + ("" if drift is None else f"energy drift {drift:.3g} meV/atom/ps, ")
+        + f"{summary['steps_per_second']:g} steps/s: {trajectory}"
     )
 
 
@@ -351,15 +366,22 @@ def scan(
 
 @_command
 def info(model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]) -> None:
-    """Show what a model file holds: architecture, elements, units, training data, versions.
+    """Show what a model file holds: architecture, elements, units, versions; level of theory, charges, multiplicities.
+
+    With the errors on test frames, where the evaluation of its experiment lies beside it.
 
     Example: `piwsl info results/ammonia/ammonia/painn/weak/n60/seed0/model.safetensors`
     """
     import yaml
 
+    from piwsl.evaluation.files import errors_of
     from piwsl.models.storage import read_header
+    from piwsl.workflow.layout import RunFiles
 
-    print(yaml.safe_dump(read_header(model), sort_keys=False, allow_unicode=True), end="")
+    header = read_header(model)
+    errors = errors_of(model, header, Path(RunFiles(str(model.parent)).errors))
+    told = header if errors is None else {**header, "test_errors": errors}
+    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), end="")
 
 
 @_command

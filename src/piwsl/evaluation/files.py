@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,29 @@ from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import predict, structures_of, with_predictions
 from piwsl.files import check_outputs
 from piwsl.models import Baseline, BaselineFailure, load_model
+from piwsl.records import Errors, read_record
 from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import Structure
+
+
+def errors_of(model_path: Path, header: Mapping[str, Any], errors_path: Path) -> dict[str, Any] | None:
+    """Return the errors on test frames that the evaluation of a run left beside its model; None where there are none.
+
+    Those of another run, or older than the model, are none.
+
+    Args:
+        model_path: a model file.
+        header: of it.
+        errors_path: where the evaluation writes.
+
+    Raises:
+        PiwslError: the file of errors is damaged.
+    """
+    run = header["provenance"].get("run")
+    if run is None or not errors_path.exists() or errors_path.stat().st_mtime_ns < model_path.stat().st_mtime_ns:
+        return None
+    found = read_record(Errors, errors_path).model_dump()
+    return {key: value for key, value in found.items() if key not in run} if found.items() >= run.items() else None
 
 
 def predict_file(

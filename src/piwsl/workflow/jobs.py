@@ -223,6 +223,12 @@ class Jobs:
         """Return the levels in words, as the report has them."""
         return {name: in_words(level) for name, level in self.experiment.levels.items()}
 
+    def level_in_words(self, dataset: str) -> str | None:
+        """Return the level of theory of a dataset's labels, as model files have it; None where nobody said it."""
+        if dataset in self.computed:
+            return in_words(self._level(dataset))
+        return self.experiment.datasets[dataset].level
+
     def recipe(self, level: str) -> str:
         """Return what a level comes to, and the version of finished energies: their folder in the store."""
         from piwsl.reference.store import LabelStore
