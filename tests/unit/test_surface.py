@@ -19,15 +19,19 @@ from helpers import CONSERVATIVE, displaced, morse_frames
 from typer.testing import CliRunner
 
 from piwsl.cli import app
-from piwsl.config import named_level
+from piwsl.config import Run, named_level
 from piwsl.data.batch import graph
+from piwsl.data.dataset import write_dataset
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.interfaces import LevelCalculator, PotentialCalculator
 from piwsl.models import Baseline, build_potential, save_model
+from piwsl.records import Frequencies, read_record
 from piwsl.structures.structure import from_atoms
+from piwsl.surface.comparison import compare_run, geometry_and_frequencies, starts_of
 from piwsl.surface.relaxation import distance, relax
 from piwsl.surface.scan import Coordinate, scan
+from piwsl.surface.source import Surface
 from piwsl.surface.vibrations import differences_of_forces, molden, thermochemistry, vibrations
 
 GFN2 = Baseline("gfn2-xtb", named_level("gfn2-xtb"), "level")
@@ -282,6 +286,65 @@ def test_a_point_that_cannot_be_computed_leaves_the_others():
 def test_atoms_that_make_no_coordinate_are_refused(indices, problem):
     with pytest.raises(PiwslError, match=problem):
         scan(morse_frames("H2O", 1)[0], Coordinate(indices), [1.0])
+
+
+# Models beside levels.
+
+
+def surface(name: str) -> Surface:
+    return Surface(name, LevelCalculator(Baseline(name, named_level(name), "level")))
+
+
+def test_minima_and_vibrations_are_laid_beside_the_first():
+    first, other = geometry_and_frequencies([surface("gfn2-xtb"), surface("gfn1-xtb")], molecule("NH3"))
+    assert (first.molecule, first.distance_A, first.problem) == ("H3N", None, None)
+    assert len(first.frequencies_per_cm) == len(other.frequencies_per_cm) == 6
+    assert 0 < other.distance_A < 0.05
+
+
+def test_what_has_no_minimum_says_why_and_others_are_found():
+    ion = molecule("NH3")
+    ion.info["multiplicity"] = 2
+    broken, whole = geometry_and_frequencies([surface("gfn2-xtb"), Surface("morse", MorsePotential(r0=1.1))], ion)
+    assert "10 electrons cannot have multiplicity 2" in broken.problem
+    assert (whole.problem, whole.distance_A) == (None, None)
+    assert len(whole.frequencies_per_cm) == 6
+
+
+def test_a_molecule_of_each_kind_is_taken():
+    ion = molecule("H2O")
+    ion.info |= {"charge": 1, "multiplicity": 2}
+    frames = [
+        Atoms("O"),
+        molecule("H2O"),
+        bulk("Cu", cubic=True),
+        molecule("H2O"),
+        ion,
+        molecule("CH4"),
+        molecule("NH3"),
+    ]
+    starts = starts_of(from_atoms(atoms) for atoms in frames)
+    assert [(atoms.get_chemical_formula(), atoms.info["charge"]) for atoms in starts] == [
+        ("H2O", 0),
+        ("H2O", 1),
+        ("CH4", 0),
+    ]
+
+
+def test_a_run_is_compared_with_the_cheap_levels_of_its_dataset(tmp_path):
+    torch.manual_seed(0)
+    frames = morse_frames("H2O", 4)
+    write_dataset(tmp_path / "test.h5", {"training": frames[:2], "test": frames[2:]})
+    potential = build_potential(CONSERVATIVE["painn"], [from_atoms(atoms) for atoms in frames])
+    save_model(tmp_path / "model.safetensors", potential, {})
+    run = Run(dataset="water", model="painn", loss="l", size=2, seed=0)
+    files = (tmp_path / "test.h5", run, tmp_path / "model.safetensors", {"xtb": named_level("gfn2-xtb")})
+    compare_run(*files, tmp_path / "frequencies.json")
+    found = read_record(Frequencies, tmp_path / "frequencies.json")
+    assert (found.dataset, [point.surface for point in found.points]) == ("water", ["painn", "xtb"])
+    assert len(found.points[1].frequencies_per_cm) == 3
+    # An untrained network has nothing to hold a molecule together.
+    assert found.points[0].problem is not None
 
 
 # From file to file.

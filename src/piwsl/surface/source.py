@@ -11,8 +11,8 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from piwsl.config import PRESETS, nearest
-from piwsl.config.levels import CHEAP, named_level, read_level
+from piwsl.config import PRESETS, named_level, nearest, read_level
+from piwsl.config.levels import CHEAP
 from piwsl.data.reading import read_frames
 from piwsl.errors import PiwslError
 from piwsl.interfaces import LevelCalculator, PotentialCalculator

@@ -215,6 +215,10 @@ class Jobs:
         name = self.experiment.models[model].baseline
         return {} if name is None else {name: self.plain_level(name)}
 
+    def cheap_levels(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """Return by name the cheap levels of a dataset, as plain values."""
+        return {name: self.plain_level(name) for name in self.experiment.datasets[dataset].cheap_levels}
+
     def plain_level(self, level: str) -> dict[str, Any]:
         """Return a level as plain values, as jobs get it."""
         return self.experiment.levels[level].plain()
