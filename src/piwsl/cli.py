@@ -81,11 +81,12 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 def _level(given: str) -> Level:
     """Return a preset, or the level of a YAML file."""
     from piwsl.config import PRESETS, named_level, nearest, read_level
+    from piwsl.config.levels import CHEAP
 
     if Path(given).exists():
         return read_level(Path(given))
-    if given not in PRESETS:
-        raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, PRESETS)}")
+    if given not in {*PRESETS, *CHEAP}:
+        raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, [*PRESETS, *CHEAP])}")
     return named_level(given)
 
 

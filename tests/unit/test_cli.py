@@ -81,6 +81,11 @@ def test_label_names_the_preset_that_is_meant(folder):
     assert out == "error: --level: neither a file nor a preset: 'mp2-cs'; did you mean 'mp2-cbs'?\n"
 
 
+def test_label_takes_a_cheap_level_by_its_name(folder):
+    assert "4 of 4 frames labelled" in call("label", "frames.xyz", "labelled.xyz", "--level", "gfn2-xtb")
+    assert all(-150 < frame.info["REF_energy"] < -120 for frame in read_frames(folder / "labelled.xyz"))
+
+
 @pytest.mark.parametrize(
     ("outputs", "complaint"),
     [
