@@ -295,7 +295,8 @@ def relax(
     """Relax geometries with a model or a level of theory, through ASE.
 
     Prints a row a frame: energy gained, force left, how far the atoms moved (root mean square, after superposition).
-    Atoms that `move_mask` fixes stay. With --beside, OUT-NAME.xyz has the geometries of the others.
+    Atoms that `move_mask` fixes stay. Frames that cannot be computed are left out with a line each. With --beside,
+    OUT-NAME.xyz has the geometries of the others.
 
     Example: `piwsl relax model.safetensors start.xyz relaxed.xyz --beside gfn2-xtb`
     """

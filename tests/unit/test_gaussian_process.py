@@ -446,3 +446,6 @@ def test_a_molecule_that_a_process_does_not_know_is_named_with_file_and_frame(tm
     write_frames(tmp_path / "mixed.xyz", [molecule("H2O"), molecule("H2O"), molecule("H2O2"), molecule("H2O")])
     with pytest.raises(PiwslError, match=r"mixed\.xyz: frame 2: a Gaussian process knows one molecule"):
         predict_file(tmp_path / "model.safetensors", tmp_path / "mixed.xyz", tmp_path / "out.xyz")
+    write_frames(tmp_path / "other.xyz", [molecule("H2O2")])
+    said = CliRunner().invoke(app, ["md", str(tmp_path / "model.safetensors"), str(tmp_path / "other.xyz")]).output
+    assert "other.xyz: frame 0: a Gaussian process knows one molecule: trained on H2O, asked for H2O2" in said

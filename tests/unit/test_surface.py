@@ -369,7 +369,7 @@ def call(*arguments: str, code: int = 0) -> str:
 
 def test_relax_writes_the_geometries_of_each_surface(folder):
     said = call("relax", "gfn2-xtb", "start.xyz", "out.xyz", "--beside", "gfn1-xtb", "--fmax", "0.001")
-    assert "2 frames: out.xyz, out-gfn1-xtb.xyz" in said
+    assert "2 of 2 frames: out.xyz, out-gfn1-xtb.xyz" in said
     for path in ("out.xyz", "out-gfn1-xtb.xyz"):
         frames = ase.io.read(path, index=":")
         assert all(np.abs(atoms.get_forces()).max() < 1e-3 for atoms in frames)
@@ -380,6 +380,16 @@ def test_relax_says_what_is_not_relaxed_after_writing_it(folder):
     said = call("relax", "gfn2-xtb", "start.xyz", "out.xyz", "--steps", "1", code=1)
     assert "error: 2 relaxations have forces above 0.01 eV/Å left" in said
     assert len(ase.io.read("out.xyz", index=":")) == 2
+
+
+def test_relax_goes_on_past_a_frame_that_cannot_be_computed(folder):
+    ase.io.write("mixed.xyz", [molecule("NH3"), bulk("Cu"), molecule("H2O")])
+    said = call("relax", "gfn2-xtb", "mixed.xyz", "out.xyz", code=1)
+    assert "mixed.xyz: frame 1 is left out: gfn2-xtb: level 'gfn2-xtb' (GFN2-xTB): computes molecules" in said
+    assert "error: mixed.xyz: 1 frames are left out; the lines above say why" in said
+    assert [len(atoms) for atoms in ase.io.read("out.xyz", index=":")] == [4, 3]
+    ase.io.write("crystal.xyz", bulk("Cu"))
+    assert "error: crystal.xyz: no frame is left" in call("relax", "gfn2-xtb", "crystal.xyz", "none.xyz", code=1)
 
 
 def test_vibrations_writes_what_other_programs_read(folder):
@@ -419,7 +429,6 @@ def test_scan_writes_a_column_for_each_surface(folder):
         (["relax", "gfn2-xt", "start.xyz", "out.xyz"], "gfn2-xt: neither a model file nor a level; did you mean"),
         (["relax", "model.safetensors", "start.xyz", "start.xyz"], "start.xyz would be overwritten"),
         (["relax", "model.safetensors", "salt.xyz", "out.xyz"], "model.safetensors: the model was not trained on Cl"),
-        (["relax", "gfn2-xtb", "crystal.xyz", "out.xyz"], "gfn2-xtb: crystal.xyz: frame 0: level 'gfn2-xtb'"),
         (["relax", "gfn2-xtb", "start.xyz", "out.xyz", "--beside", "gfn2-xtb"], "gfn2-xtb is named twice"),
         (["scan", "gfn2-xtb", "start.xyz", "out.csv", "--atoms", "a b", "--from", "1", "--to", "2"], "--atoms: found"),
         (
@@ -430,7 +439,6 @@ def test_scan_writes_a_column_for_each_surface(folder):
 )
 def test_what_cannot_be_is_one_line(folder, arguments, line):
     ase.io.write("salt.xyz", molecule("NaCl"))
-    ase.io.write("crystal.xyz", bulk("Cu"))
     said = call(*arguments, code=1)
     assert said.startswith(f"error: {line}")
     assert said.count("\n") == 1

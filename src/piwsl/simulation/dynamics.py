@@ -270,6 +270,10 @@ def simulate_file(
     except PiwslError as error:
         raise PiwslError(f"{start_path}: frame 0: {error}") from None
     _say_cost(potential, start, f"{start_path}: frame 0")
+    try:
+        start.get_forces()
+    except PiwslError as error:
+        raise PiwslError(f"{start_path}: frame 0: {error}") from None
     last = _last_frame(trajectory_path, start, settings) if restart and trajectory_path.exists() else None
     trajectory = Trajectory(trajectory_path, continued=last is not None)
     _, summary = run_dynamics(start, settings, keep=trajectory.add, last=last)

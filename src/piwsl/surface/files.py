@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,22 +55,28 @@ def relax_file(
         device: of models.
 
     Raises:
-        PiwslError: a file cannot be read or written, a frame cannot be computed, or one has forces left at the end.
+        PiwslError: a file cannot be read or written; or frames could not be computed (a line each), or have forces left
+            at the end: the others are written before.
     """
     frames = geometries_of(frames_path)
     surfaces = surfaces_of(model, beside, frames, device)
     outputs = [relaxed_path, *(_beside(relaxed_path, surface) for surface in surfaces[1:])]
     check_outputs(outputs, inputs=[frames_path, Path(model), *map(Path, beside)])
-    found: list[list[Relaxed]] = [[] for _ in surfaces]
+    found: dict[int, list[Relaxed]] = {}
     for position, atoms in enumerate(frames):
-        for surface, of_surface in zip(surfaces, found, strict=True):
-            with naming(f"{surface.name}: {frames_path}: frame {position}"):
-                of_surface.append(relax(surface.of(atoms), fmax, most_steps, optimiser, cell))
-    for path, of_surface in zip(outputs, found, strict=True):
-        write_frames(path, [_with_results(each.atoms) for each in of_surface])
+        try:
+            found[position] = [_relaxed(each, atoms, fmax, most_steps, optimiser, cell) for each in surfaces]
+        except PiwslError as error:
+            print(f"{frames_path}: frame {position} is left out: {error}", flush=True)
+    if not found:
+        raise PiwslError(f"{frames_path}: no frame is left; the lines above say why")
+    for number, path in enumerate(outputs):
+        write_frames(path, [_with_results(of_frame[number].atoms) for of_frame in found.values()])
     _print(_relaxed_table(surfaces, found))
-    print(f"{len(frames)} frames: {', '.join(map(str, outputs))}")
-    if late := sum(not each.converged for of_surface in found for each in of_surface):
+    print(f"{len(found)} of {len(frames)} frames: {', '.join(map(str, outputs))}")
+    if len(found) < len(frames):
+        raise PiwslError(f"{frames_path}: {len(frames) - len(found)} frames are left out; the lines above say why")
+    if late := sum(not each.converged for of_frame in found.values() for each in of_frame):
         raise PiwslError(
             f"{late} relaxations have forces above {fmax:g} eV/Å left; raise --steps, or take --optimiser fire"
         )
@@ -176,6 +182,11 @@ def scan_file(
         raise PiwslError(f"{len(problems)} points are missing or not relaxed; the lines above say why")
 
 
+def _relaxed(surface: Surface, atoms: Atoms, fmax: float, most_steps: int, optimiser: Optimiser, cell: bool) -> Relaxed:
+    with naming(surface.name):
+        return relax(surface.of(atoms), fmax, most_steps, optimiser, cell)
+
+
 def _minimum(surface: Surface, start: Atoms) -> Atoms:
     found = relax(surface.of(_unconstrained(start)), FMAX_OF_VIBRATIONS)
     if not found.converged:
@@ -235,10 +246,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _relaxed_table(surfaces: Sequence[Surface], found: Sequence[Sequence[Relaxed]]) -> Table:
+def _relaxed_table(surfaces: Sequence[Surface], found: Mapping[int, Sequence[Relaxed]]) -> Table:
     first = ["from the first (Å)"] if len(surfaces) > 1 else []
     table = _table("frame", "surface", "steps", "energy (eV)", "gained (eV)", "force left (eV/Å)", "moved (Å)", *first)
-    for position, of_frame in enumerate(zip(*found, strict=True)):
+    for position, of_frame in found.items():
         for surface, each in zip(surfaces, of_frame, strict=True):
             steps = f"{each.steps}" if each.converged else f"{each.steps}, not done"
             numbers = [f"{each.energy:.6f}", f"{each.gained:.6f}", f"{each.largest_force:.2g}", f"{each.moved:.4f}"]
