@@ -79,6 +79,7 @@ include: "workflow/rules/dataset.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/simulation.smk"
+include: "workflow/rules/frequencies.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -82,6 +82,7 @@ def train(
     devices: int = 0,
     teacher: Predictor | None = None,
     distributions: Mapping[str, str] | None = None,
+    level: str | None = None,
 ) -> Predictor:
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
@@ -99,6 +100,7 @@ def train(
         teacher: of `load_model` or `train`; labels the pool with energies and forces, which are learned beside those of
             the frames.
         distributions: names and versions of what read or computed the frames, for the model file.
+        level: of theory, that the labels are of, in words, for the model file.
 
     Raises:
         PiwslError: a section or a frame that is not right, no labels that the loss learns from, a diverging loss, or a
@@ -117,7 +119,7 @@ def train(
         raise PiwslError(f"{path} is there already; name another folder, or take it away")
     baseline = _baseline(architecture, frames)
     electrons = baseline is not None or (teacher is not None and teacher.baseline is not None)
-    labelled = structures_of(frames, "frames", electrons=electrons)
+    labelled = structures_of(frames, "frames", electrons=True)
     # What files say of the pool is not looked at, whoever computed it.
     unlabelled = [each.labelled(REFERENCE, NO_LABELS) for each in structures_of(pool, "pool", electrons=electrons)]
     if baseline is not None:
@@ -129,7 +131,7 @@ def train(
         unlabelled if teacher is None else taught(unlabelled, teacher),
         free_atoms(frames),
     )
-    taken = replace(taken, distributions=dict(distributions or {}))
+    taken = replace(taken, distributions=dict(distributions or {}), level=level)
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU
     train_frames(taken, architecture, objective, seed, path, history, threads, where, Names(), baseline=baseline)

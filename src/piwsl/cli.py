@@ -81,11 +81,12 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 def _level(given: str) -> Level:
     """Return a preset, or the level of a YAML file."""
     from piwsl.config import PRESETS, named_level, nearest, read_level
+    from piwsl.config.levels import CHEAP
 
     if Path(given).exists():
         return read_level(Path(given))
-    if given not in PRESETS:
-        raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, PRESETS)}")
+    if given not in {*PRESETS, *CHEAP}:
+        raise PiwslError(f"--level: neither a file nor a preset: '{given}'; {nearest(given, [*PRESETS, *CHEAP])}")
     return named_level(given)
 
 
@@ -146,7 +147,7 @@ def predict(
     """Predict energies and forces of geometries.
 
     Writes `energy` (eV) and `forces` (eV/Å). Where the frames have labels (`REF_energy`, `REF_forces`), the errors
-    are printed.
+    are printed. Frames that the model's baseline gives up on are left out with a line each, and the exit code is 1.
 
     Example: `piwsl predict model.safetensors test.xyz predicted.xyz`
     """
@@ -176,6 +177,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs; 0 trains on the CPU.")] = 0,
+    level: Annotated[str | None, typer.Option(help="Of theory, in words: what `piwsl info` says of the model.")] = None,
     form: Format = None,
 ) -> None:
     """Train a potential on the labelled frames of a file, without an experiment.
@@ -199,7 +201,7 @@ def train(
     labelling = None if teacher is None else load_model(teacher)
     readers = {form or format_of(path) for path in (frames, pool) if path is not None}
     brought = {kind: source for name in sorted(readers) for kind, source in READERS.named_source(name).items()}
-    api.train(labelled, folder, model, loss, seed, unlabelled, threads, gpus, labelling, brought)
+    api.train(labelled, folder, model, loss, seed, unlabelled, threads, gpus, labelling, brought, level)
     print(f"trained: {folder / 'model.safetensors'}")
 
 
@@ -235,11 +237,21 @@ def md(
     temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
     time: Annotated[float, typer.Option(help="ps.")] = 1.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
+    ensemble: Annotated[
+        Literal["nvt", "nve"], typer.Option(help="Langevin dynamics, or constant energy, whose drift is told.")
+    ] = "nvt",
+    friction: Annotated[float, typer.Option(help="1/fs; of nvt.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Of velocities and noise.")] = 0,
-    trajectory: Annotated[Path, typer.Option(help="Extended XYZ to write.")] = Path("trajectory.xyz"),
+    trajectory: Annotated[Path, typer.Option(help="Extended XYZ, written as it goes.")] = Path("trajectory.xyz"),
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Go on from the trajectory's last frame, if there is one, to --time.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small systems want one.")] = 1,
 ) -> None:
-    """Run Langevin dynamics with a model, until the time is over or a bond breaks.
+    """Run molecular dynamics with a model, until the time is over or a bond of START.xyz breaks.
+
+    Frames of the trajectory have velocities, `time_fs`, `temperature` (K) and `total_energy` (eV).
 
     Example: `piwsl md model.safetensors start.xyz --temperature 300 --time 10`
     """
@@ -249,25 +261,129 @@ def md(
     from piwsl.simulation.dynamics import simulate_file
 
     torch.set_num_threads(threads)
-    options = {"temperature": temperature, "time": time, "timestep": timestep, "seed": seed}
-    summary = simulate_file(model, start, parse_section(Simulation, options, "options"), trajectory)
+    options = {"ensemble": ensemble, "temperature": temperature, "time": time, "timestep": timestep}
+    settings = parse_section(Simulation, options | {"friction": friction, "seed": seed}, "options")
+    summary = simulate_file(model, start, settings, trajectory, device, restart)
+    drift = summary.get("drift_meV_per_atom_per_ps")
     print(
         f"{summary['ended']} after {summary['stable_ps']:g} of {summary['time_ps']:g} ps, "
-        f"mean temperature {summary['mean_temperature_K']:.0f} K, {summary['steps_per_second']:g} steps/s: {trajectory}"
+        f"mean temperature {summary['mean_temperature_K']:.0f} K, "
+        + ("" if drift is None else f"energy drift {drift:.3g} meV/atom/ps, ")
+        + f"{summary['steps_per_second']:g} steps/s: {trajectory}"
     )
+
+
+Surface = Annotated[str, typer.Argument(metavar="MODEL", help="A model file, or a level: a preset, or a YAML file.")]
+Beside = Annotated[
+    list[str], typer.Option("--beside", metavar="MODEL", help="Another one to lay beside it; may be said again.")
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+@_command
+def relax(
+    model: Surface,
+    frames: Annotated[Path, typer.Argument(metavar="IN.xyz", help="Geometries, periodic or not.")],
+    relaxed: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Relaxed frames to write.")],
+    beside: Beside = [],  # noqa: B006 (typer's)
+    fmax: Annotated[float, typer.Option(min=1e-8, help="eV/Å; no force is larger in the end.")] = 0.01,
+    steps: Annotated[int, typer.Option(min=0, help="At most, a frame.")] = 1000,
+    optimiser: Annotated[Literal["bfgs", "fire"], typer.Option(help="ASE's.")] = "bfgs",
+    cell: Annotated[bool, typer.Option("--cell", help="Also the cell, of crystals.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Relax geometries with a model or a level of theory, through ASE.
+
+    Prints a row a frame: energy gained, force left, how far the atoms moved (root mean square, after superposition).
+    Atoms that `move_mask` fixes stay. Frames that cannot be computed are left out with a line each. With --beside,
+    OUT-NAME.xyz has the geometries of the others.
+
+    Example: `piwsl relax model.safetensors start.xyz relaxed.xyz --beside gfn2-xtb`
+    """
+    from piwsl.surface.files import relax_file
+
+    relax_file(model, frames, relaxed, beside, fmax, steps, optimiser, cell, device)
+
+
+@_command
+def vibrations(
+    model: Surface,
+    start: Annotated[Path, typer.Argument(metavar="START.xyz", help="The first frame is taken, and relaxed.")],
+    found: Annotated[Path, typer.Argument(metavar="OUT.json", help="Written with OUT.molden and OUT.xyz.")],
+    beside: Beside = [],  # noqa: B006 (typer's)
+    as_given: Annotated[
+        bool, typer.Option("--as-given", help="At the geometry as it is, a transition state for instance.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(min=0.1, help="K.")] = 298.15,
+    pressure: Annotated[float, typer.Option(min=1e-6, help="Pa.")] = 101325.0,
+    symmetry_number: Annotated[int, typer.Option(min=1, help="Of the rotation: 2 of water, 3 of ammonia.")] = 1,
+    device: Device = "cpu",
+) -> None:
+    """Compute harmonic frequencies, zero-point energy and, of molecules, ideal-gas thermochemistry.
+
+    By central differences of forces, without translations and rotations; charge and multiplicity stand in the frame's
+    info. An imaginary frequency is printed with an i, and negative in files. Geometries with forces above 0.1 eV/Å are
+    refused.
+
+    Example: `piwsl vibrations model.safetensors start.xyz vibrations.json --beside gfn2-xtb`
+    """
+    from piwsl.surface.files import vibrations_file
+
+    vibrations_file(model, start, found, beside, as_given, temperature, pressure, symmetry_number, device)
+
+
+@_command
+def scan(
+    model: Surface,
+    start: Annotated[Path, typer.Argument(metavar="START.xyz", help="The first frame is taken.")],
+    table: Annotated[Path, typer.Argument(metavar="OUT.csv", help="Written with OUT.xyz.")],
+    atoms: Annotated[str, typer.Option(help="Two, three or four by index from 0: a distance, angle or dihedral.")],
+    first: Annotated[float, typer.Option("--from", help="Å or °.")],
+    last: Annotated[float, typer.Option("--to", help="Å or °.")],
+    points: Annotated[int, typer.Option(min=1, help="Both ends included.")] = 25,
+    beside: Beside = [],  # noqa: B006 (typer's)
+    relaxed: Annotated[bool, typer.Option("--relax", help="Relax all else at each point.")] = False,
+    fmax: Annotated[float, typer.Option(min=1e-8, help="eV/Å, with --relax.")] = 0.01,
+    device: Device = "cpu",
+) -> None:
+    """Scan a distance, an angle or a dihedral with a model or a level of theory.
+
+    Without --relax, what is bonded to the last atom moves with it, or one side of a dihedral about its axis, as it is.
+    Prints energies from the lowest of each column; OUT.csv has total energies.
+
+    Example: `piwsl scan model.safetensors start.xyz scan.csv --atoms "0 1 2 3" --from 0 --to 360 --points 37`
+    """
+    import numpy as np
+
+    from piwsl.surface.files import scan_file
+    from piwsl.surface.scan import Coordinate
+
+    try:
+        indices = tuple(map(int, atoms.replace(",", " ").split()))
+    except ValueError:
+        raise PiwslError(f"--atoms: found '{atoms}', expected indices such as \"0 1 2 3\"") from None
+    values = np.linspace(first, last, points).tolist()
+    scan_file(model, start, table, Coordinate(indices), values, beside, relaxed, fmax, device)
 
 
 @_command
 def info(model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]) -> None:
-    """Show what a model file holds: architecture, elements, units, training data, versions.
+    """Show what a model file holds: architecture, elements, units, versions; level of theory, charges, multiplicities.
+
+    With the errors on test frames, where the evaluation of its experiment lies beside it.
 
     Example: `piwsl info results/ammonia/ammonia/painn/weak/n60/seed0/model.safetensors`
     """
     import yaml
 
+    from piwsl.evaluation.files import errors_of
     from piwsl.models.storage import read_header
+    from piwsl.workflow.layout import RunFiles
 
-    print(yaml.safe_dump(read_header(model), sort_keys=False, allow_unicode=True), end="")
+    header = read_header(model)
+    errors = errors_of(model, header, Path(RunFiles(str(model.parent)).errors))
+    told = header if errors is None else {**header, "test_errors": errors}
+    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), end="")
 
 
 @_command

@@ -89,6 +89,27 @@ class Stability(OfRun):
     mean_temperature_K: float
 
 
+class StationaryPoint(Record):
+    """A minimum of a molecule on a surface, and its harmonic vibrations; or why there is none."""
+
+    surface: str
+    """Name of a model or level."""
+    molecule: str
+    """Its formula."""
+    distance_A: float | None = None
+    """Root mean square distance of the atoms from the model's minimum; None of the model itself, and without one."""
+    frequencies_per_cm: list[float] = []
+    """Ascending; imaginary ones are negative."""
+    problem: str | None = None
+
+
+class Frequencies(OfRun):
+    """Minima and vibrations of a run's model and, beside it, of the cheap levels of its dataset."""
+
+    points: list[StationaryPoint]
+    """By molecule; of each the model is the first."""
+
+
 RecordType = TypeVar("RecordType", bound=BaseModel)
 
 

@@ -213,3 +213,13 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     scope: dict = {}
     for example in examples:
         exec(example, scope)  # one after the other, as a reader would
+
+
+def test_a_model_file_says_level_charge_and_multiplicity_of_what_it_learned(tmp_path):
+    frames = morse_frames("H2O", 8)
+    for atoms in frames[::2]:
+        atoms.info |= {"total_charge": 1, "total_spin": 2}
+    piwsl.train(frames, tmp_path / "model", "gaussian_process", level="CCSD(T)/CBS")
+    provenance = read_header(tmp_path / "model" / "model.safetensors")["provenance"]
+    assert provenance["level"] == "CCSD(T)/CBS"
+    assert provenance["electrons"] == [{"charge": 0, "multiplicity": 1}, {"charge": 1, "multiplicity": 2}]

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import molecule
 from helpers import ROOT, morse_frames
 from typer.testing import CliRunner
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.cli import app
-from piwsl.files import read_json, read_json_lines
-from piwsl.models import build_potential, save_model
+from piwsl.files import read_json, read_json_lines, write_json
+from piwsl.models import build_potential, load_model, save_model
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
-COMMANDS = ["label", "predict", "md", "info", "check", "plan", "schema"]
+COMMANDS = ["label", "predict", "md", "relax", "vibrations", "scan", "info", "check", "plan", "schema"]
 
 
 @pytest.fixture
@@ -78,6 +79,11 @@ def test_label_refuses_forces_that_the_level_does_not_have(folder):
 def test_label_names_the_preset_that_is_meant(folder):
     out = call("label", "frames.xyz", "labelled.xyz", "--level", "mp2-cs", code=1)
     assert out == "error: --level: neither a file nor a preset: 'mp2-cs'; did you mean 'mp2-cbs'?\n"
+
+
+def test_label_takes_a_cheap_level_by_its_name(folder):
+    assert "4 of 4 frames labelled" in call("label", "frames.xyz", "labelled.xyz", "--level", "gfn2-xtb")
+    assert all(-150 < frame.info["REF_energy"] < -120 for frame in read_frames(folder / "labelled.xyz"))
 
 
 @pytest.mark.parametrize(
@@ -224,6 +230,39 @@ def edited(text: str, **changes: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_md_goes_on_from_the_last_frame_of_its_trajectory(folder):
+    arguments = ["md", "model.safetensors", "frames.xyz", "--temperature", "100", "--restart", "--time"]
+    call(*arguments, "0.01")
+    assert "completed after 0.02 of 0.02 ps" in call(*arguments, "0.02")
+    times = [atoms.info["time_fs"] for atoms in ase.io.read("trajectory.xyz", index=":")]
+    assert times == pytest.approx([0.5 * step for step in range(41)])
+    assert "trajectory.xyz: is 0.02 ps long already, of 0.02; raise --time" in call(*arguments, "0.02", code=1)
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        (lambda: molecule("NH3"), "is of other atoms than the start; leave out --restart"),
+        (lambda: molecule("H2O"), "its last frame has no time_fs or no momenta; leave out --restart"),
+    ],
+)
+def test_md_does_not_go_on_from_what_is_not_its_trajectory(folder, written, line):
+    atoms = written()
+    if len(atoms) == 4:
+        atoms.info["time_fs"] = 5.0
+        atoms.set_momenta(np.ones((4, 3)))
+    write_frames(folder / "trajectory.xyz", [atoms])
+    before = (folder / "trajectory.xyz").read_bytes()
+    said = call("md", "model.safetensors", "frames.xyz", "--restart", code=1)
+    assert said == f"error: trajectory.xyz: {line}\n"
+    assert (folder / "trajectory.xyz").read_bytes() == before
+
+
+def test_md_at_constant_energy_says_its_drift(folder):
+    said = call("md", "model.safetensors", "frames.xyz", "--ensemble", "nve", "--time", "0.01")
+    assert re.search(r"energy drift -?[\d.e+-]+ meV/atom/ps, ", said)
+
+
 @pytest.mark.parametrize("command", ["predict", "md"])
 @pytest.mark.parametrize(
     ("frame", "complaint"),
@@ -292,3 +331,25 @@ def test_md_of_one_atom_is_refused(folder):
     (folder / "atom.xyz").write_text("1\n\nH 0 0 0\n")
     assert "one atom alone does not move" in call("md", "model.safetensors", "atom.xyz", "--time", "0.01", code=1)
     assert not (folder / "trajectory.xyz").exists()
+
+
+def test_info_has_the_errors_of_the_run_that_lie_beside_its_model(folder):
+    run = {"dataset": "d", "model": "m", "loss": "l", "size": 4, "seed": 0}
+    potential = load_model("model.safetensors")
+    save_model(folder / "model.safetensors", potential, {"run": run})
+    write_json(folder / "errors.json", run | {"energy_mae_meV": 12.5, "test_frames": 9})
+    said = yaml.safe_load(call("info", "model.safetensors"))
+    assert said["test_errors"]["energy_mae_meV"] == 12.5
+    assert said["test_errors"]["test_frames"] == 9
+    assert "seed" not in said["test_errors"]
+
+    write_json(folder / "errors.json", run | {"seed": 1, "energy_mae_meV": 12.5})
+    assert "test_errors" not in call("info", "model.safetensors")
+
+
+def test_info_leaves_out_errors_that_are_older_than_the_model(folder):
+    run = {"dataset": "d", "model": "m", "loss": "l", "size": 4, "seed": 0}
+    write_json(folder / "errors.json", run | {"energy_mae_meV": 12.5})
+    os.utime(folder / "errors.json", (1, 1))
+    save_model(folder / "model.safetensors", load_model("model.safetensors"), {"run": run})
+    assert "test_errors" not in call("info", "model.safetensors")

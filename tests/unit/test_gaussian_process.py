@@ -27,8 +27,9 @@ from piwsl.cli import app
 from piwsl.config import Experiment, Loss
 from piwsl.data.batch import Batch, collate, graph, pad
 from piwsl.errors import PiwslError
+from piwsl.evaluation.files import predict_file
 from piwsl.loss_terms.pitc import PITC
-from piwsl.models import Potential, load_model
+from piwsl.models import Potential, load_model, save_model
 from piwsl.structures.frames import write_frames
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure, from_atoms
@@ -436,3 +437,15 @@ def test_the_commands_train_test_and_simulate(tmp_path, monkeypatch):
 def test_the_constructor_of_the_config_has_its_own_defaults():
     config = GaussianProcess(architecture="gaussian_process")
     assert (config.dtype, config.pair_potential, config.training.validation_fraction) == ("float64", False, 0.0)
+
+
+def test_a_molecule_that_a_process_does_not_know_is_named_with_file_and_frame(tmp_path):
+    """Among others of its batch; its atoms are of elements that the model knows."""
+    potential = trained(morse_frames("H2O", 4), tmp_path)
+    save_model(tmp_path / "model.safetensors", potential, {})
+    write_frames(tmp_path / "mixed.xyz", [molecule("H2O"), molecule("H2O"), molecule("H2O2"), molecule("H2O")])
+    with pytest.raises(PiwslError, match=r"mixed\.xyz: frame 2: a Gaussian process knows one molecule"):
+        predict_file(tmp_path / "model.safetensors", tmp_path / "mixed.xyz", tmp_path / "out.xyz")
+    write_frames(tmp_path / "other.xyz", [molecule("H2O2")])
+    said = CliRunner().invoke(app, ["md", str(tmp_path / "model.safetensors"), str(tmp_path / "other.xyz")]).output
+    assert "other.xyz: frame 0: a Gaussian process knows one molecule: trained on H2O, asked for H2O2" in said

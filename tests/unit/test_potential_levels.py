@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,7 @@ from piwsl.data.assemble import import_given
 from piwsl.data.cheap_levels import compute_cheap_labels
 from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
+from piwsl.evaluation.files import predict_file
 from piwsl.evaluation.metrics import evaluate
 from piwsl.evaluation.predict import predict
 from piwsl.files import file_hash, read_json
@@ -306,6 +308,25 @@ def test_a_geometry_that_the_level_beneath_the_base_gives_up_on_fails_alone(tmp_
     frames = [Atoms("Cl2", [[0, 0, 0], [0, 0, distance]]) for distance in (2.0, 4.0)]
     with pytest.raises(BaselineFailure, match=r"frame 1: baseline 'base' .*SCF not converged"):
         predict(top, [from_atoms(atoms) for atoms in frames])
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_a_frame_that_the_baseline_gives_up_on_is_left_out_of_a_file_of_predictions(tmp_path, capsys, position):
+    """Chlorine, torn apart, at no temperature of the electrons; first, in between and last."""
+    cold = Baseline("cold", parse_level({"engine": "tblite", "electronic_temperature": 1.0}, "cold"))
+    distances = [2.0, 2.1, 2.2]
+    distances.insert(position, 4.0)
+    frames = [Atoms("Cl2", [[0, 0, 0], [0, 0, distance]]) for distance in distances]
+    write_frames(tmp_path / "in.xyz", frames)
+    model = file_of(tmp_path / "model.safetensors", untrained(1, cold, {17: 0.0}))
+    with pytest.raises(PiwslError, match=r"in\.xyz: 1 frames are left out; the lines above say why"):
+        predict_file(model, tmp_path / "in.xyz", tmp_path / "out.xyz")
+    said = capsys.readouterr().out
+    assert f"in.xyz: frame {position} is left out: baseline 'cold' (GFN2-xTB): " in said
+    assert f"3 of 4 frames: {tmp_path / 'out.xyz'}" in said
+    written = ase.io.read(tmp_path / "out.xyz", index=":")
+    assert [atoms.get_distance(0, 1) for atoms in written] == [2.0, 2.1, 2.2]
+    assert all(atoms.calc.results["forces"].shape == (2, 3) for atoms in written)
 
 
 # MACE.

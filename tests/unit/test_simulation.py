@@ -18,7 +18,7 @@ from piwsl.files import read_json
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import save_model
 from piwsl.models.potential import Potential
-from piwsl.simulation.dynamics import bond_lengths, bonds, run_dynamics, simulate
+from piwsl.simulation.dynamics import _drift, bond_lengths, bonds, run_dynamics, simulate
 from piwsl.simulation.trajectory import Trajectory
 from piwsl.structures.frames import label, read_frames
 from piwsl.structures.structure import from_atoms
@@ -165,3 +165,36 @@ def test_a_molecule_that_flies_apart_ends_the_simulation_and_not_the_program(tmp
     assert summary["stable_ps"] == 0
     assert np.isfinite(summary["mean_temperature_K"])
     assert len(frames) == 1
+
+
+def test_at_constant_energy_the_total_energy_stays():
+    frames, summary = run_dynamics(bound_water(), Simulation(ensemble="nve", time=0.5, timestep=0.1), quiet)
+    energies = np.array([frame.info["total_energy"] for frame in frames])
+    assert np.ptp(energies) < 2.5e-3
+    assert abs(summary["drift_meV_per_atom_per_ps"]) < 1.0
+    assert np.ptp([frame.info["temperature"] for frame in frames]) > 10
+
+
+def test_a_drift_is_the_slope_of_the_total_energy_an_atom():
+    frames = [Atoms("H2", info={"time_fs": 500.0 * n, "total_energy": 0.002 * n}) for n in range(4)]
+    assert _drift(frames) == pytest.approx(2.0)
+    assert _drift(frames[:1]) is None
+
+
+def test_dynamics_of_constant_energy_that_goes_on_is_that_which_was_never_interrupted():
+    settings = Simulation(ensemble="nve", time=0.1)
+    whole, _ = run_dynamics(bound_water(), settings, quiet)
+    first, _ = run_dynamics(bound_water(), settings.model_copy(update={"time": 0.05}), quiet)
+    rest, summary = run_dynamics(bound_water(), settings, quiet, last=first[-1])
+    assert [frame.info["time_fs"] for frame in rest] == [frame.info["time_fs"] for frame in whole][-len(rest) :]
+    np.testing.assert_allclose(rest[-1].positions, whole[-1].positions, atol=1e-9)
+    assert summary["stable_ps"] == pytest.approx(0.1)
+
+
+def test_noise_is_not_repeated_where_dynamics_goes_on():
+    settings = Simulation(time=0.02)
+    first, _ = run_dynamics(bound_water(), settings, quiet)
+    again = first[0].copy()
+    again.info["time_fs"] = 0.01 * 1000
+    one, _ = run_dynamics(bound_water(), settings, quiet, last=again)
+    assert np.abs(one[0].positions - first[1].positions).max() > 1e-6

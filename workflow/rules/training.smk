@@ -28,6 +28,7 @@ rule train:
         others=lambda wildcards: jobs.others(wildcards.model, wildcards.loss),
         # Not compared, for it takes the input: the frames are the same whatever it says.
         distributions=lambda wildcards, input: jobs.distributions(wildcards.dataset),
+        level=lambda wildcards, input: jobs.level_in_words(wildcards.dataset),
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

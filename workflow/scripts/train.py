@@ -21,4 +21,5 @@ with logged_to(snakemake.log[0]):
         baseline=next((Baseline(name, parse_level(level, name)) for name, level in params.baseline.items()), None),
         pool_path=Path(snakemake.input.pool[0]) if snakemake.input.pool else None,
         distributions=params.distributions,
+        level=params.level,
     )

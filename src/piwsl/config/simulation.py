@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,9 +12,10 @@ MOST_STEPS = 1e9
 
 
 class Simulation(Section):
-    """A Langevin run with every trained model, started from a test frame."""
+    """A run with every trained model, started from a test frame."""
 
-    temperature: Kelvin = Field(300.0, description="K.")
+    ensemble: Literal["nvt", "nve"] = Field("nvt", description="`nvt`: Langevin dynamics; `nve`: constant energy.")
+    temperature: Kelvin = Field(300.0, description="K; of the bath, or (`nve`) of the first velocities.")
     time: float = Field(1.0, ge=1e-6, le=1_000_000, description="ps.")
     timestep: Femtoseconds = Field(0.5, description="fs.")
     friction: Friction = Field(0.01, description="1/fs.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -291,15 +291,21 @@ def graphs(structures: Sequence[Structure], cutoff: float, dtype: torch.dtype, f
     return made
 
 
-def graph(structure: Structure, cutoff: float, dtype: torch.dtype) -> Batch:
+def graph(
+    structure: Structure,
+    cutoff: float,
+    dtype: torch.dtype,
+    neighbours: Callable[[Structure, float], tuple[np.ndarray, np.ndarray]] = neighbour_list,
+) -> Batch:
     """Make a batch of one structure, about its mean position: far from the origin, float32 has no digits for bonds.
 
     Args:
         structure: geometry and labels.
         cutoff: Å, of the neighbour list; a skin for displaced copies is the caller's to add.
         dtype: of positions and forces.
+        neighbours: what finds the neighbours.
     """
-    edge_index, edge_shift = neighbour_list(structure, cutoff)
+    edge_index, edge_shift = neighbours(structure, cutoff)
     count = len(structure.numbers)
     positions = torch.tensor(structure.positions - structure.positions.mean(axis=0), dtype=dtype)
     levels = dict.fromkeys([REFERENCE, *structure.labels])

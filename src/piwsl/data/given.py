@@ -15,7 +15,16 @@ from piwsl.data.reading import count_of, frames_of, our_labels
 from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.readers import LabelNames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY, charge_of, multiplicity_of
+from piwsl.structures.frames import (
+    ENERGY_KEY,
+    FORCES_KEY,
+    STRESS_KEY,
+    WEAK_FORCES_KEY,
+    charge_of,
+    multiplicity_of,
+    states_charge,
+    states_multiplicity,
+)
 from piwsl.structures.geometry import geometry_problem
 
 NAMES_SHOWN = 12
@@ -81,13 +90,13 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
             f"has no {labels.energy_key}; its info holds {_names(set(atoms.info))}. "
             "Write the total energy there, or say energy_key and energy_unit"
         )
-    stated = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
+    stated = {"charge": charge_of(atoms)} if states_charge(atoms) else {}
+    if states_multiplicity(atoms):
+        stated["multiplicity"] = multiplicity_of(atoms)
     info = {**stated, "frame": position, **info}
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for name, values in arrays.items():
         frame.set_array(name, values)
-    charge_of(frame)
-    multiplicity_of(frame)
     return frame
 
 

@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch import Tensor
 
-from piwsl.data.batch import collate, graphs
+from piwsl.data.batch import collate, graph, graphs
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, BaselineFailure, Predictor
 from piwsl.models.terms import Prediction, Property
@@ -39,26 +39,31 @@ class Predictions:
     """M arrays (N, 3), eV/Å, of a committee."""
 
 
-def predict(potential: Predictor, structures: list[Structure]) -> Predictions:
+def predict(potential: Predictor, structures: list[Structure], positions: Sequence[int] | None = None) -> Predictions:
     """Predict energies and forces, how uncertain they are where the model knows, and of periodic structures the stress.
 
     Args:
         potential: the model.
         structures: geometries; labels are not looked at.
+        positions: of the structures among the frames that they come from, for messages; default: one after the other.
 
     Raises:
-        PiwslError: an element that the potential was not trained on, no geometry, or one that the baseline gives up on;
-            names the frame.
+        PiwslError: an element that the potential was not trained on, no geometry, one that the network refuses or that
+            the baseline gives up on; names the frame.
     """
+    positions = range(len(structures)) if positions is None else positions
     parts: list[Prediction] = []
     for first, chunk in _chunks(structures):
         potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
-        batch = collate(graphs(chunk, potential.cutoff, potential.dtype, range(first, first + len(chunk))))
+        batch = collate(graphs(chunk, potential.cutoff, potential.dtype, positions[first : first + len(chunk)]))
         with_stress = potential.conservative and any(structure.pbc.all() for structure in chunk)
         wanted: set[Property] = {"energy", "forces", "spread"}
         if with_stress:
             wanted.add("stress")
-        prediction = potential.predict(batch.to(potential.device), wanted)
+        try:
+            prediction = potential.predict(batch.to(potential.device), wanted)
+        except PiwslError as error:
+            raise PiwslError(f"{_refused(potential, chunk, positions[first:])}{error}") from None
         if prediction.stress is None:
             prediction = prediction._replace(stress=torch.full((len(chunk), 3, 3), torch.nan))
         parts.append(prediction)
@@ -71,17 +76,29 @@ def predict(potential: Predictor, structures: list[Structure]) -> Predictions:
         for found in (_joined([part.forces for part in parts]), _joined([part.forces_std for part in parts]))
     )
     found = Predictions(energy, forces or [], stress, _joined([part.energy_std for part in parts]), forces_std)
-    return found if potential.baseline is None else _with_baseline(found, potential.baseline, structures)
+    return found if potential.baseline is None else _with_baseline(found, potential.baseline, structures, positions)
 
 
-def _with_baseline(found: Predictions, baseline: Baseline, structures: list[Structure]) -> Predictions:
+def _refused(potential: Predictor, structures: Sequence[Structure], positions: Sequence[int]) -> str:
+    """Return the beginning of a message: the first of some structures that a potential refuses by itself, too."""
+    for structure, position in zip(structures, positions, strict=False):
+        try:
+            potential.predict(graph(structure, potential.cutoff, potential.dtype).to(potential.device), {"energy"})
+        except PiwslError:
+            return f"frame {position}: "
+    return ""
+
+
+def _with_baseline(
+    found: Predictions, baseline: Baseline, structures: list[Structure], positions: Sequence[int]
+) -> Predictions:
     """Add what a potential corrects."""
     energy, forces = found.energy.copy(), []
     for position, structure in enumerate(structures):
         try:
             own = baseline.known(structure).at_level(baseline.name)
         except BaselineFailure as failure:
-            raise BaselineFailure(f"frame {position}: {failure}") from None
+            raise BaselineFailure(f"frame {positions[position]}: {failure}") from None
         assert own.energy is not None
         assert own.forces is not None
         energy[position] += own.energy

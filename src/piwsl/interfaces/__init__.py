@@ -1,5 +1,6 @@
-"""What other programs see of a trained model: the ASE calculator."""
+"""What other programs see of a trained model, and of the levels of theory beside it: calculators of ASE."""
 
 from piwsl.interfaces.calculator import PotentialCalculator
+from piwsl.interfaces.level import LevelCalculator
 
-__all__ = ["PotentialCalculator"]
+__all__ = ["LevelCalculator", "PotentialCalculator"]

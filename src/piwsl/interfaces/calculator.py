@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.data.batch import graph
+from piwsl.interfaces.neighbours import KeptNeighbours
 from piwsl.models import Predictor
 from piwsl.models.compiled import compiled_predictor
 from piwsl.models.terms import Property
+from piwsl.structures.frames import electrons_stated
 from piwsl.structures.structure import from_atoms
 
 # Names that ASE does not know: its writers pass over them.
 SPREADS = ("energy_std", "forces_std")
 # What results are a function of.
 GEOMETRY = ("positions", "numbers", "cell", "pbc")
-# Of a frame's info; ASE knows them by atoms.
-ELECTRONS = ("charge", "multiplicity")
 
 
 class PotentialCalculator(Calculator):
@@ -53,6 +53,7 @@ class PotentialCalculator(Calculator):
         super().__init__(**kwargs)
         self.potential = compiled_predictor(potential) if compiled else potential
         self.device = potential.device
+        self.neighbours = KeptNeighbours()
 
     def calculate(
         self,
@@ -67,11 +68,11 @@ class PotentialCalculator(Calculator):
             BaselineFailure: its baseline gave up on this geometry.
             PropertyNotImplementedError: a stress, or a spread, where there is none.
         """
+        if "numbers" in system_changes:  # before these atoms are those that nothing has changed in
+            self.potential.check_elements((self.atoms if atoms is None else atoms).numbers)
         super().calculate(atoms, properties, system_changes)
-        if "numbers" in system_changes:
-            self.potential.check_elements(self.atoms.numbers)
         structure = from_atoms(self.atoms, electrons=self.potential.baseline is not None)
-        batch = graph(structure, self.potential.cutoff, self.potential.dtype).to(self.device)
+        batch = graph(structure, self.potential.cutoff, self.potential.dtype, self.neighbours).to(self.device)
         wanted: set[Property] = {"energy", "forces"}
         if "stress" in (properties or []):
             self._check_stress()
@@ -107,7 +108,7 @@ class PotentialCalculator(Calculator):
             return list(all_changes)
         changes = [name for name in GEOMETRY if not np.array_equal(getattr(atoms, name), getattr(self.atoms, name))]
         if self.potential.baseline is not None:
-            changes += [key for key in ELECTRONS if atoms.info.get(key) != self.atoms.info.get(key)]
+            changes += [] if electrons_stated(atoms) == electrons_stated(self.atoms) else ["electrons"]
         return changes
 
     def export_properties(self) -> Properties:

@@ -33,10 +33,12 @@ class Baseline:
 
     name: str
     level: Level
+    role: str = "baseline"
+    """What messages call it."""
 
     def __str__(self) -> str:
-        """Return what messages call it."""
-        return f"baseline '{self.name}' ({shortened(str(self.level), LONGEST_LEVEL)})"
+        """Return role, name and level for messages."""
+        return f"{self.role} '{self.name}' ({shortened(str(self.level), LONGEST_LEVEL)})"
 
     def check(self, symbols: set[str]) -> None:
         """Refuse a level that cannot be computed here, before anything is.
@@ -72,10 +74,14 @@ class Baseline:
         Raises:
             PiwslError: it fails them all, or cannot be run here.
         """
-        found, reason = [], None
+        return list(self.known_by_position(structures, source).values())
+
+    def known_by_position(self, structures: Sequence[Structure], source: str) -> dict[int, Structure]:
+        """Return what `known_of` does, by position in the sequence; arguments and what it raises, too."""
+        found, reason = {}, None
         for position, structure in enumerate(structures):
             try:
-                found.append(self.known(structure))
+                found[position] = self.known(structure)
             except BaselineFailure as failure:
                 reason = reason or failure
                 print(f"{source}: frame {position} is left out: {failure}", flush=True)

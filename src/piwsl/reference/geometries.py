@@ -14,7 +14,7 @@ from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.selection import in_turn
-from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
+from piwsl.structures.frames import charge_of, multiplicity_of, read_frames, states_charge, states_multiplicity
 from piwsl.structures.seeds import generator
 
 TRAINING, TEST, POOL = "training", "test", "pool"
@@ -96,8 +96,8 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
         if atoms.pbc.any():
             raise PiwslError(f"frame {position} of {geometries.file} is {PERIODIC}")
         try:
-            charge = charge_of(atoms) if "charge" in atoms.info else geometries.charge
-            multiplicity = multiplicity_of(atoms) if "multiplicity" in atoms.info else geometries.multiplicity
+            charge = charge_of(atoms) if states_charge(atoms) else geometries.charge
+            multiplicity = multiplicity_of(atoms) if states_multiplicity(atoms) else geometries.multiplicity
         except PiwslError as error:
             raise PiwslError(f"frame {position} of {geometries.file}: {error}") from None
         info = {"frame": f"{geometries.file.stem}-{position}", "charge": charge, "multiplicity": multiplicity}

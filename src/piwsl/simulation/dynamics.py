@@ -17,7 +17,9 @@ from ase import Atoms, units
 from ase.constraints import FixCom
 from ase.data import covalent_radii
 from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
 from piwsl.config import Run, Simulation
@@ -28,7 +30,7 @@ from piwsl.files import check_outputs, write_json
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import BaselineFailure, Predictor, load_model
 from piwsl.simulation.trajectory import Trajectory
-from piwsl.structures.frames import read_frames
+from piwsl.structures.frames import electrons_stated, read_frames
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.seeds import generator
 from piwsl.structures.structure import from_atoms
@@ -58,11 +60,14 @@ def _motion_problem(atoms: Atoms) -> str | None:
     return "one atom alone does not move; give two or more" if len(atoms) < 2 else None
 
 
-def _langevin(atoms: Atoms, settings: Simulation) -> Langevin:
-    """Give atoms their velocities, and return the dynamics that moves them."""
-    rng = generator("simulation", settings.seed)
+def _dynamics(atoms: Atoms, settings: Simulation, first: int) -> MolecularDynamics:
+    """Return the dynamics that moves atoms, and give them velocities where they begin; `first` steps were done."""
+    rng = generator("simulation", settings.seed, *([first] if first else []))
     atoms.set_constraint(FixCom())
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
+    if first == 0:
+        MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
+    if settings.ensemble == "nve":
+        return VelocityVerlet(atoms, timestep=settings.timestep * units.fs)
     return Langevin(
         atoms,
         timestep=settings.timestep * units.fs,
@@ -78,31 +83,35 @@ def run_dynamics(
     settings: Simulation,
     progress: Callable[[str], object] = print,
     keep: Callable[[Atoms], object] = lambda frame: None,
+    last: Atoms | None = None,
 ) -> tuple[list[Atoms], dict[str, Any]]:
-    """Run Langevin dynamics until the time is over, a bond breaks, or a baseline gives up on a geometry.
+    """Run dynamics until the time is over, a bond breaks, or a baseline gives up on a geometry.
 
     Args:
         start: geometry with a calculator; it is not changed.
-        settings: temperature (K), time (ps), timestep (fs), friction (1/fs), bond tolerance (Å), seed.
+        settings: ensemble, temperature (K), time (ps), timestep (fs), friction (1/fs), bond tolerance (Å), seed.
         progress: told a line ten times in a run.
         keep: given each frame as soon as it is there.
+        last: of an earlier run from the same start, a frame to go on from, with velocities and `time_fs`.
 
     Returns:
-        Frames along the way (at most about 100) with info `time_fs` and `temperature`, and a summary: stable_ps,
-        time_ps, ended (why), mean_temperature_K, largest_bond_change_A, steps_per_second.
+        Frames along the way (at most about 100) with info `time_fs`, `temperature` (K) and `total_energy` (eV), and a
+        summary: stable_ps, time_ps, ended (why), mean_temperature_K, largest_bond_change_A, steps_per_second and, at
+        constant energy, drift_meV_per_atom_per_ps.
 
     Raises:
         PiwslError: the start is a single atom.
     """
     if problem := _motion_problem(start):
         raise PiwslError(problem)
-    atoms = start.copy()
+    atoms = (start if last is None else last).copy()
     atoms.calc = start.calc
-    dynamics = _langevin(atoms, settings)
+    first = 0 if last is None else round(last.info["time_fs"] / settings.timestep)
+    dynamics = _dynamics(atoms, settings, first)
     steps = round(settings.time * 1000 / settings.timestep)
     keep_every = max(1, steps // FRAMES_KEPT)
-    pairs = bonds(atoms)
-    start_lengths = bond_lengths(atoms, pairs)
+    pairs = bonds(start)
+    start_lengths = bond_lengths(start, pairs)
     frames: list[Atoms] = []
 
     def take(time_fs: float) -> None:
@@ -110,8 +119,9 @@ def run_dynamics(
         keep(frames[-1])
 
     atoms.get_forces()  # what cannot be computed at all is said before a file is touched
-    take(0.0)
-    temperatures, largest, ended, step = [], 0.0, "completed", 0
+    if last is None:
+        take(0.0)
+    temperatures, largest, ended, step = [], 0.0, "completed", first
     started = time.perf_counter()
     while step < steps and ended == "completed":
         step += 1
@@ -136,10 +146,20 @@ def run_dynamics(
         "stable_ps": stable_steps * settings.timestep / 1000,
         "time_ps": settings.time,
         "ended": ended,
-        "mean_temperature_K": float(np.mean(temperatures or [frames[0].info["temperature"]])),
+        "mean_temperature_K": float(np.mean(temperatures or [atoms.get_temperature()])),
         "largest_bond_change_A": largest,
-        "steps_per_second": round(step / (time.perf_counter() - started), 1),
+        "steps_per_second": round((step - first) / (time.perf_counter() - started), 1),
+        **({"drift_meV_per_atom_per_ps": _drift(frames)} if settings.ensemble == "nve" else {}),
     }
+
+
+def _drift(frames: list[Atoms]) -> float | None:
+    """Return the slope of the total energy by time, meV/atom/ps, by least squares; None of a single frame."""
+    if len(frames) < 2:
+        return None
+    times = [frame.info["time_fs"] / 1000 for frame in frames]
+    energies = [1000 * frame.info["total_energy"] / len(frame) for frame in frames]
+    return float(np.polynomial.Polynomial.fit(times, energies, 1).convert().coef[1])
 
 
 def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
@@ -152,8 +172,13 @@ def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
 
 def _snapshot(atoms: Atoms, time_fs: float) -> Atoms:
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, velocities=atoms.get_velocities())
-    electrons = {key: atoms.info[key] for key in ("charge", "multiplicity") if key in atoms.info}
-    frame.info = {"time_fs": time_fs, "temperature": atoms.get_temperature(), **electrons}
+    energy = float(atoms.get_total_energy())
+    frame.info = {
+        "time_fs": time_fs,
+        "temperature": atoms.get_temperature(),
+        "total_energy": energy,
+        **electrons_stated(atoms),
+    }
     return frame
 
 
@@ -209,7 +234,14 @@ def _first_that_moves(dataset_path: Path) -> Atoms:
     )
 
 
-def simulate_file(model_path: Path, start_path: Path, settings: Simulation, trajectory_path: Path) -> dict[str, Any]:
+def simulate_file(
+    model_path: Path,
+    start_path: Path,
+    settings: Simulation,
+    trajectory_path: Path,
+    device: str = "cpu",
+    restart: bool = False,
+) -> dict[str, Any]:
     """Simulate from the first frame of a file, outside the grid of runs.
 
     Args:
@@ -217,15 +249,18 @@ def simulate_file(model_path: Path, start_path: Path, settings: Simulation, traj
         start_path: extended XYZ; its first frame is the start.
         settings: of the dynamics.
         trajectory_path: extended XYZ, written as it goes.
+        device: cpu or cuda.
+        restart: go on from the last frame of the trajectory, where there is one, until the time is over.
 
     Returns:
         The summary of `run_dynamics`.
 
     Raises:
-        PiwslError: a file cannot be read or written, or the first frame is no geometry that the model knows.
+        PiwslError: a file cannot be read or written, or the first frame is no geometry that the model knows; or
+            the trajectory to go on from is of another molecule, without velocities, or at its end.
     """
     check_outputs([trajectory_path], inputs=[model_path, start_path])
-    potential = load_model(model_path)
+    potential = load_model(model_path, device)
     start = read_frames(start_path)[0]
     if problem := geometry_problem(start) or _motion_problem(start):
         raise PiwslError(f"{start_path}: frame 0: {problem}")
@@ -235,5 +270,24 @@ def simulate_file(model_path: Path, start_path: Path, settings: Simulation, traj
     except PiwslError as error:
         raise PiwslError(f"{start_path}: frame 0: {error}") from None
     _say_cost(potential, start, f"{start_path}: frame 0")
-    _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
+    try:
+        start.get_forces()
+    except PiwslError as error:
+        raise PiwslError(f"{start_path}: frame 0: {error}") from None
+    last = _last_frame(trajectory_path, start, settings) if restart and trajectory_path.exists() else None
+    trajectory = Trajectory(trajectory_path, continued=last is not None)
+    _, summary = run_dynamics(start, settings, keep=trajectory.add, last=last)
     return summary
+
+
+def _last_frame(path: Path, start: Atoms, settings: Simulation) -> Atoms:
+    """Return the frame of a trajectory that its dynamics goes on from."""
+    last = read_frames(path)[-1]
+    time_fs = last.info.get("time_fs")
+    if not isinstance(time_fs, int | float) or not last.has("momenta"):
+        raise PiwslError(f"{path}: its last frame has no time_fs or no momenta; leave out --restart")
+    if not np.array_equal(last.numbers, start.numbers):
+        raise PiwslError(f"{path}: is of other atoms than the start; leave out --restart")
+    if time_fs >= 1000 * settings.time - settings.timestep / 2:
+        raise PiwslError(f"{path}: is {time_fs / 1000:g} ps long already, of {settings.time:g}; raise --time")
+    return last

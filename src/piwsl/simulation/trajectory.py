@@ -11,12 +11,12 @@ from ase import Atoms
 
 
 class Trajectory:
-    """Extended XYZ that frames are added to; an older file of that name goes with the first of them."""
+    """Extended XYZ that frames are added to; an older file of that name goes with the first, if it is not continued."""
 
-    def __init__(self, path: Path) -> None:
-        """Keep the path; nothing is written yet."""
+    def __init__(self, path: Path, continued: bool = False) -> None:
+        """Keep the path, and whether frames are added to those that are there; nothing is written yet."""
         self._path = path
-        self._frames = 0
+        self._begun = continued
 
     def add(self, frame: Atoms) -> None:
         """Write a frame.
@@ -27,7 +27,7 @@ class Trajectory:
         text = StringIO()
         ase.io.write(text, frame, format="extxyz")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab" if self._frames else "wb", buffering=0) as file:
+        with self._path.open("ab" if self._begun else "wb", buffering=0) as file:
             end = file.tell()
             try:
                 _write_all(file.fileno(), text.getvalue().encode())
@@ -35,7 +35,7 @@ class Trajectory:
                 file.truncate(end)
                 error.filename = str(self._path)
                 raise
-        self._frames += 1
+        self._begun = True
 
 
 def _write_all(handle: int, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -21,6 +22,10 @@ STRESS_KEY = label_key(REFERENCE, "stress")
 WEAK_FORCES_KEY = label_key(WEAK, "forces")
 # Bonds shorter than this share of the sum of covalent radii are no chemistry: SCF converges there, to nonsense.
 SHORTEST_BOND = 0.5
+# Names of one thing: ours first; MACE (training data; its calculator and OMol25 say charge, spin), QCSchema, pymatgen.
+CHARGE_KEYS = ("charge", "total_charge", "molecular_charge")
+MULTIPLICITY_KEYS = ("multiplicity", "total_spin", "spin", "molecular_multiplicity", "spin_multiplicity")
+UNSTATED_AT_ZERO = ("total_spin", "spin")
 
 
 def read_frames(path: Path | str) -> list[Atoms]:
@@ -68,28 +73,55 @@ def without_labels(atoms: Atoms, ours: tuple[str, ...] = OUR_LABELS) -> Atoms:
 
 
 def charge_of(atoms: Atoms) -> int:
-    """Return the total charge of a frame (info `charge`, e; 0 where not stated).
+    """Return the total charge of a frame (info `charge`, or what other programs call it; e; 0 where not stated).
 
     Raises:
-        PiwslError: it is no whole number.
+        PiwslError: it is no whole number, or two names say different things.
     """
-    return _whole_number(atoms, "charge", default=0)
+    return _stated(atoms, CHARGE_KEYS, default=0)
 
 
 def multiplicity_of(atoms: Atoms) -> int:
-    """Return 2S + 1 of a frame (info `multiplicity`; 1 where not stated).
+    """Return 2S + 1 of a frame (info `multiplicity`, or what other programs call it; 1 where not stated).
+
+    `spin` and `total_spin` are 2S + 1 to the programs that write them; their 0 says that nothing was stated.
 
     Raises:
-        PiwslError: it is no whole number, or less than 1.
+        PiwslError: it is no whole number, or less than 1, or two names say different things.
     """
-    found = _whole_number(atoms, "multiplicity", default=1)
+    found = _stated(atoms, MULTIPLICITY_KEYS, default=1)
     if found < 1:
         raise PiwslError(f"multiplicity={found} is no number of spin states, 2S + 1; the least is 1")
     return found
 
 
-def _whole_number(atoms: Atoms, name: str, default: int) -> int:
-    value = atoms.info.get(name, default)
+def states_charge(atoms: Atoms) -> bool:
+    """Whether a frame says its charge, under any name."""
+    return not atoms.info.keys().isdisjoint(CHARGE_KEYS)
+
+
+def states_multiplicity(atoms: Atoms) -> bool:
+    """Whether a frame says its multiplicity, under any name."""
+    return not atoms.info.keys().isdisjoint(MULTIPLICITY_KEYS)
+
+
+def electrons_stated(atoms: Atoms) -> dict[str, Any]:
+    """Return what a frame's info says of its electrons, under the names that it has there."""
+    return {key: atoms.info[key] for key in (*CHARGE_KEYS, *MULTIPLICITY_KEYS) if key in atoms.info}
+
+
+def _stated(atoms: Atoms, keys: tuple[str, ...], default: int) -> int:
+    """Return what a frame says under one of several names that mean the same."""
+    found = {key: _whole_number(atoms, key) for key in keys if key in atoms.info}
+    said = {key: number for key, number in found.items() if number != 0 or key not in UNSTATED_AT_ZERO}
+    if len(set(said.values())) > 1:
+        both = " and ".join(f"{key}={number}" for key, number in said.items())
+        raise PiwslError(f"{both} contradict each other; keep {keys[0]}")
+    return next(iter(said.values()), default)
+
+
+def _whole_number(atoms: Atoms, name: str) -> int:
+    value = atoms.info[name]
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not np.isfinite(value) or value != round(value):
         raise PiwslError(f"{name}={str(value)[:40]} is no whole number")

@@ -47,11 +47,18 @@ class TrainingFrames:
     """Energies at the level of the labels, atomic number to eV."""
     distributions: Mapping[str, str] = field(default_factory=dict)
     """Those of others that read or computed the frames, by kind."""
+    level: str | None = None
+    """Of the labels, in words, where it is known."""
 
     @property
     def taught(self) -> bool:
         """Whether a teacher labelled the pool."""
         return any(np.isfinite(structure.energy) for structure in self.pool)
+
+    def electrons(self) -> list[dict[str, int]]:
+        """Return charge (e) and multiplicity (2S + 1) of the labelled frames, each pair once."""
+        found = {(structure.charge, structure.multiplicity) for structure in [*self.training, *self.validation]}
+        return [{"charge": charge, "multiplicity": multiplicity} for charge, multiplicity in sorted(found)]
 
     def pool_share(self, model: Architecture, loss: Loss) -> float:
         """Return the share of each step's frames that is taken from the pool: what is taught, or what the loss says."""

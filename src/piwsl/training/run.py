@@ -87,6 +87,7 @@ def train_run(
     pool_path: Path | None = None,
     baseline: Baseline | None = None,
     distributions: Mapping[str, str] = NOTHING,
+    level: str | None = None,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -102,8 +103,10 @@ def train_run(
         pool_path: dataset file of the pool, where that is not in the other.
         baseline: what the model corrects, if it does.
         distributions: those of others that read or computed the frames, by kind, for the model file.
+        level: of theory, that the labels are of, in words, for the model file.
     """
-    frames = replace(frames_of_run(dataset_path, pool_path, run, model, loss), distributions=distributions)
+    frames = frames_of_run(dataset_path, pool_path, run, model, loss)
+    frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
     train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
 
@@ -173,6 +176,7 @@ def train(
         potential, history, held_out = _trained(recipe, of_members, places)
         potential.baseline = baseline
         found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated, **held_out}
+        found |= {"level": frames.level, "electrons": frames.electrons()}
         if brought := {**frames.distributions, **of_training(model, loss)}:
             found["distributions"] = brought
         write_history(history_path, history)

@@ -215,6 +215,10 @@ class Jobs:
         name = self.experiment.models[model].baseline
         return {} if name is None else {name: self.plain_level(name)}
 
+    def cheap_levels(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """Return by name the cheap levels of a dataset, as plain values."""
+        return {name: self.plain_level(name) for name in self.experiment.datasets[dataset].cheap_levels}
+
     def plain_level(self, level: str) -> dict[str, Any]:
         """Return a level as plain values, as jobs get it."""
         return self.experiment.levels[level].plain()
@@ -222,6 +226,12 @@ class Jobs:
     def levels(self) -> dict[str, str]:
         """Return the levels in words, as the report has them."""
         return {name: in_words(level) for name, level in self.experiment.levels.items()}
+
+    def level_in_words(self, dataset: str) -> str | None:
+        """Return the level of theory of a dataset's labels, as model files have it; None where nobody said it."""
+        if dataset in self.computed:
+            return in_words(self._level(dataset))
+        return self.experiment.datasets[dataset].level
 
     def recipe(self, level: str) -> str:
         """Return what a level comes to, and the version of finished energies: their folder in the store."""

@@ -51,6 +51,11 @@ class RunFiles:
         """How the simulation went."""
         return f"{self.folder}/simulation.json"
 
+    @property
+    def frequencies(self) -> str:
+        """Minima and vibrations, beside those of cheap levels."""
+        return f"{self.folder}/frequencies.json"
+
     def taken_away(self) -> list[str]:
         """Return the files that users take away."""
         return [self.model, self.history, self.errors, self.predictions, self.trajectory, self.simulation]
