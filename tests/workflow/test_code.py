@@ -13,7 +13,7 @@ import piwsl
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Simulation
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.evaluation.metrics import evaluate
+from piwsl.evaluation.evaluate import evaluate
 from piwsl.simulation.dynamics import simulate
 from piwsl.training.run import train_run
 from piwsl.workflow.code import Code, Symbol

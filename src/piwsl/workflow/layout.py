@@ -39,7 +39,7 @@ class RunFiles:
     @property
     def predictions(self) -> str:
         """Predictions for the test frames, beside their labels."""
-        return f"{self.folder}/predictions.npz"
+        return f"{self.folder}/predictions.parquet"
 
     @property
     def trajectory(self) -> str:
