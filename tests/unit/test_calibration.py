@@ -95,7 +95,7 @@ def evaluated(folder: Path, model, test=None) -> tuple[dict, dict[str, Compared]
     write_dataset(dataset, {TRAINING: morse_frames("H2O", 20, forces=True), TEST: test})
     path = folder / "model.safetensors"
     train_run(dataset, run, model, Loss(), path, folder / "history.csv")
-    evaluate(dataset, run, path, folder / "errors.json", folder / "predictions.parquet")
+    evaluate(dataset, run, path, folder / "errors.json", folder / "predictions.parquet", folder / "worst.xyz")
     return read_json(folder / "errors.json"), read_predictions(folder / "predictions.parquet"), path
 
 

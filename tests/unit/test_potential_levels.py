@@ -515,7 +515,9 @@ def test_an_experiment_with_a_potential_as_cheap_level_and_baseline(tmp_path, mo
         Path("d.h5"), run, parsed.models["painn"], parsed.losses["supervised"], Path("c.safetensors"),
         Path("history.csv"), baseline=baseline,
     )  # fmt: skip
-    evaluate(Path("d.h5"), run, Path("c.safetensors"), Path("errors.json"), Path("predictions.parquet"))
+    evaluate(
+        Path("d.h5"), run, Path("c.safetensors"), Path("errors.json"), Path("predictions.parquet"), Path("worst.xyz")
+    )
     assert np.isfinite(read_json(Path("errors.json"))["energy_mae_meV"])
     assert load_model("c.safetensors").baseline == baseline
 

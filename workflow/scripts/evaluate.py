@@ -15,4 +15,5 @@ with logged_to(snakemake.log[0]):
         model_path=Path(snakemake.input.model),
         errors_path=Path(snakemake.output.errors),
         predictions_path=Path(snakemake.output.predictions),
+        worst_path=Path(snakemake.output.worst),
     )

@@ -42,6 +42,11 @@ class RunFiles:
         return f"{self.folder}/predictions.parquet"
 
     @property
+    def worst(self) -> str:
+        """The test frames with the largest errors."""
+        return f"{self.folder}/worst.xyz"
+
+    @property
     def trajectory(self) -> str:
         """Frames of the simulation."""
         return f"{self.folder}/trajectory.xyz"
@@ -53,7 +58,7 @@ class RunFiles:
 
     def taken_away(self) -> list[str]:
         """Return the files that users take away."""
-        return [self.model, self.history, self.errors, self.predictions, self.trajectory, self.simulation]
+        return [self.model, self.history, self.errors, self.predictions, self.worst, self.trajectory, self.simulation]
 
 
 @dataclass(frozen=True)
