@@ -9,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
 
+from piwsl.data.assemble import assemble
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import Predictions
 from piwsl.evaluation.predictions import read_predictions, write_predictions
+from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import Structure, from_atoms
 
 
@@ -84,6 +86,14 @@ def test_a_dataset_keeps_the_temperature_that_a_frame_was_sampled_at(tmp_path):
         found = [structure.temperature for structure in dataset.structures(dataset.indices(TEST))]
     assert found[0] == 500.0
     assert math.isnan(found[1])
+
+
+def test_labelled_batches_keep_it_on_their_way_into_a_dataset(tmp_path):
+    for part in (TRAINING, TEST):
+        write_frames(tmp_path / f"{part}.xyz", [hydrogen(300.0), hydrogen(600.0)])
+    assemble([tmp_path / f"{TRAINING}.xyz"], [tmp_path / f"{TEST}.xyz"], [], tmp_path / "d.h5")
+    with Dataset(tmp_path / "d.h5") as dataset:
+        assert [s.temperature for s in dataset.structures(dataset.indices(TEST))] == [300.0, 600.0]
 
 
 def test_a_dataset_without_temperatures_has_no_such_column(tmp_path):

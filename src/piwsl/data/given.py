@@ -83,6 +83,8 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
         )
     stated = {name: atoms.info[name] for name in ("charge", "multiplicity") if name in atoms.info}
     info = {**stated, "frame": position, **info}
+    if "temperature" in atoms.info:
+        info["temperature"] = atoms.info["temperature"]
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for name, values in arrays.items():
         frame.set_array(name, values)
