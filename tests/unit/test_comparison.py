@@ -73,6 +73,11 @@ def test_one_seed_has_no_interval():
     assert ratio_of(np.log([0.5])) == Ratio(0.5, None, None, 1)
 
 
+def test_two_seeds_far_apart_have_an_interval_that_a_float_holds():
+    low, high = ratio_of(np.array([-200.0, 200.0])).interval
+    assert 0.0 < low < 1.0 < high < math.inf
+
+
 def test_seeds_are_the_observations_whatever_the_number_of_sizes():
     # Both sizes of a seed say the same, as where they share frames: that must not count twice.
     errors = {("base", size, seed): 1.0 for size in (10, 20) for seed in range(3)}

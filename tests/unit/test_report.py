@@ -74,6 +74,11 @@ def test_less_than_three_seeds_decide_nothing(tmp_path, seeds):
     assert "at least 3 seeds are needed" in found[0]["text"]
 
 
+def test_intervals_beyond_all_sense_are_not_written_out(tmp_path, experiment):
+    found = compared(tmp_path, experiment, {"supervised": [1.0, 100.0], "weak": [100.0, 1.0]})
+    assert "(ratio 1, 95 % interval < 0.001 to > 1000, 2 seeds)" in found[0]["text"]
+
+
 @pytest.mark.parametrize("with_pair", [["weak"], ["supervised"]])
 def test_unlike_models_are_not_compared_in_silence(tmp_path, of_three, with_pair):
     energy = {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 12.0, 20.0]}

@@ -17,6 +17,8 @@ CONFIDENCE = 0.95
 LEAST_SEEDS = 3
 # Ratios nearer to 1 than this matter to nobody, however sure they are.
 MARGIN = 0.02
+# Two seeds may give intervals that no float holds.
+LARGEST_LOG = 100.0
 AXES = ("dataset", "model", "loss", "size", "seed")
 
 Verdict = Literal["better", "worse", "alike", "undecided"]
@@ -77,7 +79,8 @@ def ratio_of(logarithms: NDArray[np.float64]) -> Ratio:
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * deviation
     statistic = abs(mean) / deviation if deviation else math.inf
     p_value = float(2.0 * stats.t.sf(statistic, count - 1)) if mean else 1.0
-    return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(mean + half)), p_value, count)
+    low, high = np.exp(np.clip([mean - half, mean + half], -LARGEST_LOG, LARGEST_LOG)).tolist()
+    return Ratio(math.exp(mean), (low, high), p_value, count)
 
 
 def log_ratios(candidate: pd.Series, baseline: pd.Series) -> pd.Series:

@@ -14,6 +14,8 @@ from piwsl.report.sections import ReportSection
 
 MEASURES = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force"}
 MARGIN_IN_WORDS = f"{100 * MARGIN:.0f} %"
+# Ratios beyond it, or its inverse, are not written out.
+FARTHEST = 1000
 INTERVAL_IN_WORDS = f"{100 * CONFIDENCE:.0f} % interval"
 
 TEMPLATE = """\
@@ -139,7 +141,7 @@ def sentence(found: Comparison, stands: bool) -> dict[str, str]:
         stands: whether it does, in the family of all.
     """
     ratio, quantity = found.ratio, MEASURES[found.measure]
-    numbers = f"ratio {rounded(ratio.value, 3)}"
+    numbers = f"ratio {_ratio(ratio.value)}"
     if ratio.interval is not None:
         numbers += f", {INTERVAL_IN_WORDS} {_interval(ratio)}"
     numbers += f", {ratio.seeds} {'seed' if ratio.seeds == 1 else 'seeds'}"
@@ -150,7 +152,7 @@ def sentence(found: Comparison, stands: bool) -> dict[str, str]:
         text = f"{quantity} errors alike: any difference is too small to matter ({numbers})"
     else:
         direction = "lower" if ratio.verdict == "better" else "higher"
-        text = f"{quantity} error {rounded(100 * abs(ratio.value - 1), 2)} % {direction} ({numbers})"
+        text = f"{quantity} error {rounded(100 * abs(ratio.value - 1), 3)} % {direction} ({numbers})"
         text += "" if stands else "; it does not stand the correction for their number"
     if found.unlike:
         text += (
@@ -166,7 +168,14 @@ def _where(found: Comparison) -> str:
 
 
 def _interval(ratio: Ratio) -> str:
-    return "–" if ratio.interval is None else " to ".join(rounded(end, 3) for end in ratio.interval)
+    return "–" if ratio.interval is None else " to ".join(_ratio(end) for end in ratio.interval)
+
+
+def _ratio(value: float) -> str:
+    """Write a ratio; of one beyond all sense, only that."""
+    if value > FARTHEST:
+        return f"> {FARTHEST}"
+    return f"< {1 / FARTHEST}" if value < 1 / FARTHEST else rounded(value, 3)
 
 
 def _row(found: Comparison) -> dict[str, str]:
@@ -174,7 +183,7 @@ def _row(found: Comparison) -> dict[str, str]:
         "where": _where(found),
         "size": str(found.size),
         "quantity": MEASURES[found.measure],
-        "ratio": rounded(found.ratio.value, 3),
+        "ratio": _ratio(found.ratio.value),
         "interval": _interval(found.ratio),
         "seeds": str(found.ratio.seeds),
         "verdict": found.ratio.verdict,
