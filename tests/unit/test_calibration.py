@@ -16,8 +16,9 @@ from piwsl.architectures.painn import PaiNN
 from piwsl.config import Experiment, Loss, Run, Training, parse_section
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.evaluation.calibration import calibration, miscalibration_area, scale_of_spread
-from piwsl.evaluation.metrics import evaluate
+from piwsl.evaluation.evaluate import evaluate
 from piwsl.evaluation.predict import predict
+from piwsl.evaluation.predictions import Compared, read_predictions
 from piwsl.files import read_json
 from piwsl.models import load_model
 from piwsl.report.sections.calibration import conclusion
@@ -86,7 +87,7 @@ PAINN = PaiNN(
 )  # fmt: skip
 
 
-def evaluated(folder: Path, model, test=None) -> tuple[dict, dict, Path]:
+def evaluated(folder: Path, model, test=None) -> tuple[dict, dict[str, Compared], Path]:
     """Train and test; return errors, predictions and the model file."""
     folder.mkdir(parents=True)
     dataset, run = folder / "dataset.h5", Run(dataset="d", model="m", loss="l", size=20, seed=0)
@@ -94,24 +95,22 @@ def evaluated(folder: Path, model, test=None) -> tuple[dict, dict, Path]:
     write_dataset(dataset, {TRAINING: morse_frames("H2O", 20, forces=True), TEST: test})
     path = folder / "model.safetensors"
     train_run(dataset, run, model, Loss(), path, folder / "history.csv")
-    evaluate(dataset, run, path, folder / "errors.json", folder / "predictions.npz")
-    with np.load(folder / "predictions.npz") as arrays:
-        return read_json(folder / "errors.json"), dict(arrays), path
+    evaluate(dataset, run, path, folder / "errors.json", folder / "predictions.parquet", folder / "worst.xyz")
+    return read_json(folder / "errors.json"), read_predictions(folder / "predictions.parquet"), path
 
 
 def test_a_committee_is_tested_with_its_spread_and_labels_of_test_frames_do_not_scale_it(tmp_path):
-    errors, arrays, path = evaluated(tmp_path / "right", PAINN)
+    errors, predicted, path = evaluated(tmp_path / "right", PAINN)
     with Dataset(tmp_path / "right" / "dataset.h5") as dataset:
         found = predict(load_model(path), dataset.structures(dataset.indices(TEST)))
-    np.testing.assert_allclose(arrays["energy_std"], found.energy_std)
-    np.testing.assert_allclose(arrays["force_std"], np.concatenate(found.forces_std).ravel())
+    np.testing.assert_allclose(predicted["energy"].std, found.energy_std)
+    np.testing.assert_allclose(predicted["force"].std, np.concatenate(found.forces_std).ravel())
     for quantity, unit in (("energy", "meV"), ("force", "meV_per_A")):
-        error = arrays[f"{quantity}_predicted"] - arrays[f"{quantity}_label"]
-        ratio = np.sqrt(np.square(error).mean() / np.square(arrays[f"{quantity}_std"]).mean())
+        compared = predicted[quantity]
+        spread = np.sqrt(np.square(compared.std).mean())
+        ratio = np.sqrt(np.square(compared.predicted - compared.label).mean()) / spread
         assert errors[f"{quantity}_error_over_spread"] == pytest.approx(ratio)
-        assert errors[f"{quantity}_spread_{unit}"] == pytest.approx(
-            1000 * np.sqrt(np.square(arrays[f"{quantity}_std"]).mean())
-        )
+        assert errors[f"{quantity}_spread_{unit}"] == pytest.approx(1000 * spread)
     wrong = morse_frames("H2O", 6, seed=5, forces=True)
     for frame in wrong:
         frame.info["REF_energy"] += 100.0
@@ -130,12 +129,13 @@ def test_without_held_out_frames_there_is_no_scale(tmp_path):
 
 
 def test_a_single_network_says_nothing_and_a_gaussian_process_its_own_deviation(tmp_path):
-    errors, arrays, _ = evaluated(tmp_path / "one", PAINN.model_copy(update={"members": 1}))
-    assert not [name for name in [*errors, *arrays] if "spread" in name or "std" in name or "calibration" in name]
-    errors, arrays, path = evaluated(tmp_path / "process", GaussianProcess(architecture="gaussian_process"))
+    errors, predicted, _ = evaluated(tmp_path / "one", PAINN.model_copy(update={"members": 1}))
+    assert not [name for name in errors if "spread" in name or "calibration" in name]
+    assert (predicted["energy"].std, predicted["force"].std) == (None, None)
+    errors, predicted, path = evaluated(tmp_path / "process", GaussianProcess(architecture="gaussian_process"))
     frames = [from_atoms(atoms) for atoms in morse_frames("H2O", 6, seed=5)]
-    np.testing.assert_allclose(arrays["energy_std"], predict(load_model(path), frames).energy_std)
-    assert "force_std" not in arrays
+    np.testing.assert_allclose(predicted["energy"].std, predict(load_model(path), frames).energy_std)
+    assert predicted["force"].std is None
     assert errors["energy_spread_scale"] is None
 
 

@@ -52,6 +52,15 @@ def test_energy_and_forces_of_a_file_that_ase_wrote_are_found(tmp_path, capsys):
     assert "4 frames, 4 with forces (forces in Hartree/Bohr); energy in Hartree, -689.6" in said
 
 
+def test_the_temperature_that_frames_say_is_kept(tmp_path):
+    frames = morse_frames("H2O", 4)
+    for atoms in frames[:3]:
+        atoms.info["temperature"] = 350
+    write_frames(tmp_path / "mine.xyz", frames)
+    temperatures = sorted(structure.temperature for structure in imported(tmp_path / "mine.xyz"))
+    assert temperatures.count(350.0) >= 2
+
+
 def test_a_named_key_takes_no_label_of_another_name(tmp_path):
     frames = morse_frames("H2O", 4, forces=True)
     for atoms in frames[:2]:

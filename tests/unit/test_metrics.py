@@ -29,6 +29,7 @@ def test_errors_are_means_over_frames_and_components():
     assert found["energy_mae_meV"] == pytest.approx(2.5)
     assert found["energy_rmse_meV"] == pytest.approx(np.sqrt((9 + 4) / 2))
     assert found["energy_mae_meV_per_atom"] == pytest.approx((3 / 2 + 2 / 3) / 2)
+    assert found["energy_rmse_meV_per_atom"] == pytest.approx(np.sqrt(((3 / 2) ** 2 + (2 / 3) ** 2) / 2))
     assert found["force_mae_meV_per_A"] == pytest.approx(200.0)
     assert (found["test_frames"], found["test_force_frames"]) == (2, 1)
 
@@ -39,6 +40,7 @@ def test_the_constant_part_is_what_all_frames_of_a_composition_share():
     found = summary(structures, [0.030, -0.010, 0.034, -0.010, 0.500, -0.040])
     assert found["energy_constant_meV"] == pytest.approx((2 * 32 + 3 * 20) / 5)
     assert found["energy_mae_without_constant_meV"] == pytest.approx((2 + 2 + 10 + 10 + 20) / 5)
+    assert found["energy_rmse_without_constant_meV"] == pytest.approx(np.sqrt((4 + 4 + 100 + 100 + 400) / 5))
 
 
 def test_a_composition_of_one_frame_has_no_constant_part_that_anybody_knows():

@@ -24,8 +24,8 @@ from piwsl.data.assemble import import_given
 from piwsl.data.cheap_levels import compute_cheap_labels
 from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
+from piwsl.evaluation.evaluate import evaluate
 from piwsl.evaluation.files import predict_file
-from piwsl.evaluation.metrics import evaluate
 from piwsl.evaluation.predict import predict
 from piwsl.files import file_hash, read_json
 from piwsl.interfaces import PotentialCalculator
@@ -536,7 +536,9 @@ def test_an_experiment_with_a_potential_as_cheap_level_and_baseline(tmp_path, mo
         Path("d.h5"), run, parsed.models["painn"], parsed.losses["supervised"], Path("c.safetensors"),
         Path("history.csv"), baseline=baseline,
     )  # fmt: skip
-    evaluate(Path("d.h5"), run, Path("c.safetensors"), Path("errors.json"), Path("predictions.npz"))
+    evaluate(
+        Path("d.h5"), run, Path("c.safetensors"), Path("errors.json"), Path("predictions.parquet"), Path("worst.xyz")
+    )
     assert np.isfinite(read_json(Path("errors.json"))["energy_mae_meV"])
     assert load_model("c.safetensors").baseline == baseline
 

@@ -14,7 +14,7 @@ from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.files import write_json, write_json_lines
 from piwsl.report.sections.reference import reference_summaries
-from piwsl.report.sections.verdicts import comparisons, sentence
+from piwsl.report.sections.verdicts import comparisons, multiplicity, pooled, sentence, standing
 from piwsl.report.tables import run_table
 from piwsl.report.write import write_report
 
@@ -30,40 +30,65 @@ def compared(
     folder: Path, experiment: Experiment, energy: dict[str, list[float]], pair_potential: Collection[str] = ()
 ) -> list[dict[str, str]]:
     files = files_of(folder, experiment.runs(), energy, pair_potential=pair_potential)
-    return [sentence(found) for found in comparisons(run_table(files.errors, files.simulations), experiment)]
+    found = pooled(comparisons(run_table(files.errors, files.simulations), experiment))
+    return [sentence(comparison, stood) for comparison, stood in zip(found, standing(found), strict=True)]
 
 
-def test_an_effect_is_claimed_where_all_seeds_agree(tmp_path, experiment):
-    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
-    assert len(found) == 4
-    assert found[0]["kind"] == "better"
-    # The mean of -50 % and -40 %, paired by seed.
-    assert found[0]["text"].startswith("energy error 45 % lower, in all 2 seeds")
-    assert "agree 50 % of the time" in found[0]["text"]
+@pytest.fixture
+def of_three() -> Experiment:
+    return parse_section(Experiment, DEFAULT | {"seeds": [0, 1, 2]}, "config.yaml")
 
 
-def test_harm_is_said_as_plainly(tmp_path, experiment):
-    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [15.0, 26.0]})
+def test_an_effect_is_claimed_with_its_interval(tmp_path, of_three):
+    found = compared(tmp_path, of_three, {"supervised": [10.0, 20.0, 40.0], "weak": [5.0, 10.0, 20.0]})
+    assert [said["kind"] for said in found] == ["better", "better"]  # energy and force
+    assert found[0]["text"] == "energy error 50 % lower (ratio 0.5, 95 % interval 0.5 to 0.5, 3 seeds)"
+    assert found[0]["where"] == "ammonia, painn, weak against supervised, sizes pooled"
+
+
+def test_harm_is_said_as_plainly(tmp_path, of_three):
+    found = compared(tmp_path, of_three, {"supervised": [10.0, 20.0, 40.0], "weak": [15.0, 30.0, 60.0]})
     assert found[0]["kind"] == "worse"
-    assert found[0]["text"].startswith("energy error 40 % higher")
+    assert found[0]["text"].startswith("energy error 50 % higher")
 
 
-def test_seeds_that_disagree_decide_nothing(tmp_path, experiment):
-    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0], "weak": [5.0, 22.0]})
-    assert {verdict["kind"] for verdict in found} == {"undecided"}
-    assert found[0]["text"] == "no clear effect on the energy error (−20 % on average; better in 1 of 2 seeds)"
+def test_what_agrees_to_five_digits_is_no_difference(tmp_path, of_three):
+    found = compared(
+        tmp_path, of_three, {"supervised": [128.174, 128.175, 128.176], "weak": [128.177, 128.178, 128.180]}
+    )
+    assert {said["kind"] for said in found} == {"alike"}
+    assert "too small to matter (ratio 1, " in found[0]["text"]
+
+
+def test_an_interval_that_holds_1_decides_nothing(tmp_path, of_three):
+    found = compared(tmp_path, of_three, {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 12.0, 36.0]})
+    assert {said["kind"] for said in found} == {"undecided"}
+    assert found[0]["text"].startswith("undecided on the energy error: the interval holds 1 (ratio 0.711, ")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_less_than_three_seeds_decide_nothing(tmp_path, seeds):
+    experiment = parse_section(Experiment, DEFAULT | {"seeds": [*range(seeds)]}, "config.yaml")
+    found = compared(tmp_path, experiment, {"supervised": [10.0] * seeds, "weak": [1.0] * seeds})
+    assert {said["kind"] for said in found} == {"undecided"}
+    assert "at least 3 seeds are needed" in found[0]["text"]
+
+
+def test_intervals_beyond_all_sense_are_not_written_out(tmp_path, experiment):
+    found = compared(tmp_path, experiment, {"supervised": [1.0, 100.0], "weak": [100.0, 1.0]})
+    assert "(ratio 1, 95 % interval < 0.001 to > 1000, 2 seeds)" in found[0]["text"]
 
 
 @pytest.mark.parametrize("with_pair", [["weak"], ["supervised"]])
-def test_unlike_models_are_not_compared_in_silence(tmp_path, experiment, with_pair):
-    energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
-    assert all("corrects a pair" in said["text"] for said in compared(tmp_path, experiment, energy, with_pair))
+def test_unlike_models_are_not_compared_in_silence(tmp_path, of_three, with_pair):
+    energy = {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 12.0, 20.0]}
+    assert all("corrects a pair" in said["text"] for said in compared(tmp_path, of_three, energy, with_pair))
 
 
-def test_like_models_are_compared_without_a_word_of_it(tmp_path, experiment):
-    energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
+def test_like_models_are_compared_without_a_word_of_it(tmp_path, of_three):
+    energy = {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 12.0, 20.0]}
     for name, with_pair in (("both", ["weak", "supervised"]), ("neither", [])):
-        assert not any("corrects" in said["text"] for said in compared(tmp_path / name, experiment, energy, with_pair))
+        assert not any("corrects" in said["text"] for said in compared(tmp_path / name, of_three, energy, with_pair))
 
 
 def test_forces_of_a_cheaper_level_are_weak_supervision_not_the_baseline(tmp_path):
@@ -72,15 +97,32 @@ def test_forces_of_a_cheaper_level_are_weak_supervision_not_the_baseline(tmp_pat
     config["datasets"] = {"ammonia": config["datasets"]["ammonia"] | {"weak_forces": "gfn2-xtb"}}
     experiment = parse_section(Experiment, config, "config.yaml")
     found = compared(tmp_path, experiment, {"cheap-forces": [5.0, 10.0], "plain": [10.0, 20.0]})
-    assert {verdict["where"].split(", ")[-1] for verdict in found} == {"cheap-forces against plain"}
-    assert found[0]["text"].startswith("energy error 50 % lower")
+    assert {said["where"] for said in found} == {"ammonia, painn, cheap-forces against plain, sizes pooled"}
+    assert "ratio 0.5," in found[0]["text"]
 
 
-def test_one_seed_decides_nothing(tmp_path):
-    experiment = parse_section(Experiment, DEFAULT | {"seeds": [0]}, "config.yaml")
-    found = compared(tmp_path, experiment, {"supervised": [10.0], "weak": [1.0]})
-    assert {verdict["kind"] for verdict in found} == {"undecided"}
-    assert "one seed decides nothing" in found[0]["text"]
+def test_without_a_weak_loss_models_are_compared_with_the_first(tmp_path):
+    models = {"painn": DEFAULT["models"]["painn"], "schnet": {"architecture": "schnet"}}
+    config = DEFAULT | {"losses": {"supervised": {}}, "models": models}
+    experiment = parse_section(Experiment, config, "config.yaml")
+    found = compared(tmp_path, experiment, {"supervised": [10.0, 20.0]})
+    assert {said["where"] for said in found} == {"ammonia, supervised, schnet against painn, sizes pooled"}
+
+
+def test_with_nothing_to_compare_there_is_no_such_section(tmp_path):
+    experiment = parse_section(Experiment, DEFAULT | {"losses": {"supervised": {}}}, "config.yaml")
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0]})
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    assert "Paired comparisons" not in (tmp_path / "report.html").read_text()
+
+
+def test_so_many_comparisons_are_said_to_show_something_by_chance(tmp_path, of_three):
+    files = files_of(tmp_path, of_three.runs(), {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 9.0, 16.0]})
+    found = pooled(comparisons(run_table(files.errors, files.simulations), of_three))
+    said = multiplicity(found, [True, False])
+    assert said.startswith("2 comparisons with 3 seeds or more: without any effect, 0.1 of their intervals")
+    assert said.endswith("2 called better or worse, of which 1 stand after Holm's correction for their number.")
+    assert sentence(found[0], stands=False)["text"].endswith("does not stand the correction for their number")
 
 
 def test_rows_come_by_size_with_the_losses_side_by_side(tmp_path, experiment):
@@ -167,5 +209,5 @@ def test_what_looked_odd_about_the_data_stands_before_all_numbers(tmp_path, expe
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
     html = (tmp_path / "report.html").read_text()
     body = html[html.index("<body>") :]
-    assert body.index("energies: are they in &lt;Hartree&gt;?") < body.index("What weak supervision bought")
+    assert body.index("energies: are they in &lt;Hartree&gt;?") < body.index("Paired comparisons")
     assert "orderly" not in body

@@ -89,7 +89,7 @@ def test_ours_stand_in_the_order_of_the_report(finished):
     done = run(finished, "-c", WRITE_REPORT)
     assert done.returncode == 0, done.stderr
     assert headings((finished / "report.html").read_text()) == [
-        "The best potential", "What weak supervision bought", "Errors on the test frames", "water, painn",
+        "The best potential", "Paired comparisons", "Errors on the test frames", "water, painn",
         "Learning curves", "Parity", "Stability of molecular dynamics", "Training", "How it was made",
     ]  # fmt: skip
     assert "Not of piwsl" not in (finished / "report.html").read_text()
@@ -188,7 +188,7 @@ def test_those_of_the_whole_experiment_stand_where_their_places_say_and_those_th
     installed(finished, "toy", source, "\n".join(kinds))
     assert run(finished, "-c", WRITE_REPORT).returncode == 0
     assert headings((finished / "report.html").read_text()) == [
-        "&lt;b&gt;text&lt;/b&gt;", "The best potential", "What weak supervision bought", "20",
+        "&lt;b&gt;text&lt;/b&gt;", "The best potential", "Paired comparisons", "20",
         "Errors on the test frames", "before figures", "water, painn", "Learning curves", "Parity",
         "Stability of molecular dynamics", "Training", "after figures", "How it was made", "last",
     ]  # fmt: skip

@@ -43,7 +43,14 @@ def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):
 
 def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished):
     results = finished / "results" / "tiny"
-    for name in ("model.safetensors", "history.csv", "errors.json", "predictions.npz", "trajectory.xyz"):
+    for name in (
+        "model.safetensors",
+        "history.csv",
+        "errors.json",
+        "predictions.parquet",
+        "worst.xyz",
+        "trajectory.xyz",
+    ):
         assert len(list(results.rglob(name))) == RUNS, name
     table = pd.read_csv(results / "results.csv")
     assert len(table) == RUNS
@@ -238,7 +245,12 @@ def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
     for files, jobs in (
         ([results / "results.csv"], {"report": 1}),
         (
-            [weak / "trajectory.xyz", mine / "simulation.json", supervised / "predictions.npz", mine / "errors.json"],
+            [
+                weak / "trajectory.xyz",
+                mine / "simulation.json",
+                supervised / "predictions.parquet",
+                mine / "errors.json",
+            ],
             {"simulate": 2, "evaluate": 2, "report": 1},
         ),
         (

@@ -13,7 +13,7 @@ import piwsl
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Simulation
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.evaluation.metrics import evaluate
+from piwsl.evaluation.evaluate import evaluate
 from piwsl.simulation.dynamics import simulate
 from piwsl.training.run import train_run
 from piwsl.workflow.code import Code, Symbol
@@ -142,7 +142,9 @@ def test_all_that_training_testing_and_simulation_run_is_in_the_hash(tmp_path):
     saved = tmp_path / "model.safetensors"
     jobs = {
         "train": lambda: train_run(tmp_path / "data.h5", run, model, loss, saved, tmp_path / "history.csv"),
-        "evaluate": lambda: evaluate(tmp_path / "data.h5", run, saved, tmp_path / "e.json", tmp_path / "p.npz"),
+        "evaluate": lambda: evaluate(
+            tmp_path / "data.h5", run, saved, tmp_path / "e.json", tmp_path / "p.parquet", tmp_path / "w.xyz"
+        ),
         "simulate": lambda: simulate(
             tmp_path / "data.h5", run, saved, Simulation(time=0.002), tmp_path / "t.xyz", tmp_path / "s.json"
         ),

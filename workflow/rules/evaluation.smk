@@ -8,6 +8,7 @@ rule evaluate:
     output:
         errors=RUN.errors,
         predictions=RUN.predictions,
+        worst=RUN.worst,
     log:
         layout.log("evaluate/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
     benchmark:

@@ -6,7 +6,7 @@ from piwsl.logs import logged_to
 with logged_to(snakemake.log[0]):
     import torch
 
-    from piwsl.evaluation.metrics import evaluate
+    from piwsl.evaluation.evaluate import evaluate
 
     torch.set_num_threads(snakemake.threads)
     evaluate(
@@ -15,4 +15,5 @@ with logged_to(snakemake.log[0]):
         model_path=Path(snakemake.input.model),
         errors_path=Path(snakemake.output.errors),
         predictions_path=Path(snakemake.output.predictions),
+        worst_path=Path(snakemake.output.worst),
     )

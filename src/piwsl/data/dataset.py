@@ -5,7 +5,8 @@ part are per frame. The group `labels` has one group a level ("reference", "weak
 (M,), forces (sum of N, 3) and stress (M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it:
 which frames do; of the others there is NaN; and `weight` (M,) where labels of some frames count for less.
 atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the atomic
-numbers that occur in labelled frames. Frames of the pool, the third part, have no labels of that level but those that a
+numbers that occur in labelled frames; `temperature` (M,), K, is that of sampling, NaN where nobody said, and left out
+where nobody said it of any. Frames of the pool, the third part, have no labels of that level but those that a
 teacher gave them. `digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute `digest` is
 that of all that is not a frame's own, `digests` included, compared when the file is opened. The attribute `warnings` is
 a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -117,6 +119,9 @@ def write_structures(
             file["pbc"] = np.stack([s.pbc for _, s in structures])
             file["charge"] = np.array([s.charge for _, s in structures], dtype=np.int64)
             file["multiplicity"] = np.array([s.multiplicity for _, s in structures], dtype=np.int64)
+            temperatures = np.array([s.temperature for _, s in structures])
+            if not np.isnan(temperatures).all():
+                file["temperature"] = temperatures
             for level in sorted({level for _, s in structures for level in s.labels}):
                 _write_labels(file.create_group(f"labels/{level}"), level, [s for _, s in structures])
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
@@ -159,6 +164,8 @@ def _digest(structures: list[Structure]) -> Any:
     for structure in structures:
         digest.update(_bytes(structure.numbers, structure.positions, structure.cell, structure.pbc))
         digest.update(f"{structure.charge} {structure.multiplicity}".encode())
+        if not math.isnan(structure.temperature):
+            digest.update(f"temperature {structure.temperature!r}".encode())
         for level, labels in sorted(structure.labels.items()):
             digest.update(level.encode())
             digest.update(_bytes(labels.energy, labels.forces, labels.stress))
@@ -234,6 +241,7 @@ class Dataset:
             self._part = self._file["part"][:]
             self._digests = self._file["digests"][:]
             self._columns = {name: self._file[name] for name in (*BY_ATOM, *BY_FRAME)}
+            self._temperature = self._file["temperature"][:] if "temperature" in self._file else None
             self._labels = {level: dict(group) for level, group in self._file["labels"].items()}
 
     def __enter__(self) -> Self:
@@ -318,6 +326,7 @@ class Dataset:
                     charge=int(by_frame["charge"][index]),
                     multiplicity=int(by_frame["multiplicity"][index]),
                     labels={level: _labels_of_frame(own, index, start, stop) for level, own in labels.items()},
+                    temperature=math.nan if self._temperature is None else float(self._temperature[first + index]),
                 )
                 if _digest([structure]).digest() != self._digests[first + index].tobytes():
                     raise ValueError(f"frame {first + index} is not what was written")

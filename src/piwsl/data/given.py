@@ -94,6 +94,8 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
     if states_multiplicity(atoms):
         stated["multiplicity"] = multiplicity_of(atoms)
     info = {**stated, "frame": position, **info}
+    if "temperature" in atoms.info:
+        info["temperature"] = atoms.info["temperature"]
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for name, values in arrays.items():
         frame.set_array(name, values)

@@ -1,4 +1,4 @@
-"""Errors of predictions against labels, in meV and meV/Å, and the plain table of predictions they come from."""
+"""Errors of predictions against labels, in meV and meV/Å."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from piwsl.config import Run
-from piwsl.data.dataset import TEST, Dataset
 from piwsl.evaluation.calibration import calibration, scale_of_spread
-from piwsl.evaluation.predict import Predictions, predict
-from piwsl.files import write_atomically, write_json
-from piwsl.models import load_model
+from piwsl.evaluation.predict import Predictions
+from piwsl.evaluation.predictions import energies_of, force_components_of, in_a_row
 from piwsl.models.storage import read_header
 from piwsl.records import HeldOutErrors
 from piwsl.structures.structure import Structure
@@ -32,9 +29,10 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         predictions: in the same order.
 
     Returns:
-        energy_mae_meV, energy_rmse_meV (a structure), energy_mae_meV_per_atom; energy_constant_meV, the mean size of
-        `constant_errors`, and energy_mae_without_constant_meV, what is left of the errors without them (None where no
-        composition has two frames);
+        energy_mae_meV, energy_rmse_meV (a structure), energy_mae_meV_per_atom, energy_rmse_meV_per_atom;
+        energy_constant_meV, the mean size of `constant_errors`, and energy_mae_without_constant_meV,
+        energy_rmse_without_constant_meV, what is left of the errors without them: those of relative energies within a
+        composition (None where no composition has two frames);
         force_mae_meV_per_A, force_rmse_meV_per_A, stress_mae_meV_per_A3, stress_rmse_meV_per_A3 (a component; None
         without such labels, or predictions); and the numbers of frames behind them.
     """
@@ -55,12 +53,15 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
     stress = np.concatenate(stress_errors) if stress_errors else None
     constant = constant_errors(structures, energy_errors)
     repeated = ~np.isnan(constant)
+    relative = (energy_errors - constant)[repeated]
     return {
         "energy_mae_meV": _mae(energy_errors),
         "energy_rmse_meV": _rmse(energy_errors),
         "energy_mae_meV_per_atom": _mae(energy_errors / atoms),
+        "energy_rmse_meV_per_atom": _rmse(energy_errors / atoms),
         "energy_constant_meV": _mae(constant[repeated]) if repeated.any() else None,
-        "energy_mae_without_constant_meV": _mae((energy_errors - constant)[repeated]) if repeated.any() else None,
+        "energy_mae_without_constant_meV": _mae(relative) if repeated.any() else None,
+        "energy_rmse_without_constant_meV": _rmse(relative) if repeated.any() else None,
         "force_mae_meV_per_A": None if forces is None else _mae(forces),
         "force_rmse_meV_per_A": None if forces is None else _rmse(forces),
         "stress_mae_meV_per_A3": None if stress is None else _mae(stress),
@@ -87,36 +88,16 @@ def spread_summary(
         force_spread_meV_per_A); what the model did not say is left out.
     """
     found: dict[str, float | None] = {}
-    for quantity, unit, (label, predicted, spread) in (
+    for quantity, unit, compared in (
         ("energy", "meV", energies_of(structures, predictions)),
         ("force", "meV_per_A", force_components_of(structures, predictions)),
     ):
-        if spread is not None and len(spread):
-            measures = calibration(MILLI * (predicted - label), MILLI * spread, scales.get(quantity))
+        if compared.std is not None and len(compared):
+            errors = MILLI * (compared.predicted - compared.label)
+            measures = calibration(errors, MILLI * compared.std, scales.get(quantity))
             found[f"{quantity}_spread_{unit}"] = measures.pop("spread")
             found |= {f"{quantity}_{name}": value for name, value in measures.items()}
     return found
-
-
-Compared = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]
-
-
-def energies_of(structures: list[Structure], predictions: Predictions) -> Compared:
-    """Return labels, predictions and, where it is known, spread of energies, (M,) each, eV."""
-    return np.array([structure.energy for structure in structures]), predictions.energy, predictions.energy_std
-
-
-def force_components_of(structures: list[Structure], predictions: Predictions) -> Compared:
-    """Return labels, predictions and, where it is known, spread of the forces of labelled frames, in a row, eV/Å."""
-    labelled = [position for position, structure in enumerate(structures) if structure.forces is not None]
-    label = _in_a_row([np.asarray(structures[position].forces) for position in labelled])
-    predicted = _in_a_row([predictions.forces[position] for position in labelled])
-    spread = predictions.forces_std
-    return label, predicted, None if spread is None else _in_a_row([spread[position] for position in labelled])
-
-
-def _in_a_row(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
 
 
 def scales_of(model_path: Path, predictions: Predictions) -> dict[str, float | None]:
@@ -132,7 +113,7 @@ def scales_of(model_path: Path, predictions: Predictions) -> dict[str, float | N
     header = read_header(model_path)
     members = header["config"].get("members", 1)
     held_out = HeldOutErrors.model_validate(header["provenance"].get("held_out", {"frames": 0}))
-    spreads = {"energy": predictions.energy_std, "force": predictions.forces_std and _in_a_row(predictions.forces_std)}
+    spreads = {"energy": predictions.energy_std, "force": predictions.forces_std and in_a_row(predictions.forces_std)}
     errors = {"energy": held_out.energy_rmse, "force": held_out.forces_rmse}
     found: dict[str, float | None] = {}
     for quantity, spread in spreads.items():
@@ -170,39 +151,3 @@ def _mae(errors: NDArray[np.float64]) -> float:
 
 def _rmse(errors: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(errors).mean()))
-
-
-def evaluate(dataset_path: Path, run: Run, model_path: Path, errors_path: Path, predictions_path: Path) -> None:
-    """Test a trained model on the test frames of its dataset.
-
-    Args:
-        dataset_path: dataset file.
-        run: the point of the grid, repeated in the output.
-        model_path: the trained model.
-        errors_path: JSON to write: the run, its errors, how they compare with the spread that the model predicted, if
-            it did, and whether a pair potential is part of it.
-        predictions_path: NPZ to write: energy_label, energy_predicted (eV), force_label, force_predicted (eV/Å,
-            the labelled frames' components in a row), and energy_std, force_std of models that know how uncertain they
-            are.
-    """
-    potential = load_model(model_path)
-    with Dataset(dataset_path) as dataset:
-        structures = dataset.structures(dataset.indices(TEST))
-    predictions = predict(potential, structures)
-    arrays: dict[str, NDArray[np.float64]] = {}
-    for quantity, (label, predicted, spread) in (
-        ("energy", energies_of(structures, predictions)),
-        ("force", force_components_of(structures, predictions)),
-    ):
-        arrays |= {f"{quantity}_label": label, f"{quantity}_predicted": predicted}
-        if spread is not None:
-            arrays[f"{quantity}_std"] = spread
-
-    def write_arrays(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    write_atomically(predictions_path, write_arrays)
-    scales = scales_of(model_path, predictions)
-    summary = error_summary(structures, predictions) | spread_summary(structures, predictions, scales)
-    write_json(errors_path, run.plain() | summary | {"pair_potential": potential.has_pair_potential})

@@ -19,7 +19,7 @@ class FilesOfRun:
     errors: Path
     """JSON: `piwsl.records.Errors`."""
     predictions: Path
-    """NPZ: energy_label, energy_predicted (eV), force_label, force_predicted (eV/Å), of the test frames."""
+    """Parquet, a row a test frame: `piwsl.evaluation.predictions.read_predictions`."""
     history: Path
     """CSV, a row a validation."""
     simulation: Path

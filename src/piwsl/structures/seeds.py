@@ -20,6 +20,7 @@ Stream = Literal[
     "pool",
     "displacements",
     "simulation",
+    "consistency",
 ]
 
 

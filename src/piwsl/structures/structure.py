@@ -34,6 +34,8 @@ class Structure:
     """Total charge, e; only cheap levels ask for it."""
     multiplicity: int = 1
     """2S + 1."""
+    temperature: float = math.nan
+    """K, that it was sampled at; NaN where nobody said."""
 
     def at_level(self, level: str) -> Labels:
         """Return the labels of a level; of one that says nothing, none."""
@@ -82,6 +84,7 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK), electron
     Raises:
         PiwslError: a label is there but is no number, or charge or multiplicity is no whole number.
     """
+    temperature = atoms.info.get("temperature")
     return Structure(
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
@@ -90,4 +93,5 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK), electron
         labels={level: labels_of(atoms, level) for level in levels},
         charge=charge_of(atoms) if electrons else 0,
         multiplicity=multiplicity_of(atoms) if electrons else 1,
+        temperature=float(temperature) if isinstance(temperature, int | float | np.integer | np.floating) else math.nan,
     )

@@ -39,7 +39,12 @@ class RunFiles:
     @property
     def predictions(self) -> str:
         """Predictions for the test frames, beside their labels."""
-        return f"{self.folder}/predictions.npz"
+        return f"{self.folder}/predictions.parquet"
+
+    @property
+    def worst(self) -> str:
+        """The test frames with the largest errors."""
+        return f"{self.folder}/worst.xyz"
 
     @property
     def trajectory(self) -> str:
@@ -58,7 +63,7 @@ class RunFiles:
 
     def taken_away(self) -> list[str]:
         """Return the files that users take away."""
-        return [self.model, self.history, self.errors, self.predictions, self.trajectory, self.simulation]
+        return [self.model, self.history, self.errors, self.predictions, self.worst, self.trajectory, self.simulation]
 
 
 @dataclass(frozen=True)

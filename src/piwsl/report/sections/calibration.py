@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
 from piwsl.report.figures import fragment, styled
 from piwsl.report.markup import render, rounded
@@ -82,8 +83,7 @@ def _of(runs: pd.DataFrame, quantity: str) -> pd.Series:
 
 
 def _has_spread(predictions: Path) -> bool:
-    with np.load(predictions, allow_pickle=False) as arrays:
-        return "energy_std" in arrays
+    return read_predictions(predictions)["energy"].std is not None
 
 
 def conclusion(quantity: str, runs: pd.DataFrame) -> str:
@@ -131,18 +131,19 @@ def spread_and_error(predictions: dict[str, Path], colours: dict[str, str]) -> g
     """Draw the size of errors against the spread that was predicted, both axes logarithmic.
 
     Args:
-        predictions: NPZ file of one run for each loss.
+        predictions: Parquet file of one run for each loss.
         colours: by loss.
     """
-    arrays = {loss: dict(np.load(path, allow_pickle=False)) for loss, path in predictions.items()}
+    read = {loss: read_predictions(path) for loss, path in predictions.items()}
     quantities = [("energy", "Energy (meV)")]
-    if any(len(found.get("force_std", [])) for found in arrays.values()):
+    if any(found["force"].std is not None for found in read.values()):
         quantities.append(("force", "Force component (meV/Å)"))
     figure = make_subplots(cols=len(quantities), subplot_titles=[title for _, title in quantities])
     for column, (quantity, _) in enumerate(quantities, start=1):
-        for loss, found in arrays.items():
-            spread = MILLI * found.get(f"{quantity}_std", np.empty(0))
-            error = MILLI * np.abs(found[f"{quantity}_predicted"] - found[f"{quantity}_label"])[: len(spread)]
+        for loss, found in read.items():
+            compared = found[quantity]
+            spread = np.empty(0) if compared.std is None else MILLI * compared.std
+            error = MILLI * np.abs(compared.predicted - compared.label)[: len(spread)]
             figure.add_trace(
                 go.Scatter(
                     x=spread,

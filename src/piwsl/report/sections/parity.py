@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
 from piwsl.report.figures import fragment, styled
 from piwsl.report.markup import render
@@ -37,18 +38,18 @@ def parity(predictions: dict[str, Path], colours: dict[str, str]) -> go.Figure:
     """Draw predictions against labels of the test frames, energies relative to the mean label.
 
     Args:
-        predictions: NPZ file of one run for each loss.
+        predictions: Parquet file of one run for each loss.
         colours: by loss.
     """
-    arrays = {loss: np.load(path, allow_pickle=False) for loss, path in predictions.items()}
+    read = {loss: read_predictions(path) for loss, path in predictions.items()}
     quantities = [("energy", "Energy (eV, less the mean label)")]
-    if any(len(found["force_label"]) for found in arrays.values()):
+    if any(len(found["force"]) for found in read.values()):
         quantities.append(("force", "Force component (eV/Å)"))
     figure = make_subplots(cols=len(quantities), subplot_titles=[title for _, title in quantities])
     for column, (quantity, _) in enumerate(quantities, start=1):
         extremes = []
-        for loss, found in arrays.items():
-            label, predicted = found[f"{quantity}_label"], found[f"{quantity}_predicted"]
+        for loss, found in read.items():
+            label, predicted = found[quantity].label, found[quantity].predicted
             origin = label.mean() if quantity == "energy" else 0.0
             extremes += [label - origin, predicted - origin]
             figure.add_trace(

@@ -1,131 +1,190 @@
-"""What weak supervision bought: each weakly supervised loss against the supervised one, seed by seed, in words."""
+"""Which loss and which model is better than the first: paired comparisons, how sure they are, in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
 
 import pandas as pd
 
 from piwsl.config import Experiment
+from piwsl.evaluation.comparison import CONFIDENCE, LEAST_SEEDS, MARGIN, Comparison, Ratio, compare, holm
 from piwsl.report.context import Context
-from piwsl.report.markup import render
+from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
 
+MEASURES = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force"}
+MARGIN_IN_WORDS = f"{100 * MARGIN:.0f} %"
+# Ratios beyond it, or its inverse, are not written out.
+FARTHEST = 1000
+INTERVAL_IN_WORDS = f"{100 * CONFIDENCE:.0f} % interval"
+
 TEMPLATE = """\
-{% if verdicts %}
-<p>Each weakly supervised loss against the supervised one on the same frames, seed by seed. A direction is named only
-where every seed agrees; few seeds prove little.</p>
+<p>Ratios of mean absolute errors on the same test frames, of runs alike in all but {{ axes }}: the mean over seeds of
+their logarithm, with Student's {{ interval }}. Sizes are pooled within a seed, for they share frames. The interval
+covers the choice of training frames and the start of training; the test frames are the same for all. Undecided below
+{{ least }} seeds or where the interval holds 1; alike within {{ margin }}.</p>
 <ul class="verdicts">
 {% for verdict in verdicts %}
 <li class="{{ verdict.kind }}">{{ verdict.text }}<span class="where">{{ verdict.where }}</span></li>
 {% endfor %}
 </ul>
-{% else %}
-<p>This experiment has no pair of a weakly supervised and a supervised loss on the same frames to compare.</p>
+<p>{{ multiplicity }}</p>
+{% if rows %}
+<details><summary>Size by size, {{ rows | length }} comparisons, not corrected for their number</summary>
+<div class="scroll"><table>
+<thead><tr><th>What</th><th class="number">Frames</th><th>Error</th><th class="number">Ratio</th>
+<th class="number">{{ interval }}</th><th class="number">Seeds</th><th>Verdict</th></tr></thead>
+<tbody>
+{% for row in rows %}
+<tr><td>{{ row.where }}</td><td class="number">{{ row.size }}</td><td>{{ row.quantity }}</td>
+<td class="number">{{ row.ratio }}</td><td class="number">{{ row.interval }}</td><td class="number">{{ row.seeds }}</td>
+<td>{{ row.verdict }}</td></tr>
+{% endfor %}
+</tbody></table></div></details>
 {% endif %}
 """
 
 
 class Verdicts(ReportSection):
-    """A line a comparison."""
+    """A line a comparison; nothing where an experiment has one model, and no weak loss beside a supervised one."""
 
-    title = "What weak supervision bought"
+    title = "Paired comparisons"
     place = 20
 
     def html(self, context: Context) -> str:
-        """Return the verdicts, or that there is nothing to compare."""
+        """Return the verdicts, pooled over sizes and size by size."""
         found = comparisons(context.runs, context.experiment)
-        return render(TEMPLATE, verdicts=[sentence(comparison) for comparison in found])
+        if not found:
+            return ""
+        whole = pooled(found)
+        stands = standing(whole)
+        return render(
+            TEMPLATE,
+            axes=" or ".join(f"the {axis}" for axis in dict.fromkeys(comparison.axis for comparison in found)),
+            interval=INTERVAL_IN_WORDS,
+            least=LEAST_SEEDS,
+            margin=MARGIN_IN_WORDS,
+            verdicts=[sentence(comparison, stood) for comparison, stood in zip(whole, stands, strict=True)],
+            multiplicity=multiplicity(whole, stands),
+            rows=[_row(comparison) for comparison in found if comparison not in whole],
+        )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A weak loss against the supervised one with the same dataset, model and size."""
+def comparisons(runs: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
+    """Compare weakly supervised losses with the first supervised one, and models with the first of them.
 
-    dataset: str
-    model: str
-    size: int
-    weak: str
-    supervised: str
-    measure: str
-    change_percent: float
-    """Mean over seeds of the paired relative change; negative is a smaller error."""
-    better: int
-    """Seeds in which the weak loss had the smaller error."""
-    seeds: int
-    unlike: bool
-    """Whether the models of one loss correct a pair potential and those of the other do not."""
-
-    @property
-    def chance(self) -> float:
-        """How often all seeds would agree on one direction if there were no effect: 2 (1/2)^seeds."""
-        return 2.0 ** (1 - self.seeds)
-
-    @property
-    def verdict(self) -> str:
-        """What may be said: a direction only where all of at least two seeds agree."""
-        if self.seeds < 2 or self.better not in (0, self.seeds):
-            return "undecided"
-        return "better" if self.better else "worse"
-
-
-def comparisons(table: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
-    """Compare every weakly supervised loss with the first supervised one of the config, seed by seed.
+    Models are compared at the first supervised loss; where there is none, at the first loss.
 
     Args:
-        table: one row a run.
+        runs: one row a run.
         experiment: says which losses are supervised by labels of the reference level alone.
     """
-    supervised = next((name for name, loss in experiment.losses.items() if loss.supervised), None)
-    if supervised is None:
-        return []
+    supervised = [name for name, loss in experiment.losses.items() if loss.supervised]
+    weak = [name for name in experiment.losses if name not in supervised]
+    first, *others = experiment.models
+    plain = (supervised or weak)[0]
     found = []
-    for (dataset, model, size), group in table.groupby(["dataset", "model", "size"], sort=False):
-        by_loss = {str(loss): rows.set_index("seed") for loss, rows in group.groupby("loss", sort=False)}
-        if supervised not in by_loss:
-            continue
-        base = by_loss[supervised]
-        for loss, rows in by_loss.items():
-            if experiment.losses[loss].supervised:
-                continue
-            for measure in ("energy_mae_meV", "force_mae_meV_per_A"):
-                ratio = (rows[measure] / base[measure]).dropna()
-                if len(ratio):
-                    found.append(
-                        Comparison(
-                            str(dataset),
-                            str(model),
-                            int(str(size)),
-                            loss,
-                            supervised,
-                            measure,
-                            change_percent=float(100 * (ratio.mean() - 1)),
-                            better=int((ratio < 1).sum()),
-                            seeds=len(ratio),
-                            unlike=bool((rows["pair_potential"] != base["pair_potential"]).loc[ratio.index].any()),
-                        )
-                    )
-    return found
+    for measure in MEASURES:
+        if supervised:
+            found += compare(runs, "loss", plain, weak, measure)
+        found += compare(runs[runs["loss"] == plain], "model", first, others, measure)
+    return sorted(found, key=lambda comparison: (comparison.axis, _where(comparison)))
 
 
-def sentence(found: Comparison) -> dict[str, str]:
-    """Say in words what one comparison shows."""
-    quantity = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force"}[found.measure]
-    change = abs(found.change_percent)
-    if found.verdict == "undecided":
-        seeds = "one seed decides nothing" if found.seeds < 2 else f"better in {found.better} of {found.seeds} seeds"
-        average = f"{found.change_percent:+.0f} %".replace("-", "−")
-        text = f"no clear effect on the {quantity} error ({average} on average; {seeds})"
+def pooled(found: list[Comparison]) -> list[Comparison]:
+    """Return one comparison of each pair and measure: over all sizes, or of the only size there is."""
+    of: dict[tuple[str, str, str], list[Comparison]] = defaultdict(list)
+    for comparison in found:
+        of[comparison.axis, _where(comparison), comparison.measure].append(comparison)
+    return [first for first, *rest in of.values() if first.size is None or not rest]
+
+
+def _decidable(comparison: Comparison) -> bool:
+    return comparison.ratio.p_value is not None and comparison.ratio.seeds >= LEAST_SEEDS
+
+
+def standing(found: list[Comparison]) -> list[bool]:
+    """Return which comparisons stand when all of those with enough seeds are one family."""
+    tested = [comparison for comparison in found if _decidable(comparison)]
+    stands = iter(holm([comparison.ratio.p_value or 0.0 for comparison in tested]))
+    return [_decidable(comparison) and next(stands) for comparison in found]
+
+
+def multiplicity(found: list[Comparison], stands: list[bool]) -> str:
+    """Say in words what so many comparisons would show by chance."""
+    tested = sum(map(_decidable, found))
+    if not tested:
+        return f"No verdict: none of these comparisons has the {LEAST_SEEDS} seeds that one takes."
+    chance = rounded((1.0 - CONFIDENCE) * tested, 2)
+    called = [stood for comparison, stood in zip(found, stands, strict=True) if _called(comparison.ratio)]
+    said = (
+        f"{tested} comparisons with {LEAST_SEEDS} seeds or more: without any effect, {chance} of their intervals would "
+        "leave 1 out by chance, on average."
+    )
+    if not called:
+        return f"{said} None is called better or worse."
+    return (
+        f"{said} {len(called)} called better or worse, of which {sum(called)} stand after Holm's correction for "
+        "their number."
+    )
+
+
+def _called(ratio: Ratio) -> bool:
+    return ratio.verdict in ("better", "worse")
+
+
+def sentence(found: Comparison, stands: bool) -> dict[str, str]:
+    """Say in words what one comparison shows.
+
+    Args:
+        found: the comparison.
+        stands: whether it does, in the family of all.
+    """
+    ratio, quantity = found.ratio, MEASURES[found.measure]
+    numbers = f"ratio {_ratio(ratio.value)}"
+    if ratio.interval is not None:
+        numbers += f", {INTERVAL_IN_WORDS} {_interval(ratio)}"
+    numbers += f", {ratio.seeds} {'seed' if ratio.seeds == 1 else 'seeds'}"
+    if ratio.verdict == "undecided":
+        why = f"at least {LEAST_SEEDS} seeds are needed" if ratio.seeds < LEAST_SEEDS else "the interval holds 1"
+        text = f"undecided on the {quantity} error: {why} ({numbers})"
+    elif ratio.verdict == "alike":
+        text = f"{quantity} errors alike: any difference is too small to matter ({numbers})"
     else:
-        direction = "lower" if found.verdict == "better" else "higher"
-        text = (
-            f"{quantity} error {change:.0f} % {direction}, in all {found.seeds} seeds "
-            f"(without any effect they would agree {100 * found.chance:.2g} % of the time)"
-        )
+        direction = "lower" if ratio.verdict == "better" else "higher"
+        text = f"{quantity} error {rounded(100 * abs(ratio.value - 1), 3)} % {direction} ({numbers})"
+        text += "" if stands else "; it does not stand the correction for their number"
     if found.unlike:
         text += (
-            "; with one of the two losses the network corrects a pair potential, with the other it does not: say "
-            "pair_potential: true or false to see what the loss alone does"
+            f"; with one of the two {'losses' if found.axis == 'loss' else 'models'} the network corrects a pair "
+            "potential, with the other it does not: say pair_potential: true or false to see what is due to it"
         )
-    where = f"{found.dataset}, {found.model}, {found.size} frames, {found.weak} against {found.supervised}"
-    return {"where": where, "text": text, "kind": found.verdict}
+    sizes = "sizes pooled" if found.size is None else f"{found.size} frames"
+    return {"where": f"{_where(found)}, {sizes}", "text": text, "kind": ratio.verdict}
+
+
+def _where(found: Comparison) -> str:
+    return ", ".join([*found.shared.values(), f"{found.candidate} against {found.baseline}"])
+
+
+def _interval(ratio: Ratio) -> str:
+    return "–" if ratio.interval is None else " to ".join(_ratio(end) for end in ratio.interval)
+
+
+def _ratio(value: float) -> str:
+    """Write a ratio; of one beyond all sense, only that."""
+    if value > FARTHEST:
+        return f"> {FARTHEST}"
+    return f"< {1 / FARTHEST}" if value < 1 / FARTHEST else rounded(value, 3)
+
+
+def _row(found: Comparison) -> dict[str, str]:
+    return {
+        "where": _where(found),
+        "size": str(found.size),
+        "quantity": MEASURES[found.measure],
+        "ratio": _ratio(found.ratio.value),
+        "interval": _interval(found.ratio),
+        "seeds": str(found.ratio.seeds),
+        "verdict": found.ratio.verdict,
+    }

@@ -1,0 +1,164 @@
+"""The Parquet file of predictions: a row a test frame, labels beside what a model said of them. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.symbols import Symbols
+from numpy.typing import NDArray
+
+from piwsl.errors import PiwslError
+from piwsl.extras import naming_extras
+from piwsl.files import write_atomically
+from piwsl.structures.structure import Structure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from piwsl.evaluation.predict import Predictions
+
+Array = NDArray[np.float64]
+# Column to unit; forces are lists of 3N components, x, y, z of the first atom first.
+ENERGIES = {"energy_label": "eV", "energy_predicted": "eV", "energy_std": "eV"}
+FORCES = {"forces_label": "eV/Å", "forces_predicted": "eV/Å", "forces_std": "eV/Å"}
+TEMPERATURE = {"temperature_K": "K"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was predicted of one quantity, in a row: (M,) energies, eV, or (C,) components of forces, eV/Å."""
+
+    label: Array
+    predicted: Array
+    std: Array | None
+    """None of models that do not know how uncertain they are."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+def energies_of(structures: Sequence[Structure], predictions: Predictions) -> Compared:
+    """Return labels, predictions and, where it is known, spread of the energies of all structures."""
+    labels = np.array([structure.energy for structure in structures])
+    return Compared(labels, predictions.energy, predictions.energy_std)
+
+
+def force_components_of(structures: Sequence[Structure], predictions: Predictions) -> Compared:
+    """Return labels, predictions and, where it is known, spread of the forces of labelled frames."""
+    labelled = [position for position, structure in enumerate(structures) if structure.forces is not None]
+    label = in_a_row([np.asarray(structures[position].forces) for position in labelled])
+    predicted = in_a_row([predictions.forces[position] for position in labelled])
+    spread = predictions.forces_std
+    return Compared(label, predicted, None if spread is None else in_a_row([spread[p] for p in labelled]))
+
+
+def in_a_row(arrays: Sequence[Array]) -> Array:
+    """Return the elements of all arrays, one after the other."""
+    return np.concatenate([np.ravel(array) for array in arrays]) if len(arrays) else np.empty(0)
+
+
+def write_predictions(path: Path, structures: Sequence[Structure], predictions: Predictions) -> None:
+    """Write labels and predictions as Parquet, atomically; each column says its unit in its metadata.
+
+    Columns: frame (its index in the test part), formula, n_atoms, atomic_numbers, temperature_K (null where nobody said
+    at which temperature the frame was sampled), energy_label, energy_predicted, energy_std (eV), forces_label,
+    forces_predicted, forces_std (eV/Å, lists of 3N). What is not labelled, or not known to the model, is null.
+
+    Args:
+        path: to write.
+        structures: M frames of the test part, in its order.
+        predictions: in the same order.
+    """
+    with naming_extras():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+    spreads: Sequence[Array | None] = predictions.forces_std or [None] * len(structures)
+    columns: dict[str, list[Any]] = {
+        "frame": list(range(len(structures))),
+        "formula": [Symbols(structure.numbers).get_chemical_formula() for structure in structures],
+        "n_atoms": [len(structure.numbers) for structure in structures],
+        "atomic_numbers": [structure.numbers for structure in structures],
+        "temperature_K": [_known(structure.temperature) for structure in structures],
+        "energy_label": [_known(structure.energy) for structure in structures],
+        "energy_predicted": predictions.energy.tolist(),
+        "energy_std": [None] * len(structures) if predictions.energy_std is None else predictions.energy_std.tolist(),
+        "forces_label": [_flat(structure.forces) for structure in structures],
+        "forces_predicted": [_flat(forces) for forces in predictions.forces],
+        "forces_std": [_flat(spread) for spread in spreads],
+    }
+    table = pa.table(columns, schema=_schema())
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    kinds = {
+        "frame": pa.int64(),
+        "formula": pa.string(),
+        "n_atoms": pa.int64(),
+        "atomic_numbers": pa.list_(pa.int64()),
+        **dict.fromkeys([*TEMPERATURE, *ENERGIES], pa.float64()),
+        **dict.fromkeys(FORCES, pa.list_(pa.float64())),
+    }
+    units = TEMPERATURE | ENERGIES | FORCES
+    return pa.schema(
+        [
+            pa.field(name, kind, metadata={"unit": units[name]} if name in units else None)
+            for name, kind in kinds.items()
+        ]
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _flat(array: Array | None) -> Array | None:
+    return None if array is None else np.ravel(array)
+
+
+def read_predictions(path: Path) -> dict[str, Compared]:
+    """Read what `write_predictions` wrote, in a row.
+
+    Args:
+        path: Parquet.
+
+    Returns:
+        `energy`, of all frames, and `force`, of frames with labelled forces, which may be none.
+
+    Raises:
+        PiwslError: the file is missing, damaged, or lacks a column.
+    """
+    with naming_extras():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=[*ENERGIES, *FORCES])
+        energies = [_column(table, name) for name in ENERGIES]
+        labelled = table.filter(table["forces_label"].is_valid())
+        components = [_column(labelled, name) for name in FORCES]
+    except (pa.ArrowException, KeyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise PiwslError(f"{path}: is no file of predictions ({reason}); delete it, and it is made again") from None
+    return {"energy": _compared(*energies), "force": _compared(*components)}
+
+
+def _column(table: pa.Table, name: str) -> Array | None:
+    """Return the numbers of a column, of lists one after the other; None where all is null."""
+    column = table[name].combine_chunks()
+    if len(column) and column.null_count == len(column):
+        return None
+    numbers = column if name in ENERGIES else column.flatten()
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _compared(label: Array | None, predicted: Array | None, std: Array | None) -> Compared:
+    empty = np.empty(0)
+    return Compared(empty if label is None else label, empty if predicted is None else predicted, std)
