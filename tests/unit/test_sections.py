@@ -41,9 +41,10 @@ from piwsl.report.write import ReportFiles, write_report
 from piwsl.workflow.layout import Layout
 experiment = parse_section(Experiment, read_yaml(Path("config.yaml")), "config.yaml")
 runs = [Layout("given").run(run) for run in experiment.runs()]
-of_runs = [[Path(getattr(run, kind)) for run in runs] for kind in ("errors", "predictions", "history", "simulation")]
+of_runs = [[Path(getattr(run, kind)) for run in runs] for kind in ("errors", "predictions", "history")]
+simulations = [Path(run.simulation(name).summary) for run in runs for name in experiment.simulations]
 with logged_to("log"):
-    write_report(experiment, ReportFiles(*of_runs, [], [], []), Path("report.html"), Path("results.csv"))
+    write_report(experiment, ReportFiles(*of_runs, simulations, [], [], []), Path("report.html"), Path("results.csv"))
 """
 
 

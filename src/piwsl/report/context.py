@@ -22,8 +22,8 @@ class FilesOfRun:
     """NPZ: energy_label, energy_predicted (eV), force_label, force_predicted (eV/Å), of the test frames."""
     history: Path
     """CSV, a row a validation."""
-    simulation: Path
-    """JSON: `piwsl.records.Stability`."""
+    simulations: Mapping[str, Path]
+    """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
 
 
 @dataclass(frozen=True)

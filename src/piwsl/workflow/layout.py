@@ -41,19 +41,39 @@ class RunFiles:
         """Predictions for the test frames, beside their labels."""
         return f"{self.folder}/predictions.npz"
 
+    def simulation(self, name: str = "{simulation}") -> SimulationFiles:
+        """Return the files of a simulation; by default with a wildcard for its name."""
+        return SimulationFiles(f"{self.folder}/simulations/{name}")
+
+    def taken_away(self) -> list[str]:
+        """Return the files that users take away, beside those of simulations."""
+        return [self.model, self.history, self.errors, self.predictions]
+
+
+@dataclass(frozen=True)
+class SimulationFiles:
+    """The files of one simulation with the model of a run."""
+
+    folder: str
+
     @property
     def trajectory(self) -> str:
-        """Frames of the simulation."""
+        """Frames of all replicas."""
         return f"{self.folder}/trajectory.xyz"
 
     @property
-    def simulation(self) -> str:
-        """How the simulation went."""
-        return f"{self.folder}/simulation.json"
+    def series(self) -> str:
+        """Temperature and energies over time."""
+        return f"{self.folder}/series.parquet"
+
+    @property
+    def summary(self) -> str:
+        """How it went."""
+        return f"{self.folder}/summary.json"
 
     def taken_away(self) -> list[str]:
         """Return the files that users take away."""
-        return [self.model, self.history, self.errors, self.predictions, self.trajectory, self.simulation]
+        return [self.trajectory, self.series, self.summary]
 
 
 @dataclass(frozen=True)
