@@ -21,12 +21,14 @@ from piwsl.simulation.observables import (
 )
 from piwsl.simulation.survival import clopper_pearson, in_words, kaplan_meier
 
-# Weeks in remission under 6-mercaptopurine; +: still in remission when last seen. Freireich et al., Blood 21, 699 (1963).
-REMISSION = "6 6 6 6+ 7 9+ 10 10+ 11+ 13 16 17+ 19+ 20+ 22 23 25+ 32+ 32+ 34+ 35+".split()
+# Weeks of remission under 6-mercaptopurine: those that ended, and patients who were last seen in it. Freireich et al.,
+# Blood 21, 699 (1963).
+ENDED = [6, 6, 6, 7, 10, 13, 16, 22, 23]
+LAST_SEEN = [6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
 
 
 def test_the_survival_curve_is_that_of_the_textbook():
-    curve = kaplan_meier([float(time.rstrip("+")) for time in REMISSION], ["+" not in time for time in REMISSION])
+    curve = kaplan_meier([*ENDED, *LAST_SEEN], [True] * len(ENDED) + [False] * len(LAST_SEEN))
     found = {point.time: (point.at_risk, point.failed, round(point.survival, 3)) for point in curve}
     assert found == {
         0.0: (21, 0, 1.0), 6.0: (21, 3, 0.857), 7.0: (17, 1, 0.807), 10.0: (15, 1, 0.753), 13.0: (12, 1, 0.690),

@@ -10,9 +10,7 @@ rule simulate:
         series=RUN.simulation().series,
         summary=RUN.simulation().summary,
     log:
-        layout.log(
-            "simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}/{simulation}"
-        ),
+        layout.log("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}/{simulation}"),
     benchmark:
         layout.benchmark(
             "simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}/{simulation}"

@@ -42,7 +42,6 @@ class Outcome:
             references: frames that distances are compared with, where they are of the same atoms.
         """
         course, failed = self._course, self._course.failed
-        temperatures = np.array(course.temperatures)
         energies = self._energies()
         curve = kaplan_meier(self._stable.tolist(), failed.tolist())
         found: dict[str, Any] = {
@@ -54,7 +53,7 @@ class Outcome:
             "time_ps": self._settings.time,
             "stability": in_words(self._stable.tolist(), failed.tolist(), self._settings.time),
             "ended": self._ended(),
-            "mean_temperature_K": float(np.nanmean(temperatures)),
+            "mean_temperature_K": self._mean_temperature(),
             "largest_bond_change_A": float(course.bond_changes.max()),
             "reactive_bonds": sorted({bond for replica in self._replicas for bond in replica.judged.reactive}),
             "steps_per_second": round(course.step / course.seconds, 1) if course.seconds else None,
@@ -69,6 +68,12 @@ class Outcome:
         if self._settings.velocities_every:
             found["spectrum"] = self._spectrum()
         return found
+
+    def _mean_temperature(self) -> float:
+        """Return the mean over all samples of replicas that were stable then, K."""
+        steps = np.array(self._course.sample_steps)[:, None]
+        stable = (steps <= self._course.stable_steps()) & np.isfinite(self._course.temperatures)
+        return float(np.array(self._course.temperatures)[stable].mean())
 
     def _ended(self) -> str:
         reasons = [reason for reason in self._course.reasons if reason]
@@ -109,34 +114,37 @@ class Outcome:
             number
             for number, replica in enumerate(self._replicas)
             if (self._formula(replica), replica.temperature) == (formula, temperature)
-            and self._course.kinetic_samples[number]
             and not self._course.failed[number]
         ]
+        found: dict[str, Any] = {"formula": formula, "temperature_K": temperature, "replicas": len(chosen)}
+        if not chosen:
+            return found
         late = 2 * np.array(self._course.sample_steps) >= self._settings.steps
-        potentials = np.array(self._course.potentials)[late][:, chosen]
-        means = potentials.mean(axis=0)
-        by_element: dict[str, list[float]] = {}
+        potentials = np.array(self._course.potentials)[late][:, chosen].mean(axis=0)
+        if len(chosen) > 1:
+            found["potential_error_eV"] = float(potentials.std(ddof=1) / np.sqrt(len(chosen)))
+        return found | {
+            "kinetic_K": float(np.array(self._course.temperatures)[late][:, chosen].mean()),
+            "kinetic_K_by_element": self._by_element(chosen),
+            "potential_eV": float(potentials.mean()),
+        }
+
+    def _by_element(self, chosen: list[int]) -> dict[str, float]:
+        """Return the mean kinetic temperature of the atoms of each element, K."""
+        found: dict[str, list[float]] = {}
         for number in chosen:
             replica, stop = self._replicas[number], self._ends[number]
             kinetic = self._course.kinetic[stop - replica.atoms : stop] / self._course.kinetic_samples[number]
             temperatures = observables.kinetic_temperatures(kinetic, replica.masses)
             for symbol, value in zip(replica.structure.atoms().get_chemical_symbols(), temperatures, strict=True):
-                by_element.setdefault(symbol, []).append(float(value))
-        return {
-            "formula": formula,
-            "temperature_K": temperature,
-            "replicas": len(chosen),
-            "kinetic_K": float(np.array(self._course.temperatures)[late][:, chosen].mean()) if chosen else None,
-            "kinetic_K_by_element": {symbol: float(np.mean(values)) for symbol, values in sorted(by_element.items())},
-            "potential_eV": float(means.mean()) if chosen else None,
-            "potential_error_eV": float(means.std(ddof=1) / np.sqrt(len(means))) if len(chosen) > 1 else None,
-        }
+                found.setdefault(symbol, []).append(float(value))
+        return {symbol: float(np.mean(values)) for symbol, values in sorted(found.items())}
 
     def _capacities(self, energies: list[dict[str, Any]]) -> dict[str, float]:
         """Return how much of equipartition's potential energy each kind of molecule takes up, where known."""
         found = {}
         for formula in dict.fromkeys(row["formula"] for row in energies):
-            rows = [row for row in energies if row["formula"] == formula and row["potential_eV"] is not None]
+            rows = [row for row in energies if row["formula"] == formula and "potential_eV" in row]
             atoms = next(replica.atoms for replica in self._replicas if self._formula(replica) == formula)
             if len(rows) > 1 and atoms > 2:
                 at, mean = (np.array([row[key] for row in rows]) for key in ("temperature_K", "potential_eV"))
