@@ -578,7 +578,8 @@ def test_an_old_name_of_a_key_means_what_it_meant_unless_both_stand_there():
 
 def test_one_simulation_under_its_old_key_is_a_set_of_one():
     keys = {key: value for key, value in read_yaml(ROOT / "config.yaml").items() if key != "simulations"}
-    one = parse_section(Experiment, keys | {"simulation": {"temperature": 400.0, "time": 2.0}}, "config.yaml")
+    with pytest.warns(FutureWarning, match="key 'simulation' is 'simulations: {NAME: ...}' now"):
+        one = parse_section(Experiment, keys | {"simulation": {"temperature": 400.0, "time": 2.0}}, "config.yaml")
     assert list(one.simulations) == ["simulation"]
     assert one.first_simulation.temperatures == [400.0]
     none = parse_section(Experiment, keys | {"simulations": {}}, "config.yaml")

@@ -357,3 +357,18 @@ def test_what_a_simulation_of_the_grid_writes_is_read_by_others(tmp_path):
     assert not outputs.checkpoint.exists()
     with pytest.raises(PiwslError, match=r"alone.h5: no test frame has two atoms"):
         simulate(tmp_path / "alone.h5", of_run, "warm", tmp_path / "model", settings, outputs)
+
+
+def test_a_spring_swings_at_its_frequency_and_its_energy_does_not_drift():
+    oxygen = Atoms("OO", positions=[[0, 0, 0], [0, 0, 1.2]])
+    settings = ReplicaSimulation(ensemble="nve", time=1.0, velocities_every=6)
+    replicas = [replica(oxygen, temperature=50.0, number=number) for number in range(3)]
+    course = run_replicas(Springs(oxygen), replicas, settings, progress=lambda line: None)
+    summary = Outcome(settings, replicas, course).summary([])
+    wavenumbers, intensities = map(np.array, summary["spectrum"].values())
+    vibrations = wavenumbers > 400  # below, the molecule turns
+    peak = wavenumbers[vibrations][intensities[vibrations].argmax()]
+    frequency = np.sqrt(20.0 / (0.5 * oxygen.get_masses()[0])) * units.fs / (2 * np.pi)  # 1/fs
+    assert peak == pytest.approx(frequency * 1e15 / 2.99792458e10, abs=35)  # a picosecond resolves 33 cm⁻¹
+    # Velocity Verlet shifts energies back and forth with the square of the timestep, and keeps them.
+    assert abs(summary["drift_meV_per_atom_per_ps"]["mean"]) < 0.05

@@ -19,7 +19,7 @@ rule simulate:
         "../../envs/piwsl.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(lambda wildcards: 2000),
         runtime=240,
     params:
         run=run_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -81,6 +82,9 @@ class Experiment(Section):
             return value
         if "simulations" in value:
             raise ValueError("simulation: 'simulations' is there, too; move it there under a name of its own")
+        warnings.warn(
+            "key 'simulation' is 'simulations: {NAME: ...}' now; the old one still works", FutureWarning, stacklevel=2
+        )
         rest = {key: found for key, found in value.items() if key != "simulation"}
         return {**rest, "simulations": {"simulation": value["simulation"]}}
 
