@@ -159,6 +159,7 @@ def _band(curve: list[SurvivalPoint], colour: str) -> go.Scatter:
     return go.Scatter(
         x=[*stepped, *stepped[::-1]],
         y=[*high, *low[::-1]],
+        mode="lines",
         fill="toself",
         fillcolor=colour,
         opacity=0.15,
