@@ -13,8 +13,25 @@ from piwsl.evaluation.predict import Predictions
 from piwsl.evaluation.predictions import write_predictions
 from piwsl.files import write_json
 from piwsl.report.write import ReportFiles
+from piwsl.simulation.replicas import SimulationOutputs
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
+
+# Of two replicas, of which one failed.
+STABILITY = {
+    "simulation": "nvt", "stable_ps": 1.5, "time_ps": 2.0, "ended": "1 of 2 failed: a bond changed by more than 0.5 Å",
+    "mean_temperature_K": 300.0, "replicas": 2, "failed": 1, "stability": "1 of 2 failed, after 1 ps, of 2 ps",
+    "largest_bond_change_A": 0.2, "steps_per_second": 100.0, "reactive_bonds": ["O0-H3"],
+    "outcomes": [
+        {"frame": 0, "temperature_K": 300.0, "replica": 0, "stable_ps": 2.0, "failed": False},
+        {"frame": 1, "temperature_K": 300.0, "replica": 0, "stable_ps": 1.0, "failed": True,
+         "reason": "a bond changed by more than 0.5 Å"},
+    ],
+    "distances": [{"formula": "H2O", "error": 0.12, "r_A": [0.95, 1.0], "density_per_A": [9.0, 11.0],
+                   "reference_per_A": [10.0, 10.0]}],
+    "drift_meV_per_atom_per_ps": {"mean": 0.01, "deviation": 0.002, "largest": 0.03},
+    "spectrum": {"wavenumber_per_cm": [0.0, 1600.0], "intensity": [0.0, 1.0]},
+}  # fmt: skip
 
 
 def files_of(
@@ -49,9 +66,8 @@ def files_of(
                                     "test_force_frames": 3 if with_forces else 0},
         )  # fmt: skip
         write_json(
-            here / "simulation.json",
-            run.plain() | {"stable_ps": 1.5, "time_ps": 2.0, "ended": "completed", "mean_temperature_K": 300.0,
-                           "largest_bond_change_A": 0.2, "steps_per_second": 100.0},
+            here / "simulations" / "nvt" / "summary.json",
+            run.plain() | STABILITY,
         )  # fmt: skip
         write_predictions(here / "predictions.parquet", *_predicted(with_forces, bool(spread)))
         history = pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]})
@@ -59,7 +75,7 @@ def files_of(
             history = pd.concat([history.assign(member=member) for member in range(2)])
         history.to_csv(here / "history.csv", index=False)
         files.errors.append(here / "errors.json")
-        files.simulations.append(here / "simulation.json")
+        files.simulations.append(here / "simulations" / "nvt" / "summary.json")
         files.predictions.append(here / "predictions.parquet")
         files.histories.append(here / "history.csv")
     return files
@@ -83,3 +99,9 @@ def _predicted(with_forces: bool, with_spread: bool) -> tuple[list[Structure], P
         forces_std=[np.full((1, 3), 0.1)] * 3 if with_spread else None,
     )
     return structures, predictions
+
+
+def outputs_in(folder: Path) -> SimulationOutputs:
+    """Return where a simulation writes, all in one folder."""
+    names = ("trajectory.xyz", "series.parquet", "summary.json", "checkpoint.npz")
+    return SimulationOutputs(*(folder / name for name in names))

@@ -22,7 +22,7 @@ PACKAGES = {
     "snakemake": ("the workflow needs Snakemake", "workflow"),
     "tblite": ("GFN2-xTB needs tblite", "xtb"),
     "tensorboardX": ("training needs tensorboardX", "training"),
-    "torch_sim": ("several replicas in one batch need torch-sim", "simulation"),
+    "torch_sim": ("a model of torch-sim needs torch-sim", "simulation"),
 }
 
 

@@ -80,13 +80,104 @@ class HeldOutErrors(Record):
     """eV/Å, of components."""
 
 
-class Stability(OfRun):
-    """How a simulation went."""
+class SurvivalPoint(Record):
+    """Which share of replicas is stable from one time on, until the next; a 95 % interval."""
 
+    time: float
+    """ps."""
+    at_risk: int
+    survival: float
+    low: float
+    high: float
+
+
+class Drift(Record):
+    """Of the total energy, meV/atom/ps: mean and standard deviation over replicas, and the largest of them."""
+
+    mean: float | None = None
+    deviation: float | None = None
+    largest: float | None = None
+
+
+class EnergiesAt(Record):
+    """Means over the second half of a simulation, of one kind of molecule at one temperature."""
+
+    formula: str
+    temperature_K: float
+    replicas: int
+    kinetic_K: float | None = None
+    kinetic_K_by_element: dict[str, float] = {}
+    potential_eV: float | None = None
+    potential_error_eV: float | None = None
+
+
+class BondLengths(Record):
+    """Of one kind of bond, beside those of the reference frames; the error as of `Distances`."""
+
+    bond: str
+    mean_A: float
+    deviation_A: float
+    reference_mean_A: float
+    reference_deviation_A: float
+    error: float
+
+
+class Distances(Record):
+    """Distribution h(r) of all distances of one kind of molecule, beside that of the reference frames."""
+
+    formula: str
+    error: float
+    """Integral of the difference of both: from 0 to 2."""
+    r_A: list[float]
+    density_per_A: list[float]
+    reference_per_A: list[float]
+    bonds: list[BondLengths] = []
+
+
+class Spectrum(Record):
+    """Vibrational, of velocities; its largest value is 1."""
+
+    wavenumber_per_cm: list[float]
+    intensity: list[float]
+
+
+class ReplicaOutcome(Record):
+    """How one replica went."""
+
+    frame: int
+    temperature_K: float
+    replica: int
     stable_ps: float
+    failed: bool
+    reason: str | None = None
+
+
+class Stability(OfRun):
+    """How a simulation went: of all its replicas."""
+
+    simulation: str = "simulation"
+    stable_ps: float
+    """Mean over replicas, each cut off at `time_ps`."""
     time_ps: float
     ended: str
     mean_temperature_K: float
+    ensemble: str = "nvt"
+    temperatures_K: list[float] = []
+    replicas: int = 1
+    failed: int | None = None
+    """None in records of one replica, which say it in `ended`."""
+    stability: str = ""
+    """In words."""
+    largest_bond_change_A: float | None = None
+    reactive_bonds: list[str] = []
+    steps_per_second: float | None = None
+    survival: list[SurvivalPoint] = []
+    outcomes: list[ReplicaOutcome] = []
+    energies: list[EnergiesAt] = []
+    capacity_over_harmonic: dict[str, float] = {}
+    distances: list[Distances] = []
+    drift_meV_per_atom_per_ps: Drift | None = None
+    spectrum: Spectrum | None = None
 
 
 class StationaryPoint(Record):

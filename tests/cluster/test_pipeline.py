@@ -50,7 +50,7 @@ SHORT = {
     "losses": {"supervised": {}, "weak": {"pitc": {"weight": 0.1, "order": 2}}},
     "sizes": [8],
     "seeds": [0],
-    "simulation": {"time": 0.01},
+    "simulations": {"nvt": {"time": 0.01}},
 }
 TRAINING_JOB = """
 import sys

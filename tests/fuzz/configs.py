@@ -93,8 +93,12 @@ FULL: Config = {
     "exclude": [
         {"dataset": ["water", "mine"], "loss": "weak"}, {"dataset": "given", "model": "mace", "loss": "weak"}
     ],
-    "simulation": {
-        "temperature": 300, "time": 0.01, "timestep": 0.5, "friction": 0.02, "bond_tolerance": 0.4, "seed": 4
+    "simulations": {
+        "warm": {
+            "temperatures": [300, 500], "time": 0.01, "timestep": 0.5, "friction": 0.02, "bond_tolerance": 0.4,
+            "seed": 4, "starts": 2, "replicas": 2, "frames": 5, "velocities_every": 2,
+        },
+        "drift": {"ensemble": "nve", "temperature": 300, "time": 0.01},
     },
 }  # fmt: skip
 

@@ -26,22 +26,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from ase.calculators.morse import MorsePotential
 from fuzz.configs import configs, world
 from helpers import ROOT, morse_frames, snakemake
 from pyscf import gto
 from snakemake.io import PeriodicityDetector
 
 from piwsl.architectures.gaussian_process import GaussianProcess
+from piwsl.architectures.painn import PaiNN
 from piwsl.config import (
     Architecture,
     ComputedDataset,
     ConfigError,
     Experiment,
     Loss,
+    ReplicaSimulation,
     Run,
     Sampling,
-    Simulation,
     Training,
 )
 from piwsl.config.models import MessagePassing
@@ -49,11 +49,13 @@ from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import build_potential
-from piwsl.models.potential import DTYPES
+from piwsl.models.potential import DTYPES, Potential
 from piwsl.preflight import load_experiment
 from piwsl.reference.planning import label_batches, sources, structures
 from piwsl.reference.sampling import trajectory
-from piwsl.simulation.dynamics import run_dynamics
+from piwsl.simulation import summary
+from piwsl.simulation.engine import run_replicas
+from piwsl.simulation.replicas import planned
 from piwsl.structures.structure import from_atoms
 from piwsl.training.run import train_run
 
@@ -132,7 +134,8 @@ def begin(experiment: Experiment, deep: bool) -> None:
     for dataset in experiment.datasets.values():
         if isinstance(dataset, ComputedDataset):
             _begin_dataset(experiment, dataset)
-    _begin_simulation(experiment.simulation)
+    for simulation in experiment.simulations.values():
+        _begin_simulation(simulation)
     runs = experiment.runs()
     if len(runs) > MOST_JOBS:
         raise Unfit(f"{len(runs)} runs")
@@ -193,20 +196,29 @@ def _sample(molecule: str, sampling: str, temperature: float) -> None:
         raise Unfit("dynamics that are not finite after two steps")
 
 
-def _begin_simulation(simulation: Simulation) -> None:
+def _begin_simulation(simulation: ReplicaSimulation) -> None:
     steps = simulation.time * 1000 / simulation.timestep
     if not 1 <= steps <= MOST_STEPS:
         raise Unfit(f"a simulation of {steps:g} steps")
-    _simulate(simulation.model_copy(update={"time": 2 * simulation.timestep / 1000}).model_dump_json())
+    _simulate(
+        simulation.model_copy(update={"time": 2 * simulation.timestep / 1000, "velocities_every": 0}).model_dump_json()
+    )
+
+
+@functools.cache
+def _potential() -> Potential:
+    config = PaiNN(architecture="painn", features=8, layers=1)
+    return Potential(config, 2.0, {1: 0.0, 8: 0.0}, neighbours=100.0)
 
 
 @functools.cache
 def _simulate(simulation: str) -> None:
-    start = morse_frames("H2O", 1)[0]
-    start.calc = MorsePotential(epsilon=1.0, r0=1.1, rho0=2.0, rcut1=8.0, rcut2=9.0)
-    settings = Simulation.model_validate_json(simulation)
-    _, summary = run_dynamics(start, settings, progress=lambda _: None)
-    if not np.isfinite(summary["mean_temperature_K"]):
+    settings = ReplicaSimulation.model_validate_json(simulation)
+    frames = {number: from_atoms(atoms) for number, atoms in enumerate(morse_frames("H2O", 4))}
+    replicas = planned(frames, settings)
+    course = run_replicas(_potential(), replicas, settings, progress=lambda _: None)
+    found = summary.Outcome(settings, replicas, course).summary(list(frames.values()))
+    if not np.isfinite(found["mean_temperature_K"]):
         raise Unfit("a simulation without a temperature")
 
 

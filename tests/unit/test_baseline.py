@@ -19,6 +19,7 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces
 from helpers import displaced
+from run_files import outputs_in
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -30,6 +31,7 @@ from piwsl.config import (
     Experiment,
     GivenDataset,
     Level,
+    ReplicaSimulation,
     Run,
     Simulation,
     named_level,
@@ -49,7 +51,8 @@ from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Baseline, Committee, Potential, load_model, save_model
 from piwsl.models.storage import read_header
 from piwsl.preflight import check_experiment
-from piwsl.simulation.dynamics import run_dynamics, simulate
+from piwsl.simulation.dynamics import run_dynamics
+from piwsl.simulation.replicas import simulate
 from piwsl.structures.frames import label, read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
@@ -461,16 +464,16 @@ def test_a_simulation_ends_where_the_baseline_gives_up_and_says_so():
 
 def test_the_record_of_a_simulation_says_that_the_baseline_gave_up(tmp_path, capsys):
     model = saved(tmp_path, untrained(*ON_COLD))
-    rest = (parse_section(Simulation, TEARING, "simulation"), tmp_path / "run.xyz", tmp_path / "run.json")
+    rest = (parse_section(ReplicaSimulation, TEARING, "simulation"), outputs_in(tmp_path))
     run = Run(dataset="d", model="painn", loss="supervised", size=1, seed=0)
     write_dataset(tmp_path / "d.h5", {TRAINING: chlorine(2), TEST: [label(torn(NEARLY_TORN), -1.0, None)]})
-    simulate(tmp_path / "d.h5", run, model, *rest)
+    simulate(tmp_path / "d.h5", run, "hot", model, *rest)
     assert "baseline 'cold' (GFN2-xTB) is added" in capsys.readouterr().out
-    assert "baseline 'cold' (GFN2-xTB)" in read_json(tmp_path / "run.json")["ended"]
+    assert "baseline 'cold' (GFN2-xTB)" in read_json(outputs_in(tmp_path).summary)["ended"]
     # What cannot be started is no simulation.
     write_dataset(tmp_path / "d.h5", {TRAINING: chlorine(2), TEST: [label(torn(), -1.0, None)]})
     with pytest.raises(PiwslError, match=r"d.h5: baseline 'cold' \(GFN2-xTB\): SCF not converged"):
-        simulate(tmp_path / "d.h5", run, model, *rest)
+        simulate(tmp_path / "d.h5", run, "hot", model, *rest)
 
 
 def test_the_command_of_a_simulation_ends_with_what_the_baseline_said(tmp_path):

@@ -129,11 +129,18 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("sizes", [25.0], "sizes.0", "valid integer, found 25.0"),
         ("sizes", ["25"], "sizes.0", "valid integer, found '25'"),
         ("seeds", list(range(5000)), "seeds", "the grid has 20000 runs"),
-        ("simulation.time", float("inf"), "simulation.time", "finite number, found inf"),
-        ("simulation.time", float("nan"), "simulation.time", "finite number, found nan"),
-        ("simulation.time", 0.0002, "simulation", "less than one step of 0.5 fs"),
-        ("simulation.temperature", True, "simulation.temperature", "valid number, found True"),
-        ("simulation.seed", 2**64, "simulation.seed", "4294967295"),
+        ("simulations.bath.time", float("inf"), "simulations.bath.time", "finite number, found inf"),
+        ("simulations.bath.time", float("nan"), "simulations.bath.time", "finite number, found nan"),
+        ("simulations.bath.time", 0.0002, "simulations.bath", "less than one step of 0.5 fs"),
+        ("simulations.bath.temperatures", [True], "simulations.bath.temperatures.0", "valid number, found True"),
+        ("simulations.bath.temperatures", [300, 300], "simulations.bath", "names one twice"),
+        ("simulations.bath.starts", 1001, "simulations.bath.starts", "found 1001"),
+        ("simulations.bath.replicas", 251, "simulations.bath", "starts: 1004 replicas in all, 1000 at most"),
+        ("simulations.bath.velocities_every", 8, "simulations.bath", "4 fs between velocities miss fast vibrations"),
+        ("simulations.bath.temperature", 300, "simulations.bath", "temperature: 'temperatures' is there, too"),
+        ("simulations.BATH", {}, "simulations.bath", "is the same folder on some disks"),
+        ("simulation", {}, "simulation", "'simulations' is there, too"),
+        ("simulations.bath.seed", 2**64, "simulations.bath.seed", "4294967295"),
         ("models.painn.cutoff", float("inf"), "models.painn.cutoff", "found inf"),
         ("models.painn.cutoff", 1000, "models.painn.cutoff", "less than or equal to 20, found 1000"),
         ("models.painn.cutoff", 1e-300, "models.painn.cutoff", "found 1e-300"),
@@ -567,3 +574,13 @@ def test_an_old_name_of_a_key_means_what_it_meant_unless_both_stand_there():
     both["datasets"]["ammonia"]["free_atoms"] = True
     with pytest.raises(ConfigError, match="unknown key 'isolated_atoms'; did you mean 'free_atoms'"):
         parse_section(Experiment, both, "test")
+
+
+def test_one_simulation_under_its_old_key_is_a_set_of_one():
+    keys = {key: value for key, value in read_yaml(ROOT / "config.yaml").items() if key != "simulations"}
+    with pytest.warns(FutureWarning, match="key 'simulation' is 'simulations: {NAME: ...}' now"):
+        one = parse_section(Experiment, keys | {"simulation": {"temperature": 400.0, "time": 2.0}}, "config.yaml")
+    assert list(one.simulations) == ["simulation"]
+    assert one.first_simulation.temperatures == [400.0]
+    none = parse_section(Experiment, keys | {"simulations": {}}, "config.yaml")
+    assert none.first_simulation is None

@@ -41,9 +41,10 @@ from piwsl.report.write import ReportFiles, write_report
 from piwsl.workflow.layout import Layout
 experiment = parse_section(Experiment, read_yaml(Path("config.yaml")), "config.yaml")
 runs = [Layout("given").run(run) for run in experiment.runs()]
-of_runs = [[Path(getattr(run, kind)) for run in runs] for kind in ("errors", "predictions", "history", "simulation")]
+of_runs = [[Path(getattr(run, kind)) for run in runs] for kind in ("errors", "predictions", "history")]
+simulations = [Path(run.simulation(name).summary) for run in runs for name in experiment.simulations]
 with logged_to("log"):
-    write_report(experiment, ReportFiles(*of_runs, [], [], []), Path("report.html"), Path("results.csv"))
+    write_report(experiment, ReportFiles(*of_runs, simulations, [], [], []), Path("report.html"), Path("results.csv"))
 """
 
 
@@ -103,7 +104,7 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
     after = headings(page).index("Stability of molecular dynamics")
     assert headings(page)[after + 1 :] == ["Speed of the dynamics", "Training", "How it was made"]
     assert "Medians of 4 runs." in page
-    assert page.count('class="plotly-graph-div"') == 5
+    assert page.count('class="plotly-graph-div"') == 7
     assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
     assert "Nothing to be done" in report_rule(finished, "--dry-run")
     (finished / "toy_section.py").write_text(TOY.replace("median()", "mean()"))

@@ -10,17 +10,14 @@ from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 
 from piwsl.architectures.painn import PaiNN
-from piwsl.config import Run, Simulation
+from piwsl.config import Simulation
 from piwsl.data.batch import neighbour_list
-from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.errors import PiwslError
-from piwsl.files import read_json
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import save_model
 from piwsl.models.potential import Potential
-from piwsl.simulation.dynamics import _drift, bond_lengths, bonds, run_dynamics, simulate
+from piwsl.simulation.dynamics import _drift, bond_lengths, bonds, run_dynamics
 from piwsl.simulation.trajectory import Trajectory
-from piwsl.structures.frames import label, read_frames
+from piwsl.structures.frames import read_frames
 from piwsl.structures.structure import from_atoms
 
 
@@ -32,21 +29,6 @@ def bound_water(depth: float = 4.0) -> Atoms:
 
 def quiet(line: str) -> None:
     """Take progress and say nothing."""
-
-
-def test_a_simulation_starts_from_the_first_test_frame_that_can_move(tmp_path):
-    pair = label(Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.74]]), -1.0, None)
-    alone = label(Atoms("H"), -1.0, None)
-    run = Run(dataset="d", model="painn", loss="supervised", size=1, seed=0)
-    save_model(tmp_path / "model", Potential(PaiNN(architecture="painn"), 1.0, {1: 0.0}, neighbours=1.0), {})
-    write_dataset(tmp_path / "mixed.h5", {TRAINING: [pair], TEST: [alone, pair]})
-    write_dataset(tmp_path / "alone.h5", {TRAINING: [pair], TEST: [alone]})
-    rest = (run, tmp_path / "model", Simulation(time=0.002), tmp_path / "run.xyz", tmp_path / "run.json")
-    simulate(tmp_path / "mixed.h5", *rest)
-    assert len(read_frames(tmp_path / "run.xyz")[0]) == 2
-    assert np.isfinite(read_json(tmp_path / "run.json")["mean_temperature_K"])
-    with pytest.raises(PiwslError, match=r"alone.h5: no test frame has two atoms"):
-        simulate(tmp_path / "alone.h5", *rest)
 
 
 def test_one_atom_alone_is_not_simulated():

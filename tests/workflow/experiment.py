@@ -47,7 +47,7 @@ TINY: dict[str, Any] = {
     "sizes": [4],
     "seeds": [0],
     "exclude": [{"dataset": "mine", "loss": "weak"}],
-    "simulation": {"time": 0.01},
+    "simulations": {"nvt": {"time": 0.01, "starts": 2}},
 }
 RUNS = 3
 

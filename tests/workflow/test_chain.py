@@ -110,7 +110,7 @@ def test_a_difference_and_its_student_are_trained_tested_and_simulated(rerun):
     runs = {name: results / "water" / name / "supervised" / "n4" / "seed0" for name in models}
     for folder in runs.values():
         assert np.isfinite(read_json(folder / "errors.json")["force_mae_meV_per_A"])
-        assert read_json(folder / "simulation.json")["ended"]
+        assert read_json(folder / "simulations" / "nvt" / "summary.json")["ended"]
     headers = {name: read_header(folder / "model.safetensors") for name, folder in runs.items()}
     assert headers["difference"]["baseline"]["name"] == "gfn2-xtb"
     assert headers["pupil"]["baseline"] is None
@@ -246,8 +246,8 @@ def test_whatever_is_taken_away_while_the_report_stands_is_made_again(rerun):
         ([results / "results.csv"], {"report": 1}),
         (
             [
-                weak / "trajectory.xyz",
-                mine / "simulation.json",
+                weak / "simulations/nvt/trajectory.xyz",
+                mine / "simulations/nvt/summary.json",
                 supervised / "predictions.parquet",
                 mine / "errors.json",
             ],

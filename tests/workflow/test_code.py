@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, morse_frames
+from run_files import outputs_in
 
 import piwsl
 from piwsl.architectures.painn import PaiNN
-from piwsl.config import Loss, Run, Simulation
+from piwsl.config import Loss, ReplicaSimulation, Run
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.evaluate import evaluate
-from piwsl.simulation.dynamics import simulate
+from piwsl.simulation.replicas import simulate
 from piwsl.training.run import train_run
 from piwsl.workflow.code import Code, Symbol
 from piwsl.workflow.jobs import ENERGIES, NO_RESULTS
@@ -146,7 +147,12 @@ def test_all_that_training_testing_and_simulation_run_is_in_the_hash(tmp_path):
             tmp_path / "data.h5", run, saved, tmp_path / "e.json", tmp_path / "p.parquet", tmp_path / "w.xyz"
         ),
         "simulate": lambda: simulate(
-            tmp_path / "data.h5", run, saved, Simulation(time=0.002), tmp_path / "t.xyz", tmp_path / "s.json"
+            tmp_path / "data.h5",
+            run,
+            "nvt",
+            saved,
+            ReplicaSimulation(time=0.002, velocities_every=1),
+            outputs_in(tmp_path),
         ),
     }
     for script, job in jobs.items():

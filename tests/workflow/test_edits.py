@@ -23,6 +23,7 @@ TESTED = {"assemble_part": 1, "assemble_dataset": 1, "evaluate": 2, "simulate": 
 ALL = {"train": RUNS, "evaluate": RUNS, "simulate": RUNS, "report": 1}
 NEW_RUNS = ALL
 REPORT = {"report": 1}
+SIMULATE = {"simulate": RUNS, "report": 1}
 LOSSES: dict[str, Any] = TINY["losses"]
 PAINN: dict[str, Any] = TINY["models"]["painn"]
 
@@ -177,8 +178,8 @@ EDITS = [
     Edit("another size", {"sizes": [4, 5]}, NEW_RUNS, "its runs alone"),
     Edit("another seed", {"seeds": [0, 1]}, NEW_RUNS, "its runs alone"),
     Edit("fewer runs", {"exclude": [{"loss": "weak"}]}, REPORT, "they are left out of the report, and stay"),
-    Edit("time of simulation", {"simulation__time": 0.02}, {"simulate": RUNS, "report": 1}, "nothing else has it"),
-    Edit("temperature of simulation", {"simulation__temperature": 400}, {"simulate": RUNS, "report": 1}, "likewise"),
+    Edit("time of simulation", {"simulations__nvt__time": 0.02}, SIMULATE, "nothing else has it"),
+    Edit("temperature of simulation", {"simulations__nvt__temperature": 400}, SIMULATE, "likewise"),
     Edit(
         "another experiment", {"experiment": "other"},
         {"sample": 6, "select": 3, "label": 4, "label_free_atoms": 1, "assemble_part": 3, "assemble_dataset": 1}
@@ -228,7 +229,7 @@ CHANGES = [
     Change("preflight.py", "check_start", {}, "checks refuse, and change no result"),
     Change("losses/objective.py", "training_loss", ALL, "models are trained by it"),
     Change("evaluation/metrics.py", "error_summary", {"evaluate": RUNS, "report": 1}, "only tests know it"),
-    Change("simulation/dynamics.py", "bonds", {"simulate": RUNS, "report": 1}, "only simulations know it"),
+    Change("simulation/dynamics.py", "bonds", SIMULATE, "only simulations know it"),
     Change("report/tables.py", "run_table", REPORT, "only the report knows it"),
     Change("report/sections/verdicts.py", "comparisons", REPORT, "a section, which nobody imports by name"),
     Change("report/sections/parity.py", ("perfect", "full"), REPORT, "the markup of a section"),

@@ -15,3 +15,4 @@ wildcard_constraints:
     size="[0-9]+",
     seed="[0-9]+",
     part="training|test|pool",
+    simulation="[^/]+",

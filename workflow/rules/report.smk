@@ -6,7 +6,7 @@ rule report:
         errors=[layout.run(run).errors for run in jobs.runs],
         predictions=[layout.run(run).predictions for run in jobs.runs],
         histories=[layout.run(run).history for run in jobs.runs],
-        simulations=[layout.run(run).simulation for run in jobs.runs],
+        simulations=[files.summary for files in jobs.simulations()],
         records=lambda wildcards: [
             path
             for name in jobs.computed

@@ -1,4 +1,4 @@
-"""Molecular dynamics with a trained model."""
+"""Molecular dynamics with a trained model: one job a run and simulation."""
 
 
 rule simulate:
@@ -6,23 +6,28 @@ rule simulate:
         dataset=DATA.part("test"),
         model=RUN.model,
     output:
-        trajectory=RUN.trajectory,
-        summary=RUN.simulation,
+        trajectory=RUN.simulation().trajectory,
+        series=RUN.simulation().series,
+        summary=RUN.simulation().summary,
     log:
-        layout.log("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
+        layout.log("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}/{simulation}"),
     benchmark:
-        layout.benchmark("simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}")
+        layout.benchmark(
+            "simulate/{dataset}/{model}/{loss}/n{size}-seed{seed}/{simulation}"
+        )
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=growing(lambda wildcards: 2000),
         runtime=240,
     params:
         run=run_of,
         code=jobs.code["simulate"],
-        simulation=experiment.simulation.beyond_defaults(),
+        simulation=lambda wildcards: experiment.simulations[
+            wildcards.simulation
+        ].beyond_defaults(),
     message:
-        "Simulating with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"
+        "Simulation '{wildcards.simulation}' with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset} (progress in {log})"
     script:
         "../scripts/simulate.py"

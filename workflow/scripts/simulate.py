@@ -1,19 +1,25 @@
 from pathlib import Path
 
-from piwsl.config import Run, Simulation
+from piwsl.config import ReplicaSimulation, Run
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
     import torch
 
-    from piwsl.simulation.dynamics import simulate
+    from piwsl.simulation.replicas import SimulationOutputs, simulate
 
     torch.set_num_threads(snakemake.threads)
+    summary = Path(snakemake.output.summary)
     simulate(
         Path(snakemake.input.dataset),
         run=Run.model_validate(snakemake.params.run),
+        name=snakemake.wildcards.simulation,
         model_path=Path(snakemake.input.model),
-        settings=Simulation.model_validate(snakemake.params.simulation),
-        trajectory_path=Path(snakemake.output.trajectory),
-        summary_path=Path(snakemake.output.summary),
+        settings=ReplicaSimulation.model_validate(snakemake.params.simulation),
+        outputs=SimulationOutputs(
+            trajectory=Path(snakemake.output.trajectory),
+            series=Path(snakemake.output.series),
+            summary=summary,
+            checkpoint=summary.with_name("checkpoint.npz"),
+        ),
     )

@@ -17,7 +17,7 @@ from piwsl.config.losses import LOSS_TERMS, DisplacedTerm, Loss, LossTerm
 from piwsl.config.models import ARCHITECTURES, Architecture, MessagePassing, parse_model
 from piwsl.config.reading import read_yaml
 from piwsl.config.section import ConfigError, Section, config_error, nearest, parse_section
-from piwsl.config.simulation import Simulation
+from piwsl.config.simulation import ReplicaSimulation, Simulation
 from piwsl.config.single_training import parse_training
 from piwsl.config.stages import PRESETS, Extrapolation, FittingBases, Stage, basis_family
 from piwsl.config.training import Training
@@ -42,6 +42,7 @@ __all__ = [
     "LossTerm",
     "MessagePassing",
     "Molecule",
+    "ReplicaSimulation",
     "Run",
     "Sampling",
     "Section",

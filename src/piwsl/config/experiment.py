@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -13,7 +14,7 @@ from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
 from piwsl.config.models import Architecture, Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
-from piwsl.config.simulation import Simulation
+from piwsl.config.simulation import ReplicaSimulation
 from piwsl.config.stages import PRESETS
 from piwsl.structures.labels import RESERVED, WEAK
 
@@ -67,7 +68,25 @@ class Experiment(Section):
         [], description="Runs to keep: {dataset, model, loss, size, seed}, each a value or a list; all."
     )
     exclude: Selectors = Field([], description="Runs to drop, likewise; none.")
-    simulation: Simulation = Simulation()
+    simulations: dict[Name, ReplicaSimulation] = Field(
+        {"nvt": ReplicaSimulation()},
+        max_length=MOST_OF_A_KIND,
+        description="Dynamics with every trained model; tables show the first. {}: none.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_simulation(cls, value: Any) -> Any:
+        """Take `simulation` for a set of one, which is called that."""
+        if not isinstance(value, Mapping) or "simulation" not in value:
+            return value
+        if "simulations" in value:
+            raise ValueError("simulation: 'simulations' is there, too; move it there under a name of its own")
+        warnings.warn(
+            "key 'simulation' is 'simulations: {NAME: ...}' now; the old one still works", FutureWarning, stacklevel=2
+        )
+        rest = {key: found for key, found in value.items() if key != "simulation"}
+        return {**rest, "simulations": {"simulation": value["simulation"]}}
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +117,12 @@ class Experiment(Section):
         for name in self.datasets:
             if name.casefold() in map(str.casefold, NO_DATASETS):
                 raise ValueError(f"datasets.{name}: this name is another's in the results; choose another")
-        for kind, names in (("datasets", self.datasets), ("models", self.models), ("losses", self.losses)):
+        for kind, names in (
+            ("datasets", self.datasets),
+            ("models", self.models),
+            ("losses", self.losses),
+            ("simulations", self.simulations),
+        ):
             folders: dict[str, str] = {}
             for name in names:
                 first = folders.setdefault(name.casefold(), name)
@@ -183,6 +207,11 @@ class Experiment(Section):
         for run in self._taught(runs):
             self._run_is_possible(run)
         return self
+
+    @property
+    def first_simulation(self) -> ReplicaSimulation | None:
+        """The one whose results stand in tables, if there is any."""
+        return next(iter(self.simulations.values()), None)
 
     def teacher(self, run: Run) -> Run | None:
         """Return the run that teaches another, if one does: of the grid, or beside it."""

@@ -22,8 +22,8 @@ class FilesOfRun:
     """Parquet, a row a test frame: `piwsl.evaluation.predictions.read_predictions`."""
     history: Path
     """CSV, a row a validation."""
-    simulation: Path
-    """JSON: `piwsl.records.Stability`."""
+    simulations: Mapping[str, Path]
+    """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ MEASURES = {
     "force_mae_meV_per_A": "Force MAE (meV/Å)",
     "stable_ps": "Stable MD (ps)",
 }
+# Of the first simulation of a run.
+SIMULATED = [
+    *AXES, "stable_ps", "time_ps", "ended", "mean_temperature_K", "replicas", "failed", "stability",
+    "largest_bond_change_A", "steps_per_second",
+]  # fmt: skip
 
 
 def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
@@ -24,19 +29,23 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
 
     Args:
         errors: JSON files of evaluations.
-        simulations: JSON files of simulations.
+        simulations: JSON files of simulations; of several of a run the first counts, and there may be none.
 
     Returns:
         Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the
         errors (meV, meV/Å; NaN without force labels), stable_ps, ... The index is a run's position in the files.
     """
     tested = pd.DataFrame([read_record(Errors, path).model_dump() for path in errors])
-    simulated = pd.DataFrame([read_record(Stability, path).model_dump() for path in simulations])
-    table = tested.merge(simulated, on=AXES, validate="one_to_one")
+    simulated = pd.DataFrame([_in_short(read_record(Stability, path)) for path in simulations], columns=SIMULATED)
+    table = tested.merge(simulated.drop_duplicates(AXES), on=AXES, how="left", validate="one_to_one")
     numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
     return table.loc[order].astype(dict.fromkeys(numeric, float))
+
+
+def _in_short(record: Stability) -> dict[str, object]:
+    return {name: getattr(record, name) for name in SIMULATED}
 
 
 def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:

@@ -27,6 +27,7 @@ class ReportFiles:
     predictions: list[Path]
     histories: list[Path]
     simulations: list[Path]
+    """Those of the config of each run, one run after the other."""
     records: list[Path]
     atoms: list[Path]
     """Energies of free atoms, a file for every dataset that has them."""
@@ -48,7 +49,7 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
     """
     table = run_table(files.errors, files.simulations)
     write_atomically(table_path, lambda path: table.to_csv(path, index=False))
-    of_runs = zip(files.errors, files.predictions, files.histories, files.simulations, strict=True)
+    of_runs = zip(files.errors, files.predictions, files.histories, _by_run(experiment, files), strict=True)
     context = Context(
         experiment=experiment,
         runs=table,
@@ -66,6 +67,12 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         parts=parts_of_page(context),
     )
     write_text(html_path, html)
+
+
+def _by_run(experiment: Experiment, files: ReportFiles) -> list[dict[str, Path]]:
+    """Return the simulations of each run, by name."""
+    names, paths = list(experiment.simulations), iter(files.simulations)
+    return [{name: next(paths) for name in names} for _ in files.errors]
 
 
 @dataclass(frozen=True)

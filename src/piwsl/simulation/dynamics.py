@@ -22,11 +22,10 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
-from piwsl.config import Run, Simulation
+from piwsl.config import Simulation
 from piwsl.data.batch import ImpossibleGeometry
-from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
-from piwsl.files import check_outputs, write_json
+from piwsl.files import check_outputs
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import BaselineFailure, Predictor, load_model
 from piwsl.simulation.trajectory import Trajectory
@@ -182,37 +181,12 @@ def _snapshot(atoms: Atoms, time_fs: float) -> Atoms:
     return frame
 
 
-def simulate(
-    dataset_path: Path,
-    run: Run,
-    model_path: Path,
-    settings: Simulation,
-    trajectory_path: Path,
-    summary_path: Path,
-) -> None:
-    """Simulate from a test frame with a trained model.
-
-    Args:
-        dataset_path: dataset file; the first test frame that can move is the start, the same for every run.
-        run: the point of the grid, repeated in the output.
-        model_path: the trained model.
-        settings: of the dynamics.
-        trajectory_path: extended XYZ, written as it goes.
-        summary_path: JSON to write: the run and how it went.
+def say_cost(potential: Predictor, start: Atoms, source: str) -> None:
+    """Print what a baseline adds to the cost of a step, measured at the start.
 
     Raises:
-        PiwslError: all test frames are single atoms.
+        PiwslError: it gives up on the start, or cannot be computed here.
     """
-    start = _first_that_moves(dataset_path)
-    potential = load_model(model_path)
-    _say_cost(potential, start, str(dataset_path))
-    start.calc = PotentialCalculator(potential)
-    _, summary = run_dynamics(start, settings, keep=Trajectory(trajectory_path).add)
-    write_json(summary_path, run.plain() | summary)
-
-
-def _say_cost(potential: Predictor, start: Atoms, source: str) -> None:
-    """Print what a baseline adds to the cost of a step, measured at the start."""
     if potential.baseline is None:
         return
     try:
@@ -220,18 +194,6 @@ def _say_cost(potential: Predictor, start: Atoms, source: str) -> None:
     except BaselineFailure as failure:
         raise PiwslError(f"{source}: {failure}") from None
     print(line, flush=True)
-
-
-def _first_that_moves(dataset_path: Path) -> Atoms:
-    with Dataset(dataset_path) as dataset:
-        for index in dataset.indices(TEST):
-            atoms = dataset.structure(int(index)).atoms()
-            if _motion_problem(atoms) is None:
-                return atoms
-    raise PiwslError(
-        f"{dataset_path}: no test frame has two atoms, and one alone does not move; test on larger frames, or leave "
-        "out 'simulation'"
-    )
 
 
 def simulate_file(
@@ -269,7 +231,7 @@ def simulate_file(
         potential.check_elements(start.numbers)
     except PiwslError as error:
         raise PiwslError(f"{start_path}: frame 0: {error}") from None
-    _say_cost(potential, start, f"{start_path}: frame 0")
+    say_cost(potential, start, f"{start_path}: frame 0")
     try:
         start.get_forces()
     except PiwslError as error:

@@ -28,7 +28,7 @@ from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import Code
-from piwsl.workflow.layout import LABELLED, RECORDS, Layout
+from piwsl.workflow.layout import LABELLED, RECORDS, Layout, SimulationFiles
 
 if TYPE_CHECKING:
     from piwsl.reference.planning import LabellingJob
@@ -138,7 +138,12 @@ class Jobs:
             *(path for files in datasets for path in (files.whole, files.part(TRAINING), files.part(TEST))),
             *sorted(pools),
             *(path for run in self.runs for path in self.layout.run(run).taken_away()),
+            *(path for files in self.simulations() for path in files.taken_away()),
         ]
+
+    def simulations(self) -> list[SimulationFiles]:
+        """Return the files of all simulations: of each run, in the order of the config."""
+        return [self.layout.run(run).simulation(name) for run in self.runs for name in self.experiment.simulations]
 
     # What any job depends on.
 

@@ -47,23 +47,43 @@ class RunFiles:
         return f"{self.folder}/worst.xyz"
 
     @property
-    def trajectory(self) -> str:
-        """Frames of the simulation."""
-        return f"{self.folder}/trajectory.xyz"
-
-    @property
-    def simulation(self) -> str:
-        """How the simulation went."""
-        return f"{self.folder}/simulation.json"
-
-    @property
     def frequencies(self) -> str:
         """Minima and vibrations, beside those of cheap levels."""
         return f"{self.folder}/frequencies.json"
 
+    def simulation(self, name: str = "{simulation}") -> SimulationFiles:
+        """Return the files of a simulation; by default with a wildcard for its name."""
+        return SimulationFiles(f"{self.folder}/simulations/{name}")
+
+    def taken_away(self) -> list[str]:
+        """Return the files that users take away, beside those of simulations."""
+        return [self.model, self.history, self.errors, self.predictions, self.worst]
+
+
+@dataclass(frozen=True)
+class SimulationFiles:
+    """The files of one simulation with the model of a run."""
+
+    folder: str
+
+    @property
+    def trajectory(self) -> str:
+        """Frames of all replicas."""
+        return f"{self.folder}/trajectory.xyz"
+
+    @property
+    def series(self) -> str:
+        """Temperature and energies over time."""
+        return f"{self.folder}/series.parquet"
+
+    @property
+    def summary(self) -> str:
+        """How it went."""
+        return f"{self.folder}/summary.json"
+
     def taken_away(self) -> list[str]:
         """Return the files that users take away."""
-        return [self.model, self.history, self.errors, self.predictions, self.worst, self.trajectory, self.simulation]
+        return [self.trajectory, self.series, self.summary]
 
 
 @dataclass(frozen=True)

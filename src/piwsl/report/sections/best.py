@@ -119,7 +119,8 @@ def line(dataset: str, alone: Candidate | None, corrected: Candidate | None, con
     cheap = context.cheap[context.cheap["dataset"] == dataset]
     compared = [against(shown, row, level_in_words(experiment, row["level"])) for _, row in cheap.iterrows()]
     said = [f"{_result(shown, dataset, context)}{': ' if compared else ''}{'; '.join(text for text, _ in compared)}"]
-    said.append(dynamics(shown, experiment.simulation.temperature))
+    if experiment.first_simulation is not None:
+        said.append(dynamics(shown, experiment.first_simulation.conditions))
     if alone is None:
         said.append(f"It computes {_baseline(shown, experiment)} at every step; no model here runs by itself")
     elif corrected is not None and corrected.score < alone.score:
@@ -213,10 +214,8 @@ def _kind(verdicts: list[str]) -> str:
     return "better" if verdicts and set(verdicts) == {"better"} else "undecided"
 
 
-def dynamics(candidate: Candidate, temperature: float) -> str:
-    """Say how long simulations stayed stable, on average where there are several; the temperature in K."""
-    whole = f"{candidate.time_ps:g} ps at {temperature:g} K"
+def dynamics(candidate: Candidate, conditions: str) -> str:
+    """Say how long simulations stayed stable, on average where there are several; time and temperature in words."""
     if candidate.stable_ps >= candidate.time_ps:
-        return f"Its dynamics stayed stable for all of {whole}"
-    mean = " on average" if candidate.seeds > 1 else ""
-    return f"Its dynamics stayed stable for {rounded(candidate.stable_ps, 2)} of {whole}{mean}"
+        return f"Its dynamics stayed stable for all of {conditions}"
+    return f"Its dynamics stayed stable for {rounded(candidate.stable_ps, 2)} of {conditions} on average"

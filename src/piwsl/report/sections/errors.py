@@ -19,9 +19,12 @@ GROUP = ["dataset", "model", "size", "loss"]
 TEMPLATE = """\
 <p>Mean absolute errors against the reference, mean ± standard deviation over seeds. Energies are totals of a structure,
 forces are components. Constant is the part of an energy error that all frames of one composition share: forces,
-dynamics and relative energies do not know it. Stable MD is the time until a bond left its starting length by more than
-{{ "%g" | format(simulation.bond_tolerance) }} Å, out of
-{{ "%g" | format(simulation.time) }} ps at {{ "%g" | format(simulation.temperature) }} K.
+dynamics and relative energies do not know it.
+{% if simulation %}
+Stable MD is the time until a bond left its reference length by more than
+{{ "%g" | format(simulation.bond_tolerance) }} Å or the energy exploded, out of {{ simulation.conditions }}, mean over
+replicas; ≥ where none failed, for such a time is only cut off.
+{% endif %}
 All runs one by one are in <code>results.csv</code> beside this file.</p>
 <div class="scroll"><table>
 <thead><tr><th>Dataset</th><th>Model</th><th class="number">Frames</th><th>Loss</th><th class="number">Seeds</th>
@@ -57,7 +60,7 @@ class MeanErrors(ReportSection):
         """Return the table, and what its columns are."""
         return render(
             TEMPLATE,
-            simulation=context.experiment.simulation,
+            simulation=context.experiment.first_simulation,
             measures=list(MEASURES.values()),
             rows=mean_rows(context.runs, context.cheap, context.experiment),
             cheap=len(context.cheap) > 0,
@@ -65,9 +68,13 @@ class MeanErrors(ReportSection):
 
 
 def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation over seeds, a row a (dataset, model, size, loss), in the table's order."""
+    """Return mean and standard deviation over seeds, a row a (dataset, model, size, loss), in the table's order.
+
+    `failed` is how many replicas of the simulation did, of all seeds.
+    """
     grouped = table.groupby(GROUP, sort=False)[list(MEASURES)].agg(["mean", "std"])
     grouped["seeds"] = table.groupby(GROUP, sort=False)["seed"].count()
+    grouped["failed"] = table.groupby(GROUP, sort=False)["failed"].sum(min_count=1)
     return grouped
 
 
@@ -85,6 +92,8 @@ def mean_rows(table: pd.DataFrame, cheap: pd.DataFrame, experiment: Experiment) 
         if not rows or rows[-1]["group"][0] != dataset:
             rows += _rows_of_levels(cheap[cheap["dataset"] == dataset])
         cells = [_mean_and_spread(name, values[name]["mean"], values[name]["std"]) for name in MEASURES]
+        if values["failed"].iloc[0] == 0:
+            cells[list(MEASURES).index("stable_ps")] = f"≥ {rounded(values['stable_ps']['mean'], 3)}"
         seeds = int(values["seeds"].iloc[0])
         more = beyond_architecture(experiment.models[model])
         row = {"group": (dataset, model, size), "more": more, "loss": loss, "seeds": seeds, "cells": cells}

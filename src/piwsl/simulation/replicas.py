@@ -1,0 +1,131 @@
+"""The simulations of the grid: a dataset and a trained model to replicas, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import ase.io
+import numpy as np
+
+from piwsl.config import ReplicaSimulation, Run
+from piwsl.data.dataset import TEST, Dataset
+from piwsl.errors import PiwslError
+from piwsl.extras import naming_extras
+from piwsl.files import file_hash, write_atomically, write_json, write_text
+from piwsl.models import load_model
+from piwsl.simulation.criteria import JudgedBonds, judged_bonds
+from piwsl.simulation.dynamics import say_cost
+from piwsl.simulation.engine import run_replicas
+from piwsl.simulation.group import Replica
+from piwsl.simulation.summary import Outcome
+from piwsl.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class SimulationOutputs:
+    """What a simulation writes."""
+
+    trajectory: Path
+    """Extended XYZ, one replica after the other."""
+    series: Path
+    """Parquet, as of `Outcome.series`."""
+    summary: Path
+    """JSON, as of `Outcome.summary`, with the run and the name of the simulation."""
+    checkpoint: Path
+    """NPZ, while it runs."""
+
+
+def simulate(
+    dataset_path: Path, run: Run, name: str, model_path: Path, settings: ReplicaSimulation, outputs: SimulationOutputs
+) -> None:
+    """Simulate replicas of test frames with a trained model; one that was stopped goes on from its checkpoint.
+
+    Args:
+        dataset_path: dataset file; its test frames are the starts, the same for every run, and the reference.
+        run: the point of the grid, repeated in the summary.
+        name: of the simulation.
+        model_path: the trained model.
+        settings: of the dynamics.
+        outputs: files to write.
+
+    Raises:
+        PiwslError: all test frames are single atoms, or a baseline cannot be computed.
+    """
+    frames = _test_frames(dataset_path)
+    potential = load_model(model_path)
+    replicas = planned(frames, settings)
+    say_cost(potential, replicas[0].structure.atoms(), str(dataset_path))
+    print(f"{len(replicas)} replicas of {len({replica.frame for replica in replicas})} test frames", flush=True)
+    key = json.dumps([settings.plain(), file_hash(model_path), file_hash(dataset_path)])
+    course = run_replicas(potential, replicas, settings, outputs.checkpoint, key, progress=_say)
+    outcome = Outcome(settings, replicas, course)
+    _write_trajectory(outputs.trajectory, outcome, len(replicas))
+    with naming_extras():
+        write_atomically(outputs.series, lambda path: outcome.series().to_parquet(path, index=False))
+    summary = outcome.summary(list(frames.values()))
+    print(summary["stability"], flush=True)
+    write_json(outputs.summary, run.plain() | {"simulation": name} | summary)
+    outputs.checkpoint.unlink(missing_ok=True)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _test_frames(path: Path) -> dict[int, Structure]:
+    """Return the test frames that can move, by their indices."""
+    with Dataset(path) as dataset:
+        indices = dataset.indices(TEST)
+        structures = dataset.structures(indices)
+    found = {int(index): frame for index, frame in zip(indices, structures, strict=True) if len(frame.numbers) > 1}
+    if not found:
+        raise PiwslError(
+            f"{path}: no test frame has two atoms, and one alone does not move; test on larger frames, or say "
+            "'simulations: {}'"
+        )
+    return found
+
+
+def planned(frames: dict[int, Structure], settings: ReplicaSimulation) -> list[Replica]:
+    """Return the replicas of a simulation: starts, spread evenly over the frames, by temperatures, by their number.
+
+    Args:
+        frames: those that can move, by their indices in the dataset; they are the reference for bonds, too.
+        settings: say how many.
+    """
+    indices = list(frames)
+    count = min(settings.starts, len(indices))
+    starts = [indices[position * len(indices) // count] for position in range(count)]
+    judged = {start: _judged(frames[start], frames.values(), settings.bond_tolerance) for start in starts}
+    return [
+        Replica(start, frames[start], temperature, number, judged[start])
+        for start in starts
+        for temperature in settings.temperatures
+        for number in range(settings.replicas)
+    ]
+
+
+def _judged(start: Structure, frames: Iterable[Structure], tolerance: float) -> JudgedBonds:
+    return judged_bonds(start.atoms(), _alike(start, frames), tolerance)
+
+
+def _alike(start: Structure, frames: Iterable[Structure]) -> list[np.ndarray]:
+    """Return the positions of frames of the same atoms in the same order and cell."""
+    return [
+        frame.positions
+        for frame in frames
+        if np.array_equal(frame.numbers, start.numbers)
+        and np.array_equal(frame.pbc, start.pbc)
+        and np.allclose(frame.cell[frame.pbc], start.cell[start.pbc])
+    ]
+
+
+def _write_trajectory(path: Path, outcome: Outcome, replicas: int) -> None:
+    text = StringIO()
+    for number in range(replicas):
+        ase.io.write(text, outcome.trajectory(number), format="extxyz")
+    write_text(path, text.getvalue())
