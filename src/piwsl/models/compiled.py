@@ -24,8 +24,8 @@ from piwsl.models.terms import Prediction, Property
 
 # Largest difference from eager: of energies of atoms, eV, and of forces, eV/Å, or relative where those exceed 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
-# s, of one core: to trace a potential, and to compile it.
-TRACING_SECONDS, COMPILING_SECONDS = 3.0, 40.0
+# s, of one core: to trace a potential, which is wasted where no code of it is stored; and to compile it.
+TRACING_SECONDS, COMPILING_SECONDS = 10.0, 40.0
 # Of the time of eager evaluation, what compiled code saves at least; it has been 0.65 to 0.85.
 SAVED = 0.6
 

@@ -12,11 +12,13 @@ import ase.io
 import numpy as np
 
 from piwsl.config import ReplicaSimulation, Run
+from piwsl.data.batch import collate, graph
 from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
 from piwsl.extras import naming_extras
 from piwsl.files import file_hash, write_atomically, write_json, write_text
 from piwsl.models import load_model
+from piwsl.models.compiled import compiled_for
 from piwsl.simulation.criteria import JudgedBonds, judged_bonds
 from piwsl.simulation.dynamics import say_cost
 from piwsl.simulation.engine import run_replicas
@@ -60,6 +62,8 @@ def simulate(
     replicas = planned(frames, settings)
     say_cost(potential, replicas[0].structure.atoms(), str(dataset_path))
     print(f"{len(replicas)} replicas of {len({replica.frame for replica in replicas})} test frames", flush=True)
+    together = [graph(replica.structure, potential.cutoff, potential.dtype) for replica in replicas]
+    potential = compiled_for(potential, collate(together).to(potential.device), settings.steps)
     key = json.dumps([settings.plain(), file_hash(model_path), file_hash(dataset_path)])
     course = run_replicas(potential, replicas, settings, outputs.checkpoint, key, progress=_say)
     outcome = Outcome(settings, replicas, course)
