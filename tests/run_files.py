@@ -46,7 +46,7 @@ def files_of(
 
     With measures of a spread, as of `piwsl.evaluation.metrics.spread_summary`, the models are committees of two.
     """
-    files = ReportFiles([], [], [], [], [], [], [])
+    files = ReportFiles([], [], [], [], [], [], [], [], [])
     for number, run in enumerate(runs):
         error = energy[run.loss][run.seed]
         here = folder / str(number)

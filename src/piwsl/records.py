@@ -187,18 +187,28 @@ class StationaryPoint(Record):
     """Name of a model or level."""
     molecule: str
     """Its formula."""
-    distance_A: float | None = None
-    """Root mean square distance of the atoms from the model's minimum; None of the model itself, and without one."""
+    start: int
+    """Position of the frame that was relaxed among those of the file."""
+    positions_A: list[list[float]] = []
+    """(N, 3), of the minimum."""
     frequencies_per_cm: list[float] = []
     """Ascending; imaginary ones are negative."""
     problem: str | None = None
 
 
 class Frequencies(OfRun):
-    """Minima and vibrations of a run's model and, beside it, of the cheap levels of its dataset."""
+    """Minima and vibrations of a run's model."""
 
     points: list[StationaryPoint]
-    """By molecule; of each the model is the first."""
+    """A molecule each."""
+
+
+class FrequenciesOfLevels(Record):
+    """Those of the cheap levels of a dataset."""
+
+    dataset: str
+    points: list[StationaryPoint]
+    """By molecule, then by level."""
 
 
 RecordType = TypeVar("RecordType", bound=BaseModel)

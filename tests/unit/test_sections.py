@@ -16,6 +16,7 @@ from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.files import write_json
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import SECTIONS, ReportSection
 from piwsl.structures.frames import write_frames
@@ -44,7 +45,8 @@ runs = [Layout("given").run(run) for run in experiment.runs()]
 of_runs = [[Path(getattr(run, kind)) for run in runs] for kind in ("errors", "predictions", "history")]
 simulations = [Path(run.simulation(name).summary) for run in runs for name in experiment.simulations]
 with logged_to("log"):
-    write_report(experiment, ReportFiles(*of_runs, simulations, [], [], []), Path("report.html"), Path("results.csv"))
+    files = ReportFiles(*of_runs, simulations, [], [], [], [], [])
+    write_report(experiment, files, Path("report.html"), Path("results.csv"))
 """
 
 
@@ -60,6 +62,7 @@ def finished(tmp_path) -> Path:
     files_of(tmp_path / "runs", experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
     for number, run in enumerate(experiment.runs()):
         shutil.copytree(tmp_path / "runs" / str(number), tmp_path / layout.run(run).folder)
+        write_json(tmp_path / layout.run(run).frequencies, run.plain() | {"points": []})
     return tmp_path
 
 

@@ -26,9 +26,9 @@ from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.interfaces import LevelCalculator, PotentialCalculator
 from piwsl.models import Baseline, build_potential, save_model
-from piwsl.records import Frequencies, read_record
+from piwsl.records import Frequencies, FrequenciesOfLevels, read_record
 from piwsl.structures.structure import from_atoms
-from piwsl.surface.comparison import compare_run, geometry_and_frequencies, starts_of
+from piwsl.surface.comparison import geometry_and_frequencies, starts_of, vibrate_levels, vibrate_run
 from piwsl.surface.relaxation import distance, relax
 from piwsl.surface.scan import Coordinate, scan
 from piwsl.surface.source import Surface
@@ -295,19 +295,21 @@ def surface(name: str) -> Surface:
     return Surface(name, LevelCalculator(Baseline(name, named_level(name), "level")))
 
 
-def test_minima_and_vibrations_are_laid_beside_the_first():
-    first, other = geometry_and_frequencies([surface("gfn2-xtb"), surface("gfn1-xtb")], molecule("NH3"))
-    assert (first.molecule, first.distance_A, first.problem) == ("H3N", None, None)
+def test_a_minimum_and_its_vibrations_are_a_record():
+    first, other = (geometry_and_frequencies(surface(name), molecule("NH3"), 7) for name in ("gfn2-xtb", "gfn1-xtb"))
+    assert (first.molecule, first.start, first.problem) == ("H3N", 7, None)
     assert len(first.frequencies_per_cm) == len(other.frequencies_per_cm) == 6
-    assert 0 < other.distance_A < 0.05
+    minima = [Atoms("NH3", positions=found.positions_A) for found in (first, other)]
+    assert 0 < distance(*minima) < 0.05
 
 
 def test_what_has_no_minimum_says_why_and_others_are_found():
     ion = molecule("NH3")
     ion.info["multiplicity"] = 2
-    broken, whole = geometry_and_frequencies([surface("gfn2-xtb"), Surface("morse", MorsePotential(r0=1.1))], ion)
+    broken = geometry_and_frequencies(surface("gfn2-xtb"), ion, 0)
+    whole = geometry_and_frequencies(Surface("morse", MorsePotential(r0=1.1)), ion, 0)
     assert "10 electrons cannot have multiplicity 2" in broken.problem
-    assert (whole.problem, whole.distance_A) == (None, None)
+    assert (broken.positions_A, whole.problem) == ([], None)
     assert len(whole.frequencies_per_cm) == 6
 
 
@@ -324,27 +326,30 @@ def test_a_molecule_of_each_kind_is_taken():
         molecule("NH3"),
     ]
     starts = starts_of(from_atoms(atoms) for atoms in frames)
-    assert [(atoms.get_chemical_formula(), atoms.info["charge"]) for atoms in starts] == [
-        ("H2O", 0),
-        ("H2O", 1),
-        ("CH4", 0),
+    assert [(start, atoms.get_chemical_formula(), atoms.info["charge"]) for start, atoms in starts.items()] == [
+        (1, "H2O", 0),
+        (4, "H2O", 1),
+        (5, "CH4", 0),
     ]
 
 
-def test_a_run_is_compared_with_the_cheap_levels_of_its_dataset(tmp_path):
+def test_minima_of_a_run_and_of_the_cheap_levels_of_its_dataset_are_files(tmp_path):
     torch.manual_seed(0)
     frames = morse_frames("H2O", 4)
     write_dataset(tmp_path / "test.h5", {"training": frames[:2], "test": frames[2:]})
     potential = build_potential(CONSERVATIVE["painn"], [from_atoms(atoms) for atoms in frames])
     save_model(tmp_path / "model.safetensors", potential, {})
     run = Run(dataset="water", model="painn", loss="l", size=2, seed=0)
-    files = (tmp_path / "test.h5", run, tmp_path / "model.safetensors", {"xtb": named_level("gfn2-xtb")})
-    compare_run(*files, tmp_path / "frequencies.json")
-    found = read_record(Frequencies, tmp_path / "frequencies.json")
-    assert (found.dataset, [point.surface for point in found.points]) == ("water", ["painn", "xtb"])
-    assert len(found.points[1].frequencies_per_cm) == 3
+    vibrate_run(tmp_path / "test.h5", run, tmp_path / "model.safetensors", tmp_path / "run.json")
+    found = read_record(Frequencies, tmp_path / "run.json")
+    assert (found.dataset, [point.surface for point in found.points]) == ("water", ["painn"])
     # An untrained network has nothing to hold a molecule together.
     assert found.points[0].problem is not None
+    levels = {name: named_level(name) for name in ("gfn2-xtb", "gfn1-xtb")}
+    vibrate_levels(tmp_path / "test.h5", "water", levels, tmp_path / "levels.json")
+    beside = read_record(FrequenciesOfLevels, tmp_path / "levels.json")
+    assert [point.surface for point in beside.points] == ["gfn2-xtb", "gfn1-xtb"]
+    assert [len(point.frequencies_per_cm) for point in beside.points] == [3, 3]
 
 
 # From file to file.

@@ -1,4 +1,4 @@
-"""Minima and vibrations of trained models beside those of cheap levels: `snakemake frequencies`."""
+"""Minima and vibrations of models and cheap levels: for the report of some runs, by `snakemake frequencies` of all."""
 
 
 localrules:
@@ -8,6 +8,7 @@ localrules:
 rule frequencies:
     input:
         [layout.run(run).frequencies for run in jobs.runs],
+        jobs.frequencies_of_levels(),
     message:
         "Minima and vibrations of all models are found"
 
@@ -30,9 +31,32 @@ rule vibrate:
         runtime=120,
     params:
         run=run_of,
-        levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
         code=jobs.code["vibrate"],
     message:
         "Minima and vibrations of {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"
     script:
         "../scripts/vibrate.py"
+
+
+rule vibrate_levels:
+    input:
+        dataset=DATA.part("test"),
+    output:
+        frequencies=DATA.frequencies,
+    log:
+        layout.log("vibrate-levels/{dataset}"),
+    benchmark:
+        layout.benchmark("vibrate-levels/{dataset}")
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=480,
+    params:
+        levels=lambda wildcards: jobs.cheap_levels(wildcards.dataset),
+        code=jobs.code["vibrate_levels"],
+    message:
+        "Minima and vibrations of the cheap levels of {wildcards.dataset}"
+    script:
+        "../scripts/vibrate_levels.py"

@@ -7,6 +7,8 @@ rule report:
         predictions=[layout.run(run).predictions for run in jobs.runs],
         histories=[layout.run(run).history for run in jobs.runs],
         simulations=[files.summary for files in jobs.simulations()],
+        frequencies=[layout.run(run).frequencies for run in jobs.examples()],
+        frequencies_of_levels=jobs.frequencies_of_levels(),
         records=lambda wildcards: [
             path
             for name in jobs.computed

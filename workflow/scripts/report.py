@@ -14,6 +14,8 @@ with logged_to(snakemake.log[0]):
             predictions=[Path(path) for path in files.predictions],
             histories=[Path(path) for path in files.histories],
             simulations=[Path(path) for path in files.simulations],
+            frequencies=[Path(path) for path in files.frequencies],
+            frequencies_of_levels=[Path(path) for path in files.frequencies_of_levels],
             records=[Path(path) for path in files.records],
             atoms=[Path(path) for path in files.atoms],
             datasets=[Path(path) for path in files.datasets],

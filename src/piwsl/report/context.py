@@ -35,6 +35,10 @@ class Context:
     """A row a run, as `piwsl.report.tables.run_table` returns them."""
     files: Mapping[int, FilesOfRun]
     """By the index of `runs`."""
+    frequencies: list[Path]
+    """Minima and vibrations of some runs, whatever the runs here (`piwsl.records.Frequencies`)."""
+    frequencies_of_levels: list[Path]
+    """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
     records: list[Path]
     """JSON lines of all labelling jobs (`piwsl.records.read_labellings`), whatever the runs."""
     free_atoms: list[Path]

@@ -28,6 +28,10 @@ class ReportFiles:
     histories: list[Path]
     simulations: list[Path]
     """Those of the config of each run, one run after the other."""
+    frequencies: list[Path]
+    """Of some runs (`piwsl.records.Frequencies`)."""
+    frequencies_of_levels: list[Path]
+    """Of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
     records: list[Path]
     atoms: list[Path]
     """Energies of free atoms, a file for every dataset that has them."""
@@ -54,6 +58,8 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         experiment=experiment,
         runs=table,
         files={number: FilesOfRun(*paths) for number, paths in enumerate(of_runs)},
+        frequencies=files.frequencies,
+        frequencies_of_levels=files.frequencies_of_levels,
         records=files.records,
         free_atoms=files.atoms,
         datasets=files.datasets,

@@ -224,6 +224,21 @@ class Jobs:
         """Return by name the cheap levels of a dataset, as plain values."""
         return {name: self.plain_level(name) for name in self.experiment.datasets[dataset].cheap_levels}
 
+    def frequencies_of_levels(self) -> list[str]:
+        """Return where minima and vibrations of cheap levels stand, of each dataset of a run that has some."""
+        names = dict.fromkeys(run.dataset for run in self.runs)
+        found = [name for name in names if self.experiment.datasets[name].cheap_levels]
+        return [self.layout.dataset(name).frequencies for name in found]
+
+    def examples(self) -> list[Run]:
+        """Return a run of each dataset, model and loss to stand for all: of the largest size, its first seed."""
+        found: dict[tuple[str, str, str], Run] = {}
+        for run in self.runs:
+            best = found.setdefault((run.dataset, run.model, run.loss), run)
+            if run.size > best.size:
+                found[run.dataset, run.model, run.loss] = run
+        return [*found.values()]
+
     def plain_level(self, level: str) -> dict[str, Any]:
         """Return a level as plain values, as jobs get it."""
         return self.experiment.levels[level].plain()

@@ -48,7 +48,7 @@ class RunFiles:
 
     @property
     def frequencies(self) -> str:
-        """Minima and vibrations, beside those of cheap levels."""
+        """Minima and vibrations of the model."""
         return f"{self.folder}/frequencies.json"
 
     def simulation(self, name: str = "{simulation}") -> SimulationFiles:
@@ -100,6 +100,11 @@ class DatasetFiles:
     def part(self, part: str) -> str:
         """Return the dataset file of "training", "test" or "pool" alone: a job depends on the frames it takes."""
         return f"{self.folder}/{part}.h5"
+
+    @property
+    def frequencies(self) -> str:
+        """Minima and vibrations of the cheap levels."""
+        return f"{self.folder}/frequencies.json"
 
     @property
     def free_atoms(self) -> str:
