@@ -85,6 +85,7 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
+    frequencies,
 
 
 rule all:
@@ -93,6 +94,14 @@ rule all:
         jobs.results(),
     message:
         "All results are made"
+
+
+rule frequencies:
+    input:
+        [layout.run(run).frequencies for run in jobs.runs],
+        jobs.frequencies_of_levels(),
+    message:
+        "Minima and vibrations of all models are found"
 
 
 onstart:

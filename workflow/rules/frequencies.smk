@@ -1,16 +1,4 @@
-"""Minima and vibrations of models and cheap levels: for the report of some runs, by `snakemake frequencies` of all."""
-
-
-localrules:
-    frequencies,
-
-
-rule frequencies:
-    input:
-        [layout.run(run).frequencies for run in jobs.runs],
-        jobs.frequencies_of_levels(),
-    message:
-        "Minima and vibrations of all models are found"
+"""Minima and vibrations of models and cheap levels: of some runs for the report, by `snakemake frequencies` of all."""
 
 
 rule vibrate:

@@ -25,7 +25,7 @@ from piwsl.errors import PiwslError
 from piwsl.structures.structure import Structure
 
 # Labels of energies and components of forces: the solution holds some matrices of so many squared.
-MOST_LABELS = 6000
+MOST_LABELS = 8000
 
 
 def _orders(structures: Sequence[Structure]) -> list[NDArray[np.int64]]:
