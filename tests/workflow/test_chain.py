@@ -114,7 +114,7 @@ def test_a_difference_and_its_student_are_trained_tested_and_simulated(rerun):
     headers = {name: read_header(folder / "model.safetensors") for name, folder in runs.items()}
     assert headers["difference"]["baseline"]["name"] == "gfn2-xtb"
     assert headers["pupil"]["baseline"] is None
-    log = results / "logs" / "simulate" / "water" / "difference" / "supervised" / "n4-seed0.log"
+    log = results / "logs" / "simulate" / "water" / "difference" / "supervised" / "n4-seed0" / "nvt.log"
     assert "baseline 'gfn2-xtb' (GFN2-xTB) is added" in log.read_text()
     with Dataset(runs["difference"] / "taught.h5") as dataset:
         pool = dataset.structures(dataset.indices(POOL))
