@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from piwsl.config import Experiment
 from piwsl.report.figures import loss_colours
+from piwsl.report.panels import Look, loss_looks
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,18 @@ class Context:
     """Dataset files (`piwsl.data.dataset.Dataset`); their folders are named by the datasets."""
     cheap: pd.DataFrame
     """A row a dataset and cheap level, as `piwsl.report.tables.cheap_table` returns them, whatever the runs."""
+    constants: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["dataset"]))
+    """A row a dataset, as `piwsl.report.tables.constant_table` returns them, whatever the runs."""
 
     @property
     def colours(self) -> dict[str, str]:
         """The colour of each loss, the same in all figures."""
         return loss_colours(list(self.experiment.losses))
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """Colour, dash and symbol of each loss, the same in all figures."""
+        return loss_looks(list(self.experiment.losses))
 
     def of_each(self) -> Iterator[tuple[str, Context]]:
         """Yield what belongs to each dataset and model, beside what these are in words."""
