@@ -1,30 +1,189 @@
-"""The report as a person sees it: headless Chromium draws it without an error and without the network."""
+"""The report as people read it in headless Chromium: on a desk, on a phone, in the dark, on paper and by keyboard."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from pathlib import Path
 
-from chromium import dump
-from helpers import plain_experiment
+import pytest
+from chromium import installed
+from helpers import morse_frames, plain_experiment
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.report.write import write_report
 
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-def test_every_figure_is_drawn_and_nothing_fails(tmp_path):
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+A4_WIDTH = 688  # CSS pixels between margins of 14 mm
+SPREAD = {
+    f"{quantity}_{measure}": value
+    for quantity in ("energy", "force")
+    for measure, value in (
+        ("error_over_spread", 1.4), ("miscalibration_area", 0.1), ("spread_scale", 1.5),
+        ("scaled_miscalibration_area", 0.05),
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """A report with all figures and tables that runs alone fill."""
+    folder = tmp_path_factory.mktemp("report")
     experiment = parse_section(Experiment, plain_experiment(), "config.yaml")
-    files = files_of(tmp_path / "runs", experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
-    page = tmp_path / "report.html"
-    write_report(experiment, files, page, tmp_path / "results.csv")
-    # What goes wrong in the page is written where the dump of the page shows it.
-    watch = "<script>window.onerror = (text) => document.documentElement.setAttribute('data-error', text);</script>"
-    page.write_text(page.read_text().replace("<head>", f"<head>{watch}", 1))
-    html = dump(page.as_uri(), tmp_path / "profile")
-    assert "data-error=" not in html.split("<head>")[0]
-    drawn = re.findall(r'class="plotly-graph-div js-plotly-plot"', html)
-    assert len(drawn) == 4
-    for title in ("Energy MAE (meV)", "Force MAE (meV/Å)", "labelled frames", "stable time (ps)", "optimiser step"):
-        assert title in html
-    # Dots of both losses in both parity plots: 2 x (3 energies + 6 force components), and the learning curves'.
-    assert html.count('class="point"') >= 18
+    energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
+    files = files_of(folder / "runs", experiment.runs(), energy, spread=SPREAD)
+    files.datasets.append(folder / "ammonia" / "dataset.h5")
+    frames = {TRAINING: morse_frames("NH3", 3, forces=True), TEST: morse_frames("NH3", 2, forces=True)}
+    write_dataset(files.datasets[0], frames)
+    write_report(experiment, files, folder / "report.html", folder / "results.csv")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=["wide", "phone", "wide, dark", "phone, dark"])
+def page(request, browser, report) -> Iterator[sync_api.Page]:
+    """The report, opened; what it asked for and what went wrong are in `asked` and `wrong`."""
+    size, scheme = PHONE if "phone" in request.param else WIDE, "dark" if "dark" in request.param else "light"
+    context = browser.new_context(viewport=size, color_scheme=scheme)
+    opened = context.new_page()
+    opened.asked, opened.wrong = [], []
+    opened.on("request", lambda made: opened.asked.append(made.url))
+    opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
+    opened.on("console", lambda said: opened.wrong.append(said.text) if said.type in ("error", "warning") else None)
+    opened.goto(report.as_uri())
+    yield opened
+    context.close()
+
+
+@pytest.fixture
+def desk(browser, report) -> Iterator[sync_api.Page]:
+    context = browser.new_context(viewport=WIDE)
+    opened = context.new_page()
+    opened.goto(report.as_uri())
+    yield opened
+    context.close()
+
+
+def test_every_figure_is_drawn_nothing_fails_and_nothing_is_asked_for(page, report):
+    assert page.locator(".js-plotly-plot .main-svg").count() >= 14  # two or three a figure
+    # Dots of both losses in both parity plots, 2 x (3 energies + 6 force components), and those of learning curves.
+    assert page.locator("path.point").count() >= 18
+    assert page.wrong == []
+    assert page.asked == [report.as_uri()]
+
+
+def test_nothing_serious_hinders_those_who_see_or_move_less(page):
+    found = axe.Axe().run(page).response["violations"]
+    serious = [(rule["id"], node["html"][:200]) for rule in found if rule["impact"] in ("serious", "critical")
+               for node in rule["nodes"]]  # fmt: skip
+    assert serious == []
+
+
+def test_nothing_is_wider_than_the_page(page):
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    for box in boxes(page, ".js-plotly-plot .svg-container"):
+        assert box["x"] + box["width"] <= page.viewport_size["width"]
+
+
+def test_figures_do_not_lie_over_each_other(page):
+    found = boxes(page, ".figure")
+    for number, one in enumerate(found):
+        for other in found[number + 1 :]:
+            beside = one["x"] + one["width"] <= other["x"] + 1 or other["x"] + other["width"] <= one["x"] + 1
+            assert beside or one["y"] + one["height"] <= other["y"] + 1
+
+
+def test_text_of_figures_stands_out(page):
+    ink, ground = page.evaluate(
+        """() => [getComputedStyle(document.querySelector('.xtick text')).fill,
+                  getComputedStyle(document.body).backgroundColor]"""
+    )
+    assert contrast(rgb(ink), rgb(ground)) >= 7.0
+
+
+def test_a_sorted_column_is_in_order_and_says_so(desk):
+    header = desk.locator("#errors th", has_text="Energy MAE (meV)")
+    for way, ordered in (("ascending", sorted), ("descending", lambda values: sorted(values, reverse=True))):
+        header.locator("button").focus()
+        desk.keyboard.press("Enter")
+        assert header.get_attribute("aria-sort") == way
+        cells = desk.locator("#errors tbody tr td:nth-child(6)").all()
+        values = [float(value) for cell in cells if (value := cell.get_attribute("data-value"))]
+        assert len(values) == 5
+        assert values == ordered(values)
+    desk.locator("#errors th button", has_text="Loss").click()
+    assert header.get_attribute("aria-sort") is None
+
+
+def test_rows_are_found_by_their_words(desk):
+    desk.get_by_label("Rows with the words").fill("painn weak")
+    shown = [row for row in desk.locator("#errors tbody tr").all() if row.is_visible()]
+    assert len(shown) == 2
+    assert all("weak" in row.inner_text() for row in shown)
+    assert desk.locator(".filter output").inner_text() == "2 of 5 rows"
+
+
+def test_the_keyboard_is_not_kept_by_toolbars(desk):
+    stops = desk.evaluate(
+        "[...document.querySelectorAll('.figure a[href], .figure button, .figure [tabindex]')].length"
+    )
+    assert stops == 0
+    desk.keyboard.press("Tab")
+    desk.keyboard.press("Enter")
+    assert desk.evaluate("document.activeElement.id") == "content"
+
+
+def test_every_link_of_the_contents_leads_to_a_heading(desk):
+    targets = [link.get_attribute("href") for link in desk.locator("nav a").all()]
+    assert len(targets) == desk.locator("h2").count() == len(set(targets))
+    assert all(desk.evaluate("id => !!document.getElementById(id.slice(1))?.matches('h2')", name) for name in targets)
+
+
+def test_every_figure_has_a_sentence_of_its_own(desk):
+    said = [figure.get_attribute("aria-label") for figure in desk.locator(".figure [role=img]").all()]
+    assert len(said) == len(set(said)) >= 7
+    assert any("supervised 15 at" in words for words in said)
+
+
+def test_on_paper_no_column_and_no_figure_is_cut_off(desk, tmp_path):
+    desk.set_viewport_size({"width": A4_WIDTH, "height": 1000})
+    desk.emulate_media(media="print")
+    desk.wait_for_function("document.querySelector('.svg-container').getBoundingClientRect().width < 344")
+    ends = desk.evaluate(
+        """[...document.querySelectorAll('main *')].filter(element => !element.closest('.js-plotly-plot, .skip'))
+           .concat([...document.querySelectorAll('.svg-container')])
+           .map(element => element.getBoundingClientRect().right)"""
+    )
+    assert max(ends) <= A4_WIDTH + 1
+    printed = desk.pdf(format="A4", path=tmp_path / "report.pdf")
+    assert printed.startswith(b"%PDF")
+
+
+def boxes(page: sync_api.Page, selector: str) -> list[dict[str, float]]:
+    return [box for element in page.locator(selector).all() if (box := element.bounding_box())]
+
+
+def rgb(said: str) -> list[float]:
+    return [int(part) / 255 for part in said.removeprefix("rgb(").removesuffix(")").split(", ")]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """Return the contrast ratio of WCAG 2.2."""
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: list[float]) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

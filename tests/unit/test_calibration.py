@@ -172,7 +172,7 @@ def page(folder: Path, experiment: Experiment, spread) -> str:
 
 def test_the_report_says_what_a_spread_is_worth(tmp_path, experiment):
     written = page(tmp_path, experiment, SUMMARY)
-    headings = re.findall(r"<h3>(.*?)</h3>", written)
+    headings = re.findall(r"<h3 [^>]*>(.*?)</h3>", written)
     assert headings.index("Parity") < headings.index("How well it knows its errors") < headings.index("Training")
     assert "Energies: errors were 2 times the spread; multiplied by 1.9, as held-out frames say" in written
     assert written.count("<td>Forces</td>") == 1

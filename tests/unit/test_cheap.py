@@ -13,8 +13,8 @@ from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
-from piwsl.evaluation.cheap import errors_of_level
-from piwsl.report.figures import loss_colours
+from piwsl.evaluation.cheap import errors_of_constant, errors_of_level
+from piwsl.report.panels import loss_looks
 from piwsl.report.sections.learning_curves import learning_curves
 from piwsl.report.tables import cheap_table, run_table
 from piwsl.report.write import write_report
@@ -81,6 +81,27 @@ def test_constants_that_one_molecule_leaves_open_do_no_harm(tmp_path):
     assert found["force_mae_meV_per_A"] is None
 
 
+def labelled_alone(symbols: str, energy: float) -> Atoms:
+    """Return a frame with a reference energy (eV), and forces of 0.3 and -0.1 eV/Å in turn."""
+    atoms = Atoms(symbols, np.arange(3.0 * len(Atoms(symbols))).reshape(-1, 3))
+    atoms.info["REF_energy"] = energy
+    atoms.arrays["REF_forces"] = np.resize([0.3, -0.1], (len(atoms), 3))
+    return atoms
+
+
+def test_the_best_constant_is_the_mean_of_the_training_frames_of_a_composition_and_has_no_forces(tmp_path):
+    # Means: H2 -2, H2O -12. Of H4 there is none: the constants of the elements, H -1 and O -10, give -4.
+    training = [labelled_alone("H2", -1.9), labelled_alone("H2", -2.1), labelled_alone("OH2", -12.0)]
+    test = [labelled_alone("H2", -2.01), labelled_alone("HOH", -12.03), labelled_alone("H4", -4.02)]
+    path = tmp_path / "water" / "dataset.h5"
+    write_dataset(path, {TRAINING: training, TEST: test})
+    with Dataset(path) as opened:
+        found = errors_of_constant(opened)
+    assert found["energy_mae_meV"] == pytest.approx((10.0 + 30.0 + 20.0) / 3)
+    # Of 27 components, water has five of nine, the others have half of theirs, that are 0.3: 14 in all.
+    assert found["force_mae_meV_per_A"] == pytest.approx((14 * 300.0 + 13 * 100.0) / 27)
+
+
 def rows_of_tables(html: str) -> list[list[str]]:
     rows = re.findall(r"<tr.*?</tr>", html[html.index("<body>") :], re.DOTALL)
     return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", row, re.DOTALL)] for row in rows]
@@ -92,8 +113,9 @@ def test_a_cheap_level_stands_above_the_models_of_its_dataset_and_is_no_run(tmp_
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
     html = (tmp_path / "report.html").read_text()
     rows = [row for row in rows_of_tables(html) if len(row) == 9]
-    assert rows[0] == ["water", "gfn2-xtb", "–", "not trained", "–", "20", "–", "100", "–"]
-    assert [row[1] for row in rows[1:]] == ["painn", "painn"]
+    assert rows[0] == ["water", "the best constant", "–", "not trained", "–", "0", "–", "200", "–"]
+    assert rows[1] == ["water", "gfn2-xtb", "–", "not trained", "–", "20", "–", "100", "–"]
+    assert [row[1] for row in rows[2:]] == ["painn", "painn"]
     assert "the constant an element" in html
     assert len(pd.read_csv(tmp_path / "results.csv")) == 4
 
@@ -101,12 +123,13 @@ def test_a_cheap_level_stands_above_the_models_of_its_dataset_and_is_no_run(tmp_
 def test_learning_curves_have_a_named_line_at_its_errors_which_ticks_reach(tmp_path, experiment, labelled):
     files = files_of(tmp_path, experiment.runs(), {"supervised": [0.1, 0.2]})
     table, cheap = run_table(files.errors, files.simulations), cheap_table(experiment, [labelled])
-    figure = learning_curves(table, loss_colours(["supervised"]), cheap)
-    lines = [trace for trace in figure.data if trace.name == "gfn2-xtb"]
-    assert [list(line.y) for line in lines] == [pytest.approx([20.0, 20.0]), pytest.approx([100.0, 100.0])]
-    assert all(line.line.dash == "dash" and line.x[0] < 4 and line.x[1] > 8 for line in lines)
-    assert max(figure.layout.yaxis.tickvals) >= 20.0
-    assert min(figure.layout.yaxis.tickvals) <= 0.1
+    panels = learning_curves(table, loss_looks(["supervised"]), cheap)
+    lines = [series for panel in panels for series in panel.series if series.name == "gfn2-xtb"]
+    assert [line.y for line in lines] == [pytest.approx([20.0, 20.0]), pytest.approx([100.0, 100.0])]
+    assert all(line.x[0] < 4 and line.x[1] > 8 for line in lines)
+    for panel, low, high in ((panels[0], 0.1, 20.0), (panels[1], 1.0, 100.0)):
+        assert panel.y.range[0] < low < high < panel.y.range[1]
+        assert min(panel.y.ticks) == low
 
 
 def test_without_cheap_levels_nothing_is_said_of_them(tmp_path, experiment):

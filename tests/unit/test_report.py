@@ -208,6 +208,6 @@ def test_what_looked_odd_about_the_data_stands_before_all_numbers(tmp_path, expe
         write_dataset(files.datasets[-1], frames, warnings=warnings)
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
     html = (tmp_path / "report.html").read_text()
-    body = html[html.index("<body>") :]
+    body = html[html.index('<div id="content"') :]
     assert body.index("energies: are they in &lt;Hartree&gt;?") < body.index("Paired comparisons")
     assert "orderly" not in body

@@ -1,6 +1,8 @@
-"""Errors of a cheap level as it is: what costs nothing, and what a potential that is trained has to be better than."""
+"""Errors of what needs no training, a constant or a cheap level: what a trained potential has to be better than."""
 
 from __future__ import annotations
+
+from collections import defaultdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,36 @@ from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import Predictions
 from piwsl.models.statistics import fit_atomic_energies
 from piwsl.structures.structure import Structure
+
+
+def errors_of_constant(dataset: Dataset) -> dict[str, float | int | None]:
+    """Test the best that can be said without looking at positions: a constant a composition, and no forces.
+
+    The energy of a test frame is the mean of the training frames of its composition; where there are none, the sum of
+    constants of the elements that fit all training frames best (least squares).
+
+    Args:
+        dataset: with energies of all test frames and of some training frames.
+
+    Returns:
+        As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress.
+    """
+    training, test = (dataset.structures(dataset.indices(part)) for part in (TRAINING, TEST))
+    training = [structure for structure in training if np.isfinite(structure.energy)]
+    elements = sorted({int(number) for structure in training + test for number in structure.numbers})
+    learned = np.array([structure.energy for structure in training])
+    constants = fit_atomic_energies(_counts(training, elements), learned)
+    alike = defaultdict(list)
+    for structure, energy in zip(training, learned, strict=True):
+        alike[_composition(structure)].append(energy)
+    fitted = _counts(test, elements) @ constants
+    energies = [np.mean(alike.get(_composition(structure), [fit])) for structure, fit in zip(test, fitted, strict=True)]
+    forces = [np.zeros((len(structure.numbers), 3)) for structure in test]
+    return error_summary(test, Predictions(np.array(energies), forces, np.full((len(test), 3, 3), np.nan)))
+
+
+def _composition(structure: Structure) -> tuple[int, ...]:
+    return tuple(sorted(int(number) for number in structure.numbers))
 
 
 def errors_of_level(dataset: Dataset, level: str) -> dict[str, float | int | None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from piwsl.config import Experiment
 from piwsl.report.figures import loss_colours
+from piwsl.report.panels import Look, loss_looks
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,6 @@ class Context:
     """A row a run, as `piwsl.report.tables.run_table` returns them."""
     files: Mapping[int, FilesOfRun]
     """By the index of `runs`."""
-    frequencies: list[Path]
-    """Minima and vibrations of some runs, whatever the runs here (`piwsl.records.Frequencies`)."""
-    frequencies_of_levels: list[Path]
-    """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
     records: list[Path]
     """JSON lines of all labelling jobs (`piwsl.records.read_labellings`), whatever the runs."""
     free_atoms: list[Path]
@@ -47,11 +44,22 @@ class Context:
     """Dataset files (`piwsl.data.dataset.Dataset`); their folders are named by the datasets."""
     cheap: pd.DataFrame
     """A row a dataset and cheap level, as `piwsl.report.tables.cheap_table` returns them, whatever the runs."""
+    constants: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["dataset"]))
+    """A row a dataset, as `piwsl.report.tables.constant_table` returns them, whatever the runs."""
+    frequencies: list[Path] = field(default_factory=list)
+    """Minima and vibrations of some runs, whatever the runs here (`piwsl.records.Frequencies`)."""
+    frequencies_of_levels: list[Path] = field(default_factory=list)
+    """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
 
     @property
     def colours(self) -> dict[str, str]:
         """The colour of each loss, the same in all figures."""
         return loss_colours(list(self.experiment.losses))
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """Colour, dash and symbol of each loss, the same in all figures."""
+        return loss_looks(list(self.experiment.losses))
 
     def of_each(self) -> Iterator[tuple[str, Context]]:
         """Yield what belongs to each dataset and model, beside what these are in words."""

@@ -1,59 +1,113 @@
-"""What the figures of the report share: one colour a loss, one look, and how they get into a page."""
+"""How figures get into the page: drawn by plotly, in one look, each with a sentence for those who do not see it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-# Okabe and Ito's palette, which the colour-blind can tell apart.
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+from piwsl.report.markup import render
+from piwsl.report.panels import Axis, Panel, Series, loss_looks
+
 GRID = "#e3e6ea"
+# The toolbar is left out: none of its buttons says anything, and one sends the data to a server.
+CONFIG = {"displayModeBar": False, "responsive": True}
+FIGURE = """\
+<figure class="figure"><div role="img" aria-label="{{ said }}">{{ drawn }}</div></figure>
+"""
+PANELS = """\
+<div class="panels">{% for figure in figures %}{{ figure }}{% endfor %}</div>
+"""
 
 
 def loss_colours(losses: list[str]) -> dict[str, str]:
     """Give each loss its colour."""
-    return {loss: PALETTE[position % len(PALETTE)] for position, loss in enumerate(losses)}
+    return {loss: look.colour for loss, look in loss_looks(losses).items()}
 
 
 def styled(figure: go.Figure, height: int = 420) -> go.Figure:
-    """Give a figure the look of all; its height in pixels."""
+    """Give a figure the look of all; its height in pixels. The page sees to the colours of text, axes and grid."""
+    clear = "rgba(0,0,0,0)"
     figure.update_layout(
         height=height,
-        template="plotly_white",
+        template="none",
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
         font={"family": "system-ui, sans-serif", "size": 13, "color": "#1f2933"},
-        margin={"l": 70, "r": 20, "t": 60, "b": 60},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.08, "x": 0},
+        margin={"l": 65, "r": 15, "t": 60, "b": 55},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "bgcolor": clear},
     )
     figure.update_xaxes(gridcolor=GRID, linecolor="#9aa5b1", ticks="outside", zeroline=False)
     figure.update_yaxes(gridcolor=GRID, linecolor="#9aa5b1", ticks="outside", zeroline=False)
     return figure
 
 
-def _log_axis(ticks: list[float]) -> dict[str, object]:
-    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+def drawn(panel: Panel, height: int = 420) -> go.Figure:
+    """Draw a panel with plotly; its height in pixels."""
+    figure = go.Figure([_trace(series) for series in panel.series])
+    figure.update_xaxes(**_axis(panel.x))
+    figure.update_yaxes(**_axis(panel.y))
+    title = {"text": panel.title, "x": 0, "xref": "paper", "y": 0.99, "yanchor": "top", "font": {"size": 14}}
+    return styled(figure.update_layout(title=title, dragmode=False), height)
 
 
-def at_values(values: pd.Series) -> dict[str, object]:
-    """Return a logarithmic axis with ticks at the values themselves."""
-    return _log_axis(sorted({float(value) for value in values}))
+def _trace(series: Series) -> go.Scatter:
+    modes = [mode for mode, wanted in (("lines", series.line), ("markers", series.points)) if wanted]
+    colour = series.look.colour
+    return go.Scatter(
+        x=np.asarray(series.x),
+        y=np.asarray(series.y),
+        mode="+".join(modes),
+        name=series.name,
+        legendgroup=series.name,
+        showlegend=series.legend,
+        line={"color": colour, "width": series.line, "dash": series.look.dash} if series.line else None,
+        marker={"color": colour, "size": series.points, "symbol": series.look.symbol, "opacity": series.opacity},
+        customdata=np.asarray(series.more) if np.size(series.more) else None,
+        hovertemplate=series.hover or None,
+        hoverinfo=None if series.hover else "skip",
+    )
 
 
-def one_two_five(values: pd.Series) -> dict[str, object]:
-    """Return a logarithmic axis with ticks at 1, 2 and 5 of every decade that the values touch."""
-    positive = values[values > 0]
-    if positive.empty:
-        return {}
-    low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
-    return _log_axis([digit * 10.0**decade for decade in np.arange(low, high + 1) for digit in (1, 2, 5)])
+def _axis(axis: Axis) -> dict[str, object]:
+    said: dict[str, object] = {"title_text": axis.title}
+    if axis.log:
+        said["type"] = "log"
+    if axis.ticks:
+        said |= {"tickvals": list(axis.ticks), "ticktext": [f"{tick:g}" for tick in axis.ticks]}
+    if axis.range:
+        said["range"] = list(np.log10(axis.range)) if axis.log else list(axis.range)
+    return said
 
 
-def fragment(figure: go.Figure) -> Markup:
-    """Return a figure as markup, to be drawn by the plotly.js that the page holds."""
-    config = {"displaylogo": False, "responsive": True}
-    return Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+def panels(shown: Iterable[Panel], height: int = 420) -> Markup:
+    """Return panels as markup, side by side where the page has the width."""
+    return render(PANELS, figures=[fragment(drawn(panel, height), panel.said) for panel in shown])
+
+
+def fragment(figure: go.Figure, said: str | None = None) -> Markup:
+    """Return a figure as markup, to be drawn by the plotly.js that the page holds.
+
+    Args:
+        figure: it.
+        said: what it shows, in a sentence, for those who do not see it; by default its axes and what is drawn.
+    """
+    html = Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG))
+    return render(FIGURE, said=said or described(figure), drawn=html)
+
+
+def described(figure: go.Figure) -> str:
+    """Return which axes a figure has, and the names of what is drawn."""
+    across, up = (
+        " and ".join(dict.fromkeys(axis.title.text for axis in axes() if axis.title.text))
+        for axes in (figure.select_xaxes, figure.select_yaxes)
+    )
+    axes = " against ".join(filter(None, (up, across)))
+    names = ", ".join(dict.fromkeys(trace.name for trace in figure.data if trace.name))
+    return f"Figure: {': '.join(filter(None, (axes, names)))}"
 
 
 def plotly() -> Markup:

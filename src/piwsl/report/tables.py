@@ -48,6 +48,25 @@ def _in_short(record: Stability) -> dict[str, object]:
     return {name: getattr(record, name) for name in SIMULATED}
 
 
+def constant_table(paths: list[Path]) -> pd.DataFrame:
+    """Test what has learned nothing: the best constant of each dataset, on its test frames.
+
+    Args:
+        paths: dataset files; their folders are named by the datasets.
+
+    Returns:
+        A row a dataset: columns dataset, and `MEASURES` as of `piwsl.evaluation.cheap.errors_of_constant`; of stable_ps
+        nothing is known (NaN).
+    """
+    rows = []
+    for path in paths:
+        from piwsl.evaluation.cheap import errors_of_constant  # imports torch
+
+        with Dataset(path) as dataset:
+            rows.append({"dataset": path.parent.name} | errors_of_constant(dataset))
+    return pd.DataFrame(rows, columns=["dataset", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
+
+
 def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
     """Test what costs nothing: the cheap levels of each dataset, on its test frames.
 

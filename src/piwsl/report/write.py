@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.figures import plotly
 from piwsl.report.markup import page
 from piwsl.report.sections import PLACE_OF_EACH, SECTIONS
-from piwsl.report.tables import cheap_table, run_table
+from piwsl.report.tables import cheap_table, constant_table, run_table
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,14 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         free_atoms=files.atoms,
         datasets=files.datasets,
         cheap=cheap_table(experiment, files.datasets),
+        constants=constant_table(files.datasets),
     )
     html = page(
         experiment=experiment,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         plotly=plotly(),
         runs=len(table),
-        parts=parts_of_page(context),
+        parts=anchored(parts_of_page(context)),
     )
     write_text(html_path, html)
 
@@ -89,6 +91,8 @@ class Part:
     """2 below the title of the page, 3 below a heading."""
     title: str
     html: Markup
+    anchor: str = ""
+    """What links to the heading name; one of the page alone has it."""
 
 
 def parts_of_page(context: Context) -> list[Part]:
@@ -101,6 +105,19 @@ def parts_of_page(context: Context) -> list[Part]:
         below = _parts((name for name in order if SECTIONS[name].each), runs, 3)
         parts += [Part(2, title, Markup()), *below] if below else []
     return parts + _parts(whole[len(before) :], context, 2)
+
+
+def anchored(parts: list[Part]) -> list[Part]:
+    """Return parts with anchors, which are the same in every report that has the heading where names allow."""
+    found: dict[str, Part] = {}
+    above = ""
+    for number, part in enumerate(parts):
+        above = part.title if part.level == 2 else above
+        words = part.title if part.level == 2 else f"{above} {part.title}"
+        anchor = re.sub(r"[^\w.]+", "-", words).strip("-").lower()
+        anchor = f"{anchor}-{number}" if anchor in found or not anchor else anchor
+        found[anchor] = replace(part, anchor=anchor)
+    return list(found.values())
 
 
 def _parts(names: Iterable[str], context: Context, level: int) -> list[Part]:

@@ -21,7 +21,7 @@ FINDERS = {"import_module", "iter_modules", "walk_packages"}
 # Of pydantic: what refuses values, or says what they are. The values themselves are parameters of jobs.
 CHECKS = {"field_validator", "model_validator"}
 SAYINGS = {"description", "ge", "le", "gt", "lt", "min_length", "max_length", "pattern"}
-DATA = (".html", ".json")
+DATA = (".css", ".html", ".js", ".json")
 
 Import = tuple[str, str | None]
 """A module and, unless the module itself is meant, a name there."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from numpy.typing import NDArray
 
 from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
-from piwsl.report.figures import fragment, styled
+from piwsl.report.figures import panels
 from piwsl.report.markup import render, rounded
+from piwsl.report.panels import GREY, Look, Panel, Series, one_two_five
 from piwsl.report.sections import ReportSection
 
 MILLI = 1000.0
@@ -38,7 +39,7 @@ it. Means over seeds.</p>
 {% endfor %}
 </ul>
 <div class="scroll"><table>
-<thead><tr><th class="number">Frames</th><th>Loss</th><th></th>
+<thead><tr><th class="number">Frames</th><th>Loss</th><th>Quantity</th>
 {% for title in columns %}<th class="number">{{ title }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows %}
@@ -48,7 +49,7 @@ it. Means over seeds.</p>
 </tbody></table></div>
 <p class="soft">A dot a test frame, or a component of a force; {{ shown }}. Errors of a normal distribution lie below
 the dashed line, error = spread, two times in three.</p>
-{{ figure }}
+{{ figures }}
 """
 
 
@@ -60,7 +61,7 @@ class Calibration(ReportSection):
     each = True
 
     def html(self, context: Context) -> str:
-        """Return what is to be concluded, the table and the figure; nothing where no run has a spread."""
+        """Return what is to be concluded, the table and the figures; nothing where no run has a spread."""
         runs = context.runs
         known = [name for name in QUANTITIES if f"{name}_error_over_spread" in runs and _of(runs, name).any()]
         shown, files = context.example()
@@ -73,7 +74,7 @@ class Calibration(ReportSection):
             columns=list(COLUMNS.values()),
             rows=[row for name in known for row in table_rows(name, runs)],
             shown=shown,
-            figure=fragment(spread_and_error(spreads, context.colours)),
+            figures=panels(spread_and_error(spreads, context.looks), height=480),
         )
 
 
@@ -127,49 +128,56 @@ def table_rows(quantity: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def spread_and_error(predictions: dict[str, Path], colours: dict[str, str]) -> go.Figure:
+def spread_and_error(predictions: Mapping[str, Path], looks: Mapping[str, Look]) -> list[Panel]:
     """Draw the size of errors against the spread that was predicted, both axes logarithmic.
 
     Args:
         predictions: Parquet file of one run for each loss.
-        colours: by loss.
+        looks: by loss.
+
+    Returns:
+        A panel for energies and, where their spread is known, one for components of forces.
     """
-    read = {loss: read_predictions(path) for loss, path in predictions.items()}
-    quantities = [("energy", "Energy (meV)")]
-    if any(found["force"].std is not None for found in read.values()):
-        quantities.append(("force", "Force component (meV/Å)"))
-    figure = make_subplots(cols=len(quantities), subplot_titles=[title for _, title in quantities])
-    for column, (quantity, _) in enumerate(quantities, start=1):
-        for loss, found in read.items():
-            compared = found[quantity]
-            spread = np.empty(0) if compared.std is None else MILLI * compared.std
-            error = MILLI * np.abs(compared.predicted - compared.label)[: len(spread)]
-            figure.add_trace(
-                go.Scatter(
-                    x=spread,
-                    y=error,
-                    mode="markers",
-                    name=loss,
-                    legendgroup=loss,
-                    showlegend=column == 1,
-                    marker={"color": colours[loss], "size": 5, "opacity": 0.5},
-                    hovertemplate="spread %{x:.3g}, error %{y:.3g}",
-                ),
-                row=1,
-                col=column,
-            )
-        _draw_equality(figure, column)
-        figure.update_xaxes(title_text="spread", type="log", row=1, col=column)
-        figure.update_yaxes(title_text="error" if column == 1 else None, type="log", row=1, col=column)
-    return styled(figure, height=480)
+    found = {
+        quantity: {loss: spread_of(path, quantity) for loss, path in predictions.items()} for quantity in QUANTITIES
+    }
+    shown = [_panel("energy", "Energy (meV)", found["energy"], looks)]
+    if any(len(spread) for spread, _ in found["force"].values()):
+        shown.append(_panel("force", "Force component (meV/Å)", found["force"], looks))
+    return shown
 
 
-def _draw_equality(figure: go.Figure, column: int) -> None:
-    """Draw error = spread over the spreads of a column."""
-    spreads = np.concatenate([trace.x for trace in figure.data if trace.xaxis == f"x{column if column > 1 else ''}"])
-    positive = spreads[spreads > 0.0]
-    if len(positive):
-        ends = [float(positive.min()), float(positive.max())]
-        line = {"color": "#616e7c", "width": 1, "dash": "dash"}
-        equal = go.Scatter(x=ends, y=ends, mode="lines", showlegend=False, hoverinfo="skip", line=line)
-        figure.add_trace(equal, row=1, col=column)
+def spread_of(path: Path, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return predicted spreads and the sizes of errors, meV or meV/Å; none where no spread is known."""
+    compared = read_predictions(path)[quantity]
+    spread = np.empty(0) if compared.std is None else MILLI * compared.std
+    return spread, MILLI * np.abs(compared.predicted - compared.label)[: len(spread)]
+
+
+def _panel(
+    quantity: str,
+    title: str,
+    found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    looks: Mapping[str, Look],
+) -> Panel:
+    spreads, errors = ([pair[side] for pair in found.values()] for side in (0, 1))
+    hover = "spread %{x:.3g}, error %{y:.3g}"
+    dots = [Series(loss, *pair, looks[loss], points=5, opacity=0.5, hover=hover) for loss, pair in found.items()]
+    return Panel(
+        name=f"calibration-{quantity}",
+        title=title,
+        said=f"{title}: sizes of errors on the test frames against the predicted spread, of {', '.join(found)}.",
+        x=one_two_five("spread", pd.Series(np.concatenate(spreads))),
+        y=one_two_five("error", pd.Series(np.concatenate(errors))),
+        series=(*dots, *_equality(spreads)),
+    )
+
+
+def _equality(spreads: list[NDArray[np.float64]]) -> list[Series]:
+    """Return error = spread over all positive spreads, as a line."""
+    together = np.concatenate(spreads)
+    positive = together[together > 0.0]
+    if not len(positive):
+        return []
+    ends = [float(positive.min()), float(positive.max())]
+    return [Series("equal", ends, ends, Look(GREY, "dash"), line=1, legend=False)]

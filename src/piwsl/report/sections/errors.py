@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 
-from piwsl.config import Experiment
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
@@ -15,6 +16,8 @@ from piwsl.report.tables import MEASURES
 from piwsl.report.words import beyond_architecture
 
 GROUP = ["dataset", "model", "size", "loss"]
+# An error of at least this share of a constant's is no better than that.
+NO_BETTER = 0.95
 
 TEMPLATE = """\
 <p>Mean absolute errors against the reference, mean ± standard deviation over seeds. Energies are totals of a structure,
@@ -23,22 +26,42 @@ dynamics and relative energies do not know it.
 {% if simulation %}
 Stable MD is the time until a bond left its reference length by more than
 {{ "%g" | format(simulation.bond_tolerance) }} Å or the energy exploded, out of {{ simulation.conditions }}, mean over
-replicas; ≥ where none failed, for such a time is only cut off.
+replicas; ≥ stands before a mean over seeds in some of which none failed, for such a time is only cut off.
 {% endif %}
 All runs one by one are in <code>results.csv</code> beside this file.</p>
-<div class="scroll"><table>
-<thead><tr><th>Dataset</th><th>Model</th><th class="number">Frames</th><th>Loss</th><th class="number">Seeds</th>
-{% for title in measures %}<th class="number">{{ title }}</th>{% endfor %}</tr></thead>
+{% if constant %}
+<p>The best constant does not look at positions: its energy is the mean over all training frames of the composition, its
+forces are zero.
+{% if no_better %}
+<strong>{{ no_better }} of {{ trained }} rows of trained models are no better than that in energies or in forces
+</strong>({{ "%g" | format(100 * share) }} % of its error, or more); they say so below their loss.
+{% else %}
+Every trained model is better than that in all that is labelled.
+{% endif %}
+</p>
+{% endif %}
+<p class="filter"><label for="filter-errors">Rows with the words</label>
+<input id="filter-errors" type="search" data-table="errors">
+<output>{{ rows | length }} of {{ rows | length }} rows</output></p>
+<div class="scroll" tabindex="0" role="region" aria-label="Errors on the test frames, a table">
+<table id="errors" class="sortable">
+<thead><tr>
+{% for title, number in columns %}
+<th scope="col"{% if number %} class="number"{% endif %}><button type="button">{{ title }}</button></th>
+{% endfor %}
+</tr></thead>
 <tbody>
 {% for row in rows %}
-{% set first = loop.first or loop.previtem.group != row.group %}
-<tr{% if first %} class="first"{% endif %}>
-<td>{{ row.group[0] if first }}</td>
-<td>{{ row.group[1] if first }}
-{%- if row.more and (loop.first or loop.previtem.group[:2] != row.group[:2]) %}<span class="more">{{ row.more }}</span>
-{%- endif %}</td>
-<td class="number">{{ row.group[2] if first }}</td><td>{{ row.loss }}</td><td class="number">{{ row.seeds }}</td>
-{% for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}
+<tr{% if loop.first or loop.previtem.group != row.group %} class="first"{% endif %}>
+<td>{{ row.dataset }}</td>
+<td data-value="{{ row.model }}">{{ row.model }}
+{%- if row.more %}<span class="more">{{ row.more }}</span>{% endif %}</td>
+{{ number(row.size, "–") }}
+<td data-value="{{ row.loss }}">{{ row.loss }}
+{%- if row.no_better %}<span class="more">{{ row.no_better }}</span>{% endif %}</td>
+{{ number(row.seeds, "–") }}
+{% for cell in row.cells %}<td class="number" data-value="{{ "" if cell.value != cell.value else cell.value }}">
+{{- cell.text }}</td>{% endfor %}
 </tr>
 {% endfor %}
 </tbody></table></div>
@@ -48,22 +71,64 @@ fits the energies of all training frames best (least squares), for those of two 
 forces are compared as they are. No dynamics was run on it.</p>
 {% endif %}
 """
+MACROS = """\
+{% macro number(value, without) -%}
+<td class="number" data-value="{{ "" if value is none else value }}">{{ without if value is none else value }}</td>
+{%- endmacro %}
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over seeds: in words, and as the number (NaN where there is none)."""
+
+    text: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    dataset: str
+    model: str
+    more: str
+    """What the model is beyond its architecture."""
+    size: int | None
+    """Frames; None of what is not trained."""
+    loss: str
+    seeds: int | None
+    cells: tuple[Cell, ...]
+    """In the order of `MEASURES`."""
+    no_better: str = ""
+    """In what it is no better than the best constant, in words."""
+
+    @property
+    def group(self) -> tuple[str, str, int | None]:
+        """Return what rows have in common between two lines."""
+        return self.dataset, self.model, self.size
 
 
 class MeanErrors(ReportSection):
-    """A row a dataset, model, size and loss; above those of a dataset its cheap levels."""
+    """A row a dataset, model, size and loss; above those of a dataset the best constant and its cheap levels."""
 
     title = "Errors on the test frames"
     place = 30
 
     def html(self, context: Context) -> str:
         """Return the table, and what its columns are."""
+        rows = mean_rows(context)
+        names = [("Dataset", False), ("Model", False), ("Frames", True), ("Loss", False), ("Seeds", True)]
         return render(
-            TEMPLATE,
+            MACROS + TEMPLATE,
             simulation=context.experiment.first_simulation,
-            measures=list(MEASURES.values()),
-            rows=mean_rows(context.runs, context.cheap, context.experiment),
+            columns=names + [(title, True) for title in MEASURES.values()],
+            rows=rows,
             cheap=len(context.cheap) > 0,
+            constant=len(context.constants) > 0,
+            trained=sum(row.seeds is not None for row in rows),
+            no_better=sum(bool(row.no_better) for row in rows),
+            share=NO_BETTER,
         )
 
 
@@ -78,43 +143,52 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return grouped
 
 
-def mean_rows(table: pd.DataFrame, cheap: pd.DataFrame, experiment: Experiment) -> list[dict[str, Any]]:
-    """Return the rows of the report's table as text: mean ± standard deviation over seeds.
+def mean_rows(context: Context) -> list[Row]:
+    """Return the rows of the report's table: mean ± standard deviation over seeds.
 
-    Args:
-        table: one row a run.
-        cheap: one row a cheap level, as of `piwsl.report.tables.cheap_table`; they stand above the dataset's runs.
-        experiment: says what models are beyond their architectures, which stands below their names.
+    Above the runs of a dataset stand the best constant and its cheap levels.
     """
-    rows: list[dict[str, Any]] = []
-    for group, values in means_over_seeds(table).iterrows():
+    rows: list[Row] = []
+    for group, runs in context.runs.groupby(GROUP, sort=False):
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
-        if not rows or rows[-1]["group"][0] != dataset:
-            rows += _rows_of_levels(cheap[cheap["dataset"] == dataset])
-        cells = [_mean_and_spread(name, values[name]["mean"], values[name]["std"]) for name in MEASURES]
-        if values["failed"].iloc[0] == 0:
-            cells[list(MEASURES).index("stable_ps")] = f"≥ {rounded(values['stable_ps']['mean'], 3)}"
-        seeds = int(values["seeds"].iloc[0])
-        more = beyond_architecture(experiment.models[model])
-        row = {"group": (dataset, model, size), "more": more, "loss": loss, "seeds": seeds, "cells": cells}
-        rows.append(row)
+        constants = context.constants[context.constants["dataset"] == dataset]
+        if not rows or rows[-1].dataset != dataset:
+            rows += _not_trained(constants.assign(level="the best constant"))
+            rows += _not_trained(context.cheap[context.cheap["dataset"] == dataset])
+        cells = tuple(_stable(runs) if name == "stable_ps" else _cell(name, runs[name]) for name in MEASURES)
+        more = beyond_architecture(context.experiment.models[model])
+        rows.append(Row(dataset, model, more, size, loss, len(runs), cells, no_better(runs, constants)))
     return rows
 
 
-def _rows_of_levels(cheap: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {
-            "group": (row["dataset"], row["level"], "–"),
-            "more": "",
-            "loss": "not trained",
-            "seeds": "–",
-            "cells": [_mean_and_spread(name, row[name], math.nan) for name in MEASURES],
-        }
-        for _, row in cheap.iterrows()
+def no_better(runs: pd.DataFrame, constants: pd.DataFrame) -> str:
+    """Say in what runs are on average no better than the best constant of their dataset; "" where they are in all."""
+    kinds = {"energies": "energy_mae_meV", "forces": "force_mae_meV_per_A"}
+    found = [
+        kind
+        for kind, name in kinds.items()
+        if len(constants) and runs[name].mean() >= NO_BETTER * constants[name].iloc[0]
     ]
+    return f"{' and '.join(found)} no better than a constant" if found else ""
 
 
-def _mean_and_spread(measure: str, mean: float, spread: float) -> str:
-    if pd.isna(mean):
-        return "not labelled" if measure == "force_mae_meV_per_A" else "–"
-    return rounded(mean, 3) if pd.isna(spread) else f"{rounded(mean, 3)} ± {rounded(spread, 2)}"
+def _not_trained(levels: pd.DataFrame) -> Iterator[Row]:
+    for _, row in levels.iterrows():
+        cells = tuple(_cell(name, row[[name]]) for name in MEASURES)
+        yield Row(row["dataset"], row["level"], "", None, "not trained", None, cells)
+
+
+def _cell(measure: str, values: pd.Series) -> Cell:
+    mean, spread = float(values.mean()), float(values.std())
+    if math.isnan(mean):
+        return Cell("not labelled" if measure == "force_mae_meV_per_A" else "–", mean)
+    return Cell(rounded(mean, 3) if math.isnan(spread) else f"{rounded(mean, 3)} ± {rounded(spread, 2)}", mean)
+
+
+def _stable(runs: pd.DataFrame) -> Cell:
+    """Return how long dynamics stayed stable: a time that the simulation's end cut off is a bound, not a value."""
+    cell = _cell("stable_ps", runs["stable_ps"])
+    lasted = runs["failed"] == 0  # false where there was no simulation, too
+    if lasted.all():
+        return Cell(f"all of {runs['time_ps'].max():g} ps", cell.value)
+    return Cell(f"≥ {cell.text}", cell.value) if lasted.any() else cell

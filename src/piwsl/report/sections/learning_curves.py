@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from piwsl.report.context import Context
-from piwsl.report.figures import at_values, fragment, one_two_five, styled
-from piwsl.report.markup import render
+from piwsl.report.figures import panels
+from piwsl.report.markup import render, rounded
+from piwsl.report.panels import GREY, Look, Panel, Series, at_values, one_two_five
 from piwsl.report.sections import ReportSection
 from piwsl.report.tables import MEASURES
 
 TEMPLATE = """\
-<p class="soft">Dots are seeds, diamonds their means
-{%- if cheap %}; dashed is a cheap level as it is, which needs no training{% endif %}.</p>
-{{ figure }}
+<p class="soft">Faint symbols are seeds, the line goes through their means
+{%- if cheap %}; thin and grey is a cheap level as it is, which needs no training{% endif %}.</p>
+{{ figures }}
 """
 
 # One a cheap level; more than three are seldom.
@@ -34,79 +34,63 @@ class LearningCurves(ReportSection):
     each = True
 
     def html(self, context: Context) -> str:
-        """Return the figure."""
+        """Return the figures."""
         cheap = context.cheap[context.cheap["dataset"].isin(context.runs["dataset"])]
-        figure = fragment(learning_curves(context.runs, context.colours, cheap))
-        return render(TEMPLATE, figure=figure, cheap=len(cheap) > 0)
+        figures = panels(learning_curves(context.runs, context.looks, cheap))
+        return render(TEMPLATE, figures=figures, cheap=len(cheap) > 0)
 
 
-def learning_curves(table: pd.DataFrame, colours: dict[str, str], cheap: pd.DataFrame) -> go.Figure:
-    """Draw errors against the number of labelled frames: a dot a seed, a line through the means.
+def learning_curves(table: pd.DataFrame, looks: Mapping[str, Look], cheap: pd.DataFrame) -> list[Panel]:
+    """Draw errors against the number of labelled frames: a symbol a seed, a line through the means.
 
     Args:
         table: the runs of one dataset and model.
-        colours: by loss.
-        cheap: the cheap levels of the dataset, as of `piwsl.report.tables.cheap_table`: a dashed line each.
+        looks: by loss.
+        cheap: the cheap levels of the dataset, as of `piwsl.report.tables.cheap_table`: a line each.
+
+    Returns:
+        A panel for energies and, where they are labelled, one for forces.
     """
     measures = [name for name in ("energy_mae_meV", "force_mae_meV_per_A") if table[name].notna().any()]
-    figure = make_subplots(cols=len(measures), subplot_titles=[MEASURES[name] for name in measures])
-    for column, measure in enumerate(measures, start=1):
-        for loss, rows in table.groupby("loss", sort=False):
-            colour = colours[str(loss)]
-            means = rows.groupby("size")[measure].mean()
-            figure.add_trace(
-                go.Scatter(
-                    x=rows["size"],
-                    y=rows[measure],
-                    mode="markers",
-                    name=str(loss),
-                    legendgroup=str(loss),
-                    showlegend=False,
-                    marker={"color": colour, "size": 7, "opacity": 0.5},
-                    customdata=rows["seed"],
-                    hovertemplate="%{x} frames, seed %{customdata}: %{y:.3g}",
-                ),
-                row=1,
-                col=column,
-            )
-            figure.add_trace(
-                go.Scatter(
-                    x=means.index,
-                    y=means,
-                    mode="lines+markers",
-                    name=str(loss),
-                    legendgroup=str(loss),
-                    showlegend=column == 1,
-                    line={"color": colour, "width": 2},
-                    marker={"color": colour, "size": 9, "symbol": "diamond"},
-                    hovertemplate="%{x} frames, mean over seeds: %{y:.3g}",
-                ),
-                row=1,
-                col=column,
-            )
-        _draw_levels(figure, column, measure, table["size"], cheap)
-        figure.update_xaxes(title_text="labelled frames", row=1, col=column, **at_values(table["size"]))
-        figure.update_yaxes(row=1, col=column, **one_two_five(pd.concat([table[measure], cheap[measure]])))
-    return styled(figure)
+    return [_panel(measure, table, looks, cheap) for measure in measures]
 
 
-def _draw_levels(figure: go.Figure, column: int, measure: str, sizes: pd.Series, cheap: pd.DataFrame) -> None:
-    """Draw the error of each cheap level as a line a little beyond all sizes, so that there is one where one size is.
+def _panel(measure: str, table: pd.DataFrame, looks: Mapping[str, Look], cheap: pd.DataFrame) -> Panel:
+    return Panel(
+        name=f"learning-curve-{measure.partition('_')[0]}",
+        title=MEASURES[measure],
+        said=in_words(measure, table),
+        x=at_values("labelled frames", table["size"]),
+        y=one_two_five(MEASURES[measure], pd.concat([table[measure], cheap[measure]])),
+        series=(*_of_losses(measure, table, looks), *_of_levels(measure, table["size"], cheap)),
+    )
 
-    It is a trace, not one of plotly's shapes: axes take its value into their range, and the legend names it.
-    """
+
+def in_words(measure: str, table: pd.DataFrame) -> str:
+    """Say which mean error each loss has at its smallest and at its largest size."""
+    said = []
+    for loss, rows in table.groupby("loss", sort=False):
+        means = rows.groupby("size")[measure].mean().dropna()
+        if len(means):
+            ends = [
+                f"{rounded(means.loc[size], 3)} at {size}" for size in dict.fromkeys([means.index[0], means.index[-1]])
+            ]
+            said.append(f"{loss} {' and '.join(ends)} frames")
+    return f"{MEASURES[measure]} against labelled frames, means over seeds: {'; '.join(said)}."
+
+
+def _of_losses(measure: str, table: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Series]:
+    for loss, rows in table.groupby("loss", sort=False):
+        name, means = str(loss), rows.groupby("size")[measure].mean()
+        hover = "%{x} frames, seed %{customdata}: %{y:.3g}"
+        sizes, errors, seeds = rows["size"], rows[measure], rows["seed"]
+        yield Series(name, sizes, errors, looks[name], points=7, opacity=0.5, legend=False, hover=hover, more=seeds)
+        hover = "%{x} frames, mean over seeds: %{y:.3g}"
+        yield Series(name, means.index, means, looks[name], points=9, line=2, hover=hover)
+
+
+def _of_levels(measure: str, sizes: pd.Series, cheap: pd.DataFrame) -> Iterator[Series]:
+    """Yield the error of each cheap level as a line a little beyond all sizes: there is one where one size is."""
+    ends = [sizes.min() / BEYOND, sizes.max() * BEYOND]
     for (_, row), dash in zip(cheap.iterrows(), itertools.cycle(DASHES), strict=False):
-        figure.add_trace(
-            go.Scatter(
-                x=[sizes.min() / BEYOND, sizes.max() * BEYOND],
-                y=[row[measure]] * 2,
-                mode="lines",
-                name=row["level"],
-                legendgroup=row["level"],
-                showlegend=column == 1,
-                line={"color": "#616e7c", "width": 1.5, "dash": dash},
-                hovertemplate="not trained: %{y:.3g}",
-            ),
-            row=1,
-            col=column,
-        )
+        yield Series(row["level"], ends, [row[measure]] * 2, Look(GREY, dash), line=1.5, hover="not trained: %{y:.3g}")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from numpy.typing import NDArray
 
 from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
-from piwsl.report.figures import fragment, styled
-from piwsl.report.markup import render
+from piwsl.report.figures import panels
+from piwsl.report.markup import render, rounded
+from piwsl.report.panels import GREY, Axis, Look, Panel, Series
 from piwsl.report.sections import ReportSection
 
 TEMPLATE = """\
 <p class="soft">Test frames; {{ shown }}. The dashed line is perfect agreement.</p>
-{{ figure }}
+{{ figures }}
 """
 
 
@@ -28,57 +29,64 @@ class Parity(ReportSection):
     each = True
 
     def html(self, context: Context) -> str:
-        """Return the figure."""
+        """Return the figures."""
         shown, files = context.example()
-        figure = fragment(parity({loss: found.predictions for loss, found in files.items()}, context.colours))
-        return render(TEMPLATE, shown=shown, figure=figure)
+        predictions = {loss: found.predictions for loss, found in files.items()}
+        figures = panels(parity(predictions, context.looks), height=480)
+        return render(TEMPLATE, shown=shown, figures=figures)
 
 
-def parity(predictions: dict[str, Path], colours: dict[str, str]) -> go.Figure:
+Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Labels, and what was predicted."""
+
+
+def parity(predictions: Mapping[str, Path], looks: Mapping[str, Look]) -> list[Panel]:
     """Draw predictions against labels of the test frames, energies relative to the mean label.
 
     Args:
         predictions: Parquet file of one run for each loss.
-        colours: by loss.
+        looks: by loss.
+
+    Returns:
+        A panel for energies and, where they are labelled, one for components of forces.
     """
-    read = {loss: read_predictions(path) for loss, path in predictions.items()}
-    quantities = [("energy", "Energy (eV, less the mean label)")]
-    if any(len(found["force"]) for found in read.values()):
-        quantities.append(("force", "Force component (eV/Å)"))
-    figure = make_subplots(cols=len(quantities), subplot_titles=[title for _, title in quantities])
-    for column, (quantity, _) in enumerate(quantities, start=1):
-        extremes = []
-        for loss, found in read.items():
-            label, predicted = found[quantity].label, found[quantity].predicted
-            origin = label.mean() if quantity == "energy" else 0.0
-            extremes += [label - origin, predicted - origin]
-            figure.add_trace(
-                go.Scatter(
-                    x=label - origin,
-                    y=predicted - origin,
-                    mode="markers",
-                    name=loss,
-                    legendgroup=loss,
-                    showlegend=column == 1,
-                    marker={"color": colours[loss], "size": 7, "opacity": 0.65},
-                    hovertemplate="reference %{x:.3f}, model %{y:.3f}",
-                ),
-                row=1,
-                col=column,
-            )
-        low, high = float(np.concatenate(extremes).min()), float(np.concatenate(extremes).max())
-        figure.add_trace(
-            go.Scatter(
-                x=[low, high],
-                y=[low, high],
-                mode="lines",
-                showlegend=False,
-                hoverinfo="skip",
-                line={"color": "#616e7c", "width": 1, "dash": "dash"},
-            ),
-            row=1,
-            col=column,
-        )
-        figure.update_xaxes(title_text="reference", row=1, col=column)
-        figure.update_yaxes(title_text="model" if column == 1 else None, row=1, col=column)
-    return styled(figure, height=480)
+    energies = {loss: energy_pairs(path) for loss, path in predictions.items()}
+    forces = {loss: force_pairs(path) for loss, path in predictions.items()}
+    shown = [_panel("energy", "Energy (eV, less the mean label)", energies, looks)]
+    if any(len(label) for label, _ in forces.values()):
+        shown.append(_panel("force", "Force component (eV/Å)", forces, looks))
+    return shown
+
+
+def energy_pairs(path: Path) -> Pairs:
+    """Return energies of the test frames less the mean label, eV."""
+    found = read_predictions(path)["energy"]
+    mean = found.label.mean()
+    return found.label - mean, found.predicted - mean
+
+
+def force_pairs(path: Path) -> Pairs:
+    """Return components of forces on the test frames, eV/Å; none where none is labelled."""
+    found = read_predictions(path)["force"]
+    return found.label, found.predicted
+
+
+def _panel(quantity: str, title: str, pairs: Mapping[str, Pairs], looks: Mapping[str, Look]) -> Panel:
+    ends = [end for pair in pairs.values() for values in pair if len(values) for end in (values.min(), values.max())]
+    line = [float(np.nanmin(ends)), float(np.nanmax(ends))]
+    mean = "; ".join(f"{loss} {rounded(float(np.abs(b - a).mean()), 3)}" for loss, (a, b) in pairs.items() if len(a))
+    return Panel(
+        name=f"parity-{quantity}",
+        title=title,
+        said=f"{title} of models against the reference on the test frames; mean absolute differences: {mean}.",
+        x=Axis("reference"),
+        y=Axis("model"),
+        series=(
+            *(_dots(loss, pair, looks[loss]) for loss, pair in pairs.items()),
+            Series("equal", line, line, Look(GREY, "dash"), line=1, legend=False),
+        ),
+    )
+
+
+def _dots(loss: str, pair: Pairs, look: Look) -> Series:
+    return Series(loss, *pair, look, points=7, opacity=0.65, hover="reference %{x:.3f}, model %{y:.3f}")

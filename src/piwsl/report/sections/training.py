@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from piwsl.report.context import Context
-from piwsl.report.figures import fragment, one_two_five, styled
-from piwsl.report.markup import render
+from piwsl.report.figures import panels
+from piwsl.report.markup import render, rounded
+from piwsl.report.panels import Axis, Look, Panel, Series, one_two_five
 from piwsl.report.sections import ReportSection
 
 TEMPLATE = """\
@@ -32,31 +33,27 @@ class Training(ReportSection):
         errors = {loss: validation_errors(found.history) for loss, found in files.items()}
         if all(rows.empty for rows in errors.values()):
             return ""
-        return render(TEMPLATE, shown=shown, figure=fragment(histories(errors, context.colours)))
+        return render(TEMPLATE, shown=shown, figure=panels([histories(errors, context.looks)], height=360))
 
 
-def histories(errors: dict[str, pd.Series], colours: dict[str, str]) -> go.Figure:
+def histories(errors: dict[str, pd.Series], looks: Mapping[str, Look]) -> Panel:
     """Draw the validation error of the energy in the course of training.
 
     Args:
         errors: by loss, as of `validation_errors`.
-        colours: by loss.
+        looks: by loss.
     """
-    figure = go.Figure()
-    for loss, rows in errors.items():
-        figure.add_trace(
-            go.Scatter(
-                x=rows.index,
-                y=rows,
-                mode="lines",
-                name=loss,
-                line={"color": colours[loss], "width": 2},
-                hovertemplate="step %{x}: %{y:.3g} meV/atom",
-            )
-        )
-    figure.update_xaxes(title_text="optimiser step")
-    figure.update_yaxes(title_text="validation RMSE (meV/atom)", **one_two_five(pd.concat(errors.values())))
-    return styled(figure, height=360)
+    hover = "step %{x}: %{y:.3g} meV/atom"
+    title = "validation RMSE (meV/atom)"
+    last = "; ".join(f"{loss} {rounded(rows.iloc[-1], 3)}" for loss, rows in errors.items() if len(rows))
+    return Panel(
+        name="training",
+        title="",
+        said=f"Validation RMSE of the energy in the course of training; at the last step, meV/atom: {last}.",
+        x=Axis("optimiser step"),
+        y=one_two_five(title, pd.concat(errors.values())),
+        series=tuple(Series(loss, rows.index, rows, looks[loss], line=2, hover=hover) for loss, rows in errors.items()),
+    )
 
 
 def validation_errors(path: Path) -> pd.Series:
