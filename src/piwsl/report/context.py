@@ -26,6 +26,11 @@ class FilesOfRun:
     simulation: Path
     """JSON: `piwsl.records.Stability`."""
 
+    @property
+    def model(self) -> str:
+        """The trained potential, which lies beside its errors."""
+        return self.errors.with_name("model.safetensors").as_posix()
+
 
 @dataclass(frozen=True)
 class Context:

@@ -102,7 +102,7 @@ def anchored(parts: list[Part]) -> list[Part]:
         above = part.title if part.level == 2 else above
         words = part.title if part.level == 2 else f"{above} {part.title}"
         anchor = re.sub(r"[^\w.]+", "-", words).strip("-").lower()
-        anchor = f"{anchor}-{number}" if anchor in found or not anchor else anchor
+        anchor = f"{anchor}-{number}".strip("-") if anchor in found or not anchor else anchor
         found[anchor] = replace(part, anchor=anchor)
     return list(found.values())
 
