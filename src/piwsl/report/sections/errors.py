@@ -139,7 +139,7 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 def error_table(context: Context) -> pd.DataFrame:
     """Return the table as numbers: a row as of `mean_rows`, mean and standard deviation of each measure."""
     means = means_over_seeds(context.runs)
-    means.columns = [f"{name}_{kind}" if kind else name for name, kind in means.columns]
+    means.columns = ["_".join(filter(None, names)) for names in means.columns.to_flat_index()]
     levels = pd.concat([context.constants.assign(level="the best constant"), context.cheap])
     named = {"level": "model"} | {name: f"{name}_mean" for name in MEASURES}
     not_trained = levels.rename(columns=named).assign(loss="not trained")
