@@ -97,7 +97,7 @@ def test_nothing_is_wider_than_the_page(page):
 
 
 def test_figures_do_not_lie_over_each_other(page):
-    found = boxes(page, ".figure")
+    found = boxes(page, ".svg-container")
     for number, one in enumerate(found):
         for other in found[number + 1 :]:
             beside = one["x"] + one["width"] <= other["x"] + 1 or other["x"] + other["width"] <= one["x"] + 1

@@ -94,7 +94,8 @@ def test_ours_stand_in_the_order_of_the_report(finished):
     assert done.returncode == 0, done.stderr
     assert headings((finished / "report.html").read_text()) == [
         "The best potential", "Paired comparisons", "Errors on the test frames", "water, painn",
-        "Learning curves", "Parity", "Stability of molecular dynamics", "Training", "How it was made",
+        "Learning curves", "Parity", "Stability of molecular dynamics", "Training", "Using a potential",
+        "Where the numbers come from",
     ]  # fmt: skip
     assert "Not of piwsl" not in (finished / "report.html").read_text()
     assert all(issubclass(SECTIONS[name], ReportSection) for name in SECTIONS)
@@ -105,7 +106,9 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
     report_rule(finished)
     page = (finished / REPORT).read_text()
     after = headings(page).index("Stability of molecular dynamics")
-    assert headings(page)[after + 1 :] == ["Speed of the dynamics", "Training", "How it was made"]
+    assert headings(page)[after + 1 :] == [
+        "Speed of the dynamics", "Training", "Using a potential", "Where the numbers come from",
+    ]  # fmt: skip
     assert "Medians of 4 runs." in page
     assert page.count('class="plotly-graph-div"') == 9
     assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
@@ -194,7 +197,8 @@ def test_those_of_the_whole_experiment_stand_where_their_places_say_and_those_th
     assert headings((finished / "report.html").read_text()) == [
         "&lt;b&gt;text&lt;/b&gt;", "The best potential", "Paired comparisons", "20",
         "Errors on the test frames", "before figures", "water, painn", "Learning curves", "Parity",
-        "Stability of molecular dynamics", "Training", "after figures", "How it was made", "last",
+        "Stability of molecular dynamics", "Training", "after figures", "Using a potential",
+        "Where the numbers come from", "last",
     ]  # fmt: skip
 
 

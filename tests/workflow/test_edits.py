@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from experiment import RUNS, TINY, configure, jobs_in, planned
+from experiment import RUNS, TINY, VIBRATIONS, configure, jobs_in, planned
 from helpers import ROOT, displaced, morse_frames, snakemake
 
 from piwsl.structures.frames import write_frames
@@ -196,6 +196,23 @@ def test_an_edit_redoes_what_depends_on_it_and_nothing_else(rerun, edit):
     else:
         configure(rerun, **edit.edit)
     assert planned(rerun) == edit.redone, edit.why
+
+
+@pytest.mark.parametrize(
+    ("edits", "redone"),
+    [
+        ({}, {}),
+        # Of the largest size and the first seed alone: one of each loss.
+        ({"datasets__water__test_frames": 5}, {"vibrate": 2}),
+        ({"models__painn__training": PAINN["training"] | {"steps": 3}}, {"vibrate": 3}),
+        (CHEAP, {"vibrate_levels": 1, "vibrate": 1}),
+        ({"sizes": [4, 5], "datasets__water__training_frames": 5}, {"vibrate": 3}),
+    ],
+)
+def test_minima_are_found_again_of_models_and_frames_that_changed(rerun, edits, redone):
+    configure(rerun, **edits)
+    found = planned(rerun, vibrations=True)
+    assert {rule: found[rule] for rule in VIBRATIONS if rule in found} == redone
 
 
 def test_two_edits_redo_what_each_redoes(rerun):

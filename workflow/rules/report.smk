@@ -33,6 +33,8 @@ rule report:
             category="Tables",
             labels={"content": "errors and stability of every run"},
         ),
+        figures=directory(layout.figures),
+        tables=directory(layout.tables),
     log:
         layout.log("report"),
     conda:

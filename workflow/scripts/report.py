@@ -4,7 +4,7 @@ from piwsl.config import Experiment
 from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
-    from piwsl.report.write import ReportFiles, write_report
+    from piwsl.report.write import ForPrint, ReportFiles, write_report
 
     files = snakemake.input
     write_report(
@@ -22,4 +22,5 @@ with logged_to(snakemake.log[0]):
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),
+        for_print=ForPrint(Path(snakemake.output.figures), Path(snakemake.output.tables)),
     )

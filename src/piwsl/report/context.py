@@ -26,6 +26,11 @@ class FilesOfRun:
     simulations: Mapping[str, Path]
     """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
 
+    @property
+    def model(self) -> str:
+        """The trained potential, which lies beside its errors."""
+        return self.errors.with_name("model.safetensors").as_posix()
+
 
 @dataclass(frozen=True)
 class Context:

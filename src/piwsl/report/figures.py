@@ -19,7 +19,7 @@ FIGURE = """\
 <figure class="figure"><div role="img" aria-label="{{ said }}">{{ drawn }}</div></figure>
 """
 PANELS = """\
-<div class="panels">{% for figure in figures %}{{ figure }}{% endfor %}</div>
+<div{% if figures | length > 1 %} class="panels"{% endif %}>{% for figure in figures %}{{ figure }}{% endfor %}</div>
 """
 
 

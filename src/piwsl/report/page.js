@@ -35,10 +35,10 @@ const filter = (table, words, count) => {
 // A box that scrolls is reached by keyboard, and named by the heading above it.
 const nameScrollingBoxes = () => {
   let heading = "";
-  document.querySelectorAll("h2, h3, .scroll").forEach((element) => {
-    if (!element.matches(".scroll")) heading = element.textContent;
+  document.querySelectorAll("h2, h3, .scroll, pre").forEach((element) => {
+    if (element.matches("h2, h3")) heading = element.textContent;
     else if (!element.hasAttribute("role") && element.scrollWidth > element.clientWidth) {
-      Object.entries({ tabindex: 0, role: "region", "aria-label": `${heading}, a table` })
+      Object.entries({ tabindex: 0, role: "region", "aria-label": `${heading}, wider than the page` })
         .forEach(([name, value]) => element.setAttribute(name, value));
     }
   });

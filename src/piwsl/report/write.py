@@ -16,6 +16,7 @@ from piwsl.files import write_atomically, write_text
 from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.figures import plotly
 from piwsl.report.markup import page
+from piwsl.report.printed import write_figures, write_tables
 from piwsl.report.sections import PLACE_OF_EACH, SECTIONS
 from piwsl.report.tables import cheap_table, constant_table, run_table
 
@@ -40,7 +41,19 @@ class ReportFiles:
     """Dataset files; their folders are named by the datasets."""
 
 
-def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, table_path: Path) -> None:
+@dataclass(frozen=True)
+class ForPrint:
+    """Folders of what goes into a paper."""
+
+    figures: Path
+    """<dataset>/<model>/<name>.svg and .pdf."""
+    tables: Path
+    """CSV and LaTeX."""
+
+
+def write_report(
+    experiment: Experiment, files: ReportFiles, html_path: Path, table_path: Path, for_print: ForPrint | None = None
+) -> None:
     """Write the report and the table of all runs.
 
     Args:
@@ -48,6 +61,7 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         files: what it gave.
         html_path: HTML to write; figures and scripts are inside.
         table_path: CSV to write, one row a run.
+        for_print: folders to write figures and tables for print to, if wanted.
 
     Raises:
         PiwslError: a file is no record, or a section of another distribution fails.
@@ -74,6 +88,9 @@ def write_report(experiment: Experiment, files: ReportFiles, html_path: Path, ta
         runs=len(table),
         parts=anchored(parts_of_page(context)),
     )
+    if for_print:
+        write_figures(context, for_print.figures)
+        write_tables(context, for_print.tables)
     write_text(html_path, html)
 
 
@@ -115,7 +132,7 @@ def anchored(parts: list[Part]) -> list[Part]:
         above = part.title if part.level == 2 else above
         words = part.title if part.level == 2 else f"{above} {part.title}"
         anchor = re.sub(r"[^\w.]+", "-", words).strip("-").lower()
-        anchor = f"{anchor}-{number}" if anchor in found or not anchor else anchor
+        anchor = f"{anchor}-{number}".strip("-") if anchor in found or not anchor else anchor
         found[anchor] = replace(part, anchor=anchor)
     return list(found.values())
 

@@ -178,6 +178,16 @@ class Layout:
         """A row a run."""
         return f"{self.folder}/results.csv"
 
+    @property
+    def figures(self) -> str:
+        """Figures of the report for print, a folder."""
+        return f"{self.folder}/figures"
+
+    @property
+    def tables(self) -> str:
+        """Tables of the report for print, a folder."""
+        return f"{self.folder}/tables"
+
     def dataset(self, name: str = "{dataset}") -> DatasetFiles:
         """Return the files of a dataset; by default with a wildcard for its name."""
         return DatasetFiles(f"{self.folder}/datasets/{name}")

@@ -10,6 +10,7 @@ from piwsl.registry import Registry
 
 if TYPE_CHECKING:
     from piwsl.report.context import Context
+    from piwsl.report.panels import Panel
 
 # Where among the sections of the whole experiment those of each dataset and model stand.
 PLACE_OF_EACH = 40
@@ -37,6 +38,14 @@ class ReportSection(ABC):
             raise TypeError(f"{cls.__name__}.place must be a number")
         if not isinstance(cls.title, str):
             raise TypeError(f"{cls.__name__}.title must be text")
+
+    def panels(self, context: Context) -> list[Panel]:
+        """Return what is also written as files for print, of a section of each dataset and model; by default none.
+
+        Args:
+            context: as of `html`.
+        """
+        return []
 
     @abstractmethod
     def html(self, context: Context) -> str:

@@ -60,21 +60,26 @@ class Calibration(ReportSection):
     place = 25
     each = True
 
+    def panels(self, context: Context) -> list[Panel]:
+        """Return the figures; none where no run shown has a spread."""
+        _, files = context.example()
+        spreads = {loss: found.predictions for loss, found in files.items() if _has_spread(found.predictions)}
+        return spread_and_error(spreads, context.looks) if spreads else []
+
     def html(self, context: Context) -> str:
         """Return what is to be concluded, the table and the figures; nothing where no run has a spread."""
         runs = context.runs
         known = [name for name in QUANTITIES if f"{name}_error_over_spread" in runs and _of(runs, name).any()]
-        shown, files = context.example()
-        spreads = {loss: found.predictions for loss, found in files.items() if _has_spread(found.predictions)}
-        if not known or not spreads:
+        figures = self.panels(context)
+        if not known or not figures:
             return ""
         return render(
             TEMPLATE,
             conclusions=[conclusion(name, runs) for name in known],
             columns=list(COLUMNS.values()),
             rows=[row for name in known for row in table_rows(name, runs)],
-            shown=shown,
-            figures=panels(spread_and_error(spreads, context.looks), height=480),
+            shown=context.example()[0],
+            figures=panels(figures, height=480),
         )
 
 

@@ -143,6 +143,28 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return grouped
 
 
+def error_table(context: Context) -> pd.DataFrame:
+    """Return the table as numbers: a row as of `mean_rows`, mean and standard deviation of each measure."""
+    means = means_over_seeds(context.runs)
+    means.columns = ["_".join(filter(None, names)) for names in means.columns.to_flat_index()]
+    levels = pd.concat([context.constants.assign(level="the best constant"), context.cheap])
+    named = {"level": "model"} | {name: f"{name}_mean" for name in MEASURES}
+    not_trained = levels.rename(columns=named).assign(loss="not trained")
+    return pd.concat([not_trained, means.reset_index()]).reindex(
+        columns=[*GROUP, "seeds", *means.columns.drop("seeds")]
+    )
+
+
+def words_of_rows(rows: list[Row]) -> pd.DataFrame:
+    """Return rows as they stand in the report, as text."""
+    named = [
+        {"Dataset": row.dataset, "Model": row.model, "Frames": row.size or "–", "Loss": row.loss,
+         "Seeds": row.seeds or "–"} | dict(zip(MEASURES.values(), (cell.text for cell in row.cells), strict=True))
+        for row in rows
+    ]  # fmt: skip
+    return pd.DataFrame(named).astype(str)
+
+
 def mean_rows(context: Context) -> list[Row]:
     """Return the rows of the report's table: mean ± standard deviation over seeds.
 

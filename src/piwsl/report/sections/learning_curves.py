@@ -33,11 +33,17 @@ class LearningCurves(ReportSection):
     place = 10
     each = True
 
-    def html(self, context: Context) -> str:
+    def panels(self, context: Context) -> list[Panel]:
         """Return the figures."""
-        cheap = context.cheap[context.cheap["dataset"].isin(context.runs["dataset"])]
-        figures = panels(learning_curves(context.runs, context.looks, cheap))
-        return render(TEMPLATE, figures=figures, cheap=len(cheap) > 0)
+        return learning_curves(context.runs, context.looks, _cheap(context))
+
+    def html(self, context: Context) -> str:
+        """Return the figures, and what is drawn how."""
+        return render(TEMPLATE, figures=panels(self.panels(context)), cheap=len(_cheap(context)) > 0)
+
+
+def _cheap(context: Context) -> pd.DataFrame:
+    return context.cheap[context.cheap["dataset"].isin(context.runs["dataset"])]
 
 
 def learning_curves(table: pd.DataFrame, looks: Mapping[str, Look], cheap: pd.DataFrame) -> list[Panel]:

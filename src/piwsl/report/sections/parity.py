@@ -28,12 +28,14 @@ class Parity(ReportSection):
     place = 20
     each = True
 
-    def html(self, context: Context) -> str:
+    def panels(self, context: Context) -> list[Panel]:
         """Return the figures."""
-        shown, files = context.example()
-        predictions = {loss: found.predictions for loss, found in files.items()}
-        figures = panels(parity(predictions, context.looks), height=480)
-        return render(TEMPLATE, shown=shown, figures=figures)
+        _, files = context.example()
+        return parity({loss: found.predictions for loss, found in files.items()}, context.looks)
+
+    def html(self, context: Context) -> str:
+        """Return the figures, and of which runs they are."""
+        return render(TEMPLATE, shown=context.example()[0], figures=panels(self.panels(context), height=480))
 
 
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -27,13 +27,16 @@ class Training(ReportSection):
     place = 40
     each = True
 
-    def html(self, context: Context) -> str:
-        """Return the figure; nothing where no frame was kept for validation."""
-        shown, files = context.example()
+    def panels(self, context: Context) -> list[Panel]:
+        """Return the figure; none where no frame was kept for validation."""
+        _, files = context.example()
         errors = {loss: validation_errors(found.history) for loss, found in files.items()}
-        if all(rows.empty for rows in errors.values()):
-            return ""
-        return render(TEMPLATE, shown=shown, figure=panels([histories(errors, context.looks)], height=360))
+        return [] if all(rows.empty for rows in errors.values()) else [histories(errors, context.looks)]
+
+    def html(self, context: Context) -> str:
+        """Return the figure, if there is one, and of which runs it is."""
+        shown, found = context.example()[0], self.panels(context)
+        return render(TEMPLATE, shown=shown, figure=panels(found, height=360)) if found else ""
 
 
 def histories(errors: dict[str, pd.Series], looks: Mapping[str, Look]) -> Panel:

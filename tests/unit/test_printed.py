@@ -1,0 +1,65 @@
+"""Figures and tables of the report as a paper takes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import morse_frames, plain_experiment
+from run_files import files_of
+
+from piwsl.config import Experiment, parse_section
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.report.panels import DASHES, SYMBOLS
+from piwsl.report.printed import LINES, MARKERS
+from piwsl.report.write import ForPrint, write_report
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("printed")
+    losses = {"supervised": {}, "weak_1": {"pitc": {"weight": 1.0}}}
+    experiment = parse_section(Experiment, plain_experiment() | {"losses": losses}, "config.yaml")
+    files = files_of(folder / "runs", experiment.runs(), {"supervised": [10.0, 20.0], "weak_1": [5.0, 12.0]})
+    files.datasets.append(folder / "ammonia" / "dataset.h5")
+    write_dataset(files.datasets[0], {part: morse_frames("NH3", 2, forces=True) for part in (TRAINING, TEST)})
+    for_print = ForPrint(folder / "figures", folder / "tables")
+    write_report(experiment, files, folder / "report.html", folder / "results.csv", for_print)
+    return folder
+
+
+def test_each_figure_is_an_svg_and_a_pdf_one_column_wide(written):
+    found = {path.relative_to(written / "figures").as_posix() for path in written.glob("figures/**/*.*")}
+    names = ["learning-curve-energy", "learning-curve-force", "parity-energy", "parity-force", "training"]
+    assert found == {f"ammonia/painn/{name}{suffix}" for name in names for suffix in (".svg", ".pdf")}
+    for path in written.glob("figures/**/*.svg"):
+        width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', path.read_text())[1])
+        assert width == pytest.approx(8.5 / 2.54 * 72, abs=0.1)
+
+
+def test_text_of_a_figure_stays_text_and_ticks_are_those_of_the_page(written):
+    svg = (written / "figures/ammonia/painn/learning-curve-energy.svg").read_text()
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", svg)
+    assert {"supervised", "weak_1", "labelled frames", "25", "100", "5", "10", "20"} <= set(texts)
+
+
+def test_every_look_of_the_page_is_drawn_in_print():
+    assert set(LINES) >= set(DASHES)
+    assert set(MARKERS) >= set(SYMBOLS)
+
+
+def test_errors_are_numbers_in_csv_with_what_is_not_trained_first(written):
+    table = pd.read_csv(written / "tables/errors.csv")
+    assert table["model"].tolist() == ["the best constant", *4 * ["painn"]]
+    row = table.iloc[1]
+    assert (row["loss"], row["size"], row["seeds"]) == ("supervised", 25, 2)
+    assert (row["energy_mae_meV_mean"], row["energy_mae_meV_std"]) == (15.0, pytest.approx(50**0.5))
+
+
+def test_errors_are_a_table_that_latex_takes(written):
+    latex = (written / "tables/errors.tex").read_text()
+    assert r"ammonia & painn & 25 & weak\_1 & 2 & 8.5 $\pm$ 4.9 &" in latex
+    assert latex.isascii()
+    assert latex.count(r"\\") == 6

@@ -1,0 +1,154 @@
+"""What stands on the page of the report: axes that can be read, names that lead somewhere, lines that can be copied."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import plain_experiment
+
+from piwsl.config import Experiment, parse_section
+from piwsl.report.context import Context, FilesOfRun
+from piwsl.report.panels import DASHES, PALETTE, SYMBOLS, loss_looks, one_two_five
+from piwsl.report.sections.errors import MeanErrors, mean_rows
+from piwsl.report.sections.making import git_state, lines
+from piwsl.report.sections.use import UseOfModels, trained
+from piwsl.report.tables import MEASURES
+from piwsl.report.write import Part, anchored
+
+PAGE = {"light": "#ffffff", "dark": "#12161b"}
+CONSTANT = pd.DataFrame([{"dataset": "ammonia", "energy_mae_meV": 141.0, "force_mae_meV_per_A": 800.0}])
+
+
+def context(runs: list[dict[str, object]], folder: str = "results/e") -> Context:
+    plain = {"dataset": "ammonia", "model": "painn", "loss": "weak", "size": 8, "time_ps": 1.0, "stable_ps": 1.0}
+    plain |= dict.fromkeys(MEASURES, math.nan) | {"stable_ps": 1.0}
+    table = pd.DataFrame([plain | {"seed": seed} | run for seed, run in enumerate(runs)])
+    files = {n: FilesOfRun(*[Path(f"{folder}/seed{n}/{name}") for name in ("e", "p", "h", "s")]) for n in table.index}
+    return Context(
+        experiment=parse_section(Experiment, plain_experiment(), "config.yaml"),
+        runs=table,
+        files=files,
+        records=[],
+        free_atoms=[],
+        datasets=[],
+        cheap=pd.DataFrame(columns=["dataset", "level", *MEASURES]),
+        constants=CONSTANT.reindex(columns=["dataset", *MEASURES]),
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [[128.174, 128.177], [3.0, 3.0], [6.0, 9.0], [0.012, 0.018], [1.0, 2.0], [3e-7, 4e5], [21.0, 49.0]]
+)
+def test_every_axis_has_ticks_within_it_that_are_round_and_not_too_many(values):
+    axis = one_two_five("error (meV)", pd.Series(values))
+    assert axis.range[0] < min(values) <= max(values) < axis.range[1]
+    assert 2 <= len(axis.ticks) <= 14
+    assert all(axis.range[0] <= tick <= axis.range[1] for tick in axis.ticks)
+    assert all(tick == float(f"{tick:.3g}") for tick in axis.ticks)
+
+
+def test_what_agrees_to_five_digits_does_not_fill_the_axis():
+    low, high = one_two_five("error (meV)", pd.Series([128.174, 128.177])).range
+    assert high / low > 1.2
+
+
+def test_an_axis_of_no_positive_number_is_left_to_what_draws_it():
+    assert one_two_five("error (meV)", pd.Series([0.0, math.nan])).range is None
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of WCAG 2.2."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("page", PAGE.values(), ids=PAGE)
+@pytest.mark.parametrize("colour", PALETTE)
+def test_a_colour_stands_out_from_the_page_by_light_and_in_the_dark(colour, page):
+    bright, dark = sorted((luminance(colour), luminance(page)), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 3.0
+
+
+def test_losses_are_told_apart_by_more_than_colour_and_none_looks_like_another():
+    looks = list(loss_looks([f"loss {number}" for number in range(40)]).values())
+    assert len(set(looks)) == 40
+    assert len({look.symbol for look in looks[: len(SYMBOLS)]}) == len(SYMBOLS)
+    assert len({look.dash for look in looks[: len(DASHES)]}) == len(DASHES)
+
+
+@pytest.mark.parametrize(
+    ("energy", "force", "said"),
+    [
+        (20.0, 100.0, ""),
+        (140.5, 100.0, "energies no better than a constant"),
+        (20.0, 800.0, "forces no better than a constant"),
+        (150.0, 790.0, "energies and forces no better than a constant"),
+        (20.0, math.nan, ""),
+    ],
+)
+def test_a_model_that_learned_nothing_is_said_to_be_no_better_than_a_constant(energy, force, said):
+    given = context([{"energy_mae_meV": energy, "force_mae_meV_per_A": force}] * 2)
+    constant, row = mean_rows(given)
+    assert (constant.model, constant.cells[0].text) == ("the best constant", "141")
+    assert row.no_better == said
+    html = MeanErrors().html(given)
+    assert ("1 of 1 rows of trained models are no better" in html) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [([1.0, 1.0], "all of 1 ps"), ([1.0, 0.5], "≥ 0.75 ± 0.35"), ([0.25, 0.5], "0.375 ± 0.18"), ([0.5], "0.5")],
+)
+def test_a_time_that_the_end_of_the_simulation_cut_off_is_no_value(times, said):
+    row = mean_rows(context([{"stable_ps": time} for time in times]))[-1]
+    assert row.cells[list(MEASURES).index("stable_ps")].text == said
+
+
+def test_anchors_are_words_of_the_headings_and_no_two_are_the_same():
+    titles = [(2, "a, painn"), (3, "Parity"), (2, "b, painn"), (3, "Parity"), (2, "b painn"), (2, "?")]
+    found = [part.anchor for part in anchored([Part(level, title, "") for level, title in titles])]
+    assert found == ["a-painn", "a-painn-parity", "b-painn", "b-painn-parity", "b-painn-4", "5"]
+
+
+def test_what_differs_from_the_defaults_is_marked_where_it_stands():
+    plain = {"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": ["x"], "g": {}}
+    found = list(lines(plain, {"b": {"d": {"e": 3}}, "f": ["x"]}))
+    assert [line.text for line in found] == ["a: 1", "b:", "  c: 2", "  d:", "    e: 3", "f:", "- x", "g: {}"]
+    assert [line.text for line in found if line.said] == ["b:", "  d:", "    e: 3", "f:", "- x"]
+
+
+def test_the_state_of_the_source_is_its_commit_and_whether_files_were_changed(tmp_path):
+    assert git_state(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    (tmp_path / "a").write_text("1")
+    subprocess.run([*git, "add", "a"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "m"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert git_state(tmp_path) == commit[:12]
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path) == f"{commit[:12]}-dirty"
+
+
+def test_lines_to_copy_name_the_model_file_whatever_its_folder_is_called():
+    given = context([{"energy_mae_meV": 1.0}], folder="results/it's $HOME")
+    (line,) = trained(given.runs, given)
+    assert line.path == "results/it's $HOME/seed0/model.safetensors"
+    assert shlex.split(f"piwsl info {line.shell}") == ["piwsl", "info", line.path]
+    assert eval(line.quoted) == line.path
+
+
+def test_the_best_potential_is_the_one_to_copy_and_all_are_listed():
+    given = context([{"energy_mae_meV": 5.0}, {"energy_mae_meV": 1.0, "loss": "supervised", "size": 4}])
+    html = UseOfModels().html(given)
+    assert html.index("piwsl predict results/e/seed1/model.safetensors") < html.index("<td>weak</td>")
+    assert "piwsl predict results/e/seed0" not in html
+    nothing = replace(given, runs=given.runs.assign(energy_mae_meV=math.nan))
+    assert "piwsl predict" not in UseOfModels().html(nothing)
