@@ -154,10 +154,10 @@ def sentence(found: Comparison, stands: bool) -> dict[str, str]:
         direction = "lower" if ratio.verdict == "better" else "higher"
         text = f"{quantity} error {rounded(100 * abs(ratio.value - 1), 3)} % {direction} ({numbers})"
         text += "" if stands else "; it does not stand the correction for their number"
-    if found.unlike:
+    if found.unlike and found.axis == "loss":  # models differ in more than that
         text += (
-            f"; with one of the two {'losses' if found.axis == 'loss' else 'models'} the network corrects a pair "
-            "potential, with the other it does not: say pair_potential: true or false to see what is due to it"
+            "; with one of the two losses the network corrects a pair potential, with the other it does not: say "
+            "pair_potential: true or false to see what is due to it"
         )
     sizes = "sizes pooled" if found.size is None else f"{found.size} frames"
     return {"where": f"{_where(found)}, {sizes}", "text": text, "kind": ratio.verdict}
