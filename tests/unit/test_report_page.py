@@ -27,7 +27,7 @@ CONSTANT = pd.DataFrame([{"dataset": "ammonia", "energy_mae_meV": 141.0, "force_
 
 def context(runs: list[dict[str, object]], folder: str = "results/e") -> Context:
     plain = {"dataset": "ammonia", "model": "painn", "loss": "weak", "size": 8, "time_ps": 1.0, "stable_ps": 1.0}
-    plain |= dict.fromkeys(MEASURES, math.nan) | {"stable_ps": 1.0}
+    plain |= dict.fromkeys(MEASURES, math.nan) | {"stable_ps": 1.0, "failed": 0}
     table = pd.DataFrame([plain | {"seed": seed} | run for seed, run in enumerate(runs)])
     files = {n: FilesOfRun(*[Path(f"{folder}/seed{n}/{name}") for name in ("e", "p", "h", "s")]) for n in table.index}
     return Context(
@@ -107,7 +107,7 @@ def test_a_model_that_learned_nothing_is_said_to_be_no_better_than_a_constant(en
     [([1.0, 1.0], "all of 1 ps"), ([1.0, 0.5], "≥ 0.75 ± 0.35"), ([0.25, 0.5], "0.375 ± 0.18"), ([0.5], "0.5")],
 )
 def test_a_time_that_the_end_of_the_simulation_cut_off_is_no_value(times, said):
-    row = mean_rows(context([{"stable_ps": time} for time in times]))[-1]
+    row = mean_rows(context([{"stable_ps": time, "failed": int(time < 1)} for time in times]))[-1]
     assert row.cells[list(MEASURES).index("stable_ps")].text == said
 
 
