@@ -205,7 +205,7 @@ def test_an_edit_redoes_what_depends_on_it_and_nothing_else(rerun, edit):
         # Of the largest size and the first seed alone: one of each loss.
         ({"datasets__water__test_frames": 5}, {"vibrate": 2}),
         ({"models__painn__training": PAINN["training"] | {"steps": 3}}, {"vibrate": 3}),
-        (CHEAP, {"vibrate_levels": 1, "vibrate": 1}),
+        ({"datasets__mine__cheap_levels": ["gfn2-xtb"]}, {"vibrate_levels": 1, "vibrate": 1}),
         ({"sizes": [4, 5], "datasets__water__training_frames": 5}, {"vibrate": 3}),
     ],
 )
