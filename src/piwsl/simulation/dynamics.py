@@ -28,6 +28,7 @@ from piwsl.errors import PiwslError
 from piwsl.files import check_outputs
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import BaselineFailure, Predictor, load_model
+from piwsl.simulation.observables import drift
 from piwsl.simulation.trajectory import Trajectory
 from piwsl.structures.frames import electrons_stated, read_frames
 from piwsl.structures.geometry import geometry_problem
@@ -153,12 +154,11 @@ def run_dynamics(
 
 
 def _drift(frames: list[Atoms]) -> float | None:
-    """Return the slope of the total energy by time, meV/atom/ps, by least squares; None of a single frame."""
+    """Return the drift of the total energy over frames, meV/atom/ps; None of a single one."""
     if len(frames) < 2:
         return None
-    times = [frame.info["time_fs"] / 1000 for frame in frames]
-    energies = [1000 * frame.info["total_energy"] / len(frame) for frame in frames]
-    return float(np.polynomial.Polynomial.fit(times, energies, 1).convert().coef[1])
+    times = np.array([frame.info["time_fs"] / 1000 for frame in frames])
+    return drift(times, np.array([frame.info["total_energy"] for frame in frames]), len(frames[0]))
 
 
 def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
