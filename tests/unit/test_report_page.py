@@ -8,13 +8,14 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import plain_experiment
 
 from piwsl.config import Experiment, parse_section
 from piwsl.report.context import Context, FilesOfRun
-from piwsl.report.panels import DASHES, PALETTE, SYMBOLS, loss_looks, one_two_five
+from piwsl.report.panels import DASHES, MOST_POINTS, PALETTE, SYMBOLS, loss_looks, one_two_five, thinned
 from piwsl.report.sections.errors import MeanErrors, mean_rows
 from piwsl.report.sections.making import git_state, lines
 from piwsl.report.sections.use import UseOfModels, trained
@@ -100,6 +101,18 @@ def test_a_model_that_learned_nothing_is_said_to_be_no_better_than_a_constant(en
     assert row.no_better == said
     html = MeanErrors().html(given)
     assert ("1 of 1 rows of trained models are no better" in html) == bool(said)
+
+
+def test_a_figure_has_at_most_so_many_points_and_they_stay_pairs():
+    x = np.arange(10 * MOST_POINTS, dtype=float)
+    few, twice = thinned(x, 2 * x)
+    assert len(few) == len(np.unique(few)) == MOST_POINTS
+    np.testing.assert_array_equal(twice, 2 * few)
+    np.testing.assert_array_equal(thinned(x, x)[0], few)  # a page written again is the same
+    # No end of the data is left out, nor one component of three preferred.
+    assert abs(few.mean() / x.mean() - 1) < 0.05
+    assert np.bincount(few.astype(int) % 3).min() > 0.3 * MOST_POINTS
+    assert len(thinned(x[:5], x[:5])[0]) == 5
 
 
 @pytest.mark.parametrize(

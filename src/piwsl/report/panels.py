@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 # Each has a contrast of 3 or more with white and with the page in the dark; those after the first three are told apart
 # by dash and symbol, too, for the colour-blind.
@@ -15,6 +15,8 @@ PALETTE = ("#0072B2", "#D55E00", "#00916A", "#C2609A", "#A87900", "#8566C9", "#2
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down")
 GREY = "#616e7c"
+# A figure with more points says no more, and a page of many grows by tens of megabytes.
+MOST_POINTS = 2000
 # Axes are never of less than this factor, so that what agrees to five digits looks as it is: alike.
 LEAST_FACTOR = 1.25
 # By which share of its length an axis goes beyond the data.
@@ -82,6 +84,14 @@ class Panel:
     x: Axis
     y: Axis
     series: tuple[Series, ...]
+
+
+def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return pairs of numbers, (M,) each, or MOST_POINTS of them drawn at random, the same ones each time."""
+    if len(x) <= MOST_POINTS:
+        return x, y
+    kept = np.sort(np.random.default_rng(0).choice(len(x), MOST_POINTS, replace=False))
+    return x[kept], y[kept]
 
 
 def at_values(title: str, values: pd.Series) -> Axis:

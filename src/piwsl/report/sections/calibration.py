@@ -14,7 +14,7 @@ from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
 from piwsl.report.figures import panels
 from piwsl.report.markup import render, rounded
-from piwsl.report.panels import GREY, Look, Panel, Series, one_two_five
+from piwsl.report.panels import GREY, MOST_POINTS, Look, Panel, Series, one_two_five, thinned
 from piwsl.report.sections import ReportSection
 
 MILLI = 1000.0
@@ -48,7 +48,7 @@ it. Means over seeds.</p>
 {% endfor %}
 </tbody></table></div>
 <p class="soft">A dot a test frame, or a component of a force; {{ shown }}. Errors of a normal distribution lie below
-the dashed line, error = spread, two times in three.</p>
+the dashed line, error = spread, two times in three. Of more than {{ most }} points a loss, {{ most }} are drawn.</p>
 {{ figures }}
 """
 
@@ -80,6 +80,7 @@ class Calibration(ReportSection):
             rows=[row for name in known for row in table_rows(name, runs)],
             shown=context.example()[0],
             figures=panels(figures, height=480),
+            most=MOST_POINTS,
         )
 
 
@@ -167,7 +168,9 @@ def _panel(
 ) -> Panel:
     spreads, errors = ([pair[side] for pair in found.values()] for side in (0, 1))
     hover = "spread %{x:.3g}, error %{y:.3g}"
-    dots = [Series(loss, *pair, looks[loss], points=5, opacity=0.5, hover=hover) for loss, pair in found.items()]
+    dots = [
+        Series(loss, *thinned(*pair), looks[loss], points=5, opacity=0.5, hover=hover) for loss, pair in found.items()
+    ]
     return Panel(
         name=f"calibration-{quantity}",
         title=title,

@@ -12,11 +12,12 @@ from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
 from piwsl.report.figures import panels
 from piwsl.report.markup import render, rounded
-from piwsl.report.panels import GREY, Axis, Look, Panel, Series
+from piwsl.report.panels import GREY, MOST_POINTS, Axis, Look, Panel, Series, thinned
 from piwsl.report.sections import ReportSection
 
 TEMPLATE = """\
-<p class="soft">Test frames; {{ shown }}. The dashed line is perfect agreement.</p>
+<p class="soft">Test frames; {{ shown }}. The dashed line is perfect agreement. Of more than {{ most }} points a loss,
+{{ most }} are drawn, chosen at random.</p>
 {{ figures }}
 """
 
@@ -35,7 +36,8 @@ class Parity(ReportSection):
 
     def html(self, context: Context) -> str:
         """Return the figures, and of which runs they are."""
-        return render(TEMPLATE, shown=context.example()[0], figures=panels(self.panels(context), height=480))
+        figures = panels(self.panels(context), height=480)
+        return render(TEMPLATE, shown=context.example()[0], figures=figures, most=MOST_POINTS)
 
 
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -91,4 +93,4 @@ def _panel(quantity: str, title: str, pairs: Mapping[str, Pairs], looks: Mapping
 
 
 def _dots(loss: str, pair: Pairs, look: Look) -> Series:
-    return Series(loss, *pair, look, points=7, opacity=0.65, hover="reference %{x:.3f}, model %{y:.3f}")
+    return Series(loss, *thinned(*pair), look, points=7, opacity=0.65, hover="reference %{x:.3f}, model %{y:.3f}")
