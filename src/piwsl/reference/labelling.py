@@ -18,19 +18,19 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from piwsl.config import Level, SinglePoint, level_checks
+from piwsl.config import Level, Parts, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
-from piwsl.files import check_outputs
 from piwsl.records import Labelling
 from piwsl.reference.differences import central_difference_forces
-from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
+from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
 from piwsl.reference.forces import ForceMethod
+from piwsl.reference.parts import PartStore
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.structures.geometry import geometry_problem
 
-Displaced = Callable[[], Callable[[Atoms], SinglePoint]]
+Displaced = Callable[[], Callable[[Atoms, Parts], SinglePoint]]
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
 ONLY_STORED = ("numbers", "positions_A", STORED_FORCES)
@@ -61,6 +61,8 @@ class Labeller:
         self.level = level
         self.store = store
         self.memory_mb = memory_mb
+        self._parts = PartStore(store.root, level)
+        self._can_store = False
 
     @cached_property
     def _versions(self) -> dict[str, str]:
@@ -114,7 +116,9 @@ class Labeller:
             return np.array(result[STORED_FORCES])
         # Only where a displaced geometry is not in the store.
         displaced = cache(
-            lambda: self.level.displaced(frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb)
+            lambda: self.level.displaced_of_parts(
+                frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb
+            )
         )
 
         def energy(moved: Atoms) -> float:
@@ -136,18 +140,20 @@ class Labeller:
         found = self.store.find(key)
         if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}
-        self._check_store(key)
+        self._check_store()
         record = self._compute(frame, charge, multiplicity, analytic, displaced)
-        with failing_at("storing the energy", disk=self.store.folder):
-            self.store.add(key, record)
-        return record | {"stored": False}
+        with storing(self.store.folder):
+            kept = self.store.add(key, record)
+        return kept | {"stored": False}
 
-    def _check_store(self, key: str) -> None:
+    def _check_store(self) -> None:
         """Compute nothing that cannot be kept; a store that has all may be read-only."""
-        try:
-            check_outputs([self.store.path(key)], inputs=[])
-        except PiwslError as error:
-            raise JobFailure(f"storing the energy: {error}; finished frames are kept") from None
+        if self._can_store:
+            return
+        for folder in (self.store, *self._parts.folders.values()):
+            with storing(folder.folder):
+                folder.check()
+        self._can_store = True
 
     def _compute(
         self, frame: Atoms, charge: int, multiplicity: int, analytic: bool, displaced: Displaced | None
@@ -161,11 +167,14 @@ class Labeller:
             if problem is not None:
                 raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
+        parts = self._parts.of(geometry(frame, charge, multiplicity), self._versions)
         with failing_at(self.level.engine):
             found = (
-                displaced()(frame.copy())
+                displaced()(frame.copy(), parts)
                 if displaced
-                else self.level.single_point(frame.copy(), charge, multiplicity, self.memory_mb, analytic)
+                else self.level.single_point_of_parts(
+                    frame.copy(), charge, multiplicity, self.memory_mb, analytic, parts
+                )
             )
             labels = _labels(found, len(frame), analytic)
             notes = _notes(found, labels)
