@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms, units
 from helpers import ROOT, displaced, level_records
 
-from piwsl.config import Level, Part, Parts, SinglePoint, named_level
+from piwsl.config import KeptParts, Level, Part, SinglePoint, named_level
 from piwsl.config.levels import LackingParts
 from piwsl.files import read_json, write_json
 from piwsl.reference import calculations
@@ -45,8 +45,8 @@ def single(method: str, basis: str, **more: Any) -> PySCF:
 COUPLED_CLUSTER = single("ccsd(t)", SMALL)
 
 
-class Memory(Parts):
-    """Parts of one geometry that are kept in memory."""
+class Memory(KeptParts):
+    """KeptParts of one geometry that are kept in memory."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Part] = {}
@@ -111,11 +111,11 @@ def names(level: PySCF) -> set[str]:
 def test_every_energy_that_a_level_combines_has_a_part(preset):
     level = named_level(preset)
     assert isinstance(level, PySCF)
-    assert set(level.parts()) == names(level)
+    assert set(level.part_recipes()) == names(level)
 
 
 def shared(first: PySCF, second: PySCF) -> set[str]:
-    return {name for name, recipe in first.parts().items() if second.parts().get(name) == recipe}
+    return {name for name, recipe in first.part_recipes().items() if second.part_recipes().get(name) == recipe}
 
 
 def test_presets_share_what_they_have_in_common():
@@ -123,7 +123,7 @@ def test_presets_share_what_they_have_in_common():
     assert shared(demo, best) == {
         "df-hf/cc-pvtz", "df-mp2/cc-pvtz", "hf/cc-pvdz", "mp2/cc-pvdz", "ccsd(t)/cc-pvdz",
     }  # fmt: skip
-    assert shared(named_level("mp2-cbs"), best) == set(named_level("mp2-cbs").parts())
+    assert shared(named_level("mp2-cbs"), best) == set(named_level("mp2-cbs").part_recipes())
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_fitting_basis_changes_only_what_is_fitted_with_it():
 
 
 def test_what_a_later_recipe_says_beyond_what_is_known_today_separates_all_parts(monkeypatch):
-    before = focal_point().parts()
+    before = focal_point().part_recipes()
     now = PySCF.recipe
     monkeypatch.setattr(PySCF, "recipe", lambda self: now(self) | {"relativity": "x2c"})
-    after = focal_point().parts()
+    after = focal_point().part_recipes()
     assert before.keys() == after.keys()
     assert not any(before[name] == after[name] for name in before)
 
@@ -363,7 +363,8 @@ def test_a_record_says_all_that_it_is_of(tmp_path):
     path = record_of(tmp_path, COUPLED_CLUSTER, "ccsd(t)/sto-3g", water())
     assert read_json(path).items() >= geometry(water(), 0, 1).items()
     assert read_json(path.parents[1] / "part.json") == {
-        "part": "ccsd(t)/sto-3g", "method": "ccsd(t)", "basis": "sto-3g", "density_fitting": False, "auxiliary_bases": [],
+        "part": "ccsd(t)/sto-3g", "method": "ccsd(t)", "basis": "sto-3g", "density_fitting": False,
+        "auxiliary_bases": [],
         "frozen_core": True, "unrestricted": False, "stability": False, "grid": None, "functional": None,
         "dispersion": None,
     }  # fmt: skip
@@ -374,7 +375,7 @@ class Combining(Level):
 
     engine: str = "combining"
 
-    def parts(self):
+    def part_recipes(self):
         return {"part": {"of": "a level"}}
 
     def single_point(self, atoms, charge, multiplicity, memory_mb, forces):

@@ -53,9 +53,9 @@ def recipe(level: Level) -> dict[str, Any]:
     return _plain(level, "recipe")
 
 
-def parts(level: Level) -> dict[str, dict[str, Any]]:
+def part_recipes(level: Level) -> dict[str, dict[str, Any]]:
     """Return by name what each part of a level's energy depends on; raises as `recipe`."""
-    return _plain(level, "parts")
+    return _plain(level, "part_recipes")
 
 
 def versions(level: Level) -> dict[str, str]:

@@ -61,8 +61,8 @@ class Part:
     """CPU seconds that it took."""
 
 
-class Parts:
-    """What is kept of the parts of one geometry's energy, by the names of `Level.parts`; here nothing is."""
+class KeptParts:
+    """What is kept of the parts of one geometry's energy, by the names of `Level.part_recipes`; here nothing is."""
 
     def find(self, name: str) -> Part | None:
         """Return a part, or None where it is not kept."""
@@ -75,7 +75,7 @@ class Parts:
 
 
 class LackingParts(Exception):
-    """Parts that are not kept, by name."""
+    """KeptParts that are not kept, by name."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(", ".join(names))
@@ -120,7 +120,7 @@ class Level(Section):
         """
         return lambda moved: self.single_point(moved, charge, multiplicity, memory_mb, False)
 
-    def parts(self) -> Mapping[str, Mapping[str, Any]]:
+    def part_recipes(self) -> Mapping[str, Mapping[str, Any]]:
         """Return by name what each energy depends on, as plain values, that is kept by itself; by default none is.
 
         Energies are kept under the hash of that: levels that share one find it, and so does a frame that was stopped.
@@ -128,7 +128,7 @@ class Level(Section):
         return {}
 
     def single_point_of_parts(
-        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool, parts: Parts
+        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool, parts: KeptParts
     ) -> SinglePoint:
         """Compute one molecule as `single_point` does, but for parts that are kept; others are kept from then on.
 
@@ -144,12 +144,12 @@ class Level(Section):
 
     def displaced_of_parts(
         self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int
-    ) -> Callable[[Atoms, Parts], SinglePoint]:
+    ) -> Callable[[Atoms, KeptParts], SinglePoint]:
         """Return what `displaced` does, as a function that also takes what is kept of the displaced geometry."""
         near = self.displaced(atoms, charge, multiplicity, memory_mb)
         return lambda moved, parts: near(moved)
 
-    def combined(self, multiplicity: int, forces: bool, parts: Parts) -> SinglePoint:
+    def combined(self, multiplicity: int, forces: bool, parts: KeptParts) -> SinglePoint:
         """Combine kept parts to what `single_point` gives, without any calculation.
 
         Args:

@@ -6,7 +6,7 @@ Nothing unconverged is ever returned. Energies here are in Hartree and gradients
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyscf import gto, lib, scf
 from pyscf.data.elements import chemcore
 
-from piwsl.config import Part, Parts
+from piwsl.config import KeptParts, Part
 from piwsl.config.levels import LackingParts
 from piwsl.reference.bases import core_potential
 from piwsl.reference.components import (
@@ -44,7 +44,7 @@ from piwsl.reference.parts import is_same_state as are_same_state
 
 # What PySCF is told of the memory of the job: its own limit is a soft one.
 MEMORY_SHARE = 0.7
-NOTHING = Parts()
+NOTHING = KeptParts()
 
 
 @dataclass
@@ -121,7 +121,7 @@ def run_level(
     memory_mb: int,
     gradients: bool = False,
     starts: Callable[[], Starts] | None = None,
-    kept: Parts = NOTHING,
+    kept: KeptParts = NOTHING,
 ) -> Outcome:
     """Compute all energies that a level combines, but for those that are kept: one SCF a basis and kind of integrals.
 
@@ -139,7 +139,6 @@ def run_level(
         FrameFailure: at the first step that does not converge, or where SCFs are of several states.
         JobFailure: memory or disk gave out.
     """
-    components = components_by_mean_field(level)
     found = _found(level, kept, gradients)
     molecules = _molecules(atoms, level, charge, multiplicity, memory_mb)
     to_run = _scfs_to_run(molecules, level, multiplicity, found, displaced=starts is not None)
@@ -155,14 +154,27 @@ def run_level(
         found = {each: part for each, part in found.items() if _is_of_state(part, state, each.mean_field)}
         # Who shares one of these SCFs shares the state of all.
         state = {name: energy for part in found.values() for name, energy in part.state.items()} | state
+    asked = Asked(level, gradients, kept, found, state)
     for solution in solutions:
-        usable = {each: found[each] for each in components[solution.key] if each in found}
-        _add_scf(outcome, solution, level, gradients, usable, state, kept)
-        _add_correlation(outcome, solution, components[solution.key][1:], level, gradients, usable, state, kept)
+        _add_scf(outcome, solution, asked)
+        _add_correlation(outcome, solution, asked)
     return outcome
 
 
-def combined(level: PySCF, multiplicity: int, gradients: bool, kept: Parts) -> Outcome:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the SCFs of a geometry, and what is known of it before."""
+
+    level: PySCF
+    gradients: bool
+    kept: KeptParts
+    found: Mapping[Component, Part]
+    """Kept parts that need not be computed."""
+    state: Mapping[str, float]
+    """As of `Part.state`, for parts that are computed."""
+
+
+def combined(level: PySCF, multiplicity: int, gradients: bool, kept: KeptParts) -> Outcome:
     """Return the energies that a level combines as they are kept; arguments as of `run_level`.
 
     Raises:
@@ -180,7 +192,7 @@ def combined(level: PySCF, multiplicity: int, gradients: bool, kept: Parts) -> O
     return outcome
 
 
-def _found(level: PySCF, kept: Parts, gradients: bool) -> dict[Component, Part]:
+def _found(level: PySCF, kept: KeptParts, gradients: bool) -> dict[Component, Part]:
     """Return the parts of a level that are kept, with their gradients where those are asked for."""
     components = [each for of_one in components_by_mean_field(level).values() for each in of_one]
     found = {each: part for each in components if (part := kept.find(str(each))) is not None}
@@ -338,73 +350,56 @@ def _in_state_of(last: Solution, other: Solution, level: PySCF) -> Solution:
     return Solution(key, again, how | {"restarted_from": str(last.key)}, other.cpu_s + _cpu_s_since(started))
 
 
-def _add_scf(
-    outcome: Outcome,
-    solution: Solution,
-    level: PySCF,
-    gradients: bool,
-    usable: Mapping[Component, Part],
-    state: Mapping[str, float],
-    kept: Parts,
-) -> None:
+def _add_scf(outcome: Outcome, solution: Solution, asked: Asked) -> None:
     """Add the energy of an SCF, and keep it where what is kept says less."""
     key, mean_field, how, cpu_s = solution
     own = own_component(key)
+    before = asked.found.get(own)
     # An SCF of a closed shell that had to run for what follows from it says no more than what is kept of it.
-    if own in usable and not state and (RESTRICTED not in how or _knows_stability(usable[own])):
-        outcome.add(own, usable[own])
+    if before is not None and not asked.state and (RESTRICTED not in how or _knows_stability(before)):
+        outcome.add(own, before)
         return
     started = time.process_time()
     gradient = None
-    if gradients:
+    if asked.gradients:
         with failing_at(str(key)):
             derivative = mean_field.nuc_grad_method()
             if key.functional is not None:
                 derivative.grid_response = True
             gradient = derivative.kernel()
-    fitting = {key.basis: list(fitting_bases(level, key.basis))} if key.density_fitting else None
-    notes = {"scf": {str(key): how}} | ({} if fitting is None else {"auxiliary_bases": fitting})
-    part = Part(float(mean_field.e_tot), gradient, notes, state, cpu_s + _cpu_s_since(started))
+    notes: dict[str, Any] = {"scf": {str(key): how}}
+    if key.density_fitting:
+        notes["auxiliary_bases"] = {key.basis: list(fitting_bases(asked.level, key.basis))}
+    part = Part(float(mean_field.e_tot), gradient, notes, asked.state, cpu_s + _cpu_s_since(started))
     outcome.add(own, part)
-    kept.keep(str(own), part)
+    asked.kept.keep(str(own), part)
 
 
-def _add_correlation(
-    outcome: Outcome,
-    solution: Solution,
-    components: Sequence[Component],
-    level: PySCF,
-    gradients: bool,
-    usable: Mapping[Component, Part],
-    state: Mapping[str, float],
-    kept: Parts,
-) -> None:
+def _add_correlation(outcome: Outcome, solution: Solution, asked: Asked) -> None:
     """Add the correlation energies that follow from an SCF, and keep those that are computed."""
+    key, mean_field = solution.key, solution.mean_field
+    own, *components = components_by_mean_field(asked.level)[key]
+    missing = [component for component in components if component not in asked.found]
     for component in components:
-        if component in usable:
-            outcome.add(component, usable[component])
-    missing = [component for component in components if component not in usable]
+        if component in asked.found:
+            outcome.add(component, asked.found[component])
     if not missing:
         return
-    key, mean_field = solution.key, solution.mean_field
-    frozen = chemcore(mean_field.mol) if level.frozen_core else 0
-    ri_basis = fitting_bases(level, key.basis).ri if key.density_fitting else None
-    methods = {component.method for component in missing}
-    hardest = Component(max(methods, key=["mp2", "ccsd", "ccsd(t)"].index), key)
+    frozen = chemcore(mean_field.mol) if asked.level.frozen_core else 0
+    ri_basis = fitting_bases(asked.level, key.basis).ri if key.density_fitting else None
+    hardest = max(missing, key=lambda component: ["mp2", "ccsd", "ccsd(t)"].index(component.method))
     started = time.process_time()
     with failing_at(str(hardest)):
-        correlation = correlate(mean_field, methods, frozen, ri_basis, gradients)
+        methods = {component.method for component in missing}
+        correlation = correlate(mean_field, methods, frozen, ri_basis, asked.gradients)
     cpu_s = _cpu_s_since(started)
     for component in missing:
-        part = Part(
-            correlation.energies[component.method],
-            correlation.gradients[component.method] - outcome.gradients[own_component(key)] if gradients else None,
-            {"frozen_orbitals": frozen} | correlation.notes,
-            state,
-            cpu_s if component == hardest else 0.0,
-        )
+        method = component.method
+        gradient = correlation.gradients[method] - outcome.gradients[own] if asked.gradients else None
+        notes = {"frozen_orbitals": frozen} | correlation.notes
+        part = Part(correlation.energies[method], gradient, notes, asked.state, cpu_s if component == hardest else 0.0)
         outcome.add(component, part)
-        kept.keep(str(component), part)
+        asked.kept.keep(str(component), part)
 
 
 def level_energy(level: PySCF, outcome: Outcome) -> Limit:

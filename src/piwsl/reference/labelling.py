@@ -9,6 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from piwsl.config import Level, Parts, SinglePoint, level_checks
+from piwsl.config import KeptParts, Level, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.records import Labelling
@@ -26,14 +27,13 @@ from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.parts import PartStore
-from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
+from piwsl.reference.store import DISPLACED_FROM, STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.structures.geometry import geometry_problem
 
-Displaced = Callable[[], Callable[[Atoms, Parts], SinglePoint]]
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
-ONLY_STORED = ("numbers", "positions_A", STORED_FORCES)
+ONLY_STORED = ("numbers", "positions_A", STORED_FORCES, DISPLACED_FROM)
 
 
 def versions(level: Level) -> dict[str, str]:
@@ -51,6 +51,16 @@ def without_others_labels(atoms: Atoms) -> Atoms:
     """
     info = {key: value for key, value in atoms.info.items() if not RESULT.search(key)}
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+
+
+@dataclass(frozen=True)
+class Near:
+    """A geometry, near which others are computed for its forces by differences."""
+
+    geometry: str
+    """Its hash."""
+    computed: Callable[[], Callable[[Atoms, KeptParts], SinglePoint]]
+    """Gives what computes them."""
 
 
 class Labeller:
@@ -114,25 +124,23 @@ class Labeller:
             return None
         if forces == "analytic":
             return np.array(result[STORED_FORCES])
+        charge, multiplicity = charge_of(frame), multiplicity_of(frame)
         # Only where a displaced geometry is not in the store.
-        displaced = cache(
-            lambda: self.level.displaced_of_parts(
-                frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb
-            )
-        )
+        computed = cache(lambda: self.level.displaced_of_parts(frame.copy(), charge, multiplicity, self.memory_mb))
+        near = Near(geometry_hash(frame, charge, multiplicity), computed)
 
         def energy(moved: Atoms) -> float:
-            return self._single_point(moved, False, displaced)["energy_eV"]
+            return self._single_point(moved, False, near)["energy_eV"]
 
         return central_difference_forces(frame, energy)
 
-    def _single_point(self, atoms: Atoms, analytic: bool, displaced: Displaced | None = None) -> dict[str, Any]:
+    def _single_point(self, atoms: Atoms, analytic: bool, near: Near | None = None) -> dict[str, Any]:
         """Return the stored record of a geometry, computing it first where there is none, or none with forces.
 
         Args:
             atoms: the geometry, Å.
             analytic: with analytic forces.
-            displaced: gives what computes geometries near one, if this is such a geometry.
+            near: the geometry that this one differs a little from, for whose forces it is computed.
         """
         frame = rounded(atoms)
         charge, multiplicity = charge_of(frame), multiplicity_of(frame)
@@ -141,7 +149,7 @@ class Labeller:
         if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}
         self._check_store()
-        record = self._compute(frame, charge, multiplicity, analytic, displaced)
+        record = self._compute(frame, charge, multiplicity, analytic, near)
         with storing(self.store.folder):
             kept = self.store.add(key, record)
         return kept | {"stored": False}
@@ -156,7 +164,7 @@ class Labeller:
         self._can_store = True
 
     def _compute(
-        self, frame: Atoms, charge: int, multiplicity: int, analytic: bool, displaced: Displaced | None
+        self, frame: Atoms, charge: int, multiplicity: int, analytic: bool, near: Near | None
     ) -> dict[str, Any]:
         problems = {
             "geometry": geometry_problem(frame) or too_close(frame),
@@ -167,21 +175,22 @@ class Labeller:
             if problem is not None:
                 raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
-        parts = self._parts.of(geometry(frame, charge, multiplicity), self._versions)
+        of_geometry = geometry(frame, charge, multiplicity) | ({DISPLACED_FROM: near.geometry} if near else {})
+        parts = self._parts.of(of_geometry, self._versions)
         with failing_at(self.level.engine):
             found = (
-                displaced()(frame.copy(), parts)
-                if displaced
+                near.computed()(frame.copy(), parts)
+                if near
                 else self.level.single_point_of_parts(
                     frame.copy(), charge, multiplicity, self.memory_mb, analytic, parts
                 )
             )
-            labels = _labels(found, len(frame), analytic)
-            notes = _notes(found, labels)
+            labels = labels_of(found, len(frame), analytic)
+            notes = notes_of(found, labels)
         return {
             **notes,
             **labels,
-            **geometry(frame, charge, multiplicity),
+            **of_geometry,
             "versions": self._versions,
             "wall_s": round(time.perf_counter() - started_wall, 3),
             "cpu_s": round(_cpu_seconds() - started_cpu, 3),
@@ -194,7 +203,7 @@ def _cpu_seconds() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
-def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
+def labels_of(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     """Return energy and forces of an engine as a record keeps them.
 
     Raises:
@@ -215,7 +224,7 @@ def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     return {"energy_eV": energy, STORED_FORCES: forces.tolist()}
 
 
-def _notes(found: SinglePoint, labels: dict[str, Any]) -> dict[str, Any]:
+def notes_of(found: SinglePoint, labels: dict[str, Any]) -> dict[str, Any]:
     """Return the notes of an engine as a record keeps them.
 
     Raises:

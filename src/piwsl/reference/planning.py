@@ -341,7 +341,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
         jobs=len(own),
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
         mem_mb=max(batch.mem_mb for batch in own),
-        disk_mb=frames * energies * (1 + len(level_checks.parts(store.level))) * RECORD_KILOBYTES / 1000,
+        disk_mb=frames * energies * (1 + len(level_checks.part_recipes(store.level))) * RECORD_KILOBYTES / 1000,
         scratch_mb=max(batch.scratch_mb for batch in own),
     )
 

@@ -32,6 +32,8 @@ from piwsl.reference.recipe import level_key, recipe
 SCHEME_VERSION = 3
 COORDINATE_DECIMALS = 8
 STORED_FORCES = "forces_eV_per_A"
+# The hash of the geometry for whose forces by differences an energy was computed.
+DISPLACED_FROM = "displaced_from"
 GEOMETRY = ("numbers", "positions_A", "charge", "multiplicity")
 Tell = Callable[[str], object]
 
@@ -79,11 +81,11 @@ class RecordFolder(ABC):
         Args:
             folder: of the records.
             key: hash of all that the energies depend on.
-            tell: takes a line for each record that is not believed; by default to standard error.
+            tell: takes a line for each record that is not believed; by default it is said on standard error.
         """
         self.folder = folder
         self.key = key
-        self._tell = tell or _to_standard_error
+        self.tell = tell or _computed_again
 
     @abstractmethod
     def about(self) -> dict[str, Any]:
@@ -105,8 +107,12 @@ class RecordFolder(ABC):
         """Return the record of a geometry hash, or None where there is none that can be read and believed."""
         record, problem = self._read(geometry)
         if problem is not None:
-            self._tell(f"{self.path(geometry)}: {problem}; this energy is computed again")
+            self.tell(f"{self.path(geometry)}: {problem}")
         return record
+
+    def geometries(self) -> set[str]:
+        """Return the geometry hashes of which there are records, to be believed or not."""
+        return {path.stem for path in self.folder.glob("??/*.json") if not path.name.startswith(".")}
 
     def check(self) -> None:
         """Try whether records can be written.
@@ -172,7 +178,7 @@ class LabelStore(RecordFolder):
         Args:
             root: of all levels.
             level: the level of theory.
-            tell: takes a line for each record that is not believed; by default to standard error.
+            tell: as of `RecordFolder`.
         """
         key = level_key(level)
         super().__init__(root / f"v{SCHEME_VERSION}-{key}", key, tell)
@@ -209,8 +215,8 @@ def note_problem(notes: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _to_standard_error(line: str) -> None:
-    print(line, file=sys.stderr)
+def _computed_again(problem: str) -> None:
+    print(f"{problem}; this energy is computed again", file=sys.stderr)
 
 
 def is_finite(value: Any) -> TypeGuard[int | float]:

@@ -13,7 +13,7 @@ from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from piwsl.config import PRESETS, Cost, FittingBases, Level, Parts, SinglePoint, Stage, nearest
+from piwsl.config import PRESETS, Cost, FittingBases, KeptParts, Level, SinglePoint, Stage, nearest
 from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
@@ -144,10 +144,10 @@ class PySCF(Level):
 
     def single_point(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool) -> SinglePoint:
         """Compute all energies that the level combines; notes hold each, in Hartree, and how the SCFs went."""
-        return self.single_point_of_parts(atoms, charge, multiplicity, memory_mb, forces, Parts())
+        return self.single_point_of_parts(atoms, charge, multiplicity, memory_mb, forces, KeptParts())
 
     def single_point_of_parts(
-        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool, parts: Parts
+        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool, parts: KeptParts
     ) -> SinglePoint:
         """Compute what is not kept of the energies that the level combines."""
         from piwsl.reference.calculations import run_level
@@ -158,23 +158,23 @@ class PySCF(Level):
     def displaced(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int) -> Callable[[Atoms], SinglePoint]:
         """Start the SCFs from those of the geometry before displacement, which keeps its state."""
         near = self.displaced_of_parts(atoms, charge, multiplicity, memory_mb)
-        return lambda moved: near(moved, Parts())
+        return lambda moved: near(moved, KeptParts())
 
     def displaced_of_parts(
         self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int
-    ) -> Callable[[Atoms, Parts], SinglePoint]:
+    ) -> Callable[[Atoms, KeptParts], SinglePoint]:
         """Do as `displaced`; the SCFs before displacement are converged once they are asked for."""
         from piwsl.reference.calculations import densities, run_level
 
         starts = cache(lambda: densities(atoms, self, charge, multiplicity, memory_mb))
 
-        def near(moved: Atoms, parts: Parts) -> SinglePoint:
+        def near(moved: Atoms, parts: KeptParts) -> SinglePoint:
             outcome = run_level(moved, self, charge, multiplicity, memory_mb, starts=starts, kept=parts)
             return self._single_point(outcome, forces=False)
 
         return near
 
-    def combined(self, multiplicity: int, forces: bool, parts: Parts) -> SinglePoint:
+    def combined(self, multiplicity: int, forces: bool, parts: KeptParts) -> SinglePoint:
         """Combine kept energies."""
         from piwsl.reference.calculations import combined
 
@@ -226,7 +226,7 @@ class PySCF(Level):
             "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
         }
 
-    def parts(self) -> dict[str, dict[str, Any]]:
+    def part_recipes(self) -> dict[str, dict[str, Any]]:
         """Return what each energy depends on that the stages combine, and each SCF."""
         from piwsl.reference.components import parts_of
 
