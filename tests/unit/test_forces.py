@@ -172,4 +172,4 @@ def test_a_frame_that_fails_costs_each_job_of_its_displaced_energies_one_try(tmp
         tmp_path / "frames.xyz", level, 0, slice(0, None, 2), tmp_path / "labels", 2000, tmp_path / "a.jsonl"
     )
     (row,) = read_labellings(tmp_path / "a.jsonl")
-    assert (row.status, row.step, row.frame) == ("failed", "charge and multiplicity", "a, displaced geometry 0")
+    assert (row.status, row.step, row.frame) == ("failed", "charge and multiplicity", "a, displaced")
