@@ -355,8 +355,8 @@ def scan(
     """
     import numpy as np
 
+    from piwsl.structures.coordinates import Coordinate
     from piwsl.surface.files import scan_file
-    from piwsl.surface.scan import Coordinate
 
     try:
         indices = tuple(map(int, atoms.replace(",", " ").split()))

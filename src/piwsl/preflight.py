@@ -41,6 +41,7 @@ from piwsl.structures.frames import (
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import WEAK
 from piwsl.workflow.layout import Layout
+from piwsl.workflow.test_sets import check_test, of_section
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
 FRAMES_CHECKED = 5000
@@ -108,6 +109,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 symbols = symbols_of(every)
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
+                _check_tests(name, experiment, symbols)
             else:
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
@@ -192,6 +194,7 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
     else:
         sections = {"molecule": dataset.molecule, "geometries": dataset.geometries}
         files = {f"{key}.file": section.file for key, section in sections.items() if section is not None}
+    files |= {f"tests.{test}.file": said.file for test, said in dataset.tests.items()}
     for key, file in files.items():
         if file is not None and file.exists() and not file.is_file():
             raise ConfigError(f"datasets.{name}.{key}: {file} is no file")
@@ -206,6 +209,23 @@ def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: 
             f"datasets.{name}: {jobs} labelling jobs, {MOST_JOBS} at most; ask for fewer frames, or raise "
             "labelling.frames_per_job"
         )
+
+
+def _check_tests(name: str, experiment: Experiment, symbols: set[str] | None) -> None:
+    """Check the named test sets of a dataset, whose training frames are of these elements, where that is known."""
+    dataset = experiment.datasets[name]
+    level = experiment.levels[dataset.level] if isinstance(dataset, ComputedDataset) else None
+    for test in dataset.tests:
+        where = f"datasets.{name}.tests.{test}"
+        try:
+            found = of_section(name, dataset, test)
+            frames = check_test(found, symbols, level, FRAMES_CHECKED)
+        except PiwslError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if dataset.cheap_levels and any(atoms.pbc.any() for atoms in frames):
+            raise ConfigError(f"{where}: holds periodic frames, and cheap_levels compute molecules; leave them out")
+        if isinstance(found.section, ComputedDataset) and level is not None:
+            _check_jobs(f"{name}.tests.{test}", found.section, frames, level)
 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
@@ -226,11 +246,12 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     if dataset.cheap_levels:
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
+    # Of a file that was not read whole, the import will tell, as below.
+    _check_tests(name, experiment, symbols_of(files[0].frames) if files[0].every == 1 else None)
     if runs:
         frames_of = parts(dataset, files)
         training = frames_of[TRAINING]
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(training)}
-        # Of a file that was not read whole, the import will tell.
         whole = files[0].every == 1
         _check_references(name, experiment, symbols, alone if whole else symbols)
         if whole:
