@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,7 @@ MILLI = 1000.0
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Ends:
+class Ends(NamedTuple):
     """Between which two points of a scan a height is taken, by the reference."""
 
     low: int

@@ -21,6 +21,8 @@ from piwsl.surface.vibrations import QUANTUM, vibrations
 # eV/Å.
 FMAX = 1e-3
 MOST_STEPS = 1000
+# How far from its value a coordinate may be.
+TOLERANCES = {"Å": 1e-3, "°": 0.1}
 
 
 def write_scan(start: Atoms, section: Scan, name: str, path: Path) -> None:
@@ -58,21 +60,31 @@ def write_scan(start: Atoms, section: Scan, name: str, path: Path) -> None:
 
 def _along(minimum: Atoms, coordinate: Coordinate, values: list[float], relaxed: bool) -> Iterator[Atoms]:
     coordinate.check(minimum)
-    if not relaxed:
-        moving, geometry = coordinate.moving(minimum), minimum.copy()
-        for value in values:
-            coordinate.set(geometry, value, moving)
-            yield geometry.copy()
-        return
+    frames = _relaxed(minimum, coordinate, values) if relaxed else _rigid(minimum, coordinate, values)
+    for value, atoms in zip(values, frames, strict=True):
+        off = coordinate.of(atoms) - value
+        off = (off + 180.0) % 360.0 - 180.0 if coordinate.kind == "dihedral" else off
+        if abs(off) > TOLERANCES[coordinate.unit]:
+            said = f"{coordinate.kind} {value:g} {coordinate.unit}"
+            raise PiwslError(f"{said}: the molecule cannot have it; scan elsewhere")
+        yield atoms
+
+
+def _rigid(minimum: Atoms, coordinate: Coordinate, values: list[float]) -> Iterator[Atoms]:
+    moving, geometry = coordinate.moving(minimum), minimum.copy()
+    for value in values:
+        coordinate.set(geometry, value, moving)
+        yield geometry.copy()
+
+
+def _relaxed(minimum: Atoms, coordinate: Coordinate, values: list[float]) -> Iterator[Atoms]:
     for point in scan(minimum, coordinate, values, relaxed=True):
         said = f"{coordinate.kind} {point.value:g} {coordinate.unit}: {point.problem}"
         if np.isnan(point.energy):
             raise PiwslError(f"{said}; scan without 'relaxed', or elsewhere")
         if point.problem is not None:
             print(said)
-        atoms = point.atoms.copy()
-        atoms.calc = None
-        yield atoms
+        yield point.atoms.copy()
 
 
 def _along_mode(minimum: Atoms, number: int, values: list[float]) -> Iterator[Atoms]:
