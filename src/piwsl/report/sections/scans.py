@@ -177,10 +177,9 @@ def _panel(scanned: Scanned, models: dict[str, Array], context: Context) -> Pane
         Series(name, scanned.values, _relative(energies, scanned), look, line=2, hover=hover)
         for name, (energies, look) in curves.items()
     ]
-    title = f"{scanned.name}: energy (meV)"
     return Panel(
         name=f"scan-{scanned.name}",
-        title=title,
+        title=scanned.name,
         said=f"{scanned.name}: energy along {scanned.axis}, of reference, {', '.join(curves)}.",
         x=Axis(scanned.axis),
         y=Axis("energy (meV)"),
