@@ -53,7 +53,7 @@ rule split_geometries:
     log:
         layout.log("split/{dataset}/{part}"),
     wildcard_constraints:
-        dataset=one_of(jobs.computed),
+        dataset=one_of(name for name in jobs.computed if name not in jobs.test_sets),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -228,6 +228,7 @@ rule label_cheaply:
     benchmark:
         layout.benchmark("label/{dataset}/{level}/{part}/{work}/{batch}")
     wildcard_constraints:
+        dataset=one_of(jobs.datasets),
         level=one_of(experiment.levels),
         work="[0-9a-f]+",
         batch="[0-9]+-[0-9]+",
