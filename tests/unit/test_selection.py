@@ -356,7 +356,7 @@ IBUPROFEN = {"molecule": {"smiles": "CC(C)Cc1ccc(cc1)C(C)C(=O)O"}, "training_fra
             r"more than a day .* for a frame \(35 h\), [\d,]+ CPU hours",
         ),
         (IBUPROFEN, {"method": "ccsd(t)", "basis": "cc-pvtz"}, r"more memory than nodes have \([\d,]+ GB\)"),
-        (IBUPROFEN | {"labelling": {"runtime": 5}}, {"preset": "mp2-cbs"}, r"more than labelling.runtime for a frame"),
+        (IBUPROFEN | {"labelling": {"runtime": 5}}, {"preset": "mp2-cbs"}, r"more than labelling.runtime for a job"),
         (IBUPROFEN, {"preset": "mp2-cbs"}, None),
         ({}, {"preset": "ccsdt-cbs"}, None),
     ],
