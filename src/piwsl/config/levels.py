@@ -112,6 +112,14 @@ class Level(Section):
         """Return the level as it is computed for free atoms."""
         return self
 
+    def on_threads(self, threads: int) -> Self:
+        """Return the level as it computes on several threads; by default it is the same, on one.
+
+        Args:
+            threads: how many there are for one molecule.
+        """
+        return self
+
     def beside(self, folder: Path) -> Self:
         """Return the level for a model in a folder that corrects it: files that the level names may lie there, too.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -12,7 +11,8 @@ from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from piwsl.config import PRESETS, Cost, FittingBases, Level, SinglePoint, Stage, nearest
+from piwsl.config import PRESETS, Cost, FittingBases, SinglePoint, nearest
+from piwsl.config.composite import CompositeLevel
 from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
@@ -33,13 +33,10 @@ USUAL_MAX_T1 = {False: 0.02, True: 0.04}
 STABLE, UNSTABLE = "stable", "unstable"
 
 
-class PySCF(Level):
+class PySCF(CompositeLevel):
     """PySCF's: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
 
     engine: Literal["pyscf"] = Field("pyscf", description="What computes the level; the keys beside it are its own.")
-    stages: list[Stage] = Field(
-        min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
-    )
     frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
     unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
     stability: bool | None = Field(
@@ -85,28 +82,6 @@ class PySCF(Level):
     def _lower(cls, bases: dict[str, FittingBases]) -> dict[str, FittingBases]:
         return {basis.lower(): fitting for basis, fitting in bases.items()}
 
-    @model_validator(mode="after")
-    def _one_mean_field(self) -> Self:
-        methods = [stage.method for stage in self.stages]
-        if methods.count("hf") + methods.count("dft") != 1:
-            raise ValueError("stages: exactly one stage must be 'hf' (or 'dft'); correlation stages add to it")
-        if "dft" in methods and len(methods) > 1:
-            raise ValueError("stages: 'dft' stands alone; correlation energies add to 'hf'")
-        return self
-
-    @model_validator(mode="after")
-    def _correlation_adds_up_to_one_method(self) -> Self:
-        counts = Counter(stage.method for stage in self.stages if stage.method not in ("hf", "dft"))
-        counts.subtract(stage.minus for stage in self.stages if stage.minus is not None)
-        left = {method: count for method, count in counts.items() if count}
-        if left and [*left.values()] != [1]:
-            terms = " ".join(f"{count:+d} {method}" for method, count in left.items())
-            raise ValueError(
-                f"stages: their correlation energies add up to {terms}, expected one method, once; a stage that "
-                "corrects another says what it takes the place of (minus)"
-            )
-        return self
-
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Admit the short forms in the schema that editors use."""
@@ -122,10 +97,6 @@ class PySCF(Level):
         schema["required"] = []
         schema["oneOf"] = [{"required": [form]} for form in LEVEL_FORMS]
         return schema
-
-    def bases(self) -> list[str]:
-        """Return every basis that the level uses, without repetition."""
-        return list(dict.fromkeys(basis for stage in self.stages for basis in stage.bases))
 
     def __str__(self) -> str:
         """Return the level as a formula."""
