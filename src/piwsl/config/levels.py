@@ -101,6 +101,10 @@ class Level(Section):
         """
         return f"engine '{self.engine}' has no analytic forces"
 
+    def differences_problem(self) -> str | None:
+        """Say why differences of the energy make no forces, as where it is not smooth; None where they do."""
+        return None
+
     def problem(self, symbols: set[str]) -> str | None:
         """Say what is missing to compute molecules of these elements, before anything is; None where nothing is.
 

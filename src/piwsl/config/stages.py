@@ -75,8 +75,8 @@ Formula = Literal["exponential", "exponential-sqrt", "three-point", "power"]
 # Phys. 148, 011101 (2018).
 Method = Literal["hf", "dft", "mp2", "ccsd", "ccsd(t)", "dlpno-ccsd", "dlpno-ccsd(t)", "dlpno-ccsd(t1)"]
 METHODS: tuple[Method, ...] = get_args(Method)
-MEAN_FIELD = ("hf", "dft")
-LOCAL = ("dlpno-ccsd", "dlpno-ccsd(t)", "dlpno-ccsd(t1)")
+MEAN_FIELD: tuple[Method, ...] = ("hf", "dft")
+LOCAL: tuple[Method, ...] = ("dlpno-ccsd", "dlpno-ccsd(t)", "dlpno-ccsd(t1)")
 # Their integrals are fitted unless the level says otherwise; those of DLPNO always.
 FITTED = (*MEAN_FIELD, "mp2", *LOCAL)
 
