@@ -192,7 +192,7 @@ BROKEN = [
     (
         "engine: x\n",
         MORSE,
-        "level.yaml: engine: no engine 'x'; known are mace, morse, orca, piwsl, psi4, pyscf, tblite",
+        "level.yaml: engine: no engine 'x'; known are mace, morse, orca, piwsl, psi4, pyscf, sum, tblite",
     ),
     ("engine: morse\ndept: 1.0\n", MORSE, "level.yaml: unknown key 'dept'; did you mean 'depth'?"),
     ("engine: morse\ndepth: -1.0\n", MORSE, "level.yaml: depth: input should be greater than 0, found -1.0"),

@@ -74,6 +74,12 @@ def beside(level: Level, folder: Path) -> Level:
     return found
 
 
+def on_threads(level: Level, threads: int) -> Level:
+    """Return the level as it computes on several threads; raises as `of_free_atoms`."""
+    found: Level = _answer(level, "on_threads", (Level,), threads)
+    return found
+
+
 def in_words(level: Level) -> str:
     """Return the level in words.
 

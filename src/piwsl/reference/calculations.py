@@ -149,7 +149,7 @@ def mean_fields(
     Those of closed shells come one by one. Those of open shells are followed to a minimum, unless the level says
     otherwise, and are all of the state that the last basis has: a larger one may step down where a smaller did not.
     """
-    lib.num_threads(1)
+    lib.num_threads(level.threads)
     keys = dict.fromkeys(part.mean_field for part in required_components(level))
     molecules = {key: build_molecule(atoms, key.basis, charge, multiplicity, memory_mb) for key in keys}
     found = _one_by_one(molecules, level, level.follows(multiplicity), starts)

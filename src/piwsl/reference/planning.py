@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
@@ -27,6 +27,11 @@ SHORTEST_FRAME_SECONDS = 1e-3
 # Starting Python and reading files, whatever the batch.
 JOB_OVERHEAD_MB = 300
 RECORD_KILOBYTES = 4
+# One process of one thread a core is best, until an energy takes this long.
+HOURS_A_THREAD = 1.0
+MOST_THREADS = 8
+# Of several threads on one molecule, at least: integrals and triples share the work well, input and output do not.
+EFFICIENCY = 0.5
 # Beyond these a user is told, before anything is submitted.
 LONGEST_FRAME_HOURS = 24
 LARGEST_NODE_MB = 256_000
@@ -51,6 +56,23 @@ class LabellingJob:
     """Estimated CPU seconds of the whole batch."""
     scratch_mb: float
     """Estimated room on the disk of temporary files."""
+    threads: int
+    """Cores for one molecule at a time."""
+
+
+@dataclass(frozen=True)
+class FrameCost(Cost):
+    """What one frame takes, with all of its energies."""
+
+    energies: int = 1
+
+    def threads(self) -> int:
+        """Return how many threads an energy is worth: one, unless it takes hours."""
+        return max(1, min(MOST_THREADS, int(self.cpu_s / self.energies / 3600 / HOURS_A_THREAD)))
+
+    def wall_s(self, threads: int) -> float:
+        """Return about how long a frame takes on so many threads."""
+        return self.cpu_s / max(1.0, EFFICIENCY * threads)
 
 
 def structures(dataset: ComputedDataset) -> list[Atoms]:
@@ -197,12 +219,12 @@ def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[t
             at = stop
 
 
-def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
+def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> FrameCost:
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
     cost = level_checks.cost(level, atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
     energies = energies_needed(atoms.positions) if forces == "differences" else 1
-    return replace(cost, cpu_s=energies * cost.cpu_s)
+    return FrameCost(energies * cost.cpu_s, cost.memory_mb, cost.scratch_mb, energies)
 
 
 def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None) -> int:
@@ -212,10 +234,10 @@ def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None
     return labelling.frames_per_job or by_estimate
 
 
-def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int) -> LabellingJob:
-    seconds = (stop - start) * cost.cpu_s
+def _batch(labelling: Labelling, cost: FrameCost, span: Span, start: int, stop: int) -> LabellingJob:
+    threads = labelling.threads or cost.threads()
     # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
-    minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
+    minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * (stop - start) * cost.wall_s(threads) / 60))
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
     return LabellingJob(
         part=span.part,
@@ -224,8 +246,9 @@ def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int) 
         forces=span.forces,
         mem_mb=labelling.mem_mb or megabytes,
         runtime=labelling.runtime or minutes,
-        cpu_s=seconds,
+        cpu_s=(stop - start) * cost.cpu_s,
         scratch_mb=cost.scratch_mb,
+        threads=threads,
     )
 
 
@@ -243,10 +266,12 @@ def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Leve
     costs = [frame_cost(every, level, forces) for forces in {batch.forces for batch in batches}]
     frame_hours = max(cost.cpu_s for cost in costs) / 3600
     memory_mb = max(cost.memory_mb for cost in costs)
-    minutes = dataset.labelling.runtime or math.inf
+    minutes = max(cost.wall_s(dataset.labelling.threads or cost.threads()) for cost in costs) / 60
+    limit, given_mb = dataset.labelling.runtime or math.inf, dataset.labelling.mem_mb or math.inf
     problems = {
         f"more than a day of one core for a frame ({frame_hours:,.0f} h)": frame_hours > LONGEST_FRAME_HOURS,
-        f"more than labelling.runtime for a frame ({60 * frame_hours:,.0f} min)": 60 * frame_hours > minutes,
+        f"more than labelling.runtime for a frame ({minutes:,.0f} min)": minutes > limit,
+        f"more than labelling.mem_mb ({memory_mb:,.0f} MB)": memory_mb > given_mb,
         f"more memory than nodes have ({memory_mb / 1000:,.0f} GB)": memory_mb > LARGEST_NODE_MB,
         f"{hours:,.0f} CPU hours in all": hours > MOST_HOURS,
     }
@@ -286,6 +311,8 @@ class Plan:
     cpu_hours: float
     """Of the frames that are not stored."""
     mem_mb: int
+    """Of one job."""
+    threads: int
     """Of one job."""
     disk_mb: float
     """Records in the store."""
@@ -341,6 +368,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
         jobs=len(own),
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
         mem_mb=max(batch.mem_mb for batch in own),
+        threads=max(batch.threads for batch in own),
         disk_mb=frames * energies * RECORD_KILOBYTES / 1000,
         scratch_mb=max(batch.scratch_mb for batch in own),
     )

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ase import units
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -59,6 +59,8 @@ class PySCF(CompositeLevel):
     auxiliary_bases: dict[BasisName, FittingBases] = Field(
         {}, description="By orbital basis; default: the family's own -jkfit and -ri."
     )
+
+    _threads: int = PrivateAttr(1)
 
     @model_validator(mode="before")
     @classmethod
@@ -150,6 +152,17 @@ class PySCF(CompositeLevel):
         from piwsl.reference.bases import lacking
 
         return lacking(self, symbols)
+
+    @property
+    def threads(self) -> int:
+        """How many threads PySCF has for one molecule."""
+        return self._threads
+
+    def on_threads(self, threads: int) -> Self:
+        """Return the level as PySCF computes it on several threads."""
+        level = self.model_copy()
+        level._threads = threads
+        return level
 
     def of_free_atoms(self) -> Self:
         """Return the level with the orbitals followed to a minimum."""
