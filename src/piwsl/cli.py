@@ -135,7 +135,7 @@ def label(
     takes = estimate(geometries, scheme, forces, store)
     check_memory(takes, mem_mb, forces)
     threads = threads or min(takes.threads(), os.cpu_count() or 1)
-    print(takes.in_words(threads))
+    print(takes.in_words(threads, mem_mb))
     done, records = label_frames(geometries, on_threads(scheme, threads), store, forces, mem_mb)
     if atoms:
         write_json(atoms_file, free_atoms(symbols, scheme, store, mem_mb))

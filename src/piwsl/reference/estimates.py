@@ -19,8 +19,8 @@ from piwsl.reference.store import LabelStore, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
 from piwsl.structures.geometry import geometry_problem, symbols_of
 
-# Of memory, too, an estimate is good within a factor of two or so: beyond it, a frame cannot fit.
-UNCERTAINTY = 2.0
+# Estimates are of what a frame takes in memory. With less, PySCF goes by the disk, slower, down to a quarter or so.
+FITS = 0.25
 MOST_PRESETS = 3
 LENGTHS = {"days": 86400.0, "h": 3600.0, "min": 60.0}
 # Less than so many of a unit are said in the next.
@@ -58,11 +58,12 @@ class Estimate:
         """Return how many threads the frame that takes longest is worth."""
         return max((kind.cost.threads() for kind in self.kinds), default=1)
 
-    def in_words(self, threads: int) -> str:
+    def in_words(self, threads: int, memory_mb: int) -> str:
         """Return the estimate in a line.
 
         Args:
             threads: for one frame at a time.
+            memory_mb: memory that may be used, MB.
         """
         largest = self.largest()
         stored = f", {self.stored} in the store" if self.stored else ""
@@ -74,6 +75,7 @@ class Estimate:
         return (
             f"estimate: {frames} frames to compute{stored}; {duration(self.cpu_s())} of CPU in all{on}, "
             f"{duration(max(kind.cost.cpu_s for kind in self.kinds))} and {largest.cost.memory_mb:,.0f} MB a frame"
+            + (f", more than --mem-mb {memory_mb:,}: slower" if largest.cost.memory_mb > memory_mb else "")
         )
 
 
@@ -136,7 +138,7 @@ def check_memory(takes: Estimate, memory_mb: int, forces: ForceMethod | None) ->
         PiwslError: a frame takes far more; says how much, and which presets would fit.
     """
     largest = takes.largest()
-    if largest is None or largest.cost.memory_mb <= UNCERTAINTY * memory_mb:
+    if largest is None or FITS * largest.cost.memory_mb <= memory_mb:
         return
     fitting = _fitting(largest.example, memory_mb, forces)
     presets = "".join(f"; {name} takes about {megabytes:,.0f} MB" for name, megabytes in fitting.items())
