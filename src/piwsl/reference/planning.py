@@ -58,6 +58,10 @@ class LabellingJob:
     """Estimated room on the disk of temporary files."""
     threads: int
     """Cores for one molecule at a time."""
+    shares: int = 0
+    """Jobs before this one, among which displaced energies of its frame are dealt out; 0 where it computes them."""
+    share_runtime: int = 0
+    """Minutes, of the first attempt of each of those."""
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,13 @@ def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None
 
 
 def _batch(labelling: Labelling, cost: FrameCost, span: Span, start: int, stop: int) -> LabellingJob:
+    """Return a job; each of its frames costs so much, all of its energies included."""
     threads = labelling.threads or cost.threads()
-    # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
-    minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * (stop - start) * cost.wall_s(threads) / 60))
+    frame_s, frames = cost.wall_s(threads), stop - start
+    shares = _shares(frames * frame_s, cost.energies)
+    # What is dealt out begins with the frame itself, whose orbitals the others start from.
+    first_s = frame_s / cost.energies
+    own, each = (first_s, first_s + frame_s / shares) if shares else (frames * frame_s, 0.0)
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
     return LabellingJob(
         part=span.part,
@@ -245,11 +253,27 @@ def _batch(labelling: Labelling, cost: FrameCost, span: Span, start: int, stop: 
         stop=stop,
         forces=span.forces,
         mem_mb=labelling.mem_mb or megabytes,
-        runtime=labelling.runtime or minutes,
-        cpu_s=(stop - start) * cost.cpu_s,
+        runtime=labelling.runtime or _time_limit(own),
+        cpu_s=frames * cost.cpu_s,
         scratch_mb=cost.scratch_mb,
         threads=threads,
+        shares=shares,
+        share_runtime=labelling.runtime or _time_limit(each),
     )
+
+
+def _shares(seconds: float, energies: int) -> int:
+    """Return among how many jobs the displaced energies of a frame that takes so long are dealt out; 0: none."""
+    jobs = min(math.ceil(seconds / (60 * TARGET_MINUTES)), energies - 1)
+    return jobs if jobs > 1 else 0
+
+
+def _time_limit(seconds: float) -> int:
+    """Return the minutes that a job gets for its estimate.
+
+    That is good within a factor of two or so; a job that needs more gets more at its next attempt.
+    """
+    return max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
 
 
 def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> str | None:
@@ -266,11 +290,12 @@ def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Leve
     costs = [frame_cost(every, level, forces) for forces in {batch.forces for batch in batches}]
     frame_hours = max(cost.cpu_s for cost in costs) / 3600
     memory_mb = max(cost.memory_mb for cost in costs)
-    minutes = max(cost.wall_s(dataset.labelling.threads or cost.threads()) for cost in costs) / 60
+    wall_s = max(cost.wall_s(dataset.labelling.threads or cost.threads()) for cost in costs)
+    minutes = max(wall_s / max(batch.shares, 1) for batch in batches) / 60
     limit, given_mb = dataset.labelling.runtime or math.inf, dataset.labelling.mem_mb or math.inf
     problems = {
         f"more than a day of one core for a frame ({frame_hours:,.0f} h)": frame_hours > LONGEST_FRAME_HOURS,
-        f"more than labelling.runtime for a frame ({minutes:,.0f} min)": minutes > limit,
+        f"more than labelling.runtime for a job ({minutes:,.0f} min)": minutes > limit,
         f"more than labelling.mem_mb ({memory_mb:,.0f} MB)": memory_mb > given_mb,
         f"more memory than nodes have ({memory_mb / 1000:,.0f} GB)": memory_mb > LARGEST_NODE_MB,
         f"{hours:,.0f} CPU hours in all": hours > MOST_HOURS,
@@ -365,7 +390,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
         forces=own[0].forces,
         frames=frames,
         stored=stored,
-        jobs=len(own),
+        jobs=sum(1 + batch.shares for batch in own),
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
         mem_mb=max(batch.mem_mb for batch in own),
         threads=max(batch.threads for batch in own),
