@@ -15,7 +15,7 @@ from pyscf.data.elements import chemcore
 from pyscf.mp.dfmp2 import DFMP2
 from pyscf.mp.dfump2 import DFUMP2
 
-METHODS = ["HF", "MP2", "RI-MP2", "CCSD", "CCSD(T)", "DLPNO-CCSD", "DLPNO-CCSD(T)", "DLPNO-CCSD(T1)"]
+METHODS = ["MP2", "RI-MP2", "CCSD", "CCSD(T)", "DLPNO-CCSD", "DLPNO-CCSD(T)", "DLPNO-CCSD(T1)"]
 OPTIONS = {"RHF", "UHF", "RIJK", "FrozenCore", "NoFrozenCore", "VeryTightSCF", "NoAutoStart", "MORead", "LoosePNO",
            "NormalPNO", "TightPNO", "VeryTightPNO"}  # fmt: skip
 FOUND = 0.999
@@ -97,7 +97,7 @@ class Input:
         text, name = path.read_text(), path.stem
         (line,) = re.findall(r"^! (.*)$", text, flags=re.MULTILINE)
         words = line.split()
-        (self.method,) = (word for word in words if word in METHODS)
+        (self.method,) = [word for word in words if word in METHODS] or ["HF"]
         if unknown := set(words) - {self.method} - OPTIONS:
             raise SystemExit(f"UNRECOGNIZED OR DUPLICATED KEYWORD(S) IN SIMPLE INPUT LINE\n  {' '.join(unknown)}")
         self.words = set(words)

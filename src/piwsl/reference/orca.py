@@ -113,7 +113,7 @@ def processes_of(molecule: Molecule) -> int:
 def _method(run: Run, pno: str, frozen_core: bool) -> list[str]:
     fitted = ["RIJK"] if run.key.density_fitting else []
     if run.method == "hf":
-        return ["HF", *fitted]
+        return fitted
     name = "RI-MP2" if run.method == "mp2" and fitted else run.method.upper()
     local = [PNO[pno]] if run.method in LOCAL else []
     return [name, *local, *fitted, "FrozenCore" if frozen_core else "NoFrozenCore"]
