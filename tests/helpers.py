@@ -81,3 +81,13 @@ def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) ->
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("".join(f"[{group}]\n{kinds}\n" for group, kinds in entry.items()))
     return folder
+
+
+def level_records(store: Path) -> list[Path]:
+    """Return the records of finished energies in a store, without those of their parts."""
+    return [
+        path
+        for level in sorted(store.glob("*/level.json"))
+        for path in sorted(level.parent.rglob("*.json"))
+        if path != level and not path.name.startswith(".")
+    ]

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -19,11 +19,14 @@ from piwsl.files import refusal
 
 if TYPE_CHECKING:  # imported where they are used: each command starts with what it needs
     from piwsl.config import Level
+    from piwsl.reference.exporting import Export
     from piwsl.reference.planning import Plan
 
 Format = Annotated[
     str | None, typer.Option("--format", help="What reads the frames: extxyz, ase, ...; default: by the file's name.")
 ]
+
+Store = Annotated[Path, typer.Option(help="Folder of finished energies.")]
 
 app = typer.Typer(
     name="piwsl",
@@ -68,7 +71,7 @@ def _end(reason: str) -> NoReturn:
     raise typer.Exit(1) from None
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
+def _command(function: Callable[..., None], group: typer.Typer = app, name: str | None = None) -> Callable[..., None]:
     """Register a command whose PiwslError ends it with one line and exit code 1."""
 
     @wraps(function)
@@ -76,14 +79,21 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         with _errors_in_one_line():
             function(*args, **kwargs)
 
-    return app.command()(wrapped)
+    return group.command(name)(wrapped)
 
 
-def _level(given: str) -> Level:
-    """Return a preset, or the level of a YAML file."""
+def _level(given: str, config: Path | None = None) -> Level:
+    """Return a level of an experiment where one is given, else a preset, or the level of a YAML file."""
     from piwsl.config import PRESETS, named_level, nearest, read_level
     from piwsl.config.levels import CHEAP
 
+    if config is not None:
+        from piwsl.preflight import load_experiment
+
+        levels = load_experiment(config).levels
+        if given not in levels:
+            raise PiwslError(f"--level: {config} has no level '{given}'; {nearest(given, [*levels])}")
+        return levels[given]
     if Path(given).exists():
         return read_level(Path(given))
     if given not in {*PRESETS, *CHEAP}:
@@ -100,7 +110,7 @@ def label(
         Literal["analytic", "differences"] | None, typer.Option(help="Also forces: gradients or central differences.")
     ] = None,
     atoms: Annotated[bool, typer.Option(help="Also the free atoms: OUT-atoms.json.")] = False,
-    store: Annotated[Path, typer.Option(help="Folder of finished energies.")] = Path("results/labels"),
+    store: Store = Path("results/labels"),
     mem_mb: Annotated[int, typer.Option(help="Memory in MB that may be used.")] = 2000,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for one frame. Default: one, more where it takes hours.")
@@ -464,6 +474,78 @@ def plan(
         f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
         f"{len(experiment.runs())} training runs."
     )
+
+
+labels = typer.Typer(no_args_is_help=True, help="What a store of finished energies holds; nothing is computed.")
+app.add_typer(labels, name="labels")
+ALL = "all"
+
+
+def _left_out(problem: str) -> None:
+    print(f"warning: {problem}; left out", file=sys.stderr)
+
+
+@partial(_command, group=labels, name="export")
+def export_labels(
+    labelled: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Labelled frames to write.")],
+    level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, a YAML file of one level, or `all`.")],
+    config: Annotated[Path | None, typer.Option(help="An experiment, of which LEVEL is one of the levels.")] = None,
+    store: Store = Path("results/labels"),
+) -> None:
+    """Write what a store has of a level as labelled frames.
+
+    Finished energies, and those that follow from kept parts: a level that was never computed is combined from what
+    others have computed, extrapolations included. Writes `REF_energy` (eV), `REF_forces` (eV/Å) where they are known,
+    the energies of all parts (Hartree) in `components_Eh`, and beside OUT.xyz one JSON line a geometry: where its
+    labels are from, or which parts it lacks. Displaced geometries are in the forces of theirs. Of `all`, each level has
+    a file of its own: OUT-KEY.xyz.
+
+    Example: `piwsl labels export water.xyz --level mp2-cbs`
+    """
+    from piwsl.files import check_outputs
+    from piwsl.reference.exporting import export_folder, export_level, opened
+
+    levels, _ = opened(store, _left_out)
+    if level != ALL:
+        scheme = _level(level, config)
+        check_outputs([labelled, labelled.with_suffix(".jsonl")], inputs=[Path(level), *([config] if config else [])])
+        _write_export(labelled, str(scheme), export_level(store, scheme, _left_out))
+        return
+    paths = {folder: labelled.with_name(f"{labelled.stem}-{folder.key}{labelled.suffix}") for folder in levels}
+    check_outputs([each for path in paths.values() for each in (path, path.with_suffix(".jsonl"))], inputs=[])
+    for folder, path in paths.items():
+        _write_export(path, str(folder.about().get(folder.kind)), export_folder(folder))
+
+
+def _write_export(path: Path, level: str, found: Export) -> None:
+    from piwsl.files import write_json_lines
+    from piwsl.structures.frames import write_frames
+
+    write_frames(path, found.frames)
+    write_json_lines(path.with_suffix(".jsonl"), found.rows)
+    with_forces = sum(row.get("forces") is not None for row in found.rows)
+    combined = sum(row.get("from") == "parts" for row in found.rows)
+    print(f"{level}: {len(found.frames)} frames, {with_forces} with forces, {combined} combined from parts: {path}")
+    for name, count in found.lacking().most_common():
+        print(f"  {count} more lack {name}")
+
+
+@partial(_command, group=labels, name="list")
+def list_labels(store: Store = Path("results/labels")) -> None:
+    """Say which levels and parts a store has: how many energies, and the CPU hours that they took.
+
+    Example: `piwsl labels list`
+    """
+    from piwsl.reference.exporting import opened, summary
+
+    levels, parts = opened(store, _left_out)
+    for kind, folders in (("levels", levels), ("parts", parts)):
+        print(f"{kind}:")
+        for row in map(summary, folders):
+            print(
+                f"  {row.key}  {row.records} energies, {row.with_forces} with gradients, "
+                f"{row.cpu_hours:.2g} CPU hours: {row.name}"
+            )
 
 
 @_command

@@ -16,6 +16,10 @@ from typing import Any
 from piwsl.errors import PiwslError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What disks without hard links say of one.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+# More than a record takes.
+PROBE_BYTES = 65536
 # Libraries that write by themselves say it in words.
 NO_ROOM_TEXTS = ("errno 28", "errno = 28", "no space left", "disk quota", "file too large", "cannot write data")
 NO_ROOM_ADVICE = "no room left on the disk; free some, then start again: what is finished is kept"
@@ -96,12 +100,15 @@ def _write_and_remove(path: Path) -> None:
         os.unlink(name)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], object], place: Callable[[Path, Path], object] = Path.replace
+) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
 
     Args:
         path: where the file shall be; folders are made.
         write: called with the temporary path (same suffix as `path`).
+        place: puts the temporary file into its place; by default over what is there.
 
     Raises:
         OSError: the disk is full or refuses; it names `path`.
@@ -115,7 +122,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.replace(path)
+            place(temporary, path)
         except Exception as error:  # torch, for one, fails on a full disk without saying why
             if is_no_room(error) or _is_full(temporary):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
@@ -153,6 +160,47 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_new_json(path: Path, value: Any) -> bool:
+    """Write a value as indented JSON, atomically, unless something is there; return whether it was written.
+
+    Of two that write at once, one does.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    try:
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), _place_new)
+    except FileExistsError:
+        if not os.path.lexists(path):  # a folder of the path is a file
+            raise
+        return False
+    return True
+
+
+def _place_new(temporary: Path, path: Path) -> None:
+    """Give a file its name in one step, where nothing has that name."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        temporary.replace(path)
+
+
+def probe(folder: Path) -> None:
+    """Write some bytes to a folder, down to the disk, and take them away again; it is made where there is none.
+
+    Raises:
+        OSError: the disk is full or refuses, or a quota is used up; it names the folder.
+    """
+    with _naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{folder.stem}-") as file:
+            file.write(os.urandom(PROBE_BYTES))  # which no disk compresses
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_json(path: Path) -> Any:

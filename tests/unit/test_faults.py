@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from ase.build import molecule
-from helpers import displaced
+from helpers import displaced, level_records
 
 from piwsl.errors import PiwslError
 from piwsl.files import read_json, read_json_lines, unchanged, write_text
@@ -63,7 +63,7 @@ def label(
 
 
 def energies(store: Path) -> list[float]:
-    return [read_json(path)["energy_eV"] for path in sorted(store.rglob("*.json")) if path.name != "level.json"]
+    return [read_json(path)["energy_eV"] for path in level_records(store)]
 
 
 def test_a_full_disk_of_temporary_files_stops_the_job_with_a_message_and_keeps_no_half_energy(tmp_path, small_disk):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from helpers import displaced
+from helpers import displaced, level_records
 from pyscf import cc, gto, mp, scf
 
 from piwsl.files import read_json
@@ -293,7 +293,7 @@ def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):
     assert good["status"] == "ok"
     assert (bad["status"], bad["step"]) == ("failed", "ccsd/cc-pvdz")
     assert bad["reason"] == "amplitudes not converged in 100 cycles"
-    assert len(labelled) == len(_records(tmp_path)) == 1
+    assert len(labelled) == len(level_records(tmp_path)) == 1
 
 
 def test_one_electron_has_no_correlation():
@@ -373,24 +373,20 @@ def test_a_kill_in_the_middle_of_a_batch_loses_at_most_the_frame_it_was_in(tmp_p
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     job = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(finished := _records(tmp_path / "store")) < 2 and time.monotonic() < deadline:
+    while len(finished := level_records(tmp_path / "store")) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     job.send_signal(signal.SIGKILL)
     job.wait()
-    finished = _records(tmp_path / "store")
+    finished = level_records(tmp_path / "store")
     assert 2 <= len(finished) < 6
     assert not (tmp_path / "out.xyz").exists()
     before = {path: path.stat().st_mtime_ns for path in finished}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(_records(tmp_path / "store")) == 6
+    assert len(level_records(tmp_path / "store")) == 6
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["stored"] for row in rows] == [True] * len(before) + [False] * (6 - len(before))
     assert len(ase.io.read(tmp_path / "out.xyz", index=":")) == 6
-
-
-def _records(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.json") if not path.name.startswith(".") and path.name != "level.json"]
 
 
 def test_bases_are_checked_for_elements_and_names():

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 from experiment import RUNS, TINY, configure, planned, prepare
-from helpers import ROOT, displaced, morse_frames, snakemake
+from helpers import ROOT, displaced, level_records, morse_frames, snakemake
 from safetensors.torch import load_file
 
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
@@ -137,7 +137,7 @@ def test_more_frames_compute_just_the_new_ones(rerun):
     assert result.returncode == 0, result.stderr
     rows = [row for path in sorted((labels / "training").rglob("*.jsonl")) for row in read_json_lines(path)]
     assert [row["frame"] for row in rows if not row["stored"]][-2:] == ["training-300K-3", "training-500K-3"]
-    records = [path for path in (rerun / "results" / "labels").rglob("*.json") if path.name != "level.json"]
+    records = level_records(rerun / "results" / "labels")
     # Six training frames before and two more, three test frames, one of them with 4 x 3 displaced geometries;
     # hydrogen and oxygen by themselves.
     assert len(records) == 8 + 3 + 12 + 2
@@ -299,14 +299,11 @@ def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_pat
         assert "--unlock" in locked.stderr
         assert snakemake(tmp_path, "--unlock").returncode == 0
 
-    def records() -> list[Path]:
-        return [path for path in store.rglob("*.json") if path.name != "level.json" and path.name[0] != "."]
-
     def models() -> list[Path]:
         return list(results.rglob("model.safetensors"))
 
-    kill_when(lambda: len(records()) >= 3)
-    finished = {path: path.stat().st_mtime_ns for path in records()}
+    kill_when(lambda: len(level_records(store)) >= 3)
+    finished = {path: path.stat().st_mtime_ns for path in level_records(store)}
     already = len(models())
     kill_when(lambda: len(models()) > already)
     trained = {path: path.stat().st_mtime_ns for path in models()}

@@ -12,7 +12,7 @@ from piwsl.config.datasets import (
     Sampling,
 )
 from piwsl.config.experiment import Experiment, Run, json_schema
-from piwsl.config.levels import Cost, Level, SinglePoint, named_level, parse_level, read_level
+from piwsl.config.levels import Cost, KeptParts, Level, Part, SinglePoint, named_level, parse_level, read_level
 from piwsl.config.losses import LOSS_TERMS, DisplacedTerm, Loss, LossTerm
 from piwsl.config.models import ARCHITECTURES, Architecture, MessagePassing, parse_model
 from piwsl.config.reading import read_yaml
@@ -36,12 +36,14 @@ __all__ = [
     "FittingBases",
     "Geometries",
     "GivenDataset",
+    "KeptParts",
     "Labelling",
     "Level",
     "Loss",
     "LossTerm",
     "MessagePassing",
     "Molecule",
+    "Part",
     "ReplicaSimulation",
     "Run",
     "Sampling",

@@ -53,6 +53,11 @@ def recipe(level: Level) -> dict[str, Any]:
     return _plain(level, "recipe")
 
 
+def part_recipes(level: Level) -> dict[str, dict[str, Any]]:
+    """Return by name what each part of a level's energy depends on; raises as `recipe`."""
+    return _plain(level, "part_recipes")
+
+
 def versions(level: Level) -> dict[str, str]:
     """Return the versions of the programs that a level computes with; raises as `recipe`."""
     return _plain(level, "versions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -45,6 +45,43 @@ class SinglePoint:
     """How it went, as plain values, for the record of the frame; the report knows `t1_diagnostic`, `scf`, ..."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of the energies that a level combines, as it is kept by itself."""
+
+    energy: float
+    """Hartree."""
+    gradient: NDArray[np.float64] | None = None
+    """(N, 3), Hartree/Bohr; where it was asked for."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """How it went, as plain values; those of a frame are the notes of its parts."""
+    state: Mapping[str, float] = field(default_factory=dict)
+    """Of open shells: by name the energies, Hartree, of all SCFs that are known to be of the same electronic state."""
+    cpu_s: float | None = None
+    """CPU seconds that it took."""
+
+
+class KeptParts:
+    """What is kept of the parts of one geometry's energy, by the names of `Level.part_recipes`; here nothing is."""
+
+    def find(self, name: str) -> Part | None:
+        """Return a part, or None where it is not kept."""
+
+    def keep(self, name: str, part: Part) -> None:
+        """Keep a part, from the moment that it is computed.
+
+        One that is kept already stays where it has a gradient, and this one, of the same state, has none.
+        """
+
+
+class LackingParts(Exception):
+    """KeptParts that are not kept, by name."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = tuple(names)
+
+
 class Level(Section):
     """A level of theory of one engine: base of the classes in `piwsl.reference.engines`, and of those of others.
 
@@ -82,6 +119,48 @@ class Level(Section):
             memory_mb: memory of the job, MB.
         """
         return lambda moved: self.single_point(moved, charge, multiplicity, memory_mb, False)
+
+    def part_recipes(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return by name what each energy depends on, as plain values, that is kept by itself; by default none is.
+
+        Energies are kept under the hash of that: levels that share one find it, and so does a frame that was stopped.
+        """
+        return {}
+
+    def single_point_of_parts(
+        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool, parts: KeptParts
+    ) -> SinglePoint:
+        """Compute one molecule as `single_point` does, but for parts that are kept; others are kept from then on.
+
+        Args:
+            atoms: as all other arguments as of `single_point`.
+            charge: total charge, e.
+            multiplicity: 2S + 1.
+            memory_mb: memory of the job, MB.
+            forces: also analytic forces.
+            parts: what is kept of this geometry.
+        """
+        return self.single_point(atoms, charge, multiplicity, memory_mb, forces)
+
+    def displaced_of_parts(
+        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int
+    ) -> Callable[[Atoms, KeptParts], SinglePoint]:
+        """Return what `displaced` does, as a function that also takes what is kept of the displaced geometry."""
+        near = self.displaced(atoms, charge, multiplicity, memory_mb)
+        return lambda moved, parts: near(moved)
+
+    def combined(self, multiplicity: int, forces: bool, parts: KeptParts) -> SinglePoint:
+        """Combine kept parts to what `single_point` gives, without any calculation.
+
+        Args:
+            multiplicity: 2S + 1.
+            forces: with analytic forces.
+            parts: what is kept of a geometry.
+
+        Raises:
+            LackingParts: names those that it takes and are not kept.
+        """
+        raise LackingParts([str(self)])
 
     @abstractmethod
     def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:

@@ -6,7 +6,7 @@ Nothing unconverged is ever returned. Energies here are in Hartree and gradients
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from pyscf import gto, lib, scf
 from pyscf.data.elements import chemcore
 
+from piwsl.config import KeptParts, Part
+from piwsl.config.levels import LackingParts
 from piwsl.reference.bases import core_potential
 from piwsl.reference.components import (
     Component,
     MeanFieldKey,
+    components_by_mean_field,
     composite_energy,
     fitting_bases,
+    own_component,
     required_components,
 )
 from piwsl.reference.correlation import correlate
-from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.engines.pyscf import RESTRICTED, PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.mean_field import (
@@ -36,9 +40,11 @@ from piwsl.reference.mean_field import (
     projected,
     stability_of_restricted,
 )
+from piwsl.reference.parts import is_same_state as are_same_state
 
 # What PySCF is told of the memory of the job: its own limit is a soft one.
 MEMORY_SHARE = 0.7
+NOTHING = KeptParts()
 
 
 @dataclass
@@ -52,6 +58,17 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
     """How it went: SCF, frozen orbitals, auxiliary bases, T1 diagnostic, CPU seconds."""
 
+    def add(self, component: Component, part: Part) -> None:
+        """Add a part, just computed or kept from before, with its notes."""
+        self.energies[component] = part.energy
+        if part.gradient is not None:
+            self.gradients[component] = part.gradient
+        for name, note in part.notes.items():
+            before = self.notes.get(name)
+            both = isinstance(before, dict) and isinstance(note, dict)
+            self.notes[name] = before | note if both else note
+        self.notes.setdefault("cpu_s_of", {})[str(component)] = part.cpu_s
+
 
 class Solution(NamedTuple):
     """A converged SCF."""
@@ -60,6 +77,7 @@ class Solution(NamedTuple):
     mean_field: scf.hf.SCF
     how: dict[str, Any]
     """How it went, for the record."""
+    cpu_s: float
 
 
 def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, memory_mb: int) -> gto.Mole:
@@ -102,9 +120,10 @@ def run_level(
     multiplicity: int,
     memory_mb: int,
     gradients: bool = False,
-    starts: Starts | None = None,
+    starts: Callable[[], Starts] | None = None,
+    kept: KeptParts = NOTHING,
 ) -> Outcome:
-    """Compute all energies that a level combines: one SCF for each basis and kind of integrals.
+    """Compute all energies that a level combines, but for those that are kept: one SCF a basis and kind of integrals.
 
     Args:
         atoms: the geometry, Å.
@@ -113,56 +132,177 @@ def run_level(
         multiplicity: 2S + 1; 1 is restricted unless the level says otherwise, all others unrestricted.
         memory_mb: memory of the job, MB.
         gradients: also differentiate every energy; the level must have analytic gradients.
-        starts: density matrices of a geometry near by, as of `densities`, to start from: its state is kept.
+        starts: gives density matrices of a geometry near by, as of `densities`, to start from: its state is kept.
+        kept: the parts of this geometry; what is computed is kept there from then on.
 
     Raises:
         FrameFailure: at the first step that does not converge, or where SCFs are of several states.
         JobFailure: memory or disk gave out.
     """
+    found = _found(level, kept, gradients)
+    molecules = _molecules(atoms, level, charge, multiplicity, memory_mb)
+    to_run = _scfs_to_run(molecules, level, multiplicity, found, displaced=starts is not None)
     outcome = Outcome()
-    components = required_components(level)
-    started = time.process_time()
-    for key, mean_field, how in mean_fields(atoms, level, charge, multiplicity, memory_mb, starts):
-        wanted = {part.method for part in components if part.mean_field == key}
-        outcome.notes.setdefault("scf", {})[str(key)] = how
-        _add_energies(outcome, mean_field, key, wanted, level, gradients)
-        now = time.process_time()
-        outcome.notes.setdefault("cpu_s_of", {})[str(key)] = round(now - started, 3)
-        started = now
+    for component, part in found.items():
+        if component.mean_field not in to_run:
+            outcome.add(component, part)
+    solutions = mean_fields(molecules, level, multiplicity, starts() if starts and to_run else None, to_run)
+    state: dict[str, float] = {}
+    if level.is_open_shell(multiplicity):
+        solutions = list(solutions)
+        state = {str(each.key): float(each.mean_field.e_tot) for each in solutions}
+        found = {each: part for each, part in found.items() if _is_of_state(part, state, each.mean_field)}
+        # Who shares one of these SCFs shares the state of all.
+        state = {name: energy for part in found.values() for name, energy in part.state.items()} | state
+    asked = Asked(level, gradients, kept, found, state)
+    for solution in solutions:
+        _add_scf(outcome, solution, asked)
+        _add_correlation(outcome, solution, asked)
     return outcome
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the SCFs of a geometry, and what is known of it before."""
+
+    level: PySCF
+    gradients: bool
+    kept: KeptParts
+    found: Mapping[Component, Part]
+    """Kept parts that need not be computed."""
+    state: Mapping[str, float]
+    """As of `Part.state`, for parts that are computed."""
+
+
+def combined(level: PySCF, multiplicity: int, gradients: bool, kept: KeptParts) -> Outcome:
+    """Return the energies that a level combines as they are kept; arguments as of `run_level`.
+
+    Raises:
+        LackingParts: names those that are not, or, of open shells, says that they may be of several states.
+    """
+    found = _found(level, kept, gradients)
+    lacking = [str(each) for each in required_components(level) if each not in found]
+    if lacking:
+        raise LackingParts(lacking)
+    if level.is_open_shell(multiplicity) and not _of_known_state(found):
+        raise LackingParts([f"{', '.join(map(str, found))} of one state"])
+    outcome = Outcome()
+    for component, part in found.items():
+        outcome.add(component, part)
+    return outcome
+
+
+def _found(level: PySCF, kept: KeptParts, gradients: bool) -> dict[Component, Part]:
+    """Return the parts of a level that are kept, with their gradients where those are asked for."""
+    components = [each for of_one in components_by_mean_field(level).values() for each in of_one]
+    found = {each: part for each in components if (part := kept.find(str(each))) is not None}
+    return {each: part for each, part in found.items() if part.gradient is not None or not gradients}
+
+
+def _scfs_to_run(
+    molecules: Mapping[MeanFieldKey, gto.Mole],
+    level: PySCF,
+    multiplicity: int,
+    found: Mapping[Component, Part],
+    displaced: bool,
+) -> set[MeanFieldKey]:
+    """Return the SCFs from which something follows that is not kept.
+
+    Of open shells it is all or none: their SCFs are of one state, which a displaced geometry has from its frame, and
+    kept parts of another are told by their SCF's energy.
+    """
+    components = components_by_mean_field(level)
+    missing = {key for key, own in components.items() if not all(each in found for each in own)}
+    if level.is_open_shell(multiplicity):
+        return set(components) if missing or displaced or not _of_known_state(found) else set()
+    smallest = _smallest(molecules)
+    if not displaced and smallest.functional is None and not any(map(_knows_stability, found.values())):
+        missing.add(smallest)
+    return missing
+
+
+def _of_known_state(found: Mapping[Component, Part]) -> bool:
+    """Whether one of the parts knows of all SCFs that they are of its state."""
+    own = {str(each.mean_field): part.state.get(str(each.mean_field)) for each, part in found.items()}
+    energies = {name: energy for name, energy in own.items() if energy is not None}
+    return (
+        len(energies) == len(own)
+        and all(are_same_state(part.state, energies) for part in found.values())
+        and any(own.keys() <= part.state.keys() for part in found.values())
+    )
+
+
+def _is_of_state(part: Part, state: Mapping[str, float], key: MeanFieldKey) -> bool:
+    """Whether a part follows from an SCF of the state that SCFs (Hartree, by name) are of."""
+    return str(key) in part.state and are_same_state(part.state, state)
+
+
+def _knows_stability(part: Part) -> bool:
+    return any(RESTRICTED in how for how in part.notes.get("scf", {}).values())
 
 
 def densities(
     atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int
 ) -> dict[MeanFieldKey, NDArray[np.float64]]:
     """Return the density matrices of all SCFs of a level, (n, n), or (2, n, n) for unrestricted orbitals."""
+    molecules = _molecules(atoms, level, charge, multiplicity, memory_mb)
+    return {each.key: each.mean_field.make_rdm1() for each in mean_fields(molecules, level, multiplicity)}
+
+
+def _molecules(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int
+) -> dict[MeanFieldKey, gto.Mole]:
     return {
-        key: mean_field.make_rdm1() for key, mean_field, _ in mean_fields(atoms, level, charge, multiplicity, memory_mb)
+        key: build_molecule(atoms, key.basis, charge, multiplicity, memory_mb)
+        for key in components_by_mean_field(level)
     }
 
 
+def _smallest(molecules: Mapping[MeanFieldKey, gto.Mole]) -> MeanFieldKey:
+    return min(molecules, key=lambda key: molecules[key].nao)
+
+
 def mean_fields(
-    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int, starts: Starts | None = None
+    molecules: Mapping[MeanFieldKey, gto.Mole],
+    level: PySCF,
+    multiplicity: int,
+    starts: Starts | None = None,
+    wanted: Collection[MeanFieldKey] | None = None,
 ) -> Iterable[Solution]:
-    """Converge all SCFs of a level; arguments as of `run_level`.
+    """Converge the SCFs of a level, or some of them.
 
     Those of closed shells come one by one. Those of open shells are followed to a minimum, unless the level says
     otherwise, and are all of the state that the last basis has: a larger one may step down where a smaller did not.
+
+    Args:
+        molecules: PySCF's, for every SCF of the level.
+        level: the level of theory.
+        multiplicity: 2S + 1.
+        starts: density matrices to start from, as of `run_level`.
+        wanted: which to converge; all by default.
+
+    Raises:
+        FrameFailure: one does not converge, or they are of several states.
     """
     lib.num_threads(level.threads)
-    keys = dict.fromkeys(part.mean_field for part in required_components(level))
-    molecules = {key: build_molecule(atoms, key.basis, charge, multiplicity, memory_mb) for key in keys}
-    found = _one_by_one(molecules, level, level.follows(multiplicity), starts)
+    found = _one_by_one(molecules, level, level.follows(multiplicity), starts, molecules if wanted is None else wanted)
     return found if not level.is_open_shell(multiplicity) or starts is not None else _of_one_state(list(found), level)
 
 
 def _one_by_one(
-    molecules: Mapping[MeanFieldKey, gto.Mole], level: PySCF, follow: bool, starts: Starts | None
+    molecules: Mapping[MeanFieldKey, gto.Mole],
+    level: PySCF,
+    follow: bool,
+    starts: Starts | None,
+    wanted: Collection[MeanFieldKey],
 ) -> Iterator[Solution]:
     """Converge each SCF from the one before it, or from a geometry near by."""
     before: scf.hf.SCF | None = None
-    smallest = min(molecules, key=lambda key: molecules[key].nao)
+    smallest = _smallest(molecules)
     for key, molecule in molecules.items():
+        if key not in wanted:
+            continue
+        started = time.process_time()
         with failing_at(str(key)):
             if starts is not None:
                 before, how = converge(molecule, key, level, starts[key])
@@ -172,8 +312,12 @@ def _one_by_one(
                 before, how = converge(molecule, key, level, start, follow)
                 # It hardly depends on the basis.
                 if key == smallest and not is_unrestricted(before) and key.functional is None:
-                    how["restricted"] = stability_of_restricted(before)
-        yield Solution(key, before, how)
+                    how[RESTRICTED] = stability_of_restricted(before)
+        yield Solution(key, before, how, _cpu_s_since(started))
+
+
+def _cpu_s_since(started: float) -> float:
+    return round(time.process_time() - started, 3)
 
 
 def _of_one_state(solutions: list[Solution], level: PySCF) -> list[Solution]:
@@ -182,6 +326,8 @@ def _of_one_state(solutions: list[Solution], level: PySCF) -> list[Solution]:
     Raises:
         FrameFailure: the state that is lowest in one basis is not in another.
     """
+    if not solutions:
+        return []
     last = solutions[-1]
     return [
         each if is_same_state(each.mean_field, last.mean_field) else _in_state_of(last, each, level)
@@ -192,6 +338,7 @@ def _of_one_state(solutions: list[Solution], level: PySCF) -> list[Solution]:
 def _in_state_of(last: Solution, other: Solution, level: PySCF) -> Solution:
     """Return the solution of another basis that is of the state of the last one."""
     key, molecule = other.key, other.mean_field.mol
+    started = time.process_time()
     with failing_at(str(key)):
         again, how = converge(molecule, key, level, projected(last.mean_field, molecule), "stability" in other.how)
         above = again.e_tot - other.mean_field.e_tot
@@ -200,36 +347,59 @@ def _in_state_of(last: Solution, other: Solution, level: PySCF) -> Solution:
                 str(key),
                 f"its lowest SCF solution is of another state than that of {last.key}, and no energy may mix the two",
             )
-    return Solution(key, again, how | {"restarted_from": str(last.key)})
+    return Solution(key, again, how | {"restarted_from": str(last.key)}, other.cpu_s + _cpu_s_since(started))
 
 
-def _add_energies(
-    outcome: Outcome, mean_field: scf.hf.SCF, key: MeanFieldKey, methods: set[str], level: PySCF, gradients: bool
-) -> None:
-    """Add to the outcome what follows from one SCF."""
-    own = Component("hf" if key.functional is None else "dft", key)
-    correlated = methods - {own.method}
-    outcome.energies[own] = float(mean_field.e_tot)
-    if gradients:
-        with failing_at(str(key)):
-            gradient = mean_field.nuc_grad_method()
-            if key.functional is not None:
-                gradient.grid_response = True
-            outcome.gradients[own] = gradient.kernel()
-    if key.density_fitting:
-        outcome.notes.setdefault("auxiliary_bases", {})[key.basis] = list(fitting_bases(level, key.basis))
-    if not correlated:
+def _add_scf(outcome: Outcome, solution: Solution, asked: Asked) -> None:
+    """Add the energy of an SCF, and keep it where what is kept says less."""
+    key, mean_field, how, cpu_s = solution
+    own = own_component(key)
+    before = asked.found.get(own)
+    # An SCF of a closed shell that had to run for what follows from it says no more than what is kept of it.
+    if before is not None and not asked.state and (RESTRICTED not in how or _knows_stability(before)):
+        outcome.add(own, before)
         return
-    frozen = chemcore(mean_field.mol) if level.frozen_core else 0
-    outcome.notes["frozen_orbitals"] = frozen
-    ri_basis = fitting_bases(level, key.basis).ri if key.density_fitting else None
-    with failing_at(str(Component(max(correlated, key=["mp2", "ccsd", "ccsd(t)"].index), key))):
-        found = correlate(mean_field, correlated, frozen, ri_basis, gradients)
-    outcome.notes |= found.notes
-    for method, energy in found.energies.items():
-        outcome.energies[Component(method, key)] = energy
-    for method, gradient in found.gradients.items():
-        outcome.gradients[Component(method, key)] = gradient - outcome.gradients[own]
+    started = time.process_time()
+    gradient = None
+    if asked.gradients:
+        with failing_at(str(key)):
+            derivative = mean_field.nuc_grad_method()
+            if key.functional is not None:
+                derivative.grid_response = True
+            gradient = derivative.kernel()
+    notes: dict[str, Any] = {"scf": {str(key): how}}
+    if key.density_fitting:
+        notes["auxiliary_bases"] = {key.basis: list(fitting_bases(asked.level, key.basis))}
+    part = Part(float(mean_field.e_tot), gradient, notes, asked.state, cpu_s + _cpu_s_since(started))
+    outcome.add(own, part)
+    asked.kept.keep(str(own), part)
+
+
+def _add_correlation(outcome: Outcome, solution: Solution, asked: Asked) -> None:
+    """Add the correlation energies that follow from an SCF, and keep those that are computed."""
+    key, mean_field = solution.key, solution.mean_field
+    own, *components = components_by_mean_field(asked.level)[key]
+    missing = [component for component in components if component not in asked.found]
+    for component in components:
+        if component in asked.found:
+            outcome.add(component, asked.found[component])
+    if not missing:
+        return
+    frozen = chemcore(mean_field.mol) if asked.level.frozen_core else 0
+    ri_basis = fitting_bases(asked.level, key.basis).ri if key.density_fitting else None
+    hardest = max(missing, key=lambda component: ["mp2", "ccsd", "ccsd(t)"].index(component.method))
+    started = time.process_time()
+    with failing_at(str(hardest)):
+        methods = {component.method for component in missing}
+        correlation = correlate(mean_field, methods, frozen, ri_basis, asked.gradients)
+    cpu_s = _cpu_s_since(started)
+    for component in missing:
+        method = component.method
+        gradient = correlation.gradients[method] - outcome.gradients[own] if asked.gradients else None
+        notes = {"frozen_orbitals": frozen} | correlation.notes
+        part = Part(correlation.energies[method], gradient, notes, asked.state, cpu_s if component == hardest else 0.0)
+        outcome.add(component, part)
+        asked.kept.keep(str(component), part)
 
 
 def level_energy(level: PySCF, outcome: Outcome) -> Limit:

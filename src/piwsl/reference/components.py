@@ -107,6 +107,50 @@ def required_components(level: CompositeLevel) -> list[Component]:
     return list(dict.fromkeys(components))
 
 
+def components_by_mean_field(level: CompositeLevel) -> dict[MeanFieldKey, list[Component]]:
+    """Return for each SCF of a level its own energy, then those that the level combines and that follow from it."""
+    found: dict[MeanFieldKey, dict[Component, None]] = {}
+    for part in required_components(level):
+        found.setdefault(part.mean_field, {own_component(part.mean_field): None})[part] = None
+    return {key: [*parts] for key, parts in found.items()}
+
+
+def own_component(key: MeanFieldKey) -> Component:
+    """Return the energy of an SCF itself."""
+    return Component("hf" if key.functional is None else "dft", key)
+
+
+# Of the recipe of a stage: how its parts are combined.
+COMBINATION = ("method", "minus", "bases", "auxiliary_bases", "extrapolation")
+# Of the recipe of a level: what no SCF depends on.
+OF_CORRELATION = ("frozen_core",)
+
+
+def parts_of(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by name what each energy depends on that a level combines, and each SCF that these follow from.
+
+    What this function does not know of a recipe is taken to change every energy: no two that differ are taken for one.
+
+    Args:
+        recipe: of a level, as of `recipe`.
+    """
+    shared = {key: value for key, value in recipe.items() if key != "stages"}
+    found = {}
+    for stage in recipe["stages"]:
+        common = shared | {key: value for key, value in stage.items() if key not in COMBINATION}
+        of_scf = {key: value for key, value in common.items() if key not in OF_CORRELATION}
+        for position, basis in enumerate(stage["bases"]):
+            key = MeanFieldKey(basis, stage["density_fitting"], stage["functional"], stage["dispersion"])
+            fitting = stage["auxiliary_bases"][position] if stage["density_fitting"] else []
+            own = own_component(key)
+            found[str(own)] = of_scf | {"method": own.method, "basis": basis, "auxiliary_bases": fitting[:1]}
+            for method in (stage["method"], stage["minus"]):
+                if method not in (own.method, None):
+                    name = str(Component(method, key))
+                    found[name] = common | {"method": method, "basis": basis, "auxiliary_bases": fitting}
+    return found
+
+
 def composite_energy(level: CompositeLevel, energies: dict[Component, float]) -> Limit:
     """Combine the energies of the parts to the energy of the level (a focal point scheme).
 

@@ -58,6 +58,23 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
         raise FrameFailure(step, f"{type(error).__name__}: {_line(error)}") from error
 
 
+@contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while energies are stored into a failure of the job: no frame is lost for it.
+
+    Args:
+        folder: of the store.
+
+    Raises:
+        JobFailure: anything went wrong.
+    """
+    try:
+        with failing_at("storing the energy", disk=folder):
+            yield
+    except FrameFailure as failure:
+        raise JobFailure(f"{failure} ({folder}); finished frames are kept") from failure
+
+
 def _refusal(error: BaseException, disk: Path | None) -> str | None:
     if not isinstance(error, OSError):
         return None

@@ -9,6 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -18,22 +19,21 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from piwsl.config import Level, SinglePoint, level_checks
+from piwsl.config import KeptParts, Level, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
-from piwsl.files import check_outputs
 from piwsl.records import Labelling
 from piwsl.reference.differences import central_difference_forces, displaced_geometries
-from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
+from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
 from piwsl.reference.forces import ForceMethod
-from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
+from piwsl.reference.parts import PartStore
+from piwsl.reference.store import DISPLACED_FROM, STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
 from piwsl.structures.geometry import geometry_problem
 
-Displaced = Callable[[], Callable[[Atoms], SinglePoint]]
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
-ONLY_STORED = ("numbers", "positions_A", STORED_FORCES)
+ONLY_STORED = ("numbers", "positions_A", STORED_FORCES, DISPLACED_FROM)
 
 
 def versions(level: Level) -> dict[str, str]:
@@ -53,6 +53,16 @@ def without_others_labels(atoms: Atoms) -> Atoms:
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 
 
+@dataclass(frozen=True)
+class Near:
+    """A geometry, near which others are computed for its forces by differences."""
+
+    geometry: str
+    """Its hash."""
+    computed: Callable[[], Callable[[Atoms, KeptParts], SinglePoint]]
+    """Gives what computes them."""
+
+
 class Labeller:
     """Labels frames one by one at a level, through the store."""
 
@@ -61,6 +71,8 @@ class Labeller:
         self.level = level
         self.store = store
         self.memory_mb = memory_mb
+        self._parts = PartStore(store.root, level)
+        self._can_store = False
 
     @cached_property
     def _versions(self) -> dict[str, str]:
@@ -113,24 +125,24 @@ class Labeller:
         Raises:
             JobFailure: the machine gave out.
         """
-        frame = rounded(without_others_labels(atoms))
-        near = self._near(frame)
+        frame, near = rounded(without_others_labels(atoms)), None
         for number, moved in [*enumerate(displaced_geometries(frame))][share]:
             record = {"frame": f"{frame.info.get('frame')}, displaced geometry {number}", "geometry": None}
             try:
                 charge, multiplicity = _checked(frame)
                 record["geometry"] = geometry_hash(moved, charge, multiplicity)
+                near = near or self._near(frame)
                 found = self._single_point(moved, False, near)
             except FrameFailure as failure:
                 yield record | {"status": "failed", "step": failure.step, "reason": failure.reason}
                 return
             yield record | {"status": "ok", "energy_eV": found["energy_eV"], "stored": found["stored"]}
 
-    def _near(self, frame: Atoms) -> Displaced:
+    def _near(self, frame: Atoms) -> Near:
         """Return what computes geometries near a frame, made once and only where one is not in the store."""
-        return cache(
-            lambda: self.level.displaced(frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb)
-        )
+        charge, multiplicity = charge_of(frame), multiplicity_of(frame)
+        computed = cache(lambda: self.level.displaced_of_parts(frame.copy(), charge, multiplicity, self.memory_mb))
+        return Near(geometry_hash(frame, charge, multiplicity), computed)
 
     def _doubt(self, result: dict[str, Any]) -> str | None:
         """Say why an energy may mean little; where the level refuses such a frame, that is its failure."""
@@ -144,20 +156,20 @@ class Labeller:
             return None
         if forces == "analytic":
             return np.array(result[STORED_FORCES])
-        displaced = self._near(frame)
+        near = self._near(frame)
 
         def energy(moved: Atoms) -> float:
-            return self._single_point(moved, False, displaced)["energy_eV"]
+            return self._single_point(moved, False, near)["energy_eV"]
 
         return central_difference_forces(frame, energy)
 
-    def _single_point(self, atoms: Atoms, analytic: bool, displaced: Displaced | None = None) -> dict[str, Any]:
+    def _single_point(self, atoms: Atoms, analytic: bool, near: Near | None = None) -> dict[str, Any]:
         """Return the stored record of a geometry, computing it first where there is none, or none with forces.
 
         Args:
             atoms: the geometry, Å.
             analytic: with analytic forces.
-            displaced: gives what computes geometries near one, if this is such a geometry.
+            near: the geometry that this one differs a little from, for whose forces it is computed.
         """
         frame = rounded(atoms)
         charge, multiplicity = charge_of(frame), multiplicity_of(frame)
@@ -165,21 +177,23 @@ class Labeller:
         found = self.store.find(key)
         if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}
-        self._check_store(key)
-        record = self._compute(frame, charge, multiplicity, analytic, displaced)
-        with failing_at("storing the energy", disk=self.store.folder):
-            self.store.add(key, record)
-        return record | {"stored": False}
+        self._check_store()
+        record = self._compute(frame, charge, multiplicity, analytic, near)
+        with storing(self.store.folder):
+            kept = self.store.add(key, record)
+        return kept | {"stored": False}
 
-    def _check_store(self, key: str) -> None:
+    def _check_store(self) -> None:
         """Compute nothing that cannot be kept; a store that has all may be read-only."""
-        try:
-            check_outputs([self.store.path(key)], inputs=[])
-        except PiwslError as error:
-            raise JobFailure(f"storing the energy: {error}; finished frames are kept") from None
+        if self._can_store:
+            return
+        for folder in (self.store, *self._parts.folders.values()):
+            with storing(folder.folder):
+                folder.check()
+        self._can_store = True
 
     def _compute(
-        self, frame: Atoms, charge: int, multiplicity: int, analytic: bool, displaced: Displaced | None
+        self, frame: Atoms, charge: int, multiplicity: int, analytic: bool, near: Near | None
     ) -> dict[str, Any]:
         problems = {
             "geometry": geometry_problem(frame) or too_close(frame),
@@ -190,18 +204,22 @@ class Labeller:
             if problem is not None:
                 raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
+        of_geometry = geometry(frame, charge, multiplicity) | ({DISPLACED_FROM: near.geometry} if near else {})
+        parts = self._parts.of(of_geometry, self._versions)
         with failing_at(self.level.engine):
             found = (
-                displaced()(frame.copy())
-                if displaced
-                else self.level.single_point(frame.copy(), charge, multiplicity, self.memory_mb, analytic)
+                near.computed()(frame.copy(), parts)
+                if near
+                else self.level.single_point_of_parts(
+                    frame.copy(), charge, multiplicity, self.memory_mb, analytic, parts
+                )
             )
-            labels = _labels(found, len(frame), analytic)
-            notes = _notes(found, labels)
+            labels = labels_of(found, len(frame), analytic)
+            notes = notes_of(found, labels)
         return {
             **notes,
             **labels,
-            **geometry(frame, charge, multiplicity),
+            **of_geometry,
             "versions": self._versions,
             "wall_s": round(time.perf_counter() - started_wall, 3),
             "cpu_s": round(_cpu_seconds() - started_cpu, 3),
@@ -214,7 +232,7 @@ def _cpu_seconds() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
-def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
+def labels_of(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     """Return energy and forces of an engine as a record keeps them.
 
     Raises:
@@ -235,7 +253,7 @@ def _labels(found: SinglePoint, atoms: int, analytic: bool) -> dict[str, Any]:
     return {"energy_eV": energy, STORED_FORCES: forces.tolist()}
 
 
-def _notes(found: SinglePoint, labels: dict[str, Any]) -> dict[str, Any]:
+def notes_of(found: SinglePoint, labels: dict[str, Any]) -> dict[str, Any]:
     """Return the notes of an engine as a record keeps them.
 
     Raises:

@@ -340,7 +340,7 @@ class Plan:
     threads: int
     """Of one job."""
     disk_mb: float
-    """Records in the store."""
+    """Records in the store, of energies and their parts."""
     scratch_mb: float
     """Temporary files of one job."""
 
@@ -394,7 +394,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
         mem_mb=max(batch.mem_mb for batch in own),
         threads=max(batch.threads for batch in own),
-        disk_mb=frames * energies * RECORD_KILOBYTES / 1000,
+        disk_mb=frames * energies * (1 + len(level_checks.part_recipes(store.level))) * RECORD_KILOBYTES / 1000,
         scratch_mb=max(batch.scratch_mb for batch in own),
     )
 

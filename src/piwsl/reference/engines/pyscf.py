@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,15 +12,13 @@ from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, field_validator, 
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from piwsl.config import PRESETS, Cost, FittingBases, SinglePoint, nearest
+from piwsl.config import PRESETS, Cost, FittingBases, KeptParts, SinglePoint, nearest
 from piwsl.config.composite import CompositeLevel
 from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
 if TYPE_CHECKING:
-    import numpy as np
     from ase import Atoms
-    from numpy.typing import NDArray
 
     from piwsl.reference.calculations import Outcome
 
@@ -31,6 +30,7 @@ PARTS = "components_Eh"
 USUAL_MAX_T1 = {False: 0.02, True: 0.04}
 # Of restricted orbitals, in records.
 STABLE, UNSTABLE = "stable", "unstable"
+RESTRICTED = "restricted"
 
 
 class PySCF(CompositeLevel):
@@ -117,23 +117,51 @@ class PySCF(CompositeLevel):
 
     def single_point(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool) -> SinglePoint:
         """Compute all energies that the level combines; notes hold each, in Hartree, and how the SCFs went."""
-        from piwsl.reference.calculations import level_energy, level_gradient, run_level
+        return self.single_point_of_parts(atoms, charge, multiplicity, memory_mb, forces, KeptParts())
 
-        outcome = run_level(atoms, self, charge, multiplicity, memory_mb, gradients=forces)
-        gradient = level_gradient(self, outcome) if forces else None
-        return _single_point(level_energy(self, outcome).energy, gradient, outcome)
+    def single_point_of_parts(
+        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool, parts: KeptParts
+    ) -> SinglePoint:
+        """Compute what is not kept of the energies that the level combines."""
+        from piwsl.reference.calculations import run_level
+
+        outcome = run_level(atoms, self, charge, multiplicity, memory_mb, gradients=forces, kept=parts)
+        return self._single_point(outcome, forces)
 
     def displaced(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int) -> Callable[[Atoms], SinglePoint]:
         """Start the SCFs from those of the geometry before displacement, which keeps its state."""
-        from piwsl.reference.calculations import densities, level_energy, run_level
+        near = self.displaced_of_parts(atoms, charge, multiplicity, memory_mb)
+        return lambda moved: near(moved, KeptParts())
 
-        starts = densities(atoms, self, charge, multiplicity, memory_mb)
+    def displaced_of_parts(
+        self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int
+    ) -> Callable[[Atoms, KeptParts], SinglePoint]:
+        """Do as `displaced`; the SCFs before displacement are converged once they are asked for."""
+        from piwsl.reference.calculations import densities, run_level
 
-        def near(moved: Atoms) -> SinglePoint:
-            outcome = run_level(moved, self, charge, multiplicity, memory_mb, starts=starts)
-            return _single_point(level_energy(self, outcome).energy, None, outcome)
+        starts = cache(lambda: densities(atoms, self, charge, multiplicity, memory_mb))
+
+        def near(moved: Atoms, parts: KeptParts) -> SinglePoint:
+            outcome = run_level(moved, self, charge, multiplicity, memory_mb, starts=starts, kept=parts)
+            return self._single_point(outcome, forces=False)
 
         return near
+
+    def combined(self, multiplicity: int, forces: bool, parts: KeptParts) -> SinglePoint:
+        """Combine kept energies."""
+        from piwsl.reference.calculations import combined
+
+        return self._single_point(combined(self, multiplicity, forces, parts), forces)
+
+    def _single_point(self, outcome: Outcome, forces: bool) -> SinglePoint:
+        """Return in eV and eV/Å what the energies of an outcome combine to."""
+        from piwsl.reference.calculations import level_energy, level_gradient
+
+        return SinglePoint(
+            energy=level_energy(self, outcome).energy * units.Hartree,
+            forces=-level_gradient(self, outcome) * units.Hartree / units.Bohr if forces else None,
+            notes={PARTS: {str(part): energy for part, energy in outcome.energies.items()}} | outcome.notes,
+        )
 
     def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:
         """Estimate a frame from the sizes of its bases."""
@@ -182,6 +210,12 @@ class PySCF(CompositeLevel):
             "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
         }
 
+    def part_recipes(self) -> dict[str, dict[str, Any]]:
+        """Return what each energy depends on that the stages combine, and each SCF."""
+        from piwsl.reference.components import parts_of
+
+        return parts_of(self.recipe())
+
     def record_problem(self, record: Mapping[str, Any]) -> str | None:
         """Say why an energy is not the sum of the energies of its parts."""
         from piwsl.reference.components import sum_problem
@@ -200,7 +234,7 @@ class PySCF(CompositeLevel):
         found = record.get("t1_diagnostic")
         if found is not None and found > largest:
             return f"T1 diagnostic {found:.3f}, beyond {largest:g}"
-        if any(how.get("restricted") == UNSTABLE for how in record.get("scf", {}).values()):
+        if any(how.get(RESTRICTED) == UNSTABLE for how in record.get("scf", {}).values()):
             return "restricted orbitals are a saddle point: unrestricted ones have a lower energy"
         return None
 
@@ -212,15 +246,6 @@ class PySCF(CompositeLevel):
     def versions(self) -> dict[str, str]:
         """Return PySCF's version, and the library of linear algebra that it computes with."""
         return {"pyscf": version("pyscf"), "blas": blas_name()}
-
-
-def _single_point(energy: float, gradient: NDArray[np.float64] | None, outcome: Outcome) -> SinglePoint:
-    """Return what a level gives in eV and eV/Å; its energy is in Hartree, its gradient (N, 3) in Hartree/Bohr."""
-    return SinglePoint(
-        energy=energy * units.Hartree,
-        forces=None if gradient is None else -gradient * units.Hartree / units.Bohr,
-        notes={PARTS: {str(part): energy for part, energy in outcome.energies.items()}} | outcome.notes,
-    )
 
 
 def _followed(record: Mapping[str, Any]) -> bool:
