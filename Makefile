@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test fuzz test-browser test-cluster lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test fuzz test-browser test-cluster test-psi4 lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot docs
 
 $(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
@@ -44,6 +44,10 @@ test-browser: $(ENVIRONMENT)
 # On a real SLURM of one node, which the tests install (as root), start and stop.
 test-cluster: $(ENVIRONMENT)
 	$(BIN)/python -m pytest tests/cluster
+
+# Levels of psi4, which the tests install (as root, on Debian), beside PySCF's.
+test-psi4: $(ENVIRONMENT)
+	$(BIN)/python -m pytest tests/psi4
 
 lint: $(ENVIRONMENT)
 	ruff check

@@ -132,7 +132,7 @@ def _row(place: Place, key: str, definitions: Schema) -> str:
     """Return a key's line: what it may be, its default (by kind, where kinds differ), what it means."""
     holders = place.holders(key)
     first = next(iter(holders.values()))
-    values = dict.fromkeys(_value(schema, definitions) for schema in holders.values())
+    values = dict.fromkeys(part for schema in holders.values() for part in _parts(_value(schema, definitions)))
     defaults = {name: _shown_default(place.kinds[name], key) for name in holders}
     usual = next(iter(defaults.values()))
     others = [f"{name} {default}" for name, default in defaults.items() if default != usual]
@@ -140,6 +140,12 @@ def _row(place: Place, key: str, definitions: Schema) -> str:
     only = f"Of {', '.join(holders)}. " if len(holders) < len(place.kinds) else ""
     cells = [f"`{key}`", ", ".join(values), "; ".join([usual, *others]), only + meaning]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _parts(value: str) -> list[str]:
+    """Return the choices of a value, of which kinds may share some; other values are one."""
+    choices = value.split(", ")
+    return choices if all(choice.startswith("`") for choice in choices) else [value]
 
 
 def _one_line(text: str) -> str:
@@ -187,6 +193,8 @@ def _value(schema: Schema, definitions: Schema) -> str:
             return f"{'whole number' if kind == 'integer' else 'number'}{_bounds(schema)}"
         case "array":
             return f"list of: {_value(schema['items'], definitions)}"
+        case [*_]:
+            return "a name or keys"
         case "object":
             return "keys, see below" if _sections(schema, definitions)[1] else "keys and values"
     return "path" if schema.get("format") == "path" else "text"

@@ -168,10 +168,12 @@ def label(
         why it failed.
 
     Raises:
-        PiwslError: an unknown level, one that has no basis or forces for these molecules, or a store that refuses.
+        PiwslError: an unknown level, one that has no basis or forces for these molecules, or needs far more memory, or
+            a store that refuses.
     """
     with naming_extras():
         from piwsl.reference.checks import check_level, check_molecules
+        from piwsl.reference.estimates import check_memory, estimate
         from piwsl.reference.forces import check_forces
         from piwsl.reference.labelling import label_frames
 
@@ -184,6 +186,7 @@ def label(
     with naming_extras():
         check_level(level, symbols_of(given))
     check_forces(level, multiplicities, forces)
+    check_memory(estimate(given, level, forces, Path(store)), mem_mb, forces)
     return label_frames(given, level, Path(store), forces, mem_mb)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -111,17 +112,23 @@ def label(
     atoms: Annotated[bool, typer.Option(help="Also the free atoms: OUT-atoms.json.")] = False,
     store: Store = Path("results/labels"),
     mem_mb: Annotated[int, typer.Option(help="Memory in MB that may be used.")] = 2000,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads for one frame. Default: one, more where it takes hours.")
+    ] = None,
 ) -> None:
     """Label geometries with a level of theory.
 
-    Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), and beside OUT.xyz one JSON line a frame with
-    all components, or the reason of a failure. Finished energies are kept; started again, it goes on.
+    Says first what that takes, by estimate. Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), and
+    beside OUT.xyz one JSON line a frame with all components, or the reason of a failure. Finished energies are kept;
+    started again, it goes on.
 
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
+    from piwsl.config.level_checks import on_threads
     from piwsl.files import check_outputs, write_json, write_json_lines
     from piwsl.reference.atoms import free_atoms
     from piwsl.reference.checks import check_level, check_molecules
+    from piwsl.reference.estimates import check_memory, estimate
     from piwsl.reference.forces import check_forces
     from piwsl.reference.labelling import label_frames
     from piwsl.structures.frames import read_frames, write_frames
@@ -135,7 +142,11 @@ def label(
     check_level(scheme, symbols)
     check_forces(scheme, multiplicities, forces)
     check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])
-    done, records = label_frames(geometries, scheme, store, forces, mem_mb)
+    takes = estimate(geometries, scheme, forces, store)
+    check_memory(takes, mem_mb, forces)
+    threads = threads or min(takes.threads(), os.cpu_count() or 1)
+    print(takes.in_words(threads, mem_mb))
+    done, records = label_frames(geometries, on_threads(scheme, threads), store, forces, mem_mb)
     if atoms:
         write_json(atoms_file, free_atoms(symbols, scheme, store, mem_mb))
     write_frames(labelled, done)
@@ -419,7 +430,8 @@ def _warn(config: Path, lines: Iterable[str]) -> None:
 def _print_plan(row: Plan) -> None:
     stored = "frames not made yet" if row.stored is None else f"{row.stored} stored"
     forces = f" with forces ({row.forces})" if row.forces else ""
-    jobs = f"{row.jobs} job{'s' if row.jobs > 1 else ''} of {row.mem_mb} MB"
+    cores = f" and {row.threads} cores" if row.threads > 1 else ""
+    jobs = f"{row.jobs} job{'s' if row.jobs > 1 else ''} of {row.mem_mb} MB{cores}"
     print(
         f"  {row.labels}: {row.frames} frames{forces}, {stored}: {jobs}, {row.cpu_hours:.2g} CPU hours, "
         f"{row.disk_mb:.1f} MB to keep, {row.scratch_mb:.0f} MB of scratch a job"

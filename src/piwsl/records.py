@@ -24,7 +24,8 @@ class Record(BaseModel):
 class Convergence(Record):
     """How an SCF converged."""
 
-    converged_by: str
+    converged_by: str | None = None
+    """None of a program that does not say."""
 
 
 class Labelling(Record):

@@ -189,7 +189,11 @@ def test_forces_by_differences_are_those_of_the_engine(toy, tmp_path):
 
 BROKEN = [
     ("engine: mors\n", MORSE, "level.yaml: engine: no engine 'mors'; did you mean 'morse'?"),
-    ("engine: x\n", MORSE, "level.yaml: engine: no engine 'x'; known are mace, morse, piwsl, pyscf, tblite"),
+    (
+        "engine: x\n",
+        MORSE,
+        "level.yaml: engine: no engine 'x'; known are mace, morse, orca, piwsl, psi4, pyscf, sum, tblite",
+    ),
     ("engine: morse\ndept: 1.0\n", MORSE, "level.yaml: unknown key 'dept'; did you mean 'depth'?"),
     ("engine: morse\ndepth: -1.0\n", MORSE, "level.yaml: depth: input should be greater than 0, found -1.0"),
     (

@@ -121,7 +121,7 @@ rule displace:
     retries: 2
     conda:
         "../../envs/piwsl.yaml"
-    threads: 1
+    threads: lambda wildcards: jobs.batch(wildcards).threads
     resources:
         mem_mb=growing(lambda wildcards: jobs.batch(wildcards).mem_mb),
         runtime=growing(lambda wildcards: jobs.batch(wildcards).share_runtime),
@@ -162,7 +162,7 @@ rule label:
     retries: 2
     conda:
         "../../envs/piwsl.yaml"
-    threads: 1
+    threads: lambda wildcards: jobs.batch(wildcards).threads
     resources:
         mem_mb=growing(lambda wildcards: jobs.batch(wildcards).mem_mb),
         runtime=growing(lambda wildcards: jobs.batch(wildcards).runtime),
@@ -235,7 +235,7 @@ rule label_cheaply:
     retries: 2
     conda:
         "../../envs/piwsl.yaml"
-    threads: 1
+    threads: lambda wildcards: jobs.cheap_batch(wildcards).threads
     resources:
         mem_mb=growing(lambda wildcards: jobs.cheap_batch(wildcards).mem_mb),
         runtime=growing(lambda wildcards: jobs.cheap_batch(wildcards).runtime),

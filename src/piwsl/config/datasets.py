@@ -127,6 +127,13 @@ class Labelling(Section):
     runtime: Minutes | None = Field(
         None, description="Time limit of one job in minutes; default: by estimate. Grows with the attempt."
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Cores of one job, all for one molecule at a time; default: one, and more where an energy is "
+        "estimated to take hours.",
+    )
     max_failed: float = Field(0.1, ge=0, le=1, description="Share of failed frames that stops the experiment.")
 
 

@@ -12,7 +12,7 @@ from piwsl.config.section import LONGEST_VALUE, one_line
 from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.residuals import is_factor
 
-Saying = Literal["problem", "analytic_problem", "record_problem", "doubt"]
+Saying = Literal["problem", "analytic_problem", "differences_problem", "record_problem", "doubt"]
 OF_COST = ("cpu_s", "memory_mb", "scratch_mb")
 
 
@@ -76,6 +76,12 @@ def of_free_atoms(level: Level) -> Level:
 def beside(level: Level, folder: Path) -> Level:
     """Return the level for a model in a folder that corrects it; raises as `of_free_atoms`."""
     found: Level = _answer(level, "beside", (Level,), folder)
+    return found
+
+
+def on_threads(level: Level, threads: int) -> Level:
+    """Return the level as it computes on several threads; raises as `of_free_atoms`."""
+    found: Level = _answer(level, "on_threads", (Level,), threads)
     return found
 
 

@@ -180,6 +180,10 @@ class Level(Section):
         """
         return f"engine '{self.engine}' has no analytic forces"
 
+    def differences_problem(self) -> str | None:
+        """Say why differences of the energy make no forces, as where it is not smooth; None where they do."""
+        return None
+
     def problem(self, symbols: set[str]) -> str | None:
         """Say what is missing to compute molecules of these elements, before anything is; None where nothing is.
 
@@ -189,6 +193,14 @@ class Level(Section):
 
     def of_free_atoms(self) -> Self:
         """Return the level as it is computed for free atoms."""
+        return self
+
+    def on_threads(self, threads: int) -> Self:
+        """Return the level as it computes on several threads; by default it is the same, on one.
+
+        Args:
+            threads: how many there are for one molecule.
+        """
         return self
 
     def beside(self, folder: Path) -> Self:

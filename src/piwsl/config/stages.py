@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -70,6 +70,16 @@ FunctionalName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+*(), _-]*
 
 Formula = Literal["exponential", "exponential-sqrt", "three-point", "power"]
 
+# From simple to elaborate. Coupled cluster with local pair natural orbitals (DLPNO) is named for what it is: Riplinger,
+# Sandhoefer, Hansen, Neese, J. Chem. Phys. 139, 134101 (2013). (T1) has its triples iterated: Guo et al., J. Chem.
+# Phys. 148, 011101 (2018).
+Method = Literal["hf", "dft", "mp2", "ccsd", "ccsd(t)", "dlpno-ccsd", "dlpno-ccsd(t)", "dlpno-ccsd(t1)"]
+METHODS: tuple[Method, ...] = get_args(Method)
+MEAN_FIELD: tuple[Method, ...] = ("hf", "dft")
+LOCAL: tuple[Method, ...] = ("dlpno-ccsd", "dlpno-ccsd(t)", "dlpno-ccsd(t1)")
+# Their integrals are fitted unless the level says otherwise; those of DLPNO always.
+FITTED = (*MEAN_FIELD, "mp2", *LOCAL)
+
 
 class Extrapolation(NamedTuple):
     """How the energies of a stage are taken to the basis-set limit."""
@@ -84,14 +94,15 @@ class Extrapolation(NamedTuple):
 class Stage(Section):
     """One term of a composite energy: a mean-field energy or (a difference of) correlation energies."""
 
-    method: Literal["hf", "dft", "mp2", "ccsd", "ccsd(t)"] = Field(
-        description="hf and dft give the total mean-field energy; the others give their correlation energy."
+    method: Method = Field(
+        description="hf and dft give the total mean-field energy; the others give their correlation energy. Local "
+        "coupled cluster (dlpno-...) is of engine orca alone."
     )
     functional: FunctionalName | None = Field(
         None, description="For dft: any name PySCF has, such as wb97m-d3bj, pbe0, b3lyp."
     )
     dispersion: Literal["d3bj", "d4"] | None = Field(None, description="For dft: an added dispersion correction.")
-    minus: Literal["mp2", "ccsd"] | None = Field(
+    minus: Literal["mp2", "ccsd", "dlpno-ccsd", "dlpno-ccsd(t)"] | None = Field(
         None, description="Correlation energy to subtract: {method: ccsd(t), minus: mp2} is [CCSD(T) - MP2]."
     )
     bases: list[BasisName] = Field(
@@ -100,8 +111,9 @@ class Stage(Section):
         description="One basis; or two (for hf also three) of successive cardinal numbers to extrapolate from.",
     )
     density_fitting: bool = Field(
-        default_factory=lambda given: given.get("method") in ("hf", "dft", "mp2"),
-        description="Default: true for hf, dft and mp2, false for coupled cluster (which is always conventional).",
+        default_factory=lambda given: given.get("method") in FITTED,
+        description="Default: true for hf, dft, mp2 and dlpno-..., false for coupled cluster (which is always "
+        "conventional).",
     )
     extrapolation: Literal["exponential", "exponential-sqrt"] | None = Field(
         None, description="For hf in two bases. Default: exponential; for def2 exponential-sqrt."
@@ -126,11 +138,12 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _methods_fit(self) -> Self:
-        order = ["hf", "dft", "mp2", "ccsd", "ccsd(t)"]
-        if self.minus is not None and order.index(self.minus) >= order.index(self.method):
+        if self.minus is not None and METHODS.index(self.minus) >= METHODS.index(self.method):
             raise ValueError(f"'{self.method}' minus '{self.minus}' is no correction; subtract a simpler method")
         if self.density_fitting and self.method in ("ccsd", "ccsd(t)"):
             raise ValueError("density_fitting: coupled cluster is conventional here; leave it out or say false")
+        if self.method in LOCAL and not self.density_fitting:
+            raise ValueError(f"density_fitting: '{self.method}' always has it; leave it out")
         if (self.method == "dft") != (self.functional is not None):
             raise ValueError("functional: 'dft' needs one, and no other method takes one")
         if self.dispersion is not None and self.method != "dft":
@@ -220,7 +233,7 @@ def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
     if method in ("hf", "dft"):
         return rest | {"stages": [{"method": method, "bases": bases, **options}]}
     # Coupled cluster starts from conventional orbitals of the same integrals.
-    orbitals = {"density_fitting": short.get("density_fitting", method == "mp2")}
+    orbitals = {"density_fitting": short.get("density_fitting", method in FITTED)}
     stages = [{"method": "hf", "bases": bases, **orbitals}, {"method": method, "bases": bases, **options}]
     return rest | {"stages": stages}
 

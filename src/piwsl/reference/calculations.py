@@ -284,7 +284,7 @@ def mean_fields(
     Raises:
         FrameFailure: one does not converge, or they are of several states.
     """
-    lib.num_threads(1)
+    lib.num_threads(level.threads)
     found = _one_by_one(molecules, level, level.follows(multiplicity), starts, molecules if wanted is None else wanted)
     return found if not level.is_open_shell(multiplicity) or starts is not None else _of_one_state(list(found), level)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ase import units
 
 from piwsl.config import FittingBases, Stage
-from piwsl.reference.engines.pyscf import PySCF
+from piwsl.config.composite import CompositeLevel
 from piwsl.reference.extrapolation import ExtrapolationError, Limit, basis_set_limit
 from piwsl.reference.store import is_finite
 
@@ -53,7 +53,19 @@ class Fitting(NamedTuple):
     """For correlation."""
 
 
-def fitting_bases(level: PySCF, basis: str) -> Fitting:
+class Fitted(Protocol):
+    """A level of stages that may name auxiliary bases."""
+
+    @property
+    def stages(self) -> list[Stage]:
+        """What its energy is a sum of."""
+
+    @property
+    def auxiliary_bases(self) -> Mapping[str, FittingBases]:
+        """By orbital basis."""
+
+
+def fitting_bases(level: Fitted, basis: str) -> Fitting:
     """Return the auxiliary bases of an orbital basis: those the level names, else the family's own.
 
     Raises:
@@ -83,7 +95,7 @@ def component(stage: Stage, method: str, basis: str) -> Component:
     return Component(method, MeanFieldKey(basis, stage.density_fitting, stage.functional, stage.dispersion))
 
 
-def required_components(level: PySCF) -> list[Component]:
+def required_components(level: CompositeLevel) -> list[Component]:
     """Return every energy that the stages of a level combine, each once."""
     components = [
         component(stage, method, basis)
@@ -95,7 +107,7 @@ def required_components(level: PySCF) -> list[Component]:
     return list(dict.fromkeys(components))
 
 
-def components_by_mean_field(level: PySCF) -> dict[MeanFieldKey, list[Component]]:
+def components_by_mean_field(level: CompositeLevel) -> dict[MeanFieldKey, list[Component]]:
     """Return for each SCF of a level its own energy, then those that the level combines and that follow from it."""
     found: dict[MeanFieldKey, dict[Component, None]] = {}
     for part in required_components(level):
@@ -139,7 +151,7 @@ def parts_of(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def composite_energy(level: PySCF, energies: dict[Component, float]) -> Limit:
+def composite_energy(level: CompositeLevel, energies: dict[Component, float]) -> Limit:
     """Combine the energies of the parts to the energy of the level (a focal point scheme).
 
     E = HF/limit + Σ over stages of [method - minus]/limit, where a stage of one basis stands for itself.
@@ -171,7 +183,7 @@ def _difference(stage: Stage, basis: str, energies: dict[Component, float]) -> f
     return energy if stage.minus is None else energy - energies[component(stage, stage.minus, basis)]
 
 
-def sum_problem(level: PySCF, energy: Any, parts: Any) -> str | None:
+def sum_problem(level: CompositeLevel, energy: Any, parts: Any) -> str | None:
     """Say why a stored energy is not the sum of the stored energies of its parts; None where it is.
 
     Args:
@@ -187,7 +199,7 @@ def sum_problem(level: PySCF, energy: Any, parts: Any) -> str | None:
     return None
 
 
-def _sum_of_parts(level: PySCF, parts: Any) -> float | None:
+def _sum_of_parts(level: CompositeLevel, parts: Any) -> float | None:
     """Return the energy of the level in Hartree from stored energies of its parts, None where they give none."""
     wanted = required_components(level)
     if not isinstance(parts, dict) or not all(is_finite(parts.get(str(part))) for part in wanted):

@@ -20,11 +20,14 @@ def check_forces(level: Level, multiplicities: set[int], wanted: ForceMethod | N
         wanted: how forces shall be computed.
 
     Raises:
-        PiwslError: analytic gradients are asked for and the level has none; says which part and why.
+        PiwslError: analytic gradients are asked for and the level has none, or differences of an energy that is not
+            smooth; says which part and why.
     """
     problem = _first_problem(level, multiplicities)
     if wanted == "analytic" and problem is not None:
         raise PiwslError(f"{problem}; or ask for forces by differences")
+    if wanted == "differences" and (rough := problem_said(level, "differences_problem")) is not None:
+        raise PiwslError(f"{rough}; ask for none, or for those of another level")
 
 
 def force_method(level: Level, multiplicities: set[int], wanted: ForceMethod | None) -> ForceMethod:

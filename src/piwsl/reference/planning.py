@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
@@ -27,6 +27,11 @@ SHORTEST_FRAME_SECONDS = 1e-3
 # Starting Python and reading files, whatever the batch.
 JOB_OVERHEAD_MB = 300
 RECORD_KILOBYTES = 4
+# One process of one thread a core is best, until an energy takes this long.
+HOURS_A_THREAD = 1.0
+MOST_THREADS = 8
+# Of several threads on one molecule, at least: integrals and triples share the work well, input and output do not.
+EFFICIENCY = 0.5
 # Beyond these a user is told, before anything is submitted.
 LONGEST_FRAME_HOURS = 24
 LARGEST_NODE_MB = 256_000
@@ -51,10 +56,27 @@ class LabellingJob:
     """Estimated CPU seconds of the whole batch."""
     scratch_mb: float
     """Estimated room on the disk of temporary files."""
+    threads: int
+    """Cores for one molecule at a time."""
     shares: int = 0
     """Jobs before this one, among which displaced energies of its frame are dealt out; 0 where it computes them."""
     share_runtime: int = 0
     """Minutes, of the first attempt of each of those."""
+
+
+@dataclass(frozen=True)
+class FrameCost(Cost):
+    """What one frame takes, with all of its energies."""
+
+    energies: int = 1
+
+    def threads(self) -> int:
+        """Return how many threads an energy is worth: one, unless it takes hours."""
+        return max(1, min(MOST_THREADS, int(self.cpu_s / self.energies / 3600 / HOURS_A_THREAD)))
+
+    def wall_s(self, threads: int) -> float:
+        """Return about how long a frame takes on so many threads."""
+        return self.cpu_s / max(1.0, EFFICIENCY * threads)
 
 
 def structures(dataset: ComputedDataset) -> list[Atoms]:
@@ -147,9 +169,8 @@ def label_batches(
     for labels, span in label_spans(dataset, every, level).items():
         cost = frame_cost(every, level, span.forces)
         step = _frames_per_job(dataset.labelling, cost, span.forces)
-        energies = _energies_a_frame(every, span.forces)
         for start, stop in _cut(span, step, (cut_before or {}).get(labels, ())):
-            batches[labels, batch_name(start, stop)] = _batch(dataset.labelling, cost, span, start, stop, energies)
+            batches[labels, batch_name(start, stop)] = _batch(dataset.labelling, cost, span, start, stop)
     return batches
 
 
@@ -162,8 +183,7 @@ def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labe
     """Return the batch of a name; it need not be one that `label_batches` would cut now."""
     span = label_spans(dataset, every, level)[labels]
     start, stop = map(int, name.split("-"))
-    energies = _energies_a_frame(every, span.forces)
-    return _batch(dataset.labelling, frame_cost(every, level, span.forces), span, start, stop, energies)
+    return _batch(dataset.labelling, frame_cost(every, level, span.forces), span, start, stop)
 
 
 def cheap_batches(
@@ -203,16 +223,12 @@ def _cut(span: Span, step: int, before: Iterable[tuple[int, int]]) -> Iterator[t
             at = stop
 
 
-def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> Cost:
+def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> FrameCost:
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
     cost = level_checks.cost(level, atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
-    return replace(cost, cpu_s=_energies_a_frame(every, forces) * cost.cpu_s)
-
-
-def _energies_a_frame(every: list[Atoms], forces: ForceMethod | None) -> int:
-    """Return how many energies a frame of a dataset takes, of all of its structures."""
-    return energies_needed(representative(every).positions) if forces == "differences" else 1
+    energies = energies_needed(atoms.positions) if forces == "differences" else 1
+    return FrameCost(energies * cost.cpu_s, cost.memory_mb, cost.scratch_mb, energies)
 
 
 def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None) -> int:
@@ -222,12 +238,14 @@ def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None
     return labelling.frames_per_job or by_estimate
 
 
-def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int, energies: int = 1) -> LabellingJob:
+def _batch(labelling: Labelling, cost: FrameCost, span: Span, start: int, stop: int) -> LabellingJob:
     """Return a job; each of its frames costs so much, all of its energies included."""
-    seconds = (stop - start) * cost.cpu_s
-    shares = _shares(seconds, energies)
+    threads = labelling.threads or cost.threads()
+    frame_s, frames = cost.wall_s(threads), stop - start
+    shares = _shares(frames * frame_s, cost.energies)
     # What is dealt out begins with the frame itself, whose orbitals the others start from.
-    own, each = (cost.cpu_s / energies, cost.cpu_s * (1 / energies + 1 / shares)) if shares else (seconds, 0.0)
+    first_s = frame_s / cost.energies
+    own, each = (first_s, first_s + frame_s / shares) if shares else (frames * frame_s, 0.0)
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
     return LabellingJob(
         part=span.part,
@@ -236,8 +254,9 @@ def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int, 
         forces=span.forces,
         mem_mb=labelling.mem_mb or megabytes,
         runtime=labelling.runtime or _time_limit(own),
-        cpu_s=seconds,
+        cpu_s=frames * cost.cpu_s,
         scratch_mb=cost.scratch_mb,
+        threads=threads,
         shares=shares,
         share_runtime=labelling.runtime or _time_limit(each),
     )
@@ -271,11 +290,13 @@ def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Leve
     costs = [frame_cost(every, level, forces) for forces in {batch.forces for batch in batches}]
     frame_hours = max(cost.cpu_s for cost in costs) / 3600
     memory_mb = max(cost.memory_mb for cost in costs)
-    minutes = dataset.labelling.runtime or math.inf
-    longest_hours = max(frame_hours / max(batch.shares, 1) for batch in batches)
+    wall_s = max(cost.wall_s(dataset.labelling.threads or cost.threads()) for cost in costs)
+    minutes = max(wall_s / max(batch.shares, 1) for batch in batches) / 60
+    limit, given_mb = dataset.labelling.runtime or math.inf, dataset.labelling.mem_mb or math.inf
     problems = {
         f"more than a day of one core for a frame ({frame_hours:,.0f} h)": frame_hours > LONGEST_FRAME_HOURS,
-        f"more than labelling.runtime for a job ({60 * longest_hours:,.0f} min)": 60 * longest_hours > minutes,
+        f"more than labelling.runtime for a job ({minutes:,.0f} min)": minutes > limit,
+        f"more than labelling.mem_mb ({memory_mb:,.0f} MB)": memory_mb > given_mb,
         f"more memory than nodes have ({memory_mb / 1000:,.0f} GB)": memory_mb > LARGEST_NODE_MB,
         f"{hours:,.0f} CPU hours in all": hours > MOST_HOURS,
     }
@@ -315,6 +336,8 @@ class Plan:
     cpu_hours: float
     """Of the frames that are not stored."""
     mem_mb: int
+    """Of one job."""
+    threads: int
     """Of one job."""
     disk_mb: float
     """Records in the store, of energies and their parts."""
@@ -370,6 +393,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
         jobs=sum(1 + batch.shares for batch in own),
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
         mem_mb=max(batch.mem_mb for batch in own),
+        threads=max(batch.threads for batch in own),
         disk_mb=frames * energies * (1 + len(level_checks.part_recipes(store.level))) * RECORD_KILOBYTES / 1000,
         scratch_mb=max(batch.scratch_mb for batch in own),
     )

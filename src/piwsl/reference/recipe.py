@@ -10,7 +10,7 @@ from piwsl.config import Level, Stage, level_checks
 from piwsl.config.levels import DEFAULT_ENGINE
 
 if TYPE_CHECKING:
-    from piwsl.reference.engines.pyscf import PySCF
+    from piwsl.reference.components import Fitted
 
 
 def recipe(level: Level) -> dict[str, Any]:
@@ -26,13 +26,13 @@ def recipe(level: Level) -> dict[str, Any]:
     return found if level.engine == DEFAULT_ENGINE else {"engine": level.engine} | found
 
 
-def stages_of(level: PySCF) -> list[dict[str, Any]]:
+def stages_of(level: Fitted) -> list[dict[str, Any]]:
     """Return the stages of a level in an order of their own, with fitting bases and formulas."""
     stages = [_stage(stage, level) for stage in level.stages]
     return sorted(stages, key=lambda stage: json.dumps(stage, sort_keys=True))
 
 
-def _stage(stage: Stage, level: PySCF) -> dict[str, Any]:
+def _stage(stage: Stage, level: Fitted) -> dict[str, Any]:
     from piwsl.reference.components import fitting_bases
 
     mean_field = stage.method in ("hf", "dft")

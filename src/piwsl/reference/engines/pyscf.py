@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ase import units
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from piwsl.config import PRESETS, Cost, FittingBases, KeptParts, Level, SinglePoint, Stage, nearest
+from piwsl.config import PRESETS, Cost, FittingBases, KeptParts, SinglePoint, nearest
+from piwsl.config.composite import CompositeLevel
 from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
@@ -33,13 +33,10 @@ STABLE, UNSTABLE = "stable", "unstable"
 RESTRICTED = "restricted"
 
 
-class PySCF(Level):
+class PySCF(CompositeLevel):
     """PySCF's: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
 
     engine: Literal["pyscf"] = Field("pyscf", description="What computes the level; the keys beside it are its own.")
-    stages: list[Stage] = Field(
-        min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
-    )
     frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
     unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
     stability: bool | None = Field(
@@ -63,6 +60,8 @@ class PySCF(Level):
         {}, description="By orbital basis; default: the family's own -jkfit and -ri."
     )
 
+    _threads: int = PrivateAttr(1)
+
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
@@ -85,28 +84,6 @@ class PySCF(Level):
     def _lower(cls, bases: dict[str, FittingBases]) -> dict[str, FittingBases]:
         return {basis.lower(): fitting for basis, fitting in bases.items()}
 
-    @model_validator(mode="after")
-    def _one_mean_field(self) -> Self:
-        methods = [stage.method for stage in self.stages]
-        if methods.count("hf") + methods.count("dft") != 1:
-            raise ValueError("stages: exactly one stage must be 'hf' (or 'dft'); correlation stages add to it")
-        if "dft" in methods and len(methods) > 1:
-            raise ValueError("stages: 'dft' stands alone; correlation energies add to 'hf'")
-        return self
-
-    @model_validator(mode="after")
-    def _correlation_adds_up_to_one_method(self) -> Self:
-        counts = Counter(stage.method for stage in self.stages if stage.method not in ("hf", "dft"))
-        counts.subtract(stage.minus for stage in self.stages if stage.minus is not None)
-        left = {method: count for method, count in counts.items() if count}
-        if left and [*left.values()] != [1]:
-            terms = " ".join(f"{count:+d} {method}" for method, count in left.items())
-            raise ValueError(
-                f"stages: their correlation energies add up to {terms}, expected one method, once; a stage that "
-                "corrects another says what it takes the place of (minus)"
-            )
-        return self
-
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Admit the short forms in the schema that editors use."""
@@ -122,10 +99,6 @@ class PySCF(Level):
         schema["required"] = []
         schema["oneOf"] = [{"required": [form]} for form in LEVEL_FORMS]
         return schema
-
-    def bases(self) -> list[str]:
-        """Return every basis that the level uses, without repetition."""
-        return list(dict.fromkeys(basis for stage in self.stages for basis in stage.bases))
 
     def __str__(self) -> str:
         """Return the level as a formula."""
@@ -207,6 +180,17 @@ class PySCF(Level):
         from piwsl.reference.bases import lacking
 
         return lacking(self, symbols)
+
+    @property
+    def threads(self) -> int:
+        """How many threads PySCF has for one molecule."""
+        return self._threads
+
+    def on_threads(self, threads: int) -> Self:
+        """Return the level as PySCF computes it on several threads."""
+        level = self.model_copy()
+        level._threads = threads
+        return level
 
     def of_free_atoms(self) -> Self:
         """Return the level with the orbitals followed to a minimum."""

@@ -132,5 +132,5 @@ def _summary(dataset: str, labellings: list[Labelling]) -> ReferenceSummary:
         frozen_orbitals=good[0].frozen_orbitals if good else None,
         forces=dict(Counter(found.forces for found in good if found.forces)),
         doubtful=[found for found in good if found.doubt is not None],
-        uneasy_scf=sum(any(how.converged_by != "DIIS" for how in found.scf.values()) for found in good),
+        uneasy_scf=sum(any(how.converged_by not in (None, "DIIS") for how in found.scf.values()) for found in good),
     )
