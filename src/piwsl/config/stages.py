@@ -101,7 +101,14 @@ class Stage(Section):
     )
     density_fitting: bool = Field(
         default_factory=lambda given: given.get("method") in ("hf", "dft", "mp2"),
-        description="Default: true for hf, dft and mp2, false for coupled cluster (which is always conventional).",
+        description="Default: true for hf, dft and mp2, false for coupled cluster.",
+    )
+    natural_orbitals: float | None = Field(
+        None,
+        ge=1e-7,
+        le=1e-3,
+        description="For ccsd and ccsd(t): keep the virtual natural orbitals of MP2 that are occupied by more "
+        "electrons than this. What MP2 loses by it is added back.",
     )
     extrapolation: Literal["exponential", "exponential-sqrt"] | None = Field(
         None, description="For hf in two bases. Default: exponential; for def2 exponential-sqrt."
@@ -129,8 +136,8 @@ class Stage(Section):
         order = ["hf", "dft", "mp2", "ccsd", "ccsd(t)"]
         if self.minus is not None and order.index(self.minus) >= order.index(self.method):
             raise ValueError(f"'{self.method}' minus '{self.minus}' is no correction; subtract a simpler method")
-        if self.density_fitting and self.method in ("ccsd", "ccsd(t)"):
-            raise ValueError("density_fitting: coupled cluster is conventional here; leave it out or say false")
+        if self.natural_orbitals is not None and self.method not in ("ccsd", "ccsd(t)"):
+            raise ValueError("natural_orbitals: only 'ccsd' and 'ccsd(t)' are cut off; leave it out")
         if (self.method == "dft") != (self.functional is not None):
             raise ValueError("functional: 'dft' needs one, and no other method takes one")
         if self.dispersion is not None and self.method != "dft":
@@ -191,6 +198,8 @@ class Stage(Section):
     def __str__(self) -> str:
         """Return the stage as a formula."""
         name = (self.functional or self.method).upper() + (f"-{self.dispersion.upper()}" if self.dispersion else "")
+        if self.natural_orbitals is not None:
+            name = f"FNO({self.natural_orbitals:.0e})-{name}"
         term = f"[{name} - {self.minus.upper()}]" if self.minus else name
         bases = f"CBS({', '.join(self.bases)})" if len(self.bases) > 1 else self.bases[0]
         return f"{'DF-' if self.density_fitting else ''}{term}/{bases}"
@@ -203,7 +212,7 @@ class FittingBases(Section):
     ri: BasisName | None = Field(None, description="For correlation.")
 
 
-SINGLE_LEVEL_KEYS = ["method", "basis", "functional", "dispersion", "density_fitting"]
+SINGLE_LEVEL_OPTIONS = ["functional", "dispersion", "density_fitting", "natural_orbitals"]
 
 
 def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,11 +224,11 @@ def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
     if "basis" not in short:
         raise ValueError("basis: this key is missing; a single level has a method and a basis")
     method, bases = str(short["method"]).lower(), [short["basis"]]
-    rest = {key: value for key, value in short.items() if key not in SINGLE_LEVEL_KEYS}
-    options = {key: short[key] for key in ("functional", "dispersion", "density_fitting") if key in short}
+    rest = {key: value for key, value in short.items() if key not in ("method", "basis", *SINGLE_LEVEL_OPTIONS)}
+    options = {key: short[key] for key in SINGLE_LEVEL_OPTIONS if key in short}
     if method in ("hf", "dft"):
         return rest | {"stages": [{"method": method, "bases": bases, **options}]}
-    # Coupled cluster starts from conventional orbitals of the same integrals.
+    # Coupled cluster starts from orbitals of the same integrals.
     orbitals = {"density_fitting": short.get("density_fitting", method == "mp2")}
     stages = [{"method": "hf", "bases": bases, **orbitals}, {"method": method, "bases": bases, **options}]
     return rest | {"stages": stages}
