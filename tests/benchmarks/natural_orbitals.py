@@ -57,16 +57,16 @@ def correction(atoms: Atoms, keys: dict[str, Any]) -> dict[str, float]:
         {"method": "mp2", **shared},
         {"method": "ccsd(t)", "minus": "mp2", **shared, **cut},
     ]
-    # The check of restricted orbitals is paid once a frame, in the smallest basis of a level.
     level = PySCF.model_validate({"stages": stages})
     started = time.process_time()
     outcome = run_level(atoms, level, 0, 1, memory_mb=6000)
     seconds = time.process_time() - started
     energies = {part.method: energy for part, energy in outcome.energies.items()}
+    times = outcome.notes["cpu_s_of"]
     return {
         "meV": (energies["ccsd(t)"] - energies["mp2"]) * units.Hartree * 1000,
         "cpu_s": seconds,
-        "correlation_cpu_s": sum(outcome.notes["cpu_s_of"][str(part)] for part in outcome.energies if part.method != "hf"),
+        "correlation_cpu_s": sum(times[str(part)] for part in outcome.energies if part.method != "hf"),
     }
 
 

@@ -250,6 +250,16 @@ def ccsdt_cbs() -> dict[str, Any]:
     return _focal_point(["cc-pvtz", "cc-pvqz"])
 
 
+def ccsdt_cbs_tz() -> dict[str, Any]:
+    """HF/CBS(TQ) + MP2/CBS(TQ) + [CCSD(T) - MP2]/cc-pVTZ in natural orbitals, all density-fitted: the sharper scheme.
+
+    It shares the orbitals of cc-pVTZ with the extrapolation.
+    """
+    correction = {"method": "ccsd(t)", "minus": "mp2", "bases": ["cc-pvtz"]}
+    cut = {"density_fitting": True, "natural_orbitals": 1e-4}
+    return {"stages": [*ccsdt_cbs()["stages"][:2], correction | cut]}
+
+
 def mp2_cbs() -> dict[str, Any]:
     """HF/CBS(TQ) + MP2/CBS(TQ), without a coupled-cluster correction.
 
@@ -279,6 +289,7 @@ def _focal_point(bases: list[str]) -> dict[str, Any]:
 PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
     "demo": demo,
     "ccsdt-cbs": ccsdt_cbs,
+    "ccsdt-cbs-tz": ccsdt_cbs_tz,
     "mp2-cbs": mp2_cbs,
     "dft": dft,
 }

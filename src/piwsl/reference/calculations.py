@@ -36,6 +36,7 @@ from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.mean_field import (
     SAME_ENERGY_HARTREE,
     converge,
+    in_small_basis,
     is_same_state,
     is_unrestricted,
     projected,
@@ -338,9 +339,8 @@ def _one_by_one(
             else:
                 start = None if before is None else projected(before, molecule)
                 before, how = converge(molecule, key, level, start, follow)
-                # It hardly depends on the basis.
                 if key == smallest and not is_unrestricted(before) and key.functional is None:
-                    how[RESTRICTED] = stability_of_restricted(before)
+                    how[RESTRICTED] = stability_of_restricted(in_small_basis(before, level))
         yield Solution(key, before, how, _cpu_s_since(started))
 
 

@@ -26,6 +26,8 @@ from piwsl.reference.failures import FrameFailure
 
 CC_TOLERANCE_HARTREE = 1e-9
 CC_AMPLITUDE_TOLERANCE = 1e-6
+# Of energies that are differentiated by differences: theirs are of a smooth curve within 1e-9 Hartree.
+DISPLACED_AMPLITUDE_TOLERANCE = 2e-7
 LAMBDA_TOLERANCE = 1e-7
 
 
@@ -96,6 +98,7 @@ def _coupled_cluster(
     truncated_mp2, *start = solver.init_amps(integrals)
     if near is not None:
         start = in_orbitals_of(solver, integrals, near)
+        solver.conv_tol_normt = DISPLACED_AMPLITUDE_TOLERANCE
     solver.kernel(*start, eris=integrals)
     if not solver.converged:
         raise FrameFailure(f"ccsd/{mean_field.mol.basis}", f"amplitudes not converged in {solver.max_cycle} cycles")

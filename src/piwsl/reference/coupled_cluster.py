@@ -169,7 +169,9 @@ def in_orbitals_of(solver: ccsd.CCSDBase, integrals: Any, near: Amplitudes) -> t
         for count in [occupied.shape[1]]
     ]
     spins = [(0, 0), (0, 1), (1, 1)] if unrestricted else [(0, 0)]
-    singles = [o.T @ own @ v for own, (o, v) in zip(near.singles if unrestricted else [near.singles], turns, strict=True)]
+    singles = [
+        o.T @ own @ v for own, (o, v) in zip(near.singles if unrestricted else [near.singles], turns, strict=True)
+    ]
     doubles = [
         lib.einsum("ijab,ik,jl,ac,bd->klcd", own, turns[a][0], turns[b][0], turns[a][1], turns[b][1])
         for own, (a, b) in zip(near.doubles if unrestricted else [near.doubles], spins, strict=True)
