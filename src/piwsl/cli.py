@@ -365,8 +365,8 @@ def scan(
     """
     import numpy as np
 
+    from piwsl.structures.coordinates import Coordinate
     from piwsl.surface.files import scan_file
-    from piwsl.surface.scan import Coordinate
 
     try:
         indices = tuple(map(int, atoms.replace(",", " ").split()))
@@ -439,16 +439,21 @@ def plan(
     Example: `piwsl plan config.yaml`
     """
     from piwsl.config import ComputedDataset
+    from piwsl.data.dataset import PARTS, TEST
     from piwsl.preflight import costly_datasets, load_experiment
     from piwsl.reference.planning import plan_dataset
     from piwsl.workflow.cheap_labels import CheapJobs
+    from piwsl.workflow.test_sets import named_tests
 
     experiment = load_experiment(config)
     _warn(config, costly_datasets(experiment))
     hours, jobs = 0.0, 0
-    for name, dataset in experiment.datasets.items():
+    tests = named_tests(experiment)
+    datasets = experiment.datasets | {name: test.section for name, test in tests.items()}
+    for name, dataset in datasets.items():
         folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
-        rows = list(CheapJobs(name, dataset, experiment.levels).plans(folder, store))
+        parts = (TEST,) if name in tests else PARTS
+        rows = list(CheapJobs(name, dataset, experiment.levels, parts).plans(folder, store))
         if isinstance(dataset, ComputedDataset):
             level = experiment.levels[dataset.level]
             print(f"{name}: {dataset.level} = {level}")

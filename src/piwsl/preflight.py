@@ -25,7 +25,7 @@ from piwsl.config import (
 )
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import GivenFrames, free_atoms, parts, read_files, summary
-from piwsl.data.plausibility import warnings
+from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
@@ -40,7 +40,8 @@ from piwsl.structures.frames import (
 )
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import WEAK
-from piwsl.workflow.layout import Layout
+from piwsl.workflow.layout import Layout, named_test
+from piwsl.workflow.test_sets import check_test, named_tests, of_section
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
 FRAMES_CHECKED = 5000
@@ -108,6 +109,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 symbols = symbols_of(every)
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
+                _check_tests(name, experiment, symbols)
             else:
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
@@ -117,11 +119,12 @@ def check_experiment(experiment: Experiment, source: str) -> None:
 
 def costly_datasets(experiment: Experiment) -> Iterator[str]:
     """Say a line for each dataset whose reference energies take more than is sensible, by estimate."""
-    for name, dataset in experiment.datasets.items():
+    tests = {name: test.section for name, test in named_tests(experiment).items()}
+    for name, dataset in (experiment.datasets | tests).items():
         if isinstance(dataset, ComputedDataset):
             from piwsl.reference.planning import structures, warning
 
-            line = warning(name, dataset, structures(dataset), experiment.levels[dataset.level])
+            line = warning(name.replace("/", "."), dataset, structures(dataset), experiment.levels[dataset.level])
             if line is not None:
                 yield line
 
@@ -192,6 +195,7 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
     else:
         sections = {"molecule": dataset.molecule, "geometries": dataset.geometries}
         files = {f"{key}.file": section.file for key, section in sections.items() if section is not None}
+    files |= {f"tests.{test}.file": said.file for test, said in dataset.tests.items()}
     for key, file in files.items():
         if file is not None and file.exists() and not file.is_file():
             raise ConfigError(f"datasets.{name}.{key}: {file} is no file")
@@ -200,12 +204,29 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
 def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> None:
     from piwsl.reference.planning import label_batches
 
-    jobs = len(label_batches(dataset, every, level))
+    jobs = sum(1 + batch.shares for batch in label_batches(dataset, every, level).values())
     if jobs > MOST_JOBS:
         raise ConfigError(
             f"datasets.{name}: {jobs} labelling jobs, {MOST_JOBS} at most; ask for fewer frames, or raise "
             "labelling.frames_per_job"
         )
+
+
+def _check_tests(name: str, experiment: Experiment, symbols: set[str] | None) -> None:
+    """Check the named test sets of a dataset, whose training frames are of these elements, where that is known."""
+    dataset = experiment.datasets[name]
+    level = experiment.levels[dataset.level] if isinstance(dataset, ComputedDataset) else None
+    for test in dataset.tests:
+        where = f"datasets.{name}.tests.{test}"
+        try:
+            found = of_section(name, dataset, test)
+            frames = check_test(found, symbols, level, FRAMES_CHECKED)
+        except PiwslError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if dataset.cheap_levels and any(atoms.pbc.any() for atoms in frames):
+            raise ConfigError(f"{where}: holds periodic frames, and cheap_levels compute molecules; leave them out")
+        if isinstance(found.section, ComputedDataset) and level is not None:
+            _check_jobs(f"{name}.tests.{test}", found.section, frames, level)
 
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
@@ -226,11 +247,12 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     if dataset.cheap_levels:
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
+    # Of a file that was not read whole, the import will tell, as below.
+    _check_tests(name, experiment, symbols_of(files[0].frames) if files[0].every == 1 else None)
     if runs:
         frames_of = parts(dataset, files)
         training = frames_of[TRAINING]
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(training)}
-        # Of a file that was not read whole, the import will tell.
         whole = files[0].every == 1
         _check_references(name, experiment, symbols, alone if whole else symbols)
         if whole:
@@ -314,8 +336,10 @@ def _check_references(name: str, experiment: Experiment, symbols: set[str], alon
 
 def _check_made(name: str, experiment: Experiment) -> None:
     """Check the dataset files of an earlier run, before Snakemake deletes models that a job could not make anew."""
-    files = Layout(experiment.experiment).dataset(name)
-    for path in map(Path, (files.whole, *map(files.part, PARTS))):
+    layout, tests = Layout(experiment.experiment), experiment.datasets[name].tests
+    files = layout.dataset(name)
+    of_tests = [layout.dataset(named_test(name, test)).part(TEST) for test in tests]
+    for path in map(Path, (files.whole, *map(files.part, PARTS), *of_tests, *map(files.test_set, tests))):
         if not path.exists():
             continue
         try:
@@ -343,7 +367,20 @@ def remarks(experiment: Experiment) -> list[str]:
             lines += [f"{name}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
+            lines += _remarks_on_tests(name, dataset, files[0].frames)
     return lines
+
+
+def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) -> Iterator[str]:
+    """Say likewise what the named test sets of a given dataset hold, beside the frames of its own file."""
+    for test in dataset.tests:
+        section = dataset.tested_on(test)
+        file, labels = read_files(section, FRAMES_CHECKED, checked=False)[0], section.labels_of(section.file)
+        yield f"{name}, test set {test}: {summary(section, file)}"
+        odd = warnings_of_test(file.frames, learned, labels.energy_unit, labels.forces_unit)
+        yield from (f"{name}, test set {test}: warning: {line}" for line in odd)
+        if copies := copies_of(learned, file.frames):
+            yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"
 
 
 def _electrons_that_do_not_fit(files: list[GivenFrames]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
 COMMANDS = ["label", "predict", "md", "relax", "vibrations", "scan", "info", "check", "plan", "schema"]
+COMMANDS += ["labels export", "labels list"]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def call(*arguments: str, code: int = 0) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
-    text = re.sub(r"\s+", " ", call(command, "--help"))
+    text = re.sub(r"\s+", " ", call(*command.split(), "--help"))
     assert f"Example: piwsl {command}" in text.replace("`", "")
 
 

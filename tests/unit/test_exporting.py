@@ -11,6 +11,7 @@ import ase.io
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 from helpers import level_records
 from test_cli import call
 from test_parts import COUPLED_CLUSTER, HYDROXYL, LARGE, Watch, focal_point, labelled, single, water
@@ -97,6 +98,15 @@ def test_a_level_that_was_never_computed_is_combined_from_what_others_have(tmp_p
     assert {row["from"] for row in found.rows} == {"parts"}
     # Of the third water no part is of this level.
     assert len(found.rows) == 3
+
+
+def test_what_is_doubtful_is_said_of_combined_energies_too(tmp_path):
+    stretched = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.7]])
+    _, labelling = labelled(stretched, focal_point(), tmp_path)
+    (row,) = exported(tmp_path, COUPLED_CLUSTER).rows
+    assert row["from"] == "parts"
+    assert row["t1_diagnostic"] == labelling["t1_diagnostic"]
+    assert row["doubt"] == labelling["doubt"] is not None
 
 
 def test_geometries_that_lack_parts_are_listed_with_them(tmp_path):

@@ -66,18 +66,17 @@ class Watch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scfs: list[str] = []
         self.correlated: list[set[str]] = []
-        converge, correlate = calculations.converge, calculations.correlate
+        self._converge, self._correlate = calculations.converge, calculations.correlate
+        monkeypatch.setattr(calculations, "converge", self.converge)
+        monkeypatch.setattr(calculations, "correlate", self.correlate)
 
-        def watched_converge(molecule, key, *rest):
-            self.scfs.append(str(key))
-            return converge(molecule, key, *rest)
+    def converge(self, molecule, key, *rest):
+        self.scfs.append(str(key))
+        return self._converge(molecule, key, *rest)
 
-        def watched_correlate(mean_field, methods, *rest):
-            self.correlated.append(methods)
-            return correlate(mean_field, methods, *rest)
-
-        monkeypatch.setattr(calculations, "converge", watched_converge)
-        monkeypatch.setattr(calculations, "correlate", watched_correlate)
+    def correlate(self, mean_field, methods, *rest):
+        self.correlated.append(methods)
+        return self._correlate(mean_field, methods, *rest)
 
     def forget(self) -> None:
         self.scfs.clear()

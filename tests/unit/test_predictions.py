@@ -26,7 +26,10 @@ def frame(symbols: str, energy: float, forces: list[list[float]] | None = None, 
     return from_atoms(atoms)
 
 
-STRUCTURES = [frame("H", 1.0, temperature=300), frame("CO", 2.0, [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])]
+STRUCTURES = [
+    frame("H", 1.0, temperature=300),
+    frame("CO", 2.0, [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]], scan_coordinate=1.1),
+]
 FORCES = [np.zeros((1, 3)), np.arange(6.0).reshape(2, 3)]
 
 
@@ -37,10 +40,10 @@ def predicted(**spread: object) -> Predictions:
 def test_a_row_a_frame_says_what_is_known_and_nothing_of_the_rest(tmp_path):
     write_predictions(tmp_path / "p.parquet", STRUCTURES, predicted())
     assert pq.read_table(tmp_path / "p.parquet").to_pylist() == [
-        {"frame": 0, "formula": "H", "n_atoms": 1, "atomic_numbers": [1], "temperature_K": 300.0, "energy_label": 1.0,
-         "energy_predicted": 1.5, "energy_std": None, "forces_label": None, "forces_predicted": [0.0, 0.0, 0.0],
-         "forces_std": None},
-        {"frame": 1, "formula": "CO", "n_atoms": 2, "atomic_numbers": [6, 8], "temperature_K": None,
+        {"frame": 0, "formula": "H", "n_atoms": 1, "atomic_numbers": [1], "temperature_K": 300.0, "coordinate": None,
+         "energy_label": 1.0, "energy_predicted": 1.5, "energy_std": None, "forces_label": None,
+         "forces_predicted": [0.0, 0.0, 0.0], "forces_std": None},
+        {"frame": 1, "formula": "CO", "n_atoms": 2, "atomic_numbers": [6, 8], "temperature_K": None, "coordinate": 1.1,
          "energy_label": 2.0, "energy_predicted": 1.9, "energy_std": None,
          "forces_label": [0.1, 0.2, 0.3, -0.1, -0.2, -0.3], "forces_predicted": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
          "forces_std": None},

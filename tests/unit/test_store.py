@@ -119,6 +119,12 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path, Path],
     return spoil
 
 
+def made_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "of somebody").write_text("kept")
+
+
 SPOILT: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "NaN": (edited(lambda record: record.update(energy_eV=float("nan"))), "energy_eV is nan"),
     "another number": (edited(lambda record: record.update(energy_eV=-1.0)), "energy_eV is -1.0, and its parts"),
@@ -137,6 +143,11 @@ SPOILT: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     ),
     "a list": (lambda path, other: path.write_text("[1, 2]"), "holds no record"),
     "half a record": (lambda path, other: path.write_text(path.read_text()[:40]), "cannot be read"),
+    "nothing": (lambda path, other: path.write_text(""), "cannot be read"),
+    "no end": (lambda path, other: path.write_text("[" * 100_000), "cannot be read"),
+    "a folder": (lambda path, other: made_a_folder(path), "cannot be read"),
+    "a note of another type": (edited(lambda record: record.update(scf=None)), "its note scf is not right"),
+    "T1 in words": (edited(lambda record: record.update(t1_diagnostic="small")), "its note t1_diagnostic is not right"),
     "no text": (lambda path, other: path.write_bytes(b"\xff\xfe\x00"), "cannot be read"),
 }  # fmt: skip
 

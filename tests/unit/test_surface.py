@@ -27,10 +27,11 @@ from piwsl.files import read_json
 from piwsl.interfaces import LevelCalculator, PotentialCalculator
 from piwsl.models import Baseline, build_potential, save_model
 from piwsl.records import Frequencies, FrequenciesOfLevels, read_record
+from piwsl.structures.coordinates import Coordinate
 from piwsl.structures.structure import from_atoms
 from piwsl.surface.comparison import geometry_and_frequencies, starts_of, vibrate_levels, vibrate_run
 from piwsl.surface.relaxation import distance, relax
-from piwsl.surface.scan import Coordinate, scan
+from piwsl.surface.scan import scan
 from piwsl.surface.source import Surface
 from piwsl.surface.vibrations import differences_of_forces, molden, thermochemistry, vibrations
 

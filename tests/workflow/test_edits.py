@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from experiment import RUNS, TINY, VIBRATIONS, configure, jobs_in, planned
 from helpers import ROOT, displaced, morse_frames, snakemake
 
-from piwsl.structures.frames import write_frames
+from piwsl.files import read_json
+from piwsl.structures.frames import read_frames, write_frames
 
 WATER = {"train": 2, "evaluate": 2, "simulate": 2, "report": 1}
 TESTED = {"assemble_part": 1, "assemble_dataset": 1, "evaluate": 2, "simulate": 2, "report": 1}
@@ -26,6 +28,9 @@ REPORT = {"report": 1}
 SIMULATE = {"simulate": RUNS, "report": 1}
 LOSSES: dict[str, Any] = TINY["losses"]
 PAINN: dict[str, Any] = TINY["models"]["painn"]
+# Named test sets.
+HOT: dict[str, Any] = {"temperatures": [900], "frames": 3}
+BEND: dict[str, Any] = {"scan": {"along": [1, 0, 2], "start": 90, "stop": 120, "points": 4}}
 
 
 class Edit(NamedTuple):
@@ -55,6 +60,16 @@ def changed_molecule(folder: Path) -> None:
 def given_pool(folder: Path) -> None:
     write_frames(folder / "pool.xyz", morse_frames("H2O", 3, seed=2))
     configure(folder, datasets__mine={"file": "mine.xyz", "test_frames": 4, "pool_file": "pool.xyz"})
+
+
+def tested_geometries(folder: Path) -> None:
+    write_frames(folder / "bend.xyz", [displaced("H2O", 0.05, np.random.default_rng(n)) for n in range(3)])
+    configure(folder, datasets__water__tests={"bend": {"file": "bend.xyz", "along": [1, 0, 2]}})
+
+
+def given_test(folder: Path) -> None:
+    write_frames(folder / "others.xyz", morse_frames("H2O", 3, seed=2))
+    configure(folder, datasets__mine=TINY["datasets"]["mine"] | {"tests": {"others": {"file": "others.xyz"}}})
 
 
 def level(**keys: Any) -> dict[str, Any]:
@@ -129,6 +144,26 @@ EDITS = [
         "one loss takes frames of it",
     ),
     Edit("a pool that no loss takes", given_pool, {"import_dataset": 1, "report": 1}, "the dataset file has it, too"),
+    Edit(
+        "a named test set at another temperature", {"datasets__water__tests": {"hot": HOT}},
+        {"sample": 1, "select": 1, "label": 1, "assemble_part": 1, "make_test_set": 1, "evaluate_on": 2, "report": 1},
+        "models are tested on it as they are; neither training frames nor the dataset's own test frames are others",
+    ),
+    Edit(
+        "a scan", {"datasets__water__tests": {"bend": BEND}},
+        {"scan": 1, "select": 1, "label": 2, "assemble_part": 1, "make_test_set": 1, "evaluate_on": 2, "report": 1},
+        "likewise",
+    ),
+    Edit(
+        "a file of geometries to test on", tested_geometries,
+        {"take_whole_file": 1, "select": 1, "label": 1, "assemble_part": 1, "make_test_set": 1, "evaluate_on": 2}
+        | REPORT,
+        "likewise",
+    ),
+    Edit(
+        "a named test set of given frames", given_test,
+        {"import_part": 1, "make_test_set": 1, "evaluate_on": 1, "report": 1}, "likewise",
+    ),
     Edit("given frames touched", lambda folder: (folder / "mine.xyz").touch(), {}, "their content is the same"),
     Edit(
         "other given frames", changed_frames,
@@ -302,3 +337,35 @@ def test_other_test_frames_of_a_file_of_their_own_train_nothing(rerun):
     write_frames(rerun / "others.xyz", morse_frames("H2O", 4, seed=5))
     assert planned(rerun, trained) == {}
     assert planned(rerun, tested) == {"import_part": 1, "evaluate": 1}
+
+
+def test_a_named_test_set_that_changes_is_tested_on_again_and_trains_nothing(rerun):
+    tests = {"hot": HOT, "bend": BEND}
+    given = TINY["datasets"]["mine"] | {"tests": {"others": {"file": "others.xyz"}}}
+    write_frames(rerun / "others.xyz", morse_frames("H2O", 3, seed=2) + read_frames(rerun / "mine.xyz")[:5])
+    configure(rerun, datasets__water__tests=tests, datasets__mine=given)
+    models = {path: path.stat().st_mtime_ns for path in rerun.rglob("model.safetensors")}
+    result = snakemake(rerun)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {path: path.stat().st_mtime_ns for path in rerun.rglob("model.safetensors")} == models
+    assert planned(rerun) == {}
+    results = rerun / "results" / "tiny"
+    assert read_json(results / "water/painn/weak/n4/seed0/tests/hot/errors.json")["test_frames"] == 3
+    # Of five frames of the dataset's file, those that were held out for its own test are none of training.
+    assert 3 <= read_json(results / "mine/painn/supervised/n4/seed0/tests/others/errors.json")["test_frames"] < 8
+    assert "have the geometry of a training frame, and are left out" in (results / "report.html").read_text()
+    table = pd.read_csv(results / "results.csv")
+    assert {"energy_mae_meV_on_hot", "energy_mae_meV_on_bend", "energy_mae_meV_on_others"} <= set(table)
+    assert (results / "figures/water/painn/scan-bend.svg").exists()
+
+    again = {"make_test_set": 1, "evaluate_on": 2, "report": 1}
+    configure(rerun, datasets__water__tests=tests | {"hot": HOT | {"frames": 4}}, datasets__mine=given)
+    assert planned(rerun) == again | {"sample": 1, "select": 1, "label": 1, "assemble_part": 1}
+    further = {"scan": BEND["scan"] | {"stop": 130}}
+    configure(rerun, datasets__water__tests=tests | {"bend": further}, datasets__mine=given)
+    assert planned(rerun) == again | {"scan": 1, "select": 1, "label": 2, "assemble_part": 1}
+    configure(rerun, datasets__water__tests=tests, datasets__mine=given)
+    write_frames(rerun / "others.xyz", morse_frames("H2O", 4, seed=3))
+    assert planned(rerun) == {"import_part": 1, "make_test_set": 1, "evaluate_on": 1, "report": 1}
+    configure(rerun, datasets__mine=TINY["datasets"]["mine"])
+    assert planned(rerun) == {"report": 1}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from experiment import edited
-from helpers import ROOT
+from helpers import ROOT, morse_frames
 
 from piwsl.config import ComputedDataset, Experiment, parse_section
 from piwsl.data.dataset import POOL, TEST, TRAINING
@@ -16,7 +18,9 @@ from piwsl.errors import PiwslError
 from piwsl.records import Errors, dataset_of, read_free_atoms, read_labellings, read_record
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.planning import label_batches, structures
+from piwsl.structures.frames import write_frames
 from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.layout import LABELLED, RECORDS
 
 HF = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 
@@ -51,6 +55,24 @@ def jobs_of(**edits) -> Jobs:
     return Jobs(parse_section(Experiment, edited(**edits), "config.yaml"), ROOT / "workflow" / "scripts")
 
 
+def test_a_labelling_job_waits_for_those_of_its_displaced_energies_and_keeps_what_it_was_made_from(tmp_path):
+    jobs = jobs_of(datasets__water__molecule={"name": "C6H6"}, levels__hf={"preset": "ccsdt-cbs"})
+    ((labels, name),) = [key for key in jobs.batches("water") if key[0] == "test-forces"]
+    batch = SimpleNamespace(dataset="water", labels=labels, work=jobs.work("water", labels), batch=name)
+    shares = jobs.batches("water")[labels, name].shares
+    planned = jobs.displaced(batch)
+    assert len(planned) == len(set(planned)) == shares > 1
+    assert [jobs.share(SimpleNamespace(share=Path(path).stem)) for path in planned] == [
+        (number, shares) for number in range(shares)
+    ]
+    with contextlib.chdir(tmp_path):
+        for suffix in (LABELLED, RECORDS):
+            path = Path(jobs.layout.dataset("water").batch(labels, batch.work, name, suffix))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        assert jobs.displaced(batch) == []
+
+
 def test_a_part_of_given_frames_depends_on_its_own_file_and_on_how_that_is_read():
     own_file = {
         "file": "a.xyz",
@@ -77,6 +99,28 @@ def test_every_result_of_an_experiment_has_a_path_of_its_own():
     assert all(path.startswith("results/tiny/") for path in results)
     (weak,) = [path for path in results if path.endswith("weak/n5/seed1/errors.json")]
     assert weak == "results/tiny/water/painn/weak/n5/seed1/errors.json"
+
+
+def test_named_test_sets_have_results_of_every_run_and_nothing_of_other_datasets():
+    tests = {"hot": {"temperatures": [900], "frames": 2}, "600K+": {"temperatures": [600], "frames": 2}}
+    results = jobs_of(datasets__water__tests=tests).results()
+    assert len(results) == len(set(results))
+    assert "results/tiny/datasets/water/tests/600K+.h5" in results
+    assert [path for path in results if "/tests/hot/" in path and path.endswith("errors.json")] == [
+        f"results/tiny/water/painn/{loss}/n4/seed0/tests/hot/errors.json" for loss in ("supervised", "weak")
+    ]
+
+
+def test_a_named_test_set_is_labelled_with_cheap_levels_as_a_test_part_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames("mine.xyz", morse_frames("H2O", 6))
+    write_frames("others.xyz", morse_frames("H2O", 3, seed=1))
+    mine = {"file": "mine.xyz", "test_frames": 2, "cheap_levels": ["gfn2-xtb"]}
+    jobs = jobs_of(datasets__mine=mine | {"tests": {"others": {"file": "others.xyz"}}})
+    (labelled,) = jobs.cheap_labels("mine/tests/others", LABELLED)
+    assert labelled.startswith("results/tiny/datasets/mine/tests/others/cheap-labels/gfn2-xtb/test/")
+    assert labelled.endswith("/00000-00003.xyz")
+    assert dataset_of(Path(labelled)) == "mine"
 
 
 def test_a_file_belongs_to_the_dataset_whose_folder_it_is_in():

@@ -1,7 +1,7 @@
 """What rules share: names of results and of jobs, and what wildcards may be. No rules here, and no logic."""
 
 from piwsl.workflow.jobs import Jobs, growing, one_of, run_of
-from piwsl.workflow.layout import LABELLED, RECORDS
+from piwsl.workflow.layout import LABELLED, RECORDS, named_test
 
 jobs = Jobs(experiment, HERE / "workflow" / "scripts")
 layout = jobs.layout
@@ -16,3 +16,4 @@ wildcard_constraints:
     seed="[0-9]+",
     part="training|test|pool",
     simulation="[^/]+",
+    test="[^/]+",

@@ -5,6 +5,9 @@ rule report:
     input:
         errors=[layout.run(run).errors for run in jobs.runs],
         predictions=[layout.run(run).predictions for run in jobs.runs],
+        tests=[files.errors for files in jobs.tests()],
+        predictions_of_tests=[files.predictions for files in jobs.tests()],
+        test_sets=jobs.files_of_test_sets(),
         histories=[layout.run(run).history for run in jobs.runs],
         simulations=[files.summary for files in jobs.simulations()],
         frequencies=[layout.run(run).frequencies for run in jobs.examples()],

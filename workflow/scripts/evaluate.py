@@ -16,4 +16,5 @@ with logged_to(snakemake.log[0]):
         errors_path=Path(snakemake.output.errors),
         predictions_path=Path(snakemake.output.predictions),
         worst_path=Path(snakemake.output.worst),
+        test=snakemake.params.get("test"),
     )

@@ -19,6 +19,8 @@ with logged_to(snakemake.log[0]):
             records=[Path(path) for path in files.records],
             atoms=[Path(path) for path in files.atoms],
             datasets=[Path(path) for path in files.datasets],
+            tests=[Path(path) for path in files.tests],
+            test_sets=[Path(path) for path in files.test_sets],
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),

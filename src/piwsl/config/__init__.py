@@ -20,6 +20,7 @@ from piwsl.config.section import ConfigError, Section, config_error, nearest, pa
 from piwsl.config.simulation import ReplicaSimulation, Simulation
 from piwsl.config.single_training import parse_training
 from piwsl.config.stages import PRESETS, Extrapolation, FittingBases, Stage, basis_family
+from piwsl.config.test_sets import ComputedTest, GivenTest, Scan
 from piwsl.config.training import Training
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PRESETS",
     "Architecture",
     "ComputedDataset",
+    "ComputedTest",
     "ConfigError",
     "Cost",
     "DisplacedTerm",
@@ -36,6 +38,7 @@ __all__ = [
     "FittingBases",
     "Geometries",
     "GivenDataset",
+    "GivenTest",
     "KeptParts",
     "Labelling",
     "Level",
@@ -47,6 +50,7 @@ __all__ = [
     "ReplicaSimulation",
     "Run",
     "Sampling",
+    "Scan",
     "Section",
     "Simulation",
     "SinglePoint",

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from piwsl.config.labels import (
+    LABELS,
+    EnergyKey,
+    EnergyUnitOrNone,
+    ForcesKey,
+    ForcesUnitOrNone,
+    Format,
+    StressKey,
+    StressUnitOrNone,
+)
 from piwsl.config.section import (
     Charge,
     Femtoseconds,
@@ -21,15 +31,19 @@ from piwsl.config.section import (
     Name,
     Section,
     Seed,
-    nearest,
     renamed,
 )
+from piwsl.config.test_sets import (
+    MAX_TRAJECTORIES,
+    MOST_TESTS,
+    TESTS,
+    ComputedTest,
+    Frames,
+    GivenTest,
+    distinct,
+)
 from piwsl.readers import READERS, LabelNames, format_of
-from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, STRESS_SPELLINGS, canonical_unit
 
-# Each frame is a file's worth of reference calculation, and may be a job.
-Frames = Annotated[int, Field(ge=1, le=100_000)]
-MAX_TRAJECTORIES = 50
 # GFN2-xTB takes a millisecond a step for a small molecule: half a day.
 MOST_STEPS = 5e7
 # Farthest points are chosen this many at a time, each time among fresh candidates, so that more frames begin with
@@ -88,10 +102,7 @@ class Sampling(Section):
     @field_validator("temperatures", "normal_modes")
     @classmethod
     def _distinct(cls, temperatures: list[float]) -> list[float]:
-        # A trajectory is named by its temperature.
-        if len({f"{temperature:g}" for temperature in temperatures}) < len(temperatures):
-            raise ValueError(f"{temperatures} names one twice")
-        return temperatures
+        return distinct(temperatures)
 
     @model_validator(mode="after")
     def _any(self) -> Self:
@@ -159,6 +170,7 @@ class ComputedDataset(Section):
         "what costs nothing, for the report, and baselines of models.",
     )
     labelling: Labelling = Labelling()
+    tests: dict[Name, ComputedTest] = Field({}, max_length=MOST_TESTS, description=TESTS)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -177,14 +189,58 @@ class ComputedDataset(Section):
 
     @model_validator(mode="after")
     def _dynamics_end(self) -> Self:
-        if self.sampling is not None and self.sampling.temperatures:
+        if self.sampling is None:
+            return self
+        frames = [test.frames or 0 for test in self.tests.values() if test.temperatures]
+        if self.sampling.temperatures:
             training = self.training_frames
             if self.selection == "farthest_point":
                 training = -(-training // ROUND) * ROUND * self.candidates
-            steps = self.sampling.stride * max(training, self.test_frames, self.pool_frames or 0)
-            if steps > MOST_STEPS:
-                raise ValueError(f"sampling.stride: {steps:.0e} steps of dynamics for all frames; 5e7 at most")
+            frames += [training, self.test_frames, self.pool_frames or 0]
+        steps = self.sampling.stride * max(frames, default=0)
+        if steps > MOST_STEPS:
+            raise ValueError(f"sampling.stride: {steps:.0e} steps of dynamics for all frames; 5e7 at most")
         return self
+
+    @model_validator(mode="after")
+    def _tests_are_of_a_molecule(self) -> Self:
+        for name, test in self.tests.items():
+            if self.molecule is None and test.file is None:
+                raise ValueError(f"tests.{name}: the dataset has no molecule to sample or to scan; give a 'file'")
+        return self
+
+    def geometries_of(self, test: ComputedTest) -> Geometries | None:
+        """Return the geometries of a test set that has a file of them; they are charged as the dataset's."""
+        start = self.molecule or self.geometries
+        if test.file is None or start is None:
+            return None
+        return Geometries(file=test.file, charge=start.charge, multiplicity=start.multiplicity)
+
+    def tested_on(self, name: str, frames: int) -> ComputedDataset:
+        """Return a named test set as a dataset without any frames but those for the test.
+
+        Args:
+            name: of the test set.
+            frames: how many it has.
+        """
+        test = self.tests[name]
+        sampling = {"temperatures": test.temperatures, "normal_modes": test.normal_modes}
+        return self.model_copy(
+            update={
+                "molecule": self.molecule if test.file is None else None,
+                "geometries": self.geometries_of(test),
+                "sampling": self.sampling.model_copy(update=sampling) if self.sampling and test.sampled else None,
+                "selection": "in_turn",
+                "training_frames": 0,
+                "training_forces": False,
+                "test_frames": frames,
+                "test_force_frames": test.force_frames,
+                "pool_frames": None,
+                "free_atoms": False,
+                "weak_forces": None,
+                "tests": {},
+            }
+        )
 
     @model_validator(mode="after")
     def _test_forces_are_of_test_frames(self) -> Self:
@@ -193,28 +249,6 @@ class ComputedDataset(Section):
                 f"test_force_frames: {self.test_force_frames} is more than test_frames ({self.test_frames})"
             )
         return self
-
-
-def _unit(spellings: dict[str, str]) -> BeforeValidator:
-    """Take the usual spellings of a unit for its name here."""
-
-    def validate(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        name = canonical_unit(value, spellings)
-        if name not in spellings.values():
-            raise ValueError(f"no unit '{value[:40]}'; {nearest(name, list(dict.fromkeys(spellings.values())))}")
-        return name
-
-    return BeforeValidator(validate)
-
-
-EnergyUnit = Annotated[Literal["eV", "Hartree", "kcal/mol", "kJ/mol"], _unit(ENERGY_SPELLINGS)]
-ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"], _unit(FORCE_SPELLINGS)]
-StressUnit = Annotated[Literal["eV/Å³", "GPa", "kbar", "Hartree/Bohr³"], _unit(STRESS_SPELLINGS)]
-
-
-LABELS = [field.name for field in fields(LabelNames)]
 
 
 class GivenDataset(Section):
@@ -226,23 +260,13 @@ class GivenDataset(Section):
     pool_file: InputFile | None = Field(
         None, description="Frames whose labels are not looked at, for losses with a pool. Default: none."
     )
-    format: str | None = Field(
-        None,
-        description="What reads the files: extxyz, ase (.traj, .db, .json, OUTCAR, ...), or a reader that is "
-        "installed. Default: by the end of a file's name, else extxyz.",
-    )
+    format: Format = None
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     level: str | None = Field(
         None, max_length=200, description="The level of theory of the labels, in words, for the report."
     )
-    energy_key: str | None = Field(
-        None,
-        description="Where a frame's info has its total energy. Default, as of the keys and units below: by format; of "
-        "extxyz REF_energy, of ase energy.",
-    )
-    forces_key: str | None = Field(
-        None, description="Which column holds the forces. Of extxyz REF_forces, of ase forces."
-    )
+    energy_key: EnergyKey = None
+    forces_key: ForcesKey = None
     weak_forces_key: str | None = Field(
         None, description="Which column holds forces of a cheaper level, if any. WEAK_forces."
     )
@@ -253,18 +277,11 @@ class GivenDataset(Section):
         description="Names under levels, or gfn2-xtb, whose energies and forces all frames get beside their labels: "
         "what costs nothing, for the report, and baselines of models.",
     )
-    stress_key: str | None = Field(
-        None,
-        description="Where a frame's info has its stress, if any: 3 x 3, or xx, yy, zz, yz, xz, xy; negative on the "
-        "diagonal under pressure. Of extxyz REF_stress, of ase stress.",
-    )
-    energy_unit: EnergyUnit | None = Field(
-        None, description="Of the energies; also as people write it: Ha, kcal/mol, ... Of extxyz and ase eV."
-    )
-    forces_unit: ForcesUnit | None = Field(
-        None, description="Of all forces; also as people write it: Ha/a0, kcal/mol/A, ... Of extxyz and ase eV/Å."
-    )
-    stress_unit: StressUnit | None = Field(None, description="Of the stress. Of extxyz and ase eV/Å³.")
+    stress_key: StressKey = None
+    energy_unit: EnergyUnitOrNone = None
+    forces_unit: ForcesUnitOrNone = None
+    stress_unit: StressUnitOrNone = None
+    tests: dict[Name, GivenTest] = Field({}, max_length=MOST_TESTS, description=TESTS)
 
     @property
     def has_pool(self) -> bool:
@@ -288,6 +305,19 @@ class GivenDataset(Section):
         said = {name: getattr(self, name) for name in LABELS if getattr(self, name) is not None}
         return replace(READERS[self.format_of(path)].labels, **said)
 
+    def tested_on(self, name: str) -> GivenDataset:
+        """Return a named test set as a dataset: all of its file is for the test."""
+        test = self.tests[name]
+        said = {key: value for key in (*LABELS, "format") if (value := getattr(test, key, None)) is not None}
+        rest: dict[str, Any] = {
+            "test_frames": None,
+            "pool_file": None,
+            "weak_forces": None,
+            "weak_forces_key": None,
+            "tests": {},
+        }
+        return self.model_copy(update={"file": test.file, "test_file": test.file} | rest | said)
+
     def beyond_defaults(self) -> dict[str, Any]:
         """Return what the section says that neither its defaults nor the readers of its files do."""
         files = [path for path in (self.file, self.test_file, self.pool_file) if path is not None]
@@ -298,13 +328,6 @@ class GivenDataset(Section):
             for key, value in said.items()
             if key not in LABELS or any(value != labels[key] for labels in defaults)
         }
-
-    @field_validator("format")
-    @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in READERS:
-            raise ValueError(f"no format '{name[:40]}'; {nearest(name, list(READERS))}")
-        return name
 
     @model_validator(mode="after")
     def _check(self) -> Self:

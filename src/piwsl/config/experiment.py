@@ -114,14 +114,17 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _folders_differ(self) -> Self:
-        for name in self.datasets:
-            if name.casefold() in map(str.casefold, NO_DATASETS):
-                raise ValueError(f"datasets.{name}: this name is another's in the results; choose another")
+        tests = {f"datasets.{name}.tests": list(dataset.tests) for name, dataset in self.datasets.items()}
+        for kind, names in {"datasets": list(self.datasets), **tests}.items():
+            for name in names:
+                if name.casefold() in map(str.casefold, NO_DATASETS):
+                    raise ValueError(f"{kind}.{name}: this name is another's in the results; choose another")
         for kind, names in (
-            ("datasets", self.datasets),
-            ("models", self.models),
-            ("losses", self.losses),
-            ("simulations", self.simulations),
+            ("datasets", list(self.datasets)),
+            *tests.items(),
+            ("models", list(self.models)),
+            ("losses", list(self.losses)),
+            ("simulations", list(self.simulations)),
         ):
             folders: dict[str, str] = {}
             for name in names:

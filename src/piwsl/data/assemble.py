@@ -117,15 +117,15 @@ def import_given(
     Raises:
         PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy; or as of `with_cheap_labels`.
     """
-    files = read_files(dataset)
+    files = read_files(dataset, checked=part is None)
     frames = parts(dataset, files)
     alone = free_atoms(frames[TRAINING]) if part in (TRAINING, None) else {}
     labels = dataset.labels_of(dataset.file)
     odd = warnings(frames, labels.energy_unit, labels.forces_unit) if part is None else []
     if part is not None:
         frames = {part: frames[part]}
-    for file in files:
-        print(summary(dataset, file))
+    for line in dict.fromkeys(summary(dataset, file) for file in files):
+        print(line)
     if dataset.weak_forces is not None:
         sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
         frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
@@ -148,5 +148,5 @@ def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:
     """
     from piwsl.reference.store import rounded
 
-    frames = parts(dataset, read_files(dataset))[part]
+    frames = parts(dataset, read_files(dataset, checked=False))[part]
     write_frames(path, [rounded(without_labels(atoms)) for atoms in frames])

@@ -5,11 +5,11 @@ part are per frame. The group `labels` has one group a level ("reference", "weak
 (M,), forces (sum of N, 3) and stress (M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it:
 which frames do; of the others there is NaN; and `weight` (M,) where labels of some frames count for less.
 atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the atomic
-numbers that occur in labelled frames; `temperature` (M,), K, is that of sampling, NaN where nobody said, and left out
-where nobody said it of any. Frames of the pool, the third part, have no labels of that level but those that a
-teacher gave them. `digests` (M, 32) are the SHA-256 of each frame, compared when it is read; the attribute `digest` is
-that of all that is not a frame's own, `digests` included, compared when the file is opened. The attribute `warnings` is
-a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
+numbers that occur in labelled frames; `temperature` (M,), K, is that of sampling, and `coordinate` (M,) where on a scan
+a frame is, NaN where nobody said, and left out where nobody said it of any. Frames of the pool, the third part, have no
+labels of that level but those that a teacher gave them. `digests` (M, 32) are the SHA-256 of each frame, compared when
+it is read; the attribute `digest` is that of all that is not a frame's own, `digests` included, compared when the file
+is opened. The attribute `warnings` is a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ FORMAT = 4
 COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
 BY_ATOM = ("numbers", "positions")
 BY_FRAME = ("cell", "pbc", "charge", "multiplicity")
+# Of a frame, where anybody said them.
+NUMBERS = ("temperature", "coordinate")
 FRAMES_AT_ONCE = 1000
 
 
@@ -119,9 +121,10 @@ def write_structures(
             file["pbc"] = np.stack([s.pbc for _, s in structures])
             file["charge"] = np.array([s.charge for _, s in structures], dtype=np.int64)
             file["multiplicity"] = np.array([s.multiplicity for _, s in structures], dtype=np.int64)
-            temperatures = np.array([s.temperature for _, s in structures])
-            if not np.isnan(temperatures).all():
-                file["temperature"] = temperatures
+            for name in NUMBERS:
+                numbers = np.array([getattr(s, name) for _, s in structures])
+                if not np.isnan(numbers).all():
+                    file[name] = numbers
             for level in sorted({level for _, s in structures for level in s.labels}):
                 _write_labels(file.create_group(f"labels/{level}"), level, [s for _, s in structures])
             file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
@@ -164,8 +167,9 @@ def _digest(structures: list[Structure]) -> Any:
     for structure in structures:
         digest.update(_bytes(structure.numbers, structure.positions, structure.cell, structure.pbc))
         digest.update(f"{structure.charge} {structure.multiplicity}".encode())
-        if not math.isnan(structure.temperature):
-            digest.update(f"temperature {structure.temperature!r}".encode())
+        for name in NUMBERS:
+            if not math.isnan(number := getattr(structure, name)):
+                digest.update(f"{name} {number!r}".encode())
         for level, labels in sorted(structure.labels.items()):
             digest.update(level.encode())
             digest.update(_bytes(labels.energy, labels.forces, labels.stress))
@@ -241,7 +245,7 @@ class Dataset:
             self._part = self._file["part"][:]
             self._digests = self._file["digests"][:]
             self._columns = {name: self._file[name] for name in (*BY_ATOM, *BY_FRAME)}
-            self._temperature = self._file["temperature"][:] if "temperature" in self._file else None
+            self._numbers = {name: self._file[name][:] for name in NUMBERS if name in self._file}
             self._labels = {level: dict(group) for level, group in self._file["labels"].items()}
 
     def __enter__(self) -> Self:
@@ -326,12 +330,16 @@ class Dataset:
                     charge=int(by_frame["charge"][index]),
                     multiplicity=int(by_frame["multiplicity"][index]),
                     labels={level: _labels_of_frame(own, index, start, stop) for level, own in labels.items()},
-                    temperature=math.nan if self._temperature is None else float(self._temperature[first + index]),
+                    temperature=self._number("temperature", first + index),
+                    coordinate=self._number("coordinate", first + index),
                 )
                 if _digest([structure]).digest() != self._digests[first + index].tobytes():
                     raise ValueError(f"frame {first + index} is not what was written")
                 structures.append(structure)
         return structures
+
+    def _number(self, name: str, index: int) -> float:
+        return float(self._numbers[name][index]) if name in self._numbers else math.nan
 
     def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
         """Read several frames, in the order of the indices."""

@@ -131,25 +131,33 @@ def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
         )
 
 
-def read_files(dataset: GivenDataset, most: int | None = None) -> list[GivenFrames]:
+def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = True) -> list[GivenFrames]:
     """Read `file`, and `test_file` and `pool_file` where there are such, in this order.
 
     Args:
         dataset: names the files.
         most: of a file with more frames, read each so many-th, so that there are no more than these.
+        checked: whether names of labels that the dataset says must occur; of a named test set some may not.
 
     Raises:
         PiwslError: as of `read_given` and `check_keys`.
     """
     paths = [dataset.file] + ([] if dataset.test_file is None else [dataset.test_file])
-    files = [read_given(dataset, path, _every(dataset, path, most)) for path in paths]
+    read = {path: read_given(dataset, path, every_of(dataset, path, most)) for path in dict.fromkeys(paths)}
+    files = [read[path] for path in paths]
     if dataset.pool_file is not None:
-        files.append(read_given(dataset, dataset.pool_file, _every(dataset, dataset.pool_file, most), labelled=False))
-    check_keys(dataset, files)
+        files.append(read_given(dataset, dataset.pool_file, every_of(dataset, dataset.pool_file, most), labelled=False))
+    if checked:
+        check_keys(dataset, files)
     return files
 
 
-def _every(dataset: GivenDataset, path: Path, most: int | None) -> int:
+def every_of(dataset: GivenDataset, path: Path, most: int | None) -> int:
+    """Return of how many frames of a file one is read, so that there are no more than `most`.
+
+    Raises:
+        PiwslError: the file cannot be read.
+    """
     return 1 if most is None else -(-count_of(path, dataset.format_of(path)) // most) or 1
 
 
@@ -192,7 +200,7 @@ def examples(dataset: GivenDataset) -> list[Atoms]:
     """
     paths = dict.fromkeys(path for path in (dataset.file, dataset.test_file, dataset.pool_file) if path is not None)
     return [
-        atoms for path in paths for atoms in frames_of(path, dataset.format_of(path), _every(dataset, path, EXAMPLES))
+        atoms for path in paths for atoms in frames_of(path, dataset.format_of(path), every_of(dataset, path, EXAMPLES))
     ]
 
 

@@ -66,6 +66,35 @@ def warnings(
     ]
 
 
+def warnings_of_test(
+    test: list[Atoms], training: list[Atoms], energy_unit: str = "eV", forces_unit: str = "eV/Å"
+) -> list[str]:
+    """Say what looks odd about a named test set of given frames, by itself and beside the training frames.
+
+    Args:
+        test: frames with labels, as of `warnings`.
+        training: likewise; what is odd about these alone is said elsewhere.
+        energy_unit: that the test frames' energies were read in.
+        forces_unit: likewise.
+    """
+    fits = not _outliers(training, energy_unit)
+    return [
+        *_usual_energies(test, energy_unit),
+        *(_outliers([*training, *test], energy_unit) if fits else []),
+        *_placeholders(test),
+        *_net_forces(test),
+        *_slopes(test, energy_unit, forces_unit, _are_usual(test)),
+    ]
+
+
+def copies_of(known: Sequence[Atoms], frames: Sequence[Atoms]) -> list[int]:
+    """Return the positions of frames that have the geometry of a known one, turned, shifted or renumbered."""
+    position = {id(atoms): index for index, atoms in enumerate(frames)}
+    same = [found for group in _by_formula([*known, *frames]) for found in _alike(group)]
+    mixed = [found for found in same if any(id(atoms) not in position for atoms in found)]
+    return sorted(position[id(atoms)] for found in mixed for atoms in found if id(atoms) in position)
+
+
 def _energies(frames: Sequence[Atoms]) -> NDArray[np.float64]:
     return np.array([atoms.info[ENERGY_KEY] for atoms in frames])
 

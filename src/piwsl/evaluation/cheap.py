@@ -14,7 +14,7 @@ from piwsl.models.statistics import fit_atomic_energies
 from piwsl.structures.structure import Structure
 
 
-def errors_of_constant(dataset: Dataset) -> dict[str, float | int | None]:
+def errors_of_constant(dataset: Dataset, tested: Dataset | None = None) -> dict[str, float | int | None]:
     """Test the best that can be said without looking at positions: a constant a composition, and no forces.
 
     The energy of a test frame is the mean of the training frames of its composition; where there are none, the sum of
@@ -22,11 +22,12 @@ def errors_of_constant(dataset: Dataset) -> dict[str, float | int | None]:
 
     Args:
         dataset: with energies of all test frames and of some training frames.
+        tested: a dataset whose test frames take the place of its own.
 
     Returns:
         As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress.
     """
-    training, test = (dataset.structures(dataset.indices(part)) for part in (TRAINING, TEST))
+    training, test = _structures(dataset, tested)
     training = [structure for structure in training if np.isfinite(structure.energy)]
     elements = sorted({int(number) for structure in training + test for number in structure.numbers})
     learned = np.array([structure.energy for structure in training])
@@ -40,11 +41,17 @@ def errors_of_constant(dataset: Dataset) -> dict[str, float | int | None]:
     return error_summary(test, Predictions(np.array(energies), forces, np.full((len(test), 3, 3), np.nan)))
 
 
+def _structures(dataset: Dataset, tested: Dataset | None) -> tuple[list[Structure], list[Structure]]:
+    """Return the training frames of a dataset, and its test frames or those of another."""
+    of_test = dataset if tested is None else tested
+    return dataset.structures(dataset.indices(TRAINING)), of_test.structures(of_test.indices(TEST))
+
+
 def _composition(structure: Structure) -> tuple[int, ...]:
     return tuple(sorted(int(number) for number in structure.numbers))
 
 
-def errors_of_level(dataset: Dataset, level: str) -> dict[str, float | int | None]:
+def errors_of_level(dataset: Dataset, level: str, tested: Dataset | None = None) -> dict[str, float | int | None]:
     """Compare a cheap level with the reference on the test frames.
 
     Energies of two levels differ by constants of the elements, which mean nothing: those that fit the training frames
@@ -53,11 +60,12 @@ def errors_of_level(dataset: Dataset, level: str) -> dict[str, float | int | Non
     Args:
         dataset: all of whose training and test frames have energies and forces of the level.
         level: its name there.
+        tested: a dataset, likewise, whose test frames take the place of its own.
 
     Returns:
         As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress.
     """
-    training, test = (dataset.structures(dataset.indices(part)) for part in (TRAINING, TEST))
+    training, test = _structures(dataset, tested)
     elements = sorted({int(number) for structure in training + test for number in structure.numbers})
     left = np.array([structure.energy for structure in training]) - _energies(training, level)
     constants = fit_atomic_energies(_counts(training, elements), left)

@@ -17,7 +17,13 @@ from piwsl.structures.frames import write_frames
 
 
 def evaluate(
-    dataset_path: Path, run: Run, model_path: Path, errors_path: Path, predictions_path: Path, worst_path: Path
+    dataset_path: Path,
+    run: Run,
+    model_path: Path,
+    errors_path: Path,
+    predictions_path: Path,
+    worst_path: Path,
+    test: str | None = None,
 ) -> None:
     """Test a trained model on the test frames of its dataset.
 
@@ -30,6 +36,7 @@ def evaluate(
             is part of it.
         predictions_path: Parquet to write, as `write_predictions` does.
         worst_path: extended XYZ to write, the frames of `worst_frames`.
+        test: name of the test set, repeated in the output; None of a dataset's own test frames.
     """
     potential = load_model(model_path)
     with Dataset(dataset_path) as dataset:
@@ -43,4 +50,5 @@ def evaluate(
         | spread_summary(structures, predictions, scales_of(model_path, predictions))
         | consistency(model_path, structures)
     )
-    write_json(errors_path, run.plain() | found | {"pair_potential": potential.has_pair_potential})
+    named = {} if test is None else {"test": test}
+    write_json(errors_path, run.plain() | named | found | {"pair_potential": potential.has_pair_potential})

@@ -65,7 +65,8 @@ def write_predictions(path: Path, structures: Sequence[Structure], predictions: 
     """Write labels and predictions as Parquet, atomically; each column says its unit in its metadata.
 
     Columns: frame (its index in the test part), formula, n_atoms, atomic_numbers, temperature_K (null where nobody said
-    at which temperature the frame was sampled), energy_label, energy_predicted, energy_std (eV), forces_label,
+    at which temperature the frame was sampled), coordinate (Å, ° or of a vibration √(ħ/ω); null of what is on no scan),
+    energy_label, energy_predicted, energy_std (eV), forces_label,
     forces_predicted, forces_std (eV/Å, lists of 3N). What is not labelled, or not known to the model, is null.
 
     Args:
@@ -84,6 +85,7 @@ def write_predictions(path: Path, structures: Sequence[Structure], predictions: 
         "n_atoms": [len(structure.numbers) for structure in structures],
         "atomic_numbers": [structure.numbers for structure in structures],
         "temperature_K": [_known(structure.temperature) for structure in structures],
+        "coordinate": [_known(structure.coordinate) for structure in structures],
         "energy_label": [_known(structure.energy) for structure in structures],
         "energy_predicted": predictions.energy.tolist(),
         "energy_std": [None] * len(structures) if predictions.energy_std is None else predictions.energy_std.tolist(),
@@ -103,7 +105,7 @@ def _schema() -> pa.Schema:
         "formula": pa.string(),
         "n_atoms": pa.int64(),
         "atomic_numbers": pa.list_(pa.int64()),
-        **dict.fromkeys([*TEMPERATURE, *ENERGIES], pa.float64()),
+        **dict.fromkeys([*TEMPERATURE, "coordinate", *ENERGIES], pa.float64()),
         **dict.fromkeys(FORCES, pa.list_(pa.float64())),
     }
     units = TEMPERATURE | ENERGIES | FORCES

@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.config import KeptParts, Level
+from piwsl.config import KeptParts, Level, level_checks
 from piwsl.config.levels import LackingParts
 from piwsl.errors import PiwslError
 from piwsl.reference.differences import central_difference_forces
@@ -38,6 +38,7 @@ from piwsl.structures.frames import label
 COMPONENTS = "components_Eh"
 LACKING = "lacking"
 Record = dict[str, Any]
+OF_A_ROW = ("geometry", "formula", LACKING, "from", "energy_eV", "t1_diagnostic", "doubt")
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,12 @@ class FinishedOrCombined(Finished):
 
     def find(self, geometry: str) -> Record | None:
         """Return a finished record, or what the parts combine to."""
-        if (record := super().find(geometry)) is not None:
+        record = super().find(geometry) or self._of_parts(geometry)
+        if record is None or LACKING in record:
             return record
+        return record | {"doubt": level_checks.problem_said(self._level, "doubt", record)}
+
+    def _of_parts(self, geometry: str) -> Record | None:
         found = next((record for folder in self._folders if (record := folder.find(geometry)) is not None), None)
         if found is None:
             return None
@@ -143,7 +148,7 @@ def _export(source: Finished) -> Export:
     frames: list[Atoms] = []
     rows: list[Record] = []
     for record in records:
-        row = {name: record[name] for name in ("geometry", "formula", LACKING, "from", "energy_eV") if name in record}
+        row = {name: record[name] for name in OF_A_ROW if name in record}
         if LACKING not in record:
             forces, method = _forces(source, record)
             frames.append(_frame(record, forces))
@@ -202,21 +207,17 @@ class Summary:
     """Of the records, or with a gradient."""
     cpu_hours: float
     """That the records took."""
-    spoilt: int
-    """Records that are not believed."""
 
 
 def summary(folder: LevelFolder | PartFolder) -> Summary:
     """Say what a folder of a store holds."""
-    geometries = folder.geometries()
-    records = [record for geometry in geometries if (record := folder.find(geometry)) is not None]
+    records = [record for geometry in folder.geometries() if (record := folder.find(geometry)) is not None]
     return Summary(
         name=str(folder.about().get(folder.kind)),
         key=folder.key,
         records=len(records),
         with_forces=sum(folder.derivative in record for record in records),
         cpu_hours=sum(record.get("cpu_s") or 0.0 for record in records) / 3600,
-        spoilt=len(geometries) - len(records),
     )
 
 

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from piwsl.config import KeptParts, Level, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.records import Labelling
-from piwsl.reference.differences import central_difference_forces
+from piwsl.reference.differences import central_difference_forces, displaced_geometries
 from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.parts import PartStore
@@ -112,6 +112,36 @@ class Labeller:
         record["elapsed_cpu_s"] = round(_cpu_seconds() - started_cpu, 3)
         return label(frame, result["energy_eV"], gradient), record
 
+    def label_displaced(self, atoms: Atoms, share: slice) -> Iterator[dict[str, Any]]:
+        """Compute a share of the energies that the forces of a frame by differences take, into the store.
+
+        Args:
+            atoms: the frame, as of `label`.
+            share: which of its displaced geometries.
+
+        Yields:
+            One record each, as of `label`; the first that fails is the last, for the frame fails with it.
+
+        Raises:
+            JobFailure: the machine gave out.
+        """
+        frame = rounded(without_others_labels(atoms))
+        record: dict[str, Any] = {"frame": f"{frame.info.get('frame')}, displaced", "geometry": None}
+        try:
+            charge, multiplicity = _checked(frame)
+            near = self._near(frame, charge, multiplicity)
+            for moved in displaced_geometries(frame)[share]:
+                found = self._single_point(moved, False, near)
+                result = {"geometry": geometry_hash(moved, charge, multiplicity), "energy_eV": found["energy_eV"]}
+                yield record | result | {"status": "ok", "stored": found["stored"]}
+        except FrameFailure as failure:
+            yield record | {"status": "failed", "step": failure.step, "reason": failure.reason}
+
+    def _near(self, frame: Atoms, charge: int, multiplicity: int) -> Near:
+        """Return what computes geometries near a frame, made once and only where one is not in the store."""
+        computed = cache(lambda: self.level.displaced_of_parts(frame.copy(), charge, multiplicity, self.memory_mb))
+        return Near(geometry_hash(frame, charge, multiplicity), computed)
+
     def _doubt(self, result: dict[str, Any]) -> str | None:
         """Say why an energy may mean little; where the level refuses such a frame, that is its failure."""
         doubt = level_checks.problem_said(self.level, "doubt", result)
@@ -124,10 +154,7 @@ class Labeller:
             return None
         if forces == "analytic":
             return np.array(result[STORED_FORCES])
-        charge, multiplicity = charge_of(frame), multiplicity_of(frame)
-        # Only where a displaced geometry is not in the store.
-        computed = cache(lambda: self.level.displaced_of_parts(frame.copy(), charge, multiplicity, self.memory_mb))
-        near = Near(geometry_hash(frame, charge, multiplicity), computed)
+        near = self._near(frame, charge_of(frame), multiplicity_of(frame))
 
         def energy(moved: Atoms) -> float:
             return self._single_point(moved, False, near)["energy_eV"]

@@ -11,6 +11,7 @@ import pandas as pd
 from piwsl.config import Experiment
 from piwsl.report.figures import loss_colours
 from piwsl.report.panels import Look, loss_looks
+from piwsl.report.tables import AXES, tested_table
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Context:
     """Minima and vibrations of some runs, whatever the runs here (`piwsl.records.Frequencies`)."""
     frequencies_of_levels: list[Path] = field(default_factory=list)
     """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
+    tests: pd.DataFrame = field(default_factory=lambda: tested_table([]))
+    """A row a run and named test set, as `piwsl.report.tables.tested_table` returns them, whatever the runs."""
+    untrained: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["dataset", "test", "level"]))
+    """On those sets, as `piwsl.report.tables.untrained_table` returns it."""
+    test_sets: list[Path] = field(default_factory=list)
+    """Dataset files of the named test sets, .../<dataset>/tests/<test>.h5."""
 
     @property
     def colours(self) -> dict[str, str]:
@@ -70,6 +77,12 @@ class Context:
         """Yield what belongs to each dataset and model, beside what these are in words."""
         for (dataset, model), runs in self.runs.groupby(["dataset", "model"], sort=False):
             yield f"{dataset}, {model}", replace(self, runs=runs)
+
+    def of_tests(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield each named test set that runs here were tested on, and its rows of `tests` for these runs."""
+        rows = self.tests.merge(self.runs[AXES], on=AXES)
+        for test, own in rows.groupby("test", sort=False):
+            yield str(test), own
 
     def example(self) -> tuple[str, dict[str, FilesOfRun]]:
         """Return one run of each loss, to stand for all of one dataset and model: of the largest size, its first seed.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from piwsl.report.context import Context
 from piwsl.report.panels import Axis, Panel, Series
 from piwsl.report.sections import SECTIONS
 from piwsl.report.sections.errors import error_table, mean_rows, words_of_rows
+from piwsl.report.sections.named_tests import numbers_of_tests, tables_of_tests
 
 COLUMN_CM, HEIGHT_CM = 8.5, 7.0
 CM_AN_INCH = 2.54
@@ -118,11 +120,24 @@ def _shape(axes: Axes, side: str, axis: Axis) -> None:
 
 
 def write_tables(context: Context, folder: Path) -> None:
-    """Write the table of errors as numbers, errors.csv, and as the report has it, errors.tex (needs booktabs)."""
+    """Write the table of errors as numbers, errors.csv, and as the report has it, errors.tex (needs booktabs).
+
+    Where there are named test sets, likewise tests.csv, and tests-<dataset>.tex for each dataset that has some.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = error_table(context)
-    write_atomically(folder / "errors.csv", lambda path: numbers.to_csv(path, index=False))
-    latex = words_of_rows(mean_rows(context)).to_latex(index=False, escape=True)
+    numbers = {"errors": error_table(context)}
+    words = {"errors": words_of_rows(mean_rows(context))}
+    if tables := tables_of_tests(context):
+        numbers["tests"] = numbers_of_tests(context)
+        words |= {f"tests-{table.dataset}": table.words() for table in tables}
+    for name, table in numbers.items():
+        write_atomically(folder / f"{name}.csv", partial(table.to_csv, index=False))
+    for name, table in words.items():
+        write_text(folder / f"{name}.tex", _latex(table))
+
+
+def _latex(table: pd.DataFrame) -> str:
+    latex = table.to_latex(index=False, escape=True)
     for sign, written in LATEX.items():
         latex = latex.replace(sign, written)
-    write_text(folder / "errors.tex", latex)
+    return latex

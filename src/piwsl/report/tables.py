@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from piwsl.config import Experiment
 from piwsl.data.dataset import Dataset
-from piwsl.records import Errors, Stability, read_record
+from piwsl.records import Errors, Stability, dataset_of, read_record
 
+CONSTANT = "the best constant"
 AXES = ["dataset", "model", "loss", "size", "seed"]
 MEASURES = {
     "energy_mae_meV": "Energy MAE (meV)",
@@ -17,6 +19,8 @@ MEASURES = {
     "force_mae_meV_per_A": "Force MAE (meV/Å)",
     "stable_ps": "Stable MD (ps)",
 }
+# Of a named test set.
+TESTED = {name: title for name, title in MEASURES.items() if name in ("energy_mae_meV", "force_mae_meV_per_A")}
 # Of the first simulation of a run.
 SIMULATED = [
     *AXES, "stable_ps", "time_ps", "ended", "mean_temperature_K", "replicas", "failed", "stability",
@@ -46,6 +50,64 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
 
 def _in_short(record: Stability) -> dict[str, object]:
     return {name: getattr(record, name) for name in SIMULATED}
+
+
+def tested_table(errors: list[Path]) -> pd.DataFrame:
+    """Read how models did on named test sets.
+
+    Args:
+        errors: JSON files of evaluations on such sets, each beside its predictions.
+
+    Returns:
+        A row a file, in the order of the files: columns dataset, model, loss, size, seed, test (the name of the set),
+        the errors as of `run_table`, and predictions, a path.
+    """
+    if not errors:
+        return pd.DataFrame(columns=[*AXES, "test", *TESTED, "predictions"]).astype({"size": int, "seed": int})
+    rows = [
+        read_record(Errors, path).model_dump() | {"predictions": path.with_name("predictions.parquet")}
+        for path in errors
+    ]
+    return pd.DataFrame(rows).astype(dict.fromkeys(TESTED, float))
+
+
+def beside_runs(runs: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a run with errors on named test sets as further columns, <measure>_on_<test>.
+
+    Args:
+        runs: as of `run_table`.
+        tests: as of `tested_table`.
+    """
+    measures = [name for name in tests if re.fullmatch(r"(energy|force|stress)_(mae|rmse)_meV(_per_\w+)?", str(name))]
+    wide = tests.pivot(index=AXES, columns="test", values=measures)
+    wide.columns = ["_on_".join(names) for names in wide.columns.to_flat_index()]
+    return runs.join(wide, on=AXES)
+
+
+def untrained_table(experiment: Experiment, datasets: list[Path], test_sets: list[Path]) -> pd.DataFrame:
+    """Test what has learned nothing on named test sets: the best constant of each dataset, and its cheap levels.
+
+    Args:
+        experiment: says which cheap levels datasets have.
+        datasets: dataset files; their folders are named by the datasets.
+        test_sets: dataset files .../<dataset>/tests/<test>.h5.
+
+    Returns:
+        A row a dataset, test set and level ("the best constant" first): columns dataset, test, level, and `TESTED`.
+    """
+    files = {path.parent.name: path for path in datasets}
+    rows = []
+    for path in test_sets:
+        from piwsl.evaluation.cheap import errors_of_constant, errors_of_level  # imports torch
+
+        name = dataset_of(path)
+        with Dataset(files[name]) as dataset, Dataset(path) as tested:
+            found = {CONSTANT: errors_of_constant(dataset, tested)}
+            found |= {
+                level: errors_of_level(dataset, level, tested) for level in experiment.datasets[name].cheap_levels
+            }
+        rows += [{"dataset": name, "test": path.stem, "level": level} | errors for level, errors in found.items()]
+    return pd.DataFrame(rows, columns=["dataset", "test", "level", *TESTED]).astype(dict.fromkeys(TESTED, float))
 
 
 def constant_table(paths: list[Path]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,14 @@ from piwsl.report.figures import plotly
 from piwsl.report.markup import page
 from piwsl.report.printed import write_figures, write_tables
 from piwsl.report.sections import PLACE_OF_EACH, SECTIONS
-from piwsl.report.tables import cheap_table, constant_table, run_table
+from piwsl.report.tables import (
+    beside_runs,
+    cheap_table,
+    constant_table,
+    run_table,
+    tested_table,
+    untrained_table,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class ReportFiles:
     """Energies of free atoms, a file for every dataset that has them."""
     datasets: list[Path]
     """Dataset files; their folders are named by the datasets."""
+    tests: list[Path] = field(default_factory=list)
+    """Errors of runs on named test sets, beside predictions."""
+    test_sets: list[Path] = field(default_factory=list)
+    """Dataset files of these, .../<dataset>/tests/<test>.h5."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,9 @@ def write_report(
         PiwslError: a file is no record, or a section of another distribution fails.
     """
     table = run_table(files.errors, files.simulations)
-    write_atomically(table_path, lambda path: table.to_csv(path, index=False))
+    tests = tested_table(files.tests)
+    whole = beside_runs(table, tests)
+    write_atomically(table_path, lambda path: whole.to_csv(path, index=False))
     of_runs = zip(files.errors, files.predictions, files.histories, _by_run(experiment, files), strict=True)
     context = Context(
         experiment=experiment,
@@ -80,6 +93,9 @@ def write_report(
         datasets=files.datasets,
         cheap=cheap_table(experiment, files.datasets),
         constants=constant_table(files.datasets),
+        tests=tests,
+        untrained=untrained_table(experiment, files.datasets, files.test_sets),
+        test_sets=files.test_sets,
     )
     html = page(
         experiment=experiment,

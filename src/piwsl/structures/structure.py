@@ -14,6 +14,8 @@ from piwsl.structures.frames import charge_of, multiplicity_of
 from piwsl.structures.labels import REFERENCE, WEAK, Labels, labels_of
 
 NO_LABELS = Labels()
+# In a frame's info: where on a scan it is.
+COORDINATE_KEY = "scan_coordinate"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Structure:
     """2S + 1."""
     temperature: float = math.nan
     """K, that it was sampled at; NaN where nobody said."""
+    coordinate: float = math.nan
+    """Where on a scan it is, in the unit of that; NaN of what is of none."""
 
     def at_level(self, level: str) -> Labels:
         """Return the labels of a level; of one that says nothing, none."""
@@ -84,7 +88,6 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK), electron
     Raises:
         PiwslError: a label is there but is no number, or charge or multiplicity is no whole number.
     """
-    temperature = atoms.info.get("temperature")
     return Structure(
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
@@ -93,5 +96,11 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK), electron
         labels={level: labels_of(atoms, level) for level in levels},
         charge=charge_of(atoms) if electrons else 0,
         multiplicity=multiplicity_of(atoms) if electrons else 1,
-        temperature=float(temperature) if isinstance(temperature, int | float | np.integer | np.floating) else math.nan,
+        temperature=_number(atoms.info.get("temperature")),
+        coordinate=_number(atoms.info.get(COORDINATE_KEY)),
     )
+
+
+def _number(said: object) -> float:
+    """Return a number that a frame says, NaN where it says none."""
+    return float(said) if isinstance(said, int | float | np.integer | np.floating) else math.nan

@@ -18,9 +18,10 @@ from rich.table import Table
 
 from piwsl.errors import PiwslError
 from piwsl.files import check_outputs, write_json, write_text
+from piwsl.structures.coordinates import Coordinate
 from piwsl.structures.frames import write_frames
 from piwsl.surface.relaxation import Optimiser, Relaxed, distance, relax
-from piwsl.surface.scan import Coordinate, Point, scan
+from piwsl.surface.scan import Point, scan
 from piwsl.surface.source import Surface, geometries_of, naming, surfaces_of
 from piwsl.surface.vibrations import Vibrations, molden, thermochemistry, vibrations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -25,9 +25,16 @@ from piwsl.reference.planning import (
 class CheapJobs:
     """The jobs of one dataset."""
 
-    def __init__(self, name: str, dataset: ComputedDataset | GivenDataset, levels: Mapping[str, Level]) -> None:
-        """Keep name and section of the dataset, and those of the experiment's levels that it names."""
+    def __init__(
+        self,
+        name: str,
+        dataset: ComputedDataset | GivenDataset,
+        levels: Mapping[str, Level],
+        parts: Sequence[str] = PARTS,
+    ) -> None:
+        """Keep name, section, those of the experiment's levels that it names, and the parts that are labelled."""
         self.name = name
+        self._labelled = parts
         self.levels = {cheap: levels[cheap] for cheap in dataset.cheap_levels}
         self._dataset = dataset
 
@@ -43,7 +50,7 @@ class CheapJobs:
             part: frames_wanted(dataset, part)
             if isinstance(dataset, ComputedDataset)
             else frames_in_part(dataset, part)
-            for part in PARTS
+            for part in self._labelled
         }
         return {part: frames for part, frames in found.items() if frames > 0}
 

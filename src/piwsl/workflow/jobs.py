@@ -28,7 +28,8 @@ from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import Code
-from piwsl.workflow.layout import LABELLED, RECORDS, Layout, SimulationFiles
+from piwsl.workflow.layout import LABELLED, RECORDS, Layout, NamedTestFiles, SimulationFiles
+from piwsl.workflow.test_sets import named_tests
 
 if TYPE_CHECKING:
     from piwsl.reference.planning import LabellingJob
@@ -58,6 +59,18 @@ class LabelWildcards(Protocol):
     dataset: str
     labels: str
     batch: str
+
+
+class BatchWildcards(LabelWildcards, Protocol):
+    """What Snakemake hands to the functions of a rule that makes files of a batch."""
+
+    work: str
+
+
+class ShareWildcards(LabelWildcards, Protocol):
+    """What Snakemake hands to the functions of the rule that computes displaced energies."""
+
+    share: str
 
 
 class CheapWildcards(Protocol):
@@ -112,7 +125,9 @@ class Jobs:
         self.experiment = experiment
         self.layout = Layout(experiment.experiment)
         self._scripts = scripts
-        datasets = experiment.datasets.items()
+        self.test_sets = named_tests(experiment)
+        self.datasets = experiment.datasets | {name: test.section for name, test in self.test_sets.items()}
+        datasets = self.datasets.items()
         self.computed = {name: section for name, section in datasets if isinstance(section, ComputedDataset)}
         self.given = {name: section for name, section in datasets if isinstance(section, GivenDataset)}
         # Asked for every job, and the same for many.
@@ -137,13 +152,27 @@ class Jobs:
             self.layout.table,
             *(path for files in datasets for path in (files.whole, files.part(TRAINING), files.part(TEST))),
             *sorted(pools),
+            *self.files_of_test_sets(),
             *(path for run in self.runs for path in self.layout.run(run).taken_away()),
+            *(path for files in self.tests() for path in files.taken_away()),
             *(path for files in self.simulations() for path in files.taken_away()),
         ]
 
     def simulations(self) -> list[SimulationFiles]:
         """Return the files of all simulations: of each run, in the order of the config."""
         return [self.layout.run(run).simulation(name) for run in self.runs for name in self.experiment.simulations]
+
+    def tests(self) -> list[NamedTestFiles]:
+        """Return the files of all runs with named test sets: of each run, in the order of the config."""
+        names = {dataset: list(section.tests) for dataset, section in self.experiment.datasets.items()}
+        return [self.layout.run(run).test(name) for run in self.runs for name in names[run.dataset]]
+
+    def files_of_test_sets(self) -> list[str]:
+        """Return the dataset files of the named test sets of all datasets that a run takes."""
+        taken = dict.fromkeys(run.dataset for run in self.runs)
+        return [
+            self.layout.dataset(name).test_set(test) for name in taken for test in self.experiment.datasets[name].tests
+        ]
 
     # What any job depends on.
 
@@ -163,7 +192,7 @@ class Jobs:
 
     def distributions(self, dataset: str) -> dict[str, str]:
         """Return the distributions that read or computed a dataset's frames, by kind, where they are not ours."""
-        return of_dataset(self.experiment.datasets[dataset], self.experiment.levels)
+        return of_dataset(self.datasets[dataset], self.experiment.levels)
 
     def _contents(self, *paths: Path | None) -> list[str]:
         """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
@@ -194,6 +223,20 @@ class Jobs:
 
         return [self.layout.dataset(dataset).candidates(part, source) for source in sources(self.computed[dataset])]
 
+    def whole_files(self) -> list[str]:
+        """Return the named test sets of computed datasets that take all geometries of a file."""
+        return [name for name in self.test_sets if name in self.computed and self.computed[name].geometries is not None]
+
+    def scans(self) -> list[str]:
+        """Return the named test sets whose geometries are made along a coordinate."""
+        return [name for name, test in self.test_sets.items() if test.scan is not None]
+
+    def units(self, dataset: str) -> dict[str, str]:
+        """Return the units of a given test set's labels; none of computed ones, which are ours."""
+        section = self.given.get(dataset)
+        labels = None if section is None else section.labels_of(section.file)
+        return {} if labels is None else {"energy_unit": labels.energy_unit, "forces_unit": labels.forces_unit}
+
     def candidates_each(self, dataset: str, part: str) -> int | None:
         """Return among how many candidates each frame is chosen; None where they are taken as they come."""
         section = self.computed[dataset]
@@ -222,7 +265,7 @@ class Jobs:
 
     def cheap_levels(self, dataset: str) -> dict[str, dict[str, Any]]:
         """Return by name the cheap levels of a dataset, as plain values."""
-        return {name: self.plain_level(name) for name in self.experiment.datasets[dataset].cheap_levels}
+        return {name: self.plain_level(name) for name in self.datasets[dataset].cheap_levels}
 
     def frequencies_of_levels(self) -> list[str]:
         """Return where minima and vibrations of cheap levels stand, of each dataset of a run that has some."""
@@ -251,7 +294,7 @@ class Jobs:
         """Return the level of theory of a dataset's labels, as model files have it; None where nobody said it."""
         if dataset in self.computed:
             return in_words(self._level(dataset))
-        return self.experiment.datasets[dataset].level
+        return self.datasets[dataset].level
 
     def recipe(self, level: str) -> str:
         """Return what a level comes to, and the version of finished energies: their folder in the store."""
@@ -296,6 +339,10 @@ class Jobs:
         """Return first frame and the one after the last of each labelling job whose files are there."""
         return _done(self.layout.dataset(dataset).labels(labels, self.work(dataset, labels)))
 
+    def part_of(self, labels: str) -> str:
+        """Return the part whose frames get such labels."""
+        return next(part for part, kinds in LABELS_OF.items() if labels in kinds)
+
     def batch(self, wildcards: LabelWildcards) -> LabellingJob:
         """Return what a labelling job does and needs."""
         from piwsl.reference.planning import label_batch
@@ -306,6 +353,22 @@ class Jobs:
             return planned
         # Cut before, and now done anew: its files were taken away since the plan was made.
         return label_batch(self.computed[dataset], self.structures(dataset), self._level(dataset), labels, name)
+
+    def displaced(self, wildcards: BatchWildcards) -> list[str]:
+        """Return the records of the jobs that compute displaced energies of a batch before it is labelled.
+
+        A batch that is done keeps what it was made from, however its energies would be dealt out now.
+        """
+        files, names = self.layout.dataset(wildcards.dataset), (wildcards.labels, wildcards.work, wildcards.batch)
+        if all(Path(files.batch(*names, suffix)).exists() for suffix in (LABELLED, RECORDS)):
+            return sorted(map(str, Path(files.displaced(*names)).parent.glob(f"*{RECORDS}")))
+        shares = self.batch(wildcards).shares
+        return [files.displaced(*names, f"{number}-of-{shares}") for number in range(shares)]
+
+    def share(self, wildcards: ShareWildcards) -> tuple[int, int]:
+        """Return which job of how many computes displaced energies, counted from 0."""
+        number, shares = map(int, wildcards.share.split("-of-"))
+        return number, shares
 
     def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
         """Return the files of all labelling jobs of a part: LABELLED frames or RECORDS."""
@@ -330,8 +393,8 @@ class Jobs:
     def _cheap(self, dataset: str) -> CheapJobs:
         from piwsl.workflow.cheap_labels import CheapJobs
 
-        section = self.experiment.datasets[dataset]
-        return CheapJobs(dataset, section, self.experiment.levels)
+        parts = (TEST,) if dataset in self.test_sets else PARTS
+        return CheapJobs(dataset, self.datasets[dataset], self.experiment.levels, parts)
 
     def cheap_work(self, level: str) -> str:
         """Return a short hash of what a frame takes: jobs that are done stay as they were cut while it does."""
@@ -358,7 +421,7 @@ class Jobs:
         files = self.layout.dataset(dataset)
         return [
             files.cheap_batch(level, part, self.cheap_work(level), name, suffix)
-            for level in self.experiment.datasets[dataset].cheap_levels
+            for level in self.datasets[dataset].cheap_levels
             for part in parts or PARTS
             for name in self.cheap_batches(dataset, level, part)
         ]
@@ -380,7 +443,7 @@ class Jobs:
         """Return what of a given dataset's section a part depends on, or all, files aside; and what reads those."""
         section = self.given[dataset]
         said = section.beyond_defaults()
-        unread = {"file", "test_file", "pool_file", "level", "format"}
+        unread = {"file", "test_file", "pool_file", "level", "format", "tests"}
         if part == POOL or section.test_frames is None:
             unread |= {"test_frames", "seed"}
         if part == TEST:

@@ -10,6 +10,11 @@ RESULTS = "results"
 LABELLED, RECORDS = ".xyz", ".jsonl"
 
 
+def named_test(dataset: str = "{dataset}", test: str = "{test}") -> str:
+    """Return the name under which a named test set is a dataset of its own, of test frames alone."""
+    return f"{dataset}/tests/{test}"
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """The files of one point of the grid."""
@@ -51,13 +56,43 @@ class RunFiles:
         """Minima and vibrations of the model."""
         return f"{self.folder}/frequencies.json"
 
+    def test(self, name: str = "{test}") -> NamedTestFiles:
+        """Return the files of a named test set; by default with a wildcard for its name."""
+        return NamedTestFiles(f"{self.folder}/tests/{name}")
+
     def simulation(self, name: str = "{simulation}") -> SimulationFiles:
         """Return the files of a simulation; by default with a wildcard for its name."""
         return SimulationFiles(f"{self.folder}/simulations/{name}")
 
     def taken_away(self) -> list[str]:
-        """Return the files that users take away, beside those of simulations."""
+        """Return the files that users take away, beside those of named test sets and simulations."""
         return [self.model, self.history, self.errors, self.predictions, self.worst]
+
+
+@dataclass(frozen=True)
+class NamedTestFiles:
+    """The files of one named test set with the model of a run."""
+
+    folder: str
+
+    @property
+    def errors(self) -> str:
+        """Errors on its frames."""
+        return f"{self.folder}/errors.json"
+
+    @property
+    def predictions(self) -> str:
+        """Predictions for its frames, beside their labels."""
+        return f"{self.folder}/predictions.parquet"
+
+    @property
+    def worst(self) -> str:
+        """Its frames with the largest errors."""
+        return f"{self.folder}/worst.xyz"
+
+    def taken_away(self) -> list[str]:
+        """Return the files that users take away."""
+        return [self.errors, self.predictions, self.worst]
 
 
 @dataclass(frozen=True)
@@ -101,6 +136,13 @@ class DatasetFiles:
         """Return the dataset file of "training", "test" or "pool" alone: a job depends on the frames it takes."""
         return f"{self.folder}/{part}.h5"
 
+    def test_set(self, name: str = "{test}") -> str:
+        """Return the dataset file of a named test set, without frames that are among the training frames.
+
+        What it is made of lies in the folder of the dataset `named_test` names.
+        """
+        return f"{self.folder}/tests/{name}.h5"
+
     @property
     def frequencies(self) -> str:
         """Minima and vibrations of the cheap levels."""
@@ -141,6 +183,17 @@ class DatasetFiles:
     def cheap_batch(self, level: str, part: str, work: str, name: str, suffix: str) -> str:
         """Return a file of such a job: LABELLED frames or RECORDS."""
         return f"{self.cheap_labels(level, part, work)}/{name}{suffix}"
+
+    def displaced(self, labels: str, work: str, name: str, share: str = "{share}") -> str:
+        """Return the records of a job that computes displaced energies of a batch beforehand.
+
+        Args:
+            labels: as of `labels`.
+            work: as of `labels`.
+            name: of the batch.
+            share: which job, "0-of-4"; by default a wildcard.
+        """
+        return f"{self.labels(labels, work)}/{name}.displaced/{share}{RECORDS}"
 
     def batch(self, labels: str, work: str, name: str, suffix: str) -> str:
         """Return a file of a labelling job: LABELLED frames or RECORDS."""

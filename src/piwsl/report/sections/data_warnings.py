@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from piwsl.data.dataset import Dataset
+from piwsl.records import dataset_of
 from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
@@ -31,4 +32,7 @@ class DataWarnings(ReportSection):
         for path in context.datasets:
             with Dataset(path) as dataset:
                 warnings[path.parent.name] = dataset.warnings()
+        for path in context.test_sets:
+            with Dataset(path) as dataset:
+                warnings[f"{dataset_of(path)}, test set {path.stem}"] = dataset.warnings()
         return render(TEMPLATE, warnings=warnings) if any(warnings.values()) else ""

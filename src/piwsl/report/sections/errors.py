@@ -12,7 +12,7 @@ import pandas as pd
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
-from piwsl.report.tables import MEASURES
+from piwsl.report.tables import CONSTANT, MEASURES
 from piwsl.report.words import beyond_architecture
 
 GROUP = ["dataset", "model", "size", "loss"]
@@ -147,7 +147,7 @@ def error_table(context: Context) -> pd.DataFrame:
     """Return the table as numbers: a row as of `mean_rows`, mean and standard deviation of each measure."""
     means = means_over_seeds(context.runs)
     means.columns = ["_".join(filter(None, names)) for names in means.columns.to_flat_index()]
-    levels = pd.concat([context.constants.assign(level="the best constant"), context.cheap])
+    levels = pd.concat([context.constants.assign(level=CONSTANT), context.cheap])
     named = {"level": "model"} | {name: f"{name}_mean" for name in MEASURES}
     not_trained = levels.rename(columns=named).assign(loss="not trained")
     return pd.concat([not_trained, means.reset_index()]).reindex(
@@ -175,9 +175,9 @@ def mean_rows(context: Context) -> list[Row]:
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
         constants = context.constants[context.constants["dataset"] == dataset]
         if not rows or rows[-1].dataset != dataset:
-            rows += _not_trained(constants.assign(level="the best constant"))
+            rows += _not_trained(constants.assign(level=CONSTANT))
             rows += _not_trained(context.cheap[context.cheap["dataset"] == dataset])
-        cells = tuple(_stable(runs) if name == "stable_ps" else _cell(name, runs[name]) for name in MEASURES)
+        cells = tuple(_stable(runs) if name == "stable_ps" else cell_of(name, runs[name]) for name in MEASURES)
         more = beyond_architecture(context.experiment.models[model])
         rows.append(Row(dataset, model, more, size, loss, len(runs), cells, no_better(runs, constants)))
     return rows
@@ -196,11 +196,12 @@ def no_better(runs: pd.DataFrame, constants: pd.DataFrame) -> str:
 
 def _not_trained(levels: pd.DataFrame) -> Iterator[Row]:
     for _, row in levels.iterrows():
-        cells = tuple(_cell(name, row[[name]]) for name in MEASURES)
+        cells = tuple(cell_of(name, row[[name]]) for name in MEASURES)
         yield Row(row["dataset"], row["level"], "", None, "not trained", None, cells)
 
 
-def _cell(measure: str, values: pd.Series) -> Cell:
+def cell_of(measure: str, values: pd.Series) -> Cell:
+    """Return mean and standard deviation of a measure over seeds, as a cell."""
     mean, spread = float(values.mean()), float(values.std())
     if math.isnan(mean):
         return Cell("not labelled" if measure == "force_mae_meV_per_A" else "–", mean)
@@ -209,7 +210,7 @@ def _cell(measure: str, values: pd.Series) -> Cell:
 
 def _stable(runs: pd.DataFrame) -> Cell:
     """Return how long dynamics stayed stable: a time that the simulation's end cut off is a bound, not a value."""
-    cell = _cell("stable_ps", runs["stable_ps"])
+    cell = cell_of("stable_ps", runs["stable_ps"])
     lasted = runs["failed"] == 0  # false where there was no simulation, too
     if lasted.all():
         return Cell(f"all of {runs['time_ps'].max():g} ps", cell.value)

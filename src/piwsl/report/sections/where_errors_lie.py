@@ -70,6 +70,8 @@ class WhereErrorsLie(ReportSection):
                 context.runs,
             ),
         ]
+        for test, rows in context.of_tests():
+            tables.append(_table(f"Mean absolute errors on the test set {test}, likewise.", WHERE, rows))
         known = [table for table in tables if table.titles]
         return render(TEMPLATE, tables=known) if known else ""
 
