@@ -6,6 +6,8 @@ of two on a server core of these years.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ase import Atoms
@@ -14,8 +16,9 @@ from pyscf.data.elements import chemcore
 
 from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
-from piwsl.reference.components import Component, MeanFieldKey, fitting_bases, required_components
+from piwsl.reference.components import Component, MeanFieldKey, components_by_mean_field, fitting_bases
 from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.mean_field import LAST_OF_SMALL_BASIS, SMALL_BASIS
 
 SCF_CYCLES = 11
 CC_CYCLES = 13
@@ -34,6 +37,7 @@ SECONDS = {
     "exchange": 2.5e-11,
     "fitted derivative": 8.0e-7,
     "two-electron": 1.5e-8,
+    "check of restricted orbitals": 3.5e-8,
     "two-electron derivative": 6.1e-8,
     "grid": 1.0e-7,
     "grid derivative": 2.5e-7,
@@ -53,7 +57,7 @@ SECONDS = {
     "triples multipliers": 2.2e-8,
 }
 # Unrestricted over restricted: two sets of orbitals, three of pairs, four of triples.
-UNRESTRICTED = {"scf": 2.0, "mp2": 5.0, "cc": 5.0, "triples": 8.0}
+UNRESTRICTED = {"scf": 2.0, "fitted mp2": 3.0, "mp2": 5.0, "cc": 5.0, "triples": 8.0}
 
 Work = dict[str, float]
 """Multiplications of a calculation, by the names in `SECONDS`."""
@@ -82,6 +86,16 @@ class Sizes(NamedTuple):
         return self.orbitals - self.occupied
 
 
+class Calculation(NamedTuple):
+    """One SCF, or the correlation that follows from it at once."""
+
+    name: str
+    """Of its hardest energy, as in records."""
+    work: Work
+    memory_mb: float
+    scratch_mb: float = 0.0
+
+
 def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> Cost:
     """Estimate what the energy of a frame takes.
 
@@ -92,42 +106,62 @@ def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradien
         multiplicity: 2S + 1.
         gradients: with analytic gradients.
     """
-    unrestricted = level.unrestricted or multiplicity != 1
-    parts = required_components(level)
-    costs = []
-    for key in dict.fromkeys(part.mean_field for part in parts):
-        own = [part for part in parts if part.mean_field == key]
-        sizes = sizes_of(atoms, key, level, charge, multiplicity)
-        costs += [mean_field_cost(sizes, key, unrestricted, gradients)]
-        costs += [
-            correlation_cost(sizes, method, key, unrestricted, gradients, threshold)
-            for threshold, method in _separate(own).items()
-        ]
+    each = calculations_of(atoms, level, charge, multiplicity, gradients)
     return Cost(
-        sum(cost.cpu_s for cost in costs),
-        max(cost.memory_mb for cost in costs),
-        max(cost.scratch_mb for cost in costs),
+        sum(seconds_of(one.work) for one in each),
+        max(one.memory_mb for one in each),
+        max(one.scratch_mb for one in each),
     )
 
 
-def _separate(parts: list[Component]) -> dict[float | None, str]:
-    """Return the correlated methods that are calculations of their own, by the natural orbitals that they keep.
+def seconds_of(work: Work, seconds: Mapping[str, float] = SECONDS) -> float:
+    """Return CPU seconds of a calculation, with those of each multiplication."""
+    return sum(seconds[name] * count for name, count in work.items())
+
+
+def calculations_of(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> list[Calculation]:
+    """Return what an energy of a level is made of; arguments as of `estimate`."""
+    unrestricted = level.unrestricted or multiplicity != 1
+    by_key = components_by_mean_field(level)
+    sizes = {key: sizes_of(atoms, key, level, charge, multiplicity) for key in by_key}
+    smallest = min(by_key, key=lambda key: sizes[key].orbitals)
+    found = []
+    for key, components in by_key.items():
+        scf = _mean_field(sizes[key], key, unrestricted, gradients)
+        if key == smallest and not unrestricted and key.functional is None:
+            of_check = min(sizes[key].orbitals, _functions_of_check(atoms, charge))
+            scf.work["check of restricted orbitals"] = of_check**4
+        found.append(scf)
+        for component in _separate(components):
+            found.append(_correlation(sizes[key], component, unrestricted, gradients))
+    return found
+
+
+def _functions_of_check(atoms: Atoms, charge: int) -> float:
+    if max(atoms.numbers) > LAST_OF_SMALL_BASIS:
+        return math.inf
+    electrons = int(atoms.numbers.sum()) - charge
+    return int(build_molecule(atoms, SMALL_BASIS, charge, 1 + electrons % 2, memory_mb=1000).nao)
+
+
+def _separate(components: list[Component]) -> list[Component]:
+    """Return the correlation energies that are calculations of their own, the hardest of each.
 
     Coupled cluster brings what is below it, whether or not it cuts orbitals off.
     """
-    found: dict[float | None, str] = {}
+    found: dict[float | None, Component] = {}
     for method in ("ccsd(t)", "ccsd"):
-        for part in parts:
-            if part.method == method:
-                found.setdefault(part.natural_orbitals, method)
-    return found or dict.fromkeys([None] * any(part.method == "mp2" for part in parts), "mp2")
+        for component in components:
+            if component.method == method:
+                found.setdefault(component.natural_orbitals, component)
+    return [*found.values()] or [component for component in components if component.method == "mp2"]
 
 
 def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multiplicity: int) -> Sizes:
     """Count orbitals and auxiliary functions of a calculation."""
     molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb=1000)
     fitting = fitting_bases(level, key.basis) if key.density_fitting else None
-    correlated = any(part.method not in ("hf", "dft") for part in _parts_of(level, key))
+    correlated = len(components_by_mean_field(level)[key]) > 1
     return Sizes(
         orbitals=molecule.nao,
         occupied=max(molecule.nelec),
@@ -138,72 +172,67 @@ def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multipl
     )
 
 
-def _parts_of(level: PySCF, key: MeanFieldKey) -> list[Component]:
-    return [part for part in required_components(level) if part.mean_field == key]
-
-
 def _functions(molecule: gto.Mole, auxiliary_basis: str) -> int:
     return int(df.addons.make_auxmol(molecule, auxiliary_basis).nao)
 
 
-def mean_field_work(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Work:
-    """Count the multiplications of one SCF, and of its gradient where wanted."""
+def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Calculation:
     n, auxiliary, factor = sizes.orbitals, sizes.auxiliary_jk, UNRESTRICTED["scf"] if unrestricted else 1.0
-    points = factor * GRID_POINTS * sizes.atoms * n if key.functional is not None else 0.0
-    of_grid = {"grid": SCF_CYCLES * points, "grid derivative": gradient * points}
+    points = GRID_POINTS * sizes.atoms * n if key.functional is not None else 0
+    work = {
+        "start": 1.0,
+        "grid": factor * SCF_CYCLES * points,
+        "grid derivative": gradient * factor * points,
+    }
     if key.density_fitting:
-        return {
-            "start": 1.0,
+        work |= {
             "integral fitting": factor * auxiliary * n**2,
             "metric": factor * auxiliary**2 * n,
             "exchange": factor * SCF_CYCLES * auxiliary * n**2 * sizes.occupied,
             "fitted derivative": gradient * factor * auxiliary * n**2,
-            **of_grid,
         }
-    return {
-        "start": 1.0,
-        "two-electron": factor * n**4,
-        "two-electron derivative": gradient * factor * n**4,
-        **of_grid,
-    }
+    else:
+        work |= {"two-electron": factor * n**4, "two-electron derivative": gradient * factor * n**4}
+    memory = 5e-6 * auxiliary * n**2 if key.density_fitting else 1.2e-6 * n**4
+    return Calculation(str(key), work, BASE_MB + memory + 3.5e-5 * points)
 
 
-def mean_field_cost(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Cost:
-    """Estimate one SCF, and its gradient where wanted."""
-    n = sizes.orbitals
-    points = GRID_POINTS * sizes.atoms if key.functional is not None else 0
-    memory = 5e-6 * sizes.auxiliary_jk * n**2 if key.density_fitting else 1.2e-6 * n**4
-    seconds = seconds_of(mean_field_work(sizes, key, unrestricted, gradient))
-    return Cost(seconds, BASE_MB + memory + 3.5e-5 * points * n, scratch_mb=0.0)
+def _correlation(sizes: Sizes, component: Component, unrestricted: bool, gradient: bool) -> Calculation:
+    fitted = component.mean_field.density_fitting
+    mp2 = _mp2(sizes, fitted, unrestricted, gradient)
+    if component.method == "mp2":
+        return mp2._replace(name=str(component))
+    threshold = component.natural_orbitals
+    found = _coupled_cluster(sizes, fitted, threshold, component.method == "ccsd(t)", unrestricted, gradient)
+    if threshold is not None:
+        # The natural orbitals are those of MP2.
+        found = found._replace(work=found.work | mp2.work, memory_mb=max(found.memory_mb, mp2.memory_mb))
+    return found._replace(name=str(component))
 
 
-def seconds_of(work: Work) -> float:
-    """Return CPU seconds."""
-    return sum(SECONDS[name] * count for name, count in work.items())
-
-
-def mp2_work(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Work:
-    """Count the multiplications of MP2 from a converged SCF, and of its gradient where wanted."""
+def _mp2(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Calculation:
     n, o, v = sizes.orbitals, sizes.active, sizes.virtual
     if fitted:
-        auxiliary = sizes.auxiliary_ri
-        return {
+        factor, auxiliary = UNRESTRICTED["fitted mp2"] if unrestricted else 1.0, sizes.auxiliary_ri
+        work = {
             "start": 1.0,
-            "fitted transformation": auxiliary * n**2 * o,
-            "fitted pairs": (o * v) ** 2 * auxiliary,
+            "fitted transformation": factor * auxiliary * n**2 * o,
+            "fitted pairs": factor * (o * v) ** 2 * auxiliary,
         }
+        pairs_mb = 8e-6 * o * v * auxiliary
+        return Calculation("", work, BASE_MB + 5e-6 * auxiliary * n**2 + pairs_mb, pairs_mb)
     factor = UNRESTRICTED["mp2"] if unrestricted else 1.0
-    return {
+    work = {
         "transformation": factor * o * n**4,
         "mp2 derivative": gradient * factor * o * n**4,
         "mp2 response": gradient * factor * n**4,
     }
+    return Calculation("", work, BASE_MB + (5.5e-6 if gradient else 1.2e-6) * n**4, 8e-6 * (o * v) ** 2)
 
 
-def coupled_cluster_work(
+def _coupled_cluster(
     sizes: Sizes, fitted: bool, threshold: float | None, triples: bool, unrestricted: bool, gradient: bool
-) -> Work:
-    """Count the multiplications of coupled cluster from a converged SCF, and of its gradient where wanted."""
+) -> Calculation:
     n, o, v = sizes.orbitals, sizes.active, kept_orbitals(sizes, threshold)
     factor, of_triples = (UNRESTRICTED["cc"], UNRESTRICTED["triples"]) if unrestricted else (1.0, 1.0)
     work = {
@@ -215,56 +244,23 @@ def coupled_cluster_work(
         "cc response": gradient * n**4,
         "triples multipliers": gradient * triples * o**3 * v**4,
     }
-    if threshold is not None:
-        work |= mp2_work(sizes, fitted, unrestricted, gradient=False)
     if fitted:
         auxiliary = sizes.auxiliary_ri
-        return work | {
-            "integral fitting": auxiliary * n**2,
-            "fitted ladder": factor * auxiliary * v**4 / 4,
+        work |= {"integral fitting": auxiliary * n**2, "fitted ladder": factor * auxiliary * v**4}
+    else:
+        work |= {
+            "whole transformation": factor * (o + v) * n**4,
+            "last transformation": factor * n * (o + v) ** 4,
         }
-    return work | {
-        "whole transformation": factor * (o + v) * n**4,
-        "last transformation": factor * n * (o + v) ** 4,
-    }
+    memory = 1.25 * (BASE_MB + (8 * v**4 + (0 if fitted else n**4)) / 1e6) * (2.5 if unrestricted else 1.0)
+    if gradient:
+        # The multipliers of the triples hold several arrays of all triples at once.
+        memory = 1.5 * memory + (50e-6 * (o * v) ** 3 if triples else 0.0)
+    return Calculation("", work, memory, 2e-6 * v**4)
 
 
 def kept_orbitals(sizes: Sizes, threshold: float | None) -> float:
     """Estimate how many virtual natural orbitals are occupied by more than a threshold, in electrons."""
-    if threshold is None or not sizes.active:
+    if threshold is None or not sizes.active or not sizes.virtual:
         return sizes.virtual
-    return (sizes.virtual**-2 + threshold / (KEPT_OF_A_PAIR * sizes.active) ** 2) ** -0.5
-
-
-def correlation_cost(
-    sizes: Sizes,
-    method: str,
-    key: MeanFieldKey,
-    unrestricted: bool,
-    gradient: bool,
-    threshold: float | None = None,
-) -> Cost:
-    """Estimate one correlation energy from a converged SCF, and its gradient where wanted."""
-    n, o = sizes.orbitals, sizes.active
-    if method == "mp2":
-        return _mp2_cost(sizes, key.density_fitting, unrestricted, gradient)
-    v = kept_orbitals(sizes, threshold)
-    triples = method == "ccsd(t)"
-    work = coupled_cluster_work(sizes, key.density_fitting, threshold, triples, unrestricted, gradient)
-    integrals = 0.0 if key.density_fitting else n**4
-    memory = 1.25 * (BASE_MB + (8 * v**4 + integrals) / 1e6) * (2.5 if unrestricted else 1.0)
-    if gradient:
-        # The multipliers of the triples hold several arrays of all triples at once.
-        memory = 1.5 * memory + (50e-6 * (o * v) ** 3 if triples else 0.0)
-    if threshold is not None:
-        memory = max(memory, _mp2_cost(sizes, key.density_fitting, unrestricted, gradient).memory_mb)
-    return Cost(seconds_of(work), memory, 2e-6 * v**4)
-
-
-def _mp2_cost(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Cost:
-    n, pairs = sizes.orbitals, sizes.active * sizes.virtual
-    seconds = seconds_of(mp2_work(sizes, fitted, unrestricted, gradient))
-    if fitted:
-        pairs_mb = 8e-6 * pairs * sizes.auxiliary_ri
-        return Cost(seconds, BASE_MB + 5e-6 * sizes.auxiliary_ri * n**2 + pairs_mb, pairs_mb)
-    return Cost(seconds, BASE_MB + (5.5e-6 if gradient else 1.2e-6) * n**4, 8e-6 * pairs**2)
+    return float((sizes.virtual**-2 + threshold / (KEPT_OF_A_PAIR * sizes.active) ** 2) ** -0.5)
