@@ -14,6 +14,7 @@ from helpers import morse_frames
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.models import build_potential, save_model
+from piwsl.reference.blas import NEEDED, _of_wheel, _processor_has
 from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import from_atoms
 
@@ -83,3 +84,27 @@ def test_models_are_loaded_and_predict_without_pyscf_whatever_library_is_named_f
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: PIWSL_BLAS=/nonexistent: cannot be used as BLAS")
     assert refused.stderr.count("\n") == 1
+
+
+KERNELS = """
+import os
+import piwsl.reference
+from piwsl.reference.blas import blas_name
+import pyscf.lib
+assert "OPENBLAS_CORETYPE" not in os.environ or os.environ["OPENBLAS_CORETYPE"] == "Nehalem"
+print(blas_name())
+"""
+
+
+def kernels(**variables: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PIWSL_BLAS", "OPENBLAS_CORETYPE")}
+    command = [sys.executable, "-c", KERNELS]
+    return subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not _of_wheel() or not _processor_has(NEEDED), reason="PySCF's wheel, on a processor with AVX2")
+def test_the_library_of_the_wheel_is_told_what_the_processor_can_do_unless_the_user_says_more():
+    assert kernels() == "of PySCF's wheel, Haswell\n"
+    assert kernels(OPENBLAS_CORETYPE="Nehalem") == "of PySCF's wheel, Nehalem\n"
+    as_it_comes = energy(PIWSL_BLAS="pyscf")
+    assert float(as_it_comes.stdout) == pytest.approx(float(energy().stdout), abs=1e-9)

@@ -112,8 +112,14 @@ class Stage(Section):
     )
     density_fitting: bool = Field(
         default_factory=lambda given: given.get("method") in FITTED,
-        description="Default: true for hf, dft, mp2 and dlpno-..., false for coupled cluster (which is always "
-        "conventional).",
+        description="Default: true for hf, dft, mp2 and dlpno-..., false for coupled cluster.",
+    )
+    natural_orbitals: float | None = Field(
+        None,
+        ge=1e-7,
+        le=1e-3,
+        description="For ccsd and ccsd(t): keep the virtual natural orbitals of MP2 that are occupied by more "
+        "electrons than this. What MP2 loses by it is added back.",
     )
     extrapolation: Literal["exponential", "exponential-sqrt"] | None = Field(
         None, description="For hf in two bases. Default: exponential; for def2 exponential-sqrt."
@@ -140,10 +146,10 @@ class Stage(Section):
     def _methods_fit(self) -> Self:
         if self.minus is not None and METHODS.index(self.minus) >= METHODS.index(self.method):
             raise ValueError(f"'{self.method}' minus '{self.minus}' is no correction; subtract a simpler method")
-        if self.density_fitting and self.method in ("ccsd", "ccsd(t)"):
-            raise ValueError("density_fitting: coupled cluster is conventional here; leave it out or say false")
         if self.method in LOCAL and not self.density_fitting:
             raise ValueError(f"density_fitting: '{self.method}' always has it; leave it out")
+        if self.natural_orbitals is not None and self.method not in ("ccsd", "ccsd(t)"):
+            raise ValueError("natural_orbitals: only 'ccsd' and 'ccsd(t)' are cut off; leave it out")
         if (self.method == "dft") != (self.functional is not None):
             raise ValueError("functional: 'dft' needs one, and no other method takes one")
         if self.dispersion is not None and self.method != "dft":
@@ -204,6 +210,8 @@ class Stage(Section):
     def __str__(self) -> str:
         """Return the stage as a formula."""
         name = (self.functional or self.method).upper() + (f"-{self.dispersion.upper()}" if self.dispersion else "")
+        if self.natural_orbitals is not None:
+            name = f"FNO({self.natural_orbitals:.0e})-{name}"
         term = f"[{name} - {self.minus.upper()}]" if self.minus else name
         bases = f"CBS({', '.join(self.bases)})" if len(self.bases) > 1 else self.bases[0]
         return f"{'DF-' if self.density_fitting else ''}{term}/{bases}"
@@ -216,7 +224,7 @@ class FittingBases(Section):
     ri: BasisName | None = Field(None, description="For correlation.")
 
 
-SINGLE_LEVEL_KEYS = ["method", "basis", "functional", "dispersion", "density_fitting"]
+SINGLE_LEVEL_OPTIONS = ["functional", "dispersion", "density_fitting", "natural_orbitals"]
 
 
 def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,11 +236,11 @@ def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
     if "basis" not in short:
         raise ValueError("basis: this key is missing; a single level has a method and a basis")
     method, bases = str(short["method"]).lower(), [short["basis"]]
-    rest = {key: value for key, value in short.items() if key not in SINGLE_LEVEL_KEYS}
-    options = {key: short[key] for key in ("functional", "dispersion", "density_fitting") if key in short}
+    rest = {key: value for key, value in short.items() if key not in ("method", "basis", *SINGLE_LEVEL_OPTIONS)}
+    options = {key: short[key] for key in SINGLE_LEVEL_OPTIONS if key in short}
     if method in ("hf", "dft"):
         return rest | {"stages": [{"method": method, "bases": bases, **options}]}
-    # Coupled cluster starts from conventional orbitals of the same integrals.
+    # Coupled cluster starts from orbitals of the same integrals.
     orbitals = {"density_fitting": short.get("density_fitting", method in FITTED)}
     stages = [{"method": "hf", "bases": bases, **orbitals}, {"method": method, "bases": bases, **options}]
     return rest | {"stages": stages}
@@ -252,6 +260,16 @@ def ccsdt_cbs() -> dict[str, Any]:
     Ethanol: about 20 CPU seconds and 1.2 GB a frame.
     """
     return _focal_point(["cc-pvtz", "cc-pvqz"])
+
+
+def ccsdt_cbs_tz() -> dict[str, Any]:
+    """HF/CBS(TQ) + MP2/CBS(TQ) + [CCSD(T) - MP2]/cc-pVTZ in natural orbitals, all density-fitted: the sharper scheme.
+
+    It shares the orbitals of cc-pVTZ with the extrapolation.
+    """
+    correction = {"method": "ccsd(t)", "minus": "mp2", "bases": ["cc-pvtz"]}
+    cut = {"density_fitting": True, "natural_orbitals": 1e-4}
+    return {"stages": [*ccsdt_cbs()["stages"][:2], correction | cut]}
 
 
 def mp2_cbs() -> dict[str, Any]:
@@ -283,6 +301,7 @@ def _focal_point(bases: list[str]) -> dict[str, Any]:
 PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
     "demo": demo,
     "ccsdt-cbs": ccsdt_cbs,
+    "ccsdt-cbs-tz": ccsdt_cbs_tz,
     "mp2-cbs": mp2_cbs,
     "dft": dft,
 }

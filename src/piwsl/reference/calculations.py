@@ -29,12 +29,14 @@ from piwsl.reference.components import (
     required_components,
 )
 from piwsl.reference.correlation import correlate
+from piwsl.reference.coupled_cluster import Amplitudes
 from piwsl.reference.engines.pyscf import RESTRICTED, PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.mean_field import (
     SAME_ENERGY_HARTREE,
     converge,
+    in_small_basis,
     is_same_state,
     is_unrestricted,
     projected,
@@ -110,7 +112,16 @@ def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, mem
         raise FrameFailure("molecule", str(error).strip()) from error
 
 
-Starts = Mapping[MeanFieldKey, NDArray[np.float64]]
+class Start(NamedTuple):
+    """What the calculations of a geometry near by start from, which keeps their state."""
+
+    density: NDArray[np.float64]
+    """(n, n), or (2, n, n) for unrestricted orbitals."""
+    amplitudes: Mapping[float | None, Amplitudes]
+    """Of coupled cluster, by the natural orbitals that it keeps."""
+
+
+Starts = Mapping[MeanFieldKey, Start]
 
 
 def run_level(
@@ -132,7 +143,7 @@ def run_level(
         multiplicity: 2S + 1; 1 is restricted unless the level says otherwise, all others unrestricted.
         memory_mb: memory of the job, MB.
         gradients: also differentiate every energy; the level must have analytic gradients.
-        starts: gives density matrices of a geometry near by, as of `densities`, to start from: its state is kept.
+        starts: gives solutions of a geometry near by, as of `solutions_of`, to start from: its state is kept.
         kept: the parts of this geometry; what is computed is kept there from then on.
 
     Raises:
@@ -146,7 +157,8 @@ def run_level(
     for component, part in found.items():
         if component.mean_field not in to_run:
             outcome.add(component, part)
-    solutions = mean_fields(molecules, level, multiplicity, starts() if starts and to_run else None, to_run)
+    near = starts() if starts and to_run else None
+    solutions = mean_fields(molecules, level, multiplicity, near, to_run)
     state: dict[str, float] = {}
     if level.is_open_shell(multiplicity):
         solutions = list(solutions)
@@ -157,7 +169,7 @@ def run_level(
     asked = Asked(level, gradients, kept, found, state)
     for solution in solutions:
         _add_scf(outcome, solution, asked)
-        _add_correlation(outcome, solution, asked)
+        _add_correlation(outcome, solution, asked, near[solution.key].amplitudes if near else {})
     return outcome
 
 
@@ -241,12 +253,29 @@ def _knows_stability(part: Part) -> bool:
     return any(RESTRICTED in how for how in part.notes.get("scf", {}).values())
 
 
-def densities(
+def solutions_of(
     atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int
-) -> dict[MeanFieldKey, NDArray[np.float64]]:
-    """Return the density matrices of all SCFs of a level, (n, n), or (2, n, n) for unrestricted orbitals."""
+) -> dict[MeanFieldKey, Start]:
+    """Solve SCFs and coupled cluster of a level, for geometries near by to start from; arguments as of `run_level`."""
     molecules = _molecules(atoms, level, charge, multiplicity, memory_mb)
-    return {each.key: each.mean_field.make_rdm1() for each in mean_fields(molecules, level, multiplicity)}
+    found = {}
+    for key, mean_field, *_ in mean_fields(molecules, level, multiplicity):
+        _, *components = components_by_mean_field(level)[key]
+        amplitudes = {}
+        for threshold in dict.fromkeys(part.natural_orbitals for part in components if part.method != "mp2"):
+            frozen, ri_basis = _correlated(mean_field, key, level)
+            with failing_at(f"ccsd/{key.basis}"):
+                solved = correlate(mean_field, {"ccsd"}, frozen, ri_basis, False, threshold)
+            if solved.amplitudes is not None:
+                amplitudes[threshold] = solved.amplitudes
+        found[key] = Start(mean_field.make_rdm1(), amplitudes)
+    return found
+
+
+def _correlated(mean_field: scf.hf.SCF, key: MeanFieldKey, level: PySCF) -> tuple[int, str | None]:
+    """Return the number of frozen orbitals, and the auxiliary basis of correlation where it is fitted."""
+    frozen = chemcore(mean_field.mol) if level.frozen_core else 0
+    return frozen, fitting_bases(level, key.basis).ri if key.density_fitting else None
 
 
 def _molecules(
@@ -278,7 +307,7 @@ def mean_fields(
         molecules: PySCF's, for every SCF of the level.
         level: the level of theory.
         multiplicity: 2S + 1.
-        starts: density matrices to start from, as of `run_level`.
+        starts: solutions to start from, as of `run_level`.
         wanted: which to converge; all by default.
 
     Raises:
@@ -305,14 +334,13 @@ def _one_by_one(
         started = time.process_time()
         with failing_at(str(key)):
             if starts is not None:
-                before, how = converge(molecule, key, level, starts[key])
+                before, how = converge(molecule, key, level, starts[key].density)
                 how["started_from"] = "the geometry before displacement"
             else:
                 start = None if before is None else projected(before, molecule)
                 before, how = converge(molecule, key, level, start, follow)
-                # It hardly depends on the basis.
                 if key == smallest and not is_unrestricted(before) and key.functional is None:
-                    how[RESTRICTED] = stability_of_restricted(before)
+                    how[RESTRICTED] = stability_of_restricted(in_small_basis(before, level))
         yield Solution(key, before, how, _cpu_s_since(started))
 
 
@@ -375,27 +403,50 @@ def _add_scf(outcome: Outcome, solution: Solution, asked: Asked) -> None:
     asked.kept.keep(str(own), part)
 
 
-def _add_correlation(outcome: Outcome, solution: Solution, asked: Asked) -> None:
+def _add_correlation(
+    outcome: Outcome, solution: Solution, asked: Asked, near: Mapping[float | None, Amplitudes]
+) -> None:
     """Add the correlation energies that follow from an SCF, and keep those that are computed."""
-    key, mean_field = solution.key, solution.mean_field
-    own, *components = components_by_mean_field(asked.level)[key]
-    missing = [component for component in components if component not in asked.found]
+    _, *components = components_by_mean_field(asked.level)[solution.key]
     for component in components:
         if component in asked.found:
             outcome.add(component, asked.found[component])
-    if not missing:
-        return
-    frozen = chemcore(mean_field.mol) if asked.level.frozen_core else 0
-    ri_basis = fitting_bases(asked.level, key.basis).ri if key.density_fitting else None
-    hardest = max(missing, key=lambda component: ["mp2", "ccsd", "ccsd(t)"].index(component.method))
+    missing = [component for component in components if component not in asked.found]
+    for threshold, of_one in _calculations(missing).items():
+        _correlate(outcome, solution, asked, of_one, threshold, near.get(threshold))
+
+
+def _calculations(components: Iterable[Component]) -> dict[float | None, list[Component]]:
+    """Return the correlation energies that are computed together, by the natural orbitals that are kept.
+
+    Coupled cluster brings MP2, whether or not it cuts orbitals off.
+    """
+    found: dict[float | None, list[Component]] = {}
+    for component in sorted(components, key=lambda component: component.method == "mp2"):
+        with_others = component.method == "mp2" and found
+        found.setdefault(next(iter(found)) if with_others else component.natural_orbitals, []).append(component)
+    return found
+
+
+def _correlate(
+    outcome: Outcome,
+    solution: Solution,
+    asked: Asked,
+    components: list[Component],
+    threshold: float | None,
+    near: Amplitudes | None,
+) -> None:
+    key, mean_field = solution.key, solution.mean_field
+    frozen, ri_basis = _correlated(mean_field, key, asked.level)
+    hardest = max(components, key=lambda component: ["mp2", "ccsd", "ccsd(t)"].index(component.method))
+    methods = {component.method for component in components}
     started = time.process_time()
     with failing_at(str(hardest)):
-        methods = {component.method for component in missing}
-        correlation = correlate(mean_field, methods, frozen, ri_basis, asked.gradients)
+        correlation = correlate(mean_field, methods, frozen, ri_basis, asked.gradients, threshold, near)
     cpu_s = _cpu_s_since(started)
-    for component in missing:
+    for component in components:
         method = component.method
-        gradient = correlation.gradients[method] - outcome.gradients[own] if asked.gradients else None
+        gradient = correlation.gradients[method] - outcome.gradients[own_component(key)] if asked.gradients else None
         notes = {"frozen_orbitals": frozen} | correlation.notes
         part = Part(correlation.energies[method], gradient, notes, asked.state, cpu_s if component == hardest else 0.0)
         outcome.add(component, part)

@@ -15,6 +15,8 @@ from piwsl.reference.extrapolation import ExtrapolationError, Limit, basis_set_l
 from piwsl.reference.store import is_finite
 
 SAME_ENERGY = 1e-9
+# Energies of all orbitals, whatever is cut off in coupled cluster.
+WHOLE = ("hf", "dft", "mp2")
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Component:
 
     method: str
     mean_field: MeanFieldKey
+    natural_orbitals: float | None = None
+    """Of coupled cluster: the occupation from which on virtual orbitals are kept; None where all are."""
 
     def __str__(self) -> str:
         if self.method in ("hf", "dft"):
             return str(self.mean_field)
-        return f"{'df-' if self.mean_field.density_fitting else ''}{self.method}/{self.mean_field.basis}"
+        cut = "" if self.natural_orbitals is None else f"fno({self.natural_orbitals!r})-"
+        return f"{'df-' if self.mean_field.density_fitting else ''}{cut}{self.method}/{self.mean_field.basis}"
 
 
 class Fitting(NamedTuple):
@@ -92,7 +97,8 @@ def _usual_fitting_bases(basis: str) -> Fitting | None:
 
 def component(stage: Stage, method: str, basis: str) -> Component:
     """Return the component of a method of a stage in one of its bases."""
-    return Component(method, MeanFieldKey(basis, stage.density_fitting, stage.functional, stage.dispersion))
+    key = MeanFieldKey(basis, stage.density_fitting, stage.functional, stage.dispersion)
+    return Component(method, key, None if method in WHOLE else stage.natural_orbitals)
 
 
 def required_components(level: CompositeLevel) -> list[Component]:
@@ -121,7 +127,7 @@ def own_component(key: MeanFieldKey) -> Component:
 
 
 # Of the recipe of a stage: how its parts are combined.
-COMBINATION = ("method", "minus", "bases", "auxiliary_bases", "extrapolation")
+COMBINATION = ("method", "minus", "bases", "auxiliary_bases", "extrapolation", "natural_orbitals")
 # Of the recipe of a level: what no SCF depends on.
 OF_CORRELATION = ("frozen_core",)
 
@@ -146,8 +152,10 @@ def parts_of(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             found[str(own)] = of_scf | {"method": own.method, "basis": basis, "auxiliary_bases": fitting[:1]}
             for method in (stage["method"], stage["minus"]):
                 if method not in (own.method, None):
-                    name = str(Component(method, key))
-                    found[name] = common | {"method": method, "basis": basis, "auxiliary_bases": fitting}
+                    threshold = None if method in WHOLE else stage.get("natural_orbitals")
+                    cut = {} if threshold is None else {"natural_orbitals": threshold}
+                    name = str(Component(method, key, threshold))
+                    found[name] = common | {"method": method, "basis": basis, "auxiliary_bases": fitting} | cut
     return found
 
 

@@ -7,16 +7,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pyscf import cc, df, mp, scf
+from pyscf import cc, mp, scf
 from pyscf.cc import ccsd_t_lambda_slow
 from pyscf.grad import ccsd_t as ccsd_t_gradient
-from pyscf.mp.dfmp2 import DFMP2
-from pyscf.mp.dfump2 import DFUMP2
 
+from piwsl.reference.coupled_cluster import (
+    Amplitudes,
+    RIBasis,
+    Space,
+    amplitudes_of,
+    ccsd_solver,
+    in_orbitals_of,
+    integrals_of,
+    mp2_solver,
+    natural_orbitals,
+)
 from piwsl.reference.failures import FrameFailure
 
 CC_TOLERANCE_HARTREE = 1e-9
 CC_AMPLITUDE_TOLERANCE = 1e-6
+# Of energies that are differentiated by differences: theirs are of a smooth curve within 1e-9 Hartree.
+DISPLACED_AMPLITUDE_TOLERANCE = 2e-7
 LAMBDA_TOLERANCE = 1e-7
 
 
@@ -28,10 +39,18 @@ class Correlation(NamedTuple):
     gradients: dict[str, NDArray[np.float64]]
     """(N, 3), Hartree/Bohr, by method where wanted: of the total energy, orbitals included."""
     notes: dict[str, Any]
+    amplitudes: Amplitudes | None = None
+    """Of coupled cluster."""
 
 
 def correlate(
-    mean_field: scf.hf.SCF, methods: set[str], frozen: int, ri_basis: str | None, gradients: bool
+    mean_field: scf.hf.SCF,
+    methods: set[str],
+    frozen: int,
+    ri_basis: RIBasis,
+    gradients: bool,
+    threshold: float | None = None,
+    near: Amplitudes | None = None,
 ) -> Correlation:
     """Compute correlation energies from converged orbitals.
 
@@ -39,8 +58,10 @@ def correlate(
         mean_field: converged HF.
         methods: of mp2, ccsd, ccsd(t).
         frozen: core orbitals left out.
-        ri_basis: auxiliary basis of a density-fitted MP2; None for conventional integrals.
-        gradients: also differentiate; only for conventional integrals.
+        ri_basis: auxiliary basis of density-fitted correlation; None for conventional integrals.
+        gradients: also differentiate; only for conventional integrals, and all orbitals.
+        threshold: occupation above which coupled cluster keeps virtual natural orbitals; None keeps all orbitals.
+        near: amplitudes of a geometry near by: coupled cluster starts from them, and keeps as many orbitals.
 
     Raises:
         FrameFailure: amplitudes or multipliers do not converge.
@@ -51,40 +72,56 @@ def correlate(
             dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {"correlated_electrons": 1}
         )
     if methods & {"ccsd", "ccsd(t)"}:
-        return _coupled_cluster(mean_field, methods, frozen, gradients)
-    if ri_basis is None:
-        solver = mp.MP2(mean_field, frozen=frozen)
-    else:
-        solver = (DFUMP2 if isinstance(mean_field, scf.uhf.UHF) else DFMP2)(mean_field, frozen=frozen)
-        # Without this PySCF reuses the fitting basis of Coulomb and exchange.
-        solver.with_df = df.DF(mean_field.mol, auxbasis=ri_basis)
+        space = Space(frozen)
+        if threshold is not None:
+            space = natural_orbitals(mean_field, frozen, ri_basis, threshold, near and near.kept)
+        return _coupled_cluster(mean_field, methods, space, ri_basis, gradients, near)
+    solver = mp2_solver(mean_field, frozen, ri_basis)
     solver.kernel()
     own_gradients = {"mp2": solver.nuc_grad_method().kernel()} if gradients else {}
     return Correlation({"mp2": float(solver.e_corr)}, own_gradients, {})
 
 
-def _coupled_cluster(mean_field: scf.hf.SCF, methods: set[str], frozen: int, gradients: bool) -> Correlation:
-    solver = cc.CCSD(mean_field, frozen=frozen)
+def _coupled_cluster(
+    mean_field: scf.hf.SCF,
+    methods: set[str],
+    space: Space,
+    ri_basis: RIBasis,
+    gradients: bool,
+    near: Amplitudes | None,
+) -> Correlation:
+    solver = ccsd_solver(mean_field, space, ri_basis)
     solver.conv_tol = CC_TOLERANCE_HARTREE
     solver.conv_tol_normt = CC_AMPLITUDE_TOLERANCE
     solver.max_cycle = 100
-    integrals = solver.ao2mo()
-    solver.kernel(eris=integrals)
+    integrals = integrals_of(solver)
+    truncated_mp2, *start = solver.init_amps(integrals)
+    if near is not None:
+        start = in_orbitals_of(solver, integrals, near)
+        solver.conv_tol_normt = DISPLACED_AMPLITUDE_TOLERANCE
+    solver.kernel(*start, eris=integrals)
     if not solver.converged:
         raise FrameFailure(f"ccsd/{mean_field.mol.basis}", f"amplitudes not converged in {solver.max_cycle} cycles")
-    # The MP2 energy of the same orbitals and integrals is the first step of the amplitudes.
-    energies = {"mp2": float(solver.emp2), "ccsd": float(solver.e_corr)}
+    # The MP2 energy of the same orbitals and integrals is the first step of the amplitudes. What it lacks by the
+    # orbitals that are cut off is added to coupled cluster's, so that [CCSD(T) - MP2] is of one space.
+    mp2 = float(truncated_mp2) if space.mp2 is None else space.mp2
+    energies = {"mp2": mp2, "ccsd": float(solver.e_corr) + mp2 - float(truncated_mp2)}
     if "ccsd(t)" in methods:
         energies["ccsd(t)"] = energies["ccsd"] + float(solver.ccsd_t(eris=integrals))
     differentiate: dict[str, Callable[[], NDArray[np.float64]]] = {
-        "mp2": lambda: mp.MP2(mean_field, frozen=frozen).run().nuc_grad_method().kernel(),
+        "mp2": lambda: mp.MP2(mean_field, frozen=space.frozen).run().nuc_grad_method().kernel(),
         "ccsd": lambda: _ccsd_gradient(solver, integrals),
         "ccsd(t)": lambda: _triples_gradient(solver, integrals),
     }
+    amplitudes = amplitudes_of(solver, integrals)
+    notes: dict[str, Any] = {"t1_diagnostic": t1_diagnostic(solver.t1), "ccsd_cycles": solver.cycles}
+    if space.mp2 is not None:
+        notes["virtual_orbitals"] = list(amplitudes.kept)
     return Correlation(
         {method: energies[method] for method in methods},
         {method: differentiate[method]() for method in methods} if gradients else {},
-        {"t1_diagnostic": t1_diagnostic(solver.t1)},
+        notes,
+        amplitudes,
     )
 
 

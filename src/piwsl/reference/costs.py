@@ -1,11 +1,13 @@
 """What a frame costs at a level: CPU seconds and memory, estimated from the sizes of its bases before any compute.
 
-Each calculation is counted as the number of multiplications that it must do, times seconds a multiplication. Good
-within a factor of two on a server core of these years.
+Each calculation is counted as the multiplications that it must do, times seconds a multiplication. Good within a factor
+of two on a server core of these years.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ase import Atoms
@@ -14,31 +16,51 @@ from pyscf.data.elements import chemcore
 
 from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
-from piwsl.reference.components import Component, MeanFieldKey, fitting_bases, required_components
+from piwsl.reference.components import Component, MeanFieldKey, components_by_mean_field, fitting_bases
 from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.mean_field import LAST_OF_SMALL_BASIS, SMALL_BASIS
 
 SCF_CYCLES = 11
 CC_CYCLES = 13
-SMALL_JOB_SECONDS = 0.05
 # Grid points an atom at PySCF's level 4, after pruning.
 GRID_POINTS = 20000
 BASE_MB = 250.0
-# Seconds a multiplication on one thread, fitted to PySCF 2.14 (water to malonaldehyde, DZ to QZ); in each, small
-# contractions run slower than large ones, hence the differences.
-INTEGRAL_FITTING = 3.6e-8
-METRIC = 3.1e-8
-EXCHANGE_CYCLE = 2.5e-11
-TWO_ELECTRON = 1.5e-8
-TWO_ELECTRON_DERIVATIVE = 6.1e-8
-FITTED_PAIRS = 6.1e-11
-FITTED_TRANSFORMATION = 2.0e-9
-TRANSFORMATION = 4.5e-10
-FULL_TRANSFORMATION = (6.0e-10, 2.0e-10)
-LADDER, RINGS = 2.7e-10, 8.2e-10
-TRIPLES = 3.7e-10
-GRID_POINT = 1.0e-7
+# Natural orbitals that are kept, in a large basis, of each pair of electrons: this over the root of the threshold
+# (water, methanol, ethene, formic acid, HCN; DZ and TZ; 1e-3 to 1e-5, within a fifth).
+KEPT_OF_A_PAIR = 0.11
+# Seconds a multiplication on one thread, as tests/benchmarks/fit_costs.py finds them; in each, small contractions run
+# slower than large ones, hence the differences.
+SECONDS = {
+    "start": 0.05,
+    "integral fitting": 3.6e-8,
+    "metric": 3.1e-8,
+    "exchange": 2.5e-11,
+    "fitted derivative": 8.0e-7,
+    "two-electron": 1.5e-8,
+    "check of restricted orbitals": 3.5e-8,
+    "two-electron derivative": 6.1e-8,
+    "grid": 1.0e-7,
+    "grid derivative": 2.5e-7,
+    "fitted pairs": 6.1e-11,
+    "fitted transformation": 2.0e-9,
+    "transformation": 4.5e-10,
+    "mp2 derivative": 1.1e-8,
+    "mp2 response": 9.3e-8,
+    "whole transformation": 6.0e-10,
+    "last transformation": 2.0e-10,
+    "fitted ladder": 2.0e-11,
+    "ladder": 2.7e-10,
+    "rings": 8.2e-10,
+    "triples": 3.7e-10,
+    "multipliers": 2.1e-9,
+    "cc response": 2.8e-7,
+    "triples multipliers": 2.2e-8,
+}
 # Unrestricted over restricted: two sets of orbitals, three of pairs, four of triples.
-UNRESTRICTED = {"scf": 2.0, "mp2": 5.0, "cc": 5.0, "triples": 8.0}
+UNRESTRICTED = {"scf": 2.0, "fitted mp2": 3.0, "mp2": 5.0, "cc": 5.0, "triples": 8.0}
+
+Work = dict[str, float]
+"""Multiplications of a calculation, by the names in `SECONDS`."""
 
 
 class Sizes(NamedTuple):
@@ -64,6 +86,16 @@ class Sizes(NamedTuple):
         return self.orbitals - self.occupied
 
 
+class Calculation(NamedTuple):
+    """One SCF, or the correlation that follows from it at once."""
+
+    name: str
+    """Of its hardest energy, as in records."""
+    work: Work
+    memory_mb: float
+    scratch_mb: float = 0.0
+
+
 def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> Cost:
     """Estimate what the energy of a frame takes.
 
@@ -74,34 +106,62 @@ def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradien
         multiplicity: 2S + 1.
         gradients: with analytic gradients.
     """
-    unrestricted = level.unrestricted or multiplicity != 1
-    parts = required_components(level)
-    costs = []
-    for key in dict.fromkeys(part.mean_field for part in parts):
-        methods = _separate({part.method for part in parts if part.mean_field == key})
-        sizes = sizes_of(atoms, key, level, charge, multiplicity)
-        costs += [mean_field_cost(sizes, key, unrestricted, gradients)]
-        costs += [correlation_cost(sizes, method, key, unrestricted, gradients) for method in methods]
+    each = calculations_of(atoms, level, charge, multiplicity, gradients)
     return Cost(
-        sum(cost.cpu_s for cost in costs),
-        max(cost.memory_mb for cost in costs),
-        max(cost.scratch_mb for cost in costs),
+        sum(seconds_of(one.work) for one in each),
+        max(one.memory_mb for one in each),
+        max(one.scratch_mb for one in each),
     )
 
 
-def _separate(methods: set[str]) -> set[str]:
-    """Return the correlated methods that are calculations of their own: coupled cluster brings what is below it."""
-    for highest in ("ccsd(t)", "ccsd", "mp2"):
-        if highest in methods:
-            return {highest}
-    return set()
+def seconds_of(work: Work, seconds: Mapping[str, float] = SECONDS) -> float:
+    """Return CPU seconds of a calculation, with those of each multiplication."""
+    return sum(seconds[name] * count for name, count in work.items())
+
+
+def calculations_of(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> list[Calculation]:
+    """Return what an energy of a level is made of; arguments as of `estimate`."""
+    unrestricted = level.unrestricted or multiplicity != 1
+    by_key = components_by_mean_field(level)
+    sizes = {key: sizes_of(atoms, key, level, charge, multiplicity) for key in by_key}
+    smallest = min(by_key, key=lambda key: sizes[key].orbitals)
+    found = []
+    for key, components in by_key.items():
+        scf = _mean_field(sizes[key], key, unrestricted, gradients)
+        if key == smallest and not unrestricted and key.functional is None:
+            of_check = min(sizes[key].orbitals, _functions_of_check(atoms, charge))
+            scf.work["check of restricted orbitals"] = of_check**4
+        found.append(scf)
+        for component in _separate(components):
+            found.append(_correlation(sizes[key], component, unrestricted, gradients))
+    return found
+
+
+def _functions_of_check(atoms: Atoms, charge: int) -> float:
+    if max(atoms.numbers) > LAST_OF_SMALL_BASIS:
+        return math.inf
+    electrons = int(atoms.numbers.sum()) - charge
+    return int(build_molecule(atoms, SMALL_BASIS, charge, 1 + electrons % 2, memory_mb=1000).nao)
+
+
+def _separate(components: list[Component]) -> list[Component]:
+    """Return the correlation energies that are calculations of their own, the hardest of each.
+
+    Coupled cluster brings what is below it, whether or not it cuts orbitals off.
+    """
+    found: dict[float | None, Component] = {}
+    for method in ("ccsd(t)", "ccsd"):
+        for component in components:
+            if component.method == method:
+                found.setdefault(component.natural_orbitals, component)
+    return [*found.values()] or [component for component in components if component.method == "mp2"]
 
 
 def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multiplicity: int) -> Sizes:
     """Count orbitals and auxiliary functions of a calculation."""
     molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb=1000)
     fitting = fitting_bases(level, key.basis) if key.density_fitting else None
-    correlated = any(part.method not in ("hf", "dft") for part in _parts_of(level, key))
+    correlated = len(components_by_mean_field(level)[key]) > 1
     return Sizes(
         orbitals=molecule.nao,
         occupied=max(molecule.nelec),
@@ -112,55 +172,95 @@ def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multipl
     )
 
 
-def _parts_of(level: PySCF, key: MeanFieldKey) -> list[Component]:
-    return [part for part in required_components(level) if part.mean_field == key]
-
-
 def _functions(molecule: gto.Mole, auxiliary_basis: str) -> int:
     return int(df.addons.make_auxmol(molecule, auxiliary_basis).nao)
 
 
-def mean_field_cost(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Cost:
-    """Estimate one SCF, and its gradient where wanted."""
-    n, auxiliary = sizes.orbitals, sizes.auxiliary_jk
-    points = GRID_POINTS * sizes.atoms if key.functional is not None else 0
+def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Calculation:
+    n, auxiliary, factor = sizes.orbitals, sizes.auxiliary_jk, UNRESTRICTED["scf"] if unrestricted else 1.0
+    points = GRID_POINTS * sizes.atoms * n if key.functional is not None else 0
+    work = {
+        "start": 1.0,
+        "grid": factor * SCF_CYCLES * points,
+        "grid derivative": gradient * factor * points,
+    }
     if key.density_fitting:
-        seconds = auxiliary * n**2 * INTEGRAL_FITTING + auxiliary**2 * n * METRIC
-        seconds += SCF_CYCLES * auxiliary * n**2 * sizes.occupied * EXCHANGE_CYCLE
-        derivative = auxiliary * n**2 * 8e-7
+        work |= {
+            "integral fitting": factor * auxiliary * n**2,
+            "metric": factor * auxiliary**2 * n,
+            "exchange": factor * SCF_CYCLES * auxiliary * n**2 * sizes.occupied,
+            "fitted derivative": gradient * factor * auxiliary * n**2,
+        }
     else:
-        seconds, derivative = n**4 * TWO_ELECTRON, n**4 * TWO_ELECTRON_DERIVATIVE
-    seconds += SCF_CYCLES * points * n * GRID_POINT
-    derivative += 2.5 * points * n * GRID_POINT
+        work |= {"two-electron": factor * n**4, "two-electron derivative": gradient * factor * n**4}
     memory = 5e-6 * auxiliary * n**2 if key.density_fitting else 1.2e-6 * n**4
-    factor = UNRESTRICTED["scf"] if unrestricted else 1.0
-    return Cost(
-        SMALL_JOB_SECONDS + factor * (seconds + gradient * derivative),
-        BASE_MB + memory + 3.5e-5 * points * n,
-        scratch_mb=0.0,
-    )
+    return Calculation(str(key), work, BASE_MB + memory + 3.5e-5 * points)
 
 
-def correlation_cost(sizes: Sizes, method: str, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Cost:
-    """Estimate one correlation energy from a converged SCF, and its gradient where wanted."""
+def _correlation(sizes: Sizes, component: Component, unrestricted: bool, gradient: bool) -> Calculation:
+    fitted = component.mean_field.density_fitting
+    mp2 = _mp2(sizes, fitted, unrestricted, gradient)
+    if component.method == "mp2":
+        return mp2._replace(name=str(component))
+    threshold = component.natural_orbitals
+    found = _coupled_cluster(sizes, fitted, threshold, component.method == "ccsd(t)", unrestricted, gradient)
+    if threshold is not None:
+        # The natural orbitals are those of MP2.
+        found = found._replace(work=found.work | mp2.work, memory_mb=max(found.memory_mb, mp2.memory_mb))
+    return found._replace(name=str(component))
+
+
+def _mp2(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Calculation:
     n, o, v = sizes.orbitals, sizes.active, sizes.virtual
-    if method == "mp2":
-        if key.density_fitting:
-            auxiliary = sizes.auxiliary_ri
-            seconds = auxiliary * n**2 * o * FITTED_TRANSFORMATION + (o * v) ** 2 * auxiliary * FITTED_PAIRS
-            pairs_mb = 8e-6 * o * v * auxiliary
-            return Cost(SMALL_JOB_SECONDS + seconds, BASE_MB + 5e-6 * auxiliary * n**2 + pairs_mb, pairs_mb)
-        seconds = o * n**4 * TRANSFORMATION + gradient * n**4 * (1.1e-8 * o + 9.3e-8)
-        memory = (5.5e-6 if gradient else 1.2e-6) * n**4
-        return Cost(seconds * (UNRESTRICTED["mp2"] if unrestricted else 1.0), BASE_MB + memory, 8e-6 * (o * v) ** 2)
-    transformation = FULL_TRANSFORMATION[0] * o * n**4 + FULL_TRANSFORMATION[1] * n**5
-    amplitudes = CC_CYCLES * (o**2 * v**4 * LADDER + (o * v) ** 3 * RINGS)
-    triples = o**3 * v**4 * TRIPLES if method == "ccsd(t)" else 0.0
-    multipliers = gradient * (2.6 * CC_CYCLES * (o * v) ** 3 * RINGS + 2.8e-7 * n**4 + 60 * triples)
-    cc_factor, triples_factor = (UNRESTRICTED["cc"], UNRESTRICTED["triples"]) if unrestricted else (1.0, 1.0)
-    memory = 1.25 * (BASE_MB + (8 * v**4 + n**4) / 1e6) * (2.5 if unrestricted else 1.0)
+    if fitted:
+        factor, auxiliary = UNRESTRICTED["fitted mp2"] if unrestricted else 1.0, sizes.auxiliary_ri
+        work = {
+            "start": 1.0,
+            "fitted transformation": factor * auxiliary * n**2 * o,
+            "fitted pairs": factor * (o * v) ** 2 * auxiliary,
+        }
+        pairs_mb = 8e-6 * o * v * auxiliary
+        return Calculation("", work, BASE_MB + 5e-6 * auxiliary * n**2 + pairs_mb, pairs_mb)
+    factor = UNRESTRICTED["mp2"] if unrestricted else 1.0
+    work = {
+        "transformation": factor * o * n**4,
+        "mp2 derivative": gradient * factor * o * n**4,
+        "mp2 response": gradient * factor * n**4,
+    }
+    return Calculation("", work, BASE_MB + (5.5e-6 if gradient else 1.2e-6) * n**4, 8e-6 * (o * v) ** 2)
+
+
+def _coupled_cluster(
+    sizes: Sizes, fitted: bool, threshold: float | None, triples: bool, unrestricted: bool, gradient: bool
+) -> Calculation:
+    n, o, v = sizes.orbitals, sizes.active, kept_orbitals(sizes, threshold)
+    factor, of_triples = (UNRESTRICTED["cc"], UNRESTRICTED["triples"]) if unrestricted else (1.0, 1.0)
+    work = {
+        "start": 3.0,
+        "ladder": factor * CC_CYCLES * o**2 * v**4,
+        "rings": factor * CC_CYCLES * (o * v) ** 3,
+        "triples": of_triples * triples * o**3 * v**4,
+        "multipliers": gradient * CC_CYCLES * (o * v) ** 3,
+        "cc response": gradient * n**4,
+        "triples multipliers": gradient * triples * o**3 * v**4,
+    }
+    if fitted:
+        auxiliary = sizes.auxiliary_ri
+        work |= {"integral fitting": auxiliary * n**2, "fitted ladder": factor * auxiliary * v**4}
+    else:
+        work |= {
+            "whole transformation": factor * (o + v) * n**4,
+            "last transformation": factor * n * (o + v) ** 4,
+        }
+    memory = 1.25 * (BASE_MB + (8 * v**4 + (0 if fitted else n**4)) / 1e6) * (2.5 if unrestricted else 1.0)
     if gradient:
         # The multipliers of the triples hold several arrays of all triples at once.
         memory = 1.5 * memory + (50e-6 * (o * v) ** 3 if triples else 0.0)
-    seconds = cc_factor * (transformation + amplitudes) + triples_factor * triples + multipliers
-    return Cost(3 * SMALL_JOB_SECONDS + seconds, memory, 2e-6 * v**4)
+    return Calculation("", work, memory, 2e-6 * v**4)
+
+
+def kept_orbitals(sizes: Sizes, threshold: float | None) -> float:
+    """Estimate how many virtual natural orbitals are occupied by more than a threshold, in electrons."""
+    if threshold is None or not sizes.active or not sizes.virtual:
+        return sizes.virtual
+    return float((sizes.virtual**-2 + threshold / (KEPT_OF_A_PAIR * sizes.active) ** 2) ** -0.5)

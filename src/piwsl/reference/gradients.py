@@ -32,8 +32,12 @@ def _stage_problem(stage: Stage, unrestricted: bool) -> str | None:
         return "that of nonlocal (VV10) correlation is not checked against differences; use a D3 or D4 form"
     if stage.method in ("hf", "dft"):
         return None
-    if stage.density_fitting:
+    if stage.natural_orbitals is not None:
+        return "PySCF has none for natural orbitals that are cut off"
+    if stage.density_fitting and stage.method == "mp2":
         return "PySCF has none for density-fitted MP2; set density_fitting: false"
+    if stage.density_fitting:
+        return "PySCF's is wrong for density-fitted coupled cluster; set density_fitting: false"
     if stage.method == "ccsd(t)" and unrestricted:
         return "PySCF's is wrong for unrestricted CCSD(T)"
     return None

@@ -22,6 +22,8 @@ MOST_STEPS_DOWN = 5
 SAME_ENERGY_HARTREE = 1e-6
 # Cosine of the angle between spaces of occupied orbitals.
 SAME_STATE = 0.8
+# Its elements up to krypton have all their electrons.
+SMALL_BASIS, LAST_OF_SMALL_BASIS = "def2-svp", 36
 # PySCF's search for unstable directions needs a few to begin with.
 FEWEST_ROTATIONS = 10
 
@@ -203,6 +205,36 @@ def stability_of_restricted(mean_field: scf.hf.SCF) -> str:
         return STABLE
     *_, stable = mean_field.stability(internal=False, external=True, return_status=True)
     return STABLE if stable else UNSTABLE
+
+
+def in_small_basis(mean_field: scf.hf.SCF, level: PySCF) -> scf.hf.SCF:
+    """Return restricted HF in a small basis, or what is given where that is smaller, or the small one does not serve.
+
+    Whether restricted orbitals are stable hardly depends on the basis; to find out takes ten times as long as the SCF
+    in a basis of triple zeta.
+
+    Args:
+        mean_field: converged; the small one is of its state.
+        level: the level of theory.
+    """
+    molecule = mean_field.mol
+    if max(gto.charge(symbol) for symbol in molecule.elements) > LAST_OF_SMALL_BASIS:
+        return mean_field
+    small = gto.M(
+        atom=molecule.atom,
+        unit=molecule.unit,
+        basis=SMALL_BASIS,
+        charge=molecule.charge,
+        spin=molecule.spin,
+        max_memory=molecule.max_memory,
+        verbose=0,
+    )
+    if small.nao >= molecule.nao or small.nelectron != molecule.nelectron:
+        return mean_field
+    try:
+        return converge(small, MeanFieldKey(SMALL_BASIS, False), level, projected(mean_field, small))[0]
+    except FrameFailure:
+        return mean_field
 
 
 def _rotations(mean_field: scf.hf.SCF) -> int:

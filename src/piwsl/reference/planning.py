@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ase import Atoms
 
 from piwsl.config import PRESETS, ComputedDataset, Cost, Labelling, Level, level_checks, named_level
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
-from piwsl.reference.differences import energies_needed
+from piwsl.reference.differences import displaced_geometries, energies_needed
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
@@ -334,7 +335,7 @@ class Plan:
     """Frames whose energy is in the store already; None while the frames themselves are not made yet."""
     jobs: int
     cpu_hours: float
-    """Of the frames that are not stored."""
+    """Of the energies that are not stored."""
     mem_mb: int
     """Of one job."""
     threads: int
@@ -383,25 +384,46 @@ def plan_cheap_level(
 def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, folder: Path, store: LabelStore) -> Plan:
     """Add up the jobs of one kind of labels, of which each frame takes so many energies."""
     frames = sum(batch.stop - batch.start for batch in own)
-    stored = _stored(folder / "frames" / f"{own[0].part}.xyz", own, store)
+    found = _found(folder / "frames" / f"{own[0].part}.xyz", own, store)
+    wanted = found.wanted if found else frames * energies
+    left = wanted - (found.stored if found else 0)
     return Plan(
         dataset=name,
         labels=labels,
         forces=own[0].forces,
         frames=frames,
-        stored=stored,
+        stored=found and found.frames,
         jobs=sum(1 + batch.shares for batch in own),
-        cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
+        cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * left / (frames * energies),
         mem_mb=max(batch.mem_mb for batch in own),
         threads=max(batch.threads for batch in own),
-        disk_mb=frames * energies * (1 + len(level_checks.part_recipes(store.level))) * RECORD_KILOBYTES / 1000,
+        disk_mb=wanted * (1 + len(level_checks.part_recipes(store.level))) * RECORD_KILOBYTES / 1000,
         scratch_mb=max(batch.scratch_mb for batch in own),
     )
 
 
-def _stored(frames: Path, batches: Sequence[LabellingJob], store: LabelStore) -> int | None:
-    if not frames.exists():
+class _Found(NamedTuple):
+    """What is in the store of the frames of some jobs."""
+
+    frames: int
+    """Whose own energy is there, with its forces where those are analytic."""
+    stored: int
+    """Energies, of displaced geometries too."""
+    wanted: int
+    """Energies in all: a linear molecule has fewer internal directions once it is bent."""
+
+
+def _found(path: Path, batches: Sequence[LabellingJob], store: LabelStore) -> _Found | None:
+    """Look frames up in the store; None while they are not made yet."""
+    if not path.exists():
         return None
-    atoms = read_frames(frames)[batches[0].start : batches[-1].stop]
-    found = [store.find(geometry_hash(frame, charge_of(frame), multiplicity_of(frame))) for frame in atoms]
-    return sum(each is not None and (STORED_FORCES in each or batches[0].forces != "analytic") for each in found)
+    forces = batches[0].forces
+    frames = read_frames(path)[batches[0].start : batches[-1].stop]
+    displaced = [each for frame in frames for each in (displaced_geometries(frame) if forces == "differences" else ())]
+    own = sum(_is_stored(frame, forces, store) for frame in frames)
+    return _Found(own, own + sum(_is_stored(each, None, store) for each in displaced), len(frames) + len(displaced))
+
+
+def _is_stored(atoms: Atoms, forces: ForceMethod | None, store: LabelStore) -> bool:
+    found = store.find(geometry_hash(atoms, charge_of(atoms), multiplicity_of(atoms)))
+    return found is not None and (STORED_FORCES in found or forces != "analytic")

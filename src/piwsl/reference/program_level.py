@@ -81,6 +81,15 @@ class ProgramLevel(CompositeLevel):
             raise ValueError("give one of stages, method: each says what the level is")
         return single_level(value)
 
+    @model_validator(mode="after")
+    def _coupled_cluster_is_whole(self) -> Self:
+        for stage in self.stages:
+            if stage.natural_orbitals is not None:
+                raise ValueError("stages: natural_orbitals are cut off by engine 'pyscf' alone; leave the key out")
+            if stage.density_fitting and stage.method in ("ccsd", "ccsd(t)"):
+                raise ValueError("stages: density_fitting of coupled cluster is for engine 'pyscf' alone; say false")
+        return self
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Admit the short form in the schema that editors use."""

@@ -37,6 +37,8 @@ def _stage(stage: Stage, level: Fitted) -> dict[str, Any]:
 
     mean_field = stage.method in ("hf", "dft")
     fitting = [fitting_bases(level, basis) for basis in stage.bases] if stage.density_fitting else []
+    # Only where there is one: labels of earlier levels keep their names.
+    cut = {} if stage.natural_orbitals is None else {"natural_orbitals": stage.natural_orbitals}
     return {
         "method": stage.method,
         "minus": stage.minus,
@@ -46,7 +48,7 @@ def _stage(stage: Stage, level: Fitted) -> dict[str, Any]:
         "density_fitting": stage.density_fitting,
         "auxiliary_bases": [[names.jk] if mean_field else [names.jk, names.ri] for names in fitting],
         "extrapolation": None if len(stage.bases) == 1 else stage.limit()._asdict(),
-    }
+    } | cut
 
 
 def level_key(level: Level) -> str:

@@ -95,6 +95,7 @@ class PySCF(CompositeLevel):
             "functional": {"type": "string", "description": "Of a single dft level."},
             "dispersion": {"enum": ["d3bj", "d4"], "description": "Of a single dft level."},
             "density_fitting": {"type": "boolean", "description": "Of a single level."},
+            "natural_orbitals": {"type": "number", "description": "Of a single level of coupled cluster."},
         }
         schema["required"] = []
         schema["oneOf"] = [{"required": [form]} for form in LEVEL_FORMS]
@@ -129,17 +130,17 @@ class PySCF(CompositeLevel):
         return self._single_point(outcome, forces)
 
     def displaced(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int) -> Callable[[Atoms], SinglePoint]:
-        """Start the SCFs from those of the geometry before displacement, which keeps its state."""
+        """Start from the solutions of the geometry before displacement, which keeps its state."""
         near = self.displaced_of_parts(atoms, charge, multiplicity, memory_mb)
         return lambda moved: near(moved, KeptParts())
 
     def displaced_of_parts(
         self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int
     ) -> Callable[[Atoms, KeptParts], SinglePoint]:
-        """Do as `displaced`; the SCFs before displacement are converged once they are asked for."""
-        from piwsl.reference.calculations import densities, run_level
+        """Do as `displaced`; the geometry before displacement is solved once that is asked for."""
+        from piwsl.reference.calculations import run_level, solutions_of
 
-        starts = cache(lambda: densities(atoms, self, charge, multiplicity, memory_mb))
+        starts = cache(lambda: solutions_of(atoms, self, charge, multiplicity, memory_mb))
 
         def near(moved: Atoms, parts: KeptParts) -> SinglePoint:
             outcome = run_level(moved, self, charge, multiplicity, memory_mb, starts=starts, kept=parts)
