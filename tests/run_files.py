@@ -69,7 +69,7 @@ def files_of(
             here / "simulations" / "nvt" / "summary.json",
             run.plain() | STABILITY,
         )  # fmt: skip
-        write_predictions(here / "predictions.parquet", *_predicted(with_forces, bool(spread)))
+        write_predictions(here / "predictions.parquet", *_predicted(error / 1000, with_forces, bool(spread)))
         history = pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]})
         if spread:
             history = pd.concat([history.assign(member=member) for member in range(2)])
@@ -81,8 +81,8 @@ def files_of(
     return files
 
 
-def _predicted(with_forces: bool, with_spread: bool) -> tuple[list[Structure], Predictions]:
-    """Return three labelled atoms of hydrogen, and predictions that are 0.01 eV and 0.1 eV/Å too high."""
+def _predicted(error: float, with_forces: bool, with_spread: bool) -> tuple[list[Structure], Predictions]:
+    """Return three labelled atoms of hydrogen, and predictions that are too high, forces by 10 / Å as much."""
     forces = [np.array([[x, 0.0, -x]]) for x in (-1.0, 0.2, 1.0)]
     structures = [
         Structure(
@@ -92,8 +92,8 @@ def _predicted(with_forces: bool, with_spread: bool) -> tuple[list[Structure], P
         for energy, label in zip((0.0, 1.0, 2.0), forces, strict=True)
     ]  # fmt: skip
     predictions = Predictions(
-        energy=np.arange(3.0) + 0.01,
-        forces=[label + 0.1 for label in forces],
+        energy=np.arange(3.0) + error,
+        forces=[label + 10 * error for label in forces],
         stress=np.full((3, 3, 3), np.nan),
         energy_std=np.full(3, 0.01) if with_spread else None,
         forces_std=[np.full((1, 3), 0.1)] * 3 if with_spread else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chromium import installed
 from helpers import morse_frames, plain_experiment
@@ -12,6 +13,7 @@ from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.report.choice import STEPS, packed
 from piwsl.report.write import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -132,6 +134,41 @@ def test_rows_are_found_by_their_words(desk):
     assert len(shown) == 2
     assert all("weak" in row.inner_text() for row in shown)
     assert desk.locator(".filter output").inner_text() == "2 of 5 rows"
+
+
+def test_a_run_is_chosen_by_keyboard_and_what_is_drawn_and_said_of_it_changes(desk):
+    parity = desk.locator("[data-name=parity-energy]")
+    drawn = """box => box.querySelector('.js-plotly-plot').data.slice(0, 2)
+                  .map(({visible, x, y}) => [visible, [...x], [...y]])"""
+    said = parity.locator("[role=img]")
+    (_, x, y), _ = parity.evaluate(drawn)
+    assert y == pytest.approx([value + 0.010 for value in x], abs=1e-3)
+    run, loss = desk.locator(".runs select").all()
+    run.focus()
+    desk.keyboard.press("ArrowUp")  # of seeds of 100 frames the first is shown; before it are those of 25
+    loss.focus()
+    desk.keyboard.press("End")
+    (supervised, _, _), (weak, x, y) = parity.evaluate(drawn)
+    assert (supervised, weak) == (False, True)
+    assert y == pytest.approx([value + 0.012 for value in x], abs=1e-3)
+    assert said.get_attribute("aria-label").endswith("25 frames, seed 1. weak: mean absolute difference 12 meV.")
+    assert desk.locator(".runs output").inner_text() == "25 frames, seed 1: weak"
+
+
+def test_packed_numbers_are_what_was_packed(desk):
+    numbers = np.random.default_rng(0).normal(size=1000)
+    found = np.array(desk.evaluate("array => unpacked(array)", packed(numbers)))
+    np.testing.assert_allclose(found, numbers, rtol=0, atol=0.501 * np.ptp(numbers) / STEPS)
+
+
+def test_without_scripts_the_first_choice_is_there(browser, report):
+    context = browser.new_context(viewport=WIDE, java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto(report.as_uri())
+    pictures = opened.locator(".runs img").all()
+    assert [picture.is_visible() for picture in pictures] == 4 * [True]
+    assert not opened.locator(".choice").first.is_visible()
+    context.close()
 
 
 def test_the_keyboard_is_not_kept_by_toolbars(desk):

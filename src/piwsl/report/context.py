@@ -11,6 +11,7 @@ import pandas as pd
 from piwsl.config import Experiment
 from piwsl.report.figures import loss_colours
 from piwsl.report.panels import Look, loss_looks
+from piwsl.report.words import run_in_words
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,5 @@ class Context:
         """
         largest = self.runs[self.runs["size"] == self.runs["size"].max()]
         shown = largest[largest["seed"] == largest["seed"].iloc[0]]
-        words = f"{int(shown['size'].iloc[0])} frames, seed {int(shown['seed'].iloc[0])}"
+        words = run_in_words(shown["size"].iloc[0], shown["seed"].iloc[0])
         return words, {str(loss): self.files[index] for index, loss in shown["loss"].items()}
