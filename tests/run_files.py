@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from piwsl.config import Run
+from piwsl.evaluation.breakdown import worst_frames
 from piwsl.evaluation.predict import Predictions
 from piwsl.evaluation.predictions import write_predictions
 from piwsl.files import write_json
 from piwsl.report.write import ReportFiles
 from piwsl.simulation.replicas import SimulationOutputs
+from piwsl.structures.frames import write_frames
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
 
@@ -46,7 +48,7 @@ def files_of(
 
     With measures of a spread, as of `piwsl.evaluation.metrics.spread_summary`, the models are committees of two.
     """
-    files = ReportFiles([], [], [], [], [], [], [], [], [])
+    files = ReportFiles([], [], [], [], [], [], [], [], [], [])
     for number, run in enumerate(runs):
         error = energy[run.loss][run.seed]
         here = folder / str(number)
@@ -69,7 +71,9 @@ def files_of(
             here / "simulations" / "nvt" / "summary.json",
             run.plain() | STABILITY,
         )  # fmt: skip
-        write_predictions(here / "predictions.parquet", *_predicted(error / 1000, with_forces, bool(spread)))
+        structures, predictions = _predicted(error / 1000, with_forces, bool(spread))
+        write_predictions(here / "predictions.parquet", structures, predictions)
+        write_frames(here / "worst.xyz", worst_frames(structures, predictions))
         history = pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]})
         if spread:
             history = pd.concat([history.assign(member=member) for member in range(2)])
@@ -78,6 +82,7 @@ def files_of(
         files.simulations.append(here / "simulations" / "nvt" / "summary.json")
         files.predictions.append(here / "predictions.parquet")
         files.histories.append(here / "history.csv")
+        files.worst.append(here / "worst.xyz")
     return files
 
 

@@ -7,14 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
 from chromium import installed
 from helpers import morse_frames, plain_experiment
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.evaluation.breakdown import worst_frames
+from piwsl.evaluation.predict import Predictions
 from piwsl.report.choice import STEPS, packed
+from piwsl.report.molecules import drawing, svg
 from piwsl.report.write import write_report
+from piwsl.structures.frames import write_frames
+from piwsl.structures.labels import REFERENCE, Labels
+from piwsl.structures.structure import from_atoms
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -38,11 +46,25 @@ def report(tmp_path_factory) -> Path:
     experiment = parse_section(Experiment, plain_experiment(), "config.yaml")
     energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
     files = files_of(folder / "runs", experiment.runs(), energy, spread=SPREAD)
+    for path in files.worst:
+        write_frames(path, worst())
     files.datasets.append(folder / "ammonia" / "dataset.h5")
     frames = {TRAINING: morse_frames("NH3", 3, forces=True), TEST: morse_frames("NH3", 2, forces=True)}
     write_dataset(files.datasets[0], frames)
     write_report(experiment, files, folder / "report.html", folder / "results.csv")
     return folder / "report.html"
+
+
+def worst() -> list[Atoms]:
+    """Return a molecule, a crystal and an atom; the forces on their first atoms are wrong."""
+    structures = [from_atoms(atoms) for atoms in (molecule("CH3CH2OH"), bulk("NaCl", "rocksalt", a=5.6), Atoms("H"))]
+    nothing = [np.zeros((len(structure.numbers), 3)) for structure in structures]
+    labelled = [
+        structure.labelled(REFERENCE, Labels(0.0, forces))
+        for structure, forces in zip(structures, nothing, strict=True)
+    ]
+    wrong = [forces + 0.1 * (np.arange(len(forces)) == 0)[:, None] for forces in nothing]
+    return worst_frames(labelled, Predictions(np.array([0.9, 0.1, 0.01]), wrong, np.full((3, 3, 3), np.nan)))
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +183,66 @@ def test_packed_numbers_are_what_was_packed(desk):
     np.testing.assert_allclose(found, numbers, rtol=0, atol=0.501 * np.ptp(numbers) / STEPS)
 
 
+def test_a_frame_is_drawn_by_the_script_as_it_is_without(desk):
+    choice = desk.locator(".frames select").nth(1)
+    assert choice.locator("option").count() == 3
+    for number, atoms in enumerate(worst()):
+        choice.select_option(index=number)
+        markup = desk.locator(".frames svg").evaluate("svg => svg.innerHTML")
+        assert markup == svg(drawing(atoms), 0)
+
+
+def test_a_frame_is_chosen_and_turned_by_keyboard_and_turned_back(desk):
+    image, said = desk.locator(".frames svg"), desk.locator(".frames output")
+    drawn = "svg => svg.innerHTML"
+    first = image.evaluate(drawn)
+    desk.locator(".turn").focus()
+    for key in ("ArrowLeft", "ArrowDown"):
+        before = image.evaluate(drawn)
+        desk.keyboard.press(key)
+        assert image.evaluate(drawn) != before
+    assert desk.locator(".frames .ball").count() == 9
+    desk.keyboard.press("Home")
+    assert image.evaluate(drawn) == first
+    run, frame = desk.locator(".frames select").all()
+    run.focus()
+    desk.keyboard.press("End")
+    frame.focus()
+    desk.keyboard.press("ArrowDown")
+    assert said.inner_text().startswith("Frame 1 of the test frames, ClNa; the box is its cell. Energy off by +100 meV")
+    assert image.get_attribute("aria-label").startswith("weak, 100 frames, seed 1, frame 1, energy and forces: balls")
+    assert image.locator(".edge").count() == 12
+
+
+def test_a_frame_follows_the_mouse_and_goes_round_without_a_change(desk):
+    seen = "svg => [...svg.querySelectorAll('.ball')].map(ball => [Number(ball.getAttribute('cx'))])"
+    turn = desk.locator(".turn")
+    turn.scroll_into_view_if_needed()
+    before = turn.locator("svg").evaluate(seen)
+    box = turn.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    desk.mouse.move(x, y)
+    desk.mouse.down()
+    desk.mouse.move(x + 90, y)
+    half = turn.locator("svg").evaluate(seen)
+    assert half != before
+    desk.mouse.up()
+    desk.mouse.move(x, y)
+    assert turn.locator("svg").evaluate(seen) == half
+    turn.focus()
+    for _ in range(36):
+        desk.keyboard.press("ArrowRight")
+    assert sorted(turn.locator("svg").evaluate(seen)) == sorted(half)
+
+
 def test_without_scripts_the_first_choice_is_there(browser, report):
     context = browser.new_context(viewport=WIDE, java_script_enabled=False)
     opened = context.new_page()
     opened.goto(report.as_uri())
     pictures = opened.locator(".runs img").all()
     assert [picture.is_visible() for picture in pictures] == 4 * [True]
-    assert not opened.locator(".choice").first.is_visible()
+    assert opened.locator(".frames .ball").count() == 9
+    assert not any(choice.is_visible() for choice in opened.locator(".choice").all())
     context.close()
 
 

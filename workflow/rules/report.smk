@@ -6,6 +6,7 @@ rule report:
         errors=[layout.run(run).errors for run in jobs.runs],
         predictions=[layout.run(run).predictions for run in jobs.runs],
         histories=[layout.run(run).history for run in jobs.runs],
+        worst=[layout.run(run).worst for run in jobs.runs],
         simulations=[files.summary for files in jobs.simulations()],
         frequencies=[layout.run(run).frequencies for run in jobs.examples()],
         frequencies_of_levels=jobs.frequencies_of_levels(),

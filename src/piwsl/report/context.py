@@ -26,6 +26,8 @@ class FilesOfRun:
     """CSV, a row a validation."""
     simulations: Mapping[str, Path]
     """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
+    worst: Path
+    """Extended XYZ: `piwsl.evaluation.breakdown.worst_frames`."""
 
     @property
     def model(self) -> str:

@@ -39,6 +39,8 @@ class ReportFiles:
     """Energies of free atoms, a file for every dataset that has them."""
     datasets: list[Path]
     """Dataset files; their folders are named by the datasets."""
+    worst: list[Path]
+    """Frames with the largest errors, a file a run."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def write_report(
     """
     table = run_table(files.errors, files.simulations)
     write_atomically(table_path, lambda path: table.to_csv(path, index=False))
-    of_runs = zip(files.errors, files.predictions, files.histories, _by_run(experiment, files), strict=True)
+    simulations = _by_run(experiment, files)
+    of_runs = zip(files.errors, files.predictions, files.histories, simulations, files.worst, strict=True)
     context = Context(
         experiment=experiment,
         runs=table,
