@@ -9,7 +9,7 @@ from base64 import b64decode
 import numpy as np
 import pytest
 from helpers import plain_experiment
-from run_files import files_of
+from run_files import files_of, grid_of, random_test
 
 from piwsl.config import Experiment, parse_section
 from piwsl.evaluation.predict import Predictions
@@ -140,3 +140,18 @@ def test_without_scripts_the_figures_shown_first_are_pictures(page):
     assert pictures[0][1].endswith(
         "100 frames, seed 0. supervised: mean absolute difference 10 meV; weak: mean absolute difference 5 meV."
     )
+
+
+def test_a_page_of_200_runs_with_a_thousand_frames_of_nine_atoms_stays_under_10_mb(tmp_path):
+    # A page grows by as much for each run of one grid: from 10 and 20 runs, that of 200 is known.
+    sizes = []
+    for seeds in (1, 2):
+        experiment = parse_section(Experiment, grid_of(models=2, losses=5, sizes=1, seeds=seeds), "config.yaml")
+        folder = tmp_path / str(seeds)
+        errors = {loss: [10.0, 20.0] for loss in experiment.losses}
+        files = files_of(folder, experiment.runs(), errors, test=random_test(1000, 9))
+        write_report(experiment, files, folder / "report.html", folder / "results.csv")
+        sizes.append((folder / "report.html").stat().st_size)
+    of_a_run = (sizes[1] - sizes[0]) / 10
+    assert of_a_run > 4000  # what is drawn of it is there
+    assert sizes[0] + 190 * of_a_run < 10e6
