@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -75,36 +78,59 @@ def browser() -> Iterator[sync_api.Browser]:
         opened.close()
 
 
+@contextmanager
+def opened(browser: sync_api.Browser, address: str, **how: Any) -> Iterator[sync_api.Page]:
+    """Open a page that is refused whatever it asks for, and may complain of nothing; both fail what opened it."""
+    context = browser.new_context(**how)
+    asked: list[str] = []
+    wrong: list[str] = []
+
+    def refuse(route: sync_api.Route) -> None:
+        asked.append(route.request.url)
+        route.abort()
+
+    context.route(lambda url: url != address, refuse)
+    page = context.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    page.goto(address)
+    yield page
+    context.close()
+    assert (asked, wrong) == ([], [])
+
+
 @pytest.fixture(params=["wide", "phone", "wide, dark", "phone, dark"])
 def page(request, browser, report) -> Iterator[sync_api.Page]:
-    """The report, opened; what it asked for and what went wrong are in `asked` and `wrong`."""
     size, scheme = PHONE if "phone" in request.param else WIDE, "dark" if "dark" in request.param else "light"
-    context = browser.new_context(viewport=size, color_scheme=scheme)
-    opened = context.new_page()
-    opened.asked, opened.wrong = [], []
-    opened.on("request", lambda made: opened.asked.append(made.url))
-    opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
-    opened.on("console", lambda said: opened.wrong.append(said.text) if said.type in ("error", "warning") else None)
-    opened.goto(report.as_uri())
-    yield opened
-    context.close()
+    with opened(browser, report.as_uri(), viewport=size, color_scheme=scheme) as found:
+        yield found
 
 
 @pytest.fixture
 def desk(browser, report) -> Iterator[sync_api.Page]:
-    context = browser.new_context(viewport=WIDE)
-    opened = context.new_page()
-    opened.goto(report.as_uri())
-    yield opened
-    context.close()
+    with opened(browser, report.as_uri(), viewport=WIDE) as found:
+        yield found
 
 
-def test_every_figure_is_drawn_nothing_fails_and_nothing_is_asked_for(page, report):
+ASKING = "<script>fetch('https://example.org/a.json').catch(() => {})</script></body>"
+
+
+@pytest.mark.parametrize(("policy", "said"), [(True, "Content Security Policy"), (False, "https://example.org/a.json")])
+def test_a_request_fails_whatever_opened_the_page(browser, report, tmp_path, policy, said):
+    text = report.read_text().replace("</body>", ASKING)
+    text = text if policy else text.replace("Content-Security-Policy", "nothing")
+    (tmp_path / "asking.html").write_text(text)
+    with (
+        pytest.raises(AssertionError, match=said),
+        opened(browser, (tmp_path / "asking.html").as_uri()) as page,
+    ):
+        page.wait_for_timeout(200)
+
+
+def test_every_figure_is_drawn(page):
     assert page.locator(".js-plotly-plot .main-svg").count() >= 14  # two or three a figure
     # Dots of both losses in both parity plots, 2 x (3 energies + 6 force components), and those of learning curves.
     assert page.locator("path.point").count() >= 18
-    assert page.wrong == []
-    assert page.asked == [report.as_uri()]
 
 
 def test_nothing_serious_hinders_those_who_see_or_move_less(page):
@@ -236,14 +262,11 @@ def test_a_frame_follows_the_mouse_and_goes_round_without_a_change(desk):
 
 
 def test_without_scripts_the_first_choice_is_there(browser, report):
-    context = browser.new_context(viewport=WIDE, java_script_enabled=False)
-    opened = context.new_page()
-    opened.goto(report.as_uri())
-    pictures = opened.locator(".runs img").all()
-    assert [picture.is_visible() for picture in pictures] == 4 * [True]
-    assert opened.locator(".frames .ball").count() == 9
-    assert not any(choice.is_visible() for choice in opened.locator(".choice").all())
-    context.close()
+    with opened(browser, report.as_uri(), viewport=WIDE, java_script_enabled=False) as page:
+        pictures = page.locator(".runs img").all()
+        assert [picture.is_visible() for picture in pictures] == 4 * [True]
+        assert page.locator(".frames .ball").count() == 9
+        assert not any(choice.is_visible() for choice in page.locator(".choice").all())
 
 
 def test_the_keyboard_is_not_kept_by_toolbars(desk):
@@ -268,7 +291,7 @@ def test_every_figure_has_a_sentence_of_its_own(desk):
     assert any("supervised 15 at" in words for words in said)
 
 
-def test_on_paper_no_column_and_no_figure_is_cut_off(desk, tmp_path):
+def test_on_paper_no_column_and_no_figure_is_cut_off(desk):
     desk.set_viewport_size({"width": A4_WIDTH, "height": 1000})
     desk.emulate_media(media="print")
     desk.wait_for_function("document.querySelector('.svg-container').getBoundingClientRect().width < 344")
@@ -278,8 +301,23 @@ def test_on_paper_no_column_and_no_figure_is_cut_off(desk, tmp_path):
            .map(element => element.getBoundingClientRect().right)"""
     )
     assert max(ends) <= A4_WIDTH + 1
-    printed = desk.pdf(format="A4", path=tmp_path / "report.pdf")
-    assert printed.startswith(b"%PDF")
+
+
+def test_the_pdf_has_every_cell_every_axis_and_every_letter_of_a_drawing(desk, tmp_path):
+    pypdf = pytest.importorskip("pypdf")
+    shown = desk.evaluate(
+        """[...document.querySelectorAll('th, td, .xtitle, .ytitle, .frames svg text, figcaption')]
+           .filter(element => element.checkVisibility()).map(element => element.textContent)"""
+    )
+    assert len(shown) > 100
+    desk.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    written = squeezed("".join(sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "report.pdf").pages))
+    assert [words for words in shown if squeezed(words) not in written] == []
+
+
+def squeezed(text: str) -> str:
+    """Return letters without spaces and ligatures, which lines and fonts bring."""
+    return "".join(normalize("NFKC", text).split())
 
 
 def boxes(page: sync_api.Page, selector: str) -> list[dict[str, float]]:

@@ -16,7 +16,7 @@ from run_files import files_of
 from piwsl.config import Experiment, parse_section
 from piwsl.evaluation.breakdown import worst_frames
 from piwsl.evaluation.predict import Predictions
-from piwsl.report.molecules import MARK_BEYOND, drawing, look_of, principal_axes, svg
+from piwsl.report.molecules import LEAST_REACH, drawing, look_of, principal_axes, svg
 from piwsl.report.sections.worst_frames import errors_in_words, force_errors, frame_in_words
 from piwsl.report.write import write_report
 from piwsl.structures.frames import read_frames, write_frames
@@ -61,7 +61,7 @@ def test_a_stick_leads_from_ball_to_ball():
 def test_what_is_far_apart_or_alone_has_no_stick():
     assert len(drawing(Atoms("HF", [[0, 0, 0], [3, 0, 0]])).sticks) == 0
     alone = drawing(Atoms("H"))
-    assert (len(alone.sticks), alone.positions.tolist(), alone.reach) == (0, [[0, 0, 0]], 26 + 2 * MARK_BEYOND)
+    assert (len(alone.sticks), alone.positions.tolist(), alone.reach) == (0, [[0, 0, 0]], LEAST_REACH)
     assert len(drawing(Atoms("HH", [[0, 0, 0], [0.3, 0, 0]])).sticks) == 0  # the balls touch
 
 

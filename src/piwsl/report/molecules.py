@@ -23,6 +23,8 @@ BOND_FACTOR = 1.25
 BALL, OF_COVALENT = 18.0, 0.25
 # The mark of an atom goes around its ball.
 MARK_BEYOND = 14
+# Of a single atom, too, no less than this is seen around the middle, pm.
+LEAST_REACH = 150
 # How a frame is turned away from its plane, so that what lies behind is seen; degrees about x, then about y.
 TILT = (20.0, -25.0)
 # A letter is dark on what is brighter.
@@ -83,7 +85,7 @@ def drawing(atoms: Atoms) -> Drawing:
         positions=_whole(positions),
         sticks=_whole(_sticks(positions, radii, _bonds(atoms))),
         edges=_whole(edges),
-        reach=int(np.linalg.norm(ends, axis=1).max() + radii.max()) + 2 * MARK_BEYOND,
+        reach=max(LEAST_REACH, int(np.linalg.norm(ends, axis=1).max() + radii.max()) + 2 * MARK_BEYOND),
     )
 
 
