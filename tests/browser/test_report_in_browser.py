@@ -236,7 +236,9 @@ def test_a_frame_is_chosen_and_turned_by_keyboard_and_turned_back(desk):
     frame.focus()
     desk.keyboard.press("ArrowDown")
     assert said.inner_text().startswith("Frame 1 of the test frames, ClNa; the box is its cell. Energy off by +100 meV")
-    assert image.get_attribute("aria-label").startswith("weak, 100 frames, seed 1, frame 1, energy and forces: balls")
+    assert image.get_attribute("aria-label").startswith(
+        "weak, 100 frames, seed 1, frame 1, worst in energy and forces: balls"
+    )
     assert image.locator(".edge").count() == 12
 
 

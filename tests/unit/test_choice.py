@@ -152,6 +152,10 @@ def test_a_page_of_200_runs_with_a_thousand_frames_of_nine_atoms_stays_under_10_
         files = files_of(folder, experiment.runs(), errors, test=random_test(1000, 9))
         write_report(experiment, files, folder / "report.html", folder / "results.csv")
         sizes.append((folder / "report.html").stat().st_size)
+    assert (
+        "Drawn against the reference: all 1,000 energies; 1,000 of 27,000 force components, chosen at random."
+        in (folder / "report.html").read_text()
+    )
     of_a_run = (sizes[1] - sizes[0]) / 10
     assert of_a_run > 4000  # what is drawn of it is there
     assert sizes[0] + 190 * of_a_run < 10e6

@@ -136,4 +136,6 @@ def test_every_run_is_there_and_frames_that_runs_share_are_there_once(tmp_path):
     assert {frame["drawing"] for frame in data["runs"][5]["frames"]} == {0, 1, 2}
     assert data["runs"][1]["title"] == "supervised, 25 frames, seed 1"
     assert re.search(r"<output>Frame \d of the test frames, H. Energy off by \+10 meV, \+10 meV/atom; ", page)
-    assert re.search(r'aria-label="supervised, 100 frames, seed 0, frame \d, energy and forces: balls and sticks', page)
+    assert re.search(
+        r'aria-label="supervised, 100 frames, seed 0, frame \d, worst in energy and forces: balls and sticks', page
+    )

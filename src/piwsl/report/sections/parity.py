@@ -178,9 +178,12 @@ def _lost(pair: Pairs) -> str:
 
 
 def _drawn(pairs: Collection[Mapping[str, Pairs]], most: int) -> str:
-    """Return how many points of a run are drawn above."""
+    """Return how many points of a run are drawn against the reference."""
     said = []
     for quantity, words in (("energy", "energies"), ("force", "force components")):
         count = max(len(_finite(of_run[quantity])[0]) for of_run in pairs)
-        said += [f"{min(count, most):,} of {count:,} {words}"] if count else []
-    return f"Drawn against the reference: {' and '.join(said)} of a run, chosen at random; errors are counted in all."
+        if count:
+            said.append(
+                f"{most:,} of {count:,} {words}, chosen at random" if count > most else f"all {count:,} {words}"
+            )
+    return f"Drawn against the reference: {'; '.join(said)}. The shares are of all."

@@ -91,7 +91,7 @@ class _Drawings:
         marked = None if errors is None or np.isnan(errors).all() else int(np.nanargmax(errors))
         return {
             "drawing": self._number(atoms),
-            "title": f"{atoms.info['frame']}, {atoms.info['worst_in']}",
+            "title": f"{atoms.info['frame']}, worst in {atoms.info['worst_in']}",
             "marked": marked,
             "label": "" if marked is None else f"{atoms.symbols[marked]}{marked}",
             "said": errors_in_words(atoms),
