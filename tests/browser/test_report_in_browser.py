@@ -263,6 +263,19 @@ def test_a_frame_follows_the_mouse_and_goes_round_without_a_change(desk):
     assert sorted(turn.locator("svg").evaluate(seen)) == sorted(half)
 
 
+def test_a_frame_is_turned_by_a_finger(browser, report):
+    seen = "svg => svg.querySelector('.ball').getAttribute('cx')"
+    with opened(browser, report.as_uri(), viewport=PHONE, has_touch=True) as page:
+        turn = page.locator(".turn")
+        turn.scroll_into_view_if_needed()
+        box, before = turn.bounding_box(), turn.locator("svg").evaluate(seen)
+        hand = page.context.new_cdp_session(page)
+        for kind, across in (("touchStart", 0), ("touchMove", 30), ("touchMove", 60), ("touchEnd", None)):
+            points = [] if across is None else [{"x": box["x"] + 100 + across, "y": box["y"] + 100}]
+            hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        assert turn.locator("svg").evaluate(seen) != before
+
+
 def test_without_scripts_the_first_choice_is_there(browser, report):
     with opened(browser, report.as_uri(), viewport=WIDE, java_script_enabled=False) as page:
         pictures = page.locator(".runs img").all()

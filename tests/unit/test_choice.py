@@ -107,6 +107,17 @@ def test_axes_of_errors_hold_every_run(tmp_path):
     assert low < 1.0 < 3000.0 < high
 
 
+def test_where_no_run_gave_a_number_there_is_no_parity(tmp_path):
+    experiment = parse_section(Experiment, plain_experiment(), "config.yaml")
+    files = files_of(tmp_path / "runs", experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
+    for path in files.predictions:
+        written(path, [frame([1], 0.0)], [np.nan], [np.full((1, 3), np.nan)])
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    headings = re.findall("<h3 [^>]*>(.*?)</h3>", (tmp_path / "report.html").read_text())
+    assert "Parity" not in headings
+    assert "Worst frames" in headings
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> str:
     """A report of seven runs of a grid of eight."""
@@ -119,7 +130,7 @@ def page(tmp_path_factory) -> str:
 
 
 def test_every_run_can_be_chosen_and_the_first_of_the_largest_size_is_shown(page):
-    (data,) = [json.loads(found) for found in re.findall('<script type="application/json">(.*?)</script>', page)]
+    data, _ = [json.loads(found) for found in re.findall('<script type="application/json">(.*?)</script>', page)]
     assert len(data["runs"]) == 7
     assert {(run["which"], run["loss"]) for run in data["runs"]} > {("100 frames, seed 1", "supervised")}
     options = re.findall("<option(.*?)>(.*?)</option>", page)

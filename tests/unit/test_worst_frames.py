@@ -17,7 +17,7 @@ from piwsl.config import Experiment, parse_section
 from piwsl.evaluation.breakdown import worst_frames
 from piwsl.evaluation.predict import Predictions
 from piwsl.report.molecules import LEAST_REACH, drawing, look_of, principal_axes, svg
-from piwsl.report.sections.worst_frames import errors_in_words, force_errors, frame_in_words
+from piwsl.report.sections.worst_frames import errors_in_words, force_errors, frame_in_words, frames_of_run
 from piwsl.report.write import write_report
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.labels import REFERENCE, Labels
@@ -123,6 +123,16 @@ def test_of_what_is_not_labelled_or_no_number_it_is_said(tmp_path):
     lost = reread(worst(bulk("Si", cubic=True), 0.008, np.nan), tmp_path)
     assert errors_in_words(lost) == "Energy off by +8 meV, +1 meV/atom; forces by what is no number."
     assert frame_in_words(lost) == "Frame 0 of the test frames, Si8; the box is its cell."
+
+
+def test_of_large_frames_fewer_are_in_the_page_and_shared_ones_count_once():
+    shared, own = bulk("Si", cubic=True), [bulk("NaCl", "rocksalt", a=5.6 + 0.1 * run, cubic=True) for run in range(3)]
+    for number, atoms in enumerate([shared, *own]):
+        atoms.info["frame"] = number
+    frames = [[shared, atoms] for atoms in own]
+    for most_atoms, count in ((32, 2), (31, 1), (0, 1)):
+        assert frames_of_run(frames, most_atoms) == count
+    assert frames_of_run([[shared]], 0) == 1
 
 
 def test_every_run_is_there_and_frames_that_runs_share_are_there_once(tmp_path):

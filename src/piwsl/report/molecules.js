@@ -67,9 +67,16 @@ const chooseFrames = (box) => {
     else return;
     event.preventDefault();
   });
-  turn.addEventListener("pointerdown", (event) => turn.setPointerCapture(event.pointerId));
+  let last = [0, 0];
+  turn.addEventListener("pointerdown", (event) => {
+    last = [event.clientY, event.clientX];
+    turn.setPointerCapture(event.pointerId);
+  });
   turn.addEventListener("pointermove", (event) => {
-    if (turn.hasPointerCapture(event.pointerId)) turnBy([event.movementY, event.movementX].map((by) => by * DEGREES_A_PIXEL));
+    if (!turn.hasPointerCapture(event.pointerId)) return;
+    const now = [event.clientY, event.clientX];
+    turnBy(now.map((place, axis) => DEGREES_A_PIXEL * (place - last[axis])));
+    last = now;
   });
   Object.entries({ tabindex: 0, role: "application", "aria-label": "Drag, or press arrow keys, to turn; Home turns back" })
     .forEach(([name, value]) => turn.setAttribute(name, value));

@@ -49,12 +49,15 @@ class Parity(ReportSection):
         return [figure.of(which, of_runs, context.looks) for figure in figures(list(pairs.values()))]
 
     def html(self, context: Context) -> str:
-        """Return the figures, and how many of the points are drawn."""
+        """Return the figures, and how many of the points are drawn; nothing where nothing is to be compared."""
         most = points_of_run(len(context.files))
         pairs = {index: pairs_of(context.files[index].predictions) for index in context.runs.index}
         of_runs = {index: of_run(found, most) for index, found in pairs.items()}
-        shown = chosen_in_page(context, figures(list(pairs.values())), of_runs, height=420)
-        return render(TEMPLATE, figures=shown, drawn=_drawn(pairs.values(), most))
+        shown = figures(list(pairs.values()))
+        if not shown:
+            return ""
+        in_page = chosen_in_page(context, shown, of_runs, height=420)
+        return render(TEMPLATE, figures=in_page, drawn=_drawn(pairs.values(), most))
 
 
 def pairs_of(path: Path) -> dict[str, Pairs]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from piwsl.report.words import run_in_words
 from piwsl.structures.frames import FORCES_KEY, read_frames
 
 MILLI = 1000.0
+# In the page, of all runs: some 60 bytes each.
+MOST_ATOMS = 30_000
 TEMPLATE = """\
 <p>The test frames of a run with the largest errors of the energy per atom or of the forces. The ring is around the atom
 with the largest error of its force. Bonds are drawn between atoms closer than {{ "%g" | format(factor) }} times the sum
-of their covalent radii. All of them are in <code>worst.xyz</code> beside each model.</p>
+of their covalent radii. {{ count }} of a run are here at most; all of them are in <code>worst.xyz</code> beside each
+model.</p>
 <div class="frames">
 <p class="choice" hidden>
 <label>Run <select>
@@ -46,11 +50,12 @@ class WorstFrames(ReportSection):
 
     def html(self, context: Context) -> str:
         """Return the drawing, and what chooses its run and frame."""
-        drawings = _Drawings()
-        table = context.runs
+        table, drawings = context.runs, _Drawings()
+        frames = {index: read_frames(context.files[index].worst) for index in table.index}
+        count = frames_of_run(list(frames.values()), MOST_ATOMS * len(table) // len(context.files))
         runs: list[dict[str, Any]] = [
             {"title": f"{loss}, {run_in_words(size, seed)}",
-             "frames": [drawings.shown(atoms) for atoms in read_frames(context.files[index].worst)]}
+             "frames": [drawings.shown(atoms) for atoms in frames[index][:count]]}
             for index, loss, size, seed in zip(table.index, table["loss"], table["size"], table["seed"], strict=True)
         ]  # fmt: skip
         titles = [run["title"] for run in runs]
@@ -61,6 +66,7 @@ class WorstFrames(ReportSection):
         return render(
             TEMPLATE,
             factor=BOND_FACTOR,
+            count=count,
             titles=titles,
             first=first,
             alternative=alternative(titles[first], shown),
@@ -69,6 +75,20 @@ class WorstFrames(ReportSection):
             drawn=svg(seen, shown["marked"]),
             data={"runs": runs} | drawings.plain(),
         )
+
+
+def frames_of_run(frames: Sequence[Sequence[Atoms]], most_atoms: int) -> int:
+    """Return how many frames of each run the page holds, one or more.
+
+    Args:
+        frames: those of each run, the worst first; many are of several runs, and are held once.
+        most_atoms: in all of them.
+    """
+    for count in range(max(map(len, frames)), 1, -1):
+        atoms = {_Drawings.key(atoms): len(atoms) for of_run in frames for atoms in of_run[:count]}
+        if sum(atoms.values()) <= most_atoms:
+            return count
+    return 1
 
 
 def alternative(run: str, shown: dict[str, Any]) -> str:
@@ -97,13 +117,17 @@ class _Drawings:
             "said": errors_in_words(atoms),
         }
 
+    @staticmethod
+    def key(atoms: Atoms) -> tuple[str, bytes]:
+        """Return what two frames share that are one."""
+        return frame_in_words(atoms), atoms.positions.tobytes()
+
     def _number(self, atoms: Atoms) -> int:
-        words = frame_in_words(atoms)
-        key = words, atoms.positions.tobytes()
+        key = self.key(atoms)
         if key not in self._numbers:
             self._numbers[key] = len(self.seen)
             self.seen.append(drawing(atoms))
-            self.said.append(words)
+            self.said.append(key[0])
         return self._numbers[key]
 
     def plain(self) -> dict[str, Any]:
