@@ -118,9 +118,10 @@ bench-cluster: .venv-others/complete
 	$(BIN)/python tests/benchmarks/many_jobs.py short
 	$(BIN)/python tests/benchmarks/many_jobs.py rehearse
 
-# The planning of 1,000 runs; then steps of training and of dynamics, ours and other packages', for more than an hour.
+# The planning of 1,000 runs, and the report of 200; then steps of training and of dynamics, ours and other packages', for more than an hour.
 bench: $(ENVIRONMENT) .venv-others/complete
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
+	PYTHONPATH=tests:tests/browser $(BIN)/python tests/benchmarks/report_of_many_runs.py
 	.venv-others/bin/python tests/benchmarks/training_step.py --others --compiled
 	.venv-others/bin/python tests/benchmarks/dynamics_step.py --others
 	$(BIN)/python tests/benchmarks/committee.py

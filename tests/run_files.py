@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from helpers import plain_experiment
 
 from piwsl.config import Run
+from piwsl.evaluation.breakdown import worst_frames
 from piwsl.evaluation.predict import Predictions
 from piwsl.evaluation.predictions import write_predictions
 from piwsl.files import write_json
 from piwsl.report.write import ReportFiles
 from piwsl.simulation.replicas import SimulationOutputs
+from piwsl.structures.frames import write_frames
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
 
+Test = tuple[list[Structure], Predictions]
 # Of two replicas, of which one failed.
 STABILITY = {
     "simulation": "nvt", "stable_ps": 1.5, "time_ps": 2.0, "ended": "1 of 2 failed: a bond changed by more than 0.5 Å",
@@ -41,12 +46,14 @@ def files_of(
     with_forces: bool = True,
     pair_potential: Collection[str] = (),
     spread: Mapping[str, float | None] | None = None,
+    test: Callable[[float], Test] | None = None,
 ) -> ReportFiles:
     """Write what runs leave behind, with energy errors (meV) by loss and seed; some losses have a pair potential.
 
     With measures of a spread, as of `piwsl.evaluation.metrics.spread_summary`, the models are committees of two.
+    `test` gives frames and what was predicted for an energy error in eV; by default those of three atoms.
     """
-    files = ReportFiles([], [], [], [], [], [], [], [], [])
+    files = ReportFiles([], [], [], [], [], [], [], [], [], [])
     for number, run in enumerate(runs):
         error = energy[run.loss][run.seed]
         here = folder / str(number)
@@ -69,7 +76,9 @@ def files_of(
             here / "simulations" / "nvt" / "summary.json",
             run.plain() | STABILITY,
         )  # fmt: skip
-        write_predictions(here / "predictions.parquet", *_predicted(with_forces, bool(spread)))
+        found = test(error / 1000) if test else _three_atoms(error / 1000, with_forces, bool(spread))
+        write_predictions(here / "predictions.parquet", *found)
+        write_frames(here / "worst.xyz", worst_frames(*found))
         history = pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]})
         if spread:
             history = pd.concat([history.assign(member=member) for member in range(2)])
@@ -78,11 +87,12 @@ def files_of(
         files.simulations.append(here / "simulations" / "nvt" / "summary.json")
         files.predictions.append(here / "predictions.parquet")
         files.histories.append(here / "history.csv")
+        files.worst.append(here / "worst.xyz")
     return files
 
 
-def _predicted(with_forces: bool, with_spread: bool) -> tuple[list[Structure], Predictions]:
-    """Return three labelled atoms of hydrogen, and predictions that are 0.01 eV and 0.1 eV/Å too high."""
+def _three_atoms(error: float, with_forces: bool, with_spread: bool) -> Test:
+    """Return three labelled atoms of hydrogen, and predictions that are too high, forces by 10 / Å as much."""
     forces = [np.array([[x, 0.0, -x]]) for x in (-1.0, 0.2, 1.0)]
     structures = [
         Structure(
@@ -92,13 +102,44 @@ def _predicted(with_forces: bool, with_spread: bool) -> tuple[list[Structure], P
         for energy, label in zip((0.0, 1.0, 2.0), forces, strict=True)
     ]  # fmt: skip
     predictions = Predictions(
-        energy=np.arange(3.0) + 0.01,
-        forces=[label + 0.1 for label in forces],
+        energy=np.arange(3.0) + error,
+        forces=[label + 10 * error for label in forces],
         stress=np.full((3, 3, 3), np.nan),
         energy_std=np.full(3, 0.01) if with_spread else None,
         forces_std=[np.full((1, 3), 0.1)] * 3 if with_spread else None,
     )
     return structures, predictions
+
+
+def random_test(frames: int, atoms: int) -> Callable[[float], Test]:
+    """Return the test of models on frames of carbon, the same for all, with errors of normal distributions."""
+    rng = np.random.default_rng(0)
+    structures = [
+        Structure(
+            np.full(atoms, 6), 3.0 * rng.normal(size=(atoms, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool),
+            {REFERENCE: Labels(float(rng.normal()), rng.normal(size=(atoms, 3)))}, temperature=300.0,
+        )
+        for _ in range(frames)
+    ]  # fmt: skip
+
+    def test(error: float) -> Test:
+        energy = np.array([structure.energy for structure in structures]) + error * rng.normal(size=frames)
+        forces = [structure.forces + 10 * error * rng.normal(size=(atoms, 3)) for structure in structures]
+        return structures, Predictions(energy, forces, np.full((frames, 3, 3), np.nan))
+
+    return test
+
+
+def grid_of(models: int, losses: int, sizes: int, seeds: int) -> dict[str, Any]:
+    """Return an experiment of so many models, losses, sizes and seeds."""
+    plain = plain_experiment()
+    weak = {f"weak_{number}": plain["losses"]["weak"] for number in range(1, losses)}
+    return plain | {
+        "models": {f"painn_{number}": plain["models"]["painn"] for number in range(models)},
+        "losses": {"supervised": plain["losses"]["supervised"]} | weak,
+        "sizes": [5 * number for number in range(1, sizes + 1)],
+        "seeds": list(range(seeds)),
+    }
 
 
 def outputs_in(folder: Path) -> SimulationOutputs:

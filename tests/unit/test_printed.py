@@ -32,7 +32,8 @@ def written(tmp_path_factory) -> Path:
 
 def test_each_figure_is_an_svg_and_a_pdf_one_column_wide(written):
     found = {path.relative_to(written / "figures").as_posix() for path in written.glob("figures/**/*.*")}
-    names = ["learning-curve-energy", "learning-curve-force", "parity-energy", "parity-force", "training"]
+    names = ["learning-curve-energy", "learning-curve-force", "parity-energy", "parity-force", "errors-energy",
+             "errors-force", "training"]  # fmt: skip
     assert found == {f"ammonia/painn/{name}{suffix}" for name in names for suffix in (".svg", ".pdf")}
     for path in written.glob("figures/**/*.svg"):
         width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', path.read_text())[1])

@@ -30,7 +30,9 @@ def context(runs: list[dict[str, object]], folder: str = "results/e") -> Context
     plain = {"dataset": "ammonia", "model": "painn", "loss": "weak", "size": 8, "time_ps": 1.0, "stable_ps": 1.0}
     plain |= dict.fromkeys(MEASURES, math.nan) | {"stable_ps": 1.0, "failed": 0}
     table = pd.DataFrame([plain | {"seed": seed} | run for seed, run in enumerate(runs)])
-    files = {n: FilesOfRun(*[Path(f"{folder}/seed{n}/{name}") for name in ("e", "p", "h", "s")]) for n in table.index}
+    files = {
+        n: FilesOfRun(*[Path(f"{folder}/seed{n}/{name}") for name in ("e", "p", "h", "s", "w")]) for n in table.index
+    }
     return Context(
         experiment=parse_section(Experiment, plain_experiment(), "config.yaml"),
         runs=table,

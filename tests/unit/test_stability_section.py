@@ -36,10 +36,10 @@ def context(tmp_path) -> Context:
     for run, path in zip(runs, files.simulations, strict=True):
         if run.loss == "weak":
             write_json(path, run.plain() | STABILITY | HELD)
-    found = zip(files.errors, files.predictions, files.histories, files.simulations, strict=True)
+    found = zip(files.errors, files.predictions, files.histories, files.simulations, files.worst, strict=True)
     of_runs = {
-        number: FilesOfRun(errors, predictions, history, {"nvt": summary})
-        for number, (errors, predictions, history, summary) in enumerate(found)
+        number: FilesOfRun(errors, predictions, history, {"nvt": summary}, worst)
+        for number, (errors, predictions, history, summary, worst) in enumerate(found)
     }
     table = run_table(files.errors, files.simulations)
     return Context(experiment, table, of_runs, [], [], [], cheap_table(experiment, []))

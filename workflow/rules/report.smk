@@ -9,6 +9,7 @@ rule report:
         predictions_of_tests=[files.predictions for files in jobs.tests()],
         test_sets=jobs.files_of_test_sets(),
         histories=[layout.run(run).history for run in jobs.runs],
+        worst=[layout.run(run).worst for run in jobs.runs],
         simulations=[files.summary for files in jobs.simulations()],
         frequencies=[layout.run(run).frequencies for run in jobs.examples()],
         frequencies_of_levels=jobs.frequencies_of_levels(),

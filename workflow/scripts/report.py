@@ -19,6 +19,7 @@ with logged_to(snakemake.log[0]):
             records=[Path(path) for path in files.records],
             atoms=[Path(path) for path in files.atoms],
             datasets=[Path(path) for path in files.datasets],
+            worst=[Path(path) for path in files.worst],
             tests=[Path(path) for path in files.tests],
             test_sets=[Path(path) for path in files.test_sets],
         ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,19 +139,37 @@ def read_predictions(path: Path) -> dict[str, Compared]:
     Raises:
         PiwslError: the file is missing, damaged, or lacks a column.
     """
+    with _readable(path) as parquet:
+        table = parquet.read_table(path, columns=[*ENERGIES, *FORCES])
+        energies = [_column(table, name) for name in ENERGIES]
+        labelled = table.filter(table["forces_label"].is_valid())
+        components = [_column(labelled, name) for name in FORCES]
+    return {"energy": _compared(*energies), "force": _compared(*components)}
+
+
+def read_formulas(path: Path) -> list[str]:
+    """Read the composition of each frame in a file of predictions, as ASE's formula.
+
+    Raises:
+        PiwslError: the file is missing, damaged, or lacks the column.
+    """
+    with _readable(path) as parquet:
+        formulas: list[str] = parquet.read_table(path, columns=["formula"])["formula"].to_pylist()
+    return formulas
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[ModuleType]:
+    """Give what reads Parquet; say of a file that it cannot read what it is."""
     with naming_extras():
         import pyarrow as pa
         import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=[*ENERGIES, *FORCES])
-        energies = [_column(table, name) for name in ENERGIES]
-        labelled = table.filter(table["forces_label"].is_valid())
-        components = [_column(labelled, name) for name in FORCES]
+        yield pq
     except (pa.ArrowException, KeyError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise PiwslError(f"{path}: is no file of predictions ({reason}); delete it, and it is made again") from None
-    return {"energy": _compared(*energies), "force": _compared(*components)}
 
 
 def _column(table: pa.Table, name: str) -> Array | None:

@@ -12,6 +12,7 @@ from piwsl.config import Experiment
 from piwsl.report.figures import loss_colours
 from piwsl.report.panels import Look, loss_looks
 from piwsl.report.tables import AXES, tested_table
+from piwsl.report.words import run_in_words
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class FilesOfRun:
     """CSV, a row a validation."""
     simulations: Mapping[str, Path]
     """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
+    worst: Path
+    """Extended XYZ: `piwsl.evaluation.breakdown.worst_frames`."""
 
     @property
     def model(self) -> str:
@@ -92,5 +95,5 @@ class Context:
         """
         largest = self.runs[self.runs["size"] == self.runs["size"].max()]
         shown = largest[largest["seed"] == largest["seed"].iloc[0]]
-        words = f"{int(shown['size'].iloc[0])} frames, seed {int(shown['seed'].iloc[0])}"
+        words = run_in_words(shown["size"].iloc[0], shown["seed"].iloc[0])
         return words, {str(loss): self.files[index] for index, loss in shown["loss"].items()}

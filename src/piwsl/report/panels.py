@@ -86,11 +86,13 @@ class Panel:
     series: tuple[Series, ...]
 
 
-def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return pairs of numbers, (M,) each, or MOST_POINTS of them drawn at random, the same ones each time."""
-    if len(x) <= MOST_POINTS:
+def thinned(
+    x: NDArray[np.float64], y: NDArray[np.float64], most: int = MOST_POINTS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return pairs of numbers, (M,) each, or so many of them drawn at random, the same ones each time."""
+    if len(x) <= most:
         return x, y
-    kept = np.sort(np.random.default_rng(0).choice(len(x), MOST_POINTS, replace=False))
+    kept = np.sort(np.random.default_rng(0).choice(len(x), most, replace=False))
     return x[kept], y[kept]
 
 

@@ -24,3 +24,8 @@ def level_in_words(experiment: Experiment, name: str) -> str:
     """Return a level of theory as its formula, or by its name where the formula is long."""
     formula = str(experiment.levels[name])
     return formula if len(formula) <= LONGEST_FORMULA else name
+
+
+def run_in_words(size: float, seed: float) -> str:
+    """Return which run of a dataset, model and loss one is."""
+    return f"{int(size)} frames, seed {int(seed)}"

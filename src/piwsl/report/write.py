@@ -46,6 +46,8 @@ class ReportFiles:
     """Energies of free atoms, a file for every dataset that has them."""
     datasets: list[Path]
     """Dataset files; their folders are named by the datasets."""
+    worst: list[Path]
+    """Frames with the largest errors, a file a run."""
     tests: list[Path] = field(default_factory=list)
     """Errors of runs on named test sets, beside predictions."""
     test_sets: list[Path] = field(default_factory=list)
@@ -81,7 +83,8 @@ def write_report(
     tests = tested_table(files.tests)
     whole = beside_runs(table, tests)
     write_atomically(table_path, lambda path: whole.to_csv(path, index=False))
-    of_runs = zip(files.errors, files.predictions, files.histories, _by_run(experiment, files), strict=True)
+    simulations = _by_run(experiment, files)
+    of_runs = zip(files.errors, files.predictions, files.histories, simulations, files.worst, strict=True)
     context = Context(
         experiment=experiment,
         runs=table,
