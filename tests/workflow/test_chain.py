@@ -60,6 +60,17 @@ def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished
     assert not list(results.rglob("checkpoints"))
 
 
+def test_what_every_job_took_is_measured_and_no_job_is_done_again_for_want_of_that(rerun):
+    results = rerun / "results" / "tiny"
+    kinds = {path.name for path in (results / "benchmarks").iterdir() if path.is_dir()}
+    assert kinds == {
+        "sample", "select", "label", "isolated-atoms", "dataset", "train", "evaluate", "simulate", "vibrate",
+    }  # fmt: skip
+    assert "What it cost" in (results / "report.html").read_text()
+    shutil.rmtree(results / "benchmarks")
+    assert planned(rerun, vibrations=True) == {}
+
+
 def test_the_chain_samples_a_pool_that_it_does_not_label(finished):
     folder = finished / "results" / "tiny" / "datasets" / "water"
     sampled = {part: read_frames(folder / "frames" / f"{part}.xyz") for part in (TRAINING, TEST, POOL)}

@@ -37,6 +37,8 @@ rule report:
         tables=directory(layout.tables),
     log:
         layout.log("report"),
+    benchmark:
+        layout.benchmark("report")
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -47,6 +49,8 @@ rule report:
         **jobs.sections_of_others(),
         experiment=experiment.beyond_defaults(),
         levels=jobs.levels(),
+        # No input: a result whose benchmark is lost is as good.
+        benchmarks=layout.benchmarks,
         code=jobs.code["report"],
     message:
         "Writing the report"

@@ -19,6 +19,7 @@ with logged_to(snakemake.log[0]):
             records=[Path(path) for path in files.records],
             atoms=[Path(path) for path in files.atoms],
             datasets=[Path(path) for path in files.datasets],
+            benchmarks=Path(snakemake.params.benchmarks),
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),

@@ -55,6 +55,8 @@ class Context:
     """Minima and vibrations of some runs, whatever the runs here (`piwsl.records.Frequencies`)."""
     frequencies_of_levels: list[Path] = field(default_factory=list)
     """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
+    benchmarks: Path | None = None
+    """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
 
     @property
     def colours(self) -> dict[str, str]:

@@ -39,6 +39,8 @@ class ReportFiles:
     """Energies of free atoms, a file for every dataset that has them."""
     datasets: list[Path]
     """Dataset files; their folders are named by the datasets."""
+    benchmarks: Path | None = None
+    """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def write_report(
         records=files.records,
         free_atoms=files.atoms,
         datasets=files.datasets,
+        benchmarks=files.benchmarks,
         cheap=cheap_table(experiment, files.datasets),
         constants=constant_table(files.datasets),
     )
