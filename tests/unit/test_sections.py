@@ -93,7 +93,7 @@ def test_ours_stand_in_the_order_of_the_report(finished):
     done = run(finished, "-c", WRITE_REPORT)
     assert done.returncode == 0, done.stderr
     assert headings((finished / "report.html").read_text()) == [
-        "The best potential", "Paired comparisons", "Errors on the test frames", "water, painn",
+        "In short", "The best potential", "Paired comparisons", "Errors on the test frames", "water, painn",
         "Learning curves", "Parity", "Stability of molecular dynamics", "Training", "Using a potential",
         "Where the numbers come from",
     ]  # fmt: skip
@@ -195,7 +195,7 @@ def test_those_of_the_whole_experiment_stand_where_their_places_say_and_those_th
     installed(finished, "toy", source, "\n".join(kinds))
     assert run(finished, "-c", WRITE_REPORT).returncode == 0
     assert headings((finished / "report.html").read_text()) == [
-        "&lt;b&gt;text&lt;/b&gt;", "The best potential", "Paired comparisons", "20",
+        "&lt;b&gt;text&lt;/b&gt;", "In short", "The best potential", "Paired comparisons", "20",
         "Errors on the test frames", "before figures", "water, painn", "Learning curves", "Parity",
         "Stability of molecular dynamics", "Training", "after figures", "Using a potential",
         "Where the numbers come from", "last",

@@ -59,6 +59,11 @@ class Context:
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
 
     @property
+    def not_trained(self) -> pd.DataFrame:
+        """The best constants, and below them the cheap levels: rows as of `cheap`."""
+        return pd.concat([self.constants.assign(level="the best constant"), self.cheap])
+
+    @property
     def colours(self) -> dict[str, str]:
         """The colour of each loss, the same in all figures."""
         return loss_colours(list(self.experiment.losses))

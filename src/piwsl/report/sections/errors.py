@@ -147,9 +147,8 @@ def error_table(context: Context) -> pd.DataFrame:
     """Return the table as numbers: a row as of `mean_rows`, mean and standard deviation of each measure."""
     means = means_over_seeds(context.runs)
     means.columns = ["_".join(filter(None, names)) for names in means.columns.to_flat_index()]
-    levels = pd.concat([context.constants.assign(level="the best constant"), context.cheap])
     named = {"level": "model"} | {name: f"{name}_mean" for name in MEASURES}
-    not_trained = levels.rename(columns=named).assign(loss="not trained")
+    not_trained = context.not_trained.rename(columns=named).assign(loss="not trained")
     return pd.concat([not_trained, means.reset_index()]).reindex(
         columns=[*GROUP, "seeds", *means.columns.drop("seeds")]
     )
@@ -175,8 +174,7 @@ def mean_rows(context: Context) -> list[Row]:
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
         constants = context.constants[context.constants["dataset"] == dataset]
         if not rows or rows[-1].dataset != dataset:
-            rows += _not_trained(constants.assign(level="the best constant"))
-            rows += _not_trained(context.cheap[context.cheap["dataset"] == dataset])
+            rows += _not_trained(context.not_trained[context.not_trained["dataset"] == dataset])
         cells = tuple(_stable(runs) if name == "stable_ps" else _cell(name, runs[name]) for name in MEASURES)
         more = beyond_architecture(context.experiment.models[model])
         rows.append(Row(dataset, model, more, size, loss, len(runs), cells, no_better(runs, constants)))
