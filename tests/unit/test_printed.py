@@ -12,8 +12,9 @@ from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.report.panels import DASHES, SYMBOLS
-from piwsl.report.printed import LINES, MARKERS
+from piwsl.report.figures import drawn
+from piwsl.report.panels import DASHES, SYMBOLS, Axis, Look, Panel, Series, stepped
+from piwsl.report.printed import LINES, MARKERS, printed
 from piwsl.report.write import ForPrint, write_report
 
 
@@ -33,6 +34,7 @@ def written(tmp_path_factory) -> Path:
 def test_each_figure_is_an_svg_and_a_pdf_one_column_wide(written):
     found = {path.relative_to(written / "figures").as_posix() for path in written.glob("figures/**/*.*")}
     names = ["learning-curve-energy", "learning-curve-force", "parity-energy", "parity-force", "training"]
+    names += [f"{kind}-bath" for kind in ("survival", "drift", "distances", "spectrum")]
     assert found == {f"ammonia/painn/{name}{suffix}" for name in names for suffix in (".svg", ".pdf")}
     for path in written.glob("figures/**/*.svg"):
         width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', path.read_text())[1])
@@ -43,6 +45,21 @@ def test_text_of_a_figure_stays_text_and_ticks_are_those_of_the_page(written):
     svg = (written / "figures/ammonia/painn/learning-curve-energy.svg").read_text()
     texts = re.findall(r"<text[^>]*>(.*?)</text>", svg)
     assert {"supervised", "weak_1", "labelled frames", "25", "100", "5", "10", "20"} <= set(texts)
+
+
+def test_a_band_that_holds_until_the_next_value_has_corners_and_a_curve_steps():
+    x, low, high = stepped([0.0, 1.0, 3.0], [0.5, 0.2, 0.1], [1.0, 0.9, 0.8])
+    assert x.tolist() == [0.0, 1.0, 1.0, 3.0, 3.0]
+    assert low.tolist() == [0.5, 0.5, 0.2, 0.2, 0.1]
+    assert high.tolist() == [1.0, 1.0, 0.9, 0.9, 0.8]
+    curve = Series("a", [0.0, 1.0], [1.0, 0.5], Look("#000000"), line=2, steps=True, band=([0.5, 0.2], [1.0, 0.9]))
+    panel = Panel("a", "A", "A.", Axis("x"), Axis("y"), (curve,))
+    (axes,) = printed(panel).axes
+    assert axes.lines[0].get_drawstyle() == "steps-post"
+    assert [0.0, 0.5] in axes.collections[0].get_paths()[0].vertices.tolist()
+    band, line = drawn(panel).data
+    assert (band.fill, line.line.shape) == ("toself", "hv")
+    assert band.y.max() == 1.0
 
 
 def test_every_look_of_the_page_is_drawn_in_print():

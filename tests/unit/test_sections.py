@@ -110,7 +110,7 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
         "Speed of the dynamics", "Training", "Using a potential", "Where the numbers come from",
     ]  # fmt: skip
     assert "Medians of 4 runs." in page
-    assert page.count('class="plotly-graph-div"') == 9
+    assert page.count('class="plotly-graph-div"') == 10
     assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
     assert "Nothing to be done" in report_rule(finished, "--dry-run")
     (finished / "toy_section.py").write_text(TOY.replace("median()", "mean()"))

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from piwsl.files import write_atomically, write_text
 from piwsl.report.context import Context
-from piwsl.report.panels import Axis, Panel, Series
+from piwsl.report.panels import Axis, Panel, Series, stepped
 from piwsl.report.sections import SECTIONS
 from piwsl.report.sections.errors import error_table, mean_rows, words_of_rows
 
@@ -25,6 +25,8 @@ CM_AN_INCH = 2.54
 POINTS_A_PIXEL = 0.5
 # From so many points on they are a picture within the drawing.
 MANY_POINTS = 2000
+# Opacity of bands.
+BAND = 0.15
 LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3))}
 MARKERS = {
     "circle": "o",
@@ -88,11 +90,16 @@ def printed(panel: Panel) -> Figure:
 
 def _draw(axes: Axes, series: Series) -> None:
     look, x = series.look, np.asarray(series.x)
+    if series.band is not None:
+        low, high = map(np.asarray, series.band)
+        corners = stepped(x, low, high) if series.steps else (x, low, high)
+        axes.fill_between(*corners, color=look.colour, alpha=BAND, linewidth=0)
     axes.plot(
         x,
         np.asarray(series.y),
         color=look.colour,
         linestyle=LINES[look.dash] if series.line else "none",
+        drawstyle="steps-post" if series.steps else "default",
         linewidth=POINTS_A_PIXEL * series.line,
         marker=MARKERS[look.symbol] if series.points else "none",
         markersize=POINTS_A_PIXEL * series.points,

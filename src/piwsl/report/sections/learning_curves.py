@@ -69,7 +69,7 @@ def _panel(measure: str, table: pd.DataFrame, looks: Mapping[str, Look], not_tra
         said=f"{in_words(measure, table)} {rivals_in_words(measure, not_trained)}".strip(),
         x=at_values("labelled frames", table["size"]),
         y=one_two_five(MEASURES[measure], pd.concat([table[measure], not_trained[measure]])),
-        series=(*_of_losses(measure, table, looks), *_of_levels(measure, table["size"], not_trained)),
+        series=(*of_losses(measure, table, looks), *_of_levels(measure, table["size"], not_trained)),
     )
 
 
@@ -93,7 +93,14 @@ def rivals_in_words(measure: str, not_trained: pd.DataFrame) -> str:
     return f"Without training: {', '.join(said)}." if said else ""
 
 
-def _of_losses(measure: str, table: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Series]:
+def of_losses(measure: str, table: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Series]:
+    """Yield a symbol a seed and a line through the means of each loss, against the size.
+
+    Args:
+        measure: a column of the table.
+        table: a row a run, with its loss, size and seed.
+        looks: by loss.
+    """
     for loss, rows in table.groupby("loss", sort=False):
         name, means = str(loss), rows.groupby("size")[measure].mean()
         hover = "%{x} frames, seed %{customdata}: %{y:.3g}"
