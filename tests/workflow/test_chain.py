@@ -285,8 +285,12 @@ def test_snakemakes_own_report_has_ours_with_captions_and_categories(finished):
     result = snakemake(finished, "--report", "all.html")
     assert result.returncode == 0, result.stderr
     html = (finished / "all.html").read_text()
-    assert "what weak supervision bought" in html
-    assert "Tables" in html
+    assert "what was asked, what came out, how sure it is and what it cost" in html
+    assert "Share of replicas that are still stable in the simulation" in html
+    assert html.count("mean and standard deviation over seeds") == 1
+    # None is without a caption of its own.
+    assert "The figure of the report that is called" not in html
+    assert "The table of the report that is called" not in html
 
 
 def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_path):

@@ -33,8 +33,21 @@ rule report:
             category="Tables",
             labels={"content": "errors and stability of every run"},
         ),
-        figures=directory(layout.figures),
-        tables=directory(layout.tables),
+        figures=report(
+            directory(layout.figures),
+            patterns=["{dataset}/{model}/{name}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            subcategory="{dataset}, {model}",
+            labels={"figure": "{name}"},
+        ),
+        tables=report(
+            directory(layout.tables),
+            patterns=["{name}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"content": "{name}"},
+        ),
     log:
         layout.log("report"),
     benchmark:

@@ -17,7 +17,6 @@ from piwsl.files import write_atomically, write_text
 from piwsl.report.context import Context
 from piwsl.report.panels import Axis, Panel, Series, stepped
 from piwsl.report.sections import SECTIONS
-from piwsl.report.sections.errors import error_table, mean_rows, words_of_rows
 
 COLUMN_CM, HEIGHT_CM = 8.5, 7.0
 CM_AN_INCH = 2.54
@@ -125,11 +124,13 @@ def _shape(axes: Axes, side: str, axis: Axis) -> None:
 
 
 def write_tables(context: Context, folder: Path) -> None:
-    """Write the table of errors as numbers, errors.csv, and as the report has it, errors.tex (needs booktabs)."""
+    """Write the tables of sections of the whole experiment: <name>.csv, and <name>.tex, which needs booktabs."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = error_table(context)
-    write_atomically(folder / "errors.csv", lambda path: numbers.to_csv(path, index=False))
-    latex = words_of_rows(mean_rows(context)).to_latex(index=False, escape=True)
-    for sign, written in LATEX.items():
-        latex = latex.replace(sign, written)
-    write_text(folder / "errors.tex", latex)
+    sections = [SECTIONS[name]() for name in SECTIONS if not SECTIONS[name].each]
+    for section in sections:
+        for name, table in section.tables(context).items():
+            write_atomically(folder / f"{name}.csv", partial(table.numbers.to_csv, index=False))
+            latex = table.words.astype(str).to_latex(index=False, escape=True)
+            for sign, written in LATEX.items():
+                latex = latex.replace(sign, written)
+            write_text(folder / f"{name}.tex", latex)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from piwsl.records import Benchmark, Labelling, read_benchmark, read_free_atoms, read_labellings
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
-from piwsl.report.sections import ReportSection
+from piwsl.report.sections import ReportSection, Table
 
 HOUR = 3600.0
 GEOMETRIES, REFERENCE, CHEAP, FILES = "Geometries", "Reference energies", "Cheap levels", "Dataset files"
@@ -97,18 +99,22 @@ class WhatItCost(ReportSection):
     title = "What it cost"
     place = 75
 
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return the table; none where no job was measured."""
+        found = costs(context)
+        return {"cost": Table(pd.DataFrame([asdict(cost) for cost in found]), _words(found))} if found else {}
+
     def html(self, context: Context) -> str:
         """Return the table; nothing where no job was measured."""
         found = costs(context)
-        if not any(cost.jobs > cost.unknown for cost in found):
+        if not found:
             return ""
-        whole = total(found)
-        columns = [title for title, of in COLUMNS.items() if of(whole, whole) is not None]
+        whole, words = total(found), _words(found)
         return render(
             TEMPLATE,
             words=cost_in_words(found),
-            columns=columns,
-            rows=[(cost.stage, [_cell(COLUMNS[title](cost, whole)) for title in columns]) for cost in (*found, whole)],
+            columns=list(words.columns[1:]),
+            rows=[(stage, cells) for stage, *cells in words.itertuples(index=False)],
             gpus=whole.gpu_h > 0,
             unknown=whole.unknown,
             stored=whole.stored_cpu_h is not None,
@@ -116,7 +122,7 @@ class WhatItCost(ReportSection):
 
 
 def costs(context: Context) -> list[Cost]:
-    """Return what the stages of an experiment cost, those of which there is a job, in the order of `STAGES`."""
+    """Return what the stages of an experiment cost, in the order of `STAGES`; nothing where no job was measured."""
     found = {stage: Cost(stage) for stage in STAGES.values()}
     for path, parts in _benchmarks(context):
         folder = "label-cheaply" if parts[0] == "label" and len(parts) == PARTS_OF_CHEAP else parts[0]
@@ -125,7 +131,8 @@ def costs(context: Context) -> list[Cost]:
         found.setdefault(stage, Cost(stage)).add(read_benchmark(path), 0 if model is None else model.resources.gpus)
     if stored := sum(labelling.stored_cpu_s or 0.0 for labelling in _labellings(context)):
         found[REFERENCE].stored_cpu_h = stored / HOUR
-    return [cost for cost in found.values() if cost.jobs or cost.stored_cpu_h]
+    measured = any(cost.jobs > cost.unknown for cost in found.values())
+    return [cost for cost in found.values() if cost.jobs or cost.stored_cpu_h] if measured else []
 
 
 def _benchmarks(context: Context) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -187,6 +194,16 @@ def _percent(share: float) -> str:
 
 def _listed(words: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _words(found: list[Cost]) -> pd.DataFrame:
+    """Return the table as the page has it, the whole last: columns of which something is known."""
+    whole = total(found)
+    known = {title: of for title, of in COLUMNS.items() if of(whole, whole) is not None}
+    return pd.DataFrame(
+        [{"Stage": cost.stage} | {title: _cell(of(cost, whole)) for title, of in known.items()}
+         for cost in (*found, whole)]
+    )  # fmt: skip
 
 
 def _cell(number: float | None) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
-from piwsl.report.sections import ReportSection
+from piwsl.report.sections import ReportSection, Table
 from piwsl.report.tables import MEASURES
 from piwsl.report.words import beyond_architecture
 
@@ -115,6 +115,10 @@ class MeanErrors(ReportSection):
     title = "Errors on the test frames"
     place = 30
 
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return the table."""
+        return {"errors": Table(error_table(context), words_of_rows(mean_rows(context)))}
+
     def html(self, context: Context) -> str:
         """Return the table, and what its columns are."""
         rows = mean_rows(context)
@@ -161,7 +165,7 @@ def words_of_rows(rows: list[Row]) -> pd.DataFrame:
          "Seeds": row.seeds or "–"} | dict(zip(MEASURES.values(), (cell.text for cell in row.cells), strict=True))
         for row in rows
     ]  # fmt: skip
-    return pd.DataFrame(named).astype(str)
+    return pd.DataFrame(named)
 
 
 def mean_rows(context: Context) -> list[Row]:
