@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from piwsl.config import Experiment
-from piwsl.report.figures import loss_colours
 from piwsl.report.panels import Look, loss_looks
 
 
@@ -62,11 +61,6 @@ class Context:
     def not_trained(self) -> pd.DataFrame:
         """The best constants, and below them the cheap levels: rows as of `cheap`."""
         return pd.concat([self.constants.assign(level="the best constant"), self.cheap])
-
-    @property
-    def colours(self) -> dict[str, str]:
-        """The colour of each loss, the same in all figures."""
-        return loss_colours(list(self.experiment.losses))
 
     @property
     def looks(self) -> dict[str, Look]:

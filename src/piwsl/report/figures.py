@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from piwsl.report.markup import render
-from piwsl.report.panels import Axis, Panel, Series, loss_looks, stepped
+from piwsl.report.panels import Axis, Panel, Series, stepped
 
 GRID = "#e3e6ea"
 # The toolbar is left out: none of its buttons says anything, and one sends the data to a server.
@@ -21,11 +21,6 @@ FIGURE = """\
 PANELS = """\
 <div{% if figures | length > 1 %} class="panels"{% endif %}>{% for figure in figures %}{{ figure }}{% endfor %}</div>
 """
-
-
-def loss_colours(losses: list[str]) -> dict[str, str]:
-    """Give each loss its colour."""
-    return {loss: look.colour for loss, look in loss_looks(losses).items()}
 
 
 def styled(figure: go.Figure, height: int = 420) -> go.Figure:
