@@ -200,7 +200,7 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
 def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> None:
     from piwsl.reference.planning import label_batches
 
-    jobs = len(label_batches(dataset, every, level))
+    jobs = sum(1 + batch.shares for batch in label_batches(dataset, every, level).values())
     if jobs > MOST_JOBS:
         raise ConfigError(
             f"datasets.{name}: {jobs} labelling jobs, {MOST_JOBS} at most; ask for fewer frames, or raise "

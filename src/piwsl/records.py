@@ -41,8 +41,10 @@ class Labelling(Record):
     energy_eV: float | None = None
     cpu_s: float | None = None
     """Of its energy, when that was computed."""
+    stored: bool = False
+    """Whether its energy was in the label store already."""
     stored_cpu_s: float | None = None
-    """Of the energies that were in the label store already, those of displaced geometries included."""
+    """Of the energies that were, those of displaced geometries included."""
     t1_diagnostic: float | None = None
     frozen_orbitals: int | None = None
     forces: str | None = None
@@ -250,6 +252,17 @@ def read_labellings(path: Path) -> list[Labelling]:
     """
     lines = enumerate(_parsed(path, read_json_lines), 1)
     return [_validated(Labelling, line, f"{path}: line {number}") for number, line in lines]
+
+
+def read_displaced(path: Path) -> list[Labelling]:
+    """Read what jobs of displaced energies left beside the records of a labelling job; most have none.
+
+    Raises:
+        PiwslError: as of `read_labellings`.
+    """
+    return [
+        labelling for share in sorted(path.with_suffix(".displaced").glob("*")) for labelling in read_labellings(share)
+    ]
 
 
 # How often Snakemake reads the CPU time of a job, so many readings long and from then on, in seconds.

@@ -21,6 +21,7 @@ JOBS = {
     "sample/ammonia/training-300K": (1800, 0.5),
     "label/ammonia/training/0a/00000-00010": (3600, 1.0),
     "isolated-atoms/ammonia": (3600, 0.5),
+    "displace/ammonia/test-forces/0a/00000-00001/0-of-2": (0, 0.0),
     "label/ammonia/gfn2-xtb/training/0b/00000-00010": (360, 1.0),
     "dataset/ammonia": (360, 0.0),
     "dataset/ammonia/training": (360, 0.0),
@@ -67,20 +68,20 @@ def test_times_are_added_up_by_stage_in_the_order_in_which_data_flows(context):
     ]
     for stage, numbers in {
         "Geometries": (1, 0.25, 0.5, 0.0),
-        "Reference energies": (2, 1.5, 2.0, 0.0),
+        "Reference energies": (3, 1.5, 2.0, 0.0),
         "Cheap levels": (1, 0.1, 0.1, 0.0),
         "Dataset files": (2, 0.0, 0.2, 0.0),
         # Two GPUs for two hours; what the model that is gone ran on nobody knows.
         "Training": (3, 1.1, 3.1, 4.0),
         "scan": (1, 0.1, 0.1, 0.0),
-        "All": (10, 3.05, 6.0, 4.0),
+        "All": (11, 3.05, 6.0, 4.0),
     }.items():
         assert found[stage] == pytest.approx(numbers), stage
 
 
 def test_it_is_said_in_a_sentence_what_reference_energies_are_of_it(context):
     assert cost_in_words(costs(context)) == (
-        "10 jobs took 3.1 CPU hours: 49 % for reference energies and 36 % for training; and 4 GPU hours for training."
+        "11 jobs took 3.1 CPU hours: 49 % for reference energies and 36 % for training; and 4 GPU hours for training."
     )
 
 
@@ -96,6 +97,18 @@ def test_energies_out_of_the_store_are_said_to_have_cost_something_before(contex
     assert cost_in_words(costs(context)).endswith(
         "Reference energies that were in the label store had taken 2 CPU hours before."
     )
+
+
+def test_displaced_energies_that_jobs_of_their_own_have_just_put_into_the_store_are_not_counted_twice(
+    context, tmp_path
+):
+    records = tmp_path / "00000-00001.jsonl"
+    write_json_lines(records, [{"status": "ok", "energy_eV": 1.0, "stored_cpu_s": 9000.0}])
+    share = tmp_path / "00000-00001.displaced" / "0-of-2.jsonl"
+    row = {"status": "ok", "energy_eV": 1.0, "cpu_s": 1800.0}
+    write_json_lines(share, [row | {"stored": False}, row | {"stored": True}, {"status": "failed", "frame": "a"}])
+    (reference,) = [cost for cost in costs(replace(context, records=[records])) if cost.stage == "Reference energies"]
+    assert reference.stored_cpu_h == pytest.approx(2.0)
 
 
 def test_what_was_computed_after_the_last_reading_is_not_forgotten(tmp_path):

@@ -11,12 +11,15 @@ from helpers import displaced
 
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
+from piwsl.records import read_labellings
 from piwsl.reference import calculations
+from piwsl.reference.batches import label_displaced
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
+from piwsl.reference.differences import energies_needed
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.forces import check_forces, force_method
 from piwsl.reference.labelling import label_frames
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 
 TOLERANCE_HARTREE_PER_BOHR = 5e-6
 STEP_BOHR = 5e-3
@@ -159,3 +162,31 @@ def test_a_record_says_what_the_energies_out_of_the_store_had_cost_those_of_diff
     spent = [read_json(path)["cpu_s"] for path in tmp_path.rglob("*.json") if path.name != "level.json"]
     assert len(spent) == 13
     assert record("differences")["stored_cpu_s"] == pytest.approx(sum(spent), abs=1e-3)
+
+
+def test_displaced_energies_that_other_jobs_computed_leave_the_frame_its_own(tmp_path):
+    level, frame = PySCF.model_validate(single("hf")), displaced("H2O", 0.05, np.random.default_rng(0))
+    at_once, _ = label_frames([frame], level, tmp_path / "alone", "differences", 2000)
+    write_frames(tmp_path / "frames.xyz", [frame])
+    shared, shares = tmp_path / "shared", 3
+    for share in range(shares):
+        label_displaced(
+            tmp_path / "frames.xyz", level, 0, slice(share, None, shares), shared, 2000, tmp_path / f"{share}.jsonl"
+        )
+    rows = [row for share in range(shares) for row in read_labellings(tmp_path / f"{share}.jsonl")]
+    assert len({row.geometry for row in rows}) == energies_needed(frame.positions) - 1
+    before = set(shared.rglob("*.json"))
+    dealt_out, _ = label_frames([frame], level, shared, "differences", 2000)
+    assert len(set(shared.rglob("*.json")) - before) == 1
+    np.testing.assert_array_equal(dealt_out[0].arrays[FORCES_KEY], at_once[0].arrays[FORCES_KEY])
+
+
+def test_a_frame_that_fails_costs_each_job_of_its_displaced_energies_one_try(tmp_path):
+    odd = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"frame": "a"})
+    write_frames(tmp_path / "frames.xyz", [odd])
+    level = PySCF.model_validate(single("hf"))
+    label_displaced(
+        tmp_path / "frames.xyz", level, 0, slice(0, None, 2), tmp_path / "labels", 2000, tmp_path / "a.jsonl"
+    )
+    (row,) = read_labellings(tmp_path / "a.jsonl")
+    assert (row.status, row.step, row.frame) == ("failed", "charge and multiplicity", "a, displaced geometry 0")

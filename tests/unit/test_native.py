@@ -4,6 +4,8 @@ it cannot be made, or is not to be trusted, the potential is evaluated as it sta
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,6 +218,21 @@ def test_a_library_that_is_damaged_or_half_written_is_made_again(counted):
         assert native.stored(graph_module, inputs) is None
         assert native.library(graph_module, inputs) == "code"
     assert len(counted) == 4
+
+
+def test_libraries_that_were_used_longest_ago_make_room(counted, monkeypatch):
+    monkeypatch.setattr(native, "KEPT", 2)
+    graphs = [
+        traced(potential(config=PaiNN(architecture="painn", **SIZES | {"cutoff": cutoff}))) for cutoff in (3, 4, 5)
+    ]
+    for age, own in zip((300, 200), graphs[:2], strict=True):
+        native.library(*own)
+        (newest,) = [path for path in libraries(native.private_folder()) if path.stat().st_mtime > time.time() - 100]
+        os.utime(newest, (time.time() - age,) * 2)
+    assert native.stored(*graphs[0]) == "code"
+    native.library(*graphs[2])
+    assert [native.stored(*own) for own in graphs] == ["code", None, "code"]
+    assert len(list(native.private_folder().iterdir())) == 6
 
 
 def test_a_library_is_of_one_architecture_and_one_number_of_threads(counted, monkeypatch):

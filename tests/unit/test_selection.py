@@ -271,6 +271,17 @@ def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
         check_computed_dataset("d", dataset(test_force_frames=2, forces_by="analytic"), composite)
 
 
+def test_displaced_energies_of_a_costly_frame_are_dealt_out_to_jobs_of_their_own():
+    composite = PySCF.model_validate({"preset": "ccsdt-cbs"})
+    section = dataset(test_force_frames=2, molecule={"name": "C6H6"})
+    for (labels, _), batch in batches_of(section, composite).items():
+        assert (batch.shares > 1) == (labels == "test-forces")
+        if batch.shares:
+            assert 5 * 60 <= batch.cpu_s / batch.shares <= 20 * 60
+            assert batch.runtime <= batch.share_runtime < 3 * batch.cpu_s / 60
+    assert all(batch.shares == 0 for batch in batches_of(dataset(test_force_frames=2), composite).values())
+
+
 def test_a_cost_grows_with_molecule_basis_and_method():
     def cost(name: str, **level: str):
         return frame_cost([molecule(name)], PySCF.model_validate(level), None)

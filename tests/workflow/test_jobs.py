@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from piwsl.records import Errors, dataset_of, read_free_atoms, read_labellings, 
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.planning import label_batches, structures
 from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.layout import LABELLED, RECORDS
 
 HF = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 
@@ -49,6 +52,24 @@ def test_jobs_that_are_done_stay_and_every_frame_is_in_one_job():
 
 def jobs_of(**edits) -> Jobs:
     return Jobs(parse_section(Experiment, edited(**edits), "config.yaml"), ROOT / "workflow" / "scripts")
+
+
+def test_a_labelling_job_waits_for_those_of_its_displaced_energies_and_keeps_what_it_was_made_from(tmp_path):
+    jobs = jobs_of(datasets__water__molecule={"name": "C6H6"}, levels__hf={"preset": "ccsdt-cbs"})
+    ((labels, name),) = [key for key in jobs.batches("water") if key[0] == "test-forces"]
+    batch = SimpleNamespace(dataset="water", labels=labels, work=jobs.work("water", labels), batch=name)
+    shares = jobs.batches("water")[labels, name].shares
+    planned = jobs.displaced(batch)
+    assert len(planned) == len(set(planned)) == shares > 1
+    assert [jobs.share(SimpleNamespace(share=Path(path).stem)) for path in planned] == [
+        (number, shares) for number in range(shares)
+    ]
+    with contextlib.chdir(tmp_path):
+        for suffix in (LABELLED, RECORDS):
+            path = Path(jobs.layout.dataset("water").batch(labels, batch.work, name, suffix))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        assert jobs.displaced(batch) == []
 
 
 def test_a_part_of_given_frames_depends_on_its_own_file_and_on_how_that_is_read():

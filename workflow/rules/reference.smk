@@ -106,11 +106,50 @@ rule select:
         "../scripts/select.py"
 
 
+# Forces by differences take dozens of energies: where one job would take long, others compute them beforehand.
+rule displace:
+    input:
+        frames=lambda wildcards: DATA.frames(jobs.part_of(wildcards.labels)),
+    output:
+        records=DATA.displaced("{labels}", "{work}", "{batch}"),
+    log:
+        layout.log("displace/{dataset}/{labels}/{work}/{batch}/{share}"),
+    benchmark:
+        layout.benchmark("displace/{dataset}/{labels}/{work}/{batch}/{share}")
+    wildcard_constraints:
+        dataset=one_of(jobs.computed),
+        labels="training|test|test-forces",
+        work="[0-9a-f]+",
+        batch="[0-9]+-[0-9]+",
+        share="[0-9]+-of-[0-9]+",
+    retries: 2
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(lambda wildcards: jobs.batch(wildcards).mem_mb),
+        runtime=growing(lambda wildcards: jobs.batch(wildcards).share_runtime),
+    params:
+        recipe=lambda wildcards: jobs.recipe(jobs.level_name(wildcards.dataset)),
+        engine=lambda wildcards: jobs.engine(jobs.level_name(wildcards.dataset)),
+        level=lambda wildcards, input: jobs.plain_level(
+            jobs.level_name(wildcards.dataset)
+        ),
+        position=lambda wildcards: jobs.batch(wildcards).start,
+        share=jobs.share,
+        store=layout.store,
+        code=jobs.code["displace"],
+    message:
+        "Labelling {wildcards.dataset}: displaced energies of {wildcards.labels} frame {params.position}, share {wildcards.share} (progress in {log})"
+    script:
+        "../scripts/displace.py"
+
+
 rule label:
     input:
-        frames=lambda wildcards: DATA.frames(
-            "test" if wildcards.labels.startswith("test") else "training"
-        ),
+        frames=lambda wildcards: DATA.frames(jobs.part_of(wildcards.labels)),
+        # Its energies are in the store; what failed there fails here, with its reason.
+        displaced=jobs.displaced,
     output:
         labelled=DATA.batch("{labels}", "{work}", "{batch}", LABELLED),
         records=DATA.batch("{labels}", "{work}", "{batch}", RECORDS),

@@ -13,7 +13,7 @@ import platform
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -29,6 +29,9 @@ FOLDER = "PIWSL_CACHE"
 # Which dimensions of the first inputs may have another length in each call: of positions (N, 3), atomic numbers (N,),
 # edges (2, E) and their shifts (E, 3).
 LENGTHS = (0, 0, 1, 0)
+
+# Libraries that stay on disk, 0.5 MB each or so: those used last.
+KEPT = 100
 
 Library = Callable[..., Sequence[Tensor]]
 
@@ -55,7 +58,7 @@ def stored(graph: GraphModule, inputs: Sequence[Tensor]) -> Library | None:
         PiwslError: others may write in the folder.
     """
     path = private_folder() / f"{_key(graph, inputs)}.pt2"
-    return _loaded(path) if _is_whole(path) else None
+    return _used(path) if _is_whole(path) else None
 
 
 def library(graph: GraphModule, inputs: Sequence[Tensor]) -> Library:
@@ -74,7 +77,8 @@ def library(graph: GraphModule, inputs: Sequence[Tensor]) -> Library:
         if not _is_whole(path):
             write_atomically(path, lambda temporary: _make(graph, inputs, temporary))
             write_text(_digest_of(path), file_hash(path))
-    return _loaded(path)
+            _forget_unused(path.parent)
+    return _used(path)
 
 
 def private_folder() -> Path:
@@ -144,10 +148,24 @@ def _make(graph: GraphModule, inputs: Sequence[Tensor], path: Path) -> None:
         raise failure
 
 
+def _used(path: Path) -> Library:
+    with suppress(OSError):  # of a read-only folder
+        os.utime(path)
+    return _loaded(path)
+
+
 def _loaded(path: Path) -> Library:
     from torch._inductor import aoti_load_package
 
     return aoti_load_package(str(path))
+
+
+def _forget_unused(folder: Path) -> None:
+    """Remove all but the libraries used last; a process that wants one of the others makes it again."""
+    by_use = sorted(folder.glob("*.pt2"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in by_use[KEPT:]:
+        for file in (_digest_of(path), path, path.with_suffix(".lock")):
+            file.unlink(missing_ok=True)
 
 
 def _digest_of(path: Path) -> Path:

@@ -8,11 +8,12 @@ from piwsl.config import Geometries, Level
 from piwsl.errors import PiwslError
 from piwsl.files import write_json_lines
 from piwsl.records import read_labellings
+from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.geometries import blocks_of, read_geometries
-from piwsl.reference.labelling import label_frames
+from piwsl.reference.labelling import Labeller, Progress, label_frames
 from piwsl.reference.selection import farthest_points, in_turn
-from piwsl.reference.store import rounded
+from piwsl.reference.store import LabelStore, rounded
 from piwsl.structures.frames import read_frames, write_frames
 
 
@@ -68,6 +69,29 @@ def label_batch(
     """
     frames, rows = label_frames(read_frames(selected)[positions], level, store, forces, memory_mb)
     write_frames(labelled, frames)
+    write_json_lines(records, rows)
+
+
+def label_displaced(
+    selected: Path, level: Level, position: int, share: slice, store: Path, memory_mb: int, records: Path
+) -> None:
+    """Compute a share of the energies that the forces of one frame of a file take, into the store.
+
+    Args:
+        selected: extended XYZ of the frames.
+        level: the level of theory.
+        position: of the frame.
+        share: which of its displaced geometries.
+        store: folder of finished energies.
+        memory_mb: memory of the job, MB.
+        records: JSON lines to write: one a geometry, the failed ones too.
+    """
+    labeller, frame = Labeller(level, LabelStore(store, level), memory_mb), read_frames(selected)[position]
+    displaced = range(energies_needed(frame.positions) - 1)
+    lines, rows = Progress(len(displaced[share]), print), []
+    for row in labeller.label_displaced(frame, share):
+        rows.append(row)
+        lines.frame(row)
     write_json_lines(records, rows)
 
 

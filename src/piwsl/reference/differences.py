@@ -16,6 +16,7 @@ from piwsl.reference.store import COORDINATE_DECIMALS
 STEP_ANGSTROM = 0.005
 # Displacements in steps, and the weight of the energies on either side over the step: exact for a quartic.
 STENCIL = {1: 2.0 / 3.0, 2: -1.0 / 12.0}
+DISPLACEMENTS = [m for side in STENCIL for m in (side, -side)]
 FOURTH_DIFFERENCE = {0: 6.0, 1: -4.0, -1: -4.0, 2: 1.0, -2: 1.0}
 # eV, at that step. Stretching CO gives 3e-6, noise of the energies 1e-7, unrestricted NO2 and NO where their spin
 # symmetry begins to break 2e-4, with forces right to 4e-4 eV/Å. An energy off by 1e-4 makes 0.02 eV/Å, and is found.
@@ -74,6 +75,16 @@ def energies_needed(positions: NDArray[np.float64]) -> int:
     return 1 + 2 * len(STENCIL) * len(internal_directions(positions))
 
 
+def displaced_geometries(atoms: Atoms) -> list[Atoms]:
+    """Return the geometries whose energies `central_difference_forces` asks for beside that of the structure itself.
+
+    Args:
+        atoms: the structure, Å.
+    """
+    shifts = _shifts(internal_directions(atoms.positions), STEP_ANGSTROM)
+    return [_moved(atoms, m * shift) for shift in shifts for m in DISPLACEMENTS]
+
+
 def central_difference_forces(
     atoms: Atoms,
     energy: Callable[[Atoms], float],
@@ -100,23 +111,28 @@ def central_difference_forces(
     Raises:
         FrameFailure: energies along a direction are not of one smooth curve.
     """
-
-    def moved(displacement: NDArray[np.float64]) -> float:
-        frame = atoms.copy()
-        frame.positions += displacement
-        return energy(frame)
-
     if directions is None:
         directions = internal_directions(atoms.positions)
-    shifts = np.round(step * directions, COORDINATE_DECIMALS)
+    shifts = _shifts(directions, step)
     own = energy(atoms.copy()) if len(shifts) else 0.0
     slopes = []
     for shift in shifts:
-        curve = {m: moved(m * shift) for side in STENCIL for m in (side, -side)}
+        curve = {m: energy(_moved(atoms, m * shift)) for m in DISPLACEMENTS}
         _check_smooth(curve | {0: own}, step)
         slopes.append(sum(weight * (curve[m] - curve[-m]) for m, weight in STENCIL.items()))
     overlaps = np.tensordot(shifts, directions, axes=((1, 2), (1, 2)))
     return -np.tensordot(np.linalg.solve(overlaps, np.array(slopes)), directions, axes=1)
+
+
+def _shifts(directions: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Return displacements (Å) along directions, (K, N, 3), rounded as coordinates are."""
+    return np.round(step * directions, COORDINATE_DECIMALS)
+
+
+def _moved(atoms: Atoms, displacement: NDArray[np.float64]) -> Atoms:
+    frame = atoms.copy()
+    frame.positions += displacement
+    return frame
 
 
 def _check_smooth(curve: Mapping[int, float], step: float) -> None:

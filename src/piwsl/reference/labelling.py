@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.files import check_outputs
 from piwsl.records import Labelling
-from piwsl.reference.differences import central_difference_forces
+from piwsl.reference.differences import central_difference_forces, displaced_geometries
 from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
@@ -102,6 +102,39 @@ class Labeller:
         record["stored_cpu_s"] = round(sum(stored), 3)
         return label(frame, result["energy_eV"], gradient), record
 
+    def label_displaced(self, atoms: Atoms, share: slice) -> Iterator[dict[str, Any]]:
+        """Compute a share of the energies that the forces of a frame by differences take, into the store.
+
+        Args:
+            atoms: the frame, as of `label`.
+            share: which of its displaced geometries.
+
+        Yields:
+            One record each, as of `label`; the first that fails is the last, for the frame fails with it.
+
+        Raises:
+            JobFailure: the machine gave out.
+        """
+        frame = rounded(without_others_labels(atoms))
+        near = self._near(frame)
+        for number, moved in [*enumerate(displaced_geometries(frame))][share]:
+            record = {"frame": f"{frame.info.get('frame')}, displaced geometry {number}", "geometry": None}
+            try:
+                charge, multiplicity = _checked(frame)
+                record["geometry"] = geometry_hash(moved, charge, multiplicity)
+                found = self._single_point(moved, False, near)
+            except FrameFailure as failure:
+                yield record | {"status": "failed", "step": failure.step, "reason": failure.reason}
+                return
+            kept = {key: found[key] for key in ("energy_eV", "stored", "cpu_s")}
+            yield record | {"status": "ok"} | kept
+
+    def _near(self, frame: Atoms) -> Displaced:
+        """Return what computes geometries near a frame, made once and only where one is not in the store."""
+        return cache(
+            lambda: self.level.displaced(frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb)
+        )
+
     def _doubt(self, result: dict[str, Any]) -> str | None:
         """Say why an energy may mean little; where the level refuses such a frame, that is its failure."""
         doubt = level_checks.problem_said(self.level, "doubt", result)
@@ -117,14 +150,11 @@ class Labeller:
             return None, []
         if forces == "analytic":
             return np.array(result[STORED_FORCES]), []
-        # Only where a displaced geometry is not in the store.
-        displaced = cache(
-            lambda: self.level.displaced(frame.copy(), charge_of(frame), multiplicity_of(frame), self.memory_mb)
-        )
+        near = self._near(frame)
         records: list[dict[str, Any]] = []
 
         def energy(moved: Atoms) -> float:
-            record = self._single_point(moved, False, displaced)
+            record = self._single_point(moved, False, near)
             if record["positions_A"] != result["positions_A"]:  # the frame itself is asked for, too
                 records.append(record)
             return float(record["energy_eV"])

@@ -51,6 +51,10 @@ class LabellingJob:
     """Estimated CPU seconds of the whole batch."""
     scratch_mb: float
     """Estimated room on the disk of temporary files."""
+    shares: int = 0
+    """Jobs before this one, among which displaced energies of its frame are dealt out; 0 where it computes them."""
+    share_runtime: int = 0
+    """Minutes, of the first attempt of each of those."""
 
 
 def structures(dataset: ComputedDataset) -> list[Atoms]:
@@ -143,8 +147,9 @@ def label_batches(
     for labels, span in label_spans(dataset, every, level).items():
         cost = frame_cost(every, level, span.forces)
         step = _frames_per_job(dataset.labelling, cost, span.forces)
+        energies = _energies_a_frame(every, span.forces)
         for start, stop in _cut(span, step, (cut_before or {}).get(labels, ())):
-            batches[labels, batch_name(start, stop)] = _batch(dataset.labelling, cost, span, start, stop)
+            batches[labels, batch_name(start, stop)] = _batch(dataset.labelling, cost, span, start, stop, energies)
     return batches
 
 
@@ -157,7 +162,8 @@ def label_batch(dataset: ComputedDataset, every: list[Atoms], level: Level, labe
     """Return the batch of a name; it need not be one that `label_batches` would cut now."""
     span = label_spans(dataset, every, level)[labels]
     start, stop = map(int, name.split("-"))
-    return _batch(dataset.labelling, frame_cost(every, level, span.forces), span, start, stop)
+    energies = _energies_a_frame(every, span.forces)
+    return _batch(dataset.labelling, frame_cost(every, level, span.forces), span, start, stop, energies)
 
 
 def cheap_batches(
@@ -201,8 +207,12 @@ def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> 
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
     cost = level_checks.cost(level, atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
-    energies = energies_needed(atoms.positions) if forces == "differences" else 1
-    return replace(cost, cpu_s=energies * cost.cpu_s)
+    return replace(cost, cpu_s=_energies_a_frame(every, forces) * cost.cpu_s)
+
+
+def _energies_a_frame(every: list[Atoms], forces: ForceMethod | None) -> int:
+    """Return how many energies a frame of a dataset takes, of all of its structures."""
+    return energies_needed(representative(every).positions) if forces == "differences" else 1
 
 
 def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None) -> int:
@@ -212,10 +222,12 @@ def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None
     return labelling.frames_per_job or by_estimate
 
 
-def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int) -> LabellingJob:
+def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int, energies: int = 1) -> LabellingJob:
+    """Return a job; each of its frames costs so much, all of its energies included."""
     seconds = (stop - start) * cost.cpu_s
-    # An estimate is good within a factor of two or so; a job that needs more gets more at its next attempt.
-    minutes = max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
+    shares = _shares(seconds, energies)
+    # What is dealt out begins with the frame itself, whose orbitals the others start from.
+    own, each = (cost.cpu_s / energies, cost.cpu_s * (1 / energies + 1 / shares)) if shares else (seconds, 0.0)
     megabytes = 100 * math.ceil((JOB_OVERHEAD_MB + 1.3 * cost.memory_mb) / 100)
     return LabellingJob(
         part=span.part,
@@ -223,10 +235,26 @@ def _batch(labelling: Labelling, cost: Cost, span: Span, start: int, stop: int) 
         stop=stop,
         forces=span.forces,
         mem_mb=labelling.mem_mb or megabytes,
-        runtime=labelling.runtime or minutes,
+        runtime=labelling.runtime or _time_limit(own),
         cpu_s=seconds,
         scratch_mb=cost.scratch_mb,
+        shares=shares,
+        share_runtime=labelling.runtime or _time_limit(each),
     )
+
+
+def _shares(seconds: float, energies: int) -> int:
+    """Return among how many jobs the displaced energies of a frame that takes so long are dealt out; 0: none."""
+    jobs = min(math.ceil(seconds / (60 * TARGET_MINUTES)), energies - 1)
+    return jobs if jobs > 1 else 0
+
+
+def _time_limit(seconds: float) -> int:
+    """Return the minutes that a job gets for its estimate.
+
+    That is good within a factor of two or so; a job that needs more gets more at its next attempt.
+    """
+    return max(SMALLEST_TIME_LIMIT_MINUTES, math.ceil(3 * seconds / 60))
 
 
 def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> str | None:
@@ -244,9 +272,10 @@ def warning(name: str, dataset: ComputedDataset, every: list[Atoms], level: Leve
     frame_hours = max(cost.cpu_s for cost in costs) / 3600
     memory_mb = max(cost.memory_mb for cost in costs)
     minutes = dataset.labelling.runtime or math.inf
+    longest_hours = max(frame_hours / max(batch.shares, 1) for batch in batches)
     problems = {
         f"more than a day of one core for a frame ({frame_hours:,.0f} h)": frame_hours > LONGEST_FRAME_HOURS,
-        f"more than labelling.runtime for a frame ({60 * frame_hours:,.0f} min)": 60 * frame_hours > minutes,
+        f"more than labelling.runtime for a job ({60 * longest_hours:,.0f} min)": 60 * longest_hours > minutes,
         f"more memory than nodes have ({memory_mb / 1000:,.0f} GB)": memory_mb > LARGEST_NODE_MB,
         f"{hours:,.0f} CPU hours in all": hours > MOST_HOURS,
     }
@@ -338,7 +367,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
         forces=own[0].forces,
         frames=frames,
         stored=stored,
-        jobs=len(own),
+        jobs=sum(1 + batch.shares for batch in own),
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * (1 - (stored or 0) / frames),
         mem_mb=max(batch.mem_mb for batch in own),
         disk_mb=frames * energies * RECORD_KILOBYTES / 1000,

@@ -60,6 +60,18 @@ class LabelWildcards(Protocol):
     batch: str
 
 
+class BatchWildcards(LabelWildcards, Protocol):
+    """What Snakemake hands to the functions of a rule that makes files of a batch."""
+
+    work: str
+
+
+class ShareWildcards(LabelWildcards, Protocol):
+    """What Snakemake hands to the functions of the rule that computes displaced energies."""
+
+    share: str
+
+
 class CheapWildcards(Protocol):
     """What Snakemake hands to the functions of the rule that labels with cheap levels."""
 
@@ -296,6 +308,10 @@ class Jobs:
         """Return first frame and the one after the last of each labelling job whose files are there."""
         return _done(self.layout.dataset(dataset).labels(labels, self.work(dataset, labels)))
 
+    def part_of(self, labels: str) -> str:
+        """Return the part whose frames get such labels."""
+        return next(part for part, kinds in LABELS_OF.items() if labels in kinds)
+
     def batch(self, wildcards: LabelWildcards) -> LabellingJob:
         """Return what a labelling job does and needs."""
         from piwsl.reference.planning import label_batch
@@ -306,6 +322,22 @@ class Jobs:
             return planned
         # Cut before, and now done anew: its files were taken away since the plan was made.
         return label_batch(self.computed[dataset], self.structures(dataset), self._level(dataset), labels, name)
+
+    def displaced(self, wildcards: BatchWildcards) -> list[str]:
+        """Return the records of the jobs that compute displaced energies of a batch before it is labelled.
+
+        A batch that is done keeps what it was made from, however its energies would be dealt out now.
+        """
+        files, names = self.layout.dataset(wildcards.dataset), (wildcards.labels, wildcards.work, wildcards.batch)
+        if all(Path(files.batch(*names, suffix)).exists() for suffix in (LABELLED, RECORDS)):
+            return sorted(map(str, Path(files.displaced(*names)).parent.glob(f"*{RECORDS}")))
+        shares = self.batch(wildcards).shares
+        return [files.displaced(*names, f"{number}-of-{shares}") for number in range(shares)]
+
+    def share(self, wildcards: ShareWildcards) -> tuple[int, int]:
+        """Return which job of how many computes displaced energies, counted from 0."""
+        number, shares = map(int, wildcards.share.split("-of-"))
+        return number, shares
 
     def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
         """Return the files of all labelling jobs of a part: LABELLED frames or RECORDS."""

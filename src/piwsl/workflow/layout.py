@@ -142,6 +142,17 @@ class DatasetFiles:
         """Return a file of such a job: LABELLED frames or RECORDS."""
         return f"{self.cheap_labels(level, part, work)}/{name}{suffix}"
 
+    def displaced(self, labels: str, work: str, name: str, share: str = "{share}") -> str:
+        """Return the records of a job that computes displaced energies of a batch beforehand.
+
+        Args:
+            labels: as of `labels`.
+            work: as of `labels`.
+            name: of the batch.
+            share: which job, "0-of-4"; by default a wildcard.
+        """
+        return f"{self.labels(labels, work)}/{name}.displaced/{share}{RECORDS}"
+
     def batch(self, labels: str, work: str, name: str, suffix: str) -> str:
         """Return a file of a labelling job: LABELLED frames or RECORDS."""
         return f"{self.labels(labels, work)}/{name}{suffix}"

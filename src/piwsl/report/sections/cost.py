@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from piwsl.records import Benchmark, Labelling, read_benchmark, read_free_atoms, read_labellings
+from piwsl.records import Benchmark, read_benchmark, read_displaced, read_free_atoms, read_labellings
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection, Table
@@ -22,6 +22,7 @@ STAGES = {
     "split": GEOMETRIES,
     "take": GEOMETRIES,
     "select": GEOMETRIES,
+    "displace": REFERENCE,
     "label": REFERENCE,
     "isolated-atoms": REFERENCE,
     "label-cheaply": CHEAP,
@@ -129,7 +130,7 @@ def costs(context: Context) -> list[Cost]:
         stage = STAGES.get(folder, folder)
         model = context.experiment.models.get(parts[2]) if folder == "train" else None
         found.setdefault(stage, Cost(stage)).add(read_benchmark(path), 0 if model is None else model.resources.gpus)
-    if stored := sum(labelling.stored_cpu_s or 0.0 for labelling in _labellings(context)):
+    if stored := _stored_seconds(context):
         found[REFERENCE].stored_cpu_h = stored / HOUR
     measured = any(cost.jobs > cost.unknown for cost in found.values())
     return [cost for cost in found.values() if cost.jobs or cost.stored_cpu_h] if measured else []
@@ -142,11 +143,15 @@ def _benchmarks(context: Context) -> Iterator[tuple[Path, tuple[str, ...]]]:
             yield path, path.relative_to(context.benchmarks).parts
 
 
-def _labellings(context: Context) -> Iterator[Labelling]:
-    for path in context.records:
-        yield from read_labellings(path)
-    for path in context.free_atoms:
-        yield from read_free_atoms(path).values()
+def _stored_seconds(context: Context) -> float:
+    """Return the CPU time of energies that were in the label store before any job of the experiment asked for them."""
+    labellings = [labelling for path in context.records for labelling in read_labellings(path)]
+    labellings += [labelling for path in context.free_atoms for labelling in read_free_atoms(path).values()]
+    # What a labelling job found there, jobs of displaced energies may just have put there.
+    displaced = [labelling for path in context.records for labelling in read_displaced(path)]
+    just = sum(labelling.cpu_s or 0.0 for labelling in displaced if not labelling.stored)
+    stored = sum(labelling.stored_cpu_s or 0.0 for labelling in labellings)
+    return max(stored - just, 0.0)
 
 
 def total(found: list[Cost]) -> Cost:
