@@ -22,6 +22,7 @@ STAGES = {
     "split": GEOMETRIES,
     "take": GEOMETRIES,
     "select": GEOMETRIES,
+    "scan": GEOMETRIES,
     "displace": REFERENCE,
     "label": REFERENCE,
     "isolated-atoms": REFERENCE,

@@ -131,7 +131,7 @@ def _rivals(levels: pd.DataFrame) -> list[str]:
     return [
         f"{row['level']} by {rounded(row['energy_mae_meV'], 3)} meV"
         + ("" if np.isnan(row["force_mae_meV_per_A"]) else f" and {rounded(row['force_mae_meV_per_A'], 3)} meV/Å")
-        for _, row in levels.iterrows()
+        for _, row in levels.dropna(subset=["energy_mae_meV"]).iterrows()
     ]
 
 
@@ -166,6 +166,7 @@ def how_sure(context: Context) -> Iterator[str]:
             errors = runs["energy_mae_meV"]
             said = f"{len(runs)} seeds gave {rounded(errors.min(), 3)} to {rounded(errors.max(), 3)} meV in energies"
         frames = np.mean([_energy_errors(context, index) for index in runs.index.astype(int)], axis=0)
+        frames = frames[np.isfinite(frames)]  # some may have no label
         if len(frames) > 1:
             low, high = (rounded(end, 2) for end in interval_of_mean(frames))
             said += f"; {len(frames)} test frames leave {low} to {high} meV, the {INTERVAL_IN_WORDS} of their mean"
