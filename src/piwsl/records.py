@@ -6,6 +6,7 @@ a default; a file that is none of these is refused in one line. Imports nothing 
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
@@ -41,6 +42,10 @@ class Labelling(Record):
     energy_eV: float | None = None
     cpu_s: float | None = None
     """Of its energy, when that was computed."""
+    stored: bool = False
+    """Whether its energy was in the label store already."""
+    stored_cpu_s: float | None = None
+    """Of the energies that were, those of displaced geometries included."""
     t1_diagnostic: float | None = None
     frozen_orbitals: int | None = None
     forces: str | None = None
@@ -212,6 +217,13 @@ class FrequenciesOfLevels(Record):
     """By molecule, then by level."""
 
 
+class Benchmark(Record):
+    """What a job took, the last time that it ran: of one that was stopped and went on, its last piece."""
+
+    wall_s: float
+    cpu_s: float
+
+
 RecordType = TypeVar("RecordType", bound=BaseModel)
 
 
@@ -241,6 +253,45 @@ def read_labellings(path: Path) -> list[Labelling]:
     """
     lines = enumerate(_parsed(path, read_json_lines), 1)
     return [_validated(Labelling, line, f"{path}: line {number}") for number, line in lines]
+
+
+def read_displaced(path: Path) -> list[Labelling]:
+    """Read what jobs of displaced energies left beside the records of a labelling job; most have none.
+
+    Raises:
+        PiwslError: as of `read_labellings`.
+    """
+    return [
+        labelling for share in sorted(path.with_suffix(".displaced").glob("*")) for labelling in read_labellings(share)
+    ]
+
+
+# How often Snakemake reads the CPU time of a job, so many readings long and from then on, in seconds.
+OFTEN, READINGS, SELDOM = 0.5, 30, 30.0
+
+
+def read_benchmark(path: Path) -> Benchmark | None:
+    """Read what Snakemake measured of a job; None where that cannot be read, as while it is written.
+
+    A job is taken to have been as busy after the last reading of its CPU time as before: of half a minute of work, half
+    may lie after it.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            *_, last = csv.DictReader(file, delimiter="\t")
+        wall_s, read = float(last["s"]), last["cpu_time"]
+        after = _last_reading(wall_s)
+        # What ended before the first reading has none.
+        busy = float(read) / after if after and read != "NA" else 1.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Benchmark(wall_s=wall_s, cpu_s=busy * wall_s)
+
+
+def _last_reading(wall_s: float) -> float:
+    """Return how many seconds after its start the CPU time of a job was read last."""
+    often = OFTEN * READINGS
+    return wall_s // OFTEN * OFTEN if wall_s < often else often + (wall_s - often) // SELDOM * SELDOM
 
 
 def read_free_atoms(path: Path) -> dict[str, Labelling]:

@@ -10,6 +10,7 @@ from ase import Atoms, units
 from helpers import displaced
 
 from piwsl.errors import PiwslError
+from piwsl.files import read_json
 from piwsl.records import read_labellings
 from piwsl.reference import calculations
 from piwsl.reference.batches import label_displaced
@@ -142,6 +143,22 @@ def test_forces_are_added_to_an_energy_that_is_stored_without_and_then_kept(tmp_
     monkeypatch.setattr(calculations, "run_level", forbidden)
     np.testing.assert_array_equal(labelled("analytic").arrays[FORCES_KEY], both.arrays[FORCES_KEY])
     assert FORCES_KEY not in labelled(None).arrays
+
+
+def test_a_record_says_what_the_energies_out_of_the_store_had_cost_those_of_differences_too(tmp_path):
+    level = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
+    atoms = displaced("H2O", 0.03, np.random.default_rng(1))
+
+    def record(forces: str | None) -> dict[str, Any]:
+        return label_frames([atoms], level, tmp_path, forces, 1000, progress=lambda line: None)[1][0]
+
+    energy = record(None)
+    assert energy["stored_cpu_s"] == 0.0
+    # Of 1 + 12 energies, the displaced ones are computed now.
+    assert record("differences")["stored_cpu_s"] == energy["cpu_s"] > 0.0
+    spent = [read_json(path)["cpu_s"] for path in tmp_path.rglob("*.json") if path.name != "level.json"]
+    assert len(spent) == 13
+    assert record("differences")["stored_cpu_s"] == pytest.approx(sum(spent), abs=1e-3)
 
 
 def test_displaced_energies_that_other_jobs_computed_leave_the_frame_its_own(tmp_path):

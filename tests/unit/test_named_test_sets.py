@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import molecule
 from helpers import displaced, morse_frames, plain_experiment
 from run_files import files_of
+from typer.testing import CliRunner
 
+from piwsl.cli import app
 from piwsl.config import ComputedDataset, ConfigError, Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.data.test_sets import take_whole_file, write_test_set
 from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_constant
 from piwsl.files import read_json, write_json
-from piwsl.preflight import check_experiment
+from piwsl.preflight import check_experiment, remarks
 from piwsl.report.write import ForPrint, write_report
 from piwsl.structures.coordinates import Coordinate, values_in_order
 from piwsl.structures.frames import read_frames, write_frames
@@ -185,6 +188,25 @@ def test_files_and_atoms_that_are_not_there_are_named(here):
     assert "tests.a: force_frames: 2 is more than the 1 frames" in said
     Path("folder").mkdir()
     assert "datasets.mine.tests.a.file: folder is no file" in refusal(given({"a": {"file": "folder"}}))
+
+
+def test_what_a_given_test_set_holds_is_said_before_the_start(here):
+    write_frames("others.xyz", morse_frames("H2O", 2, seed=1) + read_frames("mine.xyz")[:1])
+    lines = [line for line in remarks(experiment_of(given({"others": {"file": "others.xyz"}}))) if "others" in line]
+    assert lines[0].startswith("mine, test set others: others.xyz: 3 frames, 1 with forces")
+    assert lines[1] == "mine, test set others: warning: 1 frames are among those of mine.xyz"
+
+
+def test_a_plan_counts_labels_of_test_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scan = {"along": [0, 1], "start": 0.9, "stop": 1.5, "points": 7}
+    tests = {"hot": {"temperatures": [900], "frames": 5, "force_frames": 2}, "stretch": {"scan": scan}}
+    Path("config.yaml").write_text(yaml.safe_dump(computed(tests, cheap_levels=["gfn2-xtb"])))
+    said = CliRunner().invoke(app, ["plan", "config.yaml"]).output
+    for words in (r"hot test-forces: +2 frames", r"hot test: +3 frames", r"stretch test: +7 frames"):
+        assert re.search(f"ammonia/tests/{words}", said), said
+    assert re.search(r"ammonia/tests/stretch gfn2-xtb, test: +7 frames", said), said
+    assert "ammonia/tests/hot training" not in said
 
 
 # What they are made of.
@@ -359,7 +381,7 @@ def test_named_test_sets_are_in_the_table_of_runs_and_in_those_for_print(reporte
     row = numbers[(numbers["test"] == "hot") & (numbers["loss"] == "supervised")].iloc[0]
     assert (row["seeds"], row["energy_mae_meV_mean"]) == (2, 150.0)
     assert numbers[numbers["loss"] == "not trained"]["model"].unique().tolist() == ["the best constant"]
-    latex = (reported / "tables" / "tests-ammonia.tex").read_text()
+    latex = (reported / "tables" / "tests.tex").read_text()
     assert r"150 $\pm$ 71" in latex
     assert "hot: Energy MAE (meV)" in latex
 

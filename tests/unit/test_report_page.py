@@ -17,6 +17,7 @@ from piwsl.config import Experiment, parse_section
 from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.panels import DASHES, MOST_POINTS, PALETTE, SYMBOLS, loss_looks, one_two_five, thinned
 from piwsl.report.sections.errors import MeanErrors, mean_rows
+from piwsl.report.sections.learning_curves import LearningCurves
 from piwsl.report.sections.making import git_state, lines
 from piwsl.report.sections.use import UseOfModels, trained
 from piwsl.report.tables import MEASURES
@@ -63,6 +64,18 @@ def test_what_agrees_to_five_digits_does_not_fill_the_axis():
 
 def test_an_axis_of_no_positive_number_is_left_to_what_draws_it():
     assert one_two_five("error (meV)", pd.Series([0.0, math.nan])).range is None
+
+
+def test_a_learning_curve_lies_beside_the_best_constant_and_the_cheap_levels_each_with_a_dash_of_its_own():
+    given = context([{"energy_mae_meV": 10.0}, {"energy_mae_meV": 30.0, "size": 32}])
+    cheap = given.cheap.assign(dataset=["ammonia"] * 2, level=["xtb", "hf"], energy_mae_meV=[20.0, math.nan])
+    (energy,) = LearningCurves().panels(replace(given, cheap=cheap))
+    lines = {series.name: series for series in energy.series if series.legend}
+    assert list(lines) == ["weak", "the best constant", "xtb", "hf"]
+    assert lines["the best constant"].y == [141.0, 141.0]
+    assert energy.y.range[1] > 141.0
+    assert len({lines[name].look.dash for name in ("the best constant", "xtb", "hf")}) == 3
+    assert energy.said.endswith("weak 10 at 8 and 30 at 32 frames. Without training: the best constant 141, xtb 20.")
 
 
 def luminance(colour: str) -> float:

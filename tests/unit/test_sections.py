@@ -94,7 +94,7 @@ def test_ours_stand_in_the_order_of_the_report(finished):
     done = run(finished, "-c", WRITE_REPORT)
     assert done.returncode == 0, done.stderr
     assert headings((finished / "report.html").read_text()) == [
-        "The best potential", "Paired comparisons", "Errors on the test frames", "water, painn",
+        "In short", "The best potential", "Paired comparisons", "Errors on the test frames", "water, painn",
         "Learning curves", "Parity", "Worst frames", "Stability of molecular dynamics", "Training", "Using a potential",
         "Where the numbers come from",
     ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
         "Speed of the dynamics", "Training", "Using a potential", "Where the numbers come from",
     ]  # fmt: skip
     assert "Medians of 4 runs." in page
-    assert page.count('class="plotly-graph-div"') == 11
+    assert page.count('class="plotly-graph-div"') == 12
     assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
     assert "Nothing to be done" in report_rule(finished, "--dry-run")
     (finished / "toy_section.py").write_text(TOY.replace("median()", "mean()"))
@@ -196,7 +196,7 @@ def test_those_of_the_whole_experiment_stand_where_their_places_say_and_those_th
     installed(finished, "toy", source, "\n".join(kinds))
     assert run(finished, "-c", WRITE_REPORT).returncode == 0
     assert headings((finished / "report.html").read_text()) == [
-        "&lt;b&gt;text&lt;/b&gt;", "The best potential", "Paired comparisons", "20",
+        "&lt;b&gt;text&lt;/b&gt;", "In short", "The best potential", "Paired comparisons", "20",
         "Errors on the test frames", "before figures", "water, painn", "Learning curves", "Parity", "Worst frames",
         "Stability of molecular dynamics", "Training", "after figures", "Using a potential",
         "Where the numbers come from", "last",

@@ -6,7 +6,7 @@ import pytest
 from run_files import STABILITY, files_of
 
 from piwsl.config import Experiment, Run
-from piwsl.files import write_json
+from piwsl.files import read_json, write_json
 from piwsl.report.context import Context, FilesOfRun
 from piwsl.report.sections.errors import MeanErrors
 from piwsl.report.sections.stability import StabilityOfDynamics
@@ -52,7 +52,49 @@ def test_replicas_of_all_seeds_are_counted_together(context):
     assert "at least 2 ps, none of 4 failed" in page
     assert page.count("a bond changed by more than 0.5 Å") == 1
     assert "the bonds\nO0-H3" in page
-    assert page.count('class="plotly-graph-div"') == 3
+    assert page.count('class="plotly-graph-div"') == 4
+
+
+def test_figures_say_what_replicas_drift_distances_and_spectrum_showed(context):
+    survival, drift, distances, spectrum = StabilityOfDynamics().panels(context)
+    assert [panel.name for panel in (survival, drift, distances, spectrum)] == [
+        "survival-nvt", "drift-nvt", "distances-nvt", "spectrum-nvt",
+    ]  # fmt: skip
+    # Half of four replicas failed after 1 ps; of those that held the lower end is (0.05 / 2)^(1/4).
+    supervised, weak = survival.series
+    assert (list(supervised.x), list(supervised.y)) == ([0.0, 1.0, 2.0], [1.0, 0.5, 0.5])
+    assert supervised.steps
+    assert (weak.band[0][-1], weak.band[1][-1]) == (pytest.approx(0.025**0.25), 1.0)
+    assert survival.said == (
+        "Share of replicas that are stable in 'nvt' against time: supervised 0.5 after 2 ps; weak 1 after 2 ps."
+    )
+    assert drift.said.endswith("means: supervised 0.01; weak 0.01.")
+    assert distances.said == (
+        "Distribution h(r) of distances in H2O in 'nvt' beside the test frames; its error: supervised 0.12; weak 0.12."
+    )
+    assert spectrum.said.endswith("its highest peak, cm⁻¹: supervised 1600; weak 1600.")
+    for panel in (survival, drift, distances, spectrum):
+        looks = {one.name: one.look for one in panel.series}
+        assert looks["supervised"].dash != looks["weak"].dash
+
+
+def test_a_drift_that_is_negative_has_a_size(context):
+    index, files = next(iter(context.files.items()))
+    record = read_json(files.simulations["nvt"])
+    write_json(files.simulations["nvt"], record | {"drift_meV_per_atom_per_ps": {"mean": -0.03}})
+    (drift,) = [panel for panel in StabilityOfDynamics().panels(context) if panel.name == "drift-nvt"]
+    assert index == 0
+    assert sorted(value for one in drift.series for value in one.y)[-1] == 0.03
+
+
+def test_records_that_know_less_have_fewer_figures(context):
+    known = {"mean": None, "deviation": None, "largest": None}
+    for files in context.files.values():
+        record = read_json(files.simulations["nvt"])
+        bare = {"outcomes": [], "distances": [], "spectrum": None, "drift_meV_per_atom_per_ps": known}
+        write_json(files.simulations["nvt"], record | bare)
+    assert StabilityOfDynamics().panels(context) == []
+    assert "plotly-graph-div" not in StabilityOfDynamics().html(context)
 
 
 def test_a_mean_of_times_that_were_cut_off_is_said_to_be_a_bound(context):

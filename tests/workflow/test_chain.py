@@ -60,6 +60,17 @@ def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished
     assert not list(results.rglob("checkpoints"))
 
 
+def test_what_every_job_took_is_measured_and_no_job_is_done_again_for_want_of_that(rerun):
+    results = rerun / "results" / "tiny"
+    kinds = {path.name for path in (results / "benchmarks").iterdir() if path.is_dir()}
+    assert kinds == {
+        "sample", "select", "label", "isolated-atoms", "dataset", "train", "evaluate", "simulate", "vibrate",
+    }  # fmt: skip
+    assert "What it cost" in (results / "report.html").read_text()
+    shutil.rmtree(results / "benchmarks")
+    assert planned(rerun, vibrations=True) == {}
+
+
 def test_the_chain_samples_a_pool_that_it_does_not_label(finished):
     folder = finished / "results" / "tiny" / "datasets" / "water"
     sampled = {part: read_frames(folder / "frames" / f"{part}.xyz") for part in (TRAINING, TEST, POOL)}
@@ -274,8 +285,12 @@ def test_snakemakes_own_report_has_ours_with_captions_and_categories(finished):
     result = snakemake(finished, "--report", "all.html")
     assert result.returncode == 0, result.stderr
     html = (finished / "all.html").read_text()
-    assert "what weak supervision bought" in html
-    assert "Tables" in html
+    assert "what was asked, what came out, how sure it is and what it cost" in html
+    assert "Share of replicas that are still stable in the simulation" in html
+    assert html.count("mean and standard deviation over seeds") == 1
+    # None is without a caption of its own.
+    assert "The figure of the report that is called" not in html
+    assert "The table of the report that is called" not in html
 
 
 def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_path):

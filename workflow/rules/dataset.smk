@@ -35,6 +35,8 @@ rule assemble_part:
         dataset=DATA.part("{part}"),
     log:
         layout.log("dataset/{dataset}/{part}"),
+    benchmark:
+        layout.benchmark("dataset/{dataset}/{part}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
     conda:
@@ -79,6 +81,8 @@ rule assemble_dataset:
         dataset=DATA.whole,
     log:
         layout.log("dataset/{dataset}"),
+    benchmark:
+        layout.benchmark("dataset/{dataset}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
     conda:
@@ -115,6 +119,8 @@ rule import_part:
         dataset=DATA.part("{part}"),
     log:
         layout.log("dataset/{dataset}/{part}"),
+    benchmark:
+        layout.benchmark("dataset/{dataset}/{part}")
     wildcard_constraints:
         dataset=one_of(jobs.given),
     conda:
@@ -149,6 +155,8 @@ rule import_dataset:
         dataset=DATA.whole,
     log:
         layout.log("dataset/{dataset}"),
+    benchmark:
+        layout.benchmark("dataset/{dataset}")
     wildcard_constraints:
         dataset=one_of(jobs.given),
     conda:

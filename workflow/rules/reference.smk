@@ -52,6 +52,8 @@ rule split_geometries:
         frames=DATA.candidates("{part}", "given"),
     log:
         layout.log("split/{dataset}/{part}"),
+    benchmark:
+        layout.benchmark("split/{dataset}/{part}")
     wildcard_constraints:
         dataset=one_of(name for name in jobs.computed if name not in jobs.test_sets),
     conda:
@@ -82,6 +84,8 @@ rule select:
         frames=DATA.frames("{part}"),
     log:
         layout.log("select/{dataset}/{part}"),
+    benchmark:
+        layout.benchmark("select/{dataset}/{part}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
     conda:
@@ -193,6 +197,8 @@ rule take_geometries:
         frames=DATA.frames("{part}"),
     log:
         layout.log("take/{dataset}/{part}"),
+    benchmark:
+        layout.benchmark("take/{dataset}/{part}")
     wildcard_constraints:
         dataset=one_of(jobs.given),
     conda:
@@ -259,6 +265,8 @@ rule label_free_atoms:
         energies=DATA.free_atoms,
     log:
         layout.log("isolated-atoms/{dataset}"),
+    benchmark:
+        layout.benchmark("isolated-atoms/{dataset}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
     retries: 2

@@ -37,10 +37,25 @@ rule report:
             category="Tables",
             labels={"content": "errors and stability of every run"},
         ),
-        figures=directory(layout.figures),
-        tables=directory(layout.tables),
+        figures=report(
+            directory(layout.figures),
+            patterns=["{dataset}/{model}/{name}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            subcategory="{dataset}, {model}",
+            labels={"figure": "{name}"},
+        ),
+        tables=report(
+            directory(layout.tables),
+            patterns=["{name}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"content": "{name}"},
+        ),
     log:
         layout.log("report"),
+    benchmark:
+        layout.benchmark("report")
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -51,6 +66,8 @@ rule report:
         **jobs.sections_of_others(),
         experiment=experiment.beyond_defaults(),
         levels=jobs.levels(),
+        # No input: a result whose benchmark is lost is as good.
+        benchmarks=layout.benchmarks,
         code=jobs.code["report"],
     message:
         "Writing the report"

@@ -43,6 +43,8 @@ rule teach:
         taught=RUN.taught,
     log:
         layout.log("teach/{dataset}/{model}/{loss}/n{size}-seed{seed}"),
+    benchmark:
+        layout.benchmark("teach/{dataset}/{model}/{loss}/n{size}-seed{seed}")
     conda:
         "../../envs/piwsl.yaml"
     threads: 1

@@ -27,7 +27,7 @@ MOST_RUNS = 10_000
 MOST_OF_A_KIND = 100
 # What lies beside the folders of experiments, and of datasets.
 NO_EXPERIMENTS = ("labels", "README.md", "snakemake.zip")
-NO_DATASETS = ("datasets", "logs", "benchmarks", "report.html", "results.csv")
+NO_DATASETS = ("datasets", "logs", "benchmarks", "figures", "tables", "report.html", "results.csv")
 
 
 class Run(Section):

@@ -103,13 +103,15 @@ class Labeller:
             record["geometry"] = geometry_hash(frame, charge, multiplicity)
             result = self._single_point(frame, analytic=forces == "analytic")
             record["doubt"] = self._doubt(result)
-            gradient = self._forces(frame, result, forces)
+            gradient, displaced = self._forces(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
         kept = {key: value for key, value in result.items() if key not in (*record, *ONLY_STORED)}
         record |= kept | {"status": "ok", "forces": forces}
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
         record["elapsed_cpu_s"] = round(_cpu_seconds() - started_cpu, 3)
+        stored = [found["cpu_s"] for found in (result, *displaced) if found["stored"]]
+        record["stored_cpu_s"] = round(sum(stored), 3)
         return label(frame, result["energy_eV"], gradient), record
 
     def label_displaced(self, atoms: Atoms, share: slice) -> Iterator[dict[str, Any]]:
@@ -132,8 +134,8 @@ class Labeller:
             near = self._near(frame, charge, multiplicity)
             for moved in displaced_geometries(frame)[share]:
                 found = self._single_point(moved, False, near)
-                result = {"geometry": geometry_hash(moved, charge, multiplicity), "energy_eV": found["energy_eV"]}
-                yield record | result | {"status": "ok", "stored": found["stored"]}
+                kept = {key: found[key] for key in ("energy_eV", "stored", "cpu_s")}
+                yield record | kept | {"geometry": geometry_hash(moved, charge, multiplicity), "status": "ok"}
         except FrameFailure as failure:
             yield record | {"status": "failed", "step": failure.step, "reason": failure.reason}
 
@@ -149,17 +151,24 @@ class Labeller:
             raise FrameFailure("diagnostics", doubt)
         return doubt
 
-    def _forces(self, frame: Atoms, result: dict[str, Any], forces: ForceMethod | None) -> np.ndarray | None:
+    def _forces(
+        self, frame: Atoms, result: dict[str, Any], forces: ForceMethod | None
+    ) -> tuple[np.ndarray | None, list[dict[str, Any]]]:
+        """Return the forces of a frame, where they are wanted, and the records of displaced energies."""
         if forces is None:
-            return None
+            return None, []
         if forces == "analytic":
-            return np.array(result[STORED_FORCES])
+            return np.array(result[STORED_FORCES]), []
         near = self._near(frame, charge_of(frame), multiplicity_of(frame))
+        records: list[dict[str, Any]] = []
 
         def energy(moved: Atoms) -> float:
-            return self._single_point(moved, False, near)["energy_eV"]
+            record = self._single_point(moved, False, near)
+            if record["positions_A"] != result["positions_A"]:  # the frame itself is asked for, too
+                records.append(record)
+            return float(record["energy_eV"])
 
-        return central_difference_forces(frame, energy)
+        return central_difference_forces(frame, energy), records
 
     def _single_point(self, atoms: Atoms, analytic: bool, near: Near | None = None) -> dict[str, Any]:
         """Return the stored record of a geometry, computing it first where there is none, or none with forces.

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from piwsl.config import Experiment
-from piwsl.report.figures import loss_colours
 from piwsl.report.panels import Look, loss_looks
 from piwsl.report.tables import AXES, tested_table
 from piwsl.report.words import run_in_words
@@ -65,11 +64,13 @@ class Context:
     """On those sets, as `piwsl.report.tables.untrained_table` returns it."""
     test_sets: list[Path] = field(default_factory=list)
     """Dataset files of the named test sets, .../<dataset>/tests/<test>.h5."""
+    benchmarks: Path | None = None
+    """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
 
     @property
-    def colours(self) -> dict[str, str]:
-        """The colour of each loss, the same in all figures."""
-        return loss_colours(list(self.experiment.losses))
+    def not_trained(self) -> pd.DataFrame:
+        """The best constants, and below them the cheap levels: rows as of `cheap`."""
+        return pd.concat([self.constants.assign(level="the best constant"), self.cheap])
 
     @property
     def looks(self) -> dict[str, Look]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from piwsl.report.markup import render
-from piwsl.report.panels import Axis, Panel, Series, loss_looks
+from piwsl.report.panels import Axis, Panel, Series, stepped
 
 GRID = "#e3e6ea"
 # The toolbar is left out: none of its buttons says anything, and one sends the data to a server.
@@ -21,11 +21,6 @@ FIGURE = """\
 PANELS = """\
 <div{% if figures | length > 1 %} class="panels"{% endif %}>{% for figure in figures %}{{ figure }}{% endfor %}</div>
 """
-
-
-def loss_colours(losses: list[str]) -> dict[str, str]:
-    """Give each loss its colour."""
-    return {loss: look.colour for loss, look in loss_looks(losses).items()}
 
 
 def styled(figure: go.Figure, height: int = 420) -> go.Figure:
@@ -47,7 +42,8 @@ def styled(figure: go.Figure, height: int = 420) -> go.Figure:
 
 def drawn(panel: Panel, height: int = 420) -> go.Figure:
     """Draw a panel with plotly; its height in pixels."""
-    figure = go.Figure([_trace(series) for series in panel.series])
+    bands = [_band(series) for series in panel.series if series.band is not None]
+    figure = go.Figure([*bands, *(_trace(series) for series in panel.series)])
     figure.update_xaxes(**_axis(panel.x))
     figure.update_yaxes(**_axis(panel.y))
     title = {"text": panel.title, "x": 0, "xref": "paper", "y": 0.99, "yanchor": "top", "font": {"size": 14}}
@@ -64,11 +60,33 @@ def _trace(series: Series) -> go.Scatter:
         name=series.name,
         legendgroup=series.name,
         showlegend=series.legend,
-        line={"color": colour, "width": series.line, "dash": series.look.dash} if series.line else None,
+        line=_line(series) if series.line else None,
         marker={"color": colour, "size": series.points, "symbol": series.look.symbol, "opacity": series.opacity},
         customdata=np.asarray(series.more) if np.size(series.more) else None,
         hovertemplate=series.hover or None,
         hoverinfo=None if series.hover else "skip",
+    )
+
+
+def _line(series: Series) -> dict[str, object]:
+    shape = "hv" if series.steps else "linear"
+    return {"color": series.look.colour, "width": series.line, "dash": series.look.dash, "shape": shape}
+
+
+def _band(series: Series) -> go.Scatter:
+    assert series.band is not None
+    x, low, high = stepped(series.x, *series.band) if series.steps else map(np.asarray, (series.x, *series.band))
+    return go.Scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        mode="lines",
+        fill="toself",
+        fillcolor=series.look.colour,
+        opacity=0.15,
+        line={"width": 0},
+        legendgroup=series.name,
+        hoverinfo="skip",
+        showlegend=False,
     )
 
 

@@ -46,7 +46,13 @@ const nameScrollingBoxes = () => {
 
 const drawnFigures = () => [...document.querySelectorAll(".js-plotly-plot")];
 
+// On a phone the first screen is for the results.
+const foldContents = () => {
+  document.querySelector(".contents details").open = !matchMedia("(max-width: 30rem)").matches;
+};
+
 document.addEventListener("DOMContentLoaded", () => {
+  foldContents();
   nameScrollingBoxes();
   document.querySelectorAll("table.sortable").forEach((table) => {
     table.querySelectorAll("th button").forEach((button) =>

@@ -70,6 +70,10 @@ class Series:
     """Plotly's template of what is said of a point; "" for nothing."""
     more: ArrayLike = field(default=())
     """What else the template names, as customdata."""
+    steps: bool = False
+    """Whether each value holds until the next."""
+    band: tuple[ArrayLike, ArrayLike] | None = None
+    """Ends of an interval about each value, low and high: a faint band."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,13 @@ class Panel:
     x: Axis
     y: Axis
     series: tuple[Series, ...]
+
+
+def stepped(
+    x: ArrayLike, low: ArrayLike, high: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of a band whose ends hold from each x until the next, (M,) each to (2M - 1,)."""
+    return np.repeat(x, 2)[1:], np.repeat(low, 2)[:-1], np.repeat(high, 2)[:-1]
 
 
 def thinned(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,10 +15,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from piwsl.files import write_atomically, write_text
 from piwsl.report.context import Context
-from piwsl.report.panels import Axis, Panel, Series
+from piwsl.report.panels import Axis, Panel, Series, stepped
 from piwsl.report.sections import SECTIONS
-from piwsl.report.sections.errors import error_table, mean_rows, words_of_rows
-from piwsl.report.sections.named_tests import numbers_of_tests, tables_of_tests
 
 COLUMN_CM, HEIGHT_CM = 8.5, 7.0
 CM_AN_INCH = 2.54
@@ -27,6 +24,8 @@ CM_AN_INCH = 2.54
 POINTS_A_PIXEL = 0.5
 # From so many points on they are a picture within the drawing.
 MANY_POINTS = 2000
+# Opacity of bands.
+BAND = 0.15
 LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3))}
 MARKERS = {
     "circle": "o",
@@ -90,11 +89,16 @@ def printed(panel: Panel) -> Figure:
 
 def _draw(axes: Axes, series: Series) -> None:
     look, x = series.look, np.asarray(series.x)
+    if series.band is not None:
+        low, high = map(np.asarray, series.band)
+        corners = stepped(x, low, high) if series.steps else (x, low, high)
+        axes.fill_between(*corners, color=look.colour, alpha=BAND, linewidth=0)
     axes.plot(
         x,
         np.asarray(series.y),
         color=look.colour,
         linestyle=LINES[look.dash] if series.line else "none",
+        drawstyle="steps-post" if series.steps else "default",
         linewidth=POINTS_A_PIXEL * series.line,
         marker=MARKERS[look.symbol] if series.points else "none",
         markersize=POINTS_A_PIXEL * series.points,
@@ -120,24 +124,13 @@ def _shape(axes: Axes, side: str, axis: Axis) -> None:
 
 
 def write_tables(context: Context, folder: Path) -> None:
-    """Write the table of errors as numbers, errors.csv, and as the report has it, errors.tex (needs booktabs).
-
-    Where there are named test sets, likewise tests.csv, and tests-<dataset>.tex for each dataset that has some.
-    """
+    """Write the tables of sections of the whole experiment: <name>.csv, and <name>.tex, which needs booktabs."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = {"errors": error_table(context)}
-    words = {"errors": words_of_rows(mean_rows(context))}
-    if tables := tables_of_tests(context):
-        numbers["tests"] = numbers_of_tests(context)
-        words |= {f"tests-{table.dataset}": table.words() for table in tables}
-    for name, table in numbers.items():
-        write_atomically(folder / f"{name}.csv", partial(table.to_csv, index=False))
-    for name, table in words.items():
-        write_text(folder / f"{name}.tex", _latex(table))
-
-
-def _latex(table: pd.DataFrame) -> str:
-    latex = table.to_latex(index=False, escape=True)
-    for sign, written in LATEX.items():
-        latex = latex.replace(sign, written)
-    return latex
+    sections = [SECTIONS[name]() for name in SECTIONS if not SECTIONS[name].each]
+    for section in sections:
+        for name, table in section.tables(context).items():
+            write_atomically(folder / f"{name}.csv", partial(table.numbers.to_csv, index=False))
+            latex = table.words.astype(str).to_latex(index=False, escape=True)
+            for sign, written in LATEX.items():
+                latex = latex.replace(sign, written)
+            write_text(folder / f"{name}.tex", latex)

@@ -52,6 +52,8 @@ class ReportFiles:
     """Errors of runs on named test sets, beside predictions."""
     test_sets: list[Path] = field(default_factory=list)
     """Dataset files of these, .../<dataset>/tests/<test>.h5."""
+    benchmarks: Path | None = None
+    """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def write_report(
         records=files.records,
         free_atoms=files.atoms,
         datasets=files.datasets,
+        benchmarks=files.benchmarks,
         cheap=cheap_table(experiment, files.datasets),
         constants=constant_table(files.datasets),
         tests=tests,

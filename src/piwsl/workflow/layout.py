@@ -255,6 +255,11 @@ class Layout:
         """Return the log of a job, named by rule and wildcards."""
         return f"{self.folder}/logs/{job}.log"
 
+    @property
+    def benchmarks(self) -> str:
+        """Time and memory of all jobs, a folder."""
+        return f"{self.folder}/benchmarks"
+
     def benchmark(self, job: str) -> str:
-        """Return time and memory of a job."""
-        return f"{self.folder}/benchmarks/{job}.tsv"
+        """Return time and memory of a job, named by rule and wildcards."""
+        return f"{self.benchmarks}/{job}.tsv"

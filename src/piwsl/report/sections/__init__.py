@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from piwsl.registry import Registry
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from piwsl.report.context import Context
     from piwsl.report.panels import Panel
 
 # Where among the sections of the whole experiment those of each dataset and model stand.
 PLACE_OF_EACH = 40
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for print."""
+
+    numbers: pd.DataFrame
+    """For CSV: columns say what they are, and the unit."""
+    words: pd.DataFrame
+    """For LaTeX: text, rounded, below the titles that the page has."""
 
 
 class ReportSection(ABC):
@@ -46,6 +59,14 @@ class ReportSection(ABC):
             context: as of `html`.
         """
         return []
+
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return what is also written as CSV and LaTeX, by name, of a section of the whole experiment; by default none.
+
+        Args:
+            context: as of `html`.
+        """
+        return {}
 
     @abstractmethod
     def html(self, context: Context) -> str:

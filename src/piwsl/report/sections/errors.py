@@ -11,8 +11,8 @@ import pandas as pd
 
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
-from piwsl.report.sections import ReportSection
-from piwsl.report.tables import CONSTANT, MEASURES
+from piwsl.report.sections import ReportSection, Table
+from piwsl.report.tables import MEASURES
 from piwsl.report.words import beyond_architecture
 
 GROUP = ["dataset", "model", "size", "loss"]
@@ -115,6 +115,10 @@ class MeanErrors(ReportSection):
     title = "Errors on the test frames"
     place = 30
 
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return the table."""
+        return {"errors": Table(error_table(context), words_of_rows(mean_rows(context)))}
+
     def html(self, context: Context) -> str:
         """Return the table, and what its columns are."""
         rows = mean_rows(context)
@@ -147,9 +151,8 @@ def error_table(context: Context) -> pd.DataFrame:
     """Return the table as numbers: a row as of `mean_rows`, mean and standard deviation of each measure."""
     means = means_over_seeds(context.runs)
     means.columns = ["_".join(filter(None, names)) for names in means.columns.to_flat_index()]
-    levels = pd.concat([context.constants.assign(level=CONSTANT), context.cheap])
     named = {"level": "model"} | {name: f"{name}_mean" for name in MEASURES}
-    not_trained = levels.rename(columns=named).assign(loss="not trained")
+    not_trained = context.not_trained.rename(columns=named).assign(loss="not trained")
     return pd.concat([not_trained, means.reset_index()]).reindex(
         columns=[*GROUP, "seeds", *means.columns.drop("seeds")]
     )
@@ -162,7 +165,7 @@ def words_of_rows(rows: list[Row]) -> pd.DataFrame:
          "Seeds": row.seeds or "–"} | dict(zip(MEASURES.values(), (cell.text for cell in row.cells), strict=True))
         for row in rows
     ]  # fmt: skip
-    return pd.DataFrame(named).astype(str)
+    return pd.DataFrame(named)
 
 
 def mean_rows(context: Context) -> list[Row]:
@@ -175,8 +178,7 @@ def mean_rows(context: Context) -> list[Row]:
         dataset, model, size, loss = cast(tuple[str, str, int, str], group)
         constants = context.constants[context.constants["dataset"] == dataset]
         if not rows or rows[-1].dataset != dataset:
-            rows += _not_trained(constants.assign(level=CONSTANT))
-            rows += _not_trained(context.cheap[context.cheap["dataset"] == dataset])
+            rows += _not_trained(context.not_trained[context.not_trained["dataset"] == dataset])
         cells = tuple(_stable(runs) if name == "stable_ps" else cell_of(name, runs[name]) for name in MEASURES)
         more = beyond_architecture(context.experiment.models[model])
         rows.append(Row(dataset, model, more, size, loss, len(runs), cells, no_better(runs, constants)))

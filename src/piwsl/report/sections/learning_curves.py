@@ -16,13 +16,13 @@ from piwsl.report.tables import MEASURES
 
 TEMPLATE = """\
 <p class="soft">Faint symbols are seeds, the line goes through their means
-{%- if cheap %}; thin and grey is a cheap level as it is, which needs no training{% endif %}.</p>
+{%- if not_trained %}; thin and grey is what needs no training: {{ not_trained }}{% endif %}.</p>
 {{ figures }}
 """
 
-# One a cheap level; more than three are seldom.
-DASHES = ("dash", "dot", "dashdot")
-# By which factor lines of cheap levels go beyond the sizes.
+# One a line of what is not trained; more than four are seldom.
+DASHES = ("longdash", "dash", "dot", "dashdot")
+# By which factor these lines go beyond the sizes.
 BEYOND = 1.15
 
 
@@ -35,40 +35,41 @@ class LearningCurves(ReportSection):
 
     def panels(self, context: Context) -> list[Panel]:
         """Return the figures."""
-        return learning_curves(context.runs, context.looks, _cheap(context))
+        return learning_curves(context.runs, context.looks, _not_trained(context))
 
     def html(self, context: Context) -> str:
         """Return the figures, and what is drawn how."""
-        return render(TEMPLATE, figures=panels(self.panels(context)), cheap=len(_cheap(context)) > 0)
+        names = ", ".join(_not_trained(context)["level"])
+        return render(TEMPLATE, figures=panels(self.panels(context)), not_trained=names)
 
 
-def _cheap(context: Context) -> pd.DataFrame:
-    return context.cheap[context.cheap["dataset"].isin(context.runs["dataset"])]
+def _not_trained(context: Context) -> pd.DataFrame:
+    return context.not_trained[context.not_trained["dataset"].isin(context.runs["dataset"])]
 
 
-def learning_curves(table: pd.DataFrame, looks: Mapping[str, Look], cheap: pd.DataFrame) -> list[Panel]:
+def learning_curves(table: pd.DataFrame, looks: Mapping[str, Look], not_trained: pd.DataFrame) -> list[Panel]:
     """Draw errors against the number of labelled frames: a symbol a seed, a line through the means.
 
     Args:
         table: the runs of one dataset and model.
         looks: by loss.
-        cheap: the cheap levels of the dataset, as of `piwsl.report.tables.cheap_table`: a line each.
+        not_trained: the best constant and the cheap levels of the dataset, as of `Context.not_trained`: a line each.
 
     Returns:
         A panel for energies and, where they are labelled, one for forces.
     """
     measures = [name for name in ("energy_mae_meV", "force_mae_meV_per_A") if table[name].notna().any()]
-    return [_panel(measure, table, looks, cheap) for measure in measures]
+    return [_panel(measure, table, looks, not_trained) for measure in measures]
 
 
-def _panel(measure: str, table: pd.DataFrame, looks: Mapping[str, Look], cheap: pd.DataFrame) -> Panel:
+def _panel(measure: str, table: pd.DataFrame, looks: Mapping[str, Look], not_trained: pd.DataFrame) -> Panel:
     return Panel(
         name=f"learning-curve-{measure.partition('_')[0]}",
         title=MEASURES[measure],
-        said=in_words(measure, table),
+        said=f"{in_words(measure, table)} {rivals_in_words(measure, not_trained)}".strip(),
         x=at_values("labelled frames", table["size"]),
-        y=one_two_five(MEASURES[measure], pd.concat([table[measure], cheap[measure]])),
-        series=(*_of_losses(measure, table, looks), *_of_levels(measure, table["size"], cheap)),
+        y=one_two_five(MEASURES[measure], pd.concat([table[measure], not_trained[measure]])),
+        series=(*of_losses(measure, table, looks), *_of_levels(measure, table["size"], not_trained)),
     )
 
 
@@ -85,7 +86,21 @@ def in_words(measure: str, table: pd.DataFrame) -> str:
     return f"{MEASURES[measure]} against labelled frames, means over seeds: {'; '.join(said)}."
 
 
-def _of_losses(measure: str, table: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Series]:
+def rivals_in_words(measure: str, not_trained: pd.DataFrame) -> str:
+    """Say how wrong what needs no training is."""
+    known = not_trained.dropna(subset=[measure])
+    said = [f"{row['level']} {rounded(row[measure], 3)}" for _, row in known.iterrows()]
+    return f"Without training: {', '.join(said)}." if said else ""
+
+
+def of_losses(measure: str, table: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[Series]:
+    """Yield a symbol a seed and a line through the means of each loss, against the size.
+
+    Args:
+        measure: a column of the table.
+        table: a row a run, with its loss, size and seed.
+        looks: by loss.
+    """
     for loss, rows in table.groupby("loss", sort=False):
         name, means = str(loss), rows.groupby("size")[measure].mean()
         hover = "%{x} frames, seed %{customdata}: %{y:.3g}"
@@ -95,8 +110,8 @@ def _of_losses(measure: str, table: pd.DataFrame, looks: Mapping[str, Look]) -> 
         yield Series(name, means.index, means, looks[name], points=9, line=2, hover=hover)
 
 
-def _of_levels(measure: str, sizes: pd.Series, cheap: pd.DataFrame) -> Iterator[Series]:
-    """Yield the error of each cheap level as a line a little beyond all sizes: there is one where one size is."""
+def _of_levels(measure: str, sizes: pd.Series, not_trained: pd.DataFrame) -> Iterator[Series]:
+    """Yield the error of each as a line a little beyond all sizes: there is one where one size is."""
     ends = [sizes.min() / BEYOND, sizes.max() * BEYOND]
-    for (_, row), dash in zip(cheap.iterrows(), itertools.cycle(DASHES), strict=False):
+    for (_, row), dash in zip(not_trained.iterrows(), itertools.cycle(DASHES), strict=False):
         yield Series(row["level"], ends, [row[measure]] * 2, Look(GREY, dash), line=1.5, hover="not trained: %{y:.3g}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from piwsl.report.context import Context
 from piwsl.report.markup import render
-from piwsl.report.sections import ReportSection
+from piwsl.report.sections import ReportSection, Table
 from piwsl.report.sections.errors import GROUP, Cell, cell_of
 from piwsl.report.tables import AXES, CONSTANT, TESTED
 from piwsl.report.words import beyond_architecture
@@ -56,7 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class TestSets:
     """The test sets of one dataset."""
 
     dataset: str
@@ -86,6 +86,13 @@ class ErrorsOnNamedTests(ReportSection):
     title = "Errors on further test sets"
     place = 31
 
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return all in one table, if there is such a set."""
+        if not (tables := tables_of_tests(context)):
+            return {}
+        words = pd.concat([table.words() for table in tables]).fillna("–")
+        return {"tests": Table(numbers_of_tests(context), words)}
+
     def html(self, context: Context) -> str:
         """Return the tables; nothing where there is no such set."""
         tables = tables_of_tests(context)
@@ -106,7 +113,7 @@ def numbers_of_tests(context: Context) -> pd.DataFrame:
     return pd.concat([not_trained, means.reset_index()]).reindex(columns=[*GROUP, "test", *means.columns])
 
 
-def tables_of_tests(context: Context) -> list[Table]:
+def tables_of_tests(context: Context) -> list[TestSets]:
     """Return a table for each dataset with named test sets, in the order of the runs."""
     own = context.runs.assign(test=OWN)[[*AXES, "test", *TESTED]]
     further = dict([*context.tests.groupby("dataset", sort=False)])
@@ -117,7 +124,7 @@ def tables_of_tests(context: Context) -> list[Table]:
     ]
 
 
-def _table(dataset: str, errors: pd.DataFrame, context: Context) -> Table:
+def _table(dataset: str, errors: pd.DataFrame, context: Context) -> TestSets:
     constants, cheap = context.constants.assign(test=OWN, level=CONSTANT), context.cheap.assign(test=OWN)
     untrained = pd.concat([constants, cheap, context.untrained])
     measured = [
@@ -127,7 +134,7 @@ def _table(dataset: str, errors: pd.DataFrame, context: Context) -> Table:
         if rows[name].notna().any()
     ]
     rows = [*_not_trained(untrained[untrained["dataset"] == dataset], measured), *_trained(errors, measured, context)]
-    return Table(dataset, measured, rows)
+    return TestSets(dataset, measured, rows)
 
 
 def _not_trained(untrained: pd.DataFrame, measured: list[tuple[str, str]]) -> Iterator[Row]:

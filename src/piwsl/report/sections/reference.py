@@ -7,15 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from piwsl.config import ComputedDataset
 from piwsl.records import Labelling, dataset_of, read_labellings
 from piwsl.report.context import Context
-from piwsl.report.markup import render
-from piwsl.report.sections import ReportSection
+from piwsl.report.markup import render, rounded
+from piwsl.report.sections import ReportSection, Table
 
 # Of doubtful ones.
 FRAMES_SHOWN = 20
+
+# Of the table for print, by its columns.
+TITLES = {
+    "dataset": "Dataset",
+    "labelled": "Labelled",
+    "failed": "Failed",
+    "cpu_s_per_energy": "CPU s an energy",
+    "largest_t1": "Largest T1",
+    "frozen_orbitals": "Frozen",
+    "scf_not_by_diis": "SCF not by DIIS",
+    "doubtful": "Doubtful",
+    "with_forces": "With forces",
+}
 
 TEMPLATE = """\
 {% for name, level in computed %}
@@ -75,6 +89,12 @@ class Reference(ReportSection):
     title = "Reference energies"
     place = 50
 
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return a row a dataset; none where nothing was computed."""
+        rows = [_numbers(summary) for summary in reference_summaries(context.records)]
+        words = [{title: _in_words(row[key]) for key, title in TITLES.items()} for row in rows]
+        return {"reference-energies": Table(pd.DataFrame(rows), pd.DataFrame(words))} if rows else {}
+
     def html(self, context: Context) -> str:
         """Return what the records of the labelling jobs say; nothing where there are none."""
         references = reference_summaries(context.records)
@@ -106,6 +126,26 @@ class ReferenceSummary:
     doubtful: list[Labelling]
     uneasy_scf: int
     """Frames with an SCF that plain DIIS did not converge."""
+
+
+def _numbers(summary: ReferenceSummary) -> dict[str, str | float | None]:
+    return {
+        "dataset": summary.dataset,
+        "labelled": summary.labelled,
+        "failed": len(summary.failed),
+        "cpu_s_per_energy": summary.seconds_per_energy,
+        "largest_t1": summary.largest_t1,
+        "frozen_orbitals": summary.frozen_orbitals,
+        "scf_not_by_diis": summary.uneasy_scf,
+        "doubtful": len(summary.doubtful),
+        "with_forces": sum(summary.forces.values()),
+    }
+
+
+def _in_words(value: str | float | None) -> str:
+    if value is None:
+        return "–"
+    return rounded(value, 2) if isinstance(value, float) else str(value)
 
 
 def reference_summaries(records: list[Path]) -> list[ReferenceSummary]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import plotly.graph_objects as go
-from markupsafe import Markup
+import numpy as np
+import pandas as pd
 
 from piwsl.config import ReplicaSimulation
-from piwsl.records import Distances, Stability, read_record
+from piwsl.records import Stability, read_record
 from piwsl.report.context import Context
-from piwsl.report.figures import fragment, styled
+from piwsl.report.figures import panels
 from piwsl.report.markup import render, rounded
+from piwsl.report.panels import GREY, Axis, Look, Panel, Series, at_values, one_two_five
 from piwsl.report.sections import ReportSection
-from piwsl.simulation.survival import SurvivalPoint, in_words, kaplan_meier
+from piwsl.report.sections.learning_curves import of_losses
+from piwsl.simulation.survival import in_words, kaplan_meier
 
 TEMPLATE = """{% for simulation in simulations %}
 <p><strong>{{ simulation.name }}</strong>: {{ simulation.words }}.
@@ -31,15 +33,17 @@ TEMPLATE = """{% for simulation in simulations %}
 {% for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
-{% for figure in simulation.figures %}
-{{ figure }}
+{{ simulation.figures }}
 {% endfor %}
-{% endfor %}
-<p class="soft">Shares of stable replicas are estimates of Kaplan and Meier over all seeds; bands are 95 % intervals of
-Clopper and Pearson. h(r) is the distribution of all distances within a molecule, its error the integral of the
-difference to the test frames, from 0 to 2. These were sampled at temperatures of their own, so that it is not 0 for a
-perfect model.</p>
+<p class="soft">Figures are of the largest size, h(r) and spectra of its first seed. Shares of stable replicas are
+estimates of Kaplan and Meier over all seeds; bands are 95 % intervals of Clopper and Pearson. h(r) is the distribution
+of all distances within a molecule, its error the integral of the difference to the test frames, from 0 to 2. These were
+sampled at temperatures of their own, so that it is not 0 for a perfect model.</p>
 """
+# Of a vibrational spectrum, cm⁻¹.
+SPECTRUM = (0.0, 4500.0)
+# How far above the highest value an axis that begins at 0 goes.
+ABOVE = 1.05
 COLUMNS = ("Mean T (K)", "Error of h(r)", "Drift (meV/atom/ps)")
 
 
@@ -92,6 +96,10 @@ class StabilityOfDynamics(ReportSection):
     place = 30
     each = True
 
+    def panels(self, context: Context) -> list[Panel]:
+        """Return the figures of all simulations."""
+        return [panel for name in context.experiment.simulations for panel in _panels(name, context)]
+
     def html(self, context: Context) -> str:
         """Return the tables and figures; nothing without a simulation."""
         simulations = [_shown(name, section, context) for name, section in context.experiment.simulations.items()]
@@ -100,12 +108,6 @@ class StabilityOfDynamics(ReportSection):
 
 def _shown(name: str, section: ReplicaSimulation, context: Context) -> dict[str, object]:
     kinds = list(_kinds(name, context))
-    largest = [kind for kind in kinds if kind.size == max(kind.size for kind in kinds)]
-    figures = [survival(largest, context.colours)]
-    if any(record.distances for kind in largest for record in kind.records):
-        figures.append(distances(largest, context.colours))
-    if any(record.spectrum for kind in largest for record in kind.records):
-        figures.append(spectra(largest, context.colours))
     ensemble = "constant energy" if section.ensemble == "nve" else "Langevin dynamics"
     reactive = {bond for kind in kinds for record in kind.records for bond in record.reactive_bonds}
     return {
@@ -114,8 +116,17 @@ def _shown(name: str, section: ReplicaSimulation, context: Context) -> dict[str,
         "reactive": ", ".join(sorted(reactive)),
         "columns": COLUMNS,
         "rows": [kind.row() for kind in kinds],
-        "figures": [Markup(fragment(figure)) for figure in figures],
+        "figures": panels(_panels(name, context), height=360),
     }
+
+
+def _panels(name: str, context: Context) -> list[Panel]:
+    """Return the figures of a simulation: of what is known."""
+    kinds, looks = list(_kinds(name, context)), context.looks
+    largest = [kind for kind in kinds if kind.size == max(kind.size for kind in kinds)]
+    drawn = (survival(name, largest, looks), drift(name, kinds, looks), distances(name, largest, looks),
+             spectra(name, largest, looks))  # fmt: skip
+    return [panel for panel in drawn if panel is not None]
 
 
 def _kinds(name: str, context: Context) -> Iterator[_Kind]:
@@ -125,89 +136,132 @@ def _kinds(name: str, context: Context) -> Iterator[_Kind]:
         yield _Kind(size, loss, records)
 
 
-def survival(kinds: list[_Kind], colours: dict[str, str]) -> go.Figure:
-    """Draw which share of replicas is stable after a time, a curve a loss.
+def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
+    """Draw which share of replicas is stable after a time, a curve a loss; None of records without replicas.
 
     Args:
+        simulation: its name.
         kinds: of one size.
-        colours: by loss.
+        looks: by loss.
     """
-    figure = go.Figure()
+    series, said = [], []
     for kind in kinds:
-        if not kind.stable:
-            continue
-        curve = kaplan_meier(kind.stable, kind.failed)
-        figure.add_trace(_band(curve, colours[kind.loss]))
-        figure.add_trace(
-            go.Scatter(
-                x=[point.time for point in curve],
-                y=[point.survival for point in curve],
-                line={"shape": "hv", "color": colours[kind.loss]},
-                mode="lines",
-                name=kind.loss,
+        if kind.stable:
+            curve = kaplan_meier(kind.stable, kind.failed)
+            series.append(
+                Series(
+                    kind.loss,
+                    x=[point.time for point in curve],
+                    y=[point.survival for point in curve],
+                    look=looks[kind.loss],
+                    points=6,
+                    line=2,
+                    hover="%{y:.2f} from %{x:.3g} ps on",
+                    steps=True,
+                    band=([point.low for point in curve], [point.high for point in curve]),
+                )
             )
-        )
-    figure.update_xaxes(title_text="time (ps)", rangemode="tozero")
-    figure.update_yaxes(title_text="stable replicas (share)", range=[0, 1.05])
-    return styled(figure, height=340)
-
-
-def _band(curve: list[SurvivalPoint], colour: str) -> go.Scatter:
-    times, lows, highs = zip(*((point.time, point.low, point.high) for point in curve), strict=True)
-    stepped = [time for time in times for _ in (0, 1)][1:]
-    low, high = ([value for value in values for _ in (0, 1)][:-1] for values in (lows, highs))
-    return go.Scatter(
-        x=[*stepped, *stepped[::-1]],
-        y=[*high, *low[::-1]],
-        mode="lines",
-        fill="toself",
-        fillcolor=colour,
-        opacity=0.15,
-        line={"width": 0},
-        hoverinfo="skip",
-        showlegend=False,
+            said.append(f"{kind.loss} {rounded(curve[-1].survival, 2)} after {rounded(curve[-1].time, 2)} ps")
+    return _panel(
+        f"survival-{simulation}",
+        "Stable replicas",
+        f"Share of replicas that are stable in '{simulation}' against time: {'; '.join(said)}.",
+        Axis("time (ps)"),
+        Axis("share", range=(0.0, ABOVE)),
+        series,
     )
 
 
-def distances(kinds: list[_Kind], colours: dict[str, str]) -> go.Figure:
-    """Draw h(r) of the first molecule beside that of the reference frames, a curve a loss.
+def drift(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
+    """Draw the size of the mean drift of the total energy against the number of labelled frames.
 
     Args:
-        kinds: of one size; of the first seed of each.
-        colours: by loss.
+        simulation: its name.
+        kinds: of all sizes.
+        looks: by loss.
+
+    Returns:
+        None where no drift is known, as of what runs in a heat bath.
     """
-    figure = go.Figure()
-    shown: Distances | None = None
-    for kind in kinds:
-        found = kind.records[0].distances
-        if not found:
-            continue
-        shown = found[0]
-        line = {"color": colours[kind.loss], "width": 1.5}
-        figure.add_trace(go.Scatter(x=shown.r_A, y=shown.density_per_A, name=kind.loss, line=line, mode="lines"))
-    if shown is not None:
-        line = {"color": "#616e7c", "dash": "dot"}
-        figure.add_trace(go.Scatter(x=shown.r_A, y=shown.reference_per_A, name="test frames", line=line, mode="lines"))
-        figure.update_xaxes(title_text=f"distance in {shown.formula} (Å)")
-    figure.update_yaxes(title_text="h(r) (1/Å)", rangemode="tozero")
-    return styled(figure, height=340)
+    known = [
+        {"size": kind.size, "loss": kind.loss, "seed": record.seed, "drift": abs(found.mean)}
+        for kind in kinds
+        for record in kind.records
+        if (found := record.drift_meV_per_atom_per_ps) is not None and found.mean is not None
+    ]
+    if not known:
+        return None
+    table, title = pd.DataFrame(known), "|drift| (meV/atom/ps)"
+    means = table.groupby("loss", sort=False)["drift"].mean()
+    said = "; ".join(f"{loss} {rounded(mean, 2)}" for loss, mean in means.items())
+    return _panel(
+        f"drift-{simulation}",
+        "Drift of the energy",
+        f"Size of the drift of the energy in '{simulation}', meV/atom/ps, against labelled frames; means: {said}.",
+        at_values("labelled frames", table["size"]),
+        one_two_five(title, table["drift"]),
+        list(of_losses("drift", table, looks)),
+    )
 
 
-def spectra(kinds: list[_Kind], colours: dict[str, str]) -> go.Figure:
-    """Draw vibrational spectra, a curve a loss.
+def distances(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
+    """Draw h(r) of the first molecule beside that of the test frames, a curve a loss; None where it is not known.
 
     Args:
+        simulation: its name.
         kinds: of one size; of the first seed of each.
-        colours: by loss.
+        looks: by loss.
     """
-    figure = go.Figure()
-    for kind in kinds:
-        found = kind.records[0].spectrum
-        if found is not None:
-            line = {"color": colours[kind.loss], "width": 1.5}
-            figure.add_trace(
-                go.Scatter(x=found.wavenumber_per_cm, y=found.intensity, name=kind.loss, line=line, mode="lines")
-            )
-    figure.update_xaxes(title_text="wavenumber (cm⁻¹)", range=[0, 4500])
-    figure.update_yaxes(title_text="intensity (largest is 1)", rangemode="tozero")
-    return styled(figure, height=340)
+    found = {kind.loss: kind.records[0].distances[0] for kind in kinds if kind.records[0].distances}
+    series = [
+        Series(loss, shown.r_A, shown.density_per_A, looks[loss], line=1.5, hover="%{x:.2f} Å: %{y:.3g}")
+        for loss, shown in found.items()
+    ]
+    for shown in [*found.values()][-1:]:
+        series.append(Series("test frames", shown.r_A, shown.reference_per_A, Look(GREY, "dot"), line=1.5))
+    formula = next((shown.formula for shown in found.values()), "")
+    errors = "; ".join(f"{loss} {rounded(shown.error, 2)}" for loss, shown in found.items())
+    return _panel(
+        f"distances-{simulation}",
+        "Distances",
+        f"Distribution h(r) of distances in {formula} in '{simulation}' beside the test frames; its error: {errors}.",
+        Axis(f"distance in {formula} (Å)"),
+        _from_zero("h(r) (1/Å)", series),
+        series,
+    )
+
+
+def spectra(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
+    """Draw vibrational spectra, a curve a loss; None where no velocities were kept.
+
+    Args:
+        simulation: its name.
+        kinds: of one size; of the first seed of each.
+        looks: by loss.
+    """
+    found = {kind.loss: spectrum for kind in kinds if (spectrum := kind.records[0].spectrum) is not None}
+    series = [
+        Series(loss, shown.wavenumber_per_cm, shown.intensity, looks[loss], line=1.5, hover="%{x:.0f} cm⁻¹: %{y:.2f}")
+        for loss, shown in found.items()
+    ]
+    highest = "; ".join(
+        f"{loss} {shown.wavenumber_per_cm[int(np.argmax(shown.intensity))]:.0f}" for loss, shown in found.items()
+    )
+    return _panel(
+        f"spectrum-{simulation}",
+        "Vibrational spectrum",
+        f"Vibrational spectrum in '{simulation}'; its highest peak, cm⁻¹: {highest}.",
+        Axis("wavenumber (cm⁻¹)", range=SPECTRUM),
+        _from_zero("intensity (largest is 1)", series),
+        series,
+    )
+
+
+def _panel(name: str, title: str, said: str, x: Axis, y: Axis, series: Sequence[Series]) -> Panel | None:
+    return Panel(name, title, said, x, y, tuple(series)) if series else None
+
+
+def _from_zero(title: str, series: Sequence[Series]) -> Axis:
+    """Return an axis from 0 to above all values."""
+    highest = max((float(np.nanmax(one.y)) for one in series), default=1.0)
+    return Axis(title, range=(0.0, ABOVE * highest))

@@ -10,13 +10,23 @@ from piwsl.config import Experiment
 from piwsl.evaluation.comparison import CONFIDENCE, LEAST_SEEDS, MARGIN, Comparison, Ratio, compare, holm
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
-from piwsl.report.sections import ReportSection
+from piwsl.report.sections import ReportSection, Table
 
 MEASURES = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force"}
 MARGIN_IN_WORDS = f"{100 * MARGIN:.0f} %"
 # Ratios beyond it, or its inverse, are not written out.
 FARTHEST = 1000
 INTERVAL_IN_WORDS = f"{100 * CONFIDENCE:.0f} % interval"
+
+TITLES = {
+    "where": "What",
+    "size": "Frames",
+    "quantity": "Error",
+    "ratio": "Ratio",
+    "interval": INTERVAL_IN_WORDS,
+    "seeds": "Seeds",
+    "verdict": "Verdict",
+}
 
 TEMPLATE = """\
 <p>Ratios of mean absolute errors on the same test frames, of runs alike in all but {{ axes }}: the mean over seeds of
@@ -32,8 +42,9 @@ covers the choice of training frames and the start of training; the test frames 
 {% if rows %}
 <details><summary>Size by size, {{ rows | length }} comparisons, not corrected for their number</summary>
 <div class="scroll"><table>
-<thead><tr><th>What</th><th class="number">Frames</th><th>Error</th><th class="number">Ratio</th>
-<th class="number">{{ interval }}</th><th class="number">Seeds</th><th>Verdict</th></tr></thead>
+<thead><tr><th>{{ titles.where }}</th><th class="number">{{ titles.size }}</th><th>{{ titles.quantity }}</th>
+<th class="number">{{ titles.ratio }}</th><th class="number">{{ titles.interval }}</th>
+<th class="number">{{ titles.seeds }}</th><th>{{ titles.verdict }}</th></tr></thead>
 <tbody>
 {% for row in rows %}
 <tr><td>{{ row.where }}</td><td class="number">{{ row.size }}</td><td>{{ row.quantity }}</td>
@@ -51,6 +62,14 @@ class Verdicts(ReportSection):
     title = "Paired comparisons"
     place = 20
 
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return the comparisons; none where there are none."""
+        found = comparisons(context.runs, context.experiment)
+        if not found:
+            return {}
+        words = pd.DataFrame([_row(comparison) for comparison in found]).rename(columns=TITLES)
+        return {"comparisons": Table(pd.DataFrame([_numbers(comparison) for comparison in found]), words)}
+
     def html(self, context: Context) -> str:
         """Return the verdicts, pooled over sizes and size by size."""
         found = comparisons(context.runs, context.experiment)
@@ -62,6 +81,7 @@ class Verdicts(ReportSection):
             TEMPLATE,
             axes=" or ".join(f"the {axis}" for axis in dict.fromkeys(comparison.axis for comparison in found)),
             interval=INTERVAL_IN_WORDS,
+            titles=TITLES,
             least=LEAST_SEEDS,
             margin=MARGIN_IN_WORDS,
             verdicts=[sentence(comparison, stood) for comparison, stood in zip(whole, stands, strict=True)],
@@ -181,10 +201,27 @@ def _ratio(value: float) -> str:
 def _row(found: Comparison) -> dict[str, str]:
     return {
         "where": _where(found),
-        "size": str(found.size),
+        "size": "pooled" if found.size is None else str(found.size),
         "quantity": MEASURES[found.measure],
         "ratio": _ratio(found.ratio.value),
         "interval": _interval(found.ratio),
         "seeds": str(found.ratio.seeds),
+        "verdict": found.ratio.verdict,
+    }
+
+
+def _numbers(found: Comparison) -> dict[str, object]:
+    low, high = found.ratio.interval or (None, None)
+    return {
+        **{axis: found.shared.get(axis) for axis in ("dataset", "model", "loss")},
+        "axis": found.axis,
+        "candidate": found.candidate,
+        "baseline": found.baseline,
+        "size": found.size,
+        "measure": found.measure,
+        "ratio": found.ratio.value,
+        "low": low,
+        "high": high,
+        "seeds": found.ratio.seeds,
         "verdict": found.ratio.verdict,
     }

@@ -1,0 +1,216 @@
+"""What an experiment cost: CPU, GPU and wall time of its jobs by stage, and what the label store spared it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from piwsl.records import Benchmark, read_benchmark, read_displaced, read_free_atoms, read_labellings
+from piwsl.report.context import Context
+from piwsl.report.markup import render, rounded
+from piwsl.report.sections import ReportSection, Table
+
+HOUR = 3600.0
+GEOMETRIES, REFERENCE, CHEAP, FILES = "Geometries", "Reference energies", "Cheap levels", "Dataset files"
+TRAINING, ERRORS, DYNAMICS, VIBRATIONS = "Training", "Errors on the test frames", "Dynamics", "Minima and vibrations"
+# By the folder of their benchmarks, in the order in which data flows.
+STAGES = {
+    "sample": GEOMETRIES,
+    "split": GEOMETRIES,
+    "take": GEOMETRIES,
+    "select": GEOMETRIES,
+    "scan": GEOMETRIES,
+    "displace": REFERENCE,
+    "label": REFERENCE,
+    "isolated-atoms": REFERENCE,
+    "label-cheaply": CHEAP,
+    "vibrate-levels": CHEAP,
+    "dataset": FILES,
+    "train": TRAINING,
+    "teach": TRAINING,
+    "evaluate": ERRORS,
+    "simulate": DYNAMICS,
+    "vibrate": VIBRATIONS,
+}
+# Parts of the benchmark's path of a job that labels with a cheap level; one of the reference level has a part less.
+PARTS_OF_CHEAP = 6
+
+TEMPLATE = """\
+<p>{{ words }}</p>
+<div class="scroll"><table>
+<thead><tr><th scope="col">Stage</th>
+{% for title in columns %}<th scope="col" class="number">{{ title }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for stage, cells in rows %}
+<tr{% if loop.last %} class="first"{% endif %}><th scope="row">{{ stage }}</th>
+{% for cell in cells %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">As Snakemake measured the jobs whose results are here, each when it ran last: one that was stopped and
+went on has its last piece alone, and one that failed nothing. Jobs of runs that the configuration no longer names are
+counted, too; this report and Snakemake itself are not. Time of jobs is what they took one by one.
+{% if gpus %}GPU time is that of trainings, times the GPUs that the configuration gives them.{% endif %}
+{% if unknown %}Of {{ unknown }} of the jobs nothing could be read.{% endif %}
+{% if stored %}Energies out of the label store cost nothing here: jobs that were stopped, or experiments before, had
+spent on them what the last column says.{% endif %}</p>
+"""
+
+
+@dataclass
+class Cost:
+    """What the jobs of a stage took."""
+
+    stage: str
+    jobs: int = 0
+    unknown: int = 0
+    """Of how many of the jobs nothing is known."""
+    cpu_h: float = 0.0
+    wall_h: float = 0.0
+    gpu_h: float = 0.0
+    stored_cpu_h: float | None = None
+    """What energies out of the label store had taken; None where there are none."""
+
+    def add(self, benchmark: Benchmark | None, gpus: int) -> None:
+        """Count a job."""
+        self.jobs += 1
+        if benchmark is None:
+            self.unknown += 1
+        else:
+            self.cpu_h += benchmark.cpu_s / HOUR
+            self.wall_h += benchmark.wall_s / HOUR
+            self.gpu_h += gpus * benchmark.wall_s / HOUR
+
+
+# Numbers of a stage, given the whole.
+COLUMNS: dict[str, Callable[[Cost, Cost], float | None]] = {
+    "Jobs": lambda cost, whole: cost.jobs,
+    "CPU (h)": lambda cost, whole: cost.cpu_h,
+    "CPU (%)": lambda cost, whole: 100.0 * cost.cpu_h / whole.cpu_h if whole.cpu_h else None,
+    "Time of jobs (h)": lambda cost, whole: cost.wall_h,
+    "GPU (h)": lambda cost, whole: cost.gpu_h or None,
+    "Out of the label store (CPU h)": lambda cost, whole: cost.stored_cpu_h,
+}
+
+
+class WhatItCost(ReportSection):
+    """A row a stage."""
+
+    title = "What it cost"
+    place = 75
+
+    def tables(self, context: Context) -> dict[str, Table]:
+        """Return the table; none where no job was measured."""
+        found = costs(context)
+        return {"cost": Table(pd.DataFrame([asdict(cost) for cost in found]), _words(found))} if found else {}
+
+    def html(self, context: Context) -> str:
+        """Return the table; nothing where no job was measured."""
+        found = costs(context)
+        if not found:
+            return ""
+        whole, words = total(found), _words(found)
+        return render(
+            TEMPLATE,
+            words=cost_in_words(found),
+            columns=list(words.columns[1:]),
+            rows=[(stage, cells) for stage, *cells in words.itertuples(index=False)],
+            gpus=whole.gpu_h > 0,
+            unknown=whole.unknown,
+            stored=whole.stored_cpu_h is not None,
+        )
+
+
+def costs(context: Context) -> list[Cost]:
+    """Return what the stages of an experiment cost, in the order of `STAGES`; nothing where no job was measured."""
+    found = {stage: Cost(stage) for stage in STAGES.values()}
+    for path, parts in _benchmarks(context):
+        folder = "label-cheaply" if parts[0] == "label" and len(parts) == PARTS_OF_CHEAP else parts[0]
+        stage = STAGES.get(folder, folder)
+        model = context.experiment.models.get(parts[2]) if folder == "train" else None
+        found.setdefault(stage, Cost(stage)).add(read_benchmark(path), 0 if model is None else model.resources.gpus)
+    if stored := _stored_seconds(context):
+        found[REFERENCE].stored_cpu_h = stored / HOUR
+    measured = any(cost.jobs > cost.unknown for cost in found.values())
+    return [cost for cost in found.values() if cost.jobs or cost.stored_cpu_h] if measured else []
+
+
+def _benchmarks(context: Context) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the benchmark of each job, and its path from their folder: kind, dataset, ..."""
+    if context.benchmarks is not None:
+        for path in sorted(context.benchmarks.glob("*/**/*.tsv")):
+            yield path, path.relative_to(context.benchmarks).parts
+
+
+def _stored_seconds(context: Context) -> float:
+    """Return the CPU time of energies that were in the label store before any job of the experiment asked for them."""
+    labellings = [labelling for path in context.records for labelling in read_labellings(path)]
+    labellings += [labelling for path in context.free_atoms for labelling in read_free_atoms(path).values()]
+    # What a labelling job found there, jobs of displaced energies may just have put there.
+    displaced = [labelling for path in context.records for labelling in read_displaced(path)]
+    just = sum(labelling.cpu_s or 0.0 for labelling in displaced if not labelling.stored)
+    stored = sum(labelling.stored_cpu_s or 0.0 for labelling in labellings)
+    return max(stored - just, 0.0)
+
+
+def total(found: list[Cost]) -> Cost:
+    """Return the sum of all stages."""
+    stored = [cost.stored_cpu_h for cost in found if cost.stored_cpu_h is not None]
+    return Cost(
+        "All",
+        jobs=sum(cost.jobs for cost in found),
+        unknown=sum(cost.unknown for cost in found),
+        cpu_h=sum(cost.cpu_h for cost in found),
+        wall_h=sum(cost.wall_h for cost in found),
+        gpu_h=sum(cost.gpu_h for cost in found),
+        stored_cpu_h=sum(stored) if stored else None,
+    )
+
+
+def cost_in_words(found: list[Cost]) -> str:
+    """Say in a sentence what an experiment cost, what of that reference energies, and what those had cost before."""
+    whole, of = total(found), {cost.stage: cost for cost in found}
+    shares = []
+    for stage, words in ((REFERENCE, "reference energies"), (TRAINING, "training"), (DYNAMICS, "dynamics")):
+        if stage in of and whole.cpu_h:
+            shares.append(f"{_percent(of[stage].cpu_h / whole.cpu_h)} for {words}")
+    said = f"{whole.jobs} jobs took {duration(whole.cpu_h, 'CPU')}{': ' if shares else ''}{_listed(shares)}"
+    if whole.gpu_h:
+        said += f"; and {duration(whole.gpu_h, 'GPU')} for training"
+    if whole.stored_cpu_h:
+        said += (
+            f". Reference energies that were in the label store had taken {duration(whole.stored_cpu_h, 'CPU')} before"
+        )
+    return f"{said}."
+
+
+def duration(hours: float, of: str = "") -> str:
+    """Write a time in the unit that gives it a number to read, of CPU or GPU."""
+    scale, unit = next(
+        (pair for pair in ((1.0, "hours"), (60.0, "minutes")) if hours * pair[0] >= 1.0), (HOUR, "seconds")
+    )
+    return " ".join(filter(None, (rounded(hours * scale, 2), of, unit)))
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if 0.0 < share < 0.01 else f"{100.0 * share:.0f} %"
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _words(found: list[Cost]) -> pd.DataFrame:
+    """Return the table as the page has it, the whole last: columns of which something is known."""
+    whole = total(found)
+    known = {title: of for title, of in COLUMNS.items() if of(whole, whole) is not None}
+    return pd.DataFrame(
+        [{"Stage": cost.stage} | {title: _cell(of(cost, whole)) for title, of in known.items()}
+         for cost in (*found, whole)]
+    )  # fmt: skip
+
+
+def _cell(number: float | None) -> str:
+    return "–" if number is None else rounded(number, 2 if isinstance(number, float) else 9)

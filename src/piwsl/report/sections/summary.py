@@ -1,0 +1,197 @@
+"""The first screen: what was asked, what came out, how sure that is and what it cost, in sentences with numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from piwsl.config import ComputedDataset
+from piwsl.evaluation.comparison import CONFIDENCE, LEAST_SEEDS, Comparison
+from piwsl.evaluation.predictions import read_predictions
+from piwsl.report.context import Context
+from piwsl.report.markup import render, rounded
+from piwsl.report.sections import ReportSection
+from piwsl.report.sections.best import Candidate, best, dynamics, errors_in_words
+from piwsl.report.sections.cost import cost_in_words, costs
+from piwsl.report.sections.errors import mean_rows
+from piwsl.report.sections.verdicts import INTERVAL_IN_WORDS, MEASURES, comparisons, pooled
+from piwsl.report.words import level_in_words
+
+MILLI = 1000.0
+# Of more names, datasets and comparisons it is said how many there are.
+MOST_NAMED = 4
+UNDECIDED = "undecided"
+
+TEMPLATE = """\
+<dl class="summary">
+{% for lead, lines in answers.items() if lines %}
+<dt>{{ lead }}</dt>
+<dd>{% for line in lines %}<p>{{ line }}</p>{% endfor %}</dd>
+{% endfor %}
+</dl>
+"""
+
+
+class Summary(ReportSection):
+    """Four answers."""
+
+    title = "In short"
+    place = 12
+
+    def html(self, context: Context) -> str:
+        """Return the answers; of runs that are not there, and jobs that were not measured, nothing is said."""
+        found = pooled(comparisons(context.runs, context.experiment)) if len(context.runs) else []
+        spent = costs(context)
+        answers = {
+            "What was asked": [asked(context)],
+            "What came out": [*came_out(context), *compared(found)],
+            "How sure it is": [*how_sure(context), *decided(found)],
+            "What it cost": [cost_in_words(spent)] if spent else [],
+        }
+        return render(TEMPLATE, answers=answers)
+
+
+def asked(context: Context) -> str:
+    """Say what was trained, on what, and which comparison was meant."""
+    experiment = context.experiment
+    models, datasets = list(experiment.models), [_dataset(name, context) for name in experiment.datasets]
+    weak = [name for name, loss in experiment.losses.items() if not loss.supervised]
+    plain = [name for name in experiment.losses if name not in weak]
+    sizes = " to ".join(map(str, dict.fromkeys((min(experiment.sizes), max(experiment.sizes)))))
+    said = f"How well {named(models, 'models')} {_verb('predict', models)} {named(datasets, 'datasets')} "
+    said += f"from {sizes} labelled frames"
+    if weak and plain:
+        said += f", and what {named(weak, 'weakly supervised losses')} {_verb('add', weak)} to {plain[0]}"
+    runs, seeds = len(experiment.runs()), len(experiment.seeds)
+    return f"{said}: {runs} trainings, {seeds} {'seed' if seeds == 1 else 'seeds'}."
+
+
+def _verb(verb: str, subjects: Sequence[str]) -> str:
+    return f"{verb}s" if len(subjects) == 1 else verb
+
+
+def _dataset(name: str, context: Context) -> str:
+    section = context.experiment.datasets[name]
+    level = level_in_words(context.experiment, section.level) if isinstance(section, ComputedDataset) else section.level
+    return f"{name} ({level})" if level else name
+
+
+def named(names: Sequence[str], kind: str) -> str:
+    """Return names in a row, or how many of a kind there are where they are many."""
+    if len(names) > MOST_NAMED:
+        return f"{len(names)} {kind}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def came_out(context: Context) -> Iterator[str]:
+    """Yield a sentence on the best potential of each dataset, and how many models learned nothing.
+
+    Beside it stands what needs no training. Of many datasets the first are told.
+    """
+    simulation = context.experiment.first_simulation
+    told = best_of_each(context)
+    for dataset, candidate in told[:MOST_NAMED]:
+        without = _rivals(context.not_trained[context.not_trained["dataset"] == dataset])
+        beside = f"; without training, {'; '.join(without)}" if without else ""
+        stable = "" if simulation is None else f" {dynamics(candidate, simulation.conditions)}."
+        said = f"{_name(candidate)} is best: it errs by {errors_in_words(candidate)}"
+        yield f"{_of(dataset, told)}{said}{beside}.{stable}"
+    if len(told) > MOST_NAMED:
+        yield f"{len(told) - MOST_NAMED} more datasets stand below."
+    rows = [row for row in mean_rows(context) if row.seeds is not None] if len(context.runs) else []
+    if idle := sum(bool(row.no_better) for row in rows):
+        yield f"{idle} of {len(rows)} means over seeds are no better than the best constant, in energies or in forces."
+
+
+def best_of_each(context: Context) -> list[tuple[str, Candidate]]:
+    """Return the best potential of each dataset that has one: of those that run by themselves, where there are some."""
+    found = []
+    for dataset, runs in context.runs.groupby("dataset", sort=False):
+        alone, corrected = best(runs, context.experiment)
+        if chosen := alone or corrected:
+            found.append((str(dataset), chosen))
+    return found
+
+
+def _of(dataset: str, told: Sequence[tuple[str, Candidate]]) -> str:
+    """Return what a sentence on a dataset begins with, where there are several."""
+    return f"{dataset}: " if len(told) > 1 else ""
+
+
+def _name(candidate: Candidate) -> str:
+    return f"{candidate.model} ({candidate.loss}, {candidate.size} frames)"
+
+
+def _rivals(levels: pd.DataFrame) -> list[str]:
+    return [
+        f"{row['level']} by {rounded(row['energy_mae_meV'], 3)} meV"
+        + ("" if np.isnan(row["force_mae_meV_per_A"]) else f" and {rounded(row['force_mae_meV_per_A'], 3)} meV/Å")
+        for _, row in levels.dropna(subset=["energy_mae_meV"]).iterrows()
+    ]
+
+
+def compared(found: list[Comparison]) -> Iterator[str]:
+    """Yield a line a pair of which anything is decided, where these are few: by how much its errors differ."""
+    pairs: dict[str, list[Comparison]] = {}
+    for comparison in found:
+        names = [*comparison.shared.values(), f"{comparison.candidate} against {comparison.baseline}"]
+        pairs.setdefault(", ".join(names), []).append(comparison)
+    told = {pair: both for pair, both in pairs.items() if any(one.ratio.verdict != UNDECIDED for one in both)}
+    for pair, both in [*told.items()][:MOST_NAMED]:
+        yield f"{pair}: {', '.join(f'{MEASURES[one.measure]} errors {_difference(one)}' for one in both)}."
+    if len(told) > MOST_NAMED:
+        yield f"{len(told) - MOST_NAMED} more comparisons of which something is decided stand below."
+
+
+def _difference(comparison: Comparison) -> str:
+    verdict, ratio = comparison.ratio.verdict, comparison.ratio.value
+    if verdict in ("better", "worse"):
+        return f"{rounded(100 * abs(ratio - 1), 2)} % {'lower' if ratio < 1 else 'higher'}"
+    return verdict
+
+
+def how_sure(context: Context) -> Iterator[str]:
+    """Yield what seeds and test frames leave open of the energy error of each best potential."""
+    told = best_of_each(context)
+    for dataset, chosen in told[:MOST_NAMED]:
+        runs = context.runs.query("dataset == @dataset and model == @chosen.model and loss == @chosen.loss")
+        runs = runs[runs["size"] == chosen.size]
+        said = "one seed, which says nothing of another"
+        if len(runs) > 1:
+            errors = runs["energy_mae_meV"]
+            said = f"{len(runs)} seeds gave {rounded(errors.min(), 3)} to {rounded(errors.max(), 3)} meV in energies"
+        frames = np.mean([_energy_errors(context, index) for index in runs.index.astype(int)], axis=0)
+        frames = frames[np.isfinite(frames)]  # some may have no label
+        if len(frames) > 1:
+            low, high = (rounded(end, 2) for end in interval_of_mean(frames))
+            said += f"; {len(frames)} test frames leave {low} to {high} meV, the {INTERVAL_IN_WORDS} of their mean"
+        yield f"{_of(dataset, told)}{said}."
+
+
+def _energy_errors(context: Context, index: int) -> NDArray[np.float64]:
+    """Return the sizes of the energy errors of a run's test frames, meV."""
+    found = read_predictions(context.files[index].predictions)["energy"]
+    return MILLI * np.abs(found.predicted - found.label)
+
+
+def interval_of_mean(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the interval of CONFIDENCE of the mean of independent values that are not negative: m ± t s/√n.
+
+    Args:
+        values: (n,), n > 1.
+    """
+    half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return max(float(values.mean() - half), 0.0), float(values.mean() + half)
+
+
+def decided(found: list[Comparison]) -> Iterator[str]:
+    """Yield how many comparisons are decided."""
+    if found:
+        counts = Counter(comparison.ratio.verdict for comparison in found)
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        yield f"{len(found)} paired comparisons: {said}. A verdict takes {LEAST_SEEDS} seeds."
