@@ -455,6 +455,28 @@ def plan(
 
 
 @_command
+def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")]) -> None:
+    """Say how far an experiment has come: jobs done, running, failed and waiting, by rule, and the time left.
+
+    In the folder where Snakemake runs or ran; it looks at files alone, and changes none. Times are those of jobs alike
+    that have ended, of labelling jobs the cost model's, set right by the energies that are there.
+
+    Example: `piwsl status config.yaml`
+    """
+    from time import time
+
+    from piwsl.preflight import named_experiment
+    from piwsl.workflow.jobs import Jobs
+    from piwsl.workflow.status import status_of
+    from piwsl.workflow.status_lines import status_lines
+
+    now = time()
+    jobs = Jobs(named_experiment(config), Path("workflow/scripts"))
+    for line in status_lines(status_of(jobs, now), now):
+        print(line)
+
+
+@_command
 def schema() -> None:
     """Print the JSON schema of an experiment, for editors.
 

@@ -22,6 +22,7 @@ from piwsl.config import Level, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.files import check_outputs
+from piwsl.logs import duration
 from piwsl.records import Labelling
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.failures import PERIODIC, FrameFailure, JobFailure, failing_at
@@ -269,14 +270,8 @@ class Progress:
         left = (self._frames - number) * each
         self._tell(
             f"frame {number} of {self._frames}: {outcome}; {self._done} done, {self._failed} failed, "
-            f"{each:.1f} s a frame, {_duration(left)} left"
+            f"{each:.1f} s a frame, {duration(left)} left"
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def label_frames(
