@@ -477,6 +477,25 @@ def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An exp
 
 
 @_command
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results, two or more.")],
+    page: Annotated[Path, typer.Option(metavar="OUT.html", help="The page to write.")] = Path("comparison.html"),
+) -> None:
+    """Lay experiments side by side on one page: errors, what they cost, what differs in their configurations.
+
+    Errors are compared on test frames that are the same to the last bit, labels included; where there are none, the
+    page and the terminal say so. The first folder is what others are compared with.
+
+    Example: `piwsl compare results/ammonia results/ammonia-with-forces`
+    """
+    from piwsl.workflow.compare import compare_folders
+
+    for line in compare_folders(folders, page):
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"compared: {page}")
+
+
+@_command
 def schema() -> None:
     """Print the JSON schema of an experiment, for editors.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,6 +33,16 @@ class FilesOfRun:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """The jobs of one rule, of an experiment that is not finished."""
+
+    name: str
+    jobs: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class Context:
     """An experiment and what it gave: all of it, or the runs of one dataset and model."""
 
@@ -55,6 +65,10 @@ class Context:
     """Minima and vibrations of some runs, whatever the runs here (`piwsl.records.Frequencies`)."""
     frequencies_of_levels: list[Path] = field(default_factory=list)
     """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
+    unfinished: Sequence[Stage] = ()
+    """All stages, of an experiment that is not finished."""
+    table: str = "results.csv"
+    """The file of all runs one by one, beside the report."""
 
     @property
     def colours(self) -> dict[str, str]:
