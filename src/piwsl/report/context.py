@@ -24,7 +24,7 @@ class FilesOfRun:
     history: Path
     """CSV, a row a validation."""
     simulations: Mapping[str, Path]
-    """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
+    """JSON: `piwsl.records.Stability`, of those that are done by name, in the order of the config."""
 
     @property
     def model(self) -> str:
