@@ -77,7 +77,7 @@ COLUMNS = """\
 
 
 @dataclass(frozen=True)
-class TestSet:
+class FramesTested:
     """The test frames of a dataset."""
 
     content: str
@@ -99,7 +99,7 @@ class Compared:
     """None where its configuration is not there any more."""
     runs: pd.DataFrame
     """A row a run, as `piwsl.report.tables.run_table` returns them."""
-    tests: Mapping[str, TestSet]
+    tests: Mapping[str, FramesTested]
     """By dataset."""
     hours: Mapping[str, float]
     """That jobs took, by kind of job."""

@@ -14,7 +14,7 @@ from piwsl.config import ComputedDataset, Experiment, parse_section, read_yaml
 from piwsl.config.level_checks import in_words
 from piwsl.data.dataset import TEST, Dataset, content_hash
 from piwsl.errors import PiwslError
-from piwsl.report.against import Compared, TestSet, write_comparison
+from piwsl.report.against import Compared, FramesTested, write_comparison
 from piwsl.structures.labels import REFERENCE
 from piwsl.workflow.layout import DatasetFiles, Layout
 from piwsl.workflow.status import benchmark_seconds
@@ -83,7 +83,7 @@ def _experiment(folder: Path) -> Experiment | None:
     return found if found.experiment == folder.resolve().name else None
 
 
-def _test_set(folder: Path, dataset: str, experiment: Experiment | None) -> TestSet:
+def _test_set(folder: Path, dataset: str, experiment: Experiment | None) -> FramesTested:
     files = DatasetFiles(str(folder / "datasets" / dataset))
     with Dataset(Path(files.part(TEST))) as opened:
         structures = opened.structures(opened.indices(TEST))
@@ -91,7 +91,7 @@ def _test_set(folder: Path, dataset: str, experiment: Experiment | None) -> Test
     plain = [replace(each, labels={}, temperature=nan) for each in structures]
     labels = [{REFERENCE: each.at_level(REFERENCE)} for each in structures]
     labelled = [replace(bare, labels=own) for bare, own in zip(plain, labels, strict=True)]
-    return TestSet(content_hash(labelled), content_hash(plain), len(structures), _level(experiment, dataset))
+    return FramesTested(content_hash(labelled), content_hash(plain), len(structures), _level(experiment, dataset))
 
 
 def _level(experiment: Experiment | None, dataset: str) -> str:
