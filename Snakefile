@@ -87,6 +87,7 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     frequencies,
+    partial_report,
 
 
 rule all:
@@ -107,8 +108,18 @@ rule frequencies:
 
 onstart:
     claim(experiment, config_name)
+    if set(workflow.dag_settings.targets) == {"partial_report"}:
+        # It may stand beside a Snakemake that runs, whose lock would be taken away at the end of this one.
+        workflow.persistence.unlock = lambda: None
 
 
 onsuccess:
-    if Path(layout.report).exists():
-        print(f"The report is at {Path(layout.report).resolve()}", file=sys.stderr)
+    partial = set(workflow.dag_settings.targets) == {"partial_report"}
+    written = Path(layout.partial_report if partial else layout.report)
+    if written.exists():
+        print(f"The report is at {written.resolve()}", file=sys.stderr)
+    elif partial:
+        print(
+            "There is nothing to report yet; piwsl status says more",
+            file=sys.stderr,
+        )

@@ -554,6 +554,47 @@ def list_labels(store: Store = Path("results/labels")) -> None:
 
 
 @_command
+def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")]) -> None:
+    """Say how far an experiment has come: jobs done, running, failed and waiting, by rule, and the time left.
+
+    In the folder where Snakemake runs or ran; it looks at files alone, and changes none. Times are those of jobs alike
+    that have ended, of labelling jobs the cost model's, set right by the energies that are there.
+
+    Example: `piwsl status config.yaml`
+    """
+    from time import time
+
+    from piwsl.preflight import named_experiment
+    from piwsl.workflow.jobs import Jobs
+    from piwsl.workflow.status import status_of
+    from piwsl.workflow.status_lines import status_lines
+
+    now = time()
+    jobs = Jobs(named_experiment(config), Path("workflow/scripts"))
+    for line in status_lines(status_of(jobs, now), now):
+        print(line)
+
+
+@_command
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results, two or more.")],
+    page: Annotated[Path, typer.Option(metavar="OUT.html", help="The page to write.")] = Path("comparison.html"),
+) -> None:
+    """Lay experiments side by side on one page: errors, what they cost, what differs in their configurations.
+
+    Errors are compared on test frames that are the same to the last bit, labels included; where there are none, the
+    page and the terminal say so. The first folder is what others are compared with.
+
+    Example: `piwsl compare results/ammonia results/ammonia-with-forces`
+    """
+    from piwsl.workflow.compare import compare_folders
+
+    for line in compare_folders(folders, page):
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"compared: {page}")
+
+
+@_command
 def schema() -> None:
     """Print the JSON schema of an experiment, for editors.
 

@@ -23,6 +23,8 @@ PROBE_BYTES = 65536
 # Libraries that write by themselves say it in words.
 NO_ROOM_TEXTS = ("errno 28", "errno = 28", "no space left", "disk quota", "file too large", "cannot write data")
 NO_ROOM_ADVICE = "no room left on the disk; free some, then start again: what is finished is kept"
+# Lines of logs are shorter.
+LAST_LINE_BYTES = 8192
 # What the machine refuses: nothing that a traceback would explain.
 REFUSALS = {
     errno.EROFS: "the disk can only be read; choose a place that can be written to",
@@ -216,6 +218,17 @@ def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a text file that says anything, of which no more than the end is read; "" of none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_LINE_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def file_hash(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,6 +13,24 @@ from typing import NoReturn
 from piwsl.errors import PiwslError
 from piwsl.extras import naming_extras
 from piwsl.files import refusal
+
+LEFT = re.compile(r"(?:(\d+) h )?(?:(\d+) min )?(?:(\d+) s )?left")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, as long ones are read: 25 s, 3 min 05 s, 2 h 04 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def seconds_left(line: str) -> float | None:
+    """Return the seconds that a line of a log says are left, as `duration` words them; None where it says nothing."""
+    for found in LEFT.finditer(line):
+        if any(found.groups()):
+            hours, minutes, seconds = (int(number or 0) for number in found.groups())
+            return 3600.0 * hours + 60.0 * minutes + seconds
+    return None
 
 
 @contextmanager

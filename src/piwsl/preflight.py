@@ -64,6 +64,20 @@ def load_experiment(path: Path) -> Experiment:
     return experiment
 
 
+def named_experiment(path: Path) -> Experiment:
+    """Read and validate an experiment whose results are looked at: what it names is not opened.
+
+    Args:
+        path: its YAML file; results are below the working directory.
+
+    Raises:
+        ConfigError: the config is none, or the results of its name are another's.
+    """
+    experiment = parse_section(Experiment, read_yaml(path), str(path))
+    check_claim(experiment, str(path))
+    return experiment
+
+
 def check_start(experiment: Experiment, source: str) -> None:
     """Check all that must be in order before anything is computed, as the functions that it calls say."""
     check_experiment(experiment, source)

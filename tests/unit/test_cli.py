@@ -22,7 +22,20 @@ from piwsl.models import build_potential, load_model, save_model
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
-COMMANDS = ["label", "predict", "md", "relax", "vibrations", "scan", "info", "check", "plan", "schema"]
+COMMANDS = [
+    "label",
+    "predict",
+    "md",
+    "relax",
+    "vibrations",
+    "scan",
+    "info",
+    "check",
+    "plan",
+    "status",
+    "compare",
+    "schema",
+]
 COMMANDS += ["labels export", "labels list"]
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,10 @@ from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.models.storage import read_header
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
+from piwsl.training import progress
 from piwsl.training.batches import Order, StepBatches, frames_of_step
 from piwsl.training.module import PotentialModule, averaging
+from piwsl.training.progress import time_left
 from piwsl.training.run import Devices, train_run
 
 WEAK = Loss(pitc=PITC(weight=0.1), pisc=PISC(weight=0.01), displacement=0.01)
@@ -508,6 +511,34 @@ def test_the_history_is_there_while_a_run_goes_on_and_for_tensorboard(dataset, t
     shown = shown_by_tensorboard(folder)
     history = pd.read_csv(folder / "history.csv")
     assert shown == pytest.approx(dict(zip(history["step"], history["validation_loss"], strict=True)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("passed", "seconds"),
+    [
+        ({"first": 0, "step": 100}, 10.0 * 1400 / 100),
+        ({"first": 500, "step": 600}, 10.0 * 900 / 100),  # those of an earlier process took none of this one's time
+        ({"first": 500, "step": 600, "members_after": 2}, 10.0 * (900 + 2 * 1500) / 100),
+        ({"first": 0, "step": 1500}, 0.0),
+        ({"first": 1500, "step": 1500}, 0.0),
+    ],
+    ids=["from the start", "resumed", "a committee", "through", "nothing was left"],
+)
+def test_the_time_left_is_that_of_the_steps_left_at_the_rate_of_this_process(passed, seconds):
+    assert time_left(10.0, steps=1500, **passed) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("patience", "bound"), [(None, ""), (100, "at most ")])
+def test_a_log_says_how_long_is_left_and_that_it_may_end_early(dataset, tmp_path, capfd, monkeypatch, patience, bound):
+    clock = iter([0.0, 2.0, 32.0, 62.0])  # made, begun, and after each stretch that is left
+    folder, stopping = tmp_path / "run", {"early_stopping": patience}
+    interrupt(folder, dataset, 40, signal.SIGKILL, **stopping)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    capfd.readouterr()
+    train_in(folder, dataset, small(**stopping))
+    first, last = [line.partition("):")[0] for line in capfd.readouterr().out.splitlines() if line.startswith("step")]
+    assert first == f"step 45 of 60 (30 s, {bound}30 s left"
+    assert last == f"step 60 of 60 (1 min 00 s, {bound}0 s left"
 
 
 @pytest.mark.parametrize("killed", [True, False])

@@ -73,3 +73,21 @@ rule report:
         "Writing the report"
     script:
         "../scripts/report.py"
+
+
+# What is there already, without doing anything else: it takes no file as input, for Snakemake would make that first.
+rule partial_report:
+    log:
+        layout.log("partial-report"),
+    conda:
+        "../../envs/piwsl.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        experiment=experiment.beyond_defaults(),
+    message:
+        "Writing a report of what is there"
+    script:
+        "../scripts/partial_report.py"

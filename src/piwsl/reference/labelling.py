@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from piwsl.config import KeptParts, Level, SinglePoint, level_checks
 from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
+from piwsl.logs import duration
 from piwsl.records import Labelling
 from piwsl.reference.differences import central_difference_forces, displaced_geometries
 from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
@@ -323,14 +324,8 @@ class Progress:
         left = (self._frames - number) * each
         self._tell(
             f"frame {number} of {self._frames}: {outcome}; {self._done} done, {self._failed} failed, "
-            f"{each:.1f} s a frame, {_duration(left)} left"
+            f"{each:.1f} s a frame, {duration(left)} left"
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def label_frames(

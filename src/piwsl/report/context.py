@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class FilesOfRun:
     history: Path
     """CSV, a row a validation."""
     simulations: Mapping[str, Path]
-    """JSON: `piwsl.records.Stability`, by the names of the simulations, in the order of the config."""
+    """JSON: `piwsl.records.Stability`, of those that are done by name, in the order of the config."""
     worst: Path
     """Extended XYZ: `piwsl.evaluation.breakdown.worst_frames`."""
 
@@ -33,6 +33,16 @@ class FilesOfRun:
     def model(self) -> str:
         """The trained potential, which lies beside its errors."""
         return self.errors.with_name("model.safetensors").as_posix()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The jobs of one rule, of an experiment that is not finished."""
+
+    name: str
+    jobs: int
+    done: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,10 @@ class Context:
     """Dataset files of the named test sets, .../<dataset>/tests/<test>.h5."""
     benchmarks: Path | None = None
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
+    unfinished: Sequence[Stage] = ()
+    """All stages, of an experiment that is not finished."""
+    table: str = "results.csv"
+    """The file of all runs one by one, beside the report."""
 
     @property
     def not_trained(self) -> pd.DataFrame:

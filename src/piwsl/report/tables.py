@@ -39,7 +39,8 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
         Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the
         errors (meV, meV/Å; NaN without force labels), stable_ps, ... The index is a run's position in the files.
     """
-    tested = pd.DataFrame([read_record(Errors, path).model_dump() for path in errors])
+    rows = [read_record(Errors, path).model_dump() for path in errors]
+    tested = pd.DataFrame(rows, columns=None if rows else [*Errors.model_fields])
     simulated = pd.DataFrame([_in_short(read_record(Stability, path)) for path in simulations], columns=SIMULATED)
     table = tested.merge(simulated.drop_duplicates(AXES), on=AXES, how="left", validate="one_to_one")
     numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from markupsafe import Markup
 from piwsl.config import Experiment
 from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.files import write_atomically, write_text
-from piwsl.report.context import Context, FilesOfRun
+from piwsl.report.context import Context, FilesOfRun, Stage
 from piwsl.report.figures import plotly
 from piwsl.report.markup import page
 from piwsl.report.printed import write_figures, write_tables
@@ -67,7 +68,12 @@ class ForPrint:
 
 
 def write_report(
-    experiment: Experiment, files: ReportFiles, html_path: Path, table_path: Path, for_print: ForPrint | None = None
+    experiment: Experiment,
+    files: ReportFiles,
+    html_path: Path,
+    table_path: Path,
+    for_print: ForPrint | None = None,
+    unfinished: Sequence[Stage] = (),
 ) -> None:
     """Write the report and the table of all runs.
 
@@ -77,6 +83,7 @@ def write_report(
         html_path: HTML to write; figures and scripts are inside.
         table_path: CSV to write, one row a run.
         for_print: folders to write figures and tables for print to, if wanted.
+        unfinished: all stages, where these are the files of an experiment that is not finished.
 
     Raises:
         PiwslError: a file is no record, or a section of another distribution fails.
@@ -102,9 +109,11 @@ def write_report(
         tests=tests,
         untrained=untrained_table(experiment, files.datasets, files.test_sets),
         test_sets=files.test_sets,
+        unfinished=unfinished,
+        table=table_path.name,
     )
     html = page(
-        experiment=experiment,
+        title=experiment.experiment,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         plotly=plotly(),
         runs=len(table),
@@ -117,9 +126,12 @@ def write_report(
 
 
 def _by_run(experiment: Experiment, files: ReportFiles) -> list[dict[str, Path]]:
-    """Return the simulations of each run, by name."""
-    names, paths = list(experiment.simulations), iter(files.simulations)
-    return [{name: next(paths) for name in names} for _ in files.errors]
+    """Return the simulations of each run by name, those below the folder of its errors; of some runs none."""
+    below: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for path in files.simulations:
+        below[path.parents[2]][path.parent.name] = path
+    names = experiment.simulations
+    return [{name: of[name] for name in names if name in of} for of in (below[path.parent] for path in files.errors)]
 
 
 @dataclass(frozen=True)

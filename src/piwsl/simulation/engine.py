@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.config import ReplicaSimulation
+from piwsl.logs import duration
 from piwsl.models import Predictor
 from piwsl.simulation.course import Course, resumed
 from piwsl.simulation.group import Group, Replica
@@ -67,7 +68,7 @@ def _ps(step: int, settings: ReplicaSimulation) -> float:
 
 def _line(course: Course, settings: ReplicaSimulation, left: float) -> str:
     counts = f"{len(course.alive)} of {len(course.ended)} replicas stable"
-    return f"{_ps(course.step, settings):g} ps of {settings.time:g}: {counts}, {left:.0f} s left"
+    return f"{_ps(course.step, settings):g} ps of {settings.time:g}: {counts}, {duration(left)} left"
 
 
 class _Run:

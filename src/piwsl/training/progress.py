@@ -16,6 +16,7 @@ from rich.progress import Progress as RichProgress
 from tensorboardX import SummaryWriter
 
 from piwsl.files import write_atomically
+from piwsl.logs import duration
 from piwsl.training.module import PotentialModule
 from piwsl.training.places import History, Places
 
@@ -26,21 +27,42 @@ def write_history(path: Path, history: History) -> None:
 
 
 class Lines(Callback):
-    """Prints the newest row of the history at every validation."""
+    """Prints the newest row of the history at every validation, and how long the training may still take."""
 
-    def __init__(self, title: str) -> None:
-        """Keep what a line begins with."""
+    def __init__(self, places: Places) -> None:
+        """Keep which member of how many this is."""
         super().__init__()
-        self._title = title
-        self._started = time.perf_counter()
+        self._places = places
+        self._started, self._first = time.perf_counter(), 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, at the step that this process begins with."""
+        self._started, self._first = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print a line."""
         if trainer.is_global_zero:
-            row, steps = _newest(pl_module)
+            assert isinstance(pl_module, PotentialModule)
+            row, training = pl_module.history[-1], pl_module.task.training
             values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
             elapsed = time.perf_counter() - self._started
-            print(f"{self._title}step {row['step']} of {steps} ({elapsed:.0f} s): {values}", flush=True)
+            members_after = self._places.members - self._places.member - 1
+            left = time_left(elapsed, self._first, trainer.global_step, training.steps, members_after)
+            clock = f"{duration(elapsed)}, {'' if training.early_stopping is None else 'at most '}{duration(left)} left"
+            print(f"{self._places.title}step {row['step']} of {training.steps} ({clock}): {values}", flush=True)
+
+
+def time_left(elapsed: float, first: int, step: int, steps: int, members_after: int = 0) -> float:
+    """Return how long a training will take if it goes on as it did in this process, s.
+
+    Args:
+        elapsed: since this process took its first step, s.
+        first: the step that it went on from.
+        step: those that are done, of earlier processes, too.
+        steps: of a potential.
+        members_after: how many potentials follow, each with as many steps.
+    """
+    return elapsed / max(step - first, 1) * (steps - step + members_after * steps)
 
 
 class Bar(Callback):
@@ -108,9 +130,4 @@ class Logs(Callback):
 
 def watchers(places: Places) -> list[Callback]:
     """Return the callbacks that show a training; the bar where standard error is a terminal."""
-    return [Lines(places.title), Logs(places), *([Bar()] if sys.stderr.isatty() else [])]
-
-
-def _newest(module: pl.LightningModule) -> tuple[dict[str, float], int]:
-    assert isinstance(module, PotentialModule)
-    return module.history[-1], module.task.training.steps
+    return [Lines(places), Logs(places), *([Bar()] if sys.stderr.isatty() else [])]

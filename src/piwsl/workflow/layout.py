@@ -232,6 +232,16 @@ class Layout:
         return f"{self.folder}/results.csv"
 
     @property
+    def partial_report(self) -> str:
+        """The report of what is there before the experiment is finished."""
+        return f"{self.folder}/partial-report.html"
+
+    @property
+    def partial_table(self) -> str:
+        """A row a run that is tested, likewise."""
+        return f"{self.folder}/partial-results.csv"
+
+    @property
     def figures(self) -> str:
         """Figures of the report for print, a folder."""
         return f"{self.folder}/figures"

@@ -28,7 +28,7 @@ Stable MD is the time until a bond left its reference length by more than
 {{ "%g" | format(simulation.bond_tolerance) }} Å or the energy exploded, out of {{ simulation.conditions }}, mean over
 replicas; ≥ stands before a mean over seeds in some of which none failed, for such a time is only cut off.
 {% endif %}
-All runs one by one are in <code>results.csv</code> beside this file.</p>
+All runs one by one are in <code>{{ table }}</code> beside this file.</p>
 {% if constant %}
 <p>The best constant does not look at positions: its energy is the mean over all training frames of the composition, its
 forces are zero.
@@ -120,14 +120,17 @@ class MeanErrors(ReportSection):
         return {"errors": Table(error_table(context), words_of_rows(mean_rows(context)))}
 
     def html(self, context: Context) -> str:
-        """Return the table, and what its columns are."""
+        """Return the table, and what its columns are; nothing before any run is tested."""
         rows = mean_rows(context)
+        if not rows:
+            return ""
         names = [("Dataset", False), ("Model", False), ("Frames", True), ("Loss", False), ("Seeds", True)]
         return render(
             MACROS + TEMPLATE,
             simulation=context.experiment.first_simulation,
             columns=names + [(title, True) for title in MEASURES.values()],
             rows=rows,
+            table=context.table,
             cheap=len(context.cheap) > 0,
             constant=len(context.constants) > 0,
             trained=sum(row.seeds is not None for row in rows),

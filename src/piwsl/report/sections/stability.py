@@ -102,7 +102,8 @@ class StabilityOfDynamics(ReportSection):
 
     def html(self, context: Context) -> str:
         """Return the tables and figures; nothing without a simulation."""
-        simulations = [_shown(name, section, context) for name, section in context.experiment.simulations.items()]
+        every = [_shown(name, section, context) for name, section in context.experiment.simulations.items()]
+        simulations = [shown for shown in every if shown["rows"]]
         return render(TEMPLATE, simulations=simulations) if simulations else ""
 
 
@@ -132,8 +133,9 @@ def _panels(name: str, context: Context) -> list[Panel]:
 def _kinds(name: str, context: Context) -> Iterator[_Kind]:
     for group, runs in context.runs.groupby(["size", "loss"], sort=False):
         size, loss = cast(tuple[int, str], group)
-        records = [read_record(Stability, context.files[index].simulations[name]) for index in runs.index]
-        yield _Kind(size, loss, records)
+        found = [path for index in runs.index if (path := context.files[index].simulations.get(name))]
+        if found:  # none of an experiment that is not finished
+            yield _Kind(size, loss, [read_record(Stability, path) for path in found])
 
 
 def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:

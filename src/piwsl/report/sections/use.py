@@ -76,6 +76,8 @@ class UseOfModels(ReportSection):
 
     def html(self, context: Context) -> str:
         """Return the lines and the table."""
+        if context.runs.empty:
+            return ""
         lines = [line for _, runs in context.runs.groupby("dataset", sort=False) if (line := _best(runs, context))]
         simulation = context.experiment.first_simulation
         temperature = 300.0 if simulation is None else simulation.temperatures[0]

@@ -73,21 +73,31 @@ class Verdicts(ReportSection):
     def html(self, context: Context) -> str:
         """Return the verdicts, pooled over sizes and size by size."""
         found = comparisons(context.runs, context.experiment)
-        if not found:
-            return ""
-        whole = pooled(found)
-        stands = standing(whole)
-        return render(
-            TEMPLATE,
-            axes=" or ".join(f"the {axis}" for axis in dict.fromkeys(comparison.axis for comparison in found)),
-            interval=INTERVAL_IN_WORDS,
-            titles=TITLES,
-            least=LEAST_SEEDS,
-            margin=MARGIN_IN_WORDS,
-            verdicts=[sentence(comparison, stood) for comparison, stood in zip(whole, stands, strict=True)],
-            multiplicity=multiplicity(whole, stands),
-            rows=[_row(comparison) for comparison in found if comparison not in whole],
-        )
+        return verdicts_on(found, " or ".join(f"the {axis}" for axis in dict.fromkeys(each.axis for each in found)))
+
+
+def verdicts_on(found: list[Comparison], axes: str) -> str:
+    """Return what comparisons show, pooled over sizes and size by size; "" of none.
+
+    Args:
+        found: the comparisons.
+        axes: what runs that are compared differ in, in words.
+    """
+    if not found:
+        return ""
+    whole = pooled(found)
+    stands = standing(whole)
+    return render(
+        TEMPLATE,
+        axes=axes,
+        interval=INTERVAL_IN_WORDS,
+        titles=TITLES,
+        least=LEAST_SEEDS,
+        margin=MARGIN_IN_WORDS,
+        verdicts=[sentence(comparison, stood) for comparison, stood in zip(whole, stands, strict=True)],
+        multiplicity=multiplicity(whole, stands),
+        rows=[_row(comparison) for comparison in found if comparison not in whole],
+    )
 
 
 def comparisons(runs: pd.DataFrame, experiment: Experiment) -> list[Comparison]:

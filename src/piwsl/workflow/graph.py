@@ -1,0 +1,245 @@
+"""Every job that an experiment takes, in the order in which Snakemake could do them, without asking Snakemake.
+
+Planning ten thousand jobs takes Snakemake minutes; here they are the same by rule, log and results, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from piwsl.config import Experiment, Run
+from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
+from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.layout import LABELLED, RECORDS, Layout, named_test
+
+if TYPE_CHECKING:
+    from piwsl.reference.planning import LabellingJob
+    from piwsl.workflow.test_sets import NamedTest
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job: what a rule does once."""
+
+    rule: str
+    name: str
+    """Of its log, and of its benchmark where it has one."""
+    results: tuple[str, ...]
+    """The files that it makes."""
+    after: tuple[str, ...] = ()
+    """Names of the jobs whose results it takes."""
+    kind: tuple[str, ...] = ()
+    """What decides how long it takes, from what matters most: jobs that begin alike take about as long."""
+    labelling: LabellingJob | None = None
+    """What it does and needs, where it labels."""
+
+
+def every_job(jobs: Jobs) -> list[Job]:
+    """Return the jobs that all results of an experiment take; each comes after those whose results it takes."""
+    found: list[Job] = []
+    for name in jobs.experiment.datasets:
+        dataset = _Dataset(jobs, name)
+        frames = [job for part in PARTS for job in dataset.frames(part)]
+        labels = [*dataset.labels(), *dataset.cheap_labels()]
+        found += [*frames, *labels, *dataset.together(labels)]
+    for name, test in jobs.test_sets.items():
+        if any(run.dataset == test.dataset for run in jobs.runs):
+            found += _test_set(_Dataset(jobs, name, test.dataset), test, jobs.layout)
+    found += _runs(jobs)
+    layout = jobs.layout
+    report = (layout.report, layout.table, layout.figures, layout.tables)
+    return [*found, Job("report", "report", report, tuple(job.name for job in found if job.rule != "teach"))]
+
+
+def _test_set(own: _Dataset, test: NamedTest, layout: Layout) -> Iterator[Job]:
+    """Yield the jobs that make a named test set: those of a dataset of test frames alone, and what it leaves out."""
+    yield from own.frames(TEST)
+    labels = [*own.labels(), *own.cheap_labels()]
+    yield from labels
+    yield own.part(TEST, [job.name for job in labels])
+    after = (part_of(named_test(test.dataset, test.name), TEST), part_of(test.dataset, TRAINING))
+    made = (layout.dataset(test.dataset).test_set(test.name),)
+    yield Job("make_test_set", test_set_of(test.dataset, test.name), made, after)
+
+
+def test_set_of(dataset: str, test: str) -> str:
+    """Return the name of the job that makes a named test set of a dataset."""
+    return f"dataset/{dataset}/tests/{test}"
+
+
+@dataclass
+class _BatchName:
+    """Names a labelling job."""
+
+    dataset: str
+    labels: str
+    work: str
+    batch: str
+
+
+class _Dataset:
+    """The jobs of one dataset, or of a named test set of another, whose runs it has."""
+
+    def __init__(self, jobs: Jobs, name: str, of_runs: str | None = None) -> None:
+        self._jobs, self._name = jobs, name
+        self._files = jobs.layout.dataset(name)
+        self._computed = name in jobs.computed
+        self._runs = [run for run in jobs.runs if run.dataset == (of_runs or name)]
+
+    def frames(self, part: str) -> Iterator[Job]:
+        """Yield the jobs that make the frames of a part, where somebody labels them or takes them as they are."""
+        if not self._computed:
+            if self._runs and self._jobs.cheap_levels(self._name) and part in self._jobs.cheap(self._name).parts:
+                yield Job("take_geometries", f"take/{self._name}/{part}", (self._files.frames(part),))
+        elif self._jobs.frames_wanted(self._name, part) and (part != POOL or self._runs):
+            sources = [self._source(part, path) for path in self._jobs.candidates(self._name, part)]
+            yield from sources
+            after = tuple(source.name for source in sources)
+            yield Job("select", self._frames_of(part), (self._files.frames(part),), after)
+
+    def _source(self, part: str, path: str) -> Job:
+        if self._name in self._jobs.scans():
+            return Job("scan", f"scan/{self._name}", (path,))
+        if self._name in self._jobs.whole_files():
+            return Job("take_whole_file", f"take/{self._name}", (path,))
+        if self._jobs.computed[self._name].sampling is None:
+            return Job("split_geometries", f"split/{self._name}/{part}", (path,))
+        source = PurePath(path).stem.removeprefix(f"{part}-")
+        kind = "normal modes" if source.startswith("modes-") else "dynamics"
+        return Job("sample", f"sample/{self._name}/{part}-{source}", (path,), kind=(self._name, kind, part))
+
+    def _frames_of(self, part: str) -> str:
+        """Return the name of the job that makes the frames of a part."""
+        return f"{'select' if self._computed else 'take'}/{self._name}/{part}"
+
+    def labels(self) -> Iterator[Job]:
+        """Yield the jobs that label at the level of the dataset, free atoms included."""
+        if not self._computed:
+            return
+        level = self._jobs.level_name(self._name)
+        for (labels, name), batch in self._jobs.batches(self._name).items():
+            work = self._jobs.work(self._name, labels)
+            made = tuple(self._files.batch(labels, work, name, suffix) for suffix in (LABELLED, RECORDS))
+            log, kind = f"{self._name}/{labels}/{work}/{name}", (self._name, level, labels)
+            frames = (self._frames_of(batch.part),)
+            displaced = self._jobs.displaced(_BatchName(self._name, labels, work, name))
+            each = replace(batch, cpu_s=batch.cpu_s / max(len(displaced), 1))
+            shares = [
+                Job(
+                    "displace",
+                    f"displace/{log.removeprefix('label/')}/{PurePath(path).stem}",
+                    (path,),
+                    frames,
+                    kind,
+                    each,
+                )
+                for path in displaced
+            ]
+            yield from shares
+            left = replace(batch, cpu_s=0.0) if shares else batch
+            yield Job("label", f"label/{log}", made, (*frames, *(share.name for share in shares)), kind, left)
+        for path in self._jobs.free_atoms(self._name):
+            yield Job("label_free_atoms", self._free_atoms, (path,), kind=(self._name,))
+
+    @property
+    def _free_atoms(self) -> str:
+        return f"isolated-atoms/{self._name}"
+
+    def cheap_labels(self) -> Iterator[Job]:
+        """Yield the jobs that label with cheap levels, where a run takes the dataset."""
+        for level in self._jobs.cheap_levels(self._name) if self._runs else ():
+            work = self._jobs.cheap_work(level)
+            for part in self._jobs.cheap(self._name).parts:
+                for name, batch in self._jobs.cheap_batches(self._name, level, part).items():
+                    files = (self._files.cheap_batch(level, part, work, name, end) for end in (LABELLED, RECORDS))
+                    log = f"label/{self._name}/{level}/{part}/{work}/{name}"
+                    kind = (self._name, level, part)
+                    yield Job("label_cheaply", log, tuple(files), (self._frames_of(part),), kind, batch)
+
+    def together(self, labels: Sequence[Job]) -> Iterator[Job]:
+        """Yield the jobs that put the dataset together, its parts and the whole, where a run takes it."""
+        if not self._runs:
+            return
+        after = {part: [job.name for job in labels if job.labelling and job.labelling.part == part] for part in PARTS}
+        after[TRAINING] += [job.name for job in labels if not job.labelling]
+        after[POOL] += [self._frames_of(POOL)] if self._computed and self._jobs.frames_of_pool(self._name) else []
+        for part in (TRAINING, TEST, *((POOL,) if self._pool_is_taken() else ())):
+            yield self.part(part, after[part])
+        whole = tuple(name for names in after.values() for name in names)
+        yield Job(f"{self._made_by}_dataset", f"dataset/{self._name}", (self._files.whole,), whole)
+        if self._files.frequencies in self._jobs.frequencies_of_levels():
+            log, taken = f"vibrate-levels/{self._name}", (part_of(self._name, TEST),)
+            yield Job("vibrate_levels", log, (self._files.frequencies,), taken)
+
+    def part(self, part: str, after: Sequence[str]) -> Job:
+        """Return the job that puts a part together, after those of these names."""
+        return Job(f"{self._made_by}_part", part_of(self._name, part), (self._files.part(part),), tuple(after))
+
+    @property
+    def _made_by(self) -> str:
+        return "assemble" if self._computed else "import"
+
+    def _pool_is_taken(self) -> bool:
+        """Whether a run learns from frames of the pool, or a teacher labels them for one."""
+        experiment = self._jobs.experiment
+        return any(experiment.losses[run.loss].pool or experiment.teacher(run) is not None for run in self._runs)
+
+
+def part_of(dataset: str, part: str) -> str:
+    """Return the name of the job that puts a part of a dataset together."""
+    return f"dataset/{dataset}/{part}"
+
+
+def _runs(jobs: Jobs) -> Iterator[Job]:
+    """Yield the jobs of all points of the grid, and of those beside it that teach one."""
+    grid, examples = set(jobs.runs), set(jobs.examples())
+    lines = [[*_teachers(jobs.experiment, run), run] for run in jobs.runs]
+    teachers = {teacher for line in lines for teacher in line[:-1]}
+    for run in dict.fromkeys(run for line in lines for run in line):
+        yield _train(jobs, run)
+        if run in teachers:
+            after = (f"train/{_point(run)}", part_of(run.dataset, POOL))
+            yield Job("teach", f"teach/{_point(run)}", (jobs.layout.run(run).taught,), after, _kind(run))
+        if run in grid:
+            yield from _tests(jobs, run, run in examples)
+
+
+def _teachers(experiment: Experiment, run: Run) -> list[Run]:
+    """Return who teaches a run, and before that who teaches the teacher."""
+    teacher = experiment.teacher(run)
+    return [] if teacher is None else [*_teachers(experiment, teacher), teacher]
+
+
+def _train(jobs: Jobs, run: Run) -> Job:
+    files, teacher, after = jobs.layout.run(run), jobs.experiment.teacher(run), [part_of(run.dataset, TRAINING)]
+    if teacher is not None:
+        after.append(f"teach/{_point(teacher)}")
+    elif jobs.experiment.losses[run.loss].pool:
+        after.append(part_of(run.dataset, POOL))
+    return Job("train", f"train/{_point(run)}", (files.model, files.history), tuple(after), _kind(run))
+
+
+def _tests(jobs: Jobs, run: Run, vibrates: bool) -> Iterator[Job]:
+    """Yield the jobs that test the model of a run."""
+    files, point, kind = jobs.layout.run(run), _point(run), _kind(run)
+    after = (f"train/{point}", part_of(run.dataset, TEST))
+    yield Job("evaluate", f"evaluate/{point}", (files.errors, files.predictions, files.worst), after, kind)
+    for test in jobs.experiment.datasets[run.dataset].tests:
+        made, taken = tuple(files.test(test).taken_away()), (after[0], test_set_of(run.dataset, test))
+        yield Job("evaluate_on", f"evaluate/{point}-on-{test}", made, taken, (test, *kind))
+    for name in jobs.experiment.simulations:
+        made = tuple(files.simulation(name).taken_away())
+        yield Job("simulate", f"simulate/{point}/{name}", made, after, (f"{run.model}, {name}", *kind[1:]))
+    if vibrates:
+        yield Job("vibrate", f"vibrate/{point}", (files.frequencies,), after, kind)
+
+
+def _point(run: Run) -> str:
+    return f"{run.dataset}/{run.model}/{run.loss}/n{run.size}-seed{run.seed}"
+
+
+def _kind(run: Run) -> tuple[str, ...]:
+    return (run.model, run.dataset, run.loss, str(run.size))

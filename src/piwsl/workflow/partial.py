@@ -1,0 +1,78 @@
+"""The report of an experiment that is not finished: of what is there, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from piwsl.data.dataset import TEST, TRAINING
+from piwsl.report.context import Stage
+from piwsl.report.write import ReportFiles, write_report
+from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.layout import RECORDS
+from piwsl.workflow.status import State, Status
+
+
+def write_partial_report(jobs: Jobs, status: Status) -> bool:
+    """Write the report of what is there, and a table of the runs that are tested, beside those of the finished one.
+
+    Args:
+        jobs: of the experiment.
+        status: says which of them are done.
+
+    Returns:
+        Whether there was anything to report; if not, what was reported before is taken away.
+    """
+    layout, files = jobs.layout, results_so_far(jobs, status)
+    html, table = Path(layout.partial_report), Path(layout.partial_table)
+    if not (files.errors or files.records or files.datasets):
+        html.unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
+        return False
+    write_report(jobs.experiment, files, html, table, unfinished=stages(status))
+    return True
+
+
+def stages(status: Status) -> list[Stage]:
+    """Count the jobs of each rule, the report aside."""
+    return [
+        Stage(
+            rule,
+            jobs=len(found),
+            done=sum(each.state == State.DONE for each in found),
+            failed=sum(each.state == State.FAILED for each in found),
+        )
+        for rule, found in status.by_rule().items()
+        if rule != "report"
+    ]
+
+
+def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
+    """Return what the report is made of, as far as it is there: of runs that are tested, all or nothing.
+
+    Simulations of a run count when all of them are done.
+    """
+    layout = jobs.layout
+    done = {result for each in status.of(State.DONE) for result in each.job.results}
+
+    def there(paths: Iterable[str]) -> list[Path]:
+        return [Path(path) for path in paths if path in done]
+
+    runs = [layout.run(run) for run in jobs.runs if layout.run(run).errors in done]
+    simulations = [[run.simulation(name).summary for name in jobs.experiment.simulations] for run in runs]
+    parts = [(name, part) for name in jobs.computed for part in (TRAINING, TEST)]
+    return ReportFiles(
+        errors=[Path(run.errors) for run in runs],
+        predictions=[Path(run.predictions) for run in runs],
+        histories=[Path(run.history) for run in runs],
+        worst=[Path(run.worst) for run in runs],
+        simulations=[Path(path) for paths in simulations if done.issuperset(paths) for path in paths],
+        frequencies=there(layout.run(run).frequencies for run in jobs.examples()),
+        frequencies_of_levels=there(jobs.frequencies_of_levels()),
+        records=there(path for name, part in parts for path in jobs.labelled(name, part, RECORDS)),
+        atoms=there(path for name in jobs.computed for path in jobs.free_atoms(name)),
+        datasets=there(layout.dataset(name).whole for name in jobs.experiment.datasets),
+        tests=there(files.errors for files in jobs.tests()),
+        test_sets=there(jobs.files_of_test_sets()),
+        benchmarks=Path(layout.benchmarks),
+    )

@@ -1,0 +1,97 @@
+"""The report of an experiment that is not finished: of what is there, without doing anything else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from experiment import prepare
+from helpers import snakemake
+
+from piwsl.config import Experiment, parse_section, read_yaml
+from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.partial import write_partial_report
+from piwsl.workflow.status import status_of
+
+NOW = 2e9
+SUPERVISED = Path("results/tiny/water/painn/supervised/n4/seed0")
+
+
+@pytest.fixture
+def here(rerun, monkeypatch) -> Path:
+    """A copy of a finished experiment, as the working directory, without the report."""
+    monkeypatch.chdir(rerun)
+    Path("results/tiny/report.html").unlink()
+    return rerun
+
+
+def reported() -> str:
+    """Write a partial report; return its text without markup, "" where there is none."""
+    jobs = Jobs(parse_section(Experiment, read_yaml(Path("config.yaml")), "config.yaml"), Path("workflow/scripts"))
+    html = Path(jobs.layout.partial_report)
+    assert write_partial_report(jobs, status_of(jobs, NOW)) == html.exists()
+    if not html.exists():
+        return ""
+    body = re.sub(r"<script.*?</script>", "", html.read_text().partition("<main>")[2], flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+def test_what_is_there_is_reported_and_what_is_missing_said_first(here):
+    shutil.rmtree(SUPERVISED)
+    text = reported()
+    assert text.index("29 of 33 jobs") < text.index("Errors on the test frames Mean")
+    assert "2 of 3 training runs are tested" in text
+    assert "train 1 2 0 evaluate 1 2 0 simulate 1 2 0 vibrate 1 2 0" in text
+    assert set(pd.read_csv("results/tiny/partial-results.csv")["loss"]) == {"weak", "supervised"}
+    assert not Path("results/tiny/report.html").exists()
+
+
+def test_a_run_counts_without_its_simulation_and_not_without_its_errors(here):
+    (SUPERVISED / "simulations/nvt/summary.json").unlink()
+    reported()
+    table = pd.read_csv("results/tiny/partial-results.csv").set_index(["dataset", "loss"])
+    assert table["stable_ps"].isna().to_dict() == {
+        ("water", "supervised"): True, ("water", "weak"): False, ("mine", "supervised"): False,
+    }  # fmt: skip
+
+
+def test_errors_of_a_model_that_is_trained_anew_are_not_reported(here):
+    (SUPERVISED / "model.safetensors").unlink()
+    assert "2 of 3 training runs are tested" in reported()
+
+
+def test_before_any_run_is_tested_the_reference_energies_are_reported(here):
+    shutil.rmtree("results/tiny/water")
+    shutil.rmtree("results/tiny/mine")
+    text = reported()
+    assert "None of 3 training runs is tested yet" in text
+    assert "Reference energies water : level hf" in text
+    for nothing in ("Rows with the words", "The best potential", "Using a potential", "Paired comparisons"):
+        assert nothing not in text
+    shutil.rmtree("results/tiny/datasets")
+    assert reported() == ""
+
+
+def test_snakemake_writes_it_beside_one_that_runs_and_does_nothing_else(here):
+    shutil.rmtree(SUPERVISED)
+    lock = Path(".snakemake/locks/0.output.lock")
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text("results/tiny/report.html\n")
+    result = snakemake(here, "partial_report")
+    assert result.returncode == 0, result.stderr
+    assert f"The report is at {here / 'results/tiny/partial-report.html'}" in result.stderr
+    assert lock.exists()
+    assert not SUPERVISED.exists()
+    assert not Path("results/tiny/report.html").exists()
+
+
+def test_where_nothing_is_finished_snakemake_says_so_in_a_line(tmp_path):
+    prepare(tmp_path)
+    result = snakemake(tmp_path, "partial_report")
+    assert result.returncode == 0, result.stderr
+    assert "There is nothing to report yet; piwsl status says more\n" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {path.name for path in (tmp_path / "results" / "tiny").iterdir()} == {".config", "logs"}
