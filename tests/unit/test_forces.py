@@ -19,6 +19,7 @@ from piwsl.reference.differences import energies_needed
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.forces import check_forces, force_method
 from piwsl.reference.labelling import label_frames
+from piwsl.reference.store import LabelStore
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 
 TOLERANCE_HARTREE_PER_BOHR = 5e-6
@@ -172,9 +173,10 @@ def test_displaced_energies_that_other_jobs_computed_leave_the_frame_its_own(tmp
         )
     rows = [row for share in range(shares) for row in read_labellings(tmp_path / f"{share}.jsonl")]
     assert len({row.geometry for row in rows}) == energies_needed(frame.positions) - 1
-    before = set(shared.rglob("*.json"))
+    own = LabelStore(shared, level).folder
+    before = set(own.rglob("*.json"))
     dealt_out, _ = label_frames([frame], level, shared, "differences", 2000)
-    assert len(set(shared.rglob("*.json")) - before) == 1
+    assert len(set(own.rglob("*.json")) - before) == 1
     np.testing.assert_array_equal(dealt_out[0].arrays[FORCES_KEY], at_once[0].arrays[FORCES_KEY])
 
 

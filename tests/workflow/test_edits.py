@@ -62,7 +62,7 @@ def given_pool(folder: Path) -> None:
     configure(folder, datasets__mine={"file": "mine.xyz", "test_frames": 4, "pool_file": "pool.xyz"})
 
 
-def tested_geometries(folder: Path) -> None:
+def geometries_to_test_on(folder: Path) -> None:
     write_frames(folder / "bend.xyz", [displaced("H2O", 0.05, np.random.default_rng(n)) for n in range(3)])
     configure(folder, datasets__water__tests={"bend": {"file": "bend.xyz", "along": [1, 0, 2]}})
 
@@ -155,7 +155,7 @@ EDITS = [
         "likewise",
     ),
     Edit(
-        "a file of geometries to test on", tested_geometries,
+        "a file of geometries to test on", geometries_to_test_on,
         {"take_whole_file": 1, "select": 1, "label": 1, "assemble_part": 1, "make_test_set": 1, "evaluate_on": 2}
         | REPORT,
         "likewise",
@@ -360,7 +360,7 @@ def test_a_named_test_set_that_changes_is_tested_on_again_and_trains_nothing(rer
 
     again = {"make_test_set": 1, "evaluate_on": 2, "report": 1}
     configure(rerun, datasets__water__tests=tests | {"hot": HOT | {"frames": 4}}, datasets__mine=given)
-    assert planned(rerun) == again | {"sample": 1, "select": 1, "label": 1, "assemble_part": 1}
+    assert planned(rerun) == again | {"sample": 1, "select": 1, "label": 2, "assemble_part": 1}
     further = {"scan": BEND["scan"] | {"stop": 130}}
     configure(rerun, datasets__water__tests=tests | {"bend": further}, datasets__mine=given)
     assert planned(rerun) == again | {"scan": 1, "select": 1, "label": 2, "assemble_part": 1}

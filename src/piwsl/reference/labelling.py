@@ -213,7 +213,7 @@ class Labeller:
                 raise FrameFailure(step, problem)
         started_wall, started_cpu = time.perf_counter(), _cpu_seconds()
         of_geometry = geometry(frame, charge, multiplicity) | ({DISPLACED_FROM: near.geometry} if near else {})
-        parts = self._parts.of(of_geometry, self._versions)
+        parts = self._parts.of(of_geometry, lambda: self._versions)
         with failing_at(self.level.engine):
             found = (
                 near.computed()(frame.copy(), parts)

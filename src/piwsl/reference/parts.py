@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -135,12 +135,12 @@ class PartStore:
             for name, folder in self.folders.items()
         }
 
-    def of(self, geometry: Mapping[str, Any], versions: Mapping[str, str]) -> KeptParts:
+    def of(self, geometry: Mapping[str, Any], versions: Callable[[], Mapping[str, str]]) -> KeptParts:
         """Return what is kept of a geometry.
 
         Args:
             geometry: as a record keeps it.
-            versions: of programs, for records of parts that are computed now.
+            versions: gives those of programs, for records of parts that are computed now.
         """
         return StoredParts(self, geometry, versions)
 
@@ -148,7 +148,9 @@ class PartStore:
 class StoredParts(KeptParts):
     """The parts of one geometry, in files."""
 
-    def __init__(self, store: PartStore, geometry: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: PartStore, geometry: Mapping[str, Any], versions: Callable[[], Mapping[str, str]]
+    ) -> None:
         """Keep where parts lie, of which geometry they are, and what they are computed with."""
         self._store, self._geometry, self._versions = store, geometry, versions
         self._hash = hash_of(geometry)
@@ -178,7 +180,7 @@ class StoredParts(KeptParts):
             STATE: dict(part.state),
             "notes": dict(part.notes),
             "cpu_s": part.cpu_s,
-            "versions": dict(self._versions),
+            "versions": dict(self._versions()),
         }
         with storing(folder.folder):
             folder.add(self._hash, record)
