@@ -103,7 +103,7 @@ class FinishedOrCombined(Finished):
             return None
         of_geometry = {key: found[key] for key in (*GEOMETRY, DISPLACED_FROM) if key in found}
         try:
-            return _combined(self._level, of_geometry, self._parts.of(of_geometry, {}))
+            return _combined(self._level, of_geometry, self._parts.of(of_geometry, dict))
         except LackingParts as lacking:
             return of_geometry | {LACKING: list(lacking.names)}
         except FrameFailure as failure:  # energies that no formula extrapolates
