@@ -22,7 +22,7 @@ STEP_BOHR = 5e-3
 
 
 def single(method: str, **options: Any) -> dict[str, Any]:
-    return {"method": method, "basis": "6-31g", "density_fitting": False, **options}
+    return {"method": method, "basis": "6-31g", "density_fitting": False} | options
 
 
 def focal_point(hf_bases: list[str]) -> dict[str, Any]:
@@ -38,6 +38,9 @@ def focal_point(hf_bases: list[str]) -> dict[str, Any]:
 OFFERED = {
     "HF": (single("hf"), 0, 1),
     "UHF": (single("hf"), 1, 2),
+    "ROHF": (single("hf", orbitals="restricted"), 1, 2),
+    "DF-ROHF": ({"method": "hf", "basis": "cc-pvdz", "orbitals": "restricted"}, 1, 2),
+    "ROLDA": (single("dft", functional="lda,vwn", orbitals="restricted"), 1, 2),
     "DF-HF": ({"method": "hf", "basis": "cc-pvdz"}, 0, 1),
     "DF-UHF": ({"method": "hf", "basis": "cc-pvdz"}, 1, 2),
     "MP2": (single("mp2"), 0, 1),
@@ -84,7 +87,9 @@ def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
 REFUSED = {
     "DF-MP2": ({"method": "mp2", "basis": "cc-pvdz"}, 1, "density-fitted MP2"),
     "UCCSD(T)": ({"method": "ccsd(t)", "basis": "cc-pvdz"}, 2, r"unrestricted CCSD\(T\)"),
-    "UCCSD(T) of a singlet": ({"method": "ccsd(t)", "basis": "cc-pvdz", "unrestricted": True}, 1, "unrestricted"),
+    "UCCSD(T) of a singlet": ({"method": "ccsd(t)", "basis": "cc-pvdz", "orbitals": "unrestricted"}, 1, "unrestricted"),
+    "MP2 on ROHF": (single("mp2", orbitals="restricted"), 2, "restricted orbitals of open shells"),
+    "CCSD on ROHF": (single("ccsd", orbitals="restricted"), 2, "restricted orbitals of open shells"),
     "VV10": ({"method": "dft", "functional": "wb97m-v", "basis": "def2-svp"}, 1, "nonlocal"),
     "ccsdt-cbs": ({"preset": "ccsdt-cbs"}, 1, r"DF-MP2/CBS\(cc-pvtz, cc-pvqz\)"),
 }

@@ -31,8 +31,8 @@ from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.mean_field import (
     SAME_ENERGY_HARTREE,
     converge,
+    is_open_shell,
     is_same_state,
-    is_unrestricted,
     projected,
     stability_of_restricted,
 )
@@ -110,7 +110,7 @@ def run_level(
         atoms: the geometry, Å.
         level: the level of theory.
         charge: total charge, e.
-        multiplicity: 2S + 1; 1 is restricted unless the level says otherwise, all others unrestricted.
+        multiplicity: 2S + 1; 1 is restricted and all others unrestricted, unless the level says otherwise.
         memory_mb: memory of the job, MB.
         gradients: also differentiate every energy; the level must have analytic gradients.
         starts: density matrices of a geometry near by, as of `densities`, to start from: its state is kept.
@@ -135,7 +135,7 @@ def run_level(
 def densities(
     atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int
 ) -> dict[MeanFieldKey, NDArray[np.float64]]:
-    """Return the density matrices of all SCFs of a level, (n, n), or (2, n, n) for unrestricted orbitals."""
+    """Return the density matrices of all SCFs of a level, (n, n), or (2, n, n) of open shells."""
     return {
         key: mean_field.make_rdm1() for key, mean_field, _ in mean_fields(atoms, level, charge, multiplicity, memory_mb)
     }
@@ -171,7 +171,7 @@ def _one_by_one(
                 start = None if before is None else projected(before, molecule)
                 before, how = converge(molecule, key, level, start, follow)
                 # It hardly depends on the basis.
-                if key == smallest and not is_unrestricted(before) and key.functional is None:
+                if key == smallest and not is_open_shell(before) and key.functional is None:
                     how["restricted"] = stability_of_restricted(before)
         yield Solution(key, before, how)
 

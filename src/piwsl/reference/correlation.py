@@ -14,6 +14,7 @@ from pyscf.mp.dfmp2 import DFMP2
 from pyscf.mp.dfump2 import DFUMP2
 
 from piwsl.reference.failures import FrameFailure
+from piwsl.reference.restricted_open import semicanonical
 
 CC_TOLERANCE_HARTREE = 1e-9
 CC_AMPLITUDE_TOLERANCE = 1e-6
@@ -50,8 +51,11 @@ def correlate(
         return Correlation(
             dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {"correlated_electrons": 1}
         )
+    singles = 0.0
+    if isinstance(mean_field, scf.rohf.ROHF):
+        mean_field, singles = semicanonical(mean_field, frozen)
     if methods & {"ccsd", "ccsd(t)"}:
-        return _coupled_cluster(mean_field, methods, frozen, gradients)
+        return _coupled_cluster(mean_field, methods, frozen, gradients, singles)
     if ri_basis is None:
         solver = mp.MP2(mean_field, frozen=frozen)
     else:
@@ -60,10 +64,12 @@ def correlate(
         solver.with_df = df.DF(mean_field.mol, auxbasis=ri_basis)
     solver.kernel()
     own_gradients = {"mp2": solver.nuc_grad_method().kernel()} if gradients else {}
-    return Correlation({"mp2": float(solver.e_corr)}, own_gradients, {})
+    return Correlation({"mp2": float(solver.e_corr) + singles}, own_gradients, {})
 
 
-def _coupled_cluster(mean_field: scf.hf.SCF, methods: set[str], frozen: int, gradients: bool) -> Correlation:
+def _coupled_cluster(
+    mean_field: scf.hf.SCF, methods: set[str], frozen: int, gradients: bool, singles: float
+) -> Correlation:
     solver = cc.CCSD(mean_field, frozen=frozen)
     solver.conv_tol = CC_TOLERANCE_HARTREE
     solver.conv_tol_normt = CC_AMPLITUDE_TOLERANCE
@@ -73,7 +79,7 @@ def _coupled_cluster(mean_field: scf.hf.SCF, methods: set[str], frozen: int, gra
     if not solver.converged:
         raise FrameFailure(f"ccsd/{mean_field.mol.basis}", f"amplitudes not converged in {solver.max_cycle} cycles")
     # The MP2 energy of the same orbitals and integrals is the first step of the amplitudes.
-    energies = {"mp2": float(solver.emp2), "ccsd": float(solver.e_corr)}
+    energies = {"mp2": float(solver.emp2) + singles, "ccsd": float(solver.e_corr)}
     if "ccsd(t)" in methods:
         energies["ccsd(t)"] = energies["ccsd"] + float(solver.ccsd_t(eris=integrals))
     differentiate: dict[str, Callable[[], NDArray[np.float64]]] = {

@@ -74,7 +74,7 @@ def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradien
         multiplicity: 2S + 1.
         gradients: with analytic gradients.
     """
-    unrestricted = level.unrestricted or multiplicity != 1
+    unrestricted = level.is_open_shell(multiplicity)
     parts = required_components(level)
     costs = []
     for key in dict.fromkeys(part.mean_field for part in parts):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from ase import units
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -33,15 +33,26 @@ USUAL_MAX_T1 = {False: 0.02, True: 0.04}
 STABLE, UNSTABLE = "stable", "unstable"
 
 
+def _old_orbitals(value: Any) -> Any:
+    """Take what `orbitals` was when it was called `unrestricted`."""
+    return {True: "unrestricted", False: None}[value] if isinstance(value, bool) else value
+
+
 class PySCF(Level):
     """PySCF's: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
+
+    OLD_KEYS = {"unrestricted": "orbitals"}  # noqa: RUF012 (pydantic's fields have annotations, this has none)
 
     engine: Literal["pyscf"] = Field("pyscf", description="What computes the level; the keys beside it are its own.")
     stages: list[Stage] = Field(
         min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
     )
     frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
-    unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
+    orbitals: Annotated[Literal["restricted", "unrestricted"] | None, BeforeValidator(_old_orbitals)] = Field(
+        None,
+        description="`restricted`: those of open shells, too (ROHF); `unrestricted`: those of singlets, too. "
+        "Default: restricted for singlets, unrestricted for all others.",
+    )
     stability: bool | None = Field(
         None,
         description="Check that SCF solutions are minima, and follow them down where they are not. "
@@ -135,8 +146,8 @@ class PySCF(Level):
         return f"{terms}, {'frozen core' if self.frozen_core else 'all electrons correlated'}"
 
     def is_open_shell(self, multiplicity: int) -> bool:
-        """Whether orbitals of both spins differ in molecules of a multiplicity, 2S + 1."""
-        return self.unrestricted or multiplicity != 1
+        """Whether densities of both spins may differ in molecules of a multiplicity, 2S + 1."""
+        return self.orbitals == "unrestricted" or multiplicity != 1
 
     def follows(self, multiplicity: int) -> bool:
         """Whether SCF solutions of a multiplicity, 2S + 1, are followed to a minimum."""
@@ -192,7 +203,9 @@ class PySCF(Level):
         return {
             "stages": stages_of(self),
             "frozen_core": self.frozen_core if correlated else None,
-            "unrestricted": self.unrestricted,
+            # Of old, orbitals were unrestricted for all, or were not.
+            "unrestricted": self.orbitals == "unrestricted",
+            **({"orbitals": self.orbitals} if self.orbitals == "restricted" else {}),
             # Of old, open shells were not followed by default: `record_problem` tells their records.
             "stability": {None: False, True: True, False: "never"}[self.stability],
             "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
