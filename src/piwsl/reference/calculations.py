@@ -14,7 +14,6 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from pyscf import gto, lib, scf
-from pyscf.data.elements import chemcore
 
 from piwsl.reference.bases import core_potential
 from piwsl.reference.components import (
@@ -24,6 +23,7 @@ from piwsl.reference.components import (
     fitting_bases,
     required_components,
 )
+from piwsl.reference.cores import frozen_by_element, frozen_orbitals
 from piwsl.reference.correlation import correlate
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
@@ -220,8 +220,15 @@ def _add_energies(
         outcome.notes.setdefault("auxiliary_bases", {})[key.basis] = list(fitting_bases(level, key.basis))
     if not correlated:
         return
-    frozen = chemcore(mean_field.mol) if level.frozen_core else 0
-    outcome.notes["frozen_orbitals"] = frozen
+    molecule = mean_field.mol
+    frozen = frozen_orbitals(molecule, level.frozen_core)
+    if molecule.nelectron > 1 and frozen > min(molecule.nelec):
+        reason = f"{frozen} orbitals are frozen, and {min(molecule.nelec)} electrons have the rarer spin"
+        raise FrameFailure("frozen core", f"{reason}; freeze fewer (frozen_core)")
+    outcome.notes |= {
+        "frozen_orbitals": frozen,
+        "frozen_orbitals_of": frozen_by_element(molecule, level.frozen_core),
+    }
     ri_basis = fitting_bases(level, key.basis).ri if key.density_fitting else None
     with failing_at(str(Component(max(correlated, key=["mp2", "ccsd", "ccsd(t)"].index), key))):
         found = correlate(mean_field, correlated, frozen, ri_basis, gradients)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from ase import Atoms
 from pyscf import df, gto
-from pyscf.data.elements import chemcore
 
 from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
 from piwsl.reference.components import Component, MeanFieldKey, fitting_bases, required_components
+from piwsl.reference.cores import frozen_orbitals
 from piwsl.reference.engines.pyscf import PySCF
 
 SCF_CYCLES = 11
@@ -105,7 +105,7 @@ def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multipl
     return Sizes(
         orbitals=molecule.nao,
         occupied=max(molecule.nelec),
-        frozen=chemcore(molecule) if level.frozen_core else 0,
+        frozen=frozen_orbitals(molecule, level.frozen_core),
         auxiliary_jk=_functions(molecule, fitting.jk) if fitting else 0,
         auxiliary_ri=_functions(molecule, fitting.ri) if fitting and correlated else 0,
         atoms=molecule.natm,

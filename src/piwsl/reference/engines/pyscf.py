@@ -8,11 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from ase import units
+from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from piwsl.config import PRESETS, Cost, FittingBases, Level, SinglePoint, Stage, nearest
+from piwsl.config.section import LONGEST_VALUE, one_line
 from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
@@ -38,6 +40,24 @@ def _old_orbitals(value: Any) -> Any:
     return {True: "unrestricted", False: None}[value] if isinstance(value, bool) else value
 
 
+def _frozen_core(value: Any) -> Any:
+    """Check counts by element here, in words: of a choice, pydantic says what each of its members lacks."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("say true, false, or a count of orbitals by element, such as {Na: 5, Li: 1}")
+    for symbol, count in value.items():
+        number = atomic_numbers.get(symbol, 0) if isinstance(symbol, str) else 0
+        if number < 1:
+            raise ValueError(f"no element '{one_line(str(symbol), LONGEST_VALUE)}'; give chemical symbols")
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= number // 2:
+            found = one_line(str(count), LONGEST_VALUE)
+            raise ValueError(
+                f"{symbol}: {found} is no count of orbitals; {symbol} has pairs of electrons for 0 to {number // 2}"
+            )
+    return dict(value)
+
+
 class PySCF(Level):
     """PySCF's: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
 
@@ -47,7 +67,11 @@ class PySCF(Level):
     stages: list[Stage] = Field(
         min_length=1, max_length=20, description="A mean-field energy and what correlation adds to it."
     )
-    frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
+    frozen_core: Annotated[bool | dict[str, int], BeforeValidator(_frozen_core)] = Field(
+        True,
+        description="Leave the chemical core uncorrelated: PySCF's, or by element as many orbitals as said here "
+        "(`{Na: 5, Li: 1}`), a core potential's among them.",
+    )
     orbitals: Annotated[Literal["restricted", "unrestricted"] | None, BeforeValidator(_old_orbitals)] = Field(
         None,
         description="`restricted`: those of open shells, too (ROHF); `unrestricted`: those of singlets, too. "
@@ -143,7 +167,11 @@ class PySCF(Level):
         terms = " + ".join(map(str, self.stages))
         if all(stage.method in ("hf", "dft") for stage in self.stages):
             return terms
-        return f"{terms}, {'frozen core' if self.frozen_core else 'all electrons correlated'}"
+        if self.frozen_core is False:
+            return f"{terms}, all electrons correlated"
+        counts = self.frozen_core if isinstance(self.frozen_core, dict) else {}
+        said = ", ".join(f"{symbol} {count}" for symbol, count in counts.items())
+        return f"{terms}, frozen core" + (f" ({said})" if said else "")
 
     def is_open_shell(self, multiplicity: int) -> bool:
         """Whether densities of both spins may differ in molecules of a multiplicity, 2S + 1."""
@@ -197,12 +225,13 @@ class PySCF(Level):
 
     def recipe(self) -> dict[str, Any]:
         """Return stages, with presets, defaults and published exponents as what they come to."""
+        from piwsl.reference.cores import unusual_counts
         from piwsl.reference.recipe import stages_of
 
         correlated = any(stage.method not in ("hf", "dft") for stage in self.stages)
         return {
             "stages": stages_of(self),
-            "frozen_core": self.frozen_core if correlated else None,
+            "frozen_core": unusual_counts(self.frozen_core) if correlated else None,
             # Of old, orbitals were unrestricted for all, or were not.
             "unrestricted": self.orbitals == "unrestricted",
             **({"orbitals": self.orbitals} if self.orbitals == "restricted" else {}),
