@@ -429,7 +429,7 @@ def plan(
     Example: `piwsl plan config.yaml`
     """
     from piwsl.config import ComputedDataset
-    from piwsl.preflight import costly_datasets, load_experiment
+    from piwsl.preflight import costly_datasets, level_remark, load_experiment
     from piwsl.reference.planning import plan_dataset
     from piwsl.workflow.cheap_labels import CheapJobs
 
@@ -442,6 +442,8 @@ def plan(
         if isinstance(dataset, ComputedDataset):
             level = experiment.levels[dataset.level]
             print(f"{name}: {dataset.level} = {level}")
+            if remark := level_remark(dataset, experiment):
+                print(f"  {remark}")
             rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
         elif rows:
             print(f"{name}: {dataset.file}, with cheap levels")

@@ -46,7 +46,7 @@ SCHEMES = {
 }
 
 # CCSD(T) in a basis with effective core potentials.
-SINGLE = {"def2-TZVP": "def2-tzvp"}
+SINGLE = {"def2-SVP": "def2-svp", "def2-TZVP": "def2-tzvp"}
 
 
 class Case(NamedTuple):
@@ -80,7 +80,8 @@ CASES = [
         ("three points DTQ", "conventional", ["H2", "HF", "OH"]),
         ("three points DTQ", "fitted", ["H2O", "NH3", "OH", "CH3OH"]),
         ("exponential aDT", "conventional", ["H2O", "OH"]),
-        ("def2-TZVP", "conventional", HEAVY),
+        ("def2-TZVP", "conventional", ["HI"]),
+        ("def2-SVP", "conventional", HEAVY),
     )
     for molecule in molecules
 ] + [
@@ -90,7 +91,7 @@ CASES = [
         ("exponential DT", "fitted", [molecule for molecule in OPEN if molecule in LIGHT]),
         ("exponential TQ", "fitted", ["OH"]),
         ("exponential aDT", "conventional", ["OH"]),
-        ("def2-TZVP", "conventional", [molecule for molecule in OPEN if molecule in HEAVY]),
+        ("def2-SVP", "conventional", [molecule for molecule in OPEN if molecule in HEAVY]),
     )
     for molecule in molecules
 ]

@@ -20,7 +20,7 @@ SCHEMES = {
     "three points DTQ": (["cc-pvdz", "cc-pvtz", "cc-pvqz"], ["cc-pvtz", "cc-pvqz"], "cc-pvdz"),
     "exponential aDT": (["aug-cc-pvdz", "aug-cc-pvtz"], ["aug-cc-pvdz", "aug-cc-pvtz"], "aug-cc-pvdz"),
 }
-SINGLE = {"def2-TZVP": "def2-tzvp"}
+SINGLE = {"def2-SVP": "def2-svp", "def2-TZVP": "def2-tzvp"}
 
 
 def geometry(given: str) -> tuple[Atoms, int, int]:

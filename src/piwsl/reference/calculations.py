@@ -15,7 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 from pyscf import gto, lib, scf
 
-from piwsl.reference.bases import core_potential
+from piwsl.reference.basis_sets import core_potential
 from piwsl.reference.components import (
     Component,
     MeanFieldKey,
@@ -25,6 +25,7 @@ from piwsl.reference.components import (
 )
 from piwsl.reference.cores import frozen_by_element, frozen_orbitals
 from piwsl.reference.correlation import correlate
+from piwsl.reference.element_bases import fitting_functions, orbital_basis, substitutions
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
@@ -62,12 +63,14 @@ class Solution(NamedTuple):
     """How it went, for the record."""
 
 
-def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, memory_mb: int) -> gto.Mole:
+def build_molecule(
+    atoms: Atoms, basis: str | Mapping[str, str], charge: int, multiplicity: int, memory_mb: int
+) -> gto.Mole:
     """Make PySCF's molecule of a frame, with the effective core potentials that belong to the basis.
 
     Args:
         atoms: the geometry, Å.
-        basis: orbital basis.
+        basis: orbital basis, or that of each element.
         charge: total charge, e.
         multiplicity: 2S + 1.
         memory_mb: memory of the job in MB; PySCF is told 70 % of it.
@@ -76,12 +79,13 @@ def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, mem
         FrameFailure: PySCF refuses the molecule (basis, charge or multiplicity do not fit).
     """
     symbols = atoms.get_chemical_symbols()
-    potentials = {symbol: core_potential(basis, symbol) for symbol in set(symbols)}
+    names = {symbol: basis if isinstance(basis, str) else basis[symbol] for symbol in set(symbols)}
+    potentials = {symbol: core_potential(name, symbol) for symbol, name in names.items()}
     try:
         return gto.M(
             atom=list(zip(symbols, atoms.positions.tolist(), strict=True)),
             unit="Angstrom",
-            basis=basis,
+            basis=names if len(set(names.values())) > 1 else next(iter(names.values())),
             ecp={symbol: potential for symbol, potential in potentials.items() if potential is not None},
             charge=charge,
             spin=multiplicity - 1,
@@ -120,6 +124,8 @@ def run_level(
         JobFailure: memory or disk gave out.
     """
     outcome = Outcome()
+    if taken := substitutions(level, atoms.get_chemical_symbols()):
+        outcome.notes["bases_of_elements"] = taken
     components = required_components(level)
     started = time.process_time()
     for key, mean_field, how in mean_fields(atoms, level, charge, multiplicity, memory_mb, starts):
@@ -151,7 +157,9 @@ def mean_fields(
     """
     lib.num_threads(1)
     keys = dict.fromkeys(part.mean_field for part in required_components(level))
-    molecules = {key: build_molecule(atoms, key.basis, charge, multiplicity, memory_mb) for key in keys}
+    symbols = set(atoms.get_chemical_symbols())
+    bases = {key: {symbol: orbital_basis(level, key.basis, symbol) for symbol in symbols} for key in keys}
+    molecules = {key: build_molecule(atoms, bases[key], charge, multiplicity, memory_mb) for key in keys}
     found = _one_by_one(molecules, level, level.follows(multiplicity), starts)
     return found if not level.is_open_shell(multiplicity) or starts is not None else _of_one_state(list(found), level)
 
@@ -229,7 +237,8 @@ def _add_energies(
         "frozen_orbitals": frozen,
         "frozen_orbitals_of": frozen_by_element(molecule, level.frozen_core),
     }
-    ri_basis = fitting_bases(level, key.basis).ri if key.density_fitting else None
+    fitted = key.density_fitting
+    ri_basis = fitting_functions(level, key.basis, molecule.elements, "ri") if fitted else None
     with failing_at(str(Component(max(correlated, key=["mp2", "ccsd", "ccsd(t)"].index), key))):
         found = correlate(mean_field, correlated, frozen, ri_basis, gradients)
     outcome.notes |= found.notes

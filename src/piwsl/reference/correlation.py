@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ class Correlation(NamedTuple):
 
 
 def correlate(
-    mean_field: scf.hf.SCF, methods: set[str], frozen: int, ri_basis: str | None, gradients: bool
+    mean_field: scf.hf.SCF, methods: set[str], frozen: int, ri_basis: Mapping[str, Any] | str | None, gradients: bool
 ) -> Correlation:
     """Compute correlation energies from converged orbitals.
 
@@ -40,7 +40,7 @@ def correlate(
         mean_field: converged HF.
         methods: of mp2, ccsd, ccsd(t).
         frozen: core orbitals left out.
-        ri_basis: auxiliary basis of a density-fitted MP2; None for conventional integrals.
+        ri_basis: auxiliary basis, of each element, of a density-fitted MP2; None for conventional integrals.
         gradients: also differentiate; only for conventional integrals.
 
     Raises:

@@ -13,8 +13,9 @@ from pyscf import df, gto
 
 from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
-from piwsl.reference.components import Component, MeanFieldKey, fitting_bases, required_components
+from piwsl.reference.components import Component, MeanFieldKey, required_components
 from piwsl.reference.cores import frozen_orbitals
+from piwsl.reference.element_bases import Purpose, fitting_functions, orbital_basis
 from piwsl.reference.engines.pyscf import PySCF
 
 SCF_CYCLES = 11
@@ -99,15 +100,16 @@ def _separate(methods: set[str]) -> set[str]:
 
 def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multiplicity: int) -> Sizes:
     """Count orbitals and auxiliary functions of a calculation."""
-    molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb=1000)
-    fitting = fitting_bases(level, key.basis) if key.density_fitting else None
+    bases = {symbol: orbital_basis(level, key.basis, symbol) for symbol in set(atoms.get_chemical_symbols())}
+    molecule = build_molecule(atoms, bases, charge, multiplicity, memory_mb=1000)
+    fitted = key.density_fitting
     correlated = any(part.method not in ("hf", "dft") for part in _parts_of(level, key))
     return Sizes(
         orbitals=molecule.nao,
         occupied=max(molecule.nelec),
         frozen=frozen_orbitals(molecule, level.frozen_core),
-        auxiliary_jk=_functions(molecule, fitting.jk) if fitting else 0,
-        auxiliary_ri=_functions(molecule, fitting.ri) if fitting and correlated else 0,
+        auxiliary_jk=_functions(molecule, level, key, "jk") if fitted else 0,
+        auxiliary_ri=_functions(molecule, level, key, "ri") if fitted and correlated else 0,
         atoms=molecule.natm,
     )
 
@@ -116,8 +118,9 @@ def _parts_of(level: PySCF, key: MeanFieldKey) -> list[Component]:
     return [part for part in required_components(level) if part.mean_field == key]
 
 
-def _functions(molecule: gto.Mole, auxiliary_basis: str) -> int:
-    return int(df.addons.make_auxmol(molecule, auxiliary_basis).nao)
+def _functions(molecule: gto.Mole, level: PySCF, key: MeanFieldKey, purpose: Purpose) -> int:
+    of_elements = fitting_functions(level, key.basis, molecule.elements, purpose)
+    return int(df.addons.make_auxmol(molecule, of_elements).nao)
 
 
 def mean_field_cost(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Cost:

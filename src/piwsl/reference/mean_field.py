@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyscf import dft, gto, scf
 
-from piwsl.reference.components import MeanFieldKey, fitting_bases
+from piwsl.reference.components import MeanFieldKey
+from piwsl.reference.element_bases import fitting_functions
 from piwsl.reference.engines.pyscf import STABLE, UNSTABLE, PySCF
 from piwsl.reference.failures import FrameFailure
 
@@ -43,7 +44,7 @@ def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: PySCF) -> sc
         mean_field.grids.level = level.grid
         mean_field.disp = key.dispersion
     if key.density_fitting:
-        mean_field = mean_field.density_fit(auxbasis=fitting_bases(level, key.basis).jk)
+        mean_field = mean_field.density_fit(auxbasis=fitting_functions(level, key.basis, molecule.elements, "jk"))
     mean_field.conv_tol = SCF_TOLERANCE_HARTREE
     mean_field.conv_tol_grad = SCF_GRADIENT
     return mean_field

@@ -95,7 +95,12 @@ class PySCF(Level):
     )
     grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
     auxiliary_bases: dict[BasisName, FittingBases] = Field(
-        {}, description="By orbital basis; default: the family's own -jkfit and -ri."
+        {},
+        description="By orbital basis; default: the family's own -jkfit and -ri, and of elements that those lack "
+        "def2-universal-jkfit and one that is made for the orbital basis (autoaux).",
+    )
+    element_bases: dict[BasisName, dict[str, BasisName]] = Field(
+        {}, description="By orbital basis, elements that have another in its place: {cc-pvtz: {I: cc-pvtz-pp}}."
     )
 
     @model_validator(mode="before")
@@ -119,6 +124,17 @@ class PySCF(Level):
     @classmethod
     def _lower(cls, bases: dict[str, FittingBases]) -> dict[str, FittingBases]:
         return {basis.lower(): fitting for basis, fitting in bases.items()}
+
+    @field_validator("element_bases")
+    @classmethod
+    def _bases_of_elements(cls, bases: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for symbol in (symbol for of_elements in bases.values() for symbol in of_elements):
+            if atomic_numbers.get(symbol, 0) < 1:
+                raise ValueError(f"no element '{one_line(symbol, LONGEST_VALUE)}'; give chemical symbols")
+        return {
+            basis.lower(): {symbol: name.lower() for symbol, name in of_elements.items()}
+            for basis, of_elements in bases.items()
+        }
 
     @model_validator(mode="after")
     def _one_mean_field(self) -> Self:
@@ -214,10 +230,21 @@ class PySCF(Level):
         return gradient_problem(self, multiplicity)
 
     def problem(self, symbols: set[str]) -> str | None:
-        """Say which functional or basis PySCF lacks."""
+        """Say which functional PySCF lacks, or which basis nobody has."""
         from piwsl.reference.bases import lacking
 
         return lacking(self, symbols)
+
+    def remark(self, symbols: set[str]) -> str | None:
+        """Say which elements have other bases than the level names."""
+        from piwsl.reference.element_bases import substitutions
+
+        lines = []
+        for named, of_elements in substitutions(self, symbols).items():
+            for taken in dict.fromkeys(of_elements.values()):
+                elements = ", ".join(symbol for symbol, other in of_elements.items() if other == taken)
+                lines.append(f"{taken} for {elements} in {named}")
+        return "; ".join(lines) or None
 
     def of_free_atoms(self) -> Self:
         """Return the level with the orbitals followed to a minimum."""
@@ -238,7 +265,16 @@ class PySCF(Level):
             # Of old, open shells were not followed by default: `record_problem` tells their records.
             "stability": {None: False, True: True, False: "never"}[self.stability],
             "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
+            **({"element_bases": of_elements} if (of_elements := self._other_bases()) else {}),
         }
+
+    def _other_bases(self) -> dict[str, dict[str, str]]:
+        """Return, of the bases that the level uses, elements that have another."""
+        others = {
+            basis: {symbol: name for symbol, name in self.element_bases.get(basis, {}).items() if name != basis}
+            for basis in self.bases()
+        }
+        return {basis: of_elements for basis, of_elements in others.items() if of_elements}
 
     def record_problem(self, record: Mapping[str, Any]) -> str | None:
         """Say why an energy is not the sum of the energies of its parts."""
