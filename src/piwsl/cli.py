@@ -109,6 +109,7 @@ def label(
 
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
+    from piwsl.config.level_checks import problem_said
     from piwsl.files import check_outputs, write_json, write_json_lines
     from piwsl.reference.atoms import free_atoms
     from piwsl.reference.checks import check_level, check_molecules
@@ -124,6 +125,8 @@ def label(
     symbols = symbols_of(geometries)
     check_level(scheme, symbols)
     check_forces(scheme, multiplicities, forces)
+    if remark := problem_said(scheme, "remark", symbols):
+        print(f"{scheme}: {remark}")
     check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])
     done, records = label_frames(geometries, scheme, store, forces, mem_mb)
     if atoms:

@@ -14,8 +14,8 @@ from piwsl.reference.element_bases import fitting_basis, orbital_basis
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.gradients import has_nonlocal_correlation
 
-# Contracted for, or made for, another Hamiltonian than the one that is solved here.
-RELATIVISTIC = re.compile(r"-(dk3?|dkh2?|zora|x2c)(-|$)|^(x2c|sarc2?|ano-rcc|dyall)")
+# Contracted for another Hamiltonian than the one that is solved here.
+RELATIVISTIC = re.compile(r"-(dk3?|dkh2?|zora|x2c)(-|$)|^(x2c|sarc2?|ano-rcc)")
 
 
 def lacking(level: PySCF, symbols: set[str]) -> str | None:
@@ -51,7 +51,7 @@ def _check_orbital_basis(named: str, basis: str, symbol: str) -> None:
     """Check the basis that an element has where the level names another."""
     if RELATIVISTIC.search(basis):
         raise PiwslError(
-            f"basis '{basis}' is made for a relativistic Hamiltonian, which is not solved here; name another"
+            f"basis '{basis}' is contracted for a relativistic Hamiltonian, which is not solved here; name another"
         )
     _check_has(basis, symbol, f"element_bases: {{{named}: {{{symbol}: ...}}}}")
     if core_potential(basis, symbol) is None and not has_core(basis, symbol):

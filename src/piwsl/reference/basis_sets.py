@@ -92,9 +92,10 @@ def _potential_of_exchange(basis: str, symbol: str) -> list[Any] | None:
 
     try:
         text = basis_set_exchange.get_basis(basis, elements=symbol, fmt="nwchem", header=False)
-        return gto.basis.parse_ecp(text, symbol) or None
     except MISSING:
         return None
+    _, potentials, block = text.partition("\nECP\n")
+    return gto.basis.parse_ecp(potentials + block, symbol) if block else None
 
 
 def automatic_fitting_functions(basis: str, symbol: str) -> list[Any]:
