@@ -187,7 +187,7 @@ LACKING = {
     ),
     "another Hamiltonian": ({"basis": "cc-pvtz-dk"}, "contracted for a relativistic Hamiltonian"),
     "another Hamiltonian, of an element": (
-        {"basis": "cc-pvtz", "element_bases": {"cc-pvtz": {"I": "x2c-tzvpall"}}}, "contracted for a relativistic Hamiltonian",
+        {"basis": "cc-pvtz", "element_bases": {"cc-pvtz": {"I": "x2c-tzvpall"}}}, "contracted for a relativistic",
     ),
     "a fitting basis that was named": (
         {"basis": "def2-svp", "auxiliary_bases": {"def2-svp": {"ri": "cc-pvtz-ri"}}}, "'cc-pvtz-ri' has no I",
