@@ -124,7 +124,7 @@ def label(
 
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
-    from piwsl.config.level_checks import on_threads
+    from piwsl.config.level_checks import on_threads, problem_said
     from piwsl.files import check_outputs, write_json, write_json_lines
     from piwsl.reference.atoms import free_atoms
     from piwsl.reference.checks import check_level, check_molecules
@@ -141,6 +141,8 @@ def label(
     symbols = symbols_of(geometries)
     check_level(scheme, symbols)
     check_forces(scheme, multiplicities, forces)
+    if remark := problem_said(scheme, "remark", symbols):
+        print(f"{scheme}: {remark}")
     check_outputs([labelled, records_file, *([atoms_file] if atoms else [])], inputs=[frames, Path(level)])
     takes = estimate(geometries, scheme, forces, store)
     check_memory(takes, mem_mb, forces)
@@ -452,7 +454,7 @@ def plan(
     """
     from piwsl.config import ComputedDataset
     from piwsl.data.dataset import PARTS, TEST
-    from piwsl.preflight import costly_datasets, load_experiment
+    from piwsl.preflight import costly_datasets, level_remark, load_experiment
     from piwsl.reference.planning import plan_dataset
     from piwsl.workflow.cheap_labels import CheapJobs
     from piwsl.workflow.test_sets import named_tests
@@ -469,6 +471,8 @@ def plan(
         if isinstance(dataset, ComputedDataset):
             level = experiment.levels[dataset.level]
             print(f"{name}: {dataset.level} = {level}")
+            if remark := level_remark(dataset, experiment):
+                print(f"  {remark}")
             rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
         elif rows:
             print(f"{name}: {dataset.file}, with cheap levels")

@@ -9,6 +9,7 @@ from piwsl.errors import PiwslError
 
 # What is imported, to what it is for and the extra of pyproject.toml that brings it.
 PACKAGES = {
+    "basis_set_exchange": ("bases that PySCF lacks need basis-set-exchange", "reference"),
     "e3nn": ("MACE needs mace-torch", "mace"),
     "jinja2": ("the report needs Jinja", "workflow"),
     "lightning": ("training needs Lightning", "training"),

@@ -20,6 +20,7 @@ from piwsl.config import (
     Level,
     Run,
     config_error,
+    level_checks,
     parse_section,
     read_yaml,
 )
@@ -364,7 +365,7 @@ def _check_made(name: str, experiment: Experiment) -> None:
 
 
 def remarks(experiment: Experiment) -> list[str]:
-    """Say what given datasets hold, a line a file, and what looks odd about them.
+    """Say what given datasets hold, a line a file, what looks odd about them, and which bases computed ones take.
 
     Args:
         experiment: checked already.
@@ -382,6 +383,8 @@ def remarks(experiment: Experiment) -> list[str]:
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
             lines += _remarks_on_tests(name, dataset, files[0].frames)
+        elif remark := level_remark(dataset, experiment):
+            lines.append(f"{name}: {dataset.level}: {remark}")
     return lines
 
 
@@ -395,6 +398,13 @@ def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) ->
         yield from (f"{name}, test set {test}: warning: {line}" for line in odd)
         if copies := copies_of(learned, file.frames):
             yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"
+
+
+def level_remark(dataset: ComputedDataset, experiment: Experiment) -> str | None:
+    """Say what of a computed dataset's elements is not computed quite as its level's words say; None where all is."""
+    from piwsl.reference.planning import structures
+
+    return level_checks.problem_said(experiment.levels[dataset.level], "remark", symbols_of(structures(dataset)))
 
 
 def _electrons_that_do_not_fit(files: list[GivenFrames]) -> Iterator[str]:

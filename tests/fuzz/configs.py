@@ -31,7 +31,7 @@ FULL: Config = {
                 {"method": "mp2", "bases": ["cc-pvdz", "cc-pvtz"], "density_fitting": True},
             ],
             "frozen_core": False,
-            "unrestricted": True,
+            "orbitals": "restricted",
             "stability": True,
             "auxiliary_bases": {"cc-pvtz": {"jk": "cc-pvtz-jkfit", "ri": "cc-pvtz-ri"}},
         },

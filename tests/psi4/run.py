@@ -36,10 +36,10 @@ def main(task: str) -> int:
     version = subprocess.run(["psi4", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     stored = json.loads(STORED.read_text()) if STORED.exists() else []
     wrong = 0
-    for number, (molecule, scheme, integrals) in enumerate(CASES):
-        case = {"molecule": molecule, "scheme": scheme, "integrals": integrals}
+    for number, one in enumerate(CASES):
+        case = one._asdict()
         known = next((row for row in stored if case.items() <= row.items()), None)
-        given = text(molecule, scheme, integrals)
+        given = text(one)
         if task == "write" and known is not None and known["input"] == given:
             continue
         energy = psi4_energy(given)
@@ -57,7 +57,7 @@ def main(task: str) -> int:
             if abs(difference) > TOLERANCE_HARTREE:
                 verdict += "  DISAGREES"
                 wrong += 1
-        print(f"{number + 1}/{len(CASES)} {molecule}, {scheme}, {integrals}: {energy:.9f} Eh, {verdict}", flush=True)
+        print(f"{number + 1}/{len(CASES)} {', '.join(one)}: {energy:.9f} Eh, {verdict}", flush=True)
     return wrong
 
 

@@ -27,7 +27,7 @@ STEP_BOHR = 5e-3
 
 
 def single(method: str, **options: Any) -> dict[str, Any]:
-    return {"method": method, "basis": "6-31g", "density_fitting": False, **options}
+    return {"method": method, "basis": "6-31g", "density_fitting": False} | options
 
 
 def focal_point(hf_bases: list[str]) -> dict[str, Any]:
@@ -43,6 +43,9 @@ def focal_point(hf_bases: list[str]) -> dict[str, Any]:
 OFFERED = {
     "HF": (single("hf"), 0, 1),
     "UHF": (single("hf"), 1, 2),
+    "ROHF": (single("hf", orbitals="restricted"), 1, 2),
+    "DF-ROHF": ({"method": "hf", "basis": "cc-pvdz", "orbitals": "restricted"}, 1, 2),
+    "ROLDA": (single("dft", functional="lda,vwn", orbitals="restricted"), 1, 2),
     "DF-HF": ({"method": "hf", "basis": "cc-pvdz"}, 0, 1),
     "DF-UHF": ({"method": "hf", "basis": "cc-pvdz"}, 1, 2),
     "MP2": (single("mp2"), 0, 1),
@@ -91,7 +94,9 @@ REFUSED = {
     "DF-CCSD": ({"method": "ccsd", "basis": "cc-pvdz", "density_fitting": True}, 1, "density-fitted coupled cluster"),
     "natural orbitals": ({"method": "ccsd", "basis": "cc-pvdz", "natural_orbitals": 1e-4}, 1, "that are cut off"),
     "UCCSD(T)": ({"method": "ccsd(t)", "basis": "cc-pvdz"}, 2, r"unrestricted CCSD\(T\)"),
-    "UCCSD(T) of a singlet": ({"method": "ccsd(t)", "basis": "cc-pvdz", "unrestricted": True}, 1, "unrestricted"),
+    "UCCSD(T) of a singlet": ({"method": "ccsd(t)", "basis": "cc-pvdz", "orbitals": "unrestricted"}, 1, "unrestricted"),
+    "MP2 on ROHF": (single("mp2", orbitals="restricted"), 2, "restricted orbitals of open shells"),
+    "CCSD on ROHF": (single("ccsd", orbitals="restricted"), 2, "restricted orbitals of open shells"),
     "VV10": ({"method": "dft", "functional": "wb97m-v", "basis": "def2-svp"}, 1, "nonlocal"),
     "ccsdt-cbs": ({"preset": "ccsdt-cbs"}, 1, r"DF-MP2/CBS\(cc-pvtz, cc-pvqz\)"),
 }

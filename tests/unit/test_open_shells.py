@@ -7,16 +7,19 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from helpers import displaced
-from pyscf import dft, gto, scf
+from pyscf import dft, gto, mp, scf
+from scipy.linalg import solve_sylvester
 
 from piwsl.config.levels import parse_level
 from piwsl.reference.calculations import build_molecule, densities, run_level
 from piwsl.reference.components import MeanFieldKey
+from piwsl.reference.correlation import correlate
 from piwsl.reference.differences import central_difference_forces
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.failures import FrameFailure
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.mean_field import converge, is_same_state, projected
+from piwsl.reference.restricted_open import semicanonical
 from piwsl.structures.frames import FORCES_KEY
 
 
@@ -27,6 +30,7 @@ def level(**keys) -> PySCF:
 
 
 UHF = level(method="hf", basis="cc-pvdz")
+ROHF = level(method="hf", basis="cc-pvdz", orbitals="restricted")
 
 
 def energy(atoms: Atoms, of_level: PySCF, multiplicity: int = 1) -> float:
@@ -73,18 +77,21 @@ def test_dispersion_knows_an_atom_by_its_element_and_not_by_what_a_core_potentia
 
 
 # Frames whose SCF lands elsewhere after displacement where it starts from atoms: forces wrong by 17, 18 and 45 eV/Å.
+@pytest.mark.parametrize("orbitals", ["restricted", "unrestricted"])
 @pytest.mark.parametrize(
     ("name", "multiplicity", "seed"), [("NO2", 2, 3), ("NO", 2, 5), ("C2H", 2, 2), ("O2", 3, 0), ("CN", 2, 1)]
 )
-def test_forces_of_radicals_by_differences_are_the_analytic_ones(name, multiplicity, seed, tmp_path):
+def test_forces_of_radicals_by_differences_are_the_analytic_ones(name, multiplicity, seed, orbitals, tmp_path):
+    hartree_fock = level(method="hf", basis="cc-pvdz", orbitals=orbitals)
     geometry = molecule("CCH" if name == "C2H" else name)
     atoms = displaced_by(geometry, 0.05, seed)
     atoms.info["multiplicity"] = multiplicity
     forces = {}
     for method in ("differences", "analytic"):
-        (frame,), (record,) = label_frames([atoms], UHF, tmp_path / method, method, 2000, lambda line: None)
+        (frame,), (record,) = label_frames([atoms], hartree_fock, tmp_path / method, method, 2000, lambda line: None)
         forces[method] = frame.arrays[FORCES_KEY]
-        assert record["scf"]["hf/cc-pvdz"]["s_squared"] > (multiplicity**2 - 1) / 4 - 1e-6
+        contamination = record["scf"]["hf/cc-pvdz"]["s_squared"] - (multiplicity**2 - 1) / 4
+        assert abs(contamination) < 1e-6 if orbitals == "restricted" else contamination > -1e-6
     np.testing.assert_allclose(forces["differences"], forces["analytic"], atol=5e-4)
 
 
@@ -135,6 +142,11 @@ def test_solutions_in_two_bases_are_told_to_be_of_one_state_or_of_two():
     for basis in ("cc-pvdz", "cc-pvtz"):
         key = MeanFieldKey(basis, False)
         found[basis], _ = converge(build_molecule(atoms, basis, 0, 3, 2000), key, UHF)
+        restricted, _ = converge(build_molecule(atoms, basis, 0, 3, 2000), key, ROHF)
+        found[basis, "restricted"] = restricted
+    assert is_same_state(found["cc-pvdz", "restricted"], found.pop(("cc-pvtz", "restricted")))
+    open_shell = found.pop(("cc-pvdz", "restricted"))
+    np.testing.assert_allclose(projected(open_shell, open_shell.mol), open_shell.make_rdm1(), atol=1e-8)
     assert is_same_state(*found.values())
     excited = found["cc-pvdz"]
     alpha = int((excited.mo_occ[0] > 0).sum())
@@ -149,7 +161,7 @@ def test_all_bases_of_an_open_shell_are_of_one_state():
     # Hydrogen pulled apart in unrestricted clothes: stable in no basis as the restricted solution.
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.0]])
     stages = [{"method": "hf", "bases": ["cc-pvdz", "cc-pvtz", "cc-pvqz"], "density_fitting": False}]
-    of_level = PySCF.model_validate({"stages": stages, "unrestricted": True})
+    of_level = PySCF.model_validate({"stages": stages, "orbitals": "unrestricted"})
     notes = run_level(atoms, of_level, 0, 1, 2000).notes["scf"]
     squares = [how["s_squared"] for how in notes.values()]
     assert squares == pytest.approx([squares[0]] * 3, abs=0.02)
@@ -159,18 +171,67 @@ def test_all_bases_of_an_open_shell_are_of_one_state():
 
 def test_displaced_geometries_start_from_the_frame_and_give_the_energies_that_they_have(tmp_path):
     atoms = displaced("CH3OH", 0.03, np.random.default_rng(1))
-    for of_level in (UHF, level(method="ccsd(t)", basis="sto-3g")):
-        near = of_level.displaced(atoms, 0, 1, 2000)
+    levels = [(UHF, 0, 1), (level(method="ccsd(t)", basis="sto-3g"), 0, 1)]
+    levels += [(level(method="mp2", basis="6-31g", orbitals="restricted"), 1, 2)]
+    for of_level, charge, multiplicity in levels:
+        near = of_level.displaced(atoms, charge, multiplicity, 2000)
         moved = atoms.copy()
         moved.positions[0, 0] += 0.005
         found = near(moved)
-        assert found.energy == pytest.approx(energy(moved, of_level), abs=1e-7)
+        own = of_level.single_point(moved, charge, multiplicity, 2000, False).energy
+        assert found.energy == pytest.approx(own, abs=1e-7)
         assert all("started_from" in how for how in found.notes["scf"].values())
 
 
-def test_densities_of_all_scfs_are_kept_by_basis():
+def test_restricted_orbitals_are_those_of_closed_shells_and_above_the_unrestricted_ones_of_open_shells():
+    closed = [energy(molecule("H2O"), of_level) for of_level in (UHF, ROHF)]
+    assert closed[0] == pytest.approx(closed[1], abs=1e-9)
+    doublet = [energy(molecule("CN"), of_level, 2) for of_level in (UHF, ROHF)]
+    assert 0.1 < doublet[1] - doublet[0] < 1.0  # eV; CN is the most contaminated of the small radicals
+
+
+@pytest.mark.parametrize("method", ["mp2", "ccsd", "ccsd(t)"])
+def test_correlation_on_restricted_orbitals_does_not_depend_on_how_these_are_turned(method):
+    coupled = correlate(restricted_orbitals(0.0), {method}, 1, None, False).energies[method]
+    turned = correlate(restricted_orbitals(0.4), {method}, 1, None, False).energies[method]
+    assert turned == pytest.approx(coupled, abs=1e-8)
+
+
+def restricted_orbitals(angle: float) -> scf.rohf.ROHF:
+    """Return ROHF of NH2 with two doubly occupied, and two empty, valence orbitals turned into one another (rad)."""
+    mean_field, _ = converge(
+        build_molecule(molecule("NH2"), "cc-pvdz", 0, 2, 1000), MeanFieldKey("cc-pvdz", False), ROHF
+    )
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    for pair in ([2, 3], [6, 7]):
+        mean_field.mo_coeff[:, pair] = mean_field.mo_coeff[:, pair] @ turn
+    return mean_field
+
+
+def test_single_excitations_are_part_of_mp2_on_restricted_orbitals():
+    mean_field = restricted_orbitals(0.0)
+    semicanonical_orbitals, singles = semicanonical(mean_field, 0)
+    assert semicanonical_orbitals.energy_tot() == pytest.approx(mean_field.e_tot, abs=1e-9)
+    # In whatever orbitals: F_oo t - t F_vv = F_ov, and the energy is F_ov · t.
+    first_order = 0.0
+    for spin, fock in enumerate(mean_field.get_hcore() + mean_field.get_veff()):
+        of_spin = mean_field.mo_coeff.T @ fock @ mean_field.mo_coeff
+        n = int((mean_field.mo_occ > spin).sum())
+        amplitudes = solve_sylvester(of_spin[:n, :n], -of_spin[n:, n:], of_spin[:n, n:])
+        first_order += np.sum(of_spin[:n, n:] * amplitudes)
+    assert singles == pytest.approx(first_order, abs=1e-9)
+    assert singles < -1e-4
+    fitted = correlate(mean_field, {"mp2"}, 0, "cc-pvdz-ri", False).energies["mp2"]
+    doubles = mp.UMP2(semicanonical_orbitals).run().e_corr
+    assert correlate(mean_field, {"mp2"}, 0, None, False).energies["mp2"] == pytest.approx(doubles + singles, abs=1e-9)
+    assert fitted == pytest.approx(doubles + singles, abs=2e-4)
+
+
+@pytest.mark.parametrize("orbitals", ["restricted", "unrestricted"])
+def test_densities_of_all_scfs_are_kept_by_basis(orbitals):
     stages = [{"method": "hf", "bases": ["cc-pvdz", "cc-pvtz"]}]
-    found = densities(molecule("OH"), PySCF.model_validate({"stages": stages}), 0, 2, 1000)
+    of_level = PySCF.model_validate({"stages": stages, "orbitals": orbitals})
+    found = densities(molecule("OH"), of_level, 0, 2, 1000)
     sizes = [gto.M(atom="O; H 1 1", basis=key.basis, spin=1, verbose=0).nao for key in found]
     assert [density.shape for density in found.values()] == [(2, size, size) for size in sizes]
 

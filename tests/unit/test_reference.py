@@ -309,7 +309,8 @@ def test_an_unstable_solution_is_followed_to_the_minimum():
     energies = {}
     for stability in (False, True):
         level = PySCF.model_validate(
-            {"method": "hf", "basis": "cc-pvdz", "density_fitting": False, "unrestricted": True, "stability": stability}
+            {"method": "hf", "basis": "cc-pvdz", "density_fitting": False}
+            | {"orbitals": "unrestricted", "stability": stability}
         )
         outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=1000)
         (energies[stability],) = outcome.energies.values()
@@ -320,8 +321,8 @@ def test_an_unstable_solution_is_followed_to_the_minimum():
 
 def test_the_t1_diagnostic_of_unrestricted_orbitals_is_that_of_restricted_ones():
     diagnostics = []
-    for unrestricted in (False, True):
-        level = PySCF.model_validate({"method": "ccsd", "basis": "cc-pvdz", "unrestricted": unrestricted})
+    for orbitals in ("restricted", "unrestricted"):
+        level = PySCF.model_validate({"method": "ccsd", "basis": "cc-pvdz", "orbitals": orbitals})
         diagnostics.append(run_level(water(), level, 0, 1, memory_mb=1000).notes["t1_diagnostic"])
     assert diagnostics[1] == pytest.approx(diagnostics[0], rel=1e-3)
     mean = scf.RHF(pyscf_molecule(water())).run(conv_tol=1e-11)

@@ -53,7 +53,7 @@ def test_presets_and_defaults_mean_what_they_meant_when_the_energies_in_the_stor
 STAGES = [{"method": "hf", "bases": ["cc-pvtz", "cc-pvqz"]}, {"method": "mp2", "bases": ["cc-pvtz", "cc-pvqz"]}]
 SAID_OTHERWISE = {
     "by its preset": {"preset": "mp2-cbs"},
-    "its defaults": {"stages": STAGES, "frozen_core": True, "unrestricted": False, "grid": 4},
+    "its defaults": {"stages": STAGES, "frozen_core": True, "orbitals": None, "grid": 4},
     "its exponents": {"stages": [STAGES[0] | {"exponent": 1.63}, STAGES[1] | {"exponent": 3.0}]},
     "its formula": {"stages": [STAGES[0] | {"extrapolation": "exponential"}, STAGES[1]]},
     "its fitting bases": {"stages": STAGES, "auxiliary_bases": {"cc-pVTZ": {"jk": "cc-pvtz-jkfit"}}},
@@ -68,9 +68,18 @@ def test_a_level_that_is_said_otherwise_shares_its_energies(how):
     assert level_key(level(**SAID_OTHERWISE[how])) == level_key(level(stages=STAGES))
 
 
+def test_unrestricted_orbitals_of_old_share_their_energies():
+    for old, new in ((True, "unrestricted"), (False, None)):
+        with pytest.warns(FutureWarning, match="'unrestricted' is 'orbitals' now"):
+            said = level(stages=STAGES, unrestricted=old)
+        assert said == level(stages=STAGES, orbitals=new)
+        assert recipe(said)["unrestricted"] is old
+
+
 OTHER = {
     "all electrons": {"frozen_core": False},
-    "unrestricted": {"unrestricted": True},
+    "unrestricted": {"orbitals": "unrestricted"},
+    "restricted open shells": {"orbitals": "restricted"},
     "followed down": {"stability": True},
     "another fitting basis": {"auxiliary_bases": {"cc-pvtz": {"ri": "cc-pvqz-ri"}}},
     "another exponent": {"stages": [STAGES[0] | {"exponent": 1.64}, STAGES[1]]},
@@ -91,7 +100,7 @@ def test_a_changed_default_preset_or_published_exponent_finds_no_old_energy(monk
     preset = level_key(level(preset="mp2-cbs"))
 
     class LaterLevel(PySCF):
-        unrestricted: bool = True
+        orbitals: str | None = "unrestricted"
 
     default = level_key(LaterLevel.model_validate({"stages": STAGES}))
     assert len({before, exponent, preset, default}) == 4

@@ -12,7 +12,7 @@ from piwsl.config.section import LONGEST_VALUE, one_line
 from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.residuals import is_factor
 
-Saying = Literal["problem", "analytic_problem", "differences_problem", "record_problem", "doubt"]
+Saying = Literal["problem", "remark", "analytic_problem", "differences_problem", "record_problem", "doubt"]
 OF_COST = ("cpu_s", "memory_mb", "scratch_mb")
 
 

@@ -191,6 +191,10 @@ class Level(Section):
         """
         return None
 
+    def remark(self, symbols: set[str]) -> str | None:
+        """Say what of these elements is not computed quite as the level's words say; None where all is."""
+        return None
+
     def of_free_atoms(self) -> Self:
         """Return the level as it is computed for free atoms."""
         return self

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from piwsl.config.section import ConfigError, Section
 
 CARDINAL_NUMBERS = {"d": 2, "t": 3, "q": 4, "5": 5, "6": 6}
-CORRELATION_CONSISTENT = re.compile(r"^(?P<head>(aug-)?cc-p(w?c)?v)\(?(?P<letter>[dtq56])(?P<tail>(\+d\))?z)$")
+CORRELATION_CONSISTENT = re.compile(r"^(?P<head>(aug-)?cc-p(w?c)?v)\(?(?P<letter>[dtq56])(?P<tail>(\+d\))?z(-pp)?)$")
 KARLSRUHE = {
     f"def2-{name}{diffuse}": cardinal
     for name, cardinal in {"svp": 2, "tzvp": 3, "tzvpp": 3, "qzvp": 4, "qzvpp": 4}.items()
@@ -47,7 +47,8 @@ class BasisFamily(NamedTuple):
 
 
 def basis_family(basis: str) -> BasisFamily:
-    """Return family and cardinal number of a basis: cc-pVXZ, aug-cc-pVXZ, their core-valence kin, def2.
+    """Return family and cardinal number of a basis: cc-pVXZ, aug-cc-pVXZ, their core-valence kin and those
+    for core potentials (-PP), def2.
 
     Raises:
         ConfigError: the basis belongs to no family that the extrapolation formulas are fitted for.

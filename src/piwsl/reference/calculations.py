@@ -14,11 +14,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from pyscf import gto, lib, scf
-from pyscf.data.elements import chemcore
 
 from piwsl.config import KeptParts, Part
 from piwsl.config.levels import LackingParts
-from piwsl.reference.bases import core_potential
+from piwsl.reference.basis_sets import core_potential
 from piwsl.reference.components import (
     Component,
     MeanFieldKey,
@@ -28,8 +27,10 @@ from piwsl.reference.components import (
     own_component,
     required_components,
 )
+from piwsl.reference.cores import frozen_by_element, frozen_orbitals
 from piwsl.reference.correlation import correlate
-from piwsl.reference.coupled_cluster import Amplitudes
+from piwsl.reference.coupled_cluster import Amplitudes, RIBasis
+from piwsl.reference.element_bases import fitting_functions, orbital_basis, substitutions
 from piwsl.reference.engines.pyscf import RESTRICTED, PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
@@ -37,8 +38,8 @@ from piwsl.reference.mean_field import (
     SAME_ENERGY_HARTREE,
     converge,
     in_small_basis,
+    is_open_shell,
     is_same_state,
-    is_unrestricted,
     projected,
     stability_of_restricted,
 )
@@ -82,12 +83,14 @@ class Solution(NamedTuple):
     cpu_s: float
 
 
-def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, memory_mb: int) -> gto.Mole:
+def build_molecule(
+    atoms: Atoms, basis: str | Mapping[str, str], charge: int, multiplicity: int, memory_mb: int
+) -> gto.Mole:
     """Make PySCF's molecule of a frame, with the effective core potentials that belong to the basis.
 
     Args:
         atoms: the geometry, Å.
-        basis: orbital basis.
+        basis: orbital basis, or that of each element.
         charge: total charge, e.
         multiplicity: 2S + 1.
         memory_mb: memory of the job in MB; PySCF is told 70 % of it.
@@ -96,12 +99,13 @@ def build_molecule(atoms: Atoms, basis: str, charge: int, multiplicity: int, mem
         FrameFailure: PySCF refuses the molecule (basis, charge or multiplicity do not fit).
     """
     symbols = atoms.get_chemical_symbols()
-    potentials = {symbol: core_potential(basis, symbol) for symbol in set(symbols)}
+    names = {symbol: basis if isinstance(basis, str) else basis[symbol] for symbol in set(symbols)}
+    potentials = {symbol: core_potential(name, symbol) for symbol, name in names.items()}
     try:
         return gto.M(
             atom=list(zip(symbols, atoms.positions.tolist(), strict=True)),
             unit="Angstrom",
-            basis=basis,
+            basis=names if len(set(names.values())) > 1 else next(iter(names.values())),
             ecp={symbol: potential for symbol, potential in potentials.items() if potential is not None},
             charge=charge,
             spin=multiplicity - 1,
@@ -140,7 +144,7 @@ def run_level(
         atoms: the geometry, Å.
         level: the level of theory.
         charge: total charge, e.
-        multiplicity: 2S + 1; 1 is restricted unless the level says otherwise, all others unrestricted.
+        multiplicity: 2S + 1; 1 is restricted and all others unrestricted, unless the level says otherwise.
         memory_mb: memory of the job, MB.
         gradients: also differentiate every energy; the level must have analytic gradients.
         starts: gives solutions of a geometry near by, as of `solutions_of`, to start from: its state is kept.
@@ -170,6 +174,8 @@ def run_level(
     for solution in solutions:
         _add_scf(outcome, solution, asked)
         _add_correlation(outcome, solution, asked, near[solution.key].amplitudes if near else {})
+    if taken := substitutions(level, atoms.get_chemical_symbols()):
+        outcome.notes["bases_of_elements"] = taken
     return outcome
 
 
@@ -272,19 +278,29 @@ def solutions_of(
     return found
 
 
-def _correlated(mean_field: scf.hf.SCF, key: MeanFieldKey, level: PySCF) -> tuple[int, str | None]:
-    """Return the number of frozen orbitals, and the auxiliary basis of correlation where it is fitted."""
-    frozen = chemcore(mean_field.mol) if level.frozen_core else 0
-    return frozen, fitting_bases(level, key.basis).ri if key.density_fitting else None
+def _correlated(mean_field: scf.hf.SCF, key: MeanFieldKey, level: PySCF) -> tuple[int, RIBasis]:
+    """Return the number of frozen orbitals, and the auxiliary basis of correlation where it is fitted.
+
+    Raises:
+        FrameFailure: more orbitals are frozen than are occupied.
+    """
+    molecule = mean_field.mol
+    frozen = frozen_orbitals(molecule, level.frozen_core)
+    if molecule.nelectron > 1 and frozen > min(molecule.nelec):
+        reason = f"{frozen} orbitals are frozen, and {min(molecule.nelec)} electrons have the rarer spin"
+        raise FrameFailure("frozen core", f"{reason}; freeze fewer (frozen_core)")
+    return frozen, fitting_functions(level, key.basis, molecule.elements, "ri") if key.density_fitting else None
 
 
 def _molecules(
     atoms: Atoms, level: PySCF, charge: int, multiplicity: int, memory_mb: int
 ) -> dict[MeanFieldKey, gto.Mole]:
-    return {
-        key: build_molecule(atoms, key.basis, charge, multiplicity, memory_mb)
-        for key in components_by_mean_field(level)
-    }
+    symbols = set(atoms.get_chemical_symbols())
+    found = {}
+    for key in components_by_mean_field(level):
+        bases = {symbol: orbital_basis(level, key.basis, symbol) for symbol in symbols}
+        found[key] = build_molecule(atoms, bases, charge, multiplicity, memory_mb)
+    return found
 
 
 def _smallest(molecules: Mapping[MeanFieldKey, gto.Mole]) -> MeanFieldKey:
@@ -339,7 +355,7 @@ def _one_by_one(
             else:
                 start = None if before is None else projected(before, molecule)
                 before, how = converge(molecule, key, level, start, follow)
-                if key == smallest and not is_unrestricted(before) and key.functional is None:
+                if key == smallest and not is_open_shell(before) and key.functional is None:
                     how[RESTRICTED] = stability_of_restricted(in_small_basis(before, level))
         yield Solution(key, before, how, _cpu_s_since(started))
 
@@ -447,7 +463,8 @@ def _correlate(
     for component in components:
         method = component.method
         gradient = correlation.gradients[method] - outcome.gradients[own_component(key)] if asked.gradients else None
-        notes = {"frozen_orbitals": frozen} | correlation.notes
+        by_element = frozen_by_element(mean_field.mol, asked.level.frozen_core)
+        notes = {"frozen_orbitals": frozen, "frozen_orbitals_of": by_element} | correlation.notes
         part = Part(correlation.energies[method], gradient, notes, asked.state, cpu_s if component == hardest else 0.0)
         outcome.add(component, part)
         asked.kept.keep(str(component), part)

@@ -11,12 +11,14 @@ from ase import units
 
 from piwsl.config import FittingBases, Stage
 from piwsl.config.composite import CompositeLevel
+from piwsl.reference.basis_sets import AUTOMATIC
 from piwsl.reference.extrapolation import ExtrapolationError, Limit, basis_set_limit
 from piwsl.reference.store import is_finite
 
 SAME_ENERGY = 1e-9
 # Energies of all orbitals, whatever is cut off in coupled cluster.
 WHOLE = ("hf", "dft", "mp2")
+UNIVERSAL_JK = "def2-universal-jkfit"
 
 
 @dataclass(frozen=True)
@@ -73,26 +75,19 @@ class Fitted(Protocol):
 def fitting_bases(level: Fitted, basis: str) -> Fitting:
     """Return the auxiliary bases of an orbital basis: those the level names, else the family's own.
 
-    Raises:
-        ValueError: no fitting basis is known for this family.
+    Of some elements they are others: `element_bases.fitting_basis`.
     """
     named = level.auxiliary_bases.get(basis, FittingBases())
     usual = _usual_fitting_bases(basis)
-    jk, ri = named.jk or (usual and usual.jk), named.ri or (usual and usual.ri)
-    if jk is None or ri is None:
-        raise ValueError(
-            f"no fitting basis is known for '{basis}'; name its jk and ri under auxiliary_bases, or set "
-            "density_fitting: false"
-        )
-    return Fitting(jk, ri)
+    return Fitting(named.jk or usual.jk, named.ri or usual.ri)
 
 
-def _usual_fitting_bases(basis: str) -> Fitting | None:
+def _usual_fitting_bases(basis: str) -> Fitting:
     if basis.startswith("def2-"):
-        return Fitting("def2-universal-jkfit", f"{basis}-ri")
+        return Fitting(UNIVERSAL_JK, f"{basis}-ri")
     if basis.startswith(("cc-p", "aug-cc-p")):
         return Fitting(f"{basis}-jkfit", f"{basis}-ri")
-    return None
+    return Fitting(UNIVERSAL_JK, AUTOMATIC)
 
 
 def component(stage: Stage, method: str, basis: str) -> Component:

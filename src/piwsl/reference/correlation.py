@@ -23,6 +23,7 @@ from piwsl.reference.coupled_cluster import (
     natural_orbitals,
 )
 from piwsl.reference.failures import FrameFailure
+from piwsl.reference.restricted_open import semicanonical
 
 CC_TOLERANCE_HARTREE = 1e-9
 CC_AMPLITUDE_TOLERANCE = 1e-6
@@ -58,7 +59,7 @@ def correlate(
         mean_field: converged HF.
         methods: of mp2, ccsd, ccsd(t).
         frozen: core orbitals left out.
-        ri_basis: auxiliary basis of density-fitted correlation; None for conventional integrals.
+        ri_basis: auxiliary basis, of each element, of density-fitted correlation; None for conventional integrals.
         gradients: also differentiate; only for conventional integrals, and all orbitals.
         threshold: occupation above which coupled cluster keeps virtual natural orbitals; None keeps all orbitals.
         near: amplitudes of a geometry near by: coupled cluster starts from them, and keeps as many orbitals.
@@ -71,15 +72,18 @@ def correlate(
         return Correlation(
             dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {"correlated_electrons": 1}
         )
+    singles = 0.0
+    if isinstance(mean_field, scf.rohf.ROHF):
+        mean_field, singles = semicanonical(mean_field, frozen)
     if methods & {"ccsd", "ccsd(t)"}:
         space = Space(frozen)
         if threshold is not None:
             space = natural_orbitals(mean_field, frozen, ri_basis, threshold, near and near.kept)
-        return _coupled_cluster(mean_field, methods, space, ri_basis, gradients, near)
+        return _coupled_cluster(mean_field, methods, space, ri_basis, gradients, near, singles)
     solver = mp2_solver(mean_field, frozen, ri_basis)
     solver.kernel()
     own_gradients = {"mp2": solver.nuc_grad_method().kernel()} if gradients else {}
-    return Correlation({"mp2": float(solver.e_corr)}, own_gradients, {})
+    return Correlation({"mp2": float(solver.e_corr) + singles}, own_gradients, {})
 
 
 def _coupled_cluster(
@@ -89,6 +93,7 @@ def _coupled_cluster(
     ri_basis: RIBasis,
     gradients: bool,
     near: Amplitudes | None,
+    singles: float,
 ) -> Correlation:
     solver = ccsd_solver(mean_field, space, ri_basis)
     solver.conv_tol = CC_TOLERANCE_HARTREE
@@ -105,7 +110,7 @@ def _coupled_cluster(
     # The MP2 energy of the same orbitals and integrals is the first step of the amplitudes. What it lacks by the
     # orbitals that are cut off is added to coupled cluster's, so that [CCSD(T) - MP2] is of one space.
     mp2 = float(truncated_mp2) if space.mp2 is None else space.mp2
-    energies = {"mp2": mp2, "ccsd": float(solver.e_corr) + mp2 - float(truncated_mp2)}
+    energies = {"mp2": mp2 + singles, "ccsd": float(solver.e_corr) + mp2 - float(truncated_mp2)}
     if "ccsd(t)" in methods:
         energies["ccsd(t)"] = energies["ccsd"] + float(solver.ccsd_t(eris=integrals))
     differentiate: dict[str, Callable[[], NDArray[np.float64]]] = {

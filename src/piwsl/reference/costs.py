@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from ase import Atoms
 from pyscf import df, gto
-from pyscf.data.elements import chemcore
 
 from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
-from piwsl.reference.components import Component, MeanFieldKey, components_by_mean_field, fitting_bases
+from piwsl.reference.components import Component, MeanFieldKey, components_by_mean_field
+from piwsl.reference.cores import frozen_orbitals
+from piwsl.reference.element_bases import Purpose, fitting_functions, orbital_basis
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.mean_field import LAST_OF_SMALL_BASIS, SMALL_BASIS
 
@@ -121,7 +122,7 @@ def seconds_of(work: Work, seconds: Mapping[str, float] = SECONDS) -> float:
 
 def calculations_of(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> list[Calculation]:
     """Return what an energy of a level is made of; arguments as of `estimate`."""
-    unrestricted = level.unrestricted or multiplicity != 1
+    unrestricted = level.is_open_shell(multiplicity)
     by_key = components_by_mean_field(level)
     sizes = {key: sizes_of(atoms, key, level, charge, multiplicity) for key in by_key}
     smallest = min(by_key, key=lambda key: sizes[key].orbitals)
@@ -159,21 +160,23 @@ def _separate(components: list[Component]) -> list[Component]:
 
 def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multiplicity: int) -> Sizes:
     """Count orbitals and auxiliary functions of a calculation."""
-    molecule = build_molecule(atoms, key.basis, charge, multiplicity, memory_mb=1000)
-    fitting = fitting_bases(level, key.basis) if key.density_fitting else None
+    bases = {symbol: orbital_basis(level, key.basis, symbol) for symbol in set(atoms.get_chemical_symbols())}
+    molecule = build_molecule(atoms, bases, charge, multiplicity, memory_mb=1000)
+    fitted = key.density_fitting
     correlated = len(components_by_mean_field(level)[key]) > 1
     return Sizes(
         orbitals=molecule.nao,
         occupied=max(molecule.nelec),
-        frozen=chemcore(molecule) if level.frozen_core else 0,
-        auxiliary_jk=_functions(molecule, fitting.jk) if fitting else 0,
-        auxiliary_ri=_functions(molecule, fitting.ri) if fitting and correlated else 0,
+        frozen=frozen_orbitals(molecule, level.frozen_core),
+        auxiliary_jk=_functions(molecule, level, key, "jk") if fitted else 0,
+        auxiliary_ri=_functions(molecule, level, key, "ri") if fitted and correlated else 0,
         atoms=molecule.natm,
     )
 
 
-def _functions(molecule: gto.Mole, auxiliary_basis: str) -> int:
-    return int(df.addons.make_auxmol(molecule, auxiliary_basis).nao)
+def _functions(molecule: gto.Mole, level: PySCF, key: MeanFieldKey, purpose: Purpose) -> int:
+    of_elements = fitting_functions(level, key.basis, molecule.elements, purpose)
+    return int(df.addons.make_auxmol(molecule, of_elements).nao)
 
 
 def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Calculation:

@@ -19,15 +19,15 @@ def gradient_problem(level: PySCF, multiplicity: int) -> str | None:
         level: the level of theory.
         multiplicity: 2S + 1 of the structure.
     """
-    unrestricted = level.unrestricted or multiplicity != 1
+    open_shell = level.is_open_shell(multiplicity)
     for stage in level.stages:
-        problem = _stage_problem(stage, unrestricted)
+        problem = _stage_problem(stage, open_shell, level.orbitals == "restricted")
         if problem is not None:
             return f"{stage} has no analytic gradient: {problem}"
     return None
 
 
-def _stage_problem(stage: Stage, unrestricted: bool) -> str | None:
+def _stage_problem(stage: Stage, open_shell: bool, restricted: bool) -> str | None:
     if stage.functional is not None and has_nonlocal_correlation(stage.functional):
         return "that of nonlocal (VV10) correlation is not checked against differences; use a D3 or D4 form"
     if stage.method in ("hf", "dft"):
@@ -38,7 +38,9 @@ def _stage_problem(stage: Stage, unrestricted: bool) -> str | None:
         return "PySCF has none for density-fitted MP2; set density_fitting: false"
     if stage.density_fitting:
         return "PySCF's is wrong for density-fitted coupled cluster; set density_fitting: false"
-    if stage.method == "ccsd(t)" and unrestricted:
+    if open_shell and restricted:
+        return "PySCF has none of correlation on restricted orbitals of open shells"
+    if stage.method == "ccsd(t)" and open_shell:
         return "PySCF's is wrong for unrestricted CCSD(T)"
     return None
 

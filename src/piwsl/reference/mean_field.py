@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyscf import dft, gto, scf
 
-from piwsl.reference.components import MeanFieldKey, fitting_bases
+from piwsl.reference.components import MeanFieldKey
+from piwsl.reference.element_bases import fitting_functions
 from piwsl.reference.engines.pyscf import STABLE, UNSTABLE, PySCF
 from piwsl.reference.failures import FrameFailure
 
@@ -36,15 +37,16 @@ def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: PySCF) -> sc
         key: basis, fitting, functional.
         level: the level: orbitals, grid, fitting bases.
     """
-    unrestricted = molecule.spin != 0 or level.unrestricted
+    unrestricted = level.is_open_shell(molecule.spin + 1) and level.orbitals != "restricted"
     if key.functional is None:
+        # PySCF's restricted classes are those of open shells where electrons are not paired.
         mean_field = (scf.UHF if unrestricted else scf.RHF)(molecule)
     else:
         mean_field = (dft.UKS if unrestricted else dft.RKS)(molecule, xc=key.functional)
         mean_field.grids.level = level.grid
         mean_field.disp = key.dispersion
     if key.density_fitting:
-        mean_field = mean_field.density_fit(auxbasis=fitting_bases(level, key.basis).jk)
+        mean_field = mean_field.density_fit(auxbasis=fitting_functions(level, key.basis, molecule.elements, "jk"))
     mean_field.conv_tol = SCF_TOLERANCE_HARTREE
     mean_field.conv_tol_grad = SCF_GRADIENT
     return mean_field
@@ -97,7 +99,7 @@ def converge(
         follow: check that the solution is a minimum, and follow it down where it is not.
 
     Returns:
-        The converged mean field; how it went: the means, the stability, ⟨S²⟩ of unrestricted orbitals.
+        The converged mean field; how it went: the means, the stability, ⟨S²⟩ of open shells.
 
     Raises:
         FrameFailure: none of the means converged, or no minimum was found.
@@ -110,15 +112,15 @@ def converge(
             how: dict[str, Any] = {"converged_by": name}
             if follow:
                 mean_field, how["stability"] = follow_down(mean_field, str(key))
-            if is_unrestricted(mean_field):
+            if is_open_shell(mean_field):
                 how["s_squared"] = round(float(mean_field.spin_square()[0]), 6)
             return mean_field, how
     raise FrameFailure(str(key), f"SCF not converged by {', '.join(SCF_LADDER)}")
 
 
-def is_unrestricted(mean_field: scf.hf.SCF) -> bool:
-    """Whether orbitals of both spins differ."""
-    return isinstance(mean_field, scf.uhf.UHF)
+def is_open_shell(mean_field: scf.hf.SCF) -> bool:
+    """Whether densities of both spins may differ."""
+    return isinstance(mean_field, scf.uhf.UHF | scf.rohf.ROHF)
 
 
 def is_same_state(first: scf.hf.SCF, second: scf.hf.SCF) -> bool:
@@ -137,12 +139,11 @@ def is_same_state(first: scf.hf.SCF, second: scf.hf.SCF) -> bool:
 
 def _occupied(mean_field: scf.hf.SCF) -> list[NDArray[np.float64]]:
     """Return the occupied orbitals, (n, occupied), of each spin; once where both are the same."""
-    if not is_unrestricted(mean_field):
-        return [mean_field.mo_coeff[:, mean_field.mo_occ > 0]]
-    return [
-        orbitals[:, occupations > 0]
-        for orbitals, occupations in zip(mean_field.mo_coeff, mean_field.mo_occ, strict=True)
-    ]
+    orbitals, occupations = mean_field.mo_coeff, mean_field.mo_occ
+    if isinstance(mean_field, scf.uhf.UHF):
+        return [own[:, occupied > 0] for own, occupied in zip(orbitals, occupations, strict=True)]
+    spins = (0, 1) if is_open_shell(mean_field) else (0,)
+    return [orbitals[:, occupations > spin] for spin in spins]
 
 
 def projected(mean_field: scf.hf.SCF, molecule: gto.Mole) -> NDArray[np.float64]:
@@ -153,17 +154,17 @@ def projected(mean_field: scf.hf.SCF, molecule: gto.Mole) -> NDArray[np.float64]
         molecule: in the other basis, of n functions.
 
     Returns:
-        (n, n), or (2, n, n) for unrestricted orbitals.
+        (n, n), or (2, n, n) of an open shell.
     """
     overlap = molecule.intor("int1e_ovlp")
-    unrestricted = is_unrestricted(mean_field)
+    spins = is_open_shell(mean_field)
     densities = []
     for own in _occupied(mean_field):
         occupied = scf.addons.project_mo_nr2nr(mean_field.mol, own, molecule)
         values, vectors = np.linalg.eigh(occupied.T @ overlap @ occupied)
         orthonormal = occupied @ (vectors / np.sqrt(values)) @ vectors.T
-        densities.append((1.0 if unrestricted else 2.0) * orthonormal @ orthonormal.T)
-    return np.array(densities) if unrestricted else densities[0]
+        densities.append((1.0 if spins else 2.0) * orthonormal @ orthonormal.T)
+    return np.array(densities) if spins else densities[0]
 
 
 def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:

@@ -196,7 +196,7 @@ def _like(one: Run, level: Orca) -> PySCF:
             "basis": one.key.basis,
             "density_fitting": one.key.density_fitting,
             "frozen_core": level.frozen_core,
-            "unrestricted": level.unrestricted,
+            "orbitals": "unrestricted" if level.unrestricted else None,
         }
     )
 

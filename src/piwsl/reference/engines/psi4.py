@@ -109,7 +109,7 @@ class Psi4(ProgramLevel):
         level = PySCF(
             stages=self.stages,
             frozen_core=self.frozen_core,
-            unrestricted=self.unrestricted,
+            orbitals="unrestricted" if self.unrestricted else None,
             auxiliary_bases=self.auxiliary_bases,
         )
         cost = estimate(atoms, level, charge, multiplicity, gradients=False)

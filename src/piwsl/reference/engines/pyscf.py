@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from ase import units
-from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
+from ase.data import atomic_numbers
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from piwsl.config import PRESETS, Cost, FittingBases, KeptParts, SinglePoint, nearest
 from piwsl.config.composite import CompositeLevel
+from piwsl.config.section import LONGEST_VALUE, one_line
 from piwsl.config.stages import BasisName, single_level
 from piwsl.reference.blas import blas_name
 
@@ -33,12 +35,45 @@ STABLE, UNSTABLE = "stable", "unstable"
 RESTRICTED = "restricted"
 
 
+def _old_orbitals(value: Any) -> Any:
+    """Take what `orbitals` was when it was called `unrestricted`."""
+    return {True: "unrestricted", False: None}[value] if isinstance(value, bool) else value
+
+
+def _frozen_core(value: Any) -> Any:
+    """Check counts by element here, in words: of a choice, pydantic says what each of its members lacks."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("say true, false, or a count of orbitals by element, such as {Na: 5, Li: 1}")
+    for symbol, count in value.items():
+        number = atomic_numbers.get(symbol, 0) if isinstance(symbol, str) else 0
+        if number < 1:
+            raise ValueError(f"no element '{one_line(str(symbol), LONGEST_VALUE)}'; give chemical symbols")
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= number // 2:
+            found = one_line(str(count), LONGEST_VALUE)
+            raise ValueError(
+                f"{symbol}: {found} is no count of orbitals; {symbol} has pairs of electrons for 0 to {number // 2}"
+            )
+    return dict(value)
+
+
 class PySCF(CompositeLevel):
     """PySCF's: a sum of stages. `{method, basis}` is short for a single level, `{preset}` for a named one."""
 
+    OLD_KEYS = {"unrestricted": "orbitals"}  # noqa: RUF012 (pydantic's fields have annotations, this has none)
+
     engine: Literal["pyscf"] = Field("pyscf", description="What computes the level; the keys beside it are its own.")
-    frozen_core: bool = Field(True, description="Leave the chemical core uncorrelated.")
-    unrestricted: bool = Field(False, description="Unrestricted orbitals for singlets too (others always have them).")
+    frozen_core: Annotated[bool | dict[str, int], BeforeValidator(_frozen_core)] = Field(
+        True,
+        description="Leave the chemical core uncorrelated: PySCF's, or by element as many orbitals as said here "
+        "(`{Na: 5, Li: 1}`), a core potential's among them.",
+    )
+    orbitals: Annotated[Literal["restricted", "unrestricted"] | None, BeforeValidator(_old_orbitals)] = Field(
+        None,
+        description="`restricted`: those of open shells, too (ROHF); `unrestricted`: those of singlets, too. "
+        "Default: restricted for singlets, unrestricted for all others.",
+    )
     stability: bool | None = Field(
         None,
         description="Check that SCF solutions are minima, and follow them down where they are not. "
@@ -57,7 +92,12 @@ class PySCF(CompositeLevel):
     )
     grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
     auxiliary_bases: dict[BasisName, FittingBases] = Field(
-        {}, description="By orbital basis; default: the family's own -jkfit and -ri."
+        {},
+        description="By orbital basis; default: the family's own -jkfit and -ri, and of elements that those lack "
+        "def2-universal-jkfit and one that is made for the orbital basis (autoaux).",
+    )
+    element_bases: dict[BasisName, dict[str, BasisName]] = Field(
+        {}, description="By orbital basis, elements that have another in its place: {cc-pvtz: {I: cc-pvtz-pp}}."
     )
 
     _threads: int = PrivateAttr(1)
@@ -84,6 +124,25 @@ class PySCF(CompositeLevel):
     def _lower(cls, bases: dict[str, FittingBases]) -> dict[str, FittingBases]:
         return {basis.lower(): fitting for basis, fitting in bases.items()}
 
+    @field_validator("element_bases")
+    @classmethod
+    def _bases_of_elements(cls, bases: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for symbol in (symbol for of_elements in bases.values() for symbol in of_elements):
+            if atomic_numbers.get(symbol, 0) < 1:
+                raise ValueError(f"no element '{one_line(symbol, LONGEST_VALUE)}'; give chemical symbols")
+        return {
+            basis.lower(): {symbol: name.lower() for symbol, name in of_elements.items()}
+            for basis, of_elements in bases.items()
+        }
+
+    @model_validator(mode="after")
+    def _natural_orbitals_are_of_one_set(self) -> Self:
+        if self.orbitals == RESTRICTED and any(stage.natural_orbitals is not None for stage in self.stages):
+            raise ValueError(
+                "orbitals: those of restricted open shells have no natural_orbitals; leave out one of both"
+            )
+        return self
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Admit the short forms in the schema that editors use."""
@@ -106,11 +165,15 @@ class PySCF(CompositeLevel):
         terms = " + ".join(map(str, self.stages))
         if all(stage.method in ("hf", "dft") for stage in self.stages):
             return terms
-        return f"{terms}, {'frozen core' if self.frozen_core else 'all electrons correlated'}"
+        if self.frozen_core is False:
+            return f"{terms}, all electrons correlated"
+        counts = self.frozen_core if isinstance(self.frozen_core, dict) else {}
+        said = ", ".join(f"{symbol} {count}" for symbol, count in counts.items())
+        return f"{terms}, frozen core" + (f" ({said})" if said else "")
 
     def is_open_shell(self, multiplicity: int) -> bool:
-        """Whether orbitals of both spins differ in molecules of a multiplicity, 2S + 1."""
-        return self.unrestricted or multiplicity != 1
+        """Whether densities of both spins may differ in molecules of a multiplicity, 2S + 1."""
+        return self.orbitals == "unrestricted" or multiplicity != 1
 
     def follows(self, multiplicity: int) -> bool:
         """Whether SCF solutions of a multiplicity, 2S + 1, are followed to a minimum."""
@@ -177,7 +240,7 @@ class PySCF(CompositeLevel):
         return gradient_problem(self, multiplicity)
 
     def problem(self, symbols: set[str]) -> str | None:
-        """Say which functional or basis PySCF lacks."""
+        """Say which functional PySCF lacks, or which basis nobody has."""
         from piwsl.reference.bases import lacking
 
         return lacking(self, symbols)
@@ -193,22 +256,37 @@ class PySCF(CompositeLevel):
         level._threads = threads
         return level
 
+    def remark(self, symbols: set[str]) -> str | None:
+        """Say which elements have other bases than the level names."""
+        from piwsl.reference.element_bases import substitutions
+
+        lines = []
+        for named, of_elements in substitutions(self, symbols).items():
+            for taken in dict.fromkeys(of_elements.values()):
+                elements = ", ".join(symbol for symbol, other in of_elements.items() if other == taken)
+                lines.append(f"{taken} for {elements} in {named}")
+        return "; ".join(lines) or None
+
     def of_free_atoms(self) -> Self:
         """Return the level with the orbitals followed to a minimum."""
         return self.model_copy(update={"stability": True})
 
     def recipe(self) -> dict[str, Any]:
         """Return stages, with presets, defaults and published exponents as what they come to."""
+        from piwsl.reference.cores import unusual_counts
         from piwsl.reference.recipe import stages_of
 
         correlated = any(stage.method not in ("hf", "dft") for stage in self.stages)
         return {
             "stages": stages_of(self),
-            "frozen_core": self.frozen_core if correlated else None,
-            "unrestricted": self.unrestricted,
+            "frozen_core": unusual_counts(self.frozen_core) if correlated else None,
+            # Of old, orbitals were unrestricted for all, or were not.
+            "unrestricted": self.orbitals == "unrestricted",
+            **({"orbitals": self.orbitals} if self.orbitals == "restricted" else {}),
             # Of old, open shells were not followed by default: `record_problem` tells their records.
             "stability": {None: False, True: True, False: "never"}[self.stability],
             "grid": self.grid if any(stage.method == "dft" for stage in self.stages) else None,
+            **({"element_bases": of_elements} if (of_elements := self._other_bases()) else {}),
         }
 
     def part_recipes(self) -> dict[str, dict[str, Any]]:
@@ -216,6 +294,14 @@ class PySCF(CompositeLevel):
         from piwsl.reference.components import parts_of
 
         return parts_of(self.recipe())
+
+    def _other_bases(self) -> dict[str, dict[str, str]]:
+        """Return, of the bases that the level uses, elements that have another."""
+        others = {
+            basis: {symbol: name for symbol, name in self.element_bases.get(basis, {}).items() if name != basis}
+            for basis in self.bases()
+        }
+        return {basis: of_elements for basis, of_elements in others.items() if of_elements}
 
     def record_problem(self, record: Mapping[str, Any]) -> str | None:
         """Say why an energy is not the sum of the energies of its parts."""
