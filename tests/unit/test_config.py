@@ -114,7 +114,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("levels.ccsdt-cbs.stages.0.method", "hff", "levels.ccsdt-cbs.stages.0.method", "'hf'"),
         ("levels.ccsdt-cbs.stages.0.bases", ["cc-pvtz", "cc-pv5z"], "stages.0", "successive cardinal numbers"),
         ("levels.ccsdt-cbs.stages.2.bases", ["cc-pvxz"], "levels.ccsdt-cbs", "basis 'cc-pvxz'"),
-        ("levels.ccsdt-cbs.stages.2.density_fitting", True, "stages.2", "coupled cluster is conventional"),
+        ("levels.ccsdt-cbs.stages.1.natural_orbitals", 1e-4, "stages.1", "only 'ccsd' and 'ccsd(t)' are cut off"),
         ("only", [{"loss": "weka"}], "only.0.loss", "did you mean 'weak'?"),
         ("exclude", [{"size": [25, 100]}], "only/exclude", "no run is left"),
         ("experiment", "../elsewhere", "experiment", "found '../elsewhere'"),

@@ -233,9 +233,10 @@ def in_small_basis(mean_field: scf.hf.SCF, level: PySCF) -> scf.hf.SCF:
     if small.nao >= molecule.nao or small.nelectron != molecule.nelectron:
         return mean_field
     try:
-        return converge(small, MeanFieldKey(SMALL_BASIS, False), level, projected(mean_field, small))[0]
+        found, _ = converge(small, MeanFieldKey(SMALL_BASIS, False), level, projected(mean_field, small))
     except FrameFailure:
         return mean_field
+    return mean_field if _rotations(found) < FEWEST_ROTATIONS else found
 
 
 def _rotations(mean_field: scf.hf.SCF) -> int:
