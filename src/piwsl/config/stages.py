@@ -250,7 +250,7 @@ def single_level(short: Mapping[str, Any]) -> dict[str, Any]:
 def demo() -> dict[str, Any]:
     """HF/CBS(DT) + MP2/CBS(DT) + [CCSD(T) - MP2]/cc-pVDZ: for trying things out, some 10 kJ/mol from the limit.
 
-    Ethanol: about 12 CPU seconds and 1 GB a frame, most of it for CCSD(T).
+    Ethanol: about 9 CPU seconds and 1 GB a frame, most of it for CCSD(T).
     """
     return _focal_point(["cc-pvdz", "cc-pvtz"])
 
@@ -258,7 +258,7 @@ def demo() -> dict[str, Any]:
 def ccsdt_cbs() -> dict[str, Any]:
     """HF/CBS(TQ) + MP2/CBS(TQ) + [CCSD(T) - MP2]/cc-pVDZ: the scheme for reference energies.
 
-    Ethanol: about 20 CPU seconds and 1.2 GB a frame.
+    Ethanol: about 18 CPU seconds and 1.2 GB a frame.
     """
     return _focal_point(["cc-pvtz", "cc-pvqz"])
 
@@ -266,7 +266,7 @@ def ccsdt_cbs() -> dict[str, Any]:
 def ccsdt_cbs_tz() -> dict[str, Any]:
     """HF/CBS(TQ) + MP2/CBS(TQ) + [CCSD(T) - MP2]/cc-pVTZ in natural orbitals, all density-fitted: the sharper scheme.
 
-    It shares the orbitals of cc-pVTZ with the extrapolation. Ethanol: about 30 CPU seconds and 1.2 GB a frame.
+    It shares the orbitals of cc-pVTZ with the extrapolation. Ethanol: about 42 CPU seconds and 1.2 GB a frame.
     """
     correction = {"method": "ccsd(t)", "minus": "mp2", "bases": ["cc-pvtz"]}
     cut = {"density_fitting": True, "natural_orbitals": 1e-4}
