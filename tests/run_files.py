@@ -47,10 +47,12 @@ def files_of(
     pair_potential: Collection[str] = (),
     spread: Mapping[str, float | None] | None = None,
     test: Callable[[float], Test] | None = None,
+    simulation: str = "nvt",
 ) -> ReportFiles:
     """Write what runs leave behind, with energy errors (meV) by loss and seed; some losses have a pair potential.
 
     With measures of a spread, as of `piwsl.evaluation.metrics.spread_summary`, the models are committees of two.
+    `simulation` is the name of the only one.
     `test` gives frames and what was predicted for an energy error in eV; by default those of three atoms.
     """
     files = ReportFiles([], [], [], [], [], [], [], [], [], [])
@@ -73,8 +75,8 @@ def files_of(
                                     "test_force_frames": 3 if with_forces else 0},
         )  # fmt: skip
         write_json(
-            here / "simulations" / "nvt" / "summary.json",
-            run.plain() | STABILITY,
+            here / "simulations" / simulation / "summary.json",
+            run.plain() | STABILITY | {"simulation": simulation},
         )  # fmt: skip
         found = test(error / 1000) if test else _three_atoms(error / 1000, with_forces, bool(spread))
         write_predictions(here / "predictions.parquet", *found)
@@ -84,7 +86,7 @@ def files_of(
             history = pd.concat([history.assign(member=member) for member in range(2)])
         history.to_csv(here / "history.csv", index=False)
         files.errors.append(here / "errors.json")
-        files.simulations.append(here / "simulations" / "nvt" / "summary.json")
+        files.simulations.append(here / "simulations" / simulation / "summary.json")
         files.predictions.append(here / "predictions.parquet")
         files.histories.append(here / "history.csv")
         files.worst.append(here / "worst.xyz")

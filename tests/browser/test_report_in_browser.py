@@ -48,7 +48,7 @@ def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     experiment = parse_section(Experiment, plain_experiment(), "config.yaml")
     energy = {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}
-    files = files_of(folder / "runs", experiment.runs(), energy, spread=SPREAD)
+    files = files_of(folder / "runs", experiment.runs(), energy, spread=SPREAD, simulation="bath")
     for path in files.worst:
         write_frames(path, worst())
     files.datasets.append(folder / "ammonia" / "dataset.h5")

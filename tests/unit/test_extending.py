@@ -34,7 +34,7 @@ loss:
 """
 
 
-@pytest.mark.parametrize("toy", sorted(TOYS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("toy", sorted(TOYS.glob("toy_*.py")), ids=lambda path: path.stem)
 def test_the_page_on_extending_shows_the_toys_of_these_tests(toy):
     """In full, for the page is read in the repository, too, where nothing is put in."""
     page = (ROOT / "docs/how-to/extend.md").read_text()

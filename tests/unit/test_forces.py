@@ -162,7 +162,8 @@ def test_a_record_says_what_the_energies_out_of_the_store_had_cost_those_of_diff
     assert energy["stored_cpu_s"] == 0.0
     # Of 1 + 12 energies, the displaced ones are computed now.
     assert record("differences")["stored_cpu_s"] == energy["cpu_s"] > 0.0
-    spent = [read_json(path)["cpu_s"] for path in tmp_path.rglob("*.json") if path.name != "level.json"]
+    records = LabelStore(tmp_path, level).folder.rglob("*.json")
+    spent = [read_json(path)["cpu_s"] for path in records if path.name != "level.json"]
     assert len(spent) == 13
     assert record("differences")["stored_cpu_s"] == pytest.approx(sum(spent), abs=1e-3)
 

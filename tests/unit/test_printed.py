@@ -26,7 +26,8 @@ def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("printed")
     losses = {"supervised": {}, "weak_1": {"pitc": {"weight": 1.0}}}
     experiment = parse_section(Experiment, plain_experiment() | {"losses": losses}, "config.yaml")
-    files = files_of(folder / "runs", experiment.runs(), {"supervised": [10.0, 20.0], "weak_1": [5.0, 12.0]})
+    energy = {"supervised": [10.0, 20.0], "weak_1": [5.0, 12.0]}
+    files = files_of(folder / "runs", experiment.runs(), energy, simulation="bath")
     files.datasets.append(folder / "ammonia" / "dataset.h5")
     write_dataset(files.datasets[0], {part: morse_frames("NH3", 2, forces=True) for part in (TRAINING, TEST)})
     records = folder / "datasets" / "ammonia" / "labels" / "training" / "0a" / "00000-00002.jsonl"

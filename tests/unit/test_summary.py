@@ -29,9 +29,9 @@ def context(folder: Path, given: Experiment, energy: dict[str, list[float]]) -> 
     files = files_of(folder, given.runs(), energy)
     table = run_table(files.errors, files.simulations)
     of_runs = {
-        n: FilesOfRun(errors, predictions, history, {})
-        for n, (errors, predictions, history) in enumerate(
-            zip(files.errors, files.predictions, files.histories, strict=True)
+        n: FilesOfRun(errors, predictions, history, {}, worst)
+        for n, (errors, predictions, history, worst) in enumerate(
+            zip(files.errors, files.predictions, files.histories, files.worst, strict=True)
         )
     }
     constants = pd.DataFrame([{"dataset": "ammonia", "energy_mae_meV": 141.0, "force_mae_meV_per_A": 800.0}])
@@ -92,11 +92,11 @@ def test_the_interval_of_a_mean_is_students_and_no_error_is_negative():
 
 def test_how_sure_it_is_are_the_seeds_and_the_test_frames(tmp_path):
     given = context(tmp_path, experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
-    # All three test frames of these files are off by 10 meV.
+    # All test frames of a run are off by as much.
     found = read_predictions(given.files[0].predictions)["energy"]
     np.testing.assert_allclose(found.predicted - found.label, 0.01)
     assert list(how_sure(given)) == [
-        "2 seeds gave 5 to 12 meV in energies; 3 test frames leave 10 to 10 meV, the 95 % interval of their mean."
+        "2 seeds gave 5 to 12 meV in energies; 3 test frames leave 8.5 to 8.5 meV, the 95 % interval of their mean."
     ]
     one = context(tmp_path / "one", experiment(seeds=[0]), {"supervised": [10.0], "weak": [5.0]})
     assert next(how_sure(one)).startswith("one seed, which says nothing of another; 3 test frames leave")
