@@ -104,6 +104,19 @@ def test_what_fits_an_element(basis, symbol, purpose):
     assert fitting_basis(level("mp2", basis), basis, symbol, purpose) == FITTED[basis, symbol, purpose]
 
 
+@pytest.mark.parametrize(
+    ("basis", "symbol", "jk", "more"),
+    [
+        ("cc-pvtz", "C", "cc-pvtz-jkfit", {"element_bases": {"cc-pvtz": {"C": "aug-cc-pvtz"}}}),
+        ("sto-3g", "I", "def2-universal-jkfit", {}),
+    ],
+)
+def test_to_name_the_fitting_basis_of_the_family_is_to_name_none(basis, symbol, jk, more):
+    named, plain = level("hf", basis, auxiliary_bases={basis: {"jk": jk}}, **more), level("hf", basis, **more)
+    assert level_key(named) == level_key(plain)
+    assert fitting_basis(named, basis, symbol, "jk") == fitting_basis(plain, basis, symbol, "jk") != jk
+
+
 # What fitting may cost the sum of HF and MP2, Eh; with the family's own it is 1e-4 in double zeta.
 @pytest.mark.parametrize(
     ("atoms", "basis", "more"),

@@ -21,14 +21,14 @@ from piwsl.reference.gradients import gradient_problem
 from piwsl.reference.recipe import level_key, recipe
 
 
-def focal_point(basis: str = "cc-pvdz", fitted: bool = False, unrestricted: bool = False, **cut: Any) -> PySCF:
+def focal_point(basis: str = "cc-pvdz", fitted: bool = False, orbitals: str | None = None, **cut: Any) -> PySCF:
     shared = {"bases": [basis], "density_fitting": fitted}
     stages = [
         {"method": "hf", **shared},
         {"method": "mp2", **shared},
         {"method": "ccsd(t)", "minus": "mp2", **shared, **cut},
     ]
-    return PySCF.model_validate({"stages": stages, "unrestricted": unrestricted})
+    return PySCF.model_validate({"stages": stages, "orbitals": orbitals})
 
 
 def frame_of(name: str, seed: int) -> Atoms:
@@ -71,7 +71,8 @@ def test_what_is_cut_off_counts_as_in_mp2_as_pyscf_has_it_by_hand():
 def test_unrestricted_orbitals_of_a_closed_shell_give_what_restricted_ones_give(fitted, cut):
     water = frame_of("H2O", 2)
     restricted = energy(water, focal_point(fitted=fitted, **cut))
-    assert energy(water, focal_point(fitted=fitted, unrestricted=True, **cut)) == pytest.approx(restricted, abs=3e-8)
+    unrestricted = energy(water, focal_point(fitted=fitted, orbitals="unrestricted", **cut))
+    assert unrestricted == pytest.approx(restricted, abs=3e-8)
 
 
 @pytest.mark.parametrize(("molecule", "multiplicity"), [("OH", 2), ("H", 2), ("CH2_s3B1d", 3)])
@@ -132,8 +133,9 @@ def test_amplitudes_go_with_their_orbitals_whatever_the_signs():
         (focal_point(), "CH3OH", 1),
         (focal_point(natural_orbitals=1e-3), "H2O", 1),
         (focal_point(fitted=True, natural_orbitals=1e-3), "NO", 2),
+        (focal_point(fitted=True, orbitals="restricted"), "NO", 2),
     ],
-    ids=["methanol", "natural", "radical"],
+    ids=["methanol", "natural", "radical", "restricted"],
 )
 def test_amplitudes_of_the_frame_save_cycles_and_change_nothing(level, molecule, multiplicity):
     frame = frame_of(molecule, 5)
@@ -199,6 +201,12 @@ def test_the_sharper_preset_shares_the_orbitals_and_mp2_of_the_extrapolation():
 def test_what_cannot_be_cut_off_is_refused(stage, reason):
     with pytest.raises(ConfigError, match=reason):
         parse_level({"stages": [{"method": "hf", "bases": ["cc-pvdz"]}, stage]}, "level")
+
+
+def test_restricted_orbitals_of_open_shells_have_no_natural_ones():
+    given = {"method": "ccsd(t)", "basis": "cc-pvdz", "orbitals": "restricted", "natural_orbitals": 1e-4}
+    with pytest.raises(ConfigError, match="restricted open shells have no natural_orbitals; leave out one of both"):
+        parse_level(given, "level")
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_correlation_on_restricted_orbitals_does_not_depend_on_how_these_are_tur
 def restricted_orbitals(angle: float) -> scf.rohf.ROHF:
     """Return ROHF of NH2 with two doubly occupied, and two empty, valence orbitals turned into one another (rad)."""
     mean_field, _ = converge(
-        build_molecule(molecule("NH2"), "cc-pvdz", 0, 2, 1000), MeanFieldKey("cc-pvdz", False), ROHF
+        build_molecule(molecule("NH2"), "cc-pvdz", 0, 2, 4000), MeanFieldKey("cc-pvdz", False), ROHF
     )
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     for pair in ([2, 3], [6, 7]):

@@ -303,6 +303,9 @@ def test_an_old_orca_and_one_that_lacks_libraries_are_lines_before_anything_is_c
 def test_a_basis_that_nobody_knows_is_found_before_anything_is_computed(played):
     with pytest.raises(PiwslError, match="basis 'cc-pvtzz' has no H"):
         check_level(level(method="mp2", basis="cc-pvtzz"), {"H"})
+    # PySCF's levels have cc-pVTZ there, which ORCA is not told.
+    with pytest.raises(PiwslError, match="basis 'cc-pcvtz' has no H; name another"):
+        check_level(level(method="mp2", basis="cc-pcvtz"), {"C", "H"})
     assert check_level(level(**LOCAL), {"H", "C", "O"}) is None
 
 

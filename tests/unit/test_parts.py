@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from piwsl.reference.calculations import level_energy, run_level
 from piwsl.reference.components import components_by_mean_field
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.parts import PartStore
+from piwsl.reference.parts import PART_PREFIX, PartStore
 from piwsl.reference.store import geometry, geometry_hash
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 
@@ -129,7 +130,10 @@ def test_presets_share_what_they_have_in_common():
     ("more", "left"),
     [
         ({"frozen_core": False}, {"hf/sto-3g", "hf/6-31g"}),
+        ({"frozen_core": {"O": 2}}, {"hf/sto-3g", "hf/6-31g"}),
         ({"unrestricted": True}, set()),
+        ({"orbitals": "restricted"}, set()),
+        ({"element_bases": {"sto-3g": {"H": "6-31g"}}}, set()),
         ({"stability": True}, set()),
         ({"max_t1": 0.5}, names(focal_point())),
         ({"grid": 9}, names(focal_point())),
@@ -170,6 +174,17 @@ def test_a_level_computes_only_what_no_level_computed_before(tmp_path, watch):
     assert record["frozen_orbitals"] == alone["frozen_orbitals"] == 1
     assert record["scf"] == alone["scf"]
     assert record["cpu_s_of"].keys() == alone["cpu_s_of"].keys()
+
+
+def test_a_record_of_before_parts_were_kept_gives_its_parts_with_what_it_says_of_them(tmp_path, watch):
+    _, first = labelled(water(), focal_point("3-21g"), tmp_path)
+    for folder in tmp_path.glob(f"{PART_PREFIX}*"):
+        shutil.rmtree(folder)
+    watch.forget()
+    _, record = labelled(water(), focal_point(), tmp_path)
+    assert watch.scfs == ["hf/6-31g"]
+    for note in ("t1_diagnostic", "frozen_orbitals", "frozen_orbitals_of"):
+        assert record[note] == first[note]
 
 
 def test_a_level_whose_parts_are_all_there_computes_nothing(tmp_path, watch):

@@ -121,6 +121,13 @@ def test_a_program_that_is_missing_is_a_line_before_anything_is_computed_and_no_
         level.single_point(molecule("H2"), 0, 1, 1000, False)
 
 
+def test_psi4_makes_no_fitting_basis(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIWSL_PSI4", script(tmp_path, "true"))
+    level = parse_level({"engine": "psi4", "method": "mp2", "basis": "6-31g"}, "level")
+    with pytest.raises(PiwslError, match="psi4 makes no fitting basis for '6-31g'; name one"):
+        check_level(level, {"H"})
+
+
 def test_psi4_that_ends_without_energies_fails_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("PIWSL_PSI4", script(tmp_path, "echo 'ImportError: libmkl'; exit 1"))
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "cc-pvdz"}, "level")
@@ -134,6 +141,10 @@ REFUSED = [
     ({"method": "hf", "basis": "cc-pvdz", "stages": []}, "give one of stages, method"),
     ({"stages": [{"method": "mp2", "bases": ["cc-pvdz"]}]}, "exactly one stage must be 'hf'"),
     ({"preset": "demo"}, "unknown key 'preset'"),
+    # Keys of PySCF's levels alone.
+    ({"method": "mp2", "basis": "cc-pvdz", "frozen_core": {"Na": 5}}, "frozen_core"),
+    ({"method": "mp2", "basis": "cc-pvdz", "orbitals": "restricted"}, "unknown key 'orbitals'"),
+    ({"method": "mp2", "basis": "cc-pvdz", "element_bases": {}}, "unknown key 'element_bases'"),
 ]
 
 

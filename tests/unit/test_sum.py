@@ -143,6 +143,22 @@ def test_what_a_term_lacks_or_doubts_is_said():
     assert level([MP2 | {"density_fitting": True, "basis": "cc-pvdz"}, GFN2], [GFN1]).analytic_problem(1) is not None
 
 
+def test_a_term_says_which_elements_have_other_bases():
+    lithium = HF | {"basis": "cc-pvdz", "density_fitting": True}
+    assert level([lithium, GFN2], [GFN1]).remark({"H", "Li"}) == "def2-universal-jkfit for Li in cc-pvdz-jkfit"
+    assert level([HF, GFN2], [GFN1]).remark({"H", "Li"}) is None
+
+
+def test_terms_of_one_name_may_have_other_orbitals_or_bases():
+    restricted, larger = HF | {"orbitals": "restricted"}, HF | {"element_bases": {"sto-3g": {"O": "6-31g"}}}
+    radical = displaced("OH", 0.02, np.random.default_rng(1))
+    for other in (restricted, larger):
+        alone = point(parse_level(other, "level"), radical, multiplicity=2)
+        assert alone.energy != pytest.approx(point(parse_level(HF, "level"), radical, multiplicity=2).energy, abs=1e-3)
+        found = point(level([other, HF], [HF]), radical, multiplicity=2)
+        assert found.energy == pytest.approx(alone.energy, abs=1e-6)
+
+
 def test_two_terms_of_one_engine_on_two_states_fail_the_frame():
     one, other = (SinglePoint(energy, notes={"components_Eh": {"df-hf/x": energy}}) for energy in (-1.0, -1.1))
     sums: Sum = level([HF, HF], [HF])

@@ -78,11 +78,12 @@ def fitting_bases(level: Fitted, basis: str) -> Fitting:
     Of some elements they are others: `element_bases.fitting_basis`.
     """
     named = level.auxiliary_bases.get(basis, FittingBases())
-    usual = _usual_fitting_bases(basis)
+    usual = usual_fitting_bases(basis)
     return Fitting(named.jk or usual.jk, named.ri or usual.ri)
 
 
-def _usual_fitting_bases(basis: str) -> Fitting:
+def usual_fitting_bases(basis: str) -> Fitting:
+    """Return the auxiliary bases of the family of an orbital basis."""
     if basis.startswith("def2-"):
         return Fitting(UNIVERSAL_JK, f"{basis}-ri")
     if basis.startswith(("cc-p", "aug-cc-p")):

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from ase.data import atomic_numbers
 
-from piwsl.config import FittingBases
 from piwsl.reference.basis_sets import (
     AUTOMATIC,
     automatic_fitting_functions,
@@ -16,7 +15,7 @@ from piwsl.reference.basis_sets import (
     functions,
     has_element,
 )
-from piwsl.reference.components import UNIVERSAL_JK, fitting_bases, required_components
+from piwsl.reference.components import UNIVERSAL_JK, fitting_bases, required_components, usual_fitting_bases
 from piwsl.reference.engines.pyscf import PySCF
 
 Purpose = Literal["jk", "ri"]
@@ -63,15 +62,17 @@ def fitting_basis(level: PySCF, basis: str, symbol: str, purpose: Purpose) -> st
     def2-universal-jkfit for Coulomb and exchange (Weigend, J. Comput. Chem. 29, 167 (2008)), and one that is made for
     the orbital basis for correlation, and for what def2-universal-jkfit does not fit: cores beyond krypton.
 
+    A level that says the family's own is the level that says none: one recipe has one energy.
+
     Args:
         level: the level.
         basis: orbital basis as the level says.
         symbol: chemical symbol.
         purpose: Coulomb and exchange, or correlation.
     """
-    said = getattr(level.auxiliary_bases.get(basis, FittingBases()), purpose)
-    if said is not None:
-        return str(said)
+    said: str = getattr(fitting_bases(level, basis), purpose)
+    if said != getattr(usual_fitting_bases(basis), purpose):
+        return said
     orbital = orbital_basis(level, basis, symbol)
     candidates = _fitting_for_exchange(orbital, symbol) if purpose == "jk" else _fitting_for_correlation(orbital)
     return next((name for name in candidates if has_element(name, symbol)), AUTOMATIC)

@@ -258,7 +258,7 @@ def _notes_of(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
     if (how := record.get("scf", {}).get(name)) is not None:
         return {"scf": {name: how}}
     # The T1 diagnostic is of coupled cluster.
-    of_correlation = ("frozen_orbitals", "t1_diagnostic") if "ccsd" in name else ("frozen_orbitals",)
+    of_correlation = ("frozen_orbitals", "frozen_orbitals_of", *(["t1_diagnostic"] if "ccsd" in name else []))
     return {key: record[key] for key in of_correlation if key in record}
 
 

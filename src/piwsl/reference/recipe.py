@@ -17,9 +17,6 @@ def recipe(level: Level) -> dict[str, Any]:
     """Return all that the energy of a level depends on, and nothing else, as plain values.
 
     Two ways of saying one level have one recipe. A default, a preset or a published exponent that changes, changes it.
-
-    Raises:
-        ValueError: no fitting basis is known for an orbital basis.
     """
     # Energies of PySCF were kept before there were other engines.
     found = level_checks.recipe(level)

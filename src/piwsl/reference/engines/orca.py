@@ -18,6 +18,7 @@ from pydantic import Field
 
 from piwsl.config import Cost
 from piwsl.config.stages import LOCAL, Method
+from piwsl.errors import PiwslError
 from piwsl.reference.failures import FrameFailure, JobFailure
 from piwsl.reference.program_level import Molecule, Parts, ProgramLevel
 from piwsl.reference.programs import Program, run, scratch_folder
@@ -122,7 +123,7 @@ class Orca(ProgramLevel):
         """Say that ORCA is missing or too old, or which basis is unknown."""
         if (problem := self._program_problem()) is not None:
             return problem
-        problems = (_like(one, self).problem(symbols) for one in self._runs(electrons=2))
+        problems = (_lacking(one, self, symbols) for one in self._runs(electrons=2))
         return next((problem for problem in problems if problem is not None), None)
 
     def differences_problem(self) -> str | None:
@@ -184,6 +185,18 @@ def _add_notes(notes: dict[str, Any], one: Run, found: Found) -> None:
         notes["t1_diagnostic"] = max(found.t1_diagnostic, notes.get("t1_diagnostic", 0.0))
     if found.frozen_orbitals is not None:
         notes["frozen_orbitals"] = found.frozen_orbitals
+
+
+def _lacking(one: Run, level: Orca, symbols: set[str]) -> str | None:
+    """Say what is lacking of the basis of a run: ORCA takes no other basis for an element, as PySCF's levels do."""
+    from piwsl.reference.basis_sets import has_element
+
+    basis = one.key.basis
+    try:
+        lacks = next((symbol for symbol in sorted(symbols) if not has_element(basis, symbol)), None)
+    except PiwslError as error:
+        return str(error)
+    return f"basis '{basis}' has no {lacks}; name another" if lacks else _like(one, level).problem(symbols)
 
 
 def _like(one: Run, level: Orca) -> PySCF:

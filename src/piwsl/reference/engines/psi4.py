@@ -117,6 +117,7 @@ class Psi4(ProgramLevel):
 
     def problem(self, symbols: set[str]) -> str | None:
         """Say that psi4 is missing, or which basis it lacks."""
+        from piwsl.reference.basis_sets import AUTOMATIC
         from piwsl.reference.components import fitting_bases
 
         if (missing := super().problem(symbols)) is not None:
@@ -125,11 +126,10 @@ class Psi4(ProgramLevel):
         for key, methods in self.wanted().items():
             bases.append(key.basis)
             if key.density_fitting:
-                try:
-                    fitting = fitting_bases(self, key.basis)
-                except ValueError as error:
-                    return str(error)
+                fitting = fitting_bases(self, key.basis)
                 bases += [fitting.jk, fitting.ri] if methods else [fitting.jk]
+                if AUTOMATIC in bases:
+                    return f"psi4 makes no fitting basis for '{key.basis}'; name one (auxiliary_bases)"
         try:
             lacking = _what_it_has(tuple(dict.fromkeys(bases)), tuple(sorted(symbols)))["lacking"]
         except PiwslError as error:

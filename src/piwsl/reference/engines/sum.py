@@ -16,7 +16,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from piwsl.config import Cost, Level, SinglePoint, named_level
+from piwsl.config import Cost, Level, SinglePoint, level_checks, named_level
 from piwsl.config.levels import DEFAULT_ENGINE, ENGINES
 from piwsl.config.section import OneOf
 from piwsl.errors import PiwslError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TERMS = "terms"
 SAME_ENERGY = 1e-9
-# Mean fields of one engine that stand in several terms are of one state.
+# Mean fields that stand in several terms are of one state.
 MEAN_FIELD = re.compile(r"(df-)?hf/")
 SAME_STATE_HARTREE = 1e-6
 
@@ -107,7 +107,7 @@ class Sum(Level):
         Raises:
             FrameFailure: an engine found two states for one mean field.
         """
-        _check_states([(level.engine, point) for (_, level), point in zip(self.terms(), found, strict=True)])
+        _check_states([(level, point) for (_, level), point in zip(self.terms(), found, strict=True)])
         signs = [sign for sign, _ in self.terms()]
         energy = sum(sign * point.energy for sign, point in zip(signs, found, strict=True))
         gradients = [sign * point.forces for sign, point in zip(signs, found, strict=True) if point.forces is not None]
@@ -142,6 +142,11 @@ class Sum(Level):
     def problem(self, symbols: set[str]) -> str | None:
         """Say what a term is missing."""
         return self._first(lambda level: level.problem(symbols))
+
+    def remark(self, symbols: set[str]) -> str | None:
+        """Say what the terms compute not quite as their words say."""
+        said = (level.remark(symbols) for _, level in self.terms())
+        return "; ".join(dict.fromkeys(remark for remark in said if remark is not None)) or None
 
     def of_free_atoms(self) -> Self:
         """Return the sum of the terms as they are computed for free atoms."""
@@ -218,15 +223,21 @@ def _stored(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [of_all | term for term in terms]
 
 
-def _check_states(found: list[tuple[str, SinglePoint]]) -> None:
-    """Refuse mean fields of one engine and name that differ."""
-    seen: dict[tuple[str, str], float] = {}
-    for engine, point in found:
+def _check_states(found: list[tuple[Level, SinglePoint]]) -> None:
+    """Refuse mean fields that are computed alike and differ."""
+    seen: dict[str, float] = {}
+    for level, point in found:
         for part, energy in point.notes.get(PARTS, {}).items():
             if MEAN_FIELD.match(part) is None:
                 continue
-            apart = energy - seen.setdefault((engine, part), energy)
+            apart = energy - seen.setdefault(_computed_as(level, part), energy)
             if abs(apart) > SAME_STATE_HARTREE:
-                raise FrameFailure(
-                    part, f"two terms of {engine} found {apart * units.Hartree:+.3g} eV apart: they are of two states"
-                )
+                said = f"two terms of {level.engine} found {apart * units.Hartree:+.3g} eV apart"
+                raise FrameFailure(part, f"{said}: they are of two states")
+
+
+def _computed_as(level: Level, part: str) -> str:
+    """Return what the energy of a mean field depends on, but for whether it was followed to a minimum."""
+    depends_on = level_checks.part_recipes(level).get(part, {})
+    kept = {key: value for key, value in depends_on.items() if key != "stability"}
+    return json.dumps({"engine": level.engine, "part": part} | kept, sort_keys=True)
