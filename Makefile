@@ -45,7 +45,7 @@ test-browser: $(ENVIRONMENT)
 test-cluster: $(ENVIRONMENT)
 	$(BIN)/python -m pytest tests/cluster
 
-# Levels of psi4, which the tests install (as root, on Debian), beside PySCF's.
+# PySCF's levels beside psi4's, whose energies are stored, and psi4 itself, which the tests install (as root, on Debian).
 test-psi4: $(ENVIRONMENT)
 	$(BIN)/python -m pytest tests/psi4
 

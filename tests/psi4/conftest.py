@@ -24,7 +24,7 @@ def install() -> str | None:
     return shutil.which("psi4")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def psi4() -> None:
     if shutil.which("psi4") is None:
         pytest.skip("psi4 is not installed (Debian: package psi4); nothing was compared with it")

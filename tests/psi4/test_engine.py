@@ -13,6 +13,8 @@ from piwsl.reference.engines import psi4
 from piwsl.reference.failures import FrameFailure
 from piwsl.reference.labelling import label_frames
 
+pytestmark = pytest.mark.usefixtures("psi4")
+
 TOLERANCE_HARTREE = 1e-7
 HARTREE = 27.211386
 FOCAL_POINT = {
