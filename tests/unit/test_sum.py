@@ -69,7 +69,7 @@ def test_the_correction_of_a_large_molecule_by_a_program_that_plays_orca(tmp_pat
     base = {"method": "mp2", "basis": "cc-pvdz"}
     corrected = level([base, local], [mp2])
 
-    frames, (record,) = label_frames([molecule("H2O")], corrected, tmp_path, None, 2000, progress=lambda line: None)
+    frames, (record,) = label_frames([molecule("H2O")], corrected, tmp_path, None, 4000, progress=lambda line: None)
 
     expected = [point(parse_level(each, "level"), molecule("H2O")).energy for each in (base, local, mp2)]
     assert frames[0].info["REF_energy"] == pytest.approx(expected[0] + expected[1] - expected[2], abs=1e-7)

@@ -340,7 +340,10 @@ def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_pat
         ({"sizes": [7]}, "sizes: 7 is more than the 6 training frames of dataset 'water'"),
         ({"datasets__mine__test_frames": 8}, "10 less 8 held out"),
         ({"datasets__water__molecule__multiplicity": 2}, "datasets.water.molecule: 10 electrons cannot have"),
-        ({"levels__hf__stages": [{"method": "hf", "bases": ["sto-3gg"]}]}, "levels.hf: no fitting basis is known"),
+        (
+            {"levels__hf__stages": [{"method": "hf", "bases": ["sto-3gg"]}]},
+            "levels.hf: basis 'sto-3gg' has no H in PySCF",
+        ),
         ({"models__painn__architecture": "schnett"}, "no architecture 'schnett'"),
     ],
 )

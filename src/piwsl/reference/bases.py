@@ -8,8 +8,8 @@ from pyscf.dft import libxc
 from pyscf.scf.dispersion import parse_dft
 
 from piwsl.errors import PiwslError
-from piwsl.reference.basis_sets import AUTOMATIC, core_potential, has_core, has_element
-from piwsl.reference.components import required_components
+from piwsl.reference.basis_sets import core_potential, has_core, has_element
+from piwsl.reference.components import AUTOMATIC, required_components
 from piwsl.reference.element_bases import fitting_basis, orbital_basis
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.gradients import has_nonlocal_correlation

@@ -17,8 +17,6 @@ from piwsl.extras import naming_extras
 
 # Of the energy of one electron at the bare nucleus; see has_core.
 CORE_SHARE = 0.9
-# In place of the name of a fitting basis: made for the orbital basis.
-AUTOMATIC = "autoaux"
 # What PySCF raises where it lacks a basis or an element of it.
 MISSING = (KeyError, IndexError, OSError, RuntimeError, TypeError, gto.BasisNotFoundError)
 

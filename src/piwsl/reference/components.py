@@ -11,7 +11,6 @@ from ase import units
 
 from piwsl.config import FittingBases, Stage
 from piwsl.config.composite import CompositeLevel
-from piwsl.reference.basis_sets import AUTOMATIC
 from piwsl.reference.extrapolation import ExtrapolationError, Limit, basis_set_limit
 from piwsl.reference.store import is_finite
 
@@ -19,6 +18,8 @@ SAME_ENERGY = 1e-9
 # Energies of all orbitals, whatever is cut off in coupled cluster.
 WHOLE = ("hf", "dft", "mp2")
 UNIVERSAL_JK = "def2-universal-jkfit"
+# In place of the name of a fitting basis: made for the orbital basis.
+AUTOMATIC = "autoaux"
 
 
 @dataclass(frozen=True)

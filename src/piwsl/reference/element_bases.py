@@ -9,13 +9,12 @@ from typing import Any, Literal
 from ase.data import atomic_numbers
 
 from piwsl.reference.basis_sets import (
-    AUTOMATIC,
     automatic_fitting_functions,
     core_potential,
     functions,
     has_element,
 )
-from piwsl.reference.components import UNIVERSAL_JK, fitting_bases, required_components, usual_fitting_bases
+from piwsl.reference.components import AUTOMATIC, UNIVERSAL_JK, fitting_bases, required_components, usual_fitting_bases
 from piwsl.reference.engines.pyscf import PySCF
 
 Purpose = Literal["jk", "ri"]

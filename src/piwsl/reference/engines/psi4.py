@@ -117,8 +117,7 @@ class Psi4(ProgramLevel):
 
     def problem(self, symbols: set[str]) -> str | None:
         """Say that psi4 is missing, or which basis it lacks."""
-        from piwsl.reference.basis_sets import AUTOMATIC
-        from piwsl.reference.components import fitting_bases
+        from piwsl.reference.components import AUTOMATIC, fitting_bases
 
         if (missing := super().problem(symbols)) is not None:
             return missing
