@@ -342,7 +342,7 @@ def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_pat
         ({"datasets__water__molecule__multiplicity": 2}, "datasets.water.molecule: 10 electrons cannot have"),
         (
             {"levels__hf__stages": [{"method": "hf", "bases": ["sto-3gg"]}]},
-            "levels.hf: basis 'sto-3gg' has no H in PySCF",
+            "levels.hf: basis 'sto-3gg' has no H",
         ),
         ({"models__painn__architecture": "schnett"}, "no architecture 'schnett'"),
     ],
