@@ -20,6 +20,8 @@ from piwsl.architectures.schnet import SchNet
 from piwsl.structures.frames import label
 
 ROOT = Path(__file__).parent.parent
+# Of a calculation in a test, MB: PySCF counts all that the process holds, which grows from test to test.
+MEMORY_MB = 8000
 SMALL = {"cutoff": 4.0, "features": 16, "layers": 2, "radial": 8, "dtype": "float64"}
 # Every architecture whose forces are the gradient, small and exact.
 CONSERVATIVE = {

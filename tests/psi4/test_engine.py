@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from helpers import MEMORY_MB
 
 from piwsl.config import parse_level
 from piwsl.errors import PiwslError
@@ -45,7 +46,9 @@ def test_energies_are_those_of_pyscf_part_by_part(name):
     atoms, charge, multiplicity, level = MOLECULES[name]
 
     ours, other = (
-        parse_level({"engine": engine, **level}, "level").single_point(atoms.copy(), charge, multiplicity, 2000, False)
+        parse_level({"engine": engine, **level}, "level").single_point(
+            atoms.copy(), charge, multiplicity, MEMORY_MB, False
+        )
         for engine in ("pyscf", "psi4")
     )
 
@@ -61,7 +64,7 @@ def test_a_frame_is_labelled_once_and_its_record_says_by_what(tmp_path):
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "sto-3g", "density_fitting": False}, "level")
     frames, ((first, second)) = [], ([], [])
     for records in (first, second):
-        done, rows = label_frames([molecule("H2")], level, tmp_path, None, 1000, progress=lambda line: None)
+        done, rows = label_frames([molecule("H2")], level, tmp_path, None, MEMORY_MB, progress=lambda line: None)
         frames += done
         records += rows
     assert [record["stored"] for record in (*first, *second)] == [False, True]
@@ -79,5 +82,5 @@ def test_an_scf_that_does_not_converge_fails_its_frame(monkeypatch):
     monkeypatch.setitem(psi4.CONVERGED, "maxiter", 2)
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "sto-3g", "density_fitting": False}, "level")
     with pytest.raises(FrameFailure, match=r"hf/sto-3g: psi4: .*Could not converge SCF iterations") as failed:
-        level.single_point(molecule("H2O"), 0, 1, 1000, False)
+        level.single_point(molecule("H2O"), 0, 1, MEMORY_MB, False)
     assert failed.value.step == "hf/sto-3g"

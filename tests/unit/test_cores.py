@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from helpers import MEMORY_MB
 from pyscf import mp, scf
 
 from piwsl.config import ConfigError
@@ -44,7 +45,7 @@ COUNTS: dict[str, tuple[Atoms, Any, dict[str, int]]] = {
 @pytest.mark.parametrize("which", COUNTS)
 def test_orbitals_of_each_element_are_frozen(which):
     atoms, frozen, counts = COUNTS[which]
-    built = build_molecule(atoms, "def2-svp", 0, 1, 1000)
+    built = build_molecule(atoms, "def2-svp", 0, 1, MEMORY_MB)
     assert frozen_by_element(built, level(frozen).frozen_core) == counts
     assert frozen_orbitals(built, level(frozen).frozen_core) == sum(counts.values())
 
@@ -52,17 +53,17 @@ def test_orbitals_of_each_element_are_frozen(which):
 def test_pyscf_freezes_nothing_of_lithium_and_beryllium_and_only_1s_of_sodium_and_magnesium():
     # What the documentation says; a later PySCF may freeze more, and then it must say so.
     atoms = Atoms("LiBeBNeNaMgAlZnGa", positions=[[0, 0, 5 * n] for n in range(9)])
-    built = build_molecule(atoms, "def2-svp", 0, 2, 1000)
+    built = build_molecule(atoms, "def2-svp", 0, 2, MEMORY_MB)
     assert [*frozen_by_element(built, True).values()] == [0, 0, 1, 1, 1, 1, 5, 5, 9]
 
 
 def test_every_atom_of_an_element_counts():
-    assert frozen_orbitals(build_molecule(molecule("CH3CH2OH"), "sto-3g", 0, 1, 1000), True) == 3
+    assert frozen_orbitals(build_molecule(molecule("CH3CH2OH"), "sto-3g", 0, 1, MEMORY_MB), True) == 3
 
 
 def test_the_energy_is_that_of_so_many_frozen_orbitals_and_the_record_says_how_many():
-    outcome = run_level(SALT, level({"Na": 5}), 0, 1, 2000)
-    mean_field = scf.RHF(build_molecule(SALT, "def2-svp", 0, 1, 2000)).run(conv_tol=1e-11)
+    outcome = run_level(SALT, level({"Na": 5}), 0, 1, MEMORY_MB)
+    mean_field = scf.RHF(build_molecule(SALT, "def2-svp", 0, 1, MEMORY_MB)).run(conv_tol=1e-11)
     found = outcome.energies[required_components(level({"Na": 5}))[1]]
     assert found == pytest.approx(mp.MP2(mean_field, frozen=10).run().e_corr, abs=1e-8)
     assert outcome.notes["frozen_orbitals"] == 10
@@ -76,14 +77,14 @@ def test_the_estimate_counts_with_them():
 
 def test_what_is_frozen_to_the_last_pair_has_no_correlation_energy():
     # One valence electron is left: without its core, an alkali atom correlates nothing.
-    alkali = run_level(Atoms("Li"), level({"Li": 1}), 0, 2, 1000)
+    alkali = run_level(Atoms("Li"), level({"Li": 1}), 0, 2, MEMORY_MB)
     assert [*alkali.energies.values()][1] == 0.0
-    assert [*run_level(Atoms("Li"), level(True), 0, 2, 1000).energies.values()][1] < 0.0
+    assert [*run_level(Atoms("Li"), level(True), 0, 2, MEMORY_MB).energies.values()][1] < 0.0
 
 
 def test_a_core_that_electrons_do_not_fill_fails_the_frame():
     with pytest.raises(FrameFailure, match="1 orbitals are frozen, and 0 electrons have the rarer spin"):
-        run_level(Atoms("Li"), level({"Li": 1}), 0, 4, 1000)
+        run_level(Atoms("Li"), level({"Li": 1}), 0, 4, MEMORY_MB)
 
 
 def test_counts_that_are_pyscfs_own_are_the_level_without_them():

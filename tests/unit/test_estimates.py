@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from helpers import MEMORY_MB
 
 from piwsl.config import ComputedDataset, Cost, Level, SinglePoint, parse_level
 from piwsl.config.level_checks import on_threads
@@ -56,7 +57,7 @@ def test_frames_are_counted_by_what_they_take(tmp_path):
 
 def test_what_is_stored_takes_nothing(tmp_path):
     level = parse_level({"engine": "tblite"}, "level")
-    label_frames([molecule("H2O")], level, tmp_path, None, 1000, progress=lambda line: None)
+    label_frames([molecule("H2O")], level, tmp_path, None, MEMORY_MB, progress=lambda line: None)
     takes = estimate([molecule("H2O"), molecule("CO2")], level, None, tmp_path)
     assert (takes.stored, [kind.example.get_chemical_formula() for kind in takes.kinds]) == (1, ["CO2"])
     assert estimate([molecule("H2O")], level, None, tmp_path).in_words(1, 9000) == "nothing to compute, 1 in the store"
@@ -137,7 +138,7 @@ def test_jobs_of_large_frames_ask_for_cores_and_for_less_time():
 def test_energies_do_not_depend_on_the_number_of_threads():
     level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
     one, two = (
-        on_threads(level, threads).single_point(molecule("CH3OH"), 0, 1, 1000, False).energy for threads in (1, 2)
+        on_threads(level, threads).single_point(molecule("H2O"), 0, 1, MEMORY_MB, False).energy for threads in (1, 2)
     )
     assert two == pytest.approx(one, abs=1e-8)
     assert on_threads(level, 2).recipe() == level.recipe()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms, units
-from helpers import displaced
+from helpers import MEMORY_MB, displaced
 
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
@@ -78,7 +78,7 @@ def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
     def energy(step: float) -> float:
         moved = atoms.copy()
         moved.positions += step * units.Bohr * direction
-        return level_energy(level, run_level(moved, level, charge, multiplicity, 2000)).energy
+        return level_energy(level, run_level(moved, level, charge, multiplicity, MEMORY_MB)).energy
 
     outcome = run_level(atoms, level, charge, multiplicity, 2000, gradients=True)
     # Five points: the error is of fourth order in the step.
@@ -111,7 +111,7 @@ def test_a_gradient_that_is_wrong_or_missing_is_refused(name, tmp_path):
     assert force_method(level, {multiplicity}, None) == "differences"
     atoms = displaced("H2O", 0.02, np.random.default_rng(0))
     atoms.info |= {"charge": multiplicity - 1, "multiplicity": multiplicity}
-    labelled, (record,) = label_frames([atoms], level, tmp_path, "analytic", 2000, progress=lambda line: None)
+    labelled, (record,) = label_frames([atoms], level, tmp_path, "analytic", MEMORY_MB, progress=lambda line: None)
     assert (labelled, record["status"], record["step"]) == ([], "failed", "forces")
 
 
@@ -126,7 +126,7 @@ def test_analytic_forces_are_central_differences_of_the_level(tmp_path):
     atoms = displaced("H2O", 0.03, np.random.default_rng(1))
     forces = {}
     for method in ("analytic", "differences"):
-        (frame,), _ = label_frames([atoms], level, tmp_path / method, method, 2000, progress=lambda line: None)
+        (frame,), _ = label_frames([atoms], level, tmp_path / method, method, MEMORY_MB, progress=lambda line: None)
         forces[method] = frame.arrays[FORCES_KEY]
     np.testing.assert_allclose(forces["analytic"], forces["differences"], atol=1e-5)  # eV/Å
 
@@ -136,7 +136,7 @@ def test_forces_are_added_to_an_energy_that_is_stored_without_and_then_kept(tmp_
     atoms = displaced("H2O", 0.03, np.random.default_rng(1))
 
     def labelled(forces: str | None) -> Atoms:
-        (frame,), _ = label_frames([atoms], level, tmp_path, forces, 1000, progress=lambda line: None)
+        (frame,), _ = label_frames([atoms], level, tmp_path, forces, MEMORY_MB, progress=lambda line: None)
         return frame
 
     alone, both = labelled(None), labelled("analytic")
@@ -156,7 +156,7 @@ def test_a_record_says_what_the_energies_out_of_the_store_had_cost_those_of_diff
     atoms = displaced("H2O", 0.03, np.random.default_rng(1))
 
     def record(forces: str | None) -> dict[str, Any]:
-        return label_frames([atoms], level, tmp_path, forces, 1000, progress=lambda line: None)[1][0]
+        return label_frames([atoms], level, tmp_path, forces, MEMORY_MB, progress=lambda line: None)[1][0]
 
     energy = record(None)
     assert energy["stored_cpu_s"] == 0.0
@@ -170,7 +170,7 @@ def test_a_record_says_what_the_energies_out_of_the_store_had_cost_those_of_diff
 
 def test_displaced_energies_that_other_jobs_computed_leave_the_frame_its_own(tmp_path):
     level, frame = PySCF.model_validate(single("hf")), displaced("H2O", 0.05, np.random.default_rng(0))
-    at_once, _ = label_frames([frame], level, tmp_path / "alone", "differences", 2000)
+    at_once, _ = label_frames([frame], level, tmp_path / "alone", "differences", MEMORY_MB)
     write_frames(tmp_path / "frames.xyz", [frame])
     shared, shares = tmp_path / "shared", 3
     for share in range(shares):
@@ -181,7 +181,7 @@ def test_displaced_energies_that_other_jobs_computed_leave_the_frame_its_own(tmp
     assert len({row.geometry for row in rows}) == energies_needed(frame.positions) - 1
     own = LabelStore(shared, level).folder
     before = set(own.rglob("*.json"))
-    dealt_out, _ = label_frames([frame], level, shared, "differences", 2000)
+    dealt_out, _ = label_frames([frame], level, shared, "differences", MEMORY_MB)
     assert len(set(own.rglob("*.json")) - before) == 1
     np.testing.assert_array_equal(dealt_out[0].arrays[FORCES_KEY], at_once[0].arrays[FORCES_KEY])
 

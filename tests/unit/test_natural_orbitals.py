@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from helpers import displaced
+from helpers import MEMORY_MB, displaced
 from pyscf import cc, gto, scf
 
 from piwsl.config import ConfigError
@@ -36,7 +36,7 @@ def frame_of(name: str, seed: int) -> Atoms:
 
 
 def computed(atoms: Atoms, level: PySCF, multiplicity: int = 1, **near: Any) -> Outcome:
-    return run_level(atoms, level, 0, multiplicity, 2000, **near)
+    return run_level(atoms, level, 0, multiplicity, MEMORY_MB, **near)
 
 
 def energy(atoms: Atoms, level: PySCF, multiplicity: int = 1, **near: Any) -> float:

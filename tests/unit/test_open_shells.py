@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from helpers import displaced
+from helpers import MEMORY_MB, displaced
 from pyscf import dft, gto, mp, scf
 from scipy.linalg import solve_sylvester
 
@@ -34,7 +34,7 @@ ROHF = level(method="hf", basis="cc-pvdz", orbitals="restricted")
 
 
 def energy(atoms: Atoms, of_level: PySCF, multiplicity: int = 1) -> float:
-    return of_level.single_point(atoms, 0, multiplicity, 2000, False).energy
+    return of_level.single_point(atoms, 0, multiplicity, MEMORY_MB, False).energy
 
 
 # Experiment, its zero-point energy and the spin-orbit coupling of the atom taken out, eV: 3.05 + 0.14 + 0.31 and
@@ -50,9 +50,9 @@ def test_hydrogen_halides_are_bound_as_in_experiment(symbol, length, binding):
 
 def test_a_core_potential_takes_the_place_of_electrons_which_are_not_frozen_again():
     iodide = Atoms("I", positions=[[0, 0, 0]])
-    assert build_molecule(iodide, "def2-svp", -1, 1, 1000).nelectron == 54 - 28
-    assert build_molecule(iodide, "sto-3g", -1, 1, 1000).nelectron == 54
-    outcome = run_level(iodide, level(method="mp2", basis="def2-svp"), -1, 1, 1000)
+    assert build_molecule(iodide, "def2-svp", -1, 1, MEMORY_MB).nelectron == 54 - 28
+    assert build_molecule(iodide, "sto-3g", -1, 1, MEMORY_MB).nelectron == 54
+    outcome = run_level(iodide, level(method="mp2", basis="def2-svp"), -1, 1, MEMORY_MB)
     assert outcome.notes["frozen_orbitals"] == 4  # 4s and 4p; 1s to 3d are in the potential
 
 
@@ -60,7 +60,7 @@ def test_a_core_potential_takes_the_place_of_electrons_which_are_not_frozen_agai
 def test_forces_with_a_core_potential_are_the_slope_of_the_energy(method):
     atoms = Atoms("HI", positions=[[0, 0, 0], [0.1, 0, 1.7]])
     of_level = level(method=method, basis="def2-svp")
-    forces = of_level.single_point(atoms, 0, 1, 2000, True).forces
+    forces = of_level.single_point(atoms, 0, 1, MEMORY_MB, True).forces
     slope = central_difference_forces(atoms, lambda moved: energy(moved, of_level))
     np.testing.assert_allclose(forces, slope, atol=1e-4)
 
@@ -69,7 +69,7 @@ def test_dispersion_knows_an_atom_by_its_element_and_not_by_what_a_core_potentia
     atoms = Atoms("I2", positions=[[0, 0, 0], [0, 0, 5.0]])
     dispersion = []
     for basis in ("def2-svp", "sto-3g"):
-        mean_field = dft.RKS(build_molecule(atoms, basis, 0, 1, 1000), xc="pbe")
+        mean_field = dft.RKS(build_molecule(atoms, basis, 0, 1, MEMORY_MB), xc="pbe")
         mean_field.disp = "d3bj"
         dispersion.append(mean_field.get_dispersion())
     assert dispersion[0] == pytest.approx(dispersion[1], rel=1e-12)
@@ -88,7 +88,9 @@ def test_forces_of_radicals_by_differences_are_the_analytic_ones(name, multiplic
     atoms.info["multiplicity"] = multiplicity
     forces = {}
     for method in ("differences", "analytic"):
-        (frame,), (record,) = label_frames([atoms], hartree_fock, tmp_path / method, method, 2000, lambda line: None)
+        (frame,), (record,) = label_frames(
+            [atoms], hartree_fock, tmp_path / method, method, MEMORY_MB, lambda line: None
+        )
         forces[method] = frame.arrays[FORCES_KEY]
         contamination = record["scf"]["hf/cc-pvdz"]["s_squared"] - (multiplicity**2 - 1) / 4
         assert abs(contamination) < 1e-6 if orbitals == "restricted" else contamination > -1e-6
@@ -115,9 +117,9 @@ def test_open_shells_are_followed_to_their_minimum():
     # Triplet O2 from atomic densities is a saddle point: Hartree-Fock's minimum is 114 mEh below in some frames.
     for name, multiplicity in (("O2", 3), ("NO2", 2)):
         atoms = displaced(name, 0.03, np.random.default_rng(2))
-        outcome = run_level(atoms, UHF, 0, multiplicity, 2000)
+        outcome = run_level(atoms, UHF, 0, multiplicity, MEMORY_MB)
         (found,) = outcome.energies.values()
-        reference = scf.UHF(build_molecule(atoms, "cc-pvdz", 0, multiplicity, 2000)).newton().run(conv_tol=1e-11)
+        reference = scf.UHF(build_molecule(atoms, "cc-pvdz", 0, multiplicity, MEMORY_MB)).newton().run(conv_tol=1e-11)
         for _ in range(5):
             orbitals, _, stable, _ = reference.stability(return_status=True)
             if stable:
@@ -130,10 +132,10 @@ def test_open_shells_are_followed_to_their_minimum():
 
 
 def test_closed_shells_are_left_as_they_are():
-    how = run_level(molecule("H2O"), UHF, 0, 1, 1000).notes["scf"]["hf/cc-pvdz"]
+    how = run_level(molecule("H2O"), UHF, 0, 1, MEMORY_MB).notes["scf"]["hf/cc-pvdz"]
     assert how == {"converged_by": "DIIS", "restricted": "stable"}
     followed = level(method="hf", basis="cc-pvdz", stability=True)
-    assert run_level(molecule("H2O"), followed, 0, 1, 1000).notes["scf"]["hf/cc-pvdz"]["stability"] == "stable"
+    assert run_level(molecule("H2O"), followed, 0, 1, MEMORY_MB).notes["scf"]["hf/cc-pvdz"]["stability"] == "stable"
 
 
 def test_solutions_in_two_bases_are_told_to_be_of_one_state_or_of_two():
@@ -141,8 +143,8 @@ def test_solutions_in_two_bases_are_told_to_be_of_one_state_or_of_two():
     found = {}
     for basis in ("cc-pvdz", "cc-pvtz"):
         key = MeanFieldKey(basis, False)
-        found[basis], _ = converge(build_molecule(atoms, basis, 0, 3, 2000), key, UHF)
-        restricted, _ = converge(build_molecule(atoms, basis, 0, 3, 2000), key, ROHF)
+        found[basis], _ = converge(build_molecule(atoms, basis, 0, 3, MEMORY_MB), key, UHF)
+        restricted, _ = converge(build_molecule(atoms, basis, 0, 3, MEMORY_MB), key, ROHF)
         found[basis, "restricted"] = restricted
     assert is_same_state(found["cc-pvdz", "restricted"], found.pop(("cc-pvtz", "restricted")))
     open_shell = found.pop(("cc-pvdz", "restricted"))
@@ -162,7 +164,7 @@ def test_all_bases_of_an_open_shell_are_of_one_state():
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.0]])
     stages = [{"method": "hf", "bases": ["cc-pvdz", "cc-pvtz", "cc-pvqz"], "density_fitting": False}]
     of_level = PySCF.model_validate({"stages": stages, "orbitals": "unrestricted"})
-    notes = run_level(atoms, of_level, 0, 1, 2000).notes["scf"]
+    notes = run_level(atoms, of_level, 0, 1, MEMORY_MB).notes["scf"]
     squares = [how["s_squared"] for how in notes.values()]
     assert squares == pytest.approx([squares[0]] * 3, abs=0.02)
     assert squares[0] > 0.3
@@ -178,7 +180,7 @@ def test_displaced_geometries_start_from_the_frame_and_give_the_energies_that_th
         moved = atoms.copy()
         moved.positions[0, 0] += 0.005
         found = near(moved)
-        own = of_level.single_point(moved, charge, multiplicity, 2000, False).energy
+        own = of_level.single_point(moved, charge, multiplicity, MEMORY_MB, False).energy
         # Coupled cluster of displaced geometries is converged further, by 1e-8 Hartree.
         assert found.energy == pytest.approx(own, abs=5e-7)
         assert all("started_from" in how for how in found.notes["scf"].values())
@@ -201,7 +203,7 @@ def test_correlation_on_restricted_orbitals_does_not_depend_on_how_these_are_tur
 def restricted_orbitals(angle: float) -> scf.rohf.ROHF:
     """Return ROHF of NH2 with two doubly occupied, and two empty, valence orbitals turned into one another (rad)."""
     mean_field, _ = converge(
-        build_molecule(molecule("NH2"), "cc-pvdz", 0, 2, 4000), MeanFieldKey("cc-pvdz", False), ROHF
+        build_molecule(molecule("NH2"), "cc-pvdz", 0, 2, MEMORY_MB), MeanFieldKey("cc-pvdz", False), ROHF
     )
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     for pair in ([2, 3], [6, 7]):
@@ -251,7 +253,7 @@ def test_a_singlet_that_one_determinant_does_not_describe_is_doubtful(length, do
     restricted = level(method="hf", basis="cc-pvtz")
     # Hydrogen pulled apart: restricted Hartree-Fock keeps half of an ion pair, 14 eV too high at 10 Å.
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, length]])
-    (frame,), (record,) = label_frames([atoms], restricted, tmp_path, None, 1000, lambda line: None)
+    (frame,), (record,) = label_frames([atoms], restricted, tmp_path, None, MEMORY_MB, lambda line: None)
     assert frame is not None
     assert record["doubt"] is None if doubt is None else doubt in record["doubt"]
 
@@ -267,7 +269,7 @@ def test_a_singlet_that_one_determinant_does_not_describe_is_doubtful(length, do
 def test_what_is_doubtful_is_said_or_fails_as_the_level_says(more, status, reason, tmp_path):
     stretched = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.7]])
     of_level = level(method="ccsd", basis="cc-pvdz", **more)
-    _, (record,) = label_frames([stretched], of_level, tmp_path, None, 1000, lambda line: None)
+    _, (record,) = label_frames([stretched], of_level, tmp_path, None, MEMORY_MB, lambda line: None)
     assert record["status"] == status
     assert reason in (record["doubt"] if status == "ok" else record["reason"])
     assert of_level.recipe() == level(method="ccsd", basis="cc-pvdz").recipe()  # the energy is the same

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from helpers import ROOT
+from helpers import MEMORY_MB, ROOT
 
 from piwsl.config import ConfigError, parse_level
 from piwsl.errors import PiwslError
@@ -81,9 +81,9 @@ MOLECULES = {
 @pytest.mark.parametrize("name", MOLECULES)
 def test_what_is_asked_and_read_is_the_molecule_and_the_level_part_by_part(played, name):
     atoms, charge, multiplicity, keys = MOLECULES[name]
-    ours = parse_level(keys, "level").single_point(atoms.copy(), charge, multiplicity, 2000, False)
+    ours = parse_level(keys, "level").single_point(atoms.copy(), charge, multiplicity, MEMORY_MB, False)
 
-    found = level(**keys).single_point(atoms.copy(), charge, multiplicity, 2000, False)
+    found = level(**keys).single_point(atoms.copy(), charge, multiplicity, MEMORY_MB, False)
 
     expected = ours.notes["components_Eh"]
     parts = {part: found.notes["components_Eh"][part] for part in expected}
@@ -95,7 +95,7 @@ def test_what_is_asked_and_read_is_the_molecule_and_the_level_part_by_part(playe
 
 
 def test_a_local_correction_is_of_one_scf_and_holds_both_parts(played):
-    found = level(stages=CORRECTED).single_point(molecule("H2O"), 0, 1, 2000, False)
+    found = level(stages=CORRECTED).single_point(molecule("H2O"), 0, 1, MEMORY_MB, False)
     parts = found.notes["components_Eh"]
     assert {"df-hf/cc-pvdz", "df-mp2/cc-pvdz", "df-dlpno-ccsd(t)/cc-pvdz"} <= parts.keys()
     assert 0 > parts["df-dlpno-ccsd/cc-pvdz"] > parts["df-dlpno-ccsd(t)/cc-pvdz"]
@@ -114,7 +114,9 @@ def test_a_frame_is_labelled_once_its_record_believed_and_its_folder_gone(played
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     records = []
     for _ in range(2):
-        frames, rows = label_frames([molecule("H2O")], level(**LOCAL), tmp_path, None, 2000, progress=lambda line: None)
+        frames, rows = label_frames(
+            [molecule("H2O")], level(**LOCAL), tmp_path, None, MEMORY_MB, progress=lambda line: None
+        )
         records += rows
     assert [record["stored"] for record in records] == [False, True]
     assert records[0]["versions"]["orca"] == "6.0.1"
@@ -258,7 +260,7 @@ def test_what_goes_wrong_fails_the_frame_or_the_job(tmp_path, monkeypatch, name,
     text, failure, said = BAD[name]
     saying(tmp_path, monkeypatch, text, status)
     with pytest.raises(failure) as failed, failing_at("orca"):
-        level(method="ccsd(t)", basis="sto-3g").single_point(molecule("H2O"), 0, 1, 1000, False)
+        level(method="ccsd(t)", basis="sto-3g").single_point(molecule("H2O"), 0, 1, MEMORY_MB, False)
     assert said.replace("status 0", f"status {status}") in str(failed.value)
 
 
@@ -269,7 +271,7 @@ def test_two_runs_on_two_scf_states_fail_the_frame(tmp_path, monkeypatch):
     (tmp_path / "other").write_text(other)
     program.write_text(f"#!/bin/sh\n[ $1 = run0.inp ] && cat {tmp_path}/said || cat {tmp_path}/other\n")
     with pytest.raises(FrameFailure, match=r"its SCF is \+0.010000 Eh off that of the run before"):
-        level(stages=CORRECTED).single_point(molecule("H2O"), 0, 1, 1000, False)
+        level(stages=CORRECTED).single_point(molecule("H2O"), 0, 1, MEMORY_MB, False)
 
 
 def test_a_program_that_is_missing_or_another_of_the_name_is_a_line_and_never_started(tmp_path, monkeypatch):
@@ -282,7 +284,7 @@ def test_a_program_that_is_missing_or_another_of_the_name_is_a_line_and_never_st
     with pytest.raises(PiwslError, match=line):
         check_level(level(**LOCAL), {"H"})
     with pytest.raises(JobFailure, match=line):
-        level(**LOCAL).single_point(molecule("H2"), 0, 1, 1000, False)
+        level(**LOCAL).single_point(molecule("H2"), 0, 1, MEMORY_MB, False)
     assert not (tmp_path / "spoken").exists()
 
 

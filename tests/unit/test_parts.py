@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms, units
-from helpers import ROOT, displaced, level_records
+from helpers import MEMORY_MB, ROOT, displaced, level_records
 
 from piwsl.config import KeptParts, Level, Part, SinglePoint, named_level
 from piwsl.config.levels import LackingParts
@@ -94,7 +94,7 @@ def water(seed: int = 1) -> Atoms:
 
 
 def labelled(atoms: Atoms, level: Level, store: Path, forces: str | None = None) -> tuple[Atoms, dict[str, Any]]:
-    (frame,), (record,) = label_frames([atoms], level, store, forces, 1000, lambda line: None)
+    (frame,), (record,) = label_frames([atoms], level, store, forces, MEMORY_MB, lambda line: None)
     return frame, record
 
 
@@ -280,7 +280,7 @@ def test_displaced_geometries_have_parts_too(tmp_path, watch, atoms):
 
 def test_a_level_is_combined_from_parts_without_any_calculation(watch):
     level, kept = focal_point(), Memory()
-    outcome = run_level(water(), level, 0, 1, 1000, kept=kept)
+    outcome = run_level(water(), level, 0, 1, MEMORY_MB, kept=kept)
     watch.forget()
     combined = level.combined(1, False, kept)
     assert combined.energy == pytest.approx(level_energy(level, outcome).energy * units.Hartree, abs=1e-12)
@@ -295,7 +295,7 @@ def test_a_level_is_combined_from_parts_without_any_calculation(watch):
 
 def test_parts_of_radicals_that_nobody_knows_to_be_of_one_state_are_not_combined():
     level, kept = focal_point(), Memory()
-    run_level(HYDROXYL, level, 0, 2, 1000, kept=kept)
+    run_level(HYDROXYL, level, 0, 2, MEMORY_MB, kept=kept)
     assert level.combined(2, False, kept).energy < 0
     kept.kept = {
         name: replace(part, state={key: energy for key, energy in part.state.items() if key.split("/")[1] in name})
@@ -307,7 +307,7 @@ def test_parts_of_radicals_that_nobody_knows_to_be_of_one_state_are_not_combined
 
 def test_each_part_is_kept_as_soon_as_it_is_computed():
     kept = Memory()
-    run_level(water(), focal_point(), 0, 1, 1000, kept=kept)
+    run_level(water(), focal_point(), 0, 1, MEMORY_MB, kept=kept)
     assert kept.order[:2] == ["hf/6-31g", "mp2/6-31g"]
     assert set(kept.order[3:]) == {"mp2/sto-3g", "ccsd(t)/sto-3g"}
 

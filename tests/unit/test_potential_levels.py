@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.fd import calculate_numerical_forces
-from helpers import ROOT, displaced, morse_frames
+from helpers import MEMORY_MB, ROOT, displaced, morse_frames
 
 import piwsl
 from piwsl.architectures.mace.network import mace_torch
@@ -71,7 +71,7 @@ def ours(path: Path, **keys: Any) -> Level:
 
 
 def at(level: Level, atoms: Atoms) -> tuple[float, np.ndarray]:
-    found = level.single_point(Atoms(atoms.numbers, atoms.positions), 0, 1, memory_mb=1000, forces=True)
+    found = level.single_point(Atoms(atoms.numbers, atoms.positions), 0, 1, memory_mb=MEMORY_MB, forces=True)
     assert found.forces is not None
     return found.energy, found.forces
 
@@ -157,9 +157,9 @@ def test_forces_of_the_sum_are_minus_the_difference_of_its_energy(make, tmp_path
 
 def test_charge_changes_nothing_but_what_a_baseline_beneath_says_of_it(tmp_path):
     level = ours(file_of(tmp_path / "base.safetensors", plain(tmp_path)))
-    assert level.single_point(molecule("H2O"), 1, 2, 1000, True).energy == at(level, molecule("H2O"))[0]
+    assert level.single_point(molecule("H2O"), 1, 2, MEMORY_MB, True).energy == at(level, molecule("H2O"))[0]
     above = ours(file_of(tmp_path / "above.safetensors", on_xtb(tmp_path)))
-    assert above.single_point(molecule("H2O"), 1, 2, 1000, True).energy > at(above, molecule("H2O"))[0] + 5
+    assert above.single_point(molecule("H2O"), 1, 2, MEMORY_MB, True).energy > at(above, molecule("H2O"))[0] + 5
 
 
 def test_a_model_is_read_once(tmp_path):
@@ -194,7 +194,7 @@ def test_finished_energies_are_found_by_the_content_of_the_file_wherever_it_lies
     moved = Path(shutil.copy(path, tmp_path / "elsewhere" / "renamed.safetensors"))
     other = file_of(tmp_path / "other.safetensors", untrained(2))
     stored = [
-        label_frames(water(), ours(each), tmp_path / "store", "analytic", 1000, lambda line: None)[1][0]["stored"]
+        label_frames(water(), ours(each), tmp_path / "store", "analytic", MEMORY_MB, lambda line: None)[1][0]["stored"]
         for each in (path, moved, other)
     ]
     assert stored == [False, True, False]
@@ -252,7 +252,7 @@ def test_a_file_that_is_replaced_after_the_config_was_read_stops_the_job(tmp_pat
     level = ours(path)
     file_of(path, untrained(2))
     with pytest.raises(JobFailure, match=r"sha256: base\.safetensors has"):
-        label_frames(water(), level, tmp_path / "store", "analytic", 1000, lambda line: None)
+        label_frames(water(), level, tmp_path / "store", "analytic", MEMORY_MB, lambda line: None)
     assert not list((tmp_path / "store").rglob("*.json"))
 
 
@@ -293,7 +293,7 @@ def test_a_hash_is_64_hexadecimal_digits(tmp_path, said):
 def test_a_molecule_that_the_base_does_not_know_fails_alone(tmp_path):
     level = ours(file_of(tmp_path / "base.safetensors", process(tmp_path)))
     frames = [molecule("H2O"), molecule("H2O2")]
-    labelled, records = label_frames(frames, level, tmp_path / "store", "analytic", 1000, lambda line: None)
+    labelled, records = label_frames(frames, level, tmp_path / "store", "analytic", MEMORY_MB, lambda line: None)
     assert len(labelled) == 1
     assert (records[1]["step"], "knows one molecule" in records[1]["reason"]) == ("piwsl", True)
     with pytest.raises(BaselineFailure, match=r"frame 1: baseline 'base' .*knows one molecule"):
@@ -576,5 +576,5 @@ def test_a_potential_labels_molecules_too(tmp_path):
     level = ours(file_of(tmp_path / "base.safetensors", plain(tmp_path)))
     # A network that is not trained is rough on the scale of the differences' step.
     for method, tolerance in (("analytic", 1e-8), ("differences", 5e-4)):
-        (found,), _ = label_frames(water(), level, tmp_path / method, method, 1000, lambda line: None)
+        (found,), _ = label_frames(water(), level, tmp_path / method, method, MEMORY_MB, lambda line: None)
         np.testing.assert_allclose(found.arrays[FORCES_KEY], at(level, water()[0])[1], atol=tolerance)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from helpers import MEMORY_MB
 
 from piwsl.config import ConfigError, parse_level
 from piwsl.errors import PiwslError
@@ -118,7 +119,7 @@ def test_a_program_that_is_missing_is_a_line_before_anything_is_computed_and_no_
     with pytest.raises(PiwslError, match="psi4 is missing: PIWSL_PSI4=/nowhere/psi4 names no program; install it"):
         check_level(level, {"H"})
     with pytest.raises(JobFailure, match="psi4 is missing"):
-        level.single_point(molecule("H2"), 0, 1, 1000, False)
+        level.single_point(molecule("H2"), 0, 1, MEMORY_MB, False)
 
 
 def test_psi4_makes_no_fitting_basis(tmp_path, monkeypatch):
@@ -132,7 +133,7 @@ def test_psi4_that_ends_without_energies_fails_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("PIWSL_PSI4", script(tmp_path, "echo 'ImportError: libmkl'; exit 1"))
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "cc-pvdz"}, "level")
     with pytest.raises(JobFailure, match="psi4 ended with status 1 and no energies: ImportError: libmkl"):
-        level.single_point(molecule("H2"), 0, 1, 1000, False)
+        level.single_point(molecule("H2"), 0, 1, MEMORY_MB, False)
 
 
 REFUSED = [
@@ -176,5 +177,5 @@ def test_a_frame_of_which_the_program_says_why_it_fails_fails_alone(tmp_path, mo
     monkeypatch.setenv("PIWSL_PSI4", script(tmp_path, f"echo '{said}' > energies.json; exit 1"))
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "sto-3g", "density_fitting": False}, "level")
     with pytest.raises(FrameFailure) as failed:
-        level.single_point(molecule("H2"), 0, 1, 1000, False)
+        level.single_point(molecule("H2"), 0, 1, MEMORY_MB, False)
     assert (failed.value.step, failed.value.reason) == ("hf/sto-3g", "psi4: RuntimeError: singular overlap")

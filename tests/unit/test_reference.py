@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from helpers import displaced, level_records
+from helpers import MEMORY_MB, displaced, level_records
 from pyscf import cc, gto, mp, scf
 
 from piwsl.files import read_json
@@ -42,7 +42,7 @@ COUPLED_CLUSTER = PySCF.model_validate(
 
 
 def energy_of(atoms: Atoms, level: PySCF, folder: Path) -> float:
-    (frame,), _ = label_frames([atoms], level, folder, forces=None, memory_mb=2000, progress=lambda line: None)
+    (frame,), _ = label_frames([atoms], level, folder, forces=None, memory_mb=MEMORY_MB, progress=lambda line: None)
     return frame.info[ENERGY_KEY]
 
 
@@ -73,7 +73,7 @@ def test_density_fitted_energies_are_close_to_conventional_ones_and_use_the_corr
     outcomes = {}
     for fitted in (True, False):
         level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": fitted})
-        outcomes[fitted] = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=2000)
+        outcomes[fitted] = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=MEMORY_MB)
     energies = {fitted: list(outcome.energies.values()) for fitted, outcome in outcomes.items()}
     assert energies[True] == pytest.approx(energies[False], abs=1e-4)
     assert energies[True][1] != energies[False][1]
@@ -86,7 +86,7 @@ def test_fitting_bases_may_be_named():
     level = PySCF.model_validate(
         {"method": "mp2", "basis": "6-31g", "auxiliary_bases": {"6-31G": {"jk": "cc-pvdz-jkfit", "ri": "cc-pvdz-ri"}}}
     )
-    outcome = run_level(water(), level, charge=0, multiplicity=1, memory_mb=2000)
+    outcome = run_level(water(), level, charge=0, multiplicity=1, memory_mb=MEMORY_MB)
     assert outcome.notes["auxiliary_bases"]["6-31g"] == ["cc-pvdz-jkfit", "cc-pvdz-ri"]
 
 
@@ -96,7 +96,7 @@ def test_hartree_fock_of_water_in_a_large_basis_is_the_published_number():
     arm = 0.9572 * np.array([[np.sin(half), np.cos(half), 0.0], [-np.sin(half), np.cos(half), 0.0]])
     atoms = Atoms("OHH", positions=np.vstack([np.zeros(3), arm]))
     level = PySCF.model_validate({"method": "hf", "basis": "aug-cc-pvqz", "density_fitting": False})
-    (energy,) = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=4000).energies.values()
+    (energy,) = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=MEMORY_MB).energies.values()
     assert energy == pytest.approx(-76.06600082, abs=2e-8)
 
 
@@ -109,7 +109,7 @@ def test_hydrogen_comes_to_its_published_basis_set_limits():
         {"method": "ccsd", "bases": ["cc-pvqz", "cc-pv5z"]},
     ]
     level = PySCF.model_validate({"stages": stages})
-    outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=4000)
+    outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=MEMORY_MB)
     hartree_fock = PySCF.model_validate({"stages": stages[:1]})
     assert level_energy(hartree_fock, outcome).energy == pytest.approx(-1.13362957, abs=5e-5)
     assert level_energy(level, outcome).energy == pytest.approx(-1.17447571, abs=1.6e-4)  # 0.1 kcal/mol
@@ -129,7 +129,7 @@ def test_internal_directions_are_all_that_is_left_of_translation_and_rotation(na
 
 @pytest.mark.parametrize("atoms", [water(), displaced("CO2", 0.0, np.random.default_rng(0))], ids=["bent", "linear"])
 def test_central_differences_are_the_analytic_gradient(tmp_path, atoms):
-    (frame,), (record,) = label_frames([atoms], HF, tmp_path, "differences", 1000, progress=lambda line: None)
+    (frame,), (record,) = label_frames([atoms], HF, tmp_path, "differences", MEMORY_MB, progress=lambda line: None)
     coordinates = list(zip(atoms.get_chemical_symbols(), np.round(atoms.positions, 8).tolist(), strict=True))
     mean_field = scf.RHF(gto.M(atom=coordinates, basis="sto-3g", verbose=0)).run(conv_tol=1e-12)
     analytic = -mean_field.nuc_grad_method().kernel() * units.Hartree / units.Bohr
@@ -139,7 +139,7 @@ def test_central_differences_are_the_analytic_gradient(tmp_path, atoms):
 
 def test_forces_by_differences_are_the_same_along_any_directions_and_turn_with_the_molecule(tmp_path):
     rng = np.random.default_rng(5)
-    labeller = Labeller(HF, LabelStore(tmp_path, HF), 1000)
+    labeller = Labeller(HF, LabelStore(tmp_path, HF), MEMORY_MB)
 
     def energy(atoms: Atoms) -> float:
         labelled, _ = labeller.label(atoms, None)
@@ -209,7 +209,7 @@ def test_a_frame_fails_alone_and_says_where_and_why(tmp_path):
         water(frame="odd", charge=1),
         water(frame="good too"),
     ]
-    labelled, records = label_frames(frames, HF, tmp_path, None, 1000, progress=lambda line: None)
+    labelled, records = label_frames(frames, HF, tmp_path, None, MEMORY_MB, progress=lambda line: None)
     assert [record["status"] for record in records] == ["ok", "failed", "failed", "failed", "ok"]
     assert [frame.info["frame"] for frame in labelled] == ["good", "good too"]
     assert records[1]["step"] == "geometry"
@@ -230,7 +230,7 @@ def test_a_frame_that_is_no_geometry_fails_alone_and_is_never_computed(tmp_path,
     spoilt = water()
     spoil(spoilt)
     monkeypatch.setattr(calculations, "run_level", lambda *rest: pytest.fail("was computed"))
-    labelled, (record,) = label_frames([spoilt], HF, tmp_path, None, 1000, progress=lambda line: None)
+    labelled, (record,) = label_frames([spoilt], HF, tmp_path, None, MEMORY_MB, progress=lambda line: None)
     assert (labelled, record["step"], record["reason"]) == ([], "geometry", reason)
 
 
@@ -239,7 +239,7 @@ def test_a_periodic_frame_is_neither_computed_nor_found_in_the_store(tmp_path):
     energy_of(boxed, HF, tmp_path)
     boxed.set_cell([4, 4, 4])
     boxed.pbc = True
-    labelled, (record,) = label_frames([boxed], HF, tmp_path, None, 1000, progress=lambda line: None)
+    labelled, (record,) = label_frames([boxed], HF, tmp_path, None, MEMORY_MB, progress=lambda line: None)
     assert (labelled, record["status"], record["step"]) == ([], "failed", "geometry")
     assert record["reason"] == "periodic; reference energies are of molecules"
 
@@ -251,7 +251,7 @@ def one_cycle(mean_field):
 
 def test_nothing_unconverged_is_labelled(tmp_path, monkeypatch):
     monkeypatch.setattr(mean_field, "SCF_LADDER", {"one cycle": mean_field.Rung(one_cycle, "minao")})
-    labelled, (record,) = label_frames([water()], HF, tmp_path, None, 1000, progress=lambda line: None)
+    labelled, (record,) = label_frames([water()], HF, tmp_path, None, MEMORY_MB, progress=lambda line: None)
     assert labelled == []
     assert (record["status"], record["step"]) == ("failed", "hf/sto-3g")
     assert record["reason"] == "SCF not converged by one cycle"
@@ -274,7 +274,7 @@ def test_the_ladder_goes_on_where_a_step_does_not_converge(monkeypatch, rung):
 @pytest.mark.parametrize(("charge", "multiplicity"), [(0, 1), (1, 2)])
 def test_starting_from_another_basis_saves_cycles_and_changes_nothing(charge, multiplicity):
     def solution(basis: str, smaller=None):
-        molecule = build_molecule(water(), basis, charge, multiplicity, 1000)
+        molecule = build_molecule(water(), basis, charge, multiplicity, MEMORY_MB)
         start = None if smaller is None else mean_field.projected(smaller, molecule)
         return mean_field.converge(molecule, MeanFieldKey(basis, density_fitting=True), HF, start)[0]
 
@@ -289,7 +289,7 @@ def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):
     # Triple-bonded nitrogen pulled to 3.5 Å: one determinant is no start for coupled cluster.
     level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
     frames = [Atoms("N2", positions=[[0, 0, 0], [0, 0, length]]) for length in (1.1, 3.5)]
-    labelled, (good, bad) = label_frames(frames, level, tmp_path, None, 2000, progress=lambda line: None)
+    labelled, (good, bad) = label_frames(frames, level, tmp_path, None, MEMORY_MB, progress=lambda line: None)
     assert good["status"] == "ok"
     assert (bad["status"], bad["step"]) == ("failed", "ccsd/cc-pvdz")
     assert bad["reason"] == "amplitudes not converged in 100 cycles"
@@ -299,7 +299,7 @@ def test_a_geometry_whose_amplitudes_never_converge_is_a_failed_frame(tmp_path):
 def test_one_electron_has_no_correlation():
     atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.06]])
     level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
-    outcome = run_level(atoms, level, charge=1, multiplicity=2, memory_mb=1000)
+    outcome = run_level(atoms, level, charge=1, multiplicity=2, memory_mb=MEMORY_MB)
     assert outcome.energies[Component("ccsd(t)", MeanFieldKey("cc-pvdz", False))] == 0.0
 
 
@@ -312,7 +312,7 @@ def test_an_unstable_solution_is_followed_to_the_minimum():
             {"method": "hf", "basis": "cc-pvdz", "density_fitting": False}
             | {"orbitals": "unrestricted", "stability": stability}
         )
-        outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=1000)
+        outcome = run_level(atoms, level, charge=0, multiplicity=1, memory_mb=MEMORY_MB)
         (energies[stability],) = outcome.energies.values()
     assert outcome.notes["scf"]["hf/cc-pvdz"]["stability"] == "stable after 1 steps down"
     assert energies[True] < energies[False] - 0.05
@@ -323,7 +323,7 @@ def test_the_t1_diagnostic_of_unrestricted_orbitals_is_that_of_restricted_ones()
     diagnostics = []
     for orbitals in ("restricted", "unrestricted"):
         level = PySCF.model_validate({"method": "ccsd", "basis": "cc-pvdz", "orbitals": orbitals})
-        diagnostics.append(run_level(water(), level, 0, 1, memory_mb=1000).notes["t1_diagnostic"])
+        diagnostics.append(run_level(water(), level, 0, 1, memory_mb=MEMORY_MB).notes["t1_diagnostic"])
     assert diagnostics[1] == pytest.approx(diagnostics[0], rel=1e-3)
     mean = scf.RHF(pyscf_molecule(water())).run(conv_tol=1e-11)
     assert diagnostics[0] == pytest.approx(cc.CCSD(mean, frozen=1).run().get_t1_diagnostic(), rel=1e-3)
@@ -358,7 +358,7 @@ def test_a_half_written_record_is_computed_again(tmp_path):
 
 
 def test_labels_survive_the_file_to_rounding(tmp_path):
-    frames, _ = label_frames([water()], HF, tmp_path / "store", "differences", 1000, progress=lambda line: None)
+    frames, _ = label_frames([water()], HF, tmp_path / "store", "differences", MEMORY_MB, progress=lambda line: None)
     write_frames(tmp_path / "labelled.xyz", frames)
     (read,) = read_frames(tmp_path / "labelled.xyz")
     assert read.info[ENERGY_KEY] == pytest.approx(frames[0].info[ENERGY_KEY], abs=1e-7)

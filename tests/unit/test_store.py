@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from helpers import displaced
+from helpers import MEMORY_MB, displaced
 
 from piwsl.config import stages
 from piwsl.files import read_json, write_json
@@ -111,7 +111,7 @@ def water() -> Atoms:
 
 
 def labelled(folder: Path, atoms: Atoms, forces: str | None = "analytic") -> Atoms:
-    (frame,), _ = label_frames([atoms], HF_AND_MP2, folder, forces, 1000, progress=lambda line: None)
+    (frame,), _ = label_frames([atoms], HF_AND_MP2, folder, forces, MEMORY_MB, progress=lambda line: None)
     return frame
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from helpers import ROOT, displaced
+from helpers import MEMORY_MB, ROOT, displaced
 
 from piwsl.config import ConfigError, Level, SinglePoint, parse_level
 from piwsl.errors import PiwslError
@@ -28,7 +28,7 @@ def level(plus, minus) -> Level:
 
 
 def point(one, atoms: Atoms, forces: bool = False, multiplicity: int = 1) -> SinglePoint:
-    return one.single_point(atoms.copy(), 0, multiplicity, 1000, forces)
+    return one.single_point(atoms.copy(), 0, multiplicity, MEMORY_MB, forces)
 
 
 def test_energy_and_forces_are_the_sum_of_the_terms():
@@ -53,7 +53,7 @@ def test_forces_by_differences_are_those_of_the_terms_even_of_a_radical(tmp_path
     atoms = displaced("OH", 0.02, np.random.default_rng(1))
     atoms.info["multiplicity"] = 2
     frames = [
-        label_frames([atoms], sums, tmp_path / how, how, 1000, progress=lambda line: None)[0][0]
+        label_frames([atoms], sums, tmp_path / how, how, MEMORY_MB, progress=lambda line: None)[0][0]
         for how in ("analytic", "differences")
     ]
     np.testing.assert_allclose(*(frame.arrays["REF_forces"] for frame in frames), atol=5e-4)
@@ -69,7 +69,9 @@ def test_the_correction_of_a_large_molecule_by_a_program_that_plays_orca(tmp_pat
     base = {"method": "mp2", "basis": "cc-pvdz"}
     corrected = level([base, local], [mp2])
 
-    frames, (record,) = label_frames([molecule("H2O")], corrected, tmp_path, None, 4000, progress=lambda line: None)
+    frames, (record,) = label_frames(
+        [molecule("H2O")], corrected, tmp_path, None, MEMORY_MB, progress=lambda line: None
+    )
 
     expected = [point(parse_level(each, "level"), molecule("H2O")).energy for each in (base, local, mp2)]
     assert frames[0].info["REF_energy"] == pytest.approx(expected[0] + expected[1] - expected[2], abs=1e-7)
@@ -120,7 +122,7 @@ def test_a_stored_sum_whose_terms_do_not_add_up_is_computed_again(tmp_path):
     sums = level([HF, GFN2], [GFN1])
 
     def record():
-        return label_frames([molecule("H2")], sums, tmp_path, None, 1000, progress=lambda line: None)[1][0]
+        return label_frames([molecule("H2")], sums, tmp_path, None, MEMORY_MB, progress=lambda line: None)[1][0]
 
     first = record()
     assert record()["stored"]
