@@ -292,9 +292,17 @@ def _check_labels(
 ) -> None:
     """Refuse losses on forces, of the labels' level or a cheaper one, or on stress, that no training frame has."""
     training, pool = frames[TRAINING], frames[POOL]
+    forces = any(FORCES_KEY in atoms.arrays for atoms in training)
+    for run in runs:
+        terms = experiment.losses[run.loss].terms_of_labelled_forces
+        if terms and not forces and experiment.models[run.model].teacher is None:
+            raise ConfigError(
+                f"losses.{run.loss}.{terms[0]}: made of labelled forces, and frames of dataset '{name}' have none; say "
+                "forces_key, another anchor, or leave the run out"
+            )
     for key in dict.fromkeys(run.loss for run in runs):
         loss = experiment.losses[key]
-        if loss.needs_forces and not any(FORCES_KEY in atoms.arrays for atoms in training):
+        if loss.needs_forces and not forces:
             raise ConfigError(
                 f"losses.{key}.energy: 0, but frames of dataset '{name}' have no forces; give energy a weight, say "
                 "forces_key, or leave the run out"

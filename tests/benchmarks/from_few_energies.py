@@ -64,6 +64,7 @@ class Kind:
 
 TAUGHT = PAINN | {"training": {"steps": 3000}}
 TAUGHT_LONG = PAINN | {"training": {"steps": 10_000, "batch_size": 8}}
+TAUGHT_LONGEST = PAINN | {"training": {"steps": 30_000, "batch_size": 8}}
 KINDS = {
     "plain": Kind(PAINN),
     "weak": Kind(PAINN, weak=True),
@@ -75,6 +76,7 @@ KINDS = {
     "student of difference": Kind(TAUGHT, teacher="difference"),
     "student of process on difference": Kind(TAUGHT, teacher="process on difference"),
     "long student of process on difference": Kind(TAUGHT_LONG, teacher="process on difference"),
+    "longest student of process on difference": Kind(TAUGHT_LONGEST, teacher="process on difference"),
 }
 
 

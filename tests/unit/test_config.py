@@ -444,6 +444,14 @@ def test_pseudo_labels_without_forces_are_refused():
     assert parse_section(Experiment, edited("losses.weak.forces", 0), "test").losses["weak"].forces == 0
 
 
+def test_pseudo_labels_want_frames_with_forces_or_a_teacher_who_gives_them():
+    config = edited("losses.weak.pitc", {"weight": 1, "anchor": "pseudo-label"})
+    with pytest.raises(ConfigError, match=r"losses\.weak\.pitc: made of labelled forces, and frames of dataset 'ammonia'"):
+        parse_section(Experiment, config, "test")
+    config["datasets"]["ammonia"]["training_forces"] = True
+    assert parse_section(Experiment, config, "test").losses["weak"].terms_of_labelled_forces == ["pitc"]
+
+
 def test_a_loss_of_forces_alone_wants_frames_with_forces():
     config = edited("losses.weak.energy", 0)
     with pytest.raises(ConfigError, match=r"losses\.weak\.energy: 0, but frames of dataset 'ammonia' have no forces"):

@@ -78,6 +78,13 @@ def test_a_named_key_takes_no_label_of_another_name(tmp_path):
         read_files(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **keys))
 
 
+@pytest.mark.parametrize("keys", [{"weak_forces_key": "REF_forces"}, {"forces_key": "dft", "weak_forces_key": "dft"}])
+def test_one_column_is_not_the_forces_of_two_levels(tmp_path, keys):
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 4, forces=True))
+    with pytest.raises(PiwslError, match=r"weak_forces_key: column '.*' of .*mine.xyz is forces_key, too; forces of a"):
+        read_files(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **keys))
+
+
 @pytest.mark.parametrize("key", ["forces_key", "weak_forces_key"])
 def test_a_column_that_is_written_out_must_be_there(tmp_path, key):
     write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 4, forces=True))

@@ -221,6 +221,15 @@ class Loss(Section):
         """Whether without labelled forces nothing, or nothing for good, is learned from: of energies it has none."""
         return self.energy == 0 and not any(term.teaches_forces for term in self.terms.values())
 
+    @property
+    def terms_of_labelled_forces(self) -> list[str]:
+        """The terms that are nothing at frames without forces of the reference level."""
+        return [
+            name
+            for name, (_, mean) in self.means_of_terms().items()
+            if isinstance(mean.of, Residual) and mean.of.label_works
+        ]
+
     def terms_of_level(self, level: str | None) -> list[str]:
         """Return the terms that look at labels of a level, or for None those that compare the model with itself."""
         return [

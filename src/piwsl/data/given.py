@@ -115,8 +115,15 @@ def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
         files: all files of the dataset.
 
     Raises:
-        PiwslError: no frame has the column; names the columns that there are.
+        PiwslError: no frame has the column; names the columns that there are. Or one column would be the forces of
+            two levels.
     """
+    for file in files:
+        if (names := dataset.labels_of(file.path)).weak_forces_key == names.forces_key:
+            raise PiwslError(
+                f"weak_forces_key: column '{names.forces_key}' of {file.path} is forces_key, too; forces of a cheaper "
+                "level stand in a column of their own"
+            )
     for field, ours in (("forces_key", FORCES_KEY), ("weak_forces_key", WEAK_FORCES_KEY)):
         if getattr(dataset, field) is not None and not any(file.with_label(ours) for file in files):
             columns = set().union(*(file.columns for file in files))

@@ -254,6 +254,11 @@ def _check_labels(frames: TrainingFrames, loss: Loss, names: Names) -> None:
             f"{names.loss} has energy: 0, but none of the {len(training)} training frames of "
             f"{names.dataset} has forces; give energy a weight"
         )
+    if (terms := loss.terms_of_labelled_forces) and all(structure.forces is None for structure in training + pool):
+        raise PiwslError(
+            f"{names.loss} has {terms[0]}, which is made of labelled forces, but none of the {len(training)} training "
+            f"frames of {names.dataset} has them; say another anchor"
+        )
     if loss.stress and all(structure.stress is None for structure in training):
         raise PiwslError(
             f"{names.loss} has stress, but none of the {len(training)} training frames of "
