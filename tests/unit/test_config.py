@@ -446,7 +446,7 @@ def test_pseudo_labels_without_forces_are_refused():
 
 def test_pseudo_labels_want_frames_with_forces_or_a_teacher_who_gives_them():
     config = edited("losses.weak.pitc", {"weight": 1, "anchor": "pseudo-label"})
-    with pytest.raises(ConfigError, match=r"losses\.weak\.pitc: made of labelled forces, and frames of dataset 'ammonia'"):
+    with pytest.raises(ConfigError, match=r"losses\.weak\.pitc: made of labelled forces, and frames of dataset"):
         parse_section(Experiment, config, "test")
     config["datasets"]["ammonia"]["training_forces"] = True
     assert parse_section(Experiment, config, "test").losses["weak"].terms_of_labelled_forces == ["pitc"]

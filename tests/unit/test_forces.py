@@ -80,7 +80,7 @@ def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
         moved.positions += step * units.Bohr * direction
         return level_energy(level, run_level(moved, level, charge, multiplicity, MEMORY_MB)).energy
 
-    outcome = run_level(atoms, level, charge, multiplicity, 2000, gradients=True)
+    outcome = run_level(atoms, level, charge, multiplicity, MEMORY_MB, gradients=True)
     # Five points: the error is of fourth order in the step.
     slope = (8 * (energy(STEP_BOHR) - energy(-STEP_BOHR)) - (energy(2 * STEP_BOHR) - energy(-2 * STEP_BOHR))) / (
         12 * STEP_BOHR

@@ -89,7 +89,7 @@ with scratch_folder(Program("a", "a", "A", "")) as folder:
 
     started.send_signal(number)
 
-    assert started.wait(20) != 0
+    assert started.wait(60) != 0
     until(lambda: not alive(int((tmp_path / "child").read_text())))
     assert not folder.exists()
 

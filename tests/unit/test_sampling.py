@@ -46,14 +46,14 @@ def test_dynamics_have_the_temperature_that_was_asked_for():
     from tblite.ase import TBLite
 
     def potential_energies(temperature: float, frames: int) -> np.ndarray:
-        sampling = Sampling(temperatures=[temperature], stride=40, equilibration=1000, friction=0.05)
+        sampling = Sampling(temperatures=[temperature], stride=40, equilibration=400, friction=0.05)
         energies = []
         for atoms in trajectory(Molecule(name="H2O"), sampling, temperature, "test", frames):
             atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
             energies.append(atoms.get_potential_energy())
         return np.array(energies)
 
-    minimum, warm = potential_energies(0.1, 1).min(), potential_energies(400.0, 300)
+    minimum, warm = potential_energies(0.1, 1).min(), potential_energies(400.0, 150)
     assert warm.mean() - minimum == pytest.approx(0.0517, rel=0.35)
 
 

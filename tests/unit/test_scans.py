@@ -146,9 +146,10 @@ def angles(name: str, count: int) -> list[Atoms]:
     return frames
 
 
-@pytest.fixture
-def reported(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory) -> Path:
     """A report with a scan, along which models say twice the reference's energy."""
+    tmp_path = tmp_path_factory.mktemp("reported")
     config = copy.deepcopy(plain_experiment())
     scan = {"along": [1, 0, 2], "start": 100, "stop": 130, "points": 4}
     config["datasets"]["ammonia"] |= {"tests": {"bend": {"scan": scan}}, "cheap_levels": ["gfn2-xtb"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -17,7 +18,8 @@ from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.evaluate import evaluate
 from piwsl.simulation.replicas import simulate
 from piwsl.training.run import train_run
-from piwsl.workflow.code import Code, Symbol
+from piwsl.workflow import code
+from piwsl.workflow.code import Code, Symbol, digests
 from piwsl.workflow.jobs import ENERGIES, NO_RESULTS
 
 PACKAGE = Path(piwsl.__file__).parent
@@ -60,6 +62,37 @@ def house(tmp_path) -> Path:
 
 def digest(folder: Path) -> str:
     return Code(folder / "house").digest(folder / "script.py")
+
+
+def kept_digests(folder: Path, kept: Path) -> dict[str, str]:
+    return digests(folder / "house", [folder / "script.py"], [], kept)
+
+
+def test_digests_are_kept_until_a_source_changes(house, tmp_path, monkeypatch):
+    kept = tmp_path / "kept" / "code.json"
+    first = kept_digests(house, kept)
+    assert first == {"script": digest(house)}
+    with monkeypatch.context() as patch:
+        patch.setattr(code, "Code", None)  # nothing is followed
+        assert kept_digests(house, kept) == first
+        moved = tmp_path / "elsewhere"
+        shutil.copytree(house / "house", moved / "house")
+        shutil.copy(house / "script.py", moved)
+        assert kept_digests(moved, kept) == first
+    for name, text in (("house/rooms/kitchen.py", "HEAT = 4"), ("script.py", "run(); run()")):
+        with (house / name).open("a") as file:
+            file.write(f"\n{text}\n")
+        assert kept_digests(house, kept) == {"script": digest(house)} != first
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"sources": 3}', "{"])
+def test_what_was_kept_may_be_damaged(house, tmp_path, damage):
+    (tmp_path / "code.json").write_text(damage)
+    assert kept_digests(house, tmp_path / "code.json") == {"script": digest(house)}
+
+
+def test_digests_need_no_place_to_be_kept(house, tmp_path):
+    assert kept_digests(house, tmp_path / "script.py" / "code.json") == {"script": digest(house)}
 
 
 @pytest.mark.parametrize(

@@ -252,8 +252,8 @@ class Experiment(Section):
         untaught = computed and not computed.training_forces and model.teacher is None
         if untaught and (terms := loss.terms_of_labelled_forces):
             raise ValueError(
-                f"losses.{run.loss}.{terms[0]}: made of labelled forces, and frames of dataset '{run.dataset}' have none; "
-                f"say datasets.{run.dataset}.training_forces: true, another anchor, or leave the run out"
+                f"losses.{run.loss}.{terms[0]}: made of labelled forces, and frames of dataset '{run.dataset}' have "
+                f"none; say datasets.{run.dataset}.training_forces: true, another anchor, or leave the run out"
             )
         if problem := model.loss_problem(loss):
             raise ValueError(f"losses.{run.loss}.{problem}; leave it or the runs of model '{run.model}' out (exclude)")

@@ -10,11 +10,15 @@ the script cannot reach. Nothing is imported or run.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+from piwsl.files import file_hash, read_json, write_json
 
 # What looks for modules by itself reaches all of its package.
 FINDERS = {"import_module", "iter_modules", "walk_packages"}
@@ -25,6 +29,41 @@ DATA = (".css", ".html", ".js", ".json")
 
 Import = tuple[str, str | None]
 """A module and, unless the module itself is meant, a name there."""
+
+
+def digests(package: Path, scripts: Sequence[Path], without: Iterable[str], kept: Path) -> dict[str, str]:
+    """Return `Code.digest` of each script, by its name without suffix.
+
+    Following names takes seconds, and each job on a cluster reads the rules anew: what was found is kept, and holds as
+    long as no source differs by a byte.
+
+    Args:
+        package: folder of the package.
+        scripts: Python files that import from it.
+        without: modules that do not count.
+        kept: JSON file of what was found last; it may be missing, and is written where that can be done.
+    """
+    without = tuple(without)
+    sources = _content(package, scripts, without)
+    try:
+        last = read_json(kept)
+        if last["sources"] == sources:
+            return {path.stem: str(last["digests"][path.stem]) for path in scripts}
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    code = Code(package, without)
+    found = {path.stem: code.digest(path) for path in scripts}
+    with contextlib.suppress(OSError):
+        write_json(kept, {"sources": sources, "digests": found})
+    return found
+
+
+def _content(package: Path, scripts: Sequence[Path], without: tuple[str, ...]) -> str:
+    """Return a hash of all that digests depend on; how syntax is written down is Python's."""
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.suffix in (".py", *DATA)}
+    files |= {f"script {path.name}": path for path in scripts}
+    hashes = [(name, file_hash(path)) for name, path in sorted(files.items())]
+    return hashlib.sha256(repr((hashes, without, sys.version_info)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, order=True)

@@ -27,8 +27,9 @@ from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
-from piwsl.workflow.code import Code
+from piwsl.workflow.code import digests
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout, NamedTestFiles, SimulationFiles
+from piwsl.workflow.snakemake_notes import FOLDER
 from piwsl.workflow.test_sets import named_tests
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry", "pi
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come
 # to, and how they are called, are parameters.
 ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
+KEPT_CODE = "piwsl-code.json"
 
 
 class RunWildcards(Protocol):
@@ -179,9 +181,8 @@ class Jobs:
     @cached_property
     def code(self) -> dict[str, str]:
         """Hashes of the code behind each script, by its name."""
-        package = Path(piwsl.__file__).parent
-        code = Code(package, (*NO_RESULTS, *ENERGIES))
-        return {path.stem: code.digest(path) for path in self._scripts.glob("*.py")}
+        package, scripts = Path(piwsl.__file__).parent, sorted(self._scripts.glob("*.py"))
+        return digests(package, scripts, (*NO_RESULTS, *ENERGIES), FOLDER / KEPT_CODE)
 
     def others(self, model: str, loss: str) -> dict[str, str]:
         """Return where the kinds of a training come from that other distributions bring, by name: none of ours."""
