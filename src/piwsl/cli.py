@@ -238,6 +238,8 @@ def evaluate(
 ) -> None:
     """Say how far a model is from the labels of frames: energies, their constant part, forces, stress.
 
+    Frames that the model's baseline gives up on are left out, with a line each that says why.
+
     Example: `piwsl evaluate my-model/model.safetensors test.xyz`
     """
     from piwsl import api
@@ -246,7 +248,9 @@ def evaluate(
     from piwsl.models import load_model
 
     check_outputs([] if errors is None else [errors], inputs=[model, frames])
-    found = api.evaluate(load_model(model, device), read_frames(frames, form))
+    labelled = read_frames(frames, form)
+    found = api.evaluate(load_model(model, device), labelled)
+    print(f"{found['test_frames']} of {len(labelled)} frames")
     for name, value in found.items():
         print(f"{name}: {'not labelled' if value is None else f'{value:.4g}'}")
     if errors is not None:
