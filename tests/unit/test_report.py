@@ -158,7 +158,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(tmp_path, experiment, wi
     assert ("not labelled" in html) == (not with_forces)
     assert "8.5 ± 4.9" in html
     assert "1 (central differences)" in html
-    assert "-13.6057" in html
+    assert "−13.6057" in html
     assert len(pd.read_csv(tmp_path / "results.csv")) == 8
 
 

@@ -31,11 +31,11 @@ TITLES = {
 TEMPLATE = """\
 <p>Ratios of mean absolute errors on the same test frames, of runs alike in all but {{ axes }}: the mean over seeds of
 their logarithm, with Student's {{ interval }}. Sizes are pooled within a seed, for they share frames. The interval
-covers the choice of training frames and the start of training; the test frames are the same for all. Undecided below
-{{ least }} seeds or where the interval holds 1; alike within {{ margin }}.</p>
+covers the start of training, and the choice of training frames where a size leaves some out; the test frames are the
+same for all. Undecided below {{ least }} seeds or where the interval holds 1; alike within {{ margin }}.</p>
 <ul class="verdicts">
 {% for verdict in verdicts %}
-<li class="{{ verdict.kind }}">{{ verdict.text }}<span class="where">{{ verdict.where }}</span></li>
+<li class="{{ verdict.kind }}"><span class="where">{{ verdict.where }}</span>{{ verdict.text }}</li>
 {% endfor %}
 </ul>
 <p>{{ multiplicity }}</p>
