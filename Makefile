@@ -131,8 +131,6 @@ docs: $(ENVIRONMENT)
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	@echo "Documentation: $(CURDIR)/site/index.html"
 
-# The picture in README.md, of the report that `make demo` wrote.
-screenshot:
-	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-background-networking \
-	  --disable-component-update --disable-sync --user-data-dir=$$(mktemp -d) --window-size=1180,2050 \
-	  --virtual-time-budget=10000 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/ammonia/report.html
+# The pictures in README.md, of the report that `make demo` wrote.
+screenshot: $(ENVIRONMENT)
+	$(BIN)/python tests/browser/screenshots.py

@@ -57,18 +57,26 @@ def predict(potential: Predictor, frames: Sequence[Atoms]) -> list[Atoms]:
 def evaluate(potential: Predictor, frames: Sequence[Atoms]) -> dict[str, float | int | None]:
     """Return the errors of a potential on labelled frames, as `error_summary` does: meV, meV/Å, meV/Å³.
 
+    Frames that the potential's baseline gives up on are left out, with a line each that says why; `test_frames` counts
+    the others.
+
     Args:
         potential: of `load_model` or `train`.
         frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`.
 
     Raises:
-        PiwslError: a frame has no energy, is no geometry, or holds elements that are unknown to the potential.
+        PiwslError: a frame has no energy, is no geometry, or holds elements that are unknown to the potential; or its
+            baseline gives up on all of them.
     """
     structures = structures_of(frames, "frames", potential)
     for position, structure in enumerate(structures):
         if not np.isfinite(structure.energy):
             raise PiwslError(f"frames: frame {position}: has no REF_energy to compare with")
-    return error_summary(structures, predict_structures(potential, structures))
+    known = dict(enumerate(structures))
+    if potential.baseline is not None:
+        known = potential.baseline.known_by_position(structures, "frames")
+    tested = list(known.values())
+    return error_summary(tested, predict_structures(potential, tested, list(known)))
 
 
 def train(

@@ -1,8 +1,9 @@
-"""What a step of dynamics costs: our calculator as it stands and compiled, replicas in one batch, other packages'.
+"""What a step of dynamics costs: our calculator as it stands and compiled, replicas moved together, other packages'.
 
 Langevin steps of ASE's loop with 5 Å, 64 features, 3 layers (MACE: 2, 64x0e+64x1o), float32, one thread; networks are
 untrained, and atoms so heavy that they stay where they are. All variants of a row take turns in one process; a ratio is
-that of medians of the CPU's time. `--others` needs the packages of tests/others.
+that of medians of the CPU's time. A simulation is of STEPS steps, its start included. `--others` needs the packages of
+tests/others.
 """
 
 from __future__ import annotations
@@ -21,18 +22,26 @@ import torch
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.md.langevin import Langevin
+from numpy.typing import NDArray
 from torch import nn
 from training_step import CUTOFF, config
 
+from piwsl.config import ReplicaSimulation, parse_section
 from piwsl.data.batch import collate, graph
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Predictor, build_potential, fit_pair_potential
 from piwsl.models.compiled import CompiledPredictor, compiled_predictor
 from piwsl.reference.smiles import from_smiles
+from piwsl.simulation.criteria import judged_bonds
+from piwsl.simulation.engine import run_replicas
+from piwsl.simulation.group import Replica
 from piwsl.structures.structure import Structure, from_atoms
 
 MOLECULES = {"ammonia": "N", "aspirin": "CC(=O)Oc1ccccc1C(=O)O"}
 REPLICAS = 16
+# Of a simulation, whose start is part of what it takes.
+STEPS = 50
+TIMESTEP = 0.5  # fs
 # amu; of each atom.
 HEAVY = 1e6
 
@@ -70,7 +79,7 @@ def loop(atoms: Atoms, calculator: Calculator) -> Step:
     """Return a step of ASE's Langevin dynamics."""
     own = atoms.copy()
     own.calc = calculator
-    dynamics = Langevin(own, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, fixcm=False)
+    dynamics = Langevin(own, TIMESTEP * units.fs, temperature_K=300, friction=0.01 / units.fs, fixcm=False)
     return lambda: dynamics.run(1)
 
 
@@ -78,6 +87,23 @@ def together(atoms: Atoms, model: Predictor) -> Step:
     """Return the energies and forces of all replicas at once, their neighbours known."""
     batch = collate([graph(from_atoms(atoms), CUTOFF, model.dtype)] * REPLICAS)
     return lambda: model.predict(batch)
+
+
+class HeavyReplica(Replica):
+    """A molecule that stays where it is."""
+
+    @property
+    def masses(self) -> NDArray[np.float64]:
+        """(N,), u."""
+        return np.full(self.atoms, HEAVY)
+
+
+def simulation(atoms: Atoms, model: Predictor) -> Step:
+    """Return STEPS steps of all replicas as the pipeline takes them: moved, judged and noted."""
+    settings = parse_section(ReplicaSimulation, {"time": STEPS * TIMESTEP / 1000, "timestep": TIMESTEP}, "settings")
+    judged = judged_bonds(atoms, [atoms.positions], settings.bond_tolerance)
+    replicas = [HeavyReplica(0, from_atoms(atoms), 300.0, number, judged) for number in range(REPLICAS)]
+    return lambda: run_replicas(model, replicas, settings, progress=lambda line: None)
 
 
 def schnetpack(architecture: str) -> Calculator:
@@ -117,10 +143,18 @@ def variants(architecture: str, molecule: str, others: bool) -> dict[str, Step]:
     """Return the steps of a row by name."""
     atoms = geometry(molecule)
     model = potential(architecture, atoms)
-    steps = {"calculator": loop(atoms, PotentialCalculator(model)), "batch": together(atoms, model)}
+    steps = {
+        "calculator": loop(atoms, PotentialCalculator(model)),
+        "batch": together(atoms, model),
+        "simulation": simulation(atoms, model),
+    }
     code = compiled_predictor(model)
     if isinstance(code, CompiledPredictor):
-        steps |= {"compiled": loop(atoms, PotentialCalculator(code)), "compiled, batch": together(atoms, code)}
+        steps |= {
+            "compiled": loop(atoms, PotentialCalculator(code)),
+            "compiled, batch": together(atoms, code),
+            "compiled, simulation": simulation(atoms, code),
+        }
     if others and architecture == "mace":
         steps["mace-torch"] = loop(atoms, mace_torch(atoms, model.neighbours))
     elif others:
@@ -134,6 +168,9 @@ RATIOS = [
     (f"{REPLICAS} steps / a batch of {REPLICAS}", "calculator", "batch", REPLICAS),
     (f"{REPLICAS} steps / a compiled batch of {REPLICAS}", "calculator", "compiled, batch", REPLICAS),
     (f"{REPLICAS} compiled steps / a compiled batch of {REPLICAS}", "compiled", "compiled, batch", REPLICAS),
+    (f"{REPLICAS} steps / one of a simulation", "calculator", "simulation", REPLICAS * STEPS),
+    (f"{REPLICAS} compiled steps / one of a compiled simulation", "compiled", "compiled, simulation", REPLICAS * STEPS),
+    (f"{REPLICAS} steps / one of a compiled simulation", "calculator", "compiled, simulation", REPLICAS * STEPS),
     ("schnetpack / calculator", "schnetpack", "calculator", 1),
     ("schnetpack / compiled", "schnetpack", "compiled", 1),
     ("mace-torch / calculator", "mace-torch", "calculator", 1),

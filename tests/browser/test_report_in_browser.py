@@ -146,6 +146,15 @@ def test_nothing_is_wider_than_the_page(page):
         assert box["x"] + box["width"] <= page.viewport_size["width"]
 
 
+def test_errors_of_energies_and_forces_are_in_view_without_scrolling(page):
+    headers = [header for header in page.locator("#errors th").all() if header.is_visible()]
+    ends = {header.inner_text(): box["x"] + box["width"] for header in headers if (box := header.bounding_box())}
+    width = page.viewport_size["width"]
+    assert [title for title, end in ends.items() if "MAE" in title and end > width] == []
+    assert sum("MAE" in title for title in ends) == 2
+    assert page.get_by_text("has more columns").is_visible() == (width < 480)
+
+
 def test_figures_do_not_lie_over_each_other(page):
     found = boxes(page, ".svg-container")
     for number, one in enumerate(found):

@@ -44,6 +44,7 @@ from piwsl.data.batch import graph
 from piwsl.data.cheap_levels import CheapLabels, compute_cheap_labels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
+from piwsl.evaluation.evaluate import evaluate
 from piwsl.evaluation.predict import predict
 from piwsl.evaluation.teaching import taught
 from piwsl.files import read_json
@@ -421,17 +422,29 @@ def call(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_evaluate_names_baseline_level_and_frame(tmp_path):
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_evaluate_leaves_out_a_frame_that_the_baseline_gives_up_on_and_says_why(tmp_path, place):
     model = saved(tmp_path, untrained(*ON_COLD))
-    for place in (0, 1):
-        frames = chlorine(2)
-        frames[place] = label(torn(), -1.0, None)
-        write_frames(tmp_path / "in.xyz", frames)
-        code, said = call("evaluate", model, tmp_path / "in.xyz")
-        assert code == 1
-        (line,) = [line for line in said.splitlines() if line.startswith("error:")]
-        assert f"frame {place}: baseline 'cold' (GFN2-xTB): SCF not converged" in line
-        assert "Traceback" not in said
+    frames = chlorine(3)
+    others = [atoms for position, atoms in enumerate(frames) if position != place]
+    frames[place] = label(torn(), -1.0, None)
+    write_frames(tmp_path / "in.xyz", frames)
+    code, said = call("evaluate", model, tmp_path / "in.xyz", "--errors", tmp_path / "errors.json")
+    assert code == 0, said
+    assert f"frame {place} is left out: baseline 'cold' (GFN2-xTB): SCF not converged" in said
+    assert "2 of 3 frames" in said.splitlines()
+    assert read_json(tmp_path / "errors.json") == pytest.approx(piwsl.evaluate(load_model(model), others))
+
+
+def test_evaluate_fails_where_the_baseline_gives_up_on_all_frames(tmp_path):
+    model = saved(tmp_path, untrained(*ON_COLD))
+    write_frames(tmp_path / "in.xyz", [label(torn(distance), -1.0, None) for distance in (4.0, 4.1)])
+    code, said = call("evaluate", model, tmp_path / "in.xyz", "--errors", tmp_path / "errors.json")
+    assert code == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert line.startswith("error: frames: no frame is left: baseline 'cold' (GFN2-xTB): SCF not converged")
+    assert "Traceback" not in said
+    assert not (tmp_path / "errors.json").exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "md"])
@@ -554,6 +567,23 @@ def test_a_dataset_notes_what_was_left_out_for_the_report(tmp_path):
     with Dataset(tmp_path / "d.h5") as made:
         assert len(made) == 19
         assert any("cold failed 1 of" in warning for warning in made.warnings())
+
+
+def test_a_run_is_tested_on_the_frames_that_its_baseline_has_labels_of_and_computes_none(tmp_path, monkeypatch):
+    frames = chlorine(20)
+    frames[5] = label(torn(), -1.0, None)
+    parts, _ = with_cold(tmp_path, {TEST: frames})
+    write_dataset(tmp_path / "test.h5", parts, cheap_levels=["cold"])
+    model = saved(tmp_path, untrained(*ON_COLD))
+
+    def computed(*_: object) -> None:
+        raise AssertionError("labels that the dataset has are computed again")
+
+    monkeypatch.setattr(Baseline, "labels", computed)
+    run = Run(dataset="mine", model="painn", loss="supervised", size=8, seed=0)
+    outputs = [tmp_path / name for name in ("errors.json", "predictions.parquet", "worst.xyz")]
+    evaluate(tmp_path / "test.h5", run, model, *outputs)
+    assert read_json(outputs[0])["test_frames"] == 19
 
 
 def test_training_outside_an_experiment_leaves_out_what_the_baseline_gives_up_on(tmp_path, capsys):

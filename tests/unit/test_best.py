@@ -17,7 +17,7 @@ from piwsl.report.context import Context
 from piwsl.report.sections.best import BestPotential, best, line
 from piwsl.report.sections.errors import mean_rows
 from piwsl.report.tables import MEASURES
-from piwsl.report.words import beyond_architecture
+from piwsl.report.words import model_in_words
 
 XTB = "gfn2-xtb"
 CONFIG = {
@@ -126,7 +126,7 @@ def test_a_better_one_that_computes_a_cheap_level_is_named_beside_it_and_a_worse
 
 def test_where_none_runs_by_itself_that_is_said():
     text = said(runs("difference", [(1.0, 9.0)]), CHEAP)["text"]
-    assert "difference (supervised), difference to gfn2-xtb, errs" in text
+    assert "difference (painn, difference to gfn2-xtb; supervised) errs" in text
     assert text.endswith("It computes GFN2-xTB at every step; no model here runs by itself.")
 
 
@@ -134,14 +134,14 @@ def test_where_none_runs_by_itself_that_is_said():
     ("model", "words"),
     [
         ("painn", ""),
-        ("difference", "difference to gfn2-xtb"),
-        ("student", "taught by painn (weak)"),
-        ("committee", "4 members"),
+        ("difference", "painn, difference to gfn2-xtb"),
+        ("student", "painn, taught by painn (weak)"),
+        ("committee", "painn, 4 members"),
     ],
 )
-def test_a_model_is_named_by_what_it_is_beyond_its_architecture(model, words):
-    assert beyond_architecture(experiment().models[model]) == words
-    assert f"{model} (supervised){f', {words},' if words else ''} errs" in said(runs(model, [(1.0, 9.0)]))["text"]
+def test_a_model_is_named_by_what_it_is_beyond_what_its_name_says(model, words):
+    assert model_in_words(model, experiment().models[model]) == words
+    assert f"{model} ({f'{words}; ' if words else ''}supervised) errs" in said(runs(model, [(1.0, 9.0)]))["text"]
 
 
 def test_the_table_says_it_below_the_name_of_each_model():
@@ -150,16 +150,16 @@ def test_the_table_says_it_below_the_name_of_each_model():
     found = mean_rows(context([row | unknown for row in rows], CHEAP | unknown))
     assert [(row.model, row.more) for row in found if row.size == 8] == [
         ("painn", ""),
-        ("difference", "difference to gfn2-xtb"),
-        ("student", "taught by painn (weak)"),
-        ("committee", "4 members"),
+        ("difference", "painn, difference to gfn2-xtb"),
+        ("student", "painn, taught by painn (weak)"),
+        ("committee", "painn, 4 members"),
     ]
 
 
 def test_without_force_labels_energies_alone_count():
     rows = runs("painn", [(3.0, math.nan)]) + runs("committee", [(2.0, math.nan)])
     found = said(rows, CHEAP | {"force_mae_meV_per_A": math.nan})
-    assert "committee (supervised), 4 members, errs on average by 2 meV in energies: below what" in found["text"]
+    assert "committee (painn, 4 members; supervised) errs on average by 2 meV in energies: below what" in found["text"]
     assert "which needs no training (20 meV)." in found["text"]
     assert found["where"] == "water, one seed"
 

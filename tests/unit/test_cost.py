@@ -130,10 +130,19 @@ def test_a_job_whose_benchmark_cannot_be_read_is_counted_as_unknown(context, tex
 
 def test_columns_of_what_there_is_none_of_are_left_out(context):
     page = WhatItCost().html(context)
-    assert "GPU (h)" in page
+    assert 'GPU <span class="unit">(h)</span>' in page
     assert "label store" not in page
     (context.benchmarks / "train/ammonia/painn/weak/n8-seed0.tsv").unlink()
     assert "GPU" not in WhatItCost().html(context)
+
+
+def test_what_took_less_than_an_hour_is_told_in_minutes(tmp_path, context):
+    benchmark(tmp_path / "short" / "train/ammonia/painn/weak/n8-seed0.tsv", 600.0, "30.0")
+    page = WhatItCost().html(replace(context, benchmarks=tmp_path / "short"))
+    assert 'CPU <span class="unit">(min)</span>' in page
+    assert page.count('<td class="number">10</td>') >= 2  # in the row of the stage, and in that of all
+    (table,) = WhatItCost().tables(replace(context, benchmarks=tmp_path / "short")).values()
+    assert table.numbers["wall_h"].tolist() == pytest.approx([1 / 6])
 
 
 def test_a_report_without_benchmarks_has_no_such_section(tmp_path):

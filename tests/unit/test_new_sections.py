@@ -42,7 +42,7 @@ def test_columns_are_found_by_what_they_are_called_where_any_run_has_a_number():
             "consistency_loop_work_meV": [0.1, 0.1],
         }
     )
-    assert list(titles_of(WHERE, runs).values()) == ["Forces on N (meV/Å)", "Energies, 300 K (meV)"]
+    assert list(titles_of(WHERE, runs).values()) == ["Forces on N (meV/Å)", "Energies, 300\u00a0K (meV)"]
     assert list(titles_of(PHYSICAL, runs)) == ["consistency_loop_work_meV"]
 
 
@@ -51,7 +51,7 @@ def test_errors_by_element_and_consistency_are_means_over_seeds(tmp_path, experi
         more = {"force_mae_by_element_N_meV_per_A": 40.0 + 2 * (number % 2), "consistency_loop_work_meV": 1e-9}
         write_json(path, read_json(path) | more)
     html = written(experiment, files, tmp_path)
-    assert "Forces on N (meV/Å)" in html
+    assert 'Forces on N <span class="unit">(meV/Å)</span>' in html
     assert ">41<" in html
     assert "&lt; 0.001" in html
 

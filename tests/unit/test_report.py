@@ -14,7 +14,7 @@ from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.files import write_json, write_json_lines
 from piwsl.report.sections.reference import reference_summaries
-from piwsl.report.sections.verdicts import comparisons, multiplicity, pooled, sentence, standing
+from piwsl.report.sections.verdicts import comparisons, multiplicity, pooled, sentence, standing, verdicts_on
 from piwsl.report.tables import run_table
 from piwsl.report.write import write_report
 
@@ -67,22 +67,37 @@ def test_an_interval_that_holds_1_decides_nothing(tmp_path, of_three):
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_less_than_three_seeds_decide_nothing(tmp_path, seeds):
+def test_less_than_three_seeds_decide_nothing_and_stand_in_a_table(tmp_path, seeds):
     experiment = parse_section(Experiment, DEFAULT | {"seeds": [*range(seeds)]}, "config.yaml")
-    found = compared(tmp_path, experiment, {"supervised": [10.0] * seeds, "weak": [1.0] * seeds})
-    assert {said["kind"] for said in found} == {"undecided"}
-    assert "at least 3 seeds are needed" in found[0]["text"]
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0] * seeds, "weak": [1.0] * seeds})
+    found = comparisons(run_table(files.errors, files.simulations), experiment)
+    html = verdicts_on(found, "the loss")
+    assert "<li" not in html
+    assert "No verdict: none of these comparisons has the 3 seeds that one takes." in html
+    assert "<details open><summary>6 comparisons, not corrected for their number" in html
+    assert html.count("<td>undecided</td>") == 6  # energies and forces, at two sizes and pooled
+
+
+def test_enough_seeds_are_told_in_a_line_and_sizes_in_a_table_that_is_folded(tmp_path, of_three):
+    files = files_of(tmp_path, of_three.runs(), {"supervised": [10.0, 20.0, 40.0], "weak": [5.0, 10.0, 20.0]})
+    html = verdicts_on(comparisons(run_table(files.errors, files.simulations), of_three), "the loss")
+    assert html.count('<li class="better">') == 2
+    assert "<details><summary>Size by size, 4 comparisons" in html
 
 
 def test_intervals_beyond_all_sense_are_not_written_out(tmp_path, experiment):
-    found = compared(tmp_path, experiment, {"supervised": [1.0, 100.0], "weak": [100.0, 1.0]})
-    assert "(ratio 1, 95 % interval < 0.001 to > 1000, 2 seeds)" in found[0]["text"]
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [1.0, 100.0], "weak": [100.0, 1.0]})
+    html = verdicts_on(comparisons(run_table(files.errors, files.simulations), experiment), "the loss")
+    assert "&lt; 0.001 to &gt; 1000" in html
 
 
 @pytest.mark.parametrize("with_pair", [["weak"], ["supervised"]])
-def test_unlike_models_are_not_compared_in_silence(tmp_path, of_three, with_pair):
+def test_unlike_models_are_not_compared_in_silence(tmp_path, experiment, of_three, with_pair):
     energy = {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 12.0, 20.0]}
     assert all("corrects a pair" in said["text"] for said in compared(tmp_path, of_three, energy, with_pair))
+    files = files_of(tmp_path / "two", experiment.runs(), energy, pair_potential=with_pair)
+    html = verdicts_on(comparisons(run_table(files.errors, files.simulations), experiment), "the loss")
+    assert html.count("<td>undecided; one corrects a pair potential</td>") == 6
 
 
 def test_like_models_are_compared_without_a_word_of_it(tmp_path, of_three):
@@ -158,7 +173,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(tmp_path, experiment, wi
     assert ("not labelled" in html) == (not with_forces)
     assert "8.5 ± 4.9" in html
     assert "1 (central differences)" in html
-    assert "-13.6057" in html
+    assert "−13.6057" in html
     assert len(pd.read_csv(tmp_path / "results.csv")) == 8
 
 

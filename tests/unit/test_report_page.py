@@ -15,10 +15,12 @@ from helpers import plain_experiment
 
 from piwsl.config import Experiment, parse_section
 from piwsl.report.context import Context, FilesOfRun
+from piwsl.report.markup import mean_and_spread, whole
 from piwsl.report.panels import DASHES, MOST_POINTS, PALETTE, SYMBOLS, loss_looks, one_two_five, thinned
 from piwsl.report.sections.errors import MeanErrors, mean_rows
 from piwsl.report.sections.learning_curves import LearningCurves
 from piwsl.report.sections.making import git_state, lines
+from piwsl.report.sections.training import Training
 from piwsl.report.sections.use import UseOfModels, trained
 from piwsl.report.tables import MEASURES
 from piwsl.report.write import Part, anchored
@@ -76,6 +78,46 @@ def test_a_learning_curve_lies_beside_the_best_constant_and_the_cheap_levels_eac
     assert energy.y.range[1] > 141.0
     assert len({lines[name].look.dash for name in ("the best constant", "xtb", "hf")}) == 3
     assert energy.said.endswith("weak 10 at 8 and 30 at 32 frames. Without training: the best constant 141, xtb 20.")
+
+
+def test_one_size_makes_no_curve():
+    given = context([{"energy_mae_meV": 10.0}, {"energy_mae_meV": 30.0}])
+    assert LearningCurves().panels(given) == []
+    assert LearningCurves().html(given) == ""
+
+
+@pytest.mark.parametrize(("steps", "drawn"), [([1000, 2000], True), ([0], False), ([], False)])
+def test_a_course_of_training_has_two_points_or_more(tmp_path, steps, drawn):
+    history = pd.DataFrame({"step": steps, "validation_energy_rmse": [0.2] * len(steps)})
+    given = context([{"energy_mae_meV": 10.0}])
+    files = replace(given.files[0], history=tmp_path / "history.csv")
+    history.to_csv(files.history, index=False)
+    given = replace(given, files={0: files})
+    assert bool(Training().panels(given)) == drawn
+    assert bool(Training().html(given)) == drawn
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "said"),
+    [
+        (8.5, 4.9497, "8.5 ± 4.9"),
+        (1200.0, 141.4, "1200 ± 140"),
+        (20.44, 0.0039, "20.4 ± 0.0"),  # not 20.4 ± 0.0039, which says that the mean is known to four decimals
+        (2.089, 0.00095, "2.09 ± 0.00"),
+        (0.28855, 0.0018, "0.289 ± 0.002"),
+        (1234.0, 0.2, "1230 ± 0"),
+        (0.0, 0.0, "0 ± 0"),
+        (3.0, math.nan, "3"),
+    ],
+)
+def test_a_deviation_has_no_digit_beyond_those_of_its_mean(mean, spread, said):
+    assert mean_and_spread(mean, spread) == said
+
+
+def test_the_unit_of_a_title_stays_in_one_line_and_names_stay_text():
+    assert whole("Force MAE (meV/Å)") == 'Force MAE <span class="unit">(meV/Å)</span>'
+    assert whole("Angle (a) between") == "Angle (a) between"
+    assert whole("Forces on <b> (eV)") == 'Forces on &lt;b&gt; <span class="unit">(eV)</span>'
 
 
 def luminance(colour: str) -> float:

@@ -29,7 +29,7 @@ CONFIG = {
     "datasets": {"water": {"file": "frames.xyz", "test_frames": 2}},
     "models": {"painn": {"architecture": "painn"}},
     "losses": {"supervised": {}, "weak": {"pitc": {"weight": 1.0}}},
-    "sizes": [4],
+    "sizes": [4, 6],
     "seeds": [0, 1],
 }
 REPORT = "results/given/report.html"
@@ -110,7 +110,7 @@ def test_one_of_another_distribution_stands_in_the_report_and_redoes_it_when_it_
     assert headings(page)[after + 1 :] == [
         "Speed of the dynamics", "Training", "Using a potential", "Where the numbers come from",
     ]  # fmt: skip
-    assert "Medians of 4 runs." in page
+    assert "Medians of 8 runs." in page
     assert page.count('class="plotly-graph-div"') == 12
     assert "Not of piwsl: report.sections.speed of toy_section 1.0." in page
     assert "Nothing to be done" in report_rule(finished, "--dry-run")

@@ -97,6 +97,16 @@ def test_records_that_know_less_have_fewer_figures(context):
     assert "plotly-graph-div" not in StabilityOfDynamics().html(context)
 
 
+def test_a_column_that_no_simulation_fills_is_left_out(context):
+    assert "Drift" in StabilityOfDynamics().html(context)
+    for files in context.files.values():
+        record = read_json(files.simulations["nvt"])
+        write_json(files.simulations["nvt"], record | {"drift_meV_per_atom_per_ps": None})
+    page = StabilityOfDynamics().html(context)
+    assert "Drift" not in page
+    assert page.count('<td class="number">300</td>') == 2  # the mean temperature, a row a loss
+
+
 def test_a_mean_of_times_that_were_cut_off_is_said_to_be_a_bound(context):
     page = MeanErrors().html(context)
     assert "all of 2 ps" in page

@@ -7,14 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from helpers import plain_experiment
+from helpers import morse_frames, plain_experiment
 from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
+from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context, FilesOfRun
-from piwsl.report.sections.summary import Summary, asked, came_out, compared, decided, how_sure, interval_of_mean, named
+from piwsl.report.sections.summary import (
+    Summary,
+    asked,
+    came_out,
+    compared,
+    decided,
+    how_sure,
+    interval_of_mean,
+    models_asked,
+    named,
+)
 from piwsl.report.sections.verdicts import comparisons, pooled
 from piwsl.report.tables import MEASURES, run_table
 
@@ -25,8 +38,8 @@ def experiment(**edits: object) -> Experiment:
     return parse_section(Experiment, plain_experiment() | edits, "config.yaml")
 
 
-def context(folder: Path, given: Experiment, energy: dict[str, list[float]]) -> Context:
-    files = files_of(folder, given.runs(), energy)
+def context(folder: Path, given: Experiment, energy: dict[str, list[float]], with_forces: bool = True) -> Context:
+    files = files_of(folder, given.runs(), energy, with_forces)
     table = run_table(files.errors, files.simulations)
     of_runs = {
         n: FilesOfRun(errors, predictions, history, {}, worst)
@@ -42,22 +55,22 @@ def context(folder: Path, given: Experiment, energy: dict[str, list[float]]) -> 
 def test_what_was_asked_is_the_grid_in_words(tmp_path):
     given = context(tmp_path, experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
     assert asked(given) == (
-        "How well painn predicts ammonia (ccsdt-cbs) from 25 to 100 labelled frames, and what weak adds to supervised: "
-        "8 trainings, 2 seeds."
+        "How well painn predicts ammonia (ccsdt-cbs) from 25 to 100 labelled frames, and what weak (pitc) adds to "
+        "supervised: 8 trainings, 2 seeds."
     )
 
 
 def test_without_a_weak_loss_nothing_is_said_of_one(tmp_path):
     given = context(tmp_path, experiment(losses={"supervised": {}}, seeds=[0], sizes=[25]), {"supervised": [10.0]})
-    assert asked(given) == "How well painn predicts ammonia (ccsdt-cbs) from 25 labelled frames: 1 trainings, 1 seed."
+    assert asked(given) == "How well painn predicts ammonia (ccsdt-cbs) from 25 labelled frames: 1 training, 1 seed."
 
 
 def test_what_came_out_is_the_best_potential_beside_what_needs_no_training(tmp_path):
     given = context(tmp_path, experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
     assert list(came_out(given)) == [
-        "painn (weak, 25 frames) is best: it errs by 8.5 meV in energies and 85 meV/Å in forces; without training, the "
-        "best constant by 141 meV and 800 meV/Å; xtb by 20 meV. Its dynamics stayed stable for 1.5 of 1 ps at 300 K on "
-        "average."
+        "painn (weak, 25 frames) is best, with mean absolute errors of 8.5 meV in energies and 85 meV/Å in forces; "
+        "without training: the best constant 141 meV and 800 meV/Å; xtb 20 meV. Its dynamics stayed stable for 1.5 of "
+        "1 ps at 300 K on average."
     ]
 
 
@@ -96,10 +109,59 @@ def test_how_sure_it_is_are_the_seeds_and_the_test_frames(tmp_path):
     found = read_predictions(given.files[0].predictions)["energy"]
     np.testing.assert_allclose(found.predicted - found.label, 0.01)
     assert list(how_sure(given)) == [
-        "2 seeds gave 5 to 12 meV in energies; 3 test frames leave 8.5 to 8.5 meV, the 95 % interval of their mean."
+        "2 seeds gave 5 to 12 meV in energies; 3 test frames leave 8.5 to 8.5 meV, the 95 % interval of their mean.",
+        "painn (supervised, 25 frames) is next, with 15 meV in energies and 150 meV/Å in forces; energies of these "
+        "test frames tell the two apart.",
     ]
     one = context(tmp_path / "one", experiment(seeds=[0]), {"supervised": [10.0], "weak": [5.0]})
     assert next(how_sure(one)).startswith("one seed, which says nothing of another; 3 test frames leave")
+
+
+@pytest.mark.parametrize(("frames", "shared"), [(25, True), (26, False)])
+def test_seeds_that_take_all_frames_there_are_are_said_to_share_them(tmp_path, frames, shared):
+    given = context(tmp_path, experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 5.0]})
+    file = tmp_path / "ammonia" / "dataset.h5"
+    write_dataset(file, {TRAINING: morse_frames("NH3", frames), TEST: morse_frames("NH3", 1)})
+    first = next(how_sure(replace(given, datasets=[file])))
+    assert first.startswith("2 seeds, all of the same 25 frames (there are no more), gave 5 meV in energies;") == shared
+    assert first.startswith("2 seeds gave 5 meV in energies;") != shared
+
+
+@pytest.mark.parametrize(("errors", "apart"), [([4.0, 5.0, 6.0], "tell"), ([-40.0, 5.0, 50.0], "do not tell")])
+def test_the_next_is_told_from_the_best_where_the_test_frames_do(tmp_path, errors, apart):
+    given = context(tmp_path, experiment(seeds=[0], sizes=[25]), {"supervised": [1.0], "weak": [0.0]})
+    # By hand: differences of (4, 5, 6) have a mean of 5 and an interval of ± 2.5; of (40, 5, 50) one of ± 59 about 32.
+    found = pq.read_table(given.files[0].predictions)
+    off = pa.array([label + error / 1000 for label, error in zip((0.0, 1.0, 2.0), errors, strict=True)])
+    column = found.schema.get_field_index("energy_predicted")
+    pq.write_table(found.set_column(column, found.schema.field(column), off), given.files[0].predictions)
+    last = list(how_sure(given))[-1]
+    assert last.startswith("painn (supervised, 25 frames) is next, with 1 meV in energies and 10 meV/Å in forces; ")
+    assert last.endswith(f"; energies of these test frames {apart} the two apart.")
+
+
+def test_without_force_labels_there_is_a_next_all_the_same(tmp_path):
+    given = context(tmp_path, experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]}, with_forces=False)
+    assert "painn (supervised, 25 frames) is next, with 15 meV in energies; " in list(how_sure(given))[-1]
+
+
+def test_of_one_model_and_loss_there_is_no_next(tmp_path):
+    given = context(tmp_path, experiment(losses={"supervised": {}}), {"supervised": [10.0, 20.0]})
+    assert len(list(how_sure(given))) == 1
+
+
+def test_names_that_do_not_say_what_models_are_are_explained(tmp_path):
+    painn = plain_experiment()["models"]["painn"]
+    models = {
+        "painn": painn,
+        "process": {"architecture": "gaussian_process"},
+        "student": painn | {"teacher": {"model": "process", "loss": "supervised"}},
+    }
+    dataset = plain_experiment()["datasets"]["ammonia"] | {"pool_frames": 10}
+    given = experiment(models=models, datasets={"ammonia": dataset}, losses={"supervised": {"energy": 1.0}})
+    found = Context(given, pd.DataFrame(), {}, [], [], [], NOTHING_CHEAP)
+    assert list(models_asked(found)) == ["process: gaussian process; student: painn, taught by process (supervised)."]
+    assert list(models_asked(replace(found, experiment=experiment()))) == []
 
 
 def test_several_datasets_are_told_apart_and_many_are_counted(tmp_path):

@@ -16,7 +16,7 @@ from piwsl.config import Experiment
 from piwsl.evaluation.comparison import Comparison, compare
 from piwsl.files import write_text
 from piwsl.report.figures import panels, plotly
-from piwsl.report.markup import page, render, rounded
+from piwsl.report.markup import mean_and_spread, page, render, rounded
 from piwsl.report.panels import loss_looks
 from piwsl.report.sections.errors import means_over_seeds
 from piwsl.report.sections.learning_curves import learning_curves
@@ -233,7 +233,7 @@ def _cell(means: pd.DataFrame | None, key: tuple[str, int, str], measure: str) -
     mean, spread = (float(means[measure, part][key]) for part in ("mean", "std"))
     if mean != mean:
         return {"text": "not labelled" if measure.startswith("force") else "–", "value": ""}
-    return {"text": rounded(mean, 3) + ("" if spread != spread else f" ± {rounded(spread, 2)}"), "value": str(mean)}
+    return {"text": mean_and_spread(mean, spread), "value": str(mean)}
 
 
 def _curves(runs: Mapping[str, pd.DataFrame]) -> Iterator[Markup]:

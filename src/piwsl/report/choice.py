@@ -113,7 +113,7 @@ def chosen_in_page(
     for figure in figures:
         panel = figure.of(default, example, context.looks)
         empty = figure.of(default, {loss: {figure.empty.name: NOTHING} for loss in losses}, context.looks)
-        shown.append((figure.empty.name, fragment(drawn(empty, height), panel.said), still(panel)))
+        shown.append((figure.empty.name, fragment(drawn(empty, height), panel.said, panel.title), still(panel)))
     return render(
         TEMPLATE,
         default=default,

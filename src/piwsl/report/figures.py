@@ -16,7 +16,11 @@ GRID = "#e3e6ea"
 # The toolbar is left out: none of its buttons says anything, and one sends the data to a server.
 CONFIG = {"displayModeBar": False, "responsive": True}
 FIGURE = """\
-<figure class="figure"><div role="img" aria-label="{{ said }}">{{ drawn }}</div></figure>
+<figure class="figure">
+{% if title %}
+<figcaption>{{ title }}</figcaption>
+{% endif %}
+<div role="img" aria-label="{{ said }}">{{ drawn }}</div></figure>
 """
 PANELS = """\
 <div{% if figures | length > 1 %} class="panels"{% endif %}>{% for figure in figures %}{{ figure }}{% endfor %}</div>
@@ -32,7 +36,7 @@ def styled(figure: go.Figure, height: int = 420) -> go.Figure:
         paper_bgcolor=clear,
         plot_bgcolor=clear,
         font={"family": "system-ui, sans-serif", "size": 13, "color": "#1f2933"},
-        margin={"l": 65, "r": 15, "t": 60, "b": 55},
+        margin={"l": 65, "r": 15, "t": 40, "b": 55},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "bgcolor": clear},
     )
     figure.update_xaxes(gridcolor=GRID, linecolor="#9aa5b1", ticks="outside", zeroline=False)
@@ -41,13 +45,12 @@ def styled(figure: go.Figure, height: int = 420) -> go.Figure:
 
 
 def drawn(panel: Panel, height: int = 420) -> go.Figure:
-    """Draw a panel with plotly; its height in pixels."""
+    """Draw a panel with plotly, without its title; its height in pixels."""
     bands = [_band(series) for series in panel.series if series.band is not None]
     figure = go.Figure([*bands, *(_trace(series) for series in panel.series)])
     figure.update_xaxes(**_axis(panel.x))
     figure.update_yaxes(**_axis(panel.y))
-    title = {"text": panel.title, "x": 0, "xref": "paper", "y": 0.99, "yanchor": "top", "font": {"size": 14}}
-    return styled(figure.update_layout(title=title, dragmode=False), height)
+    return styled(figure.update_layout(dragmode=False), height)
 
 
 def _trace(series: Series) -> go.Scatter:
@@ -103,18 +106,19 @@ def _axis(axis: Axis) -> dict[str, object]:
 
 def panels(shown: Iterable[Panel], height: int = 420) -> Markup:
     """Return panels as markup, side by side where the page has the width."""
-    return render(PANELS, figures=[fragment(drawn(panel, height), panel.said) for panel in shown])
+    return render(PANELS, figures=[fragment(drawn(panel, height), panel.said, panel.title) for panel in shown])
 
 
-def fragment(figure: go.Figure, said: str | None = None) -> Markup:
+def fragment(figure: go.Figure, said: str | None = None, title: str = "") -> Markup:
     """Return a figure as markup, to be drawn by the plotly.js that the page holds.
 
     Args:
         figure: it.
         said: what it shows, in a sentence, for those who do not see it; by default its axes and what is drawn.
+        title: above it, where no legend runs into it, however narrow the page.
     """
     html = Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG))
-    return render(FIGURE, said=said or described(figure), drawn=html)
+    return render(FIGURE, said=said or described(figure), title=title, drawn=html)
 
 
 def described(figure: go.Figure) -> str:

@@ -8,9 +8,9 @@ from piwsl.config import Architecture, Experiment
 LONGEST_FORMULA = 20
 
 
-def beyond_architecture(model: Architecture) -> str:
-    """Return what a model is beyond its architecture: a difference, taught, several; "" where it is nothing more."""
-    said = []
+def model_in_words(name: str, model: Architecture) -> str:
+    """Return what a model is that its name does not say: its architecture; a difference, taught, several."""
+    said = [] if model.architecture == name else [model.architecture.replace("_", " ")]
     if model.baseline is not None:
         said.append(f"difference to {model.baseline}")
     if model.teacher is not None:

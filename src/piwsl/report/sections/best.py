@@ -15,7 +15,7 @@ from piwsl.data.dataset import TRAINING, Dataset
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
-from piwsl.report.words import beyond_architecture, level_in_words
+from piwsl.report.words import level_in_words, model_in_words
 from piwsl.structures.labels import REFERENCE
 
 TEMPLATE = """\
@@ -69,8 +69,8 @@ class Candidate:
         return self.energy if np.isnan(self.force) else float(np.sqrt(self.energy * self.force))
 
 
-def best(runs: pd.DataFrame, experiment: Experiment) -> tuple[Candidate | None, Candidate | None]:
-    """Return the best of the models that run by themselves, and the best of those that correct a cheap level.
+def ranked(runs: pd.DataFrame, experiment: Experiment) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the models that run by themselves, and those that correct a cheap level, the best first.
 
     Args:
         runs: of one dataset.
@@ -78,7 +78,12 @@ def best(runs: pd.DataFrame, experiment: Experiment) -> tuple[Candidate | None, 
     """
     found = sorted(candidates(runs), key=lambda candidate: candidate.score)
     alone = [candidate for candidate in found if experiment.models[candidate.model].baseline is None]
-    corrected = [candidate for candidate in found if candidate not in alone]
+    return alone, [candidate for candidate in found if candidate not in alone]
+
+
+def best(runs: pd.DataFrame, experiment: Experiment) -> tuple[Candidate | None, Candidate | None]:
+    """Return the first of each kind of `ranked`, if there is one; arguments as there."""
+    alone, corrected = ranked(runs, experiment)
     return next(iter(alone), None), next(iter(corrected), None)
 
 
@@ -133,8 +138,8 @@ def line(dataset: str, alone: Candidate | None, corrected: Candidate | None, con
 
 def _result(shown: Candidate, dataset: str, context: Context) -> str:
     """Say what a model learned from, which it is, and its errors."""
-    more = beyond_architecture(context.experiment.models[shown.model])
-    name = f"{shown.model} ({shown.loss}){f', {more},' if more else ''}"
+    more = model_in_words(shown.model, context.experiment.models[shown.model])
+    name = f"{shown.model} ({'; '.join(filter(None, (more, shown.loss)))})"
     return f"With {learned_from(shown, dataset, context)}, {name} errs on average by {errors_in_words(shown)}"
 
 
@@ -171,6 +176,15 @@ def learned_from(candidate: Candidate, dataset: str, context: Context) -> str:
     if not share:
         return energies
     return f"{energies} and {'the forces' if share == 1.0 else 'forces of some'} of these frames"
+
+
+def training_frames(paths: list[Path], dataset: str) -> int | None:
+    """Return how many training frames a dataset has; None without a file."""
+    for path in paths:
+        if path.parent.name == dataset:
+            with Dataset(path) as opened:
+                return len(opened.indices(TRAINING))
+    return None
 
 
 def share_with_forces(paths: list[Path], dataset: str) -> float:

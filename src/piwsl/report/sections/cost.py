@@ -42,7 +42,7 @@ TEMPLATE = """\
 <p>{{ words }}</p>
 <div class="scroll"><table>
 <thead><tr><th scope="col">Stage</th>
-{% for title in columns %}<th scope="col" class="number">{{ title }}</th>{% endfor %}</tr></thead>
+{% for title in columns %}<th scope="col" class="number">{{ title | whole }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for stage, cells in rows %}
 <tr{% if loop.last %} class="first"{% endif %}><th scope="row">{{ stage }}</th>
@@ -84,14 +84,14 @@ class Cost:
             self.gpu_h += gpus * benchmark.wall_s / HOUR
 
 
-# Numbers of a stage, given the whole.
+# Numbers of a stage, given the whole; {unit} is that of times, in which all are hours.
 COLUMNS: dict[str, Callable[[Cost, Cost], float | None]] = {
     "Jobs": lambda cost, whole: cost.jobs,
-    "CPU (h)": lambda cost, whole: cost.cpu_h,
+    "CPU ({unit})": lambda cost, whole: cost.cpu_h,
     "CPU (%)": lambda cost, whole: 100.0 * cost.cpu_h / whole.cpu_h if whole.cpu_h else None,
-    "Time of jobs (h)": lambda cost, whole: cost.wall_h,
-    "GPU (h)": lambda cost, whole: cost.gpu_h or None,
-    "Out of the label store (CPU h)": lambda cost, whole: cost.stored_cpu_h,
+    "Time of jobs ({unit})": lambda cost, whole: cost.wall_h,
+    "GPU ({unit})": lambda cost, whole: cost.gpu_h or None,
+    "Out of the label store (CPU, {unit})": lambda cost, whole: cost.stored_cpu_h,
 }
 
 
@@ -203,14 +203,23 @@ def _listed(words: list[str]) -> str:
 
 
 def _words(found: list[Cost]) -> pd.DataFrame:
-    """Return the table as the page has it, the whole last: columns of which something is known."""
+    """Return the table as the page has it, the whole last: columns of which something is known, in hours or minutes."""
     whole = total(found)
+    unit, scale = ("h", 1.0) if whole.wall_h >= 1.0 else ("min", 60.0)
     known = {title: of for title, of in COLUMNS.items() if of(whole, whole) is not None}
     return pd.DataFrame(
-        [{"Stage": cost.stage} | {title: _cell(of(cost, whole)) for title, of in known.items()}
-         for cost in (*found, whole)]
-    )  # fmt: skip
+        [
+            {"Stage": cost.stage}
+            | {
+                title.format(unit=unit): _cell(of(cost, whole), scale if "{unit}" in title else 1.0)
+                for title, of in known.items()
+            }
+            for cost in (*found, whole)
+        ]
+    )
 
 
-def _cell(number: float | None) -> str:
-    return "–" if number is None else rounded(number, 2 if isinstance(number, float) else 9)
+def _cell(number: float | None, scale: float) -> str:
+    if number is None:
+        return "–"
+    return rounded(scale * number, 2) if isinstance(number, float) else str(number)

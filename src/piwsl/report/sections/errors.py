@@ -10,19 +10,23 @@ from typing import cast
 import pandas as pd
 
 from piwsl.report.context import Context
-from piwsl.report.markup import render, rounded
+from piwsl.report.markup import mean_and_spread, render
 from piwsl.report.sections import ReportSection, Table
 from piwsl.report.tables import MEASURES
-from piwsl.report.words import beyond_architecture
+from piwsl.report.words import model_in_words
 
 GROUP = ["dataset", "model", "size", "loss"]
+# Classes of cells: numbers, and what a narrow page leaves out.
+NUMBER, WIDE = "number", "wide"
+ASIDE = ("energy_constant_meV",)
 # An error of at least this share of a constant's is no better than that.
 NO_BETTER = 0.95
 
 TEMPLATE = """\
-<p>Mean absolute errors against the reference, mean ± standard deviation over seeds. Energies are totals of a structure,
-forces are components. Constant is the part of an energy error that all frames of one composition share: forces,
-dynamics and relative energies do not know it.
+<p>Mean absolute errors against the reference, mean ± standard deviation over seeds: of other training frames and
+another start, or of another start alone where all training frames that there are were taken. Energies are totals of a
+structure, forces are components. Constant is the part of an energy error that all frames of one composition share:
+forces, dynamics and relative energies do not know it.
 {% if simulation %}
 Stable MD is the time until a bond left its reference length by more than
 {{ "%g" | format(simulation.bond_tolerance) }} Å or the energy exploded, out of {{ simulation.conditions }}, mean over
@@ -40,28 +44,31 @@ Every trained model is better than that in all that is labelled.
 {% endif %}
 </p>
 {% endif %}
+<p class="soft narrow">A wider page, this one turned for one, has more columns.</p>
 <p class="filter"><label for="filter-errors">Rows with the words</label>
 <input id="filter-errors" type="search" data-table="errors">
 <output>{{ rows | length }} of {{ rows | length }} rows</output></p>
 <div class="scroll" tabindex="0" role="region" aria-label="Errors on the test frames, a table">
 <table id="errors" class="sortable">
 <thead><tr>
-{% for title, number in columns %}
-<th scope="col"{% if number %} class="number"{% endif %}><button type="button">{{ title }}</button></th>
+{% for title, kind in columns %}
+<th scope="col" class="{{ kind }}"><button type="button">{{ title | whole }}</button></th>
 {% endfor %}
 </tr></thead>
 <tbody>
 {% for row in rows %}
 <tr{% if loop.first or loop.previtem.group != row.group %} class="first"{% endif %}>
-<td>{{ row.dataset }}</td>
+<td class="{{ columns[0][1] }}">{{ row.dataset }}</td>
 <td data-value="{{ row.model }}">{{ row.model }}
 {%- if row.more %}<span class="more">{{ row.more }}</span>{% endif %}</td>
-{{ number(row.size, "–") }}
+{{ number(row.size, columns[2][1]) }}
 <td data-value="{{ row.loss }}">{{ row.loss }}
 {%- if row.no_better %}<span class="more">{{ row.no_better }}</span>{% endif %}</td>
-{{ number(row.seeds, "–") }}
-{% for cell in row.cells %}<td class="number" data-value="{{ "" if cell.value != cell.value else cell.value }}">
-{{- cell.text }}</td>{% endfor %}
+{{ number(row.seeds, columns[4][1]) }}
+{% for cell in row.cells %}
+<td class="{{ columns[5 + loop.index0][1] }}" data-value="{{ "" if cell.value != cell.value else cell.value }}">
+{{- cell.text }}</td>
+{% endfor %}
 </tr>
 {% endfor %}
 </tbody></table></div>
@@ -72,8 +79,8 @@ forces are compared as they are. No dynamics was run on it.</p>
 {% endif %}
 """
 MACROS = """\
-{% macro number(value, without) -%}
-<td class="number" data-value="{{ "" if value is none else value }}">{{ without if value is none else value }}</td>
+{% macro number(value, kind) -%}
+<td class="{{ kind }}" data-value="{{ "" if value is none else value }}">{{ "–" if value is none else value }}</td>
 {%- endmacro %}
 """
 
@@ -93,7 +100,7 @@ class Row:
     dataset: str
     model: str
     more: str
-    """What the model is beyond its architecture."""
+    """What the model is, beyond what its name says."""
     size: int | None
     """Frames; None of what is not trained."""
     loss: str
@@ -124,11 +131,14 @@ class MeanErrors(ReportSection):
         rows = mean_rows(context)
         if not rows:
             return ""
-        names = [("Dataset", False), ("Model", False), ("Frames", True), ("Loss", False), ("Seeds", True)]
+        several = context.runs["dataset"].nunique() > 1
+        names = [("Dataset", "" if several else WIDE), ("Model", ""), ("Frames", NUMBER), ("Loss", ""),
+                 ("Seeds", f"{NUMBER} {WIDE}")]  # fmt: skip
+        measured = [(title, f"{NUMBER} {WIDE}" if name in ASIDE else NUMBER) for name, title in MEASURES.items()]
         return render(
             MACROS + TEMPLATE,
             simulation=context.experiment.first_simulation,
-            columns=names + [(title, True) for title in MEASURES.values()],
+            columns=names + measured,
             rows=rows,
             table=context.table,
             cheap=len(context.cheap) > 0,
@@ -183,7 +193,7 @@ def mean_rows(context: Context) -> list[Row]:
         if not rows or rows[-1].dataset != dataset:
             rows += _not_trained(context.not_trained[context.not_trained["dataset"] == dataset])
         cells = tuple(_stable(runs) if name == "stable_ps" else cell_of(name, runs[name]) for name in MEASURES)
-        more = beyond_architecture(context.experiment.models[model])
+        more = model_in_words(model, context.experiment.models[model])
         rows.append(Row(dataset, model, more, size, loss, len(runs), cells, no_better(runs, constants)))
     return rows
 
@@ -210,7 +220,7 @@ def cell_of(measure: str, values: pd.Series) -> Cell:
     mean, spread = float(values.mean()), float(values.std())
     if math.isnan(mean):
         return Cell("not labelled" if measure == "force_mae_meV_per_A" else "–", mean)
-    return Cell(rounded(mean, 3) if math.isnan(spread) else f"{rounded(mean, 3)} ± {rounded(spread, 2)}", mean)
+    return Cell(mean_and_spread(mean, spread), mean)
 
 
 def _stable(runs: pd.DataFrame) -> Cell:

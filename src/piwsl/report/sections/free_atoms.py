@@ -15,7 +15,7 @@ TEMPLATE = """\
 {% for dataset, symbol, found in atoms %}
 <tr><td>{{ dataset }}</td><td>{{ symbol }}</td>
 <td class="number">
-{{- "%.4f" | format(found.energy_eV) if found.status == "ok" else found.step ~ ": " ~ found.reason -}}
+{{- found.step ~ ": " ~ found.reason if found.energy_eV is none else ("%.4f" | format(found.energy_eV)) | minus -}}
 </td></tr>
 {% endfor %}
 </tbody></table></div>

@@ -15,11 +15,12 @@ from piwsl.report.sections import ReportSection
 from piwsl.surface.relaxation import distance
 
 TEMPLATE = """\
-<p>A test frame of each molecule, relaxed; harmonic frequencies there in cm⁻¹, imaginary ones negative. Of each loss the
-model of the largest size and the first seed. Modes that symmetry makes equal tell how well a model knows it.</p>
+<p>A test frame of each molecule, relaxed on each surface, and harmonic frequencies there, imaginary ones negative. Of
+each loss the model of the largest size and the first seed. Modes that symmetry makes equal tell how well a model knows
+it. {% if cheap %}Cheap levels ({{ cheap }}) stand beside them for scale: they are not the reference.{% endif %}</p>
 {% for table in tables %}
 <div class="scroll"><table>
-<caption>{{ table.molecule }}</caption>
+<caption>{{ table.molecule }}: harmonic frequencies (cm⁻¹)</caption>
 <thead><tr><th scope="col">Mode</th>
 {% for column in table.columns %}<th scope="col" class="number">{{ column.title }}</th>{% endfor %}</tr></thead>
 <tbody>
@@ -27,7 +28,7 @@ model of the largest size and the first seed. Modes that symmetry makes equal te
 <tr><th scope="row">{{ loop.index }}</th>{% for cell in row %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 {% if table.apart %}
-<tr><th scope="row">Atoms from {{ table.columns[0].title }}, Å</th>
+<tr><th scope="row">Minimum from that of {{ table.columns[0].title }} (RMSD, Å)</th>
 {% for cell in table.apart %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
 {% endif %}
 </tbody></table></div>
@@ -46,6 +47,8 @@ class Column:
 
     title: str
     point: StationaryPoint
+    cheap: bool = False
+    """Whether it is that of a cheap level."""
 
 
 class FrequenciesOfModels(ReportSection):
@@ -60,7 +63,8 @@ class FrequenciesOfModels(ReportSection):
         columns = [*_columns(context)]
         starts = dict.fromkeys(column.point.start for column in columns)
         tables = [_table([column for column in columns if column.point.start == start]) for start in starts]
-        return render(TEMPLATE, tables=tables) if tables else ""
+        cheap = dict.fromkeys(column.title for column in columns if column.cheap)
+        return render(TEMPLATE, tables=tables, cheap=", ".join(cheap)) if tables else ""
 
 
 def _columns(context: Context) -> Iterator[Column]:
@@ -69,7 +73,7 @@ def _columns(context: Context) -> Iterator[Column]:
     for path in context.frequencies_of_levels:
         levels = read_record(FrequenciesOfLevels, path)
         if levels.dataset == dataset:
-            yield from (Column(point.surface, point) for point in levels.points)
+            yield from (Column(point.surface, point, cheap=True) for point in levels.points)
     for path in context.frequencies:
         run = read_record(Frequencies, path)
         if (run.dataset, run.model) == (dataset, model):

@@ -27,20 +27,22 @@ BEYOND = 1.15
 
 
 class LearningCurves(ReportSection):
-    """A figure for each dataset and model."""
+    """Figures for each dataset and model; of one size the table of errors says as much."""
 
     title = "Learning curves"
     place = 10
     each = True
 
     def panels(self, context: Context) -> list[Panel]:
-        """Return the figures."""
+        """Return the figures; none of one size."""
+        if context.runs["size"].nunique() < 2:
+            return []
         return learning_curves(context.runs, context.looks, _not_trained(context))
 
     def html(self, context: Context) -> str:
-        """Return the figures, and what is drawn how."""
-        names = ", ".join(_not_trained(context)["level"])
-        return render(TEMPLATE, figures=panels(self.panels(context)), not_trained=names)
+        """Return the figures, if there are any, and what is drawn how."""
+        found, names = self.panels(context), ", ".join(_not_trained(context)["level"])
+        return render(TEMPLATE, figures=panels(found), not_trained=names) if found else ""
 
 
 def _not_trained(context: Context) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection, Table
 from piwsl.report.sections.errors import GROUP, Cell, cell_of
 from piwsl.report.tables import AXES, CONSTANT, TESTED
-from piwsl.report.words import beyond_architecture
+from piwsl.report.words import model_in_words
 
 OWN = "test frames"
 
@@ -145,7 +145,7 @@ def _not_trained(untrained: pd.DataFrame, measured: list[tuple[str, str]]) -> It
 def _trained(errors: pd.DataFrame, measured: list[tuple[str, str]], context: Context) -> Iterator[Row]:
     for group, rows in errors.groupby(["model", "size", "loss"], sort=False):
         model, size, loss = cast(tuple[str, int, str], group)
-        more = beyond_architecture(context.experiment.models[model])
+        more = model_in_words(model, context.experiment.models[model])
         yield Row(model, more, size, loss, _cells(rows, measured))
 
 

@@ -78,7 +78,8 @@ error elsewhere.</p>
 <p class="soft">And {{ summary.doubtful | length - shown }} more, in the records of the labelling jobs.</p>
 {% endif %}
 {% endfor %}
-<p class="soft">CPU seconds are medians; frozen are the orbitals left uncorrelated; doubtful are frames whose T1
+<p class="soft">CPU seconds are medians; frozen are the orbitals left uncorrelated; not by DIIS are frames of which an
+SCF converged only by what is tried after that; doubtful are frames whose T1
 diagnostic is beyond <code>max_t1</code>, or whose restricted orbitals are a saddle point.</p>
 """
 

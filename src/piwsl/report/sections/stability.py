@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,12 @@ TEMPLATE = """{% for simulation in simulations %}
 {{ simulation.reactive }}.{% endif %}</p>
 <div class="scroll"><table>
 <thead><tr><th class="number">Frames</th><th>Loss</th><th>Stability</th>
-{% for title in simulation.columns %}<th class="number">{{ title }}</th>{% endfor %}</tr></thead>
+{% for title in simulation.columns %}<th class="number">{{ title | whole }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in simulation.rows %}
 <tr><td class="number">{{ row.size }}</td><td>{{ row.loss }}</td><td>{{ row.stability }}
 {%- if row.reasons %}<span class="more">{{ row.reasons }}</span>{% endif %}</td>
-{% for cell in row.cells %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
+{% for title in simulation.columns %}<td class="number">{{ row.cells[title] }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 {{ simulation.figures }}
@@ -38,12 +38,14 @@ TEMPLATE = """{% for simulation in simulations %}
 <p class="soft">Figures are of the largest size, h(r) and spectra of its first seed. Shares of stable replicas are
 estimates of Kaplan and Meier over all seeds; bands are 95 % intervals of Clopper and Pearson. h(r) is the distribution
 of all distances within a molecule, its error the integral of the difference to the test frames, from 0 to 2. These were
-sampled at temperatures of their own, so that it is not 0 for a perfect model.</p>
+sampled at temperatures of their own, so that it is not 0 for a perfect model. Mean temperatures scatter about that of
+the bath, by about √(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
 """
 # Of a vibrational spectrum, cm⁻¹.
 SPECTRUM = (0.0, 4500.0)
 # How far above the highest value an axis that begins at 0 goes.
 ABOVE = 1.05
+UNKNOWN = "–"
 COLUMNS = ("Mean T (K)", "Error of h(r)", "Drift (meV/atom/ps)")
 
 
@@ -65,28 +67,28 @@ class _Kind:
         """Likewise."""
         return [outcome.failed for record in self.records for outcome in record.outcomes]
 
-    def row(self) -> dict[str, object]:
-        """Return the cells of a table."""
+    def row(self) -> dict[str, Any]:
+        """Return the cells of a table, those of `COLUMNS` by their titles."""
         reasons = dict.fromkeys(outcome.reason for record in self.records for outcome in record.outcomes)
         words = in_words(self.stable, self.failed, self.records[0].time_ps) if self.stable else self.records[0].ended
         errors = [found.error for record in self.records for found in record.distances]
         drifts = [record.drift_meV_per_atom_per_ps for record in self.records]
-        cells = [
+        cells = (
             _mean([record.mean_temperature_K for record in self.records], 3),
             _mean(errors, 2),
             _mean([drift.mean for drift in drifts if drift is not None and drift.mean is not None], 2),
-        ]
+        )
         return {
             "size": self.size,
             "loss": self.loss,
             "stability": words,
             "reasons": "; ".join(reason for reason in reasons if reason),
-            "cells": cells,
+            "cells": dict(zip(COLUMNS, cells, strict=True)),
         }
 
 
 def _mean(values: list[float], digits: int) -> str:
-    return rounded(sum(values) / len(values), digits) if values else "–"
+    return rounded(sum(values) / len(values), digits) if values else UNKNOWN
 
 
 class StabilityOfDynamics(ReportSection):
@@ -109,14 +111,16 @@ class StabilityOfDynamics(ReportSection):
 
 def _shown(name: str, section: ReplicaSimulation, context: Context) -> dict[str, object]:
     kinds = list(_kinds(name, context))
+    rows = [kind.row() for kind in kinds]
     ensemble = "constant energy" if section.ensemble == "nve" else "Langevin dynamics"
     reactive = {bond for kind in kinds for record in kind.records for bond in record.reactive_bonds}
     return {
         "name": name,
         "words": f"{ensemble}, {section.conditions}, timestep {section.timestep:g} fs",
         "reactive": ", ".join(sorted(reactive)),
-        "columns": COLUMNS,
-        "rows": [kind.row() for kind in kinds],
+        # The drift, of what runs in a heat bath, is no row's.
+        "columns": [title for title in COLUMNS if any(row["cells"][title] != UNKNOWN for row in rows)],
+        "rows": rows,
         "figures": panels(_panels(name, context), height=360),
     }
 

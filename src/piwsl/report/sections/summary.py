@@ -16,11 +16,11 @@ from piwsl.evaluation.predictions import read_predictions
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
-from piwsl.report.sections.best import Candidate, best, dynamics, errors_in_words
+from piwsl.report.sections.best import Candidate, best, dynamics, errors_in_words, ranked, training_frames
 from piwsl.report.sections.cost import cost_in_words, costs
 from piwsl.report.sections.errors import mean_rows
 from piwsl.report.sections.verdicts import INTERVAL_IN_WORDS, MEASURES, comparisons, pooled
-from piwsl.report.words import level_in_words
+from piwsl.report.words import level_in_words, model_in_words
 
 MILLI = 1000.0
 # Of more names, datasets and comparisons it is said how many there are.
@@ -48,7 +48,7 @@ class Summary(ReportSection):
         found = pooled(comparisons(context.runs, context.experiment)) if len(context.runs) else []
         spent = costs(context)
         answers = {
-            "What was asked": [asked(context)],
+            "What was asked": [asked(context), *models_asked(context)],
             "What came out": [*came_out(context), *compared(found)],
             "How sure it is": [*how_sure(context), *decided(found)],
             "What it cost": [cost_in_words(spent)] if spent else [],
@@ -66,9 +66,23 @@ def asked(context: Context) -> str:
     said = f"How well {named(models, 'models')} {_verb('predict', models)} {named(datasets, 'datasets')} "
     said += f"from {sizes} labelled frames"
     if weak and plain:
-        said += f", and what {named(weak, 'weakly supervised losses')} {_verb('add', weak)} to {plain[0]}"
+        terms = {name: ", ".join(experiment.losses[name].terms) for name in weak}
+        added = named([name if terms[name] == name else f"{name} ({terms[name]})" for name in weak], "weak losses")
+        said += f", and what {added} {_verb('add', weak)} to {plain[0]}"
     runs, seeds = len(experiment.runs()), len(experiment.seeds)
-    return f"{said}: {runs} trainings, {seeds} {'seed' if seeds == 1 else 'seeds'}."
+    return f"{said}: {_count(runs, 'training')}, {_count(seeds, 'seed')}."
+
+
+def models_asked(context: Context) -> Iterator[str]:
+    """Yield what models are whose names do not say it, where they are few."""
+    models = context.experiment.models
+    words = {name: said for name, model in models.items() if (said := model_in_words(name, model))}
+    if words and len(models) <= MOST_NAMED:
+        yield f"{'; '.join(f'{name}: {said}' for name, said in words.items())}."
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
 
 def _verb(verb: str, subjects: Sequence[str]) -> str:
@@ -97,9 +111,9 @@ def came_out(context: Context) -> Iterator[str]:
     told = best_of_each(context)
     for dataset, candidate in told[:MOST_NAMED]:
         without = _rivals(context.not_trained[context.not_trained["dataset"] == dataset])
-        beside = f"; without training, {'; '.join(without)}" if without else ""
+        beside = f"; without training: {'; '.join(without)}" if without else ""
         stable = "" if simulation is None else f" {dynamics(candidate, simulation.conditions)}."
-        said = f"{_name(candidate)} is best: it errs by {errors_in_words(candidate)}"
+        said = f"{_name(candidate)} is best, with mean absolute errors of {errors_in_words(candidate)}"
         yield f"{_of(dataset, told)}{said}{beside}.{stable}"
     if len(told) > MOST_NAMED:
         yield f"{len(told) - MOST_NAMED} more datasets stand below."
@@ -129,7 +143,7 @@ def _name(candidate: Candidate) -> str:
 
 def _rivals(levels: pd.DataFrame) -> list[str]:
     return [
-        f"{row['level']} by {rounded(row['energy_mae_meV'], 3)} meV"
+        f"{row['level']} {rounded(row['energy_mae_meV'], 3)} meV"
         + ("" if np.isnan(row["force_mae_meV_per_A"]) else f" and {rounded(row['force_mae_meV_per_A'], 3)} meV/Å")
         for _, row in levels.dropna(subset=["energy_mae_meV"]).iterrows()
     ]
@@ -156,27 +170,68 @@ def _difference(comparison: Comparison) -> str:
 
 
 def how_sure(context: Context) -> Iterator[str]:
-    """Yield what seeds and test frames leave open of the energy error of each best potential."""
+    """Yield what seeds and test frames leave open of the energy error of each best potential, and which is the next."""
     told = best_of_each(context)
     for dataset, chosen in told[:MOST_NAMED]:
-        runs = context.runs.query("dataset == @dataset and model == @chosen.model and loss == @chosen.loss")
-        runs = runs[runs["size"] == chosen.size]
-        said = "one seed, which says nothing of another"
-        if len(runs) > 1:
-            errors = runs["energy_mae_meV"]
-            said = f"{len(runs)} seeds gave {rounded(errors.min(), 3)} to {rounded(errors.max(), 3)} meV in energies"
-        frames = np.mean([_energy_errors(context, index) for index in runs.index.astype(int)], axis=0)
-        frames = frames[np.isfinite(frames)]  # some may have no label
-        if len(frames) > 1:
-            low, high = (rounded(end, 2) for end in interval_of_mean(frames))
-            said += f"; {len(frames)} test frames leave {low} to {high} meV, the {INTERVAL_IN_WORDS} of their mean"
+        said, frames = _of_seeds(dataset, chosen, context), _energy_errors(dataset, chosen, context)
+        labelled = frames[np.isfinite(frames)]
+        if len(labelled) > 1:
+            low, high = (rounded(end, 2) for end in interval_of_mean(labelled))
+            said += f"; {len(labelled)} test frames leave {low} to {high} meV, the {INTERVAL_IN_WORDS} of their mean"
         yield f"{_of(dataset, told)}{said}."
+        if (second := runner_up(dataset, chosen, context)) is not None:
+            apart = _told_apart(_energy_errors(dataset, second, context) - frames)
+            yield (
+                f"{_of(dataset, told)}{_name(second)} is next, with {errors_in_words(second)}; energies of these test "
+                f"frames {'tell' if apart else 'do not tell'} the two apart."
+            )
 
 
-def _energy_errors(context: Context, index: int) -> NDArray[np.float64]:
-    """Return the sizes of the energy errors of a run's test frames, meV."""
-    found = read_predictions(context.files[index].predictions)["energy"]
-    return MILLI * np.abs(found.predicted - found.label)
+def _of_seeds(dataset: str, chosen: Candidate, context: Context) -> str:
+    """Say how far energy errors of seeds lie apart, and whether other training frames are among what they differ in."""
+    errors = _runs_of(dataset, chosen, context)["energy_mae_meV"]
+    if len(errors) == 1:
+        return "one seed, which says nothing of another"
+    ends = list(dict.fromkeys(rounded(end, 3) for end in (errors.min(), errors.max())))
+    same = chosen.size == training_frames(context.datasets, dataset)
+    of_same = f", all of the same {chosen.size} frames (there are no more)," if same else ""
+    return f"{len(errors)} seeds{of_same} gave {' to '.join(ends)} meV in energies"
+
+
+def runner_up(dataset: str, chosen: Candidate, context: Context) -> Candidate | None:
+    """Return the best of another model or loss, of the kind that the best is of; None where there is none."""
+    runs = context.runs[context.runs["dataset"] == dataset]
+    alone, corrected = ranked(runs, context.experiment)
+    of_kind = alone if context.experiment.models[chosen.model].baseline is None else corrected
+    others = (other for other in of_kind if (other.model, other.loss) != (chosen.model, chosen.loss))
+    return next(others, None)
+
+
+def _runs_of(dataset: str, candidate: Candidate, context: Context) -> pd.DataFrame:
+    said = {"dataset": dataset, "model": candidate.model, "loss": candidate.loss, "size": candidate.size}
+    return context.runs[(context.runs[list(said)] == pd.Series(said)).all(axis="columns")]
+
+
+def _energy_errors(dataset: str, candidate: Candidate, context: Context) -> NDArray[np.float64]:
+    """Return the sizes of energy errors of test frames, meV: means over seeds; NaN of frames without a label."""
+    sizes = []
+    for index in _runs_of(dataset, candidate, context).index.astype(int):
+        found = read_predictions(context.files[index].predictions)["energy"]
+        sizes.append(MILLI * np.abs(found.predicted - found.label))
+    return np.asarray(np.mean(sizes, axis=0))
+
+
+def _told_apart(differences: NDArray[np.float64]) -> bool:
+    """Return whether Student's interval of the mean of differences leaves out 0; NaN are passed over."""
+    known = differences[np.isfinite(differences)]
+    if len(known) < 2:
+        return False
+    return bool(abs(known.mean()) > _half_interval(known))
+
+
+def _half_interval(values: NDArray[np.float64]) -> float:
+    """Return half of Student's interval of CONFIDENCE of the mean of independent values, t s/√n."""
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def interval_of_mean(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -185,7 +240,7 @@ def interval_of_mean(values: NDArray[np.float64]) -> tuple[float, float]:
     Args:
         values: (n,), n > 1.
     """
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = _half_interval(values)
     return max(float(values.mean() - half), 0.0), float(values.mean() + half)
 
 

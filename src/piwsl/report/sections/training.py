@@ -28,10 +28,10 @@ class Training(ReportSection):
     each = True
 
     def panels(self, context: Context) -> list[Panel]:
-        """Return the figure; none where no frame was kept for validation."""
+        """Return the figure; none where no frame was kept for validation, or nothing was done in steps."""
         _, files = context.example()
         errors = {loss: validation_errors(found.history) for loss, found in files.items()}
-        return [] if all(rows.empty for rows in errors.values()) else [histories(errors, context.looks)]
+        return [histories(errors, context.looks)] if any(len(rows) > 1 for rows in errors.values()) else []
 
     def html(self, context: Context) -> str:
         """Return the figure, if there is one, and of which runs it is."""

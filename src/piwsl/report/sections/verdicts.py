@@ -31,16 +31,19 @@ TITLES = {
 TEMPLATE = """\
 <p>Ratios of mean absolute errors on the same test frames, of runs alike in all but {{ axes }}: the mean over seeds of
 their logarithm, with Student's {{ interval }}. Sizes are pooled within a seed, for they share frames. The interval
-covers the choice of training frames and the start of training; the test frames are the same for all. Undecided below
-{{ least }} seeds or where the interval holds 1; alike within {{ margin }}.</p>
+covers the start of training, and the choice of training frames where a size leaves some out; the test frames are the
+same for all. Undecided below {{ least }} seeds or where the interval holds 1; alike within {{ margin }}.</p>
+{% if verdicts %}
 <ul class="verdicts">
 {% for verdict in verdicts %}
-<li class="{{ verdict.kind }}">{{ verdict.text }}<span class="where">{{ verdict.where }}</span></li>
+<li class="{{ verdict.kind }}"><span class="where">{{ verdict.where }}</span>{{ verdict.text }}</li>
 {% endfor %}
 </ul>
+{% endif %}
 <p>{{ multiplicity }}</p>
 {% if rows %}
-<details><summary>Size by size, {{ rows | length }} comparisons, not corrected for their number</summary>
+<details{% if few %} open{% endif %}><summary>
+{{- "" if few else "Size by size, " }}{{ rows | length }} comparisons, not corrected for their number</summary>
 <div class="scroll"><table>
 <thead><tr><th>{{ titles.where }}</th><th class="number">{{ titles.size }}</th><th>{{ titles.quantity }}</th>
 <th class="number">{{ titles.ratio }}</th><th class="number">{{ titles.interval }}</th>
@@ -79,6 +82,8 @@ class Verdicts(ReportSection):
 def verdicts_on(found: list[Comparison], axes: str) -> str:
     """Return what comparisons show, pooled over sizes and size by size; "" of none.
 
+    Those of too few seeds for a verdict stand in the table alone.
+
     Args:
         found: the comparisons.
         axes: what runs that are compared differ in, in words.
@@ -87,6 +92,7 @@ def verdicts_on(found: list[Comparison], axes: str) -> str:
         return ""
     whole = pooled(found)
     stands = standing(whole)
+    told = [pair for pair in zip(whole, stands, strict=True) if pair[0].ratio.seeds >= LEAST_SEEDS]
     return render(
         TEMPLATE,
         axes=axes,
@@ -94,9 +100,10 @@ def verdicts_on(found: list[Comparison], axes: str) -> str:
         titles=TITLES,
         least=LEAST_SEEDS,
         margin=MARGIN_IN_WORDS,
-        verdicts=[sentence(comparison, stood) for comparison, stood in zip(whole, stands, strict=True)],
+        verdicts=[sentence(comparison, stood) for comparison, stood in told],
         multiplicity=multiplicity(whole, stands),
-        rows=[_row(comparison) for comparison in found if comparison not in whole],
+        few=len(told) < len(whole),
+        rows=[_row(each) for each in found if each not in whole or each.ratio.seeds < LEAST_SEEDS],
     )
 
 
@@ -167,30 +174,34 @@ def sentence(found: Comparison, stands: bool) -> dict[str, str]:
     """Say in words what one comparison shows.
 
     Args:
-        found: the comparison.
+        found: the comparison, of seeds enough for a verdict.
         stands: whether it does, in the family of all.
     """
     ratio, quantity = found.ratio, MEASURES[found.measure]
     numbers = f"ratio {_ratio(ratio.value)}"
     if ratio.interval is not None:
         numbers += f", {INTERVAL_IN_WORDS} {_interval(ratio)}"
-    numbers += f", {ratio.seeds} {'seed' if ratio.seeds == 1 else 'seeds'}"
+    numbers += f", {ratio.seeds} seeds"
     if ratio.verdict == "undecided":
-        why = f"at least {LEAST_SEEDS} seeds are needed" if ratio.seeds < LEAST_SEEDS else "the interval holds 1"
-        text = f"undecided on the {quantity} error: {why} ({numbers})"
+        text = f"undecided on the {quantity} error: the interval holds 1 ({numbers})"
     elif ratio.verdict == "alike":
         text = f"{quantity} errors alike: any difference is too small to matter ({numbers})"
     else:
         direction = "lower" if ratio.verdict == "better" else "higher"
         text = f"{quantity} error {rounded(100 * abs(ratio.value - 1), 3)} % {direction} ({numbers})"
         text += "" if stands else "; it does not stand the correction for their number"
-    if found.unlike and found.axis == "loss":  # models differ in more than that
+    if _unlike(found):
         text += (
             "; with one of the two losses the network corrects a pair potential, with the other it does not: say "
             "pair_potential: true or false to see what is due to it"
         )
     sizes = "sizes pooled" if found.size is None else f"{found.size} frames"
     return {"where": f"{_where(found)}, {sizes}", "text": text, "kind": ratio.verdict}
+
+
+def _unlike(found: Comparison) -> bool:
+    """Return whether one of two losses has a pair potential beneath the network, and the other has not."""
+    return found.unlike and found.axis == "loss"  # models differ in more than that
 
 
 def _where(found: Comparison) -> str:
@@ -216,7 +227,7 @@ def _row(found: Comparison) -> dict[str, str]:
         "ratio": _ratio(found.ratio.value),
         "interval": _interval(found.ratio),
         "seeds": str(found.ratio.seeds),
-        "verdict": found.ratio.verdict,
+        "verdict": found.ratio.verdict + ("; one corrects a pair potential" if _unlike(found) else ""),
     }
 
 

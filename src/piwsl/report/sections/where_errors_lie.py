@@ -17,7 +17,7 @@ TEMPLATE = """\
 <p>{{ table.words }}</p>
 <div class="scroll"><table>
 <thead><tr><th scope="col" class="number">Frames</th><th scope="col">Loss</th>
-{% for title in table.titles %}<th scope="col" class="number">{{ title }}</th>{% endfor %}</tr></thead>
+{% for title in table.titles %}<th scope="col" class="number">{{ title | whole }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}
 <tr><td class="number">{{ row.size }}</td><td>{{ row.loss }}</td>
@@ -25,14 +25,15 @@ TEMPLATE = """\
 {% endfor %}
 </tbody></table></div>
 {% endfor %}
-<p class="soft">Means over seeds. Frames with the largest errors are in <code>worst.xyz</code> beside each model.</p>
+<p class="soft">Means over seeds; of forces a component. Frames with the largest errors are in <code>worst.xyz</code>
+beside each model.</p>
 """
 # Pattern of a column of the runs, and its title there.
 WHERE = {
     r"force_angle_deg": "Angle between forces (°)",
     r"force_mae_by_element_(\w+)_meV_per_A": "Forces on {} (meV/Å)",
-    r"energy_mae_by_temperature_([\d.e+-]+)K_meV": "Energies, {} K (meV)",
-    r"force_mae_by_temperature_([\d.e+-]+)K_meV_per_A": "Forces, {} K (meV/Å)",
+    r"energy_mae_by_temperature_([\d.e+-]+)K_meV": "Energies, {}\u00a0K (meV)",
+    r"force_mae_by_temperature_([\d.e+-]+)K_meV_per_A": "Forces, {}\u00a0K (meV/Å)",
 }
 PHYSICAL = {
     r"consistency_force_minus_slope_meV_per_A": "Forces − slope (meV/Å)",
@@ -61,11 +62,11 @@ class WhereErrorsLie(ReportSection):
     def html(self, context: Context) -> str:
         """Return the tables of what is known."""
         tables = [
-            _table("Mean absolute errors, of forces a component, where and when.", WHERE, context.runs),
+            _table("Mean absolute errors by element and by the temperature of sampling.", WHERE, context.runs),
             _table(
-                "Root mean squares of what a true energy surface has none of, on a few test frames in double "
-                "precision: forces that are not the slope of the energy, work around closed loops, and what turning "
-                "or moving a molecule changes.",
+                "Root mean squares of what is 0 on a true energy surface, on a few test frames in double precision: "
+                "forces less the slope of the energy, work around closed loops (by quadrature, which of a rough "
+                "network leaves some meV), and what turning or moving a molecule changes.",
                 PHYSICAL,
                 context.runs,
             ),

@@ -1,0 +1,137 @@
+"""Experiments: in order, what they take, how far they are, and side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from piwsl.cli.application import command, warn
+
+if TYPE_CHECKING:
+    from piwsl.reference.planning import Plan
+
+
+@command
+def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")]) -> None:
+    """Check an experiment without running it, count its runs, and say what given datasets hold.
+
+    Example: `piwsl check config.yaml`
+    """
+    from piwsl.preflight import costly_datasets, load_experiment, remarks
+
+    experiment = load_experiment(config)
+    for remark in remarks(experiment):
+        print(remark)
+    warn(config, costly_datasets(experiment))
+    print(f"{config}: experiment '{experiment.experiment}' is in order, {len(experiment.runs())} training runs")
+
+
+@command
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
+    results: Annotated[Path, typer.Option(help="Where results are; what is there is not planned.")] = Path("results"),
+) -> None:
+    """Say what reference energies and labels of cheap levels take, before anything is submitted.
+
+    Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset. CPU hours are good within a
+    factor of two.
+
+    Example: `piwsl plan config.yaml`
+    """
+    from piwsl.config import ComputedDataset
+    from piwsl.data.dataset import PARTS, TEST
+    from piwsl.preflight import costly_datasets, level_remark, load_experiment
+    from piwsl.reference.planning import plan_dataset
+    from piwsl.workflow.cheap_labels import CheapJobs
+    from piwsl.workflow.test_sets import named_tests
+
+    experiment = load_experiment(config)
+    warn(config, costly_datasets(experiment))
+    hours, jobs = 0.0, 0
+    tests = named_tests(experiment)
+    datasets = experiment.datasets | {name: test.section for name, test in tests.items()}
+    for name, dataset in datasets.items():
+        folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
+        parts = (TEST,) if name in tests else PARTS
+        rows = list(CheapJobs(name, dataset, experiment.levels, parts).plans(folder, store))
+        if isinstance(dataset, ComputedDataset):
+            level = experiment.levels[dataset.level]
+            print(f"{name}: {dataset.level} = {level}")
+            if remark := level_remark(dataset, experiment):
+                print(f"  {remark}")
+            rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
+        elif rows:
+            print(f"{name}: {dataset.file}, with cheap levels")
+        for row in rows:
+            _print_plan(row)
+            hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+    print(
+        f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
+        f"{len(experiment.runs())} training runs."
+    )
+
+
+def _print_plan(row: Plan) -> None:
+    stored = "frames not made yet" if row.stored is None else f"{row.stored} stored"
+    forces = f" with forces ({row.forces})" if row.forces else ""
+    cores = f" and {row.threads} cores" if row.threads > 1 else ""
+    jobs = f"{row.jobs} job{'s' if row.jobs > 1 else ''} of {row.mem_mb} MB{cores}"
+    print(
+        f"  {row.labels}: {row.frames} frames{forces}, {stored}: {jobs}, {row.cpu_hours:.2g} CPU hours, "
+        f"{row.disk_mb:.1f} MB to keep, {row.scratch_mb:.0f} MB of scratch a job"
+    )
+
+
+@command
+def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")]) -> None:
+    """Say how far an experiment has come: jobs done, running, failed and waiting, by rule, and the time left.
+
+    In the folder where Snakemake runs or ran; it looks at files alone, and changes none. Times are those of jobs alike
+    that have ended, of labelling jobs the cost model's, set right by the energies that are there.
+
+    Example: `piwsl status config.yaml`
+    """
+    from time import time
+
+    from piwsl.preflight import named_experiment
+    from piwsl.workflow.jobs import Jobs
+    from piwsl.workflow.status import status_of
+    from piwsl.workflow.status_lines import status_lines
+
+    now = time()
+    jobs = Jobs(named_experiment(config), Path("workflow/scripts"))
+    for line in status_lines(status_of(jobs, now), now):
+        print(line)
+
+
+@command
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results, two or more.")],
+    page: Annotated[Path, typer.Option(metavar="OUT.html", help="The page to write.")] = Path("comparison.html"),
+) -> None:
+    """Lay experiments side by side on one page: errors, what they cost, what differs in their configurations.
+
+    Errors are compared on test frames that are the same to the last bit, labels included; where there are none, the
+    page and the terminal say so. The first folder is what others are compared with.
+
+    Example: `piwsl compare results/ammonia results/ammonia-with-forces`
+    """
+    from piwsl.workflow.compare import compare_folders
+
+    for line in compare_folders(folders, page):
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"compared: {page}")
+
+
+@command
+def schema() -> None:
+    """Print the JSON schema of an experiment, for editors.
+
+    Example: `piwsl schema > workflow/schemas/config.schema.json`
+    """
+    from piwsl.config import json_schema
+
+    print(json_schema(), end="")
