@@ -92,7 +92,7 @@ def test_a_core_that_electrons_do_not_fill_fails_the_frame():
 @pytest.mark.parametrize("density_fitting", [False, True])
 def test_a_core_above_the_valence_of_another_element_fails_the_frame(density_fitting):
     keys = {"method": "mp2", "basis": "def2-svp", "frozen_core": {"Na": 5}, "density_fitting": density_fitting}
-    with pytest.raises(FrameFailure, match="of the 9 lowest orbitals 2[.]0 are of Na, and 5 are to be"):
+    with pytest.raises(FrameFailure, match=r"of the 9 lowest orbitals 2\.0 are of Na, and 5 are to be"):
         run_level(IODIDE, PySCF.model_validate(keys), 0, 1, MEMORY_MB)
 
 
