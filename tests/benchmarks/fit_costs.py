@@ -59,6 +59,7 @@ FIT = (
     Case("H2O HCN CH3OH C2H4", single("mp2", "cc-pvqz")),
     Case("H2O CH3OH", single("hf", "cc-pvtz"), "analytic"),
     Case("H2O CH3OH", single("dft", "def2-tzvp", functional="pbe0"), "analytic"),
+    Case("H2O", single("dft", "def2-tzvp", functional="wb97m-d3bj"), "analytic"),
     Case("H2O HCN CH3OH", single("mp2", "cc-pvdz", **CONVENTIONAL), "analytic"),
     Case("H2O NH3 HCN", single("mp2", "cc-pvtz", **CONVENTIONAL), "analytic"),
     Case("H2O HCN CH3OH C2H4", single("ccsd(t)", "cc-pvdz")),
@@ -72,6 +73,7 @@ FIT = (
     Case("NH2 CN", single("ccsd(t)", "cc-pvdz")),
     Case("NH2", single("ccsd(t)", "cc-pvtz")),
     Case("NH2 CN", single("mp2", "cc-pvtz")),
+    Case("NH2 CN", single("mp2", "cc-pvqz")),
     Case("NH2", single("ccsd(t)", "cc-pvtz", **FITTED, **CUT)),
 )
 CHECK = (
@@ -93,6 +95,7 @@ CHECK = (
     Case("O2", single("hf", "cc-pvtz", **CONVENTIONAL), "analytic"),
     Case("HI HBr", single("ccsd(t)", "def2-tzvp")),
     Case("HI", single("dft", "def2-tzvp", functional="pbe0"), "analytic"),
+    Case("CH3", single("dft", "def2-svp", functional="pbe0")),
     Case("NH3", {"preset": "demo"}, "differences"),
     Case("H2CO", single("mp2", "cc-pvtz"), "differences"),
     Case("CH3", single("ccsd(t)", "cc-pvdz"), "differences"),
