@@ -99,6 +99,7 @@ CHECK = (
     Case("NH3", {"preset": "demo"}, "differences"),
     Case("H2CO", single("mp2", "cc-pvtz"), "differences"),
     Case("CH3", single("ccsd(t)", "cc-pvdz"), "differences"),
+    Case("CH3", single("mp2", "cc-pvtz"), "differences"),
     Case("HCN", single("ccsd(t)", "cc-pvdz"), "differences"),
 )
 PURPOSES = {"fit": FIT, "check": CHECK}

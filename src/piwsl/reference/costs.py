@@ -22,10 +22,6 @@ from piwsl.reference.element_bases import Purpose, fitting_functions, orbital_ba
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.mean_field import LAST_OF_SMALL_BASIS, SMALL_BASIS
 
-SCF_CYCLES = 11
-# Products of a search for unstable directions, each as a cycle: 34 to 54 (NH2, CN, NO2).
-STABILITY_CYCLES = 40
-CC_CYCLES = 13
 # Of the points of an atom's grid, what is left after pruning.
 PRUNED = 0.5
 NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
@@ -46,7 +42,7 @@ SECONDS = {
     "fitted derivative": 1.6e-7,
     "two-electron": 1.1e-8,
     "check of restricted orbitals": 7.7e-8,
-    "stability": 4.3e-8,
+    "stability": 1.1e-9,
     "two-electron derivative": 3.0e-8,
     "grid": 4.8e-8,
     "grid derivative": 1.9e-7,
@@ -70,6 +66,19 @@ UNRESTRICTED = {"scf": 2.0, "fitted mp2": 3.0, "mp2": 5.0, "cc": 5.0, "triples":
 
 Work = dict[str, float]
 """Multiplications of a calculation, by the names in `SECONDS`."""
+
+
+class Cycles(NamedTuple):
+    """How many iterations there are."""
+
+    scf: int
+    stability: int
+    """Of the search for unstable directions of orbitals that are followed to a minimum."""
+    coupled_cluster: int
+
+
+# Of the search 34 to 54 (NH2, CN, NO2); from the orbitals and amplitudes of a geometry near by there is none.
+FROM_ATOMS, FROM_FRAME = Cycles(11, 40, 13), Cycles(6, 0, 8)
 
 
 class Sizes(NamedTuple):
@@ -105,7 +114,9 @@ class Calculation(NamedTuple):
     scratch_mb: float = 0.0
 
 
-def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> Cost:
+def estimate(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool, displaced: bool = False
+) -> Cost:
     """Estimate what the energy of a frame takes.
 
     Args:
@@ -114,8 +125,9 @@ def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradien
         charge: total charge, e.
         multiplicity: 2S + 1.
         gradients: with analytic gradients.
+        displaced: from the orbitals and amplitudes of a geometry near by, whose state is not looked into again.
     """
-    each = calculations_of(atoms, level, charge, multiplicity, gradients)
+    each = calculations_of(atoms, level, charge, multiplicity, gradients, displaced)
     return Cost(
         sum(seconds_of(one.work) for one in each),
         max(one.memory_mb for one in each),
@@ -128,21 +140,26 @@ def seconds_of(work: Work, seconds: Mapping[str, float] = SECONDS) -> float:
     return sum(seconds[name] * count for name, count in work.items())
 
 
-def calculations_of(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> list[Calculation]:
+def calculations_of(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool, displaced: bool = False
+) -> list[Calculation]:
     """Return what an energy of a level is made of; arguments as of `estimate`."""
     unrestricted = level.is_open_shell(multiplicity)
     by_key = components_by_mean_field(level)
     sizes = {key: sizes_of(atoms, key, level, charge, multiplicity) for key in by_key}
     smallest = min(by_key, key=lambda key: sizes[key].orbitals)
+    cycles = FROM_FRAME if displaced else FROM_ATOMS
+    if not level.follows(multiplicity):
+        cycles = cycles._replace(stability=0)
     found = []
     for key, components in by_key.items():
-        scf = _mean_field(sizes[key], key, unrestricted, level.follows(multiplicity), gradients)
-        if key == smallest and not unrestricted and key.functional is None:
+        scf = _mean_field(sizes[key], key, unrestricted, cycles, gradients)
+        if key == smallest and not unrestricted and not displaced and key.functional is None:
             of_check = min(sizes[key].orbitals, _functions_of_check(atoms, charge))
             scf.work["check of restricted orbitals"] = of_check**4
         found.append(scf)
         for component in _separate(components):
-            found.append(_correlation(sizes[key], component, unrestricted, gradients))
+            found.append(_correlation(sizes[key], component, unrestricted, cycles, gradients))
     return found
 
 
@@ -196,26 +213,26 @@ def _functions(molecule: gto.Mole, level: PySCF, key: MeanFieldKey, purpose: Pur
     return int(df.addons.make_auxmol(molecule, of_elements).nao)
 
 
-def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, follow: bool, gradient: bool) -> Calculation:
+def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, cycles: Cycles, gradient: bool) -> Calculation:
     n, auxiliary, factor = sizes.orbitals, sizes.auxiliary_jk, UNRESTRICTED["scf"] if unrestricted else 1.0
     points = sizes.grid_points * n
     on_grid = factor * points * (META_GGA if _is_meta(key.functional) else 1.0)
     work = {
         "start": 1.0,
-        "grid": (SCF_CYCLES + follow * STABILITY_CYCLES) * on_grid,
+        "grid": (cycles.scf + cycles.stability) * on_grid,
         "grid derivative": gradient * on_grid,
     }
     if key.density_fitting:
         work |= {
             **_fitting(n, auxiliary),
-            "exchange": factor * SCF_CYCLES * auxiliary * n**2 * sizes.occupied,
-            "fitted stability": follow * STABILITY_CYCLES * auxiliary * n**2,
+            "exchange": factor * cycles.scf * auxiliary * n**2 * sizes.occupied,
+            "fitted stability": cycles.stability * auxiliary * n**2,
             "fitted derivative": gradient * factor * auxiliary * n**2,
         }
     else:
         work |= {
             "two-electron": factor * n**4,
-            "stability": follow * n**4,
+            "stability": cycles.stability * n**4,
             "two-electron derivative": gradient * factor * n**4,
         }
     memory = 5e-6 * auxiliary * n**2 if key.density_fitting else 1.2e-6 * n**4
@@ -231,13 +248,14 @@ def _is_meta(functional: str | None) -> bool:
     return functional is not None and dft.libxc.xc_type(functional) == "MGGA"
 
 
-def _correlation(sizes: Sizes, component: Component, unrestricted: bool, gradient: bool) -> Calculation:
+def _correlation(sizes: Sizes, component: Component, unrestricted: bool, cycles: Cycles, gradient: bool) -> Calculation:
     fitted = component.mean_field.density_fitting
     mp2 = _mp2(sizes, fitted, unrestricted, gradient)
     if component.method == "mp2":
         return mp2._replace(name=str(component))
     threshold = component.natural_orbitals
-    found = _coupled_cluster(sizes, fitted, threshold, component.method == "ccsd(t)", unrestricted, gradient)
+    triples = component.method == "ccsd(t)"
+    found = _coupled_cluster(sizes, fitted, threshold, triples, unrestricted, cycles, gradient)
     if threshold is not None:
         # The natural orbitals are those of MP2.
         found = found._replace(work=found.work | mp2.work, memory_mb=max(found.memory_mb, mp2.memory_mb))
@@ -266,16 +284,22 @@ def _mp2(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Calc
 
 
 def _coupled_cluster(
-    sizes: Sizes, fitted: bool, threshold: float | None, triples: bool, unrestricted: bool, gradient: bool
+    sizes: Sizes,
+    fitted: bool,
+    threshold: float | None,
+    triples: bool,
+    unrestricted: bool,
+    cycles: Cycles,
+    gradient: bool,
 ) -> Calculation:
     n, o, v = sizes.orbitals, sizes.active, kept_orbitals(sizes, threshold)
     factor, of_triples = (UNRESTRICTED["cc"], UNRESTRICTED["triples"]) if unrestricted else (1.0, 1.0)
     work = {
         "start": 3.0,
-        "ladder": factor * CC_CYCLES * o**2 * v**4,
-        "rings": factor * CC_CYCLES * (o * v) ** 3,
+        "ladder": factor * cycles.coupled_cluster * o**2 * v**4,
+        "rings": factor * cycles.coupled_cluster * (o * v) ** 3,
         "triples": of_triples * triples * o**3 * v**4,
-        "multipliers": gradient * CC_CYCLES * (o * v) ** 3,
+        "multipliers": gradient * cycles.coupled_cluster * (o * v) ** 3,
         "cc response": gradient * n**4,
         "triples multipliers": gradient * triples * o**3 * v**4,
     }
