@@ -35,9 +35,7 @@ from piwsl.structures.frames import (
     FORCES_KEY,
     STRESS_KEY,
     WEAK_FORCES_KEY,
-    charge_of,
-    electron_problem,
-    multiplicity_of,
+    frame_electron_problem,
 )
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import WEAK
@@ -421,7 +419,7 @@ def _electrons_that_do_not_fit(files: list[GivenFrames]) -> Iterator[str]:
         problems = [
             (count * file.every, problem)
             for count, atoms in enumerate(file.frames)
-            if (problem := electron_problem(atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)))
+            if (problem := frame_electron_problem(atoms))
         ]
         if problems:
             position, problem = problems[0]

@@ -34,6 +34,11 @@ MOLECULES = {
                {"method": "mp2", "basis": "cc-pvdz"}),
     "HI with a core potential": (Atoms("IH", [[0, 0, 0], [0, 0, 1.609]]), 0, 1,
                                  {"method": "mp2", "basis": "def2-tzvp", "density_fitting": False}),
+    "HI, fitted": (Atoms("IH", [[0, 0, 0], [0, 0, 1.609]]), 0, 1, {"method": "mp2", "basis": "def2-tzvp"}),
+    "an iodine atom, fitted": (Atoms("I"), 0, 2, {"method": "mp2", "basis": "def2-svp"}),
+    "NaI, fitted": (Atoms("NaI", [[0, 0, 0], [0, 0, 2.711]]), 0, 1, {"method": "mp2", "basis": "def2-tzvp"}),
+    "CH3I, fitted": (Atoms("CH3I", [[0, 0, 0], [1.03, 0, -0.34], [-0.515, 0.892, -0.34], [-0.515, -0.892, -0.34],
+                                    [0, 0, 2.13]]), 0, 1, {"method": "mp2", "basis": "def2-svp"}),
     "all electrons correlated": (molecule("HF"), 0, 1, {"method": "mp2", "basis": "cc-pvdz", "frozen_core": False}),
     "a singlet with unrestricted orbitals": (Atoms("H2", [[0, 0, 0], [0, 0, 2.5]]), 0, 1,
                                              {"method": "hf", "basis": "cc-pvdz", "unrestricted": True}),
@@ -76,6 +81,15 @@ def test_a_basis_that_psi4_lacks_is_found_before_anything_is_computed():
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "cc-pvdz", "density_fitting": False}, "level")
     with pytest.raises(PiwslError, match="basis 'cc-pvdz' has no I in psi4; name another"):
         check_level(level, {"H", "I"})
+
+
+def test_a_fitting_basis_for_core_potentials_is_none_of_all_electrons():
+    """psi4 takes it, and the energy of HI is 28 Hartree too low."""
+    level = parse_level({"engine": "psi4", "method": "hf", "basis": "sto-3g"}, "level")
+    check_level(level, {"H", "Br"})
+    with pytest.raises(PiwslError, match="'def2-qzvpp-jkfit' is made for core potentials, and 'sto-3g' has all"):
+        check_level(level, {"H", "I"})
+    check_level(parse_level({"engine": "psi4", "method": "hf", "basis": "def2-svp"}, "level"), {"H", "I"})
 
 
 def test_an_scf_that_does_not_converge_fails_its_frame(monkeypatch):

@@ -172,7 +172,7 @@ def test_a_level_of_seconds_is_scattered_over_jobs_and_one_of_milliseconds_is_no
     every = [displaced("CH3CH2OH", 0.0, np.random.default_rng(0))]
     mp2 = parse_level({"method": "mp2", "basis": "cc-pvtz"}, "level")
     dear, cheap = cheap_batches(TRAINING, 1000, every, mp2), cheap_batches(TRAINING, 1000, every, GFN2)
-    assert len(dear) > 5
+    assert len(dear) >= 5
     assert len(cheap) == 1
     spans = [(job.start, job.stop) for job in dear.values()]
     assert [number for start, stop in spans for number in range(start, stop)] == list(range(1000))

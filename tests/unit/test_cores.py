@@ -14,7 +14,7 @@ from piwsl.config import ConfigError
 from piwsl.config.levels import parse_level
 from piwsl.reference.calculations import build_molecule, run_level
 from piwsl.reference.components import required_components
-from piwsl.reference.cores import frozen_by_element, frozen_orbitals
+from piwsl.reference.cores import core_problem, frozen_by_element, frozen_orbitals
 from piwsl.reference.costs import sizes_of
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.failures import FrameFailure
@@ -85,6 +85,27 @@ def test_what_is_frozen_to_the_last_pair_has_no_correlation_energy():
 def test_a_core_that_electrons_do_not_fill_fails_the_frame():
     with pytest.raises(FrameFailure, match="1 orbitals are frozen, and 0 electrons have the rarer spin"):
         run_level(Atoms("Li"), level({"Li": 1}), 0, 4, MEMORY_MB)
+
+
+# 4d of iodine lies below 2p of sodium: nine orbitals are two of sodium and seven of iodine, and NaI is bound by 0.6 eV
+# in place of 3.2.
+@pytest.mark.parametrize("density_fitting", [False, True])
+def test_a_core_above_the_valence_of_another_element_fails_the_frame(density_fitting):
+    keys = {"method": "mp2", "basis": "def2-svp", "frozen_core": {"Na": 5}, "density_fitting": density_fitting}
+    with pytest.raises(FrameFailure, match=r"of the 9 lowest orbitals 2\.0 are of Na, and 5 are to be"):
+        run_level(IODIDE, PySCF.model_validate(keys), 0, 1, MEMORY_MB)
+
+
+@pytest.mark.parametrize(("atoms", "multiplicity"), [(molecule("CN"), 2), (molecule("SO2"), 1), (SALT, 1)])
+def test_cores_are_told_by_whose_orbitals_they_are(atoms, multiplicity):
+    unrestricted = scf.UHF if multiplicity > 1 else scf.RHF
+    mean_field = unrestricted(build_molecule(atoms, "def2-svp", 0, multiplicity, MEMORY_MB)).run()
+    assert core_problem(mean_field, True) is None
+    assert core_problem(mean_field, False) is None
+    # The lowest in another's place.
+    valence = frozen_orbitals(mean_field.mol, True)
+    mean_field.mo_coeff[..., [0, valence]] = mean_field.mo_coeff[..., [valence, 0]]
+    assert "to be frozen" in str(core_problem(mean_field, True))
 
 
 def test_counts_that_are_pyscfs_own_are_the_level_without_them():

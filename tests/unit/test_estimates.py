@@ -85,6 +85,22 @@ def test_forces_by_differences_take_an_energy_for_each_displacement(tmp_path):
     assert many == pytest.approx(13 * one)
 
 
+def test_displaced_energies_take_less_than_their_frame_and_no_search_for_unstable_directions():
+    of_shell = {"closed": (molecule("H2CO"), 1), "open": (molecule("NO2"), 2)}
+    level = PySCF.model_validate({"preset": "ccsdt-cbs"})
+    shares = {}
+    for shell, (atoms, multiplicity) in of_shell.items():
+        frame, near = level.cost(atoms, 0, multiplicity, False), level.displaced_cost(atoms, 0, multiplicity)
+        assert near.memory_mb == frame.memory_mb
+        shares[shell] = near.cpu_s / frame.cpu_s
+    assert 0.5 < shares["closed"] < 1.0
+    assert shares["open"] < 0.5
+    sums = parse_level({"engine": "sum", "plus": ["mp2-cbs", "ccsdt-cbs"], "minus": ["mp2-cbs"]}, "level")
+    mp2 = PySCF.model_validate({"preset": "mp2-cbs"})
+    own = level.displaced_cost(molecule("NO2"), 0, 2).cpu_s + 2 * mp2.displaced_cost(molecule("NO2"), 0, 2).cpu_s
+    assert sums.displaced_cost(molecule("NO2"), 0, 2).cpu_s == pytest.approx(own)
+
+
 def test_what_cannot_fit_is_refused_with_what_would(tmp_path):
     level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvqz"})
     takes = estimate([molecule("C6H6"), molecule("H2O")], level, None, tmp_path)

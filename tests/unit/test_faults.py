@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shutil
 import stat
@@ -22,6 +23,7 @@ from helpers import displaced, level_records
 from piwsl.errors import PiwslError
 from piwsl.files import read_json, read_json_lines, unchanged, write_text
 from piwsl.reference import calculations
+from piwsl.reference.calculations import run_level
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.failures import JobFailure, failing_at
 from piwsl.reference.labelling import label_frames
@@ -132,6 +134,7 @@ from pathlib import Path
 from piwsl.errors import PiwslError
 from piwsl.structures.frames import read_frames
 from piwsl.reference.calculations import run_level
+from piwsl.reference.calculations import run_level
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import label_frames
 
@@ -156,6 +159,15 @@ def test_too_little_memory_stops_the_job_with_a_message_and_keeps_what_is_finish
     assert "cc-pvtz: out of memory" in stopped.stderr
     assert "raise labelling.mem_mb" in stopped.stderr
     assert len(energies(tmp_path / "store")) == 1
+
+
+def test_where_memory_is_held_by_what_the_process_did_before_the_message_says_how_much():
+    level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz"})
+    with pytest.raises(JobFailure, match="df-mp2/cc-pvdz: out of memory") as stopped:
+        run_level(molecule("H2O"), level, 0, 1, memory_mb=50)
+    held = re.search(r"([\d,]+) MB of it held by this process before \(a new one holds less\)", str(stopped.value))
+    assert held is not None
+    assert 50 < float(held[1].replace(",", "")) < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3 * 1.1
 
 
 def test_an_unforeseen_error_in_one_frame_is_recorded_and_the_others_go_on(tmp_path):

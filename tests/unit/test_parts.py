@@ -133,7 +133,7 @@ def test_presets_share_what_they_have_in_common():
         ({"frozen_core": {"O": 2}}, {"hf/sto-3g", "hf/6-31g"}),
         ({"unrestricted": True}, set()),
         ({"orbitals": "restricted"}, set()),
-        ({"element_bases": {"sto-3g": {"H": "6-31g"}}}, set()),
+        ({"element_bases": {SMALL: {"H": LARGE}}}, {"hf/6-31g", "mp2/6-31g"}),
         ({"stability": True}, set()),
         ({"max_t1": 0.5}, names(focal_point())),
         ({"grid": 9}, names(focal_point())),
@@ -150,6 +150,13 @@ def test_a_fitting_basis_changes_only_what_is_fitted_with_it():
 
     assert shared(level(), level(ri="cc-pvtz-ri")) == {"df-hf/cc-pvdz"}
     assert shared(level(), level(jk="cc-pvtz-jkfit")) == set()
+
+
+def test_levels_share_the_parts_in_bases_for_which_they_say_the_same_of_elements():
+    other = {f"cc-pv{size}z": {"I": f"cc-pv{size}z-pp"} for size in "dtq"}
+    demo, best = (PySCF.model_validate({"preset": preset, "element_bases": other}) for preset in ("demo", "ccsdt-cbs"))
+    assert "df-mp2/cc-pvtz" in shared(demo, best) == shared(named_level("demo"), named_level("ccsdt-cbs"))
+    assert shared(demo, named_level("demo")) == set()
 
 
 def test_what_a_later_recipe_says_beyond_what_is_known_today_separates_all_parts(monkeypatch):

@@ -37,10 +37,19 @@ def cost(level: Level, *arguments: object) -> Cost:
     Raises:
         PiwslError: the level fails, or says no `Cost` of finite numbers from 0 on.
     """
-    found: Cost = _answer(level, "cost", (Cost,), *arguments)
+    return _cost(level, "cost", *arguments)
+
+
+def displaced_cost(level: Level, *arguments: object) -> Cost:
+    """Return what an energy near another takes; arguments as of `Level.displaced_cost`, raises as `cost`."""
+    return _cost(level, "displaced_cost", *arguments)
+
+
+def _cost(level: Level, method: str, *arguments: object) -> Cost:
+    found: Cost = _answer(level, method, (Cost,), *arguments)
     for name in OF_COST:
         if not is_factor(value := getattr(found, name)):
-            raise _wrong(level, f"cost() gives {name} {value!r}, expected a number from 0 on")
+            raise _wrong(level, f"{method}() gives {name} {value!r}, expected a number from 0 on")
     return found
 
 

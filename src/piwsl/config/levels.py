@@ -173,6 +173,10 @@ class Level(Section):
             forces: with analytic forces.
         """
 
+    def displaced_cost(self, atoms: Atoms, charge: int, multiplicity: int) -> Cost:
+        """Estimate what an energy near one that is computed takes, as of `cost`: less where it starts from that."""
+        return self.cost(atoms, charge, multiplicity, False)
+
     def analytic_problem(self, multiplicity: int) -> str | None:
         """Say why there are no analytic forces of structures of a multiplicity, 2S + 1; None where there are.
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.data import atomic_numbers, ground_state_magnetic_moments
+from ase.data import atomic_numbers
 
 from piwsl.config import Level
 from piwsl.config.level_checks import of_free_atoms
 from piwsl.reference.labelling import label_frames
+from piwsl.structures.frames import ground_state_multiplicity
 
 
 def free_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> dict[str, dict[str, Any]]:
@@ -29,8 +30,8 @@ def free_atoms(symbols: set[str], level: Level, store: Path, memory_mb: int) -> 
     alone = of_free_atoms(level)
     found = {}
     for symbol in sorted(symbols, key=lambda name: int(atomic_numbers[name])):
-        unpaired = round(float(ground_state_magnetic_moments[atomic_numbers[symbol]]))
-        atom = Atoms(symbol, positions=[[0.0, 0.0, 0.0]], info={"frame": symbol, "multiplicity": unpaired + 1})
+        multiplicity = ground_state_multiplicity(atomic_numbers[symbol])
+        atom = Atoms(symbol, positions=[[0.0, 0.0, 0.0]], info={"frame": symbol, "multiplicity": multiplicity})
         _, (record,) = label_frames([atom], alone, store, None, memory_mb)
         found[symbol] = record
     return found

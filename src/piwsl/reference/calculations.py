@@ -27,7 +27,7 @@ from piwsl.reference.components import (
     own_component,
     required_components,
 )
-from piwsl.reference.cores import frozen_by_element, frozen_orbitals
+from piwsl.reference.cores import core_problem, frozen_by_element, frozen_orbitals
 from piwsl.reference.correlation import correlate
 from piwsl.reference.coupled_cluster import Amplitudes, RIBasis
 from piwsl.reference.element_bases import fitting_functions, orbital_basis, substitutions
@@ -282,13 +282,15 @@ def _correlated(mean_field: scf.hf.SCF, key: MeanFieldKey, level: PySCF) -> tupl
     """Return the number of frozen orbitals, and the auxiliary basis of correlation where it is fitted.
 
     Raises:
-        FrameFailure: more orbitals are frozen than are occupied.
+        FrameFailure: more orbitals are frozen than are occupied, or the lowest are not of the cores.
     """
     molecule = mean_field.mol
     frozen = frozen_orbitals(molecule, level.frozen_core)
     if molecule.nelectron > 1 and frozen > min(molecule.nelec):
         reason = f"{frozen} orbitals are frozen, and {min(molecule.nelec)} electrons have the rarer spin"
         raise FrameFailure("frozen core", f"{reason}; freeze fewer (frozen_core)")
+    if (problem := core_problem(mean_field, level.frozen_core)) is not None:
+        raise FrameFailure("frozen core", problem)
     return frozen, fitting_functions(level, key.basis, molecule.elements, "ri") if key.density_fitting else None
 
 

@@ -127,6 +127,8 @@ def own_component(key: MeanFieldKey) -> Component:
 COMBINATION = ("method", "minus", "bases", "auxiliary_bases", "extrapolation", "natural_orbitals")
 # Of the recipe of a level: what no SCF depends on.
 OF_CORRELATION = ("frozen_core",)
+# Of the recipe of a level: by basis, what only energies in that basis depend on.
+BY_BASIS = "element_bases"
 
 
 def parts_of(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -137,12 +139,14 @@ def parts_of(recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Args:
         recipe: of a level, as of `recipe`.
     """
-    shared = {key: value for key, value in recipe.items() if key != "stages"}
+    shared = {key: value for key, value in recipe.items() if key not in ("stages", BY_BASIS)}
+    by_basis = recipe.get(BY_BASIS, {})
     found = {}
     for stage in recipe["stages"]:
-        common = shared | {key: value for key, value in stage.items() if key not in COMBINATION}
-        of_scf = {key: value for key, value in common.items() if key not in OF_CORRELATION}
+        of_stage = shared | {key: value for key, value in stage.items() if key not in COMBINATION}
         for position, basis in enumerate(stage["bases"]):
+            common = of_stage | ({BY_BASIS: {basis: by_basis[basis]}} if basis in by_basis else {})
+            of_scf = {key: value for key, value in common.items() if key not in OF_CORRELATION}
             key = MeanFieldKey(basis, stage["density_fitting"], stage["functional"], stage["dispersion"])
             fitting = stage["auxiliary_bases"][position] if stage["density_fitting"] else []
             own = own_component(key)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyscf import gto
+import numpy as np
+from pyscf import gto, scf
 from pyscf.data.elements import chemcore_atm
 
 FrozenCore = bool | Mapping[str, int]
+# Of the orbitals of an element's cores: theirs lie within a tenth of one on its atoms, and one in another's place is 1.
+MISPLACED = 0.5
 
 
 def unusual_counts(frozen_core: FrozenCore) -> FrozenCore:
@@ -44,3 +47,31 @@ def frozen_orbitals(molecule: gto.Mole, frozen_core: FrozenCore) -> int:
     """Return how many orbitals of a molecule, the lowest, are not correlated; arguments as of `frozen_by_element`."""
     by_element = frozen_by_element(molecule, frozen_core)
     return sum(by_element[molecule.atom_pure_symbol(atom)] for atom in range(molecule.natm))
+
+
+def core_problem(mean_field: scf.hf.SCF, frozen_core: FrozenCore) -> str | None:
+    """Say of which element the lowest orbitals of a molecule are not the cores that are to be frozen.
+
+    The lowest are frozen, whosever they are, and the valence of one element may lie below the core of another: 3d of
+    bromine and 4d of iodine below 2p of sodium. By the populations of Mulliken, J. Chem. Phys. 23, 1833 (1955).
+
+    Args:
+        mean_field: converged.
+        frozen_core: as of `frozen_by_element`.
+    """
+    molecule = mean_field.mol
+    by_element = frozen_by_element(molecule, frozen_core)
+    symbols = [molecule.atom_pure_symbol(atom) for atom in range(molecule.natm)]
+    frozen = sum(by_element[symbol] for symbol in symbols)
+    orbitals = np.reshape(mean_field.mo_coeff, (-1, *np.shape(mean_field.mo_coeff)[-2:]))[:, :, :frozen]
+    populations = np.einsum("spi,pq,sqi->sp", orbitals, mean_field.get_ovlp(), orbitals)
+    for symbol, count in by_element.items():
+        atoms = [atom for atom, other in enumerate(symbols) if other == symbol]
+        functions = [np.arange(first, last) for *_, first, last in molecule.aoslice_by_atom()[atoms]]
+        for held in populations[:, np.concatenate(functions)].sum(axis=1):
+            if abs(held - count * len(atoms)) > MISPLACED:
+                return (
+                    f"of the {frozen} lowest orbitals {held:.1f} are of {symbol}, and {count * len(atoms)} are to be "
+                    "frozen of it: cores and valence do not lie apart; freeze fewer or more (frozen_core)"
+                )
+    return None

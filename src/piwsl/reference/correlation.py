@@ -21,6 +21,7 @@ from piwsl.reference.coupled_cluster import (
     integrals_of,
     mp2_solver,
     natural_orbitals,
+    triples_energy,
 )
 from piwsl.reference.failures import FrameFailure
 from piwsl.reference.restricted_open import semicanonical
@@ -67,11 +68,9 @@ def correlate(
     Raises:
         FrameFailure: amplitudes or multipliers do not converge.
     """
-    if mean_field.mol.nelectron - 2 * frozen < 2:
+    if _correlates_with_nothing(mean_field, frozen):
         own = mean_field.nuc_grad_method().kernel() if gradients else None
-        return Correlation(
-            dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {"correlated_electrons": 1}
-        )
+        return Correlation(dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {})
     singles = 0.0
     if isinstance(mean_field, scf.rohf.ROHF):
         mean_field, singles = semicanonical(mean_field, frozen)
@@ -84,6 +83,12 @@ def correlate(
     solver.kernel()
     own_gradients = {"mp2": solver.nuc_grad_method().kernel()} if gradients else {}
     return Correlation({"mp2": float(solver.e_corr) + singles}, own_gradients, {})
+
+
+def _correlates_with_nothing(mean_field: scf.hf.SCF, frozen: int) -> bool:
+    """Whether less than two electrons are correlated, or all orbitals of both spins are occupied."""
+    orbitals = np.shape(mean_field.mo_coeff)[-1]
+    return mean_field.mol.nelectron - 2 * frozen < 2 or orbitals == min(mean_field.mol.nelec)
 
 
 def _coupled_cluster(
@@ -112,7 +117,7 @@ def _coupled_cluster(
     mp2 = float(truncated_mp2) if space.mp2 is None else space.mp2
     energies = {"mp2": mp2 + singles, "ccsd": float(solver.e_corr) + mp2 - float(truncated_mp2)}
     if "ccsd(t)" in methods:
-        energies["ccsd(t)"] = energies["ccsd"] + float(solver.ccsd_t(eris=integrals))
+        energies["ccsd(t)"] = energies["ccsd"] + triples_energy(solver, integrals)
     differentiate: dict[str, Callable[[], NDArray[np.float64]]] = {
         "mp2": lambda: mp.MP2(mean_field, frozen=space.frozen).run().nuc_grad_method().kernel(),
         "ccsd": lambda: _ccsd_gradient(solver, integrals),

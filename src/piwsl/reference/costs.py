@@ -7,11 +7,12 @@ of two on a server core of these years.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ase import Atoms
-from pyscf import df, gto
+from pyscf import df, dft, gto
 
 from piwsl.config import Cost
 from piwsl.reference.calculations import build_molecule
@@ -21,10 +22,11 @@ from piwsl.reference.element_bases import Purpose, fitting_functions, orbital_ba
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.mean_field import LAST_OF_SMALL_BASIS, SMALL_BASIS
 
-SCF_CYCLES = 11
-CC_CYCLES = 13
-# Grid points an atom at PySCF's level 4, after pruning.
-GRID_POINTS = 20000
+# Of the points of an atom's grid, what is left after pruning.
+PRUNED = 0.5
+NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
+# Of a functional of the kinetic energy density over others: second derivatives of functions on the grid.
+META_GGA = 2.0
 BASE_MB = 250.0
 # Natural orbitals that are kept, in a large basis, of each pair of electrons: this over the root of the threshold
 # (water, methanol, ethene, formic acid, HCN; DZ and TZ; 1e-3 to 1e-5, within a fifth).
@@ -32,36 +34,51 @@ KEPT_OF_A_PAIR = 0.11
 # Seconds a multiplication on one thread, as tests/benchmarks/fit_costs.py finds them; in each, small contractions run
 # slower than large ones, hence the differences.
 SECONDS = {
-    "start": 0.05,
-    "integral fitting": 3.6e-8,
-    "metric": 3.1e-8,
-    "exchange": 2.5e-11,
-    "fitted derivative": 8.0e-7,
-    "two-electron": 1.5e-8,
-    "check of restricted orbitals": 3.5e-8,
-    "two-electron derivative": 6.1e-8,
-    "grid": 1.0e-7,
-    "grid derivative": 2.5e-7,
-    "fitted pairs": 6.1e-11,
-    "fitted transformation": 2.0e-9,
-    "transformation": 4.5e-10,
-    "mp2 derivative": 1.1e-8,
-    "mp2 response": 9.3e-8,
-    "whole transformation": 6.0e-10,
-    "last transformation": 2.0e-10,
-    "fitted ladder": 2.0e-11,
-    "ladder": 2.7e-10,
-    "rings": 8.2e-10,
-    "triples": 3.7e-10,
-    "multipliers": 2.1e-9,
-    "cc response": 2.8e-7,
-    "triples multipliers": 2.2e-8,
+    "start": 0.048,
+    "integral fitting": 3.3e-9,
+    "metric": 3.6e-11,
+    "exchange": 4.9e-10,
+    "fitted stability": 3.7e-8,
+    "fitted derivative": 1.6e-7,
+    "two-electron": 1.1e-8,
+    "check of restricted orbitals": 7.7e-8,
+    "stability": 1.1e-9,
+    "two-electron derivative": 3.0e-8,
+    "grid": 4.8e-8,
+    "grid derivative": 1.9e-7,
+    "fitted pairs": 2.7e-11,
+    "fitted transformation": 2.2e-10,
+    "transformation": 2.8e-10,
+    "mp2 derivative": 1.3e-8,
+    "mp2 response": 5.0e-8,
+    "whole transformation": 1.1e-10,
+    "last transformation": 1.7e-10,
+    "fitted ladder": 5.0e-11,
+    "ladder": 2.5e-10,
+    "rings": 1.0e-9,
+    "triples": 1.1e-10,
+    "multipliers": 1.2e-9,
+    "cc response": 2.4e-7,
+    "triples multipliers": 2.1e-8,
 }
 # Unrestricted over restricted: two sets of orbitals, three of pairs, four of triples.
 UNRESTRICTED = {"scf": 2.0, "fitted mp2": 3.0, "mp2": 5.0, "cc": 5.0, "triples": 8.0}
 
 Work = dict[str, float]
 """Multiplications of a calculation, by the names in `SECONDS`."""
+
+
+class Cycles(NamedTuple):
+    """How many iterations there are."""
+
+    scf: int
+    stability: int
+    """Of the search for unstable directions of orbitals that are followed to a minimum."""
+    coupled_cluster: int
+
+
+# Of the search 34 to 54 (NH2, CN, NO2); from the orbitals and amplitudes of a geometry near by there is none.
+FROM_ATOMS, FROM_FRAME = Cycles(11, 40, 13), Cycles(6, 0, 8)
 
 
 class Sizes(NamedTuple):
@@ -74,7 +91,7 @@ class Sizes(NamedTuple):
     frozen: int
     auxiliary_jk: int
     auxiliary_ri: int
-    atoms: int
+    grid_points: float
 
     @property
     def active(self) -> int:
@@ -97,7 +114,9 @@ class Calculation(NamedTuple):
     scratch_mb: float = 0.0
 
 
-def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> Cost:
+def estimate(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool, displaced: bool = False
+) -> Cost:
     """Estimate what the energy of a frame takes.
 
     Args:
@@ -106,8 +125,9 @@ def estimate(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradien
         charge: total charge, e.
         multiplicity: 2S + 1.
         gradients: with analytic gradients.
+        displaced: from the orbitals and amplitudes of a geometry near by, whose state is not looked into again.
     """
-    each = calculations_of(atoms, level, charge, multiplicity, gradients)
+    each = calculations_of(atoms, level, charge, multiplicity, gradients, displaced)
     return Cost(
         sum(seconds_of(one.work) for one in each),
         max(one.memory_mb for one in each),
@@ -120,21 +140,26 @@ def seconds_of(work: Work, seconds: Mapping[str, float] = SECONDS) -> float:
     return sum(seconds[name] * count for name, count in work.items())
 
 
-def calculations_of(atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool) -> list[Calculation]:
+def calculations_of(
+    atoms: Atoms, level: PySCF, charge: int, multiplicity: int, gradients: bool, displaced: bool = False
+) -> list[Calculation]:
     """Return what an energy of a level is made of; arguments as of `estimate`."""
     unrestricted = level.is_open_shell(multiplicity)
     by_key = components_by_mean_field(level)
     sizes = {key: sizes_of(atoms, key, level, charge, multiplicity) for key in by_key}
     smallest = min(by_key, key=lambda key: sizes[key].orbitals)
+    cycles = FROM_FRAME if displaced else FROM_ATOMS
+    if not level.follows(multiplicity):
+        cycles = cycles._replace(stability=0)
     found = []
     for key, components in by_key.items():
-        scf = _mean_field(sizes[key], key, unrestricted, gradients)
-        if key == smallest and not unrestricted and key.functional is None:
+        scf = _mean_field(sizes[key], key, unrestricted, cycles, gradients)
+        if key == smallest and not unrestricted and not displaced and key.functional is None:
             of_check = min(sizes[key].orbitals, _functions_of_check(atoms, charge))
             scf.work["check of restricted orbitals"] = of_check**4
         found.append(scf)
         for component in _separate(components):
-            found.append(_correlation(sizes[key], component, unrestricted, gradients))
+            found.append(_correlation(sizes[key], component, unrestricted, cycles, gradients))
     return found
 
 
@@ -170,8 +195,17 @@ def sizes_of(atoms: Atoms, key: MeanFieldKey, level: PySCF, charge: int, multipl
         frozen=frozen_orbitals(molecule, level.frozen_core),
         auxiliary_jk=_functions(molecule, level, key, "jk") if fitted else 0,
         auxiliary_ri=_functions(molecule, level, key, "ri") if fitted and correlated else 0,
-        atoms=molecule.natm,
+        grid_points=0.0
+        if key.functional is None
+        else sum(_grid_points(number, level.grid) for number in atoms.numbers),
     )
+
+
+def _grid_points(number: int, grid: int) -> float:
+    """Return how many points PySCF's grid has about an atom, by its atomic number and the level of the grid."""
+    period = bisect_left(NOBLE_GASES, number)
+    angular = dft.gen_grid.LEBEDEV_ORDER[dft.gen_grid.ANG_ORDER[grid, period]]
+    return PRUNED * float(dft.gen_grid.RAD_GRIDS[grid, period] * angular)
 
 
 def _functions(molecule: gto.Mole, level: PySCF, key: MeanFieldKey, purpose: Purpose) -> int:
@@ -179,34 +213,49 @@ def _functions(molecule: gto.Mole, level: PySCF, key: MeanFieldKey, purpose: Pur
     return int(df.addons.make_auxmol(molecule, of_elements).nao)
 
 
-def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, gradient: bool) -> Calculation:
+def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, cycles: Cycles, gradient: bool) -> Calculation:
     n, auxiliary, factor = sizes.orbitals, sizes.auxiliary_jk, UNRESTRICTED["scf"] if unrestricted else 1.0
-    points = GRID_POINTS * sizes.atoms * n if key.functional is not None else 0
+    points = sizes.grid_points * n
+    on_grid = factor * points * (META_GGA if _is_meta(key.functional) else 1.0)
     work = {
         "start": 1.0,
-        "grid": factor * SCF_CYCLES * points,
-        "grid derivative": gradient * factor * points,
+        "grid": (cycles.scf + cycles.stability) * on_grid,
+        "grid derivative": gradient * on_grid,
     }
     if key.density_fitting:
         work |= {
-            "integral fitting": factor * auxiliary * n**2,
-            "metric": factor * auxiliary**2 * n,
-            "exchange": factor * SCF_CYCLES * auxiliary * n**2 * sizes.occupied,
+            **_fitting(n, auxiliary),
+            "exchange": factor * cycles.scf * auxiliary * n**2 * sizes.occupied,
+            "fitted stability": cycles.stability * auxiliary * n**2,
             "fitted derivative": gradient * factor * auxiliary * n**2,
         }
     else:
-        work |= {"two-electron": factor * n**4, "two-electron derivative": gradient * factor * n**4}
+        work |= {
+            "two-electron": factor * n**4,
+            "stability": cycles.stability * n**4,
+            "two-electron derivative": gradient * factor * n**4,
+        }
     memory = 5e-6 * auxiliary * n**2 if key.density_fitting else 1.2e-6 * n**4
     return Calculation(str(key), work, BASE_MB + memory + 3.5e-5 * points)
 
 
-def _correlation(sizes: Sizes, component: Component, unrestricted: bool, gradient: bool) -> Calculation:
+def _fitting(orbitals: int, auxiliary: int) -> Work:
+    """Return the work of three-center integrals, and of fitting them: solving for each pair of functions."""
+    return {"integral fitting": auxiliary * orbitals**2, "metric": auxiliary**2 * orbitals**2}
+
+
+def _is_meta(functional: str | None) -> bool:
+    return functional is not None and dft.libxc.xc_type(functional) == "MGGA"
+
+
+def _correlation(sizes: Sizes, component: Component, unrestricted: bool, cycles: Cycles, gradient: bool) -> Calculation:
     fitted = component.mean_field.density_fitting
     mp2 = _mp2(sizes, fitted, unrestricted, gradient)
     if component.method == "mp2":
         return mp2._replace(name=str(component))
     threshold = component.natural_orbitals
-    found = _coupled_cluster(sizes, fitted, threshold, component.method == "ccsd(t)", unrestricted, gradient)
+    triples = component.method == "ccsd(t)"
+    found = _coupled_cluster(sizes, fitted, threshold, triples, unrestricted, cycles, gradient)
     if threshold is not None:
         # The natural orbitals are those of MP2.
         found = found._replace(work=found.work | mp2.work, memory_mb=max(found.memory_mb, mp2.memory_mb))
@@ -219,6 +268,7 @@ def _mp2(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Calc
         factor, auxiliary = UNRESTRICTED["fitted mp2"] if unrestricted else 1.0, sizes.auxiliary_ri
         work = {
             "start": 1.0,
+            **_fitting(n, auxiliary),
             "fitted transformation": factor * auxiliary * n**2 * o,
             "fitted pairs": factor * (o * v) ** 2 * auxiliary,
         }
@@ -234,22 +284,28 @@ def _mp2(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Calc
 
 
 def _coupled_cluster(
-    sizes: Sizes, fitted: bool, threshold: float | None, triples: bool, unrestricted: bool, gradient: bool
+    sizes: Sizes,
+    fitted: bool,
+    threshold: float | None,
+    triples: bool,
+    unrestricted: bool,
+    cycles: Cycles,
+    gradient: bool,
 ) -> Calculation:
     n, o, v = sizes.orbitals, sizes.active, kept_orbitals(sizes, threshold)
     factor, of_triples = (UNRESTRICTED["cc"], UNRESTRICTED["triples"]) if unrestricted else (1.0, 1.0)
     work = {
         "start": 3.0,
-        "ladder": factor * CC_CYCLES * o**2 * v**4,
-        "rings": factor * CC_CYCLES * (o * v) ** 3,
+        "ladder": factor * cycles.coupled_cluster * o**2 * v**4,
+        "rings": factor * cycles.coupled_cluster * (o * v) ** 3,
         "triples": of_triples * triples * o**3 * v**4,
-        "multipliers": gradient * CC_CYCLES * (o * v) ** 3,
+        "multipliers": gradient * cycles.coupled_cluster * (o * v) ** 3,
         "cc response": gradient * n**4,
         "triples multipliers": gradient * triples * o**3 * v**4,
     }
     if fitted:
         auxiliary = sizes.auxiliary_ri
-        work |= {"integral fitting": auxiliary * n**2, "fitted ladder": factor * auxiliary * v**4}
+        work |= _fitting(n, auxiliary) | {"fitted ladder": factor * auxiliary * v**4}
     else:
         work |= {
             "whole transformation": factor * (o + v) * n**4,

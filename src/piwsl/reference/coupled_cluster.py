@@ -13,6 +13,8 @@ from pyscf.cc import ccsd, dfccsd, dfuccsd, uccsd
 from pyscf.mp.dfmp2 import DFMP2
 from pyscf.mp.dfump2 import DFUMP2
 
+from piwsl.reference.failures import FrameFailure
+
 # Of what is left of the memory of a job.
 LADDER_SHARE = 0.4
 
@@ -104,10 +106,43 @@ def ccsd_solver(mean_field: scf.hf.SCF, space: Space, ri_basis: RIBasis) -> ccsd
     """Return PySCF's CCSD, not yet run; arguments as of `mp2_solver`."""
     if ri_basis is None:
         return cc.CCSD(mean_field, frozen=space.frozen, mo_coeff=space.orbitals)
+    fitted = df.DF(mean_field.mol, auxbasis=ri_basis)
     kind = dfuccsd.UCCSD if isinstance(mean_field, scf.uhf.UHF) else dfccsd.RCCSD
     solver = kind(mean_field, frozen=space.frozen, mo_coeff=space.orbitals)
-    solver.with_df = df.DF(mean_field.mol, auxbasis=ri_basis)
-    return solver
+    solver.with_df = fitted
+    return _of_one_spin(solver, fitted, space) if 0 in (*np.ravel(solver.nocc), *virtual_of(solver)) else solver
+
+
+def _of_one_spin(solver: ccsd.CCSDBase, fitted: df.DF, space: Space) -> uccsd.UCCSD:
+    """Return CCSD on fitted integrals where a spin has no orbitals of a kind, of which PySCF can store no fitted ones.
+
+    The fitted integrals over basis functions are multiplied out: there are few electrons, or few functions.
+    """
+    mean_field = solver._scf.copy()
+    mean_field._eri = fitted.get_eri()
+    found = uccsd.UCCSD(mean_field, frozen=space.frozen, mo_coeff=space.orbitals)
+    found.incore_complete = True
+    return found
+
+
+def virtual_of(solver: ccsd.CCSDBase) -> list[int]:
+    """Count the virtual orbitals that CCSD correlates, of each spin, or of both."""
+    return (np.ravel(solver.nmo) - np.ravel(solver.nocc)).tolist()
+
+
+def triples_energy(solver: ccsd.CCSDBase, integrals: Any) -> float:
+    """Return the energy of perturbative triples of a converged CCSD, Hartree.
+
+    Raises:
+        FrameFailure: no virtual orbital of one spin is left, and there are triples of the other, which PySCF has not.
+    """
+    if 0 not in virtual_of(solver):
+        return float(solver.ccsd_t(eris=integrals))
+    if min(np.ravel(solver.nocc)[-1], virtual_of(solver)[-1]) < 3:
+        return 0.0
+    raise FrameFailure(
+        f"ccsd(t)/{solver.mol.basis}", "no virtual orbital of one spin is left in this basis; take a larger one"
+    )
 
 
 def integrals_of(solver: ccsd.CCSDBase) -> Any:

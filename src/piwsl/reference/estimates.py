@@ -16,7 +16,7 @@ from piwsl.reference.failures import FrameFailure
 from piwsl.reference.forces import ForceMethod, check_forces
 from piwsl.reference.planning import FrameCost, frame_cost
 from piwsl.reference.store import LabelStore, geometry_hash, rounded
-from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
+from piwsl.structures.frames import charge_of, frame_electron_problem, multiplicity_of
 from piwsl.structures.geometry import geometry_problem, symbols_of
 
 # Estimates are of what a frame takes in memory. With less, PySCF goes by the disk, slower, down to a quarter or so.
@@ -121,9 +121,8 @@ def _electrons(atoms: Atoms) -> Iterator[tuple[int, int]]:
     if atoms.pbc.any() or geometry_problem(atoms) is not None:
         return
     with suppress(PiwslError):
-        charge, multiplicity = charge_of(atoms), multiplicity_of(atoms)
-        if electron_problem(atoms.numbers.tolist(), charge, multiplicity) is None:
-            yield charge, multiplicity
+        if frame_electron_problem(atoms) is None:
+            yield charge_of(atoms), multiplicity_of(atoms)
 
 
 def check_memory(takes: Estimate, memory_mb: int, forces: ForceMethod | None) -> None:

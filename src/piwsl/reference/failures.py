@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,13 +39,14 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
         JobFailure: no memory, no room on the disk, or the disk refuses.
         FrameFailure: anything else.
     """
+    held_before = _held()
     try:
         yield
     except (FrameFailure, JobFailure):
         raise
     except MemoryError as error:
         raise JobFailure(
-            f"{step}: out of memory ({str(error).strip() or 'allocation failed'}); "
+            f"{step}: out of memory ({str(error).strip() or 'allocation failed'}){held_before}; "
             "raise labelling.mem_mb (or --mem-mb), finished frames are kept"
         ) from error
     except ANY_ERROR as error:  # PySCF raises many kinds; the frame's record says which
@@ -73,6 +75,16 @@ def storing(folder: Path) -> Iterator[None]:
             yield
     except FrameFailure as failure:
         raise JobFailure(f"{failure} ({folder}); finished frames are kept") from failure
+
+
+def _held() -> str:
+    """Say what this process holds already, which a limit of memory counts; nothing where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return ""
+    megabytes = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return f", {megabytes:,.0f} MB of it held by this process before (a new one holds less)"
 
 
 def _refusal(error: BaseException, disk: Path | None) -> str | None:

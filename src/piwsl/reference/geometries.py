@@ -14,7 +14,14 @@ from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.selection import in_turn
-from piwsl.structures.frames import charge_of, multiplicity_of, read_frames, states_charge, states_multiplicity
+from piwsl.structures.frames import (
+    charge_of,
+    free_atom_problem,
+    multiplicity_of,
+    read_frames,
+    states_charge,
+    states_multiplicity,
+)
 from piwsl.structures.seeds import generator
 
 TRAINING, TEST, POOL = "training", "test", "pool"
@@ -89,7 +96,8 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
         Frames with info: frame (its name), charge, multiplicity; nothing else is kept.
 
     Raises:
-        PiwslError: the file cannot be read, or a frame is periodic, or its charge or multiplicity is no whole number.
+        PiwslError: the file cannot be read, or a frame is periodic, or its charge or multiplicity is no whole number,
+            or nothing says the multiplicity of a free atom.
     """
     frames = []
     for position, atoms in enumerate(_frames_of(geometries.file)):
@@ -100,8 +108,13 @@ def read_geometries(geometries: Geometries) -> list[Atoms]:
             multiplicity = multiplicity_of(atoms) if states_multiplicity(atoms) else geometries.multiplicity
         except PiwslError as error:
             raise PiwslError(f"frame {position} of {geometries.file}: {error}") from None
-        info = {"frame": f"{geometries.file.stem}-{position}", "charge": charge, "multiplicity": multiplicity}
-        frames.append(Atoms(atoms.numbers, atoms.positions, info=info))
+        info = {"frame": f"{geometries.file.stem}-{position}", "charge": charge}
+        frame = Atoms(atoms.numbers, atoms.positions, info=info)
+        said = states_multiplicity(atoms) or "multiplicity" in geometries.model_fields_set
+        if not said and (problem := free_atom_problem(frame)):
+            raise PiwslError(f"frame {position} of {geometries.file}: {problem}")
+        frame.info["multiplicity"] = multiplicity
+        frames.append(frame)
     return frames
 
 

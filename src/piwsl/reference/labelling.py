@@ -29,7 +29,14 @@ from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.parts import PartStore
 from piwsl.reference.store import DISPLACED_FROM, STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
-from piwsl.structures.frames import charge_of, electron_problem, label, multiplicity_of, too_close
+from piwsl.structures.frames import (
+    charge_of,
+    electron_problem,
+    free_atom_problem,
+    label,
+    multiplicity_of,
+    too_close,
+)
 from piwsl.structures.geometry import geometry_problem
 
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
@@ -286,14 +293,18 @@ def _checked(frame: Atoms) -> tuple[int, int]:
     """Return charge and multiplicity of a frame.
 
     Raises:
-        FrameFailure: they are no whole numbers, or the frame is no molecule.
+        FrameFailure: they are no whole numbers, the frame is no molecule, or a free atom does not say its multiplicity.
     """
     if frame.pbc.any():
         raise FrameFailure("geometry", PERIODIC)
     try:
-        return charge_of(frame), multiplicity_of(frame)
+        problem = free_atom_problem(frame)
+        charge, multiplicity = charge_of(frame), multiplicity_of(frame)
     except PiwslError as error:
-        raise FrameFailure("charge and multiplicity", str(error)) from None
+        problem = str(error)
+    if problem is not None:
+        raise FrameFailure("charge and multiplicity", problem)
+    return charge, multiplicity
 
 
 class Progress:

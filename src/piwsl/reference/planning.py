@@ -228,8 +228,11 @@ def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> 
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
     cost = level_checks.cost(level, atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
-    energies = energies_needed(atoms.positions) if forces == "differences" else 1
-    return FrameCost(energies * cost.cpu_s, cost.memory_mb, cost.scratch_mb, energies)
+    if forces != "differences":
+        return FrameCost(cost.cpu_s, cost.memory_mb, cost.scratch_mb)
+    energies = energies_needed(atoms.positions)
+    near = level_checks.displaced_cost(level, atoms, charge_of(atoms), multiplicity_of(atoms))
+    return FrameCost(cost.cpu_s + (energies - 1) * near.cpu_s, cost.memory_mb, cost.scratch_mb, energies)
 
 
 def _frames_per_job(labelling: Labelling, cost: Cost, forces: ForceMethod | None) -> int:

@@ -9,7 +9,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
-from ase.data import covalent_radii
+from ase.data import chemical_symbols, covalent_radii, ground_state_magnetic_moments
 
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
@@ -101,8 +101,11 @@ def states_charge(atoms: Atoms) -> bool:
 
 
 def states_multiplicity(atoms: Atoms) -> bool:
-    """Whether a frame says its multiplicity, under any name."""
-    return not atoms.info.keys().isdisjoint(MULTIPLICITY_KEYS)
+    """Whether a frame says its multiplicity, under any name; a `spin` of 0 says nothing."""
+    return any(
+        key in atoms.info and not (key in UNSTATED_AT_ZERO and np.array_equal(atoms.info[key], 0))
+        for key in MULTIPLICITY_KEYS
+    )
 
 
 def electrons_stated(atoms: Atoms) -> dict[str, Any]:
@@ -126,6 +129,45 @@ def _whole_number(atoms: Atoms, name: str) -> int:
     if not number or not np.isfinite(value) or value != round(value):
         raise PiwslError(f"{name}={str(value)[:40]} is no whole number")
     return int(value)
+
+
+def ground_state_multiplicity(number: int) -> int | None:
+    """Return 2S + 1 of the ground state of a free, neutral atom (ASE's table), None where it is not known.
+
+    Args:
+        number: atomic number.
+    """
+    known = 1 <= number < len(ground_state_magnetic_moments) and np.isfinite(ground_state_magnetic_moments[number])
+    return round(ground_state_magnetic_moments[number]) + 1 if known else None
+
+
+def free_atom_problem(atoms: Atoms) -> str | None:
+    """Say which multiplicity a free, neutral atom has that states none and is not the singlet it would be taken for.
+
+    Raises:
+        PiwslError: its charge is no whole number.
+    """
+    if len(atoms) != 1 or states_multiplicity(atoms) or charge_of(atoms) != 0:
+        return None
+    number = int(atoms.numbers[0])
+    multiplicity = ground_state_multiplicity(number)
+    if multiplicity in (None, 1):
+        return None
+    return (
+        f"a free {chemical_symbols[number]} atom has multiplicity {multiplicity} in its ground state, and the frame "
+        f"states none; say multiplicity={multiplicity}, or that of the state that is meant"
+    )
+
+
+def frame_electron_problem(atoms: Atoms) -> str | None:
+    """Say why charge and multiplicity, or their not being stated, do not fit a frame; None where they do.
+
+    Raises:
+        PiwslError: they are no whole numbers, or the multiplicity is less than 1.
+    """
+    return free_atom_problem(atoms) or electron_problem(
+        atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)
+    )
 
 
 def electron_problem(numbers: list[int], charge: int, multiplicity: int) -> str | None:

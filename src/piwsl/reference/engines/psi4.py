@@ -27,7 +27,7 @@ from piwsl.reference.programs import MEMORY_SHARE, Finished, Program, run, scrat
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from piwsl.reference.components import Component, MeanFieldKey
+    from piwsl.reference.components import Component, Fitting, MeanFieldKey
 
 JOB = Path(__file__).parents[1] / "psi4_job.py"
 # psi4's variables, by our names.
@@ -39,6 +39,8 @@ VARIABLES = {
 # Highest first: it brings those after it.
 HIGHEST = ("ccsd(t)", "ccsd", "mp2")
 CONVERGED = {"e_convergence": 1e-10, "d_convergence": 1e-8, "r_convergence": 1e-8, "maxiter": 200}
+# psi4's name of def2-universal-jkfit: it has the basis once for each of def2's.
+UNIVERSAL_JK_OF_PSI4 = "def2-qzvpp-jkfit"
 # CPU seconds of psi4 1.3 over those of PySCF, methanol and ethanol.
 SLOWER_THAN_PYSCF = 1.7
 
@@ -92,12 +94,17 @@ class Psi4(ProgramLevel):
             ],
         }
 
-    def _integrals(self, key: MeanFieldKey) -> dict[str, str]:
-        from piwsl.reference.components import fitting_bases
+    def _fitting(self, basis: str) -> Fitting:
+        """Return the auxiliary bases of an orbital basis, as psi4 calls them."""
+        from piwsl.reference.components import UNIVERSAL_JK, fitting_bases
 
+        fitting = fitting_bases(self, basis)
+        return fitting._replace(jk=UNIVERSAL_JK_OF_PSI4) if fitting.jk == UNIVERSAL_JK else fitting
+
+    def _integrals(self, key: MeanFieldKey) -> dict[str, str]:
         if not key.density_fitting:
             return {"basis": key.basis, "scf_type": "pk", "mp2_type": "conv", "cc_type": "conv"}
-        fitting = fitting_bases(self, key.basis)
+        fitting = self._fitting(key.basis)
         bases = {"basis": key.basis, "df_basis_scf": fitting.jk, "df_basis_mp2": fitting.ri}
         return bases | {"scf_type": "df", "mp2_type": "df"}
 
@@ -116,19 +123,17 @@ class Psi4(ProgramLevel):
         return Cost(SLOWER_THAN_PYSCF * cost.cpu_s, cost.memory_mb, cost.scratch_mb)
 
     def problem(self, symbols: set[str]) -> str | None:
-        """Say that psi4 is missing, or which basis it lacks."""
-        from piwsl.reference.components import AUTOMATIC, fitting_bases
-
+        """Say that psi4 is missing, which basis it lacks, or which does not fit."""
         if (missing := super().problem(symbols)) is not None:
             return missing
         bases = []
         for key, methods in self.wanted().items():
             bases.append(key.basis)
             if key.density_fitting:
-                fitting = fitting_bases(self, key.basis)
-                bases += [fitting.jk, fitting.ri] if methods else [fitting.jk]
-                if AUTOMATIC in bases:
-                    return f"psi4 makes no fitting basis for '{key.basis}'; name one (auxiliary_bases)"
+                fitting = self._fitting(key.basis)[: 2 if methods else 1]
+                if (unfit := _unfit(key.basis, fitting, symbols)) is not None:
+                    return unfit
+                bases += fitting
         try:
             lacking = _what_it_has(tuple(dict.fromkeys(bases)), tuple(sorted(symbols)))["lacking"]
         except PiwslError as error:
@@ -149,6 +154,26 @@ class Psi4(ProgramLevel):
     def versions(self) -> dict[str, str]:
         """Return psi4's version."""
         return {"psi4": _what_it_has((), ())["version"]}
+
+
+def _unfit(basis: str, fitting: tuple[str, ...], symbols: set[str]) -> str | None:
+    """Say that there is no fitting basis, or one without the cores that an orbital basis has: tens of Hartree wrong."""
+    from piwsl.reference.basis_sets import core_potential
+    from piwsl.reference.components import AUTOMATIC
+    from piwsl.reference.element_bases import HEAVIEST_ALL_ELECTRON
+
+    if AUTOMATIC in fitting:
+        return f"psi4 makes no fitting basis for '{basis}'; name one (auxiliary_bases)"
+    if not fitting[0].startswith("def2-"):
+        return None
+    heavy = sorted(symbol for symbol in symbols if atomic_numbers[symbol] > HEAVIEST_ALL_ELECTRON)
+    cores = [symbol for symbol in heavy if core_potential(basis, symbol) is None]
+    return (
+        f"'{fitting[0]}' is made for core potentials, and '{basis}' has all electrons of {cores[0]}; "
+        "name another (auxiliary_bases), or say density_fitting: false"
+        if cores
+        else None
+    )
 
 
 def _highest(methods: list[str]) -> str:

@@ -233,6 +233,12 @@ class PySCF(CompositeLevel):
 
         return estimate(atoms, self, charge, multiplicity, gradients=forces)
 
+    def displaced_cost(self, atoms: Atoms, charge: int, multiplicity: int) -> Cost:
+        """Estimate an energy that starts from the orbitals and amplitudes of its frame."""
+        from piwsl.reference.costs import estimate
+
+        return estimate(atoms, self, charge, multiplicity, gradients=False, displaced=True)
+
     def analytic_problem(self, multiplicity: int) -> str | None:
         """Say which part has no gradient in PySCF, or a wrong one."""
         from piwsl.reference.gradients import gradient_problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -124,12 +124,11 @@ class Sum(Level):
 
     def cost(self, atoms: Atoms, charge: int, multiplicity: int, forces: bool) -> Cost:
         """Estimate the terms one after the other."""
-        costs = [level.cost(atoms, charge, multiplicity, forces) for _, level in self.terms()]
-        return Cost(
-            sum(cost.cpu_s for cost in costs),
-            max(cost.memory_mb for cost in costs),
-            max(cost.scratch_mb for cost in costs),
-        )
+        return _one_after_the_other(level.cost(atoms, charge, multiplicity, forces) for _, level in self.terms())
+
+    def displaced_cost(self, atoms: Atoms, charge: int, multiplicity: int) -> Cost:
+        """Estimate the terms one after the other, each near one that is computed."""
+        return _one_after_the_other(level.displaced_cost(atoms, charge, multiplicity) for _, level in self.terms())
 
     def analytic_problem(self, multiplicity: int) -> str | None:
         """Say which term has no analytic forces."""
@@ -241,3 +240,12 @@ def _computed_as(level: Level, part: str) -> str:
     depends_on = level_checks.part_recipes(level).get(part, {})
     kept = {key: value for key, value in depends_on.items() if key != "stability"}
     return json.dumps({"engine": level.engine, "part": part} | kept, sort_keys=True)
+
+
+def _one_after_the_other(terms: Iterable[Cost]) -> Cost:
+    costs = list(terms)
+    return Cost(
+        sum(cost.cpu_s for cost in costs),
+        max(cost.memory_mb for cost in costs),
+        max(cost.scratch_mb for cost in costs),
+    )
