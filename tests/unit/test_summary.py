@@ -89,11 +89,11 @@ def test_a_decided_comparison_is_told_with_its_size_and_an_undecided_one_counted
     assert list(compared(found)) == [
         "ammonia, painn, weak against supervised: energy errors 50 % lower, force errors 50 % lower."
     ]
-    assert list(decided(found)) == ["2 paired comparisons: 2 better. A verdict takes 3 seeds."]
+    assert list(decided(found)) == ["2 paired comparisons, sizes pooled: 2 better. A verdict takes 3 seeds."]
     two = context(tmp_path / "two", experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 10.0]})
     found = pooled(comparisons(two.runs, two.experiment))
     assert list(compared(found)) == []
-    assert list(decided(found)) == ["2 paired comparisons: 2 undecided. A verdict takes 3 seeds."]
+    assert list(decided(found)) == ["2 paired comparisons, sizes pooled: 2 undecided. A verdict takes 3 seeds."]
 
 
 def test_the_interval_of_a_mean_is_students_and_no_error_is_negative():

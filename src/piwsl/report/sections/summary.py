@@ -249,4 +249,5 @@ def decided(found: list[Comparison]) -> Iterator[str]:
     if found:
         counts = Counter(comparison.ratio.verdict for comparison in found)
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-        yield f"{len(found)} paired comparisons: {said}. A verdict takes {LEAST_SEEDS} seeds."
+        pooled = ", sizes pooled" if any(comparison.size is None for comparison in found) else ""
+        yield f"{len(found)} paired comparisons{pooled}: {said}. A verdict takes {LEAST_SEEDS} seeds."
