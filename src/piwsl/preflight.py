@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from piwsl.config import (
+    Acquisition,
     ComputedDataset,
     ConfigError,
     Experiment,
@@ -259,6 +260,8 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+    if dataset.acquisition is not None:
+        _check_acquisition(name, dataset.acquisition, available, files)
     if dataset.cheap_levels:
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
@@ -285,6 +288,20 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
                 f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
                 "frames out, or label some"
             )
+
+
+def _check_acquisition(name: str, acquisition: Acquisition, available: int, files: list[GivenFrames]) -> None:
+    """Refuse rounds beyond the labelled frames, and models asked about crystals, of which distances say too little."""
+    key = f"datasets.{name}.acquisition"
+    if acquisition.frames > available:
+        raise ConfigError(
+            f"{key}: start and rounds take {acquisition.frames} frames, and there are {available} to choose from; ask "
+            "for fewer, or give more"
+        )
+    if acquisition.model is not None and any(atoms.pbc.any() for atoms in files[0].frames):
+        raise ConfigError(
+            f"{key}.by: {acquisition.by} is of molecules, and frames of {files[0].path} are periodic; say by: random"
+        )
 
 
 def _check_labels(
