@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from ase import Atoms
 from ase.build import bulk, molecule
 from helpers import displaced, morse_frames, plain_experiment
+from run_files import files_of
 from typer.testing import CliRunner
 
 import piwsl
@@ -25,7 +28,7 @@ from piwsl.data.batch import collate, graphs
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
-from piwsl.files import write_json_lines
+from piwsl.files import write_json, write_json_lines
 from piwsl.models import Committee, Potential
 from piwsl.preflight import check_experiment
 from piwsl.records import Round, read_labellings, read_record
@@ -33,6 +36,7 @@ from piwsl.reference.engines.tblite import TBLite
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import label_spans, structures
 from piwsl.reference.selection import descriptors
+from piwsl.report.write import ForPrint, write_report
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import Structure, from_atoms
 
@@ -419,3 +423,32 @@ def test_the_plan_counts_rounds_and_no_other_training_frame(tmp_path, monkeypatc
     assert "round-0: 4 frames, frames not made yet: 1 job" in result.output
     assert "round-2: 3 frames" in result.output
     assert "training: " not in result.output
+
+
+# The report.
+
+
+def test_the_report_says_what_chose_each_round_and_what_took_the_place_of_frames_that_failed(tmp_path):
+    found = parse_section(Experiment, experiment(), "config.yaml")
+    start = Round(dataset="ammonia", round=0, by="random", candidates=20, bought=[7, 3, 1, 0], reserve=[2])
+    first = Round(
+        dataset="ammonia", round=1, by="variance", learned=4, candidates=16, unit="eV", spread_median=0.0123,
+        spread_largest=0.4567, bought=[5, 9, 8], failed={6: "SCF: <none> converged"},
+    )  # fmt: skip
+    for number, record in enumerate((start, first)):
+        write_json(tmp_path / f"{number}.json", record.model_dump())
+    files = files_of(tmp_path, found.runs(), {"supervised": [10.0, 20.0]})
+    rounds = [tmp_path / "0.json", tmp_path / "1.json"]
+    page, table = tmp_path / "report.html", tmp_path / "results.csv"
+    write_report(found, replace(files, rounds=rounds), page, table, ForPrint(tmp_path / "figures", tmp_path / "tables"))
+    html = page.read_text()
+    assert (
+        "4 frames at random, then 2 rounds of 3 by variance of the model process with loss supervised, seed 0" in html
+    )
+    assert "ammonia, round 1: candidate 6: SCF: &lt;none&gt; converged" in html
+    assert [cell in html for cell in (">12.3<", ">457<", ">meV<")] == [True] * 3
+    printed = pd.read_csv(tmp_path / "tables" / "acquisition.csv")
+    assert printed["bought"].tolist() == [4, 3]
+    assert printed["failed"].tolist() == [0, 1]
+    write_report(found, files, page, table)
+    assert "Which frames were labelled" not in page.read_text()
