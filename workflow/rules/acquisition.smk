@@ -7,11 +7,11 @@ rounds that it has: further rounds redo nothing.
 
 rule choose_round:
     input:
-        candidates=lambda wildcards: jobs.candidates_of_rounds(wildcards.dataset),
-        before=lambda wildcards: jobs.rounds(
+        candidates=lambda wildcards: jobs.rounds.candidates(wildcards.dataset),
+        before=lambda wildcards: jobs.rounds.records(
             wildcards.dataset, range(int(wildcards.round))
         ),
-        model=jobs.model_asked,
+        model=jobs.rounds.model,
     output:
         frames=DATA.frames(round_name("{round}")),
         chosen=DATA.chosen(),
@@ -20,7 +20,7 @@ rule choose_round:
     benchmark:
         layout.benchmark("choose/{dataset}/round-{round}")
     wildcard_constraints:
-        dataset=one_of(jobs.acquisitions),
+        dataset=one_of(jobs.rounds.acquisitions),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -28,7 +28,7 @@ rule choose_round:
         mem_mb=growing(lambda wildcards: 4000),
         runtime=growing(lambda wildcards: 60),
     params:
-        wanted=jobs.wanted,
+        wanted=jobs.rounds.wanted,
         code=jobs.code["choose_round"],
     message:
         "Choosing the frames of round {wildcards.round} of {wildcards.dataset}"
@@ -41,8 +41,8 @@ rule complete_round:
     input:
         chosen=DATA.chosen(),
         frames=DATA.frames(round_name("{round}")),
-        labelled=lambda wildcards: jobs.labelled_of_round(wildcards, LABELLED),
-        records=lambda wildcards: jobs.labelled_of_round(wildcards, RECORDS),
+        labelled=lambda wildcards: jobs.rounds.labelled_as_chosen(wildcards, LABELLED),
+        records=lambda wildcards: jobs.rounds.labelled_as_chosen(wildcards, RECORDS),
     output:
         frames=DATA.bought(LABELLED),
         records=DATA.bought(RECORDS),
@@ -52,14 +52,16 @@ rule complete_round:
     benchmark:
         layout.benchmark("complete/{dataset}/round-{round}")
     wildcard_constraints:
-        dataset=one_of(name for name in jobs.acquisitions if name in jobs.computed),
+        dataset=one_of(
+            name for name in jobs.rounds.acquisitions if name in jobs.computed
+        ),
     retries: 2
     conda:
         "../../envs/piwsl.yaml"
-    threads: lambda wildcards: jobs.labels_of_round(wildcards).threads
+    threads: lambda wildcards: jobs.rounds.labelling_job(wildcards).threads
     resources:
-        mem_mb=growing(lambda wildcards: jobs.labels_of_round(wildcards).mem_mb),
-        runtime=growing(lambda wildcards: jobs.labels_of_round(wildcards).runtime),
+        mem_mb=growing(lambda wildcards: jobs.rounds.labelling_job(wildcards).mem_mb),
+        runtime=growing(lambda wildcards: jobs.rounds.labelling_job(wildcards).runtime),
     params:
         recipe=lambda wildcards: jobs.recipe(jobs.level_name(wildcards.dataset)),
         engine=lambda wildcards: jobs.engine(jobs.level_name(wildcards.dataset)),
@@ -70,7 +72,7 @@ rule complete_round:
         max_failed=lambda wildcards, input: jobs.computed[
             wildcards.dataset
         ].labelling.max_failed,
-        forces=lambda wildcards: jobs.labels_of_round(wildcards).forces,
+        forces=lambda wildcards: jobs.rounds.labelling_job(wildcards).forces,
         store=layout.store,
         code=jobs.code["complete_round"],
     message:
@@ -81,23 +83,23 @@ rule complete_round:
 
 rule assemble_size:
     input:
-        training=lambda wildcards: jobs.labelled_in_rounds(
+        training=lambda wildcards: jobs.rounds.labelled(
             wildcards.dataset,
-            jobs.rounds_of_size(wildcards.dataset, wildcards.size),
+            jobs.rounds.of_size(wildcards.dataset, wildcards.size),
             LABELLED,
         ),
         test=[],
-        records=lambda wildcards: jobs.labelled_in_rounds(
+        records=lambda wildcards: jobs.rounds.labelled(
             wildcards.dataset,
-            jobs.rounds_of_size(wildcards.dataset, wildcards.size),
+            jobs.rounds.of_size(wildcards.dataset, wildcards.size),
             RECORDS,
         ),
         atoms=lambda wildcards: jobs.free_atoms(wildcards.dataset),
         pool=[],
-        cheap=lambda wildcards: jobs.cheap_labels_of_size(
+        cheap=lambda wildcards: jobs.rounds.cheap_labels(
             wildcards.dataset, wildcards.size, LABELLED
         ),
-        cheap_records=lambda wildcards: jobs.cheap_labels_of_size(
+        cheap_records=lambda wildcards: jobs.rounds.cheap_labels(
             wildcards.dataset, wildcards.size, RECORDS
         ),
     output:
@@ -107,7 +109,9 @@ rule assemble_size:
     benchmark:
         layout.benchmark("dataset/{dataset}/n{size}")
     wildcard_constraints:
-        dataset=one_of(name for name in jobs.acquisitions if name in jobs.computed),
+        dataset=one_of(
+            name for name in jobs.rounds.acquisitions if name in jobs.computed
+        ),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1
@@ -130,9 +134,9 @@ rule assemble_size:
 rule take_size:
     input:
         training=DATA.part("training"),
-        rounds=lambda wildcards: jobs.rounds(
+        rounds=lambda wildcards: jobs.rounds.records(
             wildcards.dataset,
-            jobs.rounds_of_size(wildcards.dataset, wildcards.size),
+            jobs.rounds.of_size(wildcards.dataset, wildcards.size),
         ),
     output:
         dataset=DATA.of_size(),
@@ -141,7 +145,7 @@ rule take_size:
     benchmark:
         layout.benchmark("dataset/{dataset}/n{size}")
     wildcard_constraints:
-        dataset=one_of(name for name in jobs.acquisitions if name in jobs.given),
+        dataset=one_of(name for name in jobs.rounds.acquisitions if name in jobs.given),
     conda:
         "../../envs/piwsl.yaml"
     threads: 1

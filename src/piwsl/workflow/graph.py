@@ -108,7 +108,7 @@ class _Dataset:
         self._files = jobs.layout.dataset(name)
         self._computed = name in jobs.computed
         self._runs = [run for run in jobs.runs if run.dataset == (of_runs or name)]
-        self._acquisition = jobs.acquisitions.get(name)
+        self._acquisition = jobs.rounds.acquisitions.get(name)
         self._asked = jobs.experiment.asked(name) if self._acquisition is not None else []
         # Made where a run takes the dataset, and not otherwise.
         self._of_runs = (POOL,) if self._acquisition is None else (POOL, TRAINING)
@@ -210,7 +210,7 @@ class _Dataset:
         candidates = self._frames_of(TRAINING) if self._computed else part_of(self._name, TRAINING)
         before: tuple[str, ...] = ()
         for number in self._acquisition.numbers:
-            part, asked = round_name(number), self._jobs.asked(self._name, number)
+            part, asked = round_name(number), self._jobs.rounds.asked(self._name, number)
             models = () if asked is None else (f"train/{_point(asked)}",)
             made = (self._files.frames(part), self._files.chosen(str(number)))
             yield Job("choose_round", self._frames_of(part), made, (candidates, *before, *models), (self._name,))
@@ -223,7 +223,7 @@ class _Dataset:
             yield self._of_size(size, labels)
 
     def _of_size(self, size: int, labels: Sequence[Job]) -> Job:
-        parts = [round_name(number) for number in self._jobs.rounds_of_size(self._name, size)]
+        parts = [round_name(number) for number in self._jobs.rounds.of_size(self._name, size)]
         after = [self._completed(part) for part in parts]
         if self._computed:
             after += [job.name for job in labels if _part(job) in parts or not job.labelling]
@@ -305,7 +305,7 @@ def _teachers(experiment: Experiment, run: Run) -> list[Run]:
 
 def _train(jobs: Jobs, run: Run) -> Job:
     files, teacher = jobs.layout.run(run), jobs.experiment.teacher(run)
-    acquired = run.dataset in jobs.acquisitions
+    acquired = run.dataset in jobs.rounds.acquisitions
     after = [size_of(run.dataset, run.size) if acquired else part_of(run.dataset, TRAINING)]
     if teacher is not None:
         after.append(f"teach/{_point(teacher)}")

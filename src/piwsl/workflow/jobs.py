@@ -21,14 +21,13 @@ import piwsl
 from piwsl.config import (
     ARCHITECTURES,
     LOSS_TERMS,
-    Acquisition,
     ComputedDataset,
     Experiment,
     GivenDataset,
     Level,
     Run,
 )
-from piwsl.config.acquisition import round_name, round_number
+from piwsl.config.acquisition import round_number
 from piwsl.config.distributions import of_dataset
 from piwsl.config.level_checks import in_words
 from piwsl.config.levels import ENGINES
@@ -38,7 +37,8 @@ from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import Code
-from piwsl.workflow.layout import LABELLED, RECORDS, ROUND, Layout, NamedTestFiles, SimulationFiles
+from piwsl.workflow.layout import LABELLED, RECORDS, Layout, NamedTestFiles, SimulationFiles
+from piwsl.workflow.rounds import Rounds
 from piwsl.workflow.test_sets import named_tests
 
 if TYPE_CHECKING:
@@ -81,13 +81,6 @@ class ShareWildcards(LabelWildcards, Protocol):
     """What Snakemake hands to the functions of the rule that computes displaced energies."""
 
     share: str
-
-
-class RoundWildcards(Protocol):
-    """What Snakemake hands to the functions of a rule that makes files of a round."""
-
-    dataset: str
-    round: str
 
 
 class CheapWildcards(Protocol):
@@ -143,6 +136,7 @@ class Jobs:
         self.layout = Layout(experiment.experiment)
         self._scripts = scripts
         self.test_sets = named_tests(experiment)
+        self.rounds = Rounds(self)
         self.datasets = experiment.datasets | {name: test.section for name, test in self.test_sets.items()}
         datasets = self.datasets.items()
         self.computed = {name: section for name, section in datasets if isinstance(section, ComputedDataset)}
@@ -391,12 +385,12 @@ class Jobs:
 
     def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
         """Return the files of labelled frames of a part: LABELLED frames or RECORDS of all jobs."""
-        if part == TRAINING and dataset in self.acquisitions:
-            return self.labelled_in_rounds(dataset, self.numbers_of_rounds(dataset), suffix)
-        return [path for labels in LABELS_OF[part] for path in self._batch_files(dataset, labels, suffix)]
+        if part == TRAINING and dataset in self.rounds.acquisitions:
+            return self.rounds.labelled(dataset, self.rounds.numbers(dataset), suffix)
+        return [path for labels in LABELS_OF[part] for path in self.batch_files(dataset, labels, suffix)]
 
-    def _batch_files(self, dataset: str, wanted: str, suffix: str) -> list[str]:
-        """Return the files of the labelling jobs of such labels."""
+    def batch_files(self, dataset: str, wanted: str, suffix: str) -> list[str]:
+        """Return the files of the labelling jobs of such labels: LABELLED frames or RECORDS."""
         files = self.layout.dataset(dataset)
         return [
             files.batch(labels, self.work(dataset, labels), name, suffix)
@@ -462,100 +456,6 @@ class Jobs:
         files, number = self.layout.dataset(wildcards.dataset), round_number(wildcards.part)
         return files.frames(wildcards.part) if number is None else files.bought(LABELLED, str(number))
 
-    # Rounds of an acquisition.
-
-    @cached_property
-    def acquisitions(self) -> dict[str, Acquisition]:
-        """The acquisitions of datasets that have one, in the order of the config."""
-        return {
-            name: dataset.acquisition
-            for name, dataset in self.experiment.datasets.items()
-            if dataset.acquisition is not None
-        }
-
-    def numbers_of_rounds(self, dataset: str) -> range:
-        """Return the numbers of the rounds of a dataset that are made: none where no run takes it."""
-        taken = any(run.dataset == dataset for run in self.runs)
-        return self.acquisitions[dataset].numbers if taken else range(0)
-
-    def records_of_rounds(self) -> list[str]:
-        """Return the records of all rounds that are made, of all datasets."""
-        return [path for name in self.acquisitions for path in self.rounds(name, self.numbers_of_rounds(name))]
-
-    def candidates_of_rounds(self, dataset: str) -> str:
-        """Return the file of the frames that rounds are chosen from."""
-        files = self.layout.dataset(dataset)
-        return files.frames(TRAINING) if dataset in self.computed else files.part(TRAINING)
-
-    def asked(self, dataset: str, number: int) -> Run | None:
-        """Return the run whose model chooses the frames of a round; None where chance does."""
-        asked = self.experiment.asked(dataset)
-        return asked[number - 1] if number and asked else None
-
-    def model_asked(self, wildcards: RoundWildcards) -> list[str]:
-        """Return the file of the model that chooses the frames of a round; none where chance does."""
-        run = self.asked(wildcards.dataset, int(wildcards.round))
-        return [] if run is None else [self.layout.run(run).model]
-
-    def wanted(self, wildcards: RoundWildcards) -> dict[str, Any]:
-        """Return what a round is asked for, as plain values of a `Wanted`: nothing of what other rounds are."""
-        dataset, number = wildcards.dataset, int(wildcards.round)
-        acquisition, run = self.acquisitions[dataset], self.asked(dataset, number)
-        return {
-            "dataset": dataset,
-            "number": number,
-            "frames": acquisition.frames_of(number),
-            "by": acquisition.chooser(number),
-            "seed": acquisition.seed,
-            "learned": None if run is None else run.size,
-        }
-
-    def rounds(self, dataset: str, numbers: Iterable[int]) -> list[str]:
-        """Return the records of rounds: of computed datasets after their frames were labelled."""
-        files = self.layout.dataset(dataset)
-        if dataset in self.computed:
-            return [files.bought(ROUND, str(number)) for number in numbers]
-        return [files.chosen(str(number)) for number in numbers]
-
-    def labelled_in_rounds(self, dataset: str, numbers: Iterable[int], suffix: str) -> list[str]:
-        """Return the files of labelled frames of rounds of a computed dataset: LABELLED frames or RECORDS of all."""
-        files = self.layout.dataset(dataset)
-        if suffix == LABELLED:
-            return [files.bought(LABELLED, str(number)) for number in numbers]
-        return [
-            path
-            for number in numbers
-            for path in (
-                *self._batch_files(dataset, round_name(number), RECORDS),
-                files.bought(RECORDS, str(number)),
-            )
-        ]
-
-    def labelled_of_round(self, wildcards: RoundWildcards, suffix: str) -> list[str]:
-        """Return the files of the labelling jobs of a round alone."""
-        return self._batch_files(wildcards.dataset, round_name(wildcards.round), suffix)
-
-    def labels_of_round(self, wildcards: RoundWildcards) -> LabellingJob:
-        """Return what a job that labels frames of a round, or of its reserve, does and needs."""
-        (first, *_) = [
-            job for (labels, _), job in self.batches(wildcards.dataset).items() if labels == round_name(wildcards.round)
-        ]
-        return first
-
-    def rounds_of_size(self, dataset: str, size: int | str) -> range:
-        """Return the numbers of the rounds that make up a size."""
-        return range(self.acquisitions[dataset].round_of(int(size)) + 1)
-
-    def cheap_labels_of_size(self, dataset: str, size: int | str, suffix: str) -> list[str]:
-        """Return the files of all jobs that label the frames of a size with cheap levels."""
-        parts = [round_name(number) for number in self.rounds_of_size(dataset, size)]
-        return self.cheap_labels(dataset, suffix, *parts)
-
-    def training_file(self, wildcards: RunWildcards) -> str:
-        """Return the dataset file that a run learns from."""
-        files = self.layout.dataset(wildcards.dataset)
-        return files.of_size(wildcards.size) if wildcards.dataset in self.acquisitions else files.part(TRAINING)
-
     # Given datasets.
 
     def given_files(self, dataset: str, part: str | None = None) -> list[Path]:
@@ -593,6 +493,12 @@ class Jobs:
         return read | ({"readers": origins} if origins else {})
 
     # Runs.
+
+    def training_file(self, wildcards: RunWildcards) -> str:
+        """Return the dataset file that a run learns from; of an acquisition, that of its size."""
+        files = self.layout.dataset(wildcards.dataset)
+        acquired = wildcards.dataset in self.rounds.acquisitions
+        return files.of_size(wildcards.size) if acquired else files.part(TRAINING)
 
     def train_pool(self, wildcards: RunWildcards) -> list[str]:
         """Return the dataset file of the pool, as a teacher labelled it or as it is, if a run takes frames of it."""
