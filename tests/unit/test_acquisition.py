@@ -402,9 +402,17 @@ def test_published_frames_must_suffice_and_be_molecules(tmp_path):
         atoms.pbc = True
     crystal = parse_section(Experiment, given(tmp_path, frames), "config.yaml")
     with pytest.raises(
-        ConfigError, match=r"datasets.mine.acquisition.by: variance is of molecules, and frames of .* are p"
+        ConfigError, match=r"datasets.mine.acquisition.by: variance is of molecules, and frames are peri"
     ):
         check_experiment(crystal, "config.yaml")
+
+
+def test_variance_is_of_one_molecule(tmp_path):
+    both = given(tmp_path, morse_frames("NH3", 8) + morse_frames("H2O", 8))
+    with pytest.raises(ConfigError, match="variance is of one molecule, and frames are of H2O and H3N"):
+        check_experiment(parse_section(Experiment, both, "config.yaml"), "config.yaml")
+    chance = given(tmp_path, morse_frames("NH3", 8) + morse_frames("H2O", 8), by="random", model=None, loss=None)
+    check_experiment(parse_section(Experiment, chance, "config.yaml"), "config.yaml")
 
 
 def test_rounds_are_labelled_in_place_of_the_frames_that_they_are_chosen_from():
@@ -422,6 +430,8 @@ def test_the_plan_counts_rounds_and_no_other_training_frame(tmp_path, monkeypatc
     assert result.exit_code == 0, result.output
     assert "round-0: 4 frames, frames not made yet: 1 job" in result.output
     assert "round-2: 3 frames" in result.output
+    # Of sizes 4 and 7, seed 0, whose models choose, one is of the grid.
+    assert "4 training runs, and 1 whose models choose frames." in result.output
     assert "training: " not in result.output
 
 

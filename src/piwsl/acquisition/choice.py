@@ -39,15 +39,13 @@ def at_random(candidates: Sequence[Structure], seed: int) -> list[int]:
         candidates: geometries.
         seed: of the order.
     """
-    order = generator("acquisition", seed).permutation(len(candidates)).tolist()
     seen: set[int] = set()
-    first = []
-    for index in order:
+    first, rest = list[int](), list[int]()
+    for index in generator("acquisition", seed).permutation(len(candidates)).tolist():
         elements = set(candidates[index].numbers.tolist())
-        if elements - seen:
-            first.append(index)
-            seen |= elements
-    return first + [index for index in order if index not in set(first)]
+        (rest if elements <= seen else first).append(index)
+        seen |= elements
+    return first + rest
 
 
 def by_variance(potential: Predictor, candidates: Sequence[Structure], wanted: int) -> Choice:
