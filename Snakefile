@@ -76,6 +76,7 @@ if not workflow.configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/reference.smk"
 include: "workflow/rules/dataset.smk"
+include: "workflow/rules/acquisition.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/test_sets.smk"
 include: "workflow/rules/evaluation.smk"

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from piwsl.config import (
+    Acquisition,
     ComputedDataset,
     ConfigError,
     Experiment,
@@ -119,6 +120,8 @@ def check_experiment(experiment: Experiment, source: str) -> None:
 
                 every = check_computed_dataset(name, dataset, experiment.levels[dataset.level])
                 _check_jobs(name, dataset, every, experiment.levels[dataset.level])
+                if dataset.acquisition is not None:
+                    _check_acquisition(name, dataset.acquisition, dataset.training_frames, every)
                 symbols = symbols_of(every)
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
@@ -257,6 +260,8 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
         )
+    if dataset.acquisition is not None:
+        _check_acquisition(name, dataset.acquisition, available, files[0].frames)
     if dataset.cheap_levels:
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
@@ -283,6 +288,31 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
                 f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
                 "frames out, or label some"
             )
+
+
+def _check_acquisition(name: str, acquisition: Acquisition, available: int, frames: list[Atoms]) -> None:
+    """Refuse rounds beyond the frames, and models that are asked about what they could not learn.
+
+    Args:
+        name: of the dataset.
+        acquisition: its section.
+        available: how many frames there are to choose from.
+        frames: some of them, or what they are sampled from.
+    """
+    key = f"datasets.{name}.acquisition"
+    if acquisition.frames > available:
+        raise ConfigError(
+            f"{key}: start and rounds take {acquisition.frames} frames, and there are {available} to choose from; ask "
+            "for fewer, or give more"
+        )
+    if acquisition.model is not None and any(atoms.pbc.any() for atoms in frames):
+        raise ConfigError(f"{key}.by: {acquisition.by} is of molecules, and frames are periodic; say by: random")
+    formulas = sorted({atoms.get_chemical_formula() for atoms in frames})
+    if acquisition.by == "variance" and len(formulas) > 1:
+        raise ConfigError(
+            f"{key}.by: variance is of one molecule, and frames are of {formulas[0]} and {formulas[1]}; say by: "
+            "disagreement"
+        )
 
 
 def _check_labels(
@@ -359,13 +389,16 @@ def _check_made(name: str, experiment: Experiment) -> None:
     """Check the dataset files of an earlier run, before Snakemake deletes models that a job could not make anew."""
     layout, tests = Layout(experiment.experiment), experiment.datasets[name].tests
     files = layout.dataset(name)
+    acquisition = experiment.datasets[name].acquisition
+    of_sizes = [] if acquisition is None else [files.of_size(str(size)) for size in acquisition.sizes]
     of_tests = [layout.dataset(named_test(name, test)).part(TEST) for test in tests]
-    for path in map(Path, (files.whole, *map(files.part, PARTS), *of_tests, *map(files.test_set, tests))):
+    made = (files.whole, *map(files.part, PARTS), *of_sizes, *of_tests, *map(files.test_set, tests))
+    for path in map(Path, made):
         if not path.exists():
             continue
         try:
-            with Dataset(path) as made:
-                made.verify(most=FRAMES_CHECKED)  # jobs compare what they read
+            with Dataset(path) as dataset:
+                dataset.verify(most=FRAMES_CHECKED)  # jobs compare what they read
         except PiwslError as error:
             raise ConfigError(f"datasets.{name}: {error}") from None
 

@@ -55,6 +55,35 @@ class Labelling(Record):
     """Why the energy may mean little."""
 
 
+class Round(Record):
+    """The frames of one round of an acquisition: which of the candidates they are, and why."""
+
+    dataset: str
+    round: int
+    """The start is 0."""
+    by: str
+    """variance, disagreement or random."""
+    learned: int | None = None
+    """From how many frames the model had learned that was asked; None where chance chose."""
+    candidates: int
+    """That were left."""
+    unit: str | None = None
+    """Of how unsure the model was of them before the round: of their energy, eV, or of the force on an atom, eV/Å."""
+    spread_median: float | None = None
+    spread_largest: float | None = None
+    bought: list[int]
+    """Positions among all candidates, from the one that was wanted most."""
+    reserve: list[int] = []
+    """Those that come next, for when some fail."""
+    failed: dict[int, str] = {}
+    """Why those failed in whose place others were bought."""
+
+    @property
+    def tried(self) -> set[int]:
+        """Those that need not be looked at again."""
+        return {*self.bought, *self.failed}
+
+
 class OfRun(BaseModel):
     """What a job found about a run; measures beyond those named here are kept."""
 

@@ -1,7 +1,8 @@
 """What rules share: names of results and of jobs, and what wildcards may be. No rules here, and no logic."""
 
+from piwsl.config.acquisition import round_name
 from piwsl.workflow.jobs import Jobs, growing, one_of, run_of
-from piwsl.workflow.layout import LABELLED, RECORDS, named_test
+from piwsl.workflow.layout import LABELLED, RECORDS, ROUND, named_test
 
 jobs = Jobs(experiment, HERE / "workflow" / "scripts")
 layout = jobs.layout
@@ -14,6 +15,7 @@ wildcard_constraints:
     loss="[^/]+",
     size="[0-9]+",
     seed="[0-9]+",
+    round="[0-9]+",
     part="training|test|pool",
     simulation="[^/]+",
     test="[^/]+",

@@ -118,7 +118,7 @@ rule displace:
         layout.benchmark("displace/{dataset}/{labels}/{work}/{batch}/{share}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
-        labels="training|test|test-forces",
+        labels="training|test|test-forces|round-[0-9]+",
         work="[0-9a-f]+",
         batch="[0-9]+-[0-9]+",
         share="[0-9]+-of-[0-9]+",
@@ -159,7 +159,7 @@ rule label:
         layout.benchmark("label/{dataset}/{labels}/{work}/{batch}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
-        labels="training|test|test-forces",
+        labels="training|test|test-forces|round-[0-9]+",
         work="[0-9a-f]+",
         batch="[0-9]+-[0-9]+",
     # A full disk or too little memory stops the job; what is finished is in the store.
@@ -225,7 +225,7 @@ rule take_geometries:
 
 rule label_cheaply:
     input:
-        frames=DATA.frames("{part}"),
+        frames=jobs.frames_to_label_cheaply,
     output:
         labelled=DATA.cheap_batch("{level}", "{part}", "{work}", "{batch}", LABELLED),
         records=DATA.cheap_batch("{level}", "{part}", "{work}", "{batch}", RECORDS),
@@ -236,6 +236,7 @@ rule label_cheaply:
     wildcard_constraints:
         dataset=one_of(jobs.datasets),
         level=one_of(experiment.levels),
+        part="training|test|pool|round-[0-9]+",
         work="[0-9a-f]+",
         batch="[0-9]+-[0-9]+",
     retries: 2

@@ -8,6 +8,7 @@ rule report:
         tests=[files.errors for files in jobs.tests()],
         predictions_of_tests=[files.predictions for files in jobs.tests()],
         test_sets=jobs.files_of_test_sets(),
+        rounds=jobs.rounds.every_record(),
         histories=[layout.run(run).history for run in jobs.runs],
         worst=[layout.run(run).worst for run in jobs.runs],
         simulations=[files.summary for files in jobs.simulations()],

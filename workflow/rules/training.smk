@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        dataset=DATA.part("training"),
+        dataset=jobs.training_file,
         pool=jobs.train_pool,
     output:
         model=RUN.model,

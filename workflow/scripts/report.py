@@ -22,6 +22,7 @@ with logged_to(snakemake.log[0]):
             worst=[Path(path) for path in files.worst],
             tests=[Path(path) for path in files.tests],
             test_sets=[Path(path) for path in files.test_sets],
+            rounds=[Path(path) for path in files.rounds],
             benchmarks=Path(snakemake.params.benchmarks),
         ),
         html_path=Path(snakemake.output.html),

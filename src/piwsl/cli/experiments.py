@@ -68,9 +68,12 @@ def plan(
         for row in rows:
             _print_plan(row)
             hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+    runs = experiment.runs()
+    choosing = len(set(experiment.trained(runs)) - set(runs))
+    beside = f", and {choosing} whose models choose frames" if choosing else ""
     print(
         f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
-        f"{len(experiment.runs())} training runs."
+        f"{len(runs)} training runs{beside}."
     )
 
 

@@ -3,6 +3,7 @@
 This is the only room that knows keys and defaults; all others receive a section of it.
 """
 
+from piwsl.config.acquisition import Acquisition
 from piwsl.config.datasets import (
     ComputedDataset,
     Geometries,
@@ -27,6 +28,7 @@ __all__ = [
     "ARCHITECTURES",
     "LOSS_TERMS",
     "PRESETS",
+    "Acquisition",
     "Architecture",
     "ComputedDataset",
     "ComputedTest",

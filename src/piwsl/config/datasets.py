@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from piwsl.config.acquisition import Acquisition
 from piwsl.config.labels import (
     LABELS,
     EnergyKey,
@@ -111,6 +112,11 @@ class Sampling(Section):
         return self
 
 
+ACQUISITION = "Label only training frames that chance and then, in rounds, a model chooses. Default: all are labelled."
+ACQUISITION_OF_LABELS = (
+    "Learn only from training frames that chance and then, in rounds, a model chooses, which sees no label of the "
+    "others: what it would have bought. Default: sizes draw from all."
+)
 WeakLevel = Literal["gfn2-xtb"]
 WEAK_FORCES = "A cheap level whose forces frames of training and pool get, for the loss weak_forces. Default: none."
 
@@ -155,7 +161,9 @@ class ComputedDataset(Section):
     )
     candidates: int = Field(4, ge=1, le=1000, description="For farthest_point: frames to choose one from.")
     level: Name = Field(description="A name under levels, or a preset.")
-    training_frames: Frames = Field(description="Frames that the sizes draw from.")
+    training_frames: Frames = Field(
+        description="Frames that the sizes draw from; with an acquisition, those that it chooses from."
+    )
     test_frames: Frames = Field(description="Frames kept for testing, from trajectories or blocks of their own.")
     pool_frames: Frames | None = Field(
         None,
@@ -177,6 +185,7 @@ class ComputedDataset(Section):
         "what costs nothing, for the report, and baselines of models.",
     )
     labelling: Labelling = Labelling()
+    acquisition: Acquisition | None = Field(None, description=ACQUISITION)
     tests: dict[Name, ComputedTest] = Field({}, max_length=MOST_TESTS, description=TESTS)
 
     @model_validator(mode="after")
@@ -193,6 +202,15 @@ class ComputedDataset(Section):
     def has_pool(self) -> bool:
         """Whether there are frames without labels."""
         return self.pool_frames is not None
+
+    @model_validator(mode="after")
+    def _frames_are_enough(self) -> Self:
+        if self.acquisition is not None and self.acquisition.frames > self.training_frames:
+            raise ValueError(
+                f"acquisition: start and rounds take {self.acquisition.frames} frames, and there are "
+                f"{self.training_frames} training_frames to choose from; ask for fewer, or raise training_frames"
+            )
+        return self
 
     @model_validator(mode="after")
     def _dynamics_end(self) -> Self:
@@ -245,6 +263,7 @@ class ComputedDataset(Section):
                 "pool_frames": None,
                 "free_atoms": False,
                 "weak_forces": None,
+                "acquisition": None,
                 "tests": {},
             }
         )
@@ -288,6 +307,7 @@ class GivenDataset(Section):
     energy_unit: EnergyUnitOrNone = None
     forces_unit: ForcesUnitOrNone = None
     stress_unit: StressUnitOrNone = None
+    acquisition: Acquisition | None = Field(None, description=ACQUISITION_OF_LABELS)
     tests: dict[Name, GivenTest] = Field({}, max_length=MOST_TESTS, description=TESTS)
 
     @property
@@ -321,6 +341,7 @@ class GivenDataset(Section):
             "pool_file": None,
             "weak_forces": None,
             "weak_forces_key": None,
+            "acquisition": None,
             "tests": {},
         }
         return self.model_copy(update={"file": test.file, "test_file": test.file} | rest | said)

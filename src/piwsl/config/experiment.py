@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from piwsl.config.acquisition import Acquisition
 from piwsl.config.datasets import ComputedDataset, Dataset, GivenDataset, is_computed
 from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
@@ -196,6 +197,29 @@ class Experiment(Section):
             teacher = self.models[teacher.model].teacher
 
     @model_validator(mode="after")
+    def _acquisitions_ask_who_knows(self) -> Self:
+        for name, dataset in self.datasets.items():
+            if dataset.acquisition is not None and dataset.acquisition.model is not None:
+                self._knows_how_sure_it_is(f"datasets.{name}.acquisition", dataset.acquisition)
+        return self
+
+    def _knows_how_sure_it_is(self, key: str, acquisition: Acquisition) -> None:
+        for kind, known in (("model", list(self.models)), ("loss", list(self.losses))):
+            if (said := getattr(acquisition, kind)) not in known:
+                raise ValueError(f"{key}.{kind}: no {kind} '{said}'; {nearest(str(said), known)}")
+        model = self.models[str(acquisition.model)]
+        if acquisition.by == "variance" and not model.has_posterior:
+            raise ValueError(
+                f"{key}.model: '{acquisition.model}' has no variance; name a model of architecture: gaussian_process, "
+                "or say by: disagreement"
+            )
+        if acquisition.by == "disagreement" and model.members < 2:
+            raise ValueError(
+                f"{key}.model: '{acquisition.model}' is no committee, whose members could disagree; say members: 4 "
+                "there, or by: variance"
+            )
+
+    @model_validator(mode="after")
     def _grid_is_possible(self) -> Self:
         for axis, values in (("sizes", self.sizes), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
@@ -207,7 +231,7 @@ class Experiment(Section):
         runs = self.runs()
         if not runs:
             raise ValueError("only/exclude: no run is left of the grid")
-        for run in self._taught(runs):
+        for run in self._taught(self.trained(runs)):
             self._run_is_possible(run)
         return self
 
@@ -215,6 +239,21 @@ class Experiment(Section):
     def first_simulation(self) -> ReplicaSimulation | None:
         """The one whose results stand in tables, if there is any."""
         return next(iter(self.simulations.values()), None)
+
+    def asked(self, dataset: str) -> list[Run]:
+        """Return the runs whose models choose the frames of each round of a dataset but the start, in their order.
+
+        They are of the grid, or beside it; where chance chooses there are none.
+        """
+        acquisition = self.datasets[dataset].acquisition
+        if acquisition is None or acquisition.model is None or acquisition.loss is None:
+            return []
+        model, loss, seed = acquisition.model, acquisition.loss, acquisition.seed
+        return [Run(dataset=dataset, model=model, loss=loss, size=size, seed=seed) for size in acquisition.sizes[:-1]]
+
+    def trained(self, runs: list[Run]) -> list[Run]:
+        """Return runs of the grid, and those whose models choose frames of the datasets that they take."""
+        return [*runs, *(run for name in dict.fromkeys(run.dataset for run in runs) for run in self.asked(name))]
 
     def teacher(self, run: Run) -> Run | None:
         """Return the run that teaches another, if one does: of the grid, or beside it."""
@@ -234,6 +273,8 @@ class Experiment(Section):
     def _run_is_possible(self, run: Run) -> None:
         dataset, model, loss = self.datasets[run.dataset], self.models[run.model], self.losses[run.loss]
         computed = dataset if isinstance(dataset, ComputedDataset) else None
+        if dataset.acquisition is not None and (problem := dataset.acquisition.size_problem(run.size)):
+            raise ValueError(f"sizes: {run.size} of dataset '{run.dataset}' {problem}; leave the run out (exclude)")
         if computed and run.size > computed.training_frames:
             raise ValueError(
                 f"sizes: {run.size} is more than the {computed.training_frames} training frames of dataset "

@@ -125,6 +125,11 @@ class Architecture(Section):
         """Whether an atom knows nothing of what no chain of neighbours within the cutoff leads to."""
         return True
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether networks are `piwsl.models.terms.WithPosterior`: they know what further labels would tell them."""
+        return False
+
     def references_problem(self, symbols: Iterable[str], free_atoms: Iterable[str]) -> str | None:
         """Say which elements have no reference energy, or None where all have one or will be fitted.
 

@@ -33,6 +33,24 @@ class WithVariance(Protocol):
         """Return variances of energies, (M,), in squares of the network's unit."""
 
 
+class Posterior(Protocol):
+    """What a network says of some structures, as it learns labels of more and more of them."""
+
+    def variance(self) -> Tensor:
+        """Return variances of energies, (M,), in squares of the network's unit."""
+
+    def learn(self, index: int) -> None:
+        """Take the labels of one of the structures, whatever they are, for known."""
+
+
+@runtime_checkable
+class WithPosterior(Protocol):
+    """A network whose variance depends on where there are labels, and not on what they say."""
+
+    def posterior(self, batch: Batch) -> Posterior:
+        """Return what it says of structures before it learns labels of any of them."""
+
+
 Property = Literal["energy", "forces", "stress", "spread"]
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ase import Atoms
 
 from piwsl.config import PRESETS, ComputedDataset, Cost, Labelling, Level, level_checks, named_level
+from piwsl.config.acquisition import round_name, round_number
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import displaced_geometries, energies_needed
@@ -45,7 +46,7 @@ class LabellingJob:
     """The frames of one labelling job."""
 
     part: str
-    """training, test or pool: which file of frames they are of."""
+    """training, test or pool, or round-0 and so on: which file of frames they are of."""
     start: int
     stop: int
     forces: ForceMethod | None
@@ -103,9 +104,22 @@ def sources(dataset: ComputedDataset) -> dict[str, float]:
 
 
 def frames_wanted(dataset: ComputedDataset, part: str) -> int:
-    """Return how many frames a part has: "training", "test" or "pool"."""
+    """Return how many frames a part has, "training", "test" or "pool", or a round of an acquisition."""
+    number = round_number(part)
+    if number is not None and dataset.acquisition is not None:
+        return dataset.acquisition.frames_of(number)
     wanted = {"training": dataset.training_frames, "test": dataset.test_frames, "pool": dataset.pool_frames or 0}
     return wanted[part]
+
+
+def labelled_parts(dataset: ComputedDataset, part: str) -> list[str]:
+    """Return the names of files of frames whose labels make a part: of training frames, the rounds of an acquisition.
+
+    A round makes itself.
+    """
+    if part == "training" and dataset.acquisition is not None:
+        return [round_name(number) for number in dataset.acquisition.numbers]
+    return [part]
 
 
 def frames_of_source(dataset: ComputedDataset, part: str) -> int:
@@ -121,7 +135,7 @@ class Span:
     """Neighbouring frames that are labelled alike."""
 
     part: str
-    """training, test or pool."""
+    """training, test or pool, or a round."""
     first: int
     last: int
     """The one after the last frame."""
@@ -137,11 +151,16 @@ def label_spans(dataset: ComputedDataset, every: list[Atoms], level: Level) -> d
         level: the level of theory.
 
     Returns:
-        By labels ("training", "test-forces", "test"); those without frames are left out.
+        By labels ("training" or, of an acquisition, "round-0" and so on, "test-forces", "test"); those without frames
+        are left out.
     """
     with_forces = force_method(level, {multiplicity_of(atoms) for atoms in every}, dataset.forces_by)
+    of_training = with_forces if dataset.training_forces else None
     spans = {
-        "training": Span("training", 0, dataset.training_frames, with_forces if dataset.training_forces else None),
+        **{
+            part: Span(part, 0, frames_wanted(dataset, part), of_training)
+            for part in labelled_parts(dataset, "training")
+        },
         "test-forces": Span("test", 0, dataset.test_force_frames, with_forces),
         "test": Span("test", dataset.test_force_frames, dataset.test_frames, None),
     }
@@ -164,7 +183,7 @@ def label_batches(
             those of the frames that are left.
 
     Returns:
-        By labels ("training", "test-forces", "test") and name ("00000-00010") the batch.
+        By labels (as of `label_spans`) and name ("00000-00010") the batch.
     """
     batches = {}
     for labels, span in label_spans(dataset, every, level).items():

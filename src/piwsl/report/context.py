@@ -74,6 +74,8 @@ class Context:
     """On those sets, as `piwsl.report.tables.untrained_table` returns it."""
     test_sets: list[Path] = field(default_factory=list)
     """Dataset files of the named test sets, .../<dataset>/tests/<test>.h5."""
+    rounds: list[Path] = field(default_factory=list)
+    """Records of rounds of acquisitions, of a dataset in their order (`piwsl.records.Round`)."""
     benchmarks: Path | None = None
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
     unfinished: Sequence[Stage] = ()

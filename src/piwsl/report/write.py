@@ -53,6 +53,8 @@ class ReportFiles:
     """Errors of runs on named test sets, beside predictions."""
     test_sets: list[Path] = field(default_factory=list)
     """Dataset files of these, .../<dataset>/tests/<test>.h5."""
+    rounds: list[Path] = field(default_factory=list)
+    """Records of rounds of acquisitions (`piwsl.records.Round`)."""
     benchmarks: Path | None = None
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
 
@@ -109,6 +111,7 @@ def write_report(
         tests=tests,
         untrained=untrained_table(experiment, files.datasets, files.test_sets),
         test_sets=files.test_sets,
+        rounds=files.rounds,
         unfinished=unfinished,
         table=table_path.name,
     )

@@ -21,6 +21,7 @@ Stream = Literal[
     "displacements",
     "simulation",
     "consistency",
+    "acquisition",
 ]
 
 

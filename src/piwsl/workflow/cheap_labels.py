@@ -17,6 +17,7 @@ from piwsl.reference.planning import (
     cheap_batch,
     cheap_batches,
     frames_wanted,
+    labelled_parts,
     plan_cheap_level,
     structures,
 )
@@ -44,14 +45,13 @@ class CheapJobs:
 
     @cached_property
     def parts(self) -> dict[str, int]:
-        """How many frames each part has; without those that have none."""
+        """How many frames each part has, or each round of an acquisition; without those that have none."""
         dataset = self._dataset
-        found = {
-            part: frames_wanted(dataset, part)
+        found = (
+            {name: frames_wanted(dataset, name) for part in self._labelled for name in labelled_parts(dataset, part)}
             if isinstance(dataset, ComputedDataset)
-            else frames_in_part(dataset, part)
-            for part in self._labelled
-        }
+            else {part: frames_in_part(dataset, part) for part in self._labelled}
+        )
         return {part: frames for part, frames in found.items() if frames > 0}
 
     def batches(self, level: str, part: str, done: Iterable[tuple[int, int]] = ()) -> dict[str, LabellingJob]:

@@ -11,9 +11,10 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from piwsl.config import Experiment, Run
+from piwsl.config.acquisition import round_name, round_number
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.workflow.jobs import Jobs
-from piwsl.workflow.layout import LABELLED, RECORDS, Layout, named_test
+from piwsl.workflow.layout import LABELLED, RECORDS, ROUND, Layout, named_test
 
 if TYPE_CHECKING:
     from piwsl.reference.planning import LabellingJob
@@ -44,14 +45,33 @@ def every_job(jobs: Jobs) -> list[Job]:
         dataset = _Dataset(jobs, name)
         frames = [job for part in PARTS for job in dataset.frames(part)]
         labels = [*dataset.labels(), *dataset.cheap_labels()]
-        found += [*frames, *labels, *dataset.together(labels)]
+        found += [*frames, *labels, *dataset.rounds(labels), *dataset.together(labels)]
     for name, test in jobs.test_sets.items():
         if any(run.dataset == test.dataset for run in jobs.runs):
             found += _test_set(_Dataset(jobs, name, test.dataset), test, jobs.layout)
     found += _runs(jobs)
     layout = jobs.layout
     report = (layout.report, layout.table, layout.figures, layout.tables)
-    return [*found, Job("report", "report", report, tuple(job.name for job in found if job.rule != "teach"))]
+    whole = [*found, Job("report", "report", report, tuple(job.name for job in found if job.rule != "teach"))]
+    return _in_order(whole)
+
+
+def _in_order(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs such that each comes after those whose results it takes, and in their order where it may.
+
+    Rounds of an acquisition wait for models of the grid, all others are in order already.
+    """
+    by_name, found = {job.name: job for job in jobs}, dict[str, Job]()
+    for job in jobs:
+        waiting = [job]
+        while waiting:
+            before = [by_name[name] for name in waiting[-1].after if name not in found]
+            if before:
+                waiting += reversed(before)
+            else:
+                last = waiting.pop()
+                found.setdefault(last.name, last)
+    return [*found.values()]
 
 
 def _test_set(own: _Dataset, test: NamedTest, layout: Layout) -> Iterator[Job]:
@@ -88,17 +108,25 @@ class _Dataset:
         self._files = jobs.layout.dataset(name)
         self._computed = name in jobs.computed
         self._runs = [run for run in jobs.runs if run.dataset == (of_runs or name)]
+        self._acquisition = jobs.rounds.acquisitions.get(name)
+        self._asked = jobs.experiment.asked(name) if self._acquisition is not None else []
+        # Made where a run takes the dataset, and not otherwise.
+        self._of_runs = (POOL,) if self._acquisition is None else (POOL, TRAINING)
 
     def frames(self, part: str) -> Iterator[Job]:
         """Yield the jobs that make the frames of a part, where somebody labels them or takes them as they are."""
         if not self._computed:
             if self._runs and self._jobs.cheap_levels(self._name) and part in self._jobs.cheap(self._name).parts:
                 yield Job("take_geometries", f"take/{self._name}/{part}", (self._files.frames(part),))
-        elif self._jobs.frames_wanted(self._name, part) and (part != POOL or self._runs):
+        elif self._frames_are_made(part):
             sources = [self._source(part, path) for path in self._jobs.candidates(self._name, part)]
             yield from sources
             after = tuple(source.name for source in sources)
             yield Job("select", self._frames_of(part), (self._files.frames(part),), after)
+
+    def _frames_are_made(self, part: str) -> bool:
+        """Whether frames of a part of a computed dataset are wanted: of some parts, where a run takes them."""
+        return bool(self._jobs.frames_wanted(self._name, part) and (self._runs or part not in self._of_runs))
 
     def _source(self, part: str, path: str) -> Job:
         if self._name in self._jobs.scans():
@@ -112,8 +140,18 @@ class _Dataset:
         return Job("sample", f"sample/{self._name}/{part}-{source}", (path,), kind=(self._name, kind, part))
 
     def _frames_of(self, part: str) -> str:
-        """Return the name of the job that makes the frames of a part."""
+        """Return the name of the job that makes the frames of a part, or of a round."""
+        if round_number(part) is not None:
+            return f"choose/{self._name}/{part}"
         return f"{'select' if self._computed else 'take'}/{self._name}/{part}"
+
+    def _frames_known(self, part: str) -> str:
+        """Return the name of the job after which it is known which frames of a part, or of a round, are labelled."""
+        return self._frames_of(part) if round_number(part) is None else self._completed(part)
+
+    def _completed(self, part: str) -> str:
+        """Return the name of the job after which a round has its frames."""
+        return f"complete/{self._name}/{part}" if self._computed else self._frames_of(part)
 
     def labels(self) -> Iterator[Job]:
         """Yield the jobs that label at the level of the dataset, free atoms included."""
@@ -121,6 +159,8 @@ class _Dataset:
             return
         level = self._jobs.level_name(self._name)
         for (labels, name), batch in self._jobs.batches(self._name).items():
+            if batch.part in self._jobs.labelled_parts(self._name, TRAINING) and not self._frames_are_made(TRAINING):
+                continue
             work = self._jobs.work(self._name, labels)
             made = tuple(self._files.batch(labels, work, name, suffix) for suffix in (LABELLED, RECORDS))
             log, kind = f"{self._name}/{labels}/{work}/{name}", (self._name, level, labels)
@@ -157,13 +197,51 @@ class _Dataset:
                     files = (self._files.cheap_batch(level, part, work, name, end) for end in (LABELLED, RECORDS))
                     log = f"label/{self._name}/{level}/{part}/{work}/{name}"
                     kind = (self._name, level, part)
-                    yield Job("label_cheaply", log, tuple(files), (self._frames_of(part),), kind, batch)
+                    yield Job("label_cheaply", log, tuple(files), (self._frames_known(part),), kind, batch)
+
+    def rounds(self, labels: Sequence[Job]) -> Iterator[Job]:
+        """Yield the jobs of an acquisition that choose frames, and that put them together, by round and by size.
+
+        Args:
+            labels: all labelling jobs of the dataset.
+        """
+        if self._acquisition is None or not self._runs:
+            return
+        candidates = self._frames_of(TRAINING) if self._computed else part_of(self._name, TRAINING)
+        before: tuple[str, ...] = ()
+        for number in self._acquisition.numbers:
+            part, asked = round_name(number), self._jobs.rounds.asked(self._name, number)
+            models = () if asked is None else (f"train/{_point(asked)}",)
+            made = (self._files.frames(part), self._files.chosen(str(number)))
+            yield Job("choose_round", self._frames_of(part), made, (candidates, *before, *models), (self._name,))
+            if self._computed:
+                after = [job.name for job in labels if job.rule == "label" and _part(job) == part]
+                bought = tuple(self._files.bought(suffix, str(number)) for suffix in (LABELLED, RECORDS, ROUND))
+                yield Job("complete_round", self._completed(part), bought, (self._frames_of(part), *after))
+            before = (*before, self._completed(part))
+        for size in sorted({run.size for run in [*self._runs, *self._asked]}):
+            yield self._of_size(size, labels)
+
+    def _of_size(self, size: int, labels: Sequence[Job]) -> Job:
+        parts = [round_name(number) for number in self._jobs.rounds.of_size(self._name, size)]
+        after = [self._completed(part) for part in parts]
+        if self._computed:
+            after += [job.name for job in labels if _part(job) in parts or not job.labelling]
+        else:
+            after.append(part_of(self._name, TRAINING))
+        rule = "assemble_size" if self._computed else "take_size"
+        return Job(rule, size_of(self._name, size), (self._files.of_size(str(size)),), tuple(after))
 
     def together(self, labels: Sequence[Job]) -> Iterator[Job]:
         """Yield the jobs that put the dataset together, its parts and the whole, where a run takes it."""
         if not self._runs:
             return
-        after = {part: [job.name for job in labels if job.labelling and job.labelling.part == part] for part in PARTS}
+        after = {
+            part: [job.name for job in labels if _part(job) in self._jobs.labelled_parts(self._name, part)]
+            for part in PARTS
+        }
+        if self._computed and self._acquisition is not None:
+            after[TRAINING] += [self._completed(part) for part in self._jobs.labelled_parts(self._name, TRAINING)]
         after[TRAINING] += [job.name for job in labels if not job.labelling]
         after[POOL] += [self._frames_of(POOL)] if self._computed and self._jobs.frames_of_pool(self._name) else []
         for part in (TRAINING, TEST, *((POOL,) if self._pool_is_taken() else ())):
@@ -185,7 +263,18 @@ class _Dataset:
     def _pool_is_taken(self) -> bool:
         """Whether a run learns from frames of the pool, or a teacher labels them for one."""
         experiment = self._jobs.experiment
-        return any(experiment.losses[run.loss].pool or experiment.teacher(run) is not None for run in self._runs)
+        trained = [*self._runs, *self._asked]
+        return any(experiment.losses[run.loss].pool or experiment.teacher(run) is not None for run in trained)
+
+
+def _part(job: Job) -> str | None:
+    """Return the part, or the round, that a job labels frames of; None of others."""
+    return None if job.labelling is None else job.labelling.part
+
+
+def size_of(dataset: str, size: int) -> str:
+    """Return the name of the job that puts together what an acquisition had bought at a size."""
+    return f"dataset/{dataset}/n{size}"
 
 
 def part_of(dataset: str, part: str) -> str:
@@ -194,9 +283,10 @@ def part_of(dataset: str, part: str) -> str:
 
 
 def _runs(jobs: Jobs) -> Iterator[Job]:
-    """Yield the jobs of all points of the grid, and of those beside it that teach one."""
+    """Yield the jobs of all points of the grid, and of those beside it that teach one, or choose frames."""
     grid, examples = set(jobs.runs), set(jobs.examples())
-    lines = [[*_teachers(jobs.experiment, run), run] for run in jobs.runs]
+    trained = jobs.experiment.trained(jobs.runs)
+    lines = [[*_teachers(jobs.experiment, run), run] for run in trained]
     teachers = {teacher for line in lines for teacher in line[:-1]}
     for run in dict.fromkeys(run for line in lines for run in line):
         yield _train(jobs, run)
@@ -214,7 +304,9 @@ def _teachers(experiment: Experiment, run: Run) -> list[Run]:
 
 
 def _train(jobs: Jobs, run: Run) -> Job:
-    files, teacher, after = jobs.layout.run(run), jobs.experiment.teacher(run), [part_of(run.dataset, TRAINING)]
+    files, teacher = jobs.layout.run(run), jobs.experiment.teacher(run)
+    acquired = run.dataset in jobs.rounds.acquisitions
+    after = [size_of(run.dataset, run.size) if acquired else part_of(run.dataset, TRAINING)]
     if teacher is not None:
         after.append(f"teach/{_point(teacher)}")
     elif jobs.experiment.losses[run.loss].pool:

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ase import Atoms
 
 import piwsl
-from piwsl.config import ARCHITECTURES, LOSS_TERMS, ComputedDataset, Experiment, GivenDataset, Level, Run
+from piwsl.config import (
+    ARCHITECTURES,
+    LOSS_TERMS,
+    ComputedDataset,
+    Experiment,
+    GivenDataset,
+    Level,
+    Run,
+)
+from piwsl.config.acquisition import round_number
 from piwsl.config.distributions import of_dataset
 from piwsl.config.level_checks import in_words
 from piwsl.config.levels import ENGINES
@@ -29,6 +38,7 @@ from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import digests
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout, NamedTestFiles, SimulationFiles
+from piwsl.workflow.rounds import Rounds
 from piwsl.workflow.snakemake_notes import FOLDER
 from piwsl.workflow.test_sets import named_tests
 
@@ -128,6 +138,7 @@ class Jobs:
         self.layout = Layout(experiment.experiment)
         self._scripts = scripts
         self.test_sets = named_tests(experiment)
+        self.rounds = Rounds(self)
         self.datasets = experiment.datasets | {name: test.section for name, test in self.test_sets.items()}
         datasets = self.datasets.items()
         self.computed = {name: section for name, section in datasets if isinstance(section, ComputedDataset)}
@@ -341,7 +352,9 @@ class Jobs:
         return _done(self.layout.dataset(dataset).labels(labels, self.work(dataset, labels)))
 
     def part_of(self, labels: str) -> str:
-        """Return the part whose frames get such labels."""
+        """Return the part, or the round of an acquisition, whose frames get such labels."""
+        if round_number(labels) is not None:
+            return labels
         return next(part for part, kinds in LABELS_OF.items() if labels in kinds)
 
     def batch(self, wildcards: LabelWildcards) -> LabellingJob:
@@ -372,11 +385,16 @@ class Jobs:
         return number, shares
 
     def labelled(self, dataset: str, part: str, suffix: str) -> list[str]:
-        """Return the files of all labelling jobs of a part: LABELLED frames or RECORDS."""
+        """Return the files of labelled frames of a part: LABELLED frames or RECORDS of all jobs."""
+        if part == TRAINING and dataset in self.rounds.acquisitions:
+            return self.rounds.labelled(dataset, self.rounds.numbers(dataset), suffix)
+        return [path for labels in LABELS_OF[part] for path in self.batch_files(dataset, labels, suffix)]
+
+    def batch_files(self, dataset: str, wanted: str, suffix: str) -> list[str]:
+        """Return the files of the labelling jobs of such labels: LABELLED frames or RECORDS."""
         files = self.layout.dataset(dataset)
         return [
             files.batch(labels, self.work(dataset, labels), name, suffix)
-            for wanted in LABELS_OF[part]
             for labels, name in self.batches(dataset)
             if labels == wanted
         ]
@@ -421,11 +439,23 @@ class Jobs:
         """
         files = self.layout.dataset(dataset)
         return [
-            files.cheap_batch(level, part, self.cheap_work(level), name, suffix)
+            files.cheap_batch(level, name, self.cheap_work(level), batch, suffix)
             for level in self.datasets[dataset].cheap_levels
             for part in parts or PARTS
-            for name in self.cheap_batches(dataset, level, part)
+            for name in self.labelled_parts(dataset, part)
+            for batch in self.cheap_batches(dataset, level, name)
         ]
+
+    def labelled_parts(self, dataset: str, part: str) -> list[str]:
+        """Return the part, or the rounds that make it, as files of frames to label are called."""
+        from piwsl.reference.planning import labelled_parts
+
+        return labelled_parts(self.computed[dataset], part) if dataset in self.computed else [part]
+
+    def frames_to_label_cheaply(self, wildcards: CheapWildcards) -> str:
+        """Return the file of the frames of a part; of a round, those that have labels."""
+        files, number = self.layout.dataset(wildcards.dataset), round_number(wildcards.part)
+        return files.frames(wildcards.part) if number is None else files.bought(LABELLED, str(number))
 
     # Given datasets.
 
@@ -444,7 +474,7 @@ class Jobs:
         """Return what of a given dataset's section a part depends on, or all, files aside; and what reads those."""
         section = self.given[dataset]
         said = section.beyond_defaults()
-        unread = {"file", "test_file", "pool_file", "level", "format", "tests"}
+        unread = {"file", "test_file", "pool_file", "level", "format", "tests", "acquisition"}
         if part == POOL or section.test_frames is None:
             unread |= {"test_frames", "seed"}
         if part == TEST:
@@ -464,6 +494,12 @@ class Jobs:
         return read | ({"readers": origins} if origins else {})
 
     # Runs.
+
+    def training_file(self, wildcards: RunWildcards) -> str:
+        """Return the dataset file that a run learns from; of an acquisition, that of its size."""
+        files = self.layout.dataset(wildcards.dataset)
+        acquired = wildcards.dataset in self.rounds.acquisitions
+        return files.of_size(wildcards.size) if acquired else files.part(TRAINING)
 
     def train_pool(self, wildcards: RunWildcards) -> list[str]:
         """Return the dataset file of the pool, as a teacher labelled it or as it is, if a run takes frames of it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from piwsl.config import Run
 
 RESULTS = "results"
-LABELLED, RECORDS = ".xyz", ".jsonl"
+LABELLED, RECORDS, ROUND = ".xyz", ".jsonl", ".json"
 
 
 def named_test(dataset: str = "{dataset}", test: str = "{test}") -> str:
@@ -153,19 +153,31 @@ class DatasetFiles:
         """Energies of free atoms at the level of the labels."""
         return f"{self.folder}/isolated-atoms.json"
 
+    def chosen(self, number: str = "{round}") -> str:
+        """Return the record of a round of an acquisition as it was chosen; by default with a wildcard."""
+        return f"{self.folder}/rounds/{number}-chosen.json"
+
+    def bought(self, suffix: str, number: str = "{round}") -> str:
+        """Return what came of a round of a computed dataset: LABELLED frames, RECORDS of replacements, or ROUND."""
+        return f"{self.folder}/rounds/{number}{suffix}"
+
+    def of_size(self, size: str = "{size}") -> str:
+        """Return the dataset file of the frames that an acquisition had bought when they were so many."""
+        return f"{self.folder}/sizes/n{size}.h5"
+
     def candidates(self, part: str, source: str) -> str:
         """Return the frames of one source that those of a part are chosen from."""
         return f"{self.folder}/candidates/{part}-{source}.xyz"
 
     def frames(self, part: str) -> str:
-        """Return the frames of a part, without labels."""
+        """Return the frames of a part, or of a round of an acquisition, without labels."""
         return f"{self.folder}/frames/{part}.xyz"
 
     def labels(self, labels: str, work: str) -> str:
         """Return the folder of labelling jobs that are cut alike.
 
         Args:
-            labels: "training", "test" or "test-forces".
+            labels: "training", "test", "test-forces", or "round-0" and so on of an acquisition.
             work: what each frame takes, as `Jobs.work` names it.
         """
         return f"{self.folder}/labels/{labels}/{work}"
@@ -175,7 +187,7 @@ class DatasetFiles:
 
         Args:
             level: name of the level.
-            part: "training", "test" or "pool".
+            part: "training", "test" or "pool", or "round-0" and so on of an acquisition.
             work: what each frame takes, as `Jobs.cheap_work` names it.
         """
         return f"{self.folder}/cheap-labels/{level}/{part}/{work}"

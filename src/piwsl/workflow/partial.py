@@ -74,5 +74,6 @@ def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
         datasets=there(layout.dataset(name).whole for name in jobs.experiment.datasets),
         tests=there(files.errors for files in jobs.tests()),
         test_sets=there(jobs.files_of_test_sets()),
+        rounds=there(jobs.rounds.every_record()),
         benchmarks=Path(layout.benchmarks),
     )

@@ -68,6 +68,11 @@ class GaussianProcess(Architecture):
         """Whether it has a cutoff: it has none."""
         return False
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether it knows what further labels would tell it: it does."""
+        return True
+
     def fitted(self, structures: Sequence[Structure], loss: Loss) -> Fitted:
         """Fit the process; arguments as of `Architecture`."""
         from piwsl.architectures.gaussian_process.fit import fit

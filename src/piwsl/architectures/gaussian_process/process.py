@@ -20,6 +20,7 @@ from piwsl.architectures.gaussian_process.kernel import (
     squared_distances,
 )
 from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem
+from piwsl.architectures.gaussian_process.posterior import Known, Posterior
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 
@@ -168,6 +169,18 @@ class Network(nn.Module):
         found = torch.full_like(batch.n_atoms, torch.nan, dtype=torch.float64)
         found[batch.n_atoms > 0] = amplitude**2 * variance.clamp_min(0.0)
         return found
+
+    def posterior(self, batch: Batch) -> Posterior:
+        """Return the variances of energies, as of `energy_variance`, ready to learn labels of these structures.
+
+        Raises:
+            PiwslError: a structure is periodic, or not the molecule that the process knows.
+        """
+        centre = centre_of(self.positions, self.permutations)
+        known = Known(self._known(centre), self.labelled)
+        positions = batch.positions[self._atoms(batch)].detach().to(self.weights)
+        factor, _ = self._factorised(known.molecules)
+        return Posterior(known, factor, positions, self.permutations, centre, self.kernel_parameters)
 
     def _known(self, centre: Tensor) -> Molecules:
         return Molecules(self.positions, self.permutations, centre, forces=self.weights.shape[1] > 1)
