@@ -93,7 +93,7 @@ def by_disagreement(
     38, 293 (1985), between `descriptors`.
 
     Args:
-        potential: the committee; a baseline is not asked, for it says the same to all members.
+        potential: the committee, without its baseline, which says the same to all members.
         candidates: geometries of molecules.
         bought: those that have been labelled.
         wanted: how many to choose.
@@ -106,7 +106,6 @@ def by_disagreement(
         raise PiwslError("the model is no committee, whose members could disagree; say members: 4, or by: variance")
     if any(structure.pbc.any() for structure in candidates):
         raise PiwslError("distances tell molecules apart, and candidates are periodic; say by: random")
-    potential.baseline = None
     spreads = predict(potential, list(candidates)).forces_std
     assert spreads is not None
     spread = np.array([np.linalg.norm(each, axis=1).max() for each in spreads])

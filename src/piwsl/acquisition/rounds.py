@@ -89,6 +89,7 @@ def _candidates(path: Path) -> list[Atoms]:
 
 def _asked(model: Path, wanted: Wanted, left: Sequence[Structure], bought: Sequence[Structure]) -> Choice:
     potential = load_model(model)
+    potential.baseline = None  # it is certain, and says the same to all members
     try:
         if wanted.by == "variance":
             return by_variance(potential, left, 2 * wanted.frames)
