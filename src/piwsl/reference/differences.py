@@ -19,7 +19,7 @@ STENCIL = {1: 2.0 / 3.0, 2: -1.0 / 12.0}
 DISPLACEMENTS = [m for side in STENCIL for m in (side, -side)]
 FOURTH_DIFFERENCE = {0: 6.0, 1: -4.0, -1: -4.0, 2: 1.0, -2: 1.0}
 # eV, at that step. Stretching CO gives 3e-6, noise of the energies 1e-7, unrestricted NO2 and NO where their spin
-# symmetry begins to break 2e-4, with forces right to 4e-4 eV/Å. An energy off by 1e-4 makes 0.02 eV/Å, and is found.
+# symmetry begins to break 2e-4, with forces right to 1e-3 eV/Å. An energy off by 1.3e-4 makes 0.02 eV/Å, and is found.
 LARGEST_FOURTH_DIFFERENCE = 5e-4
 # A rotation that moves the atoms by less than this share of the largest is none: the structure is linear.
 LINEAR = 1e-6
