@@ -283,6 +283,9 @@ def test_a_record_of_an_open_shell_that_was_not_followed_is_not_believed():
     record = {"multiplicity": 2, "energy_eV": -1.0, "scf": {"hf/cc-pvdz": {"converged_by": "DIIS"}}}
     assert UHF.record_problem(record) == "its orbitals were not followed to a minimum"
     assert UHF.record_problem(record | {"multiplicity": 1}) != "its orbitals were not followed to a minimum"
+    # Of old, a search that had come to rest above its start was said to be at a minimum, too.
+    higher = {"hf/cc-pvdz": {"stability": "stable but for rotations that do not change the energy"}}
+    assert UHF.record_problem(record | {"scf": higher}) == "its orbitals were not followed to a minimum"
     unfollowed = level(method="hf", basis="cc-pvdz", stability=False)
     assert unfollowed.record_problem(record) != "its orbitals were not followed to a minimum"
     assert unfollowed.recipe() != UHF.recipe()

@@ -194,7 +194,7 @@ def follow_down(mean_field: scf.hf.SCF, step: str) -> tuple[scf.hf.SCF, str]:
         # A long step may come to rest on a higher saddle point, from where the next goes further down.
         if abs(before - mean_field.e_tot) < SAME_ENERGY_HARTREE:
             # Turning a degenerate shell changes nothing but noise of the grid.
-            return mean_field, "stable but for rotations that do not change the energy"
+            return mean_field, "stable but for rotations of one energy"
     raise FrameFailure(step, f"no stable SCF solution after {MOST_STEPS_DOWN} steps down")
 
 

@@ -33,6 +33,8 @@ USUAL_MAX_T1 = {False: 0.02, True: 0.04}
 # Of restricted orbitals, in records.
 STABLE, UNSTABLE = "stable", "unstable"
 RESTRICTED = "restricted"
+# Of old, also said of a solution that lay above the one from which the search for a minimum began.
+PERHAPS_HIGHER = "stable but for rotations that do not change the energy"
 
 
 def _old_orbitals(value: Any) -> Any:
@@ -345,5 +347,8 @@ def _followed(record: Mapping[str, Any]) -> bool:
     """Whether the SCFs of a record were followed to a minimum, or started from one."""
     solutions = record.get("scf")
     return isinstance(solutions, dict) and all(
-        isinstance(how, dict) and ("stability" in how or "started_from" in how) for how in solutions.values()
+        isinstance(how, dict)
+        and ("stability" in how or "started_from" in how)
+        and how.get("stability") != PERHAPS_HIGHER
+        for how in solutions.values()
     )
