@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test fuzz test-browser test-cluster test-psi4 lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test test-workflow fuzz test-browser test-cluster test-psi4 lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot docs
 
 $(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
@@ -27,9 +27,14 @@ demo: $(ENVIRONMENT)
 	  snakemake --cores $(CORES) --quiet reason'
 	@echo "Report: $(CURDIR)/results/ammonia/report.html"
 
-# A module stays in one process, since its tests share what takes long to make; the longest module comes first.
+# A module stays in one process, since its tests share what takes long to make.
+ON_TWO_CORES := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 test: $(ENVIRONMENT) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/workflow tests/unit executor/tests
+	$(ON_TWO_CORES) tests/unit executor/tests
+
+# Whole experiments through Snakemake: chains, kills, edits.
+test-workflow: $(ENVIRONMENT)
+	$(ON_TWO_CORES) tests/workflow
 
 # Configs with something changed, beyond those of the tests: `make fuzz FUZZ_COUNT=5000 FUZZ_SEED=1`.
 FUZZ_COUNT ?= 1000

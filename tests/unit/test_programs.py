@@ -77,8 +77,11 @@ def alive(process: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interruption_ends_the_program_and_its_children_and_removes_its_folder(tmp_path, number):
     path = script(tmp_path, f"trap '' TERM; sleep 1000 & echo $! > {tmp_path}/child; wait; sleep 1000")
+    # A shell's background job does not hear SIGINT, and Python does not then, either.
     code = f"""
+import signal
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from piwsl.reference.programs import Program, run, scratch_folder
 with scratch_folder(Program("a", "a", "A", "")) as folder:
     run([{path!r}], folder, folder / "output", {{}})

@@ -27,6 +27,10 @@ class JobFailure(PiwslError):
     """The machine gave out, not the frame: nothing is recorded of the frame, and another attempt may succeed."""
 
 
+class ProgramOutOfMemory(MemoryError):
+    """Memory gave out in a program of its own, where what this process holds plays no part."""
+
+
 @contextmanager
 def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
     """Turn whatever goes wrong within into a failure of the frame at a step, or of the job.
@@ -45,8 +49,9 @@ def failing_at(step: str, disk: Path | None = None) -> Iterator[None]:
     except (FrameFailure, JobFailure):
         raise
     except MemoryError as error:
+        held = "" if isinstance(error, ProgramOutOfMemory) else held_before
         raise JobFailure(
-            f"{step}: out of memory ({str(error).strip() or 'allocation failed'}){held_before}; "
+            f"{step}: out of memory ({str(error).strip() or 'allocation failed'}){held}; "
             "raise labelling.mem_mb (or --mem-mb), finished frames are kept"
         ) from error
     except ANY_ERROR as error:  # PySCF raises many kinds; the frame's record says which

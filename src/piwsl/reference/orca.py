@@ -14,7 +14,7 @@ from typing import NamedTuple
 from piwsl.config.stages import LOCAL
 from piwsl.files import is_no_room
 from piwsl.reference.components import MeanFieldKey
-from piwsl.reference.failures import FrameFailure, JobFailure
+from piwsl.reference.failures import FrameFailure, JobFailure, ProgramOutOfMemory
 from piwsl.reference.program_level import Molecule
 from piwsl.reference.programs import MEMORY_SHARE, NO_MEMORY, Finished
 
@@ -197,7 +197,7 @@ def _failure(run: Run, finished: Finished) -> Exception:
     """Return what a run that did not end normally raises."""
     text = finished.text
     if found := NO_MEMORY.search(text):
-        return MemoryError(f"ORCA says '{found[0]}'")
+        return ProgramOutOfMemory(f"ORCA says '{found[0]}'")
     if is_no_room(OSError(text)):
         return OSError(errno.ENOSPC, f"ORCA: {os.strerror(errno.ENOSPC)}")
     module = ERROR_END.search(text)
@@ -206,7 +206,7 @@ def _failure(run: Run, finished: Finished) -> Exception:
     if said:
         return FrameFailure(run.step, f"ORCA ended with an error: {said[-1][:200]}")
     if module is not None:
-        return MemoryError(f"ORCA's {module[1].strip()} ended without a word, as where memory gives out")
+        return ProgramOutOfMemory(f"ORCA's {module[1].strip()} ended without a word, as where memory gives out")
     return JobFailure(
         f"{run.step}: ORCA stopped half way (status {finished.status}), as where it is killed; its last line: "
         f"{finished.last_line()}"

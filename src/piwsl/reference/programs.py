@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from piwsl.files import is_no_room
-from piwsl.reference.failures import JobFailure
+from piwsl.reference.failures import JobFailure, ProgramOutOfMemory
 
 # Of the memory of the job: programs keep to what they are told less than they say.
 MEMORY_SHARE = 0.7
@@ -87,7 +87,7 @@ def run(command: list[str], folder: Path, output: Path, environment: Mapping[str
 
     Raises:
         OSError: it cannot be started.
-        MemoryError: it says that memory gave out, or the machine killed it.
+        ProgramOutOfMemory: it says that memory gave out, or the machine killed it.
         JobFailure: another signal ended it.
     """
     inherited = {name: value for name, value in os.environ.items() if environment.get(name) != ""}
@@ -147,9 +147,9 @@ def _check_machine(name: str, finished: Finished) -> None:
     if finished.status == 0:
         return
     if found := NO_MEMORY.search(finished.text):
-        raise MemoryError(f"{name} says '{found[0]}'")
+        raise ProgramOutOfMemory(f"{name} says '{found[0]}'")
     if finished.status == -signal.SIGKILL:
-        raise MemoryError(f"{name} was killed, as where memory gives out")
+        raise ProgramOutOfMemory(f"{name} was killed, as where memory gives out")
     if is_no_room(OSError(finished.text)):
         raise OSError(errno.ENOSPC, f"{name}: {os.strerror(errno.ENOSPC)}")
     if finished.status < 0 and -finished.status in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
