@@ -4,13 +4,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from piwsl.config import (
-    ComputedDataset,
-    Experiment,
-    GivenDataset,
-    parse_section,
-    read_yaml,
-)
+from piwsl.config import read_yaml
 from piwsl.errors import PiwslError
 from piwsl.extras import naming_extras
 from piwsl.files import file_hash, refusal
@@ -23,6 +17,7 @@ from piwsl.preflight import (
     plan_of,
 )
 from piwsl.reference.potentials import TRUSTED, trusted_with
+from piwsl.workflow.planned import parse_experiment
 
 min_version("9.0")
 
@@ -39,7 +34,7 @@ try:
         settings = workflow.config_settings
         config_name = str(config_file(settings.configfiles, settings.config))
         keys = read_yaml(Path(config_name))
-    experiment = parse_section(Experiment, keys, config_name)
+    experiment = parse_experiment(keys, config_name)
     plan = plan_of(
         keys, [Path(workflow.main_snakefile), HERE / "Snakefile", *rule_files]
     )

@@ -22,7 +22,6 @@ from piwsl.config import (
     Run,
     config_error,
     level_checks,
-    parse_section,
     read_yaml,
 )
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
@@ -41,6 +40,7 @@ from piwsl.structures.frames import (
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import WEAK
 from piwsl.workflow.layout import Layout, named_test
+from piwsl.workflow.planned import parse_experiment
 from piwsl.workflow.test_sets import check_test, named_tests, of_section
 
 # A start of the pipeline shall take seconds: of larger files some frames are looked at, and all of them at the import.
@@ -59,7 +59,7 @@ def load_experiment(path: Path) -> Experiment:
     Raises:
         ConfigError: one line that says what was found, where in the config, and what would be right.
     """
-    experiment = parse_section(Experiment, read_yaml(path), str(path))
+    experiment = parse_experiment(read_yaml(path), str(path))
     check_start(experiment, str(path))
     return experiment
 
@@ -73,7 +73,7 @@ def named_experiment(path: Path) -> Experiment:
     Raises:
         ConfigError: the config is none, or the results of its name are another's.
     """
-    experiment = parse_section(Experiment, read_yaml(path), str(path))
+    experiment = parse_experiment(read_yaml(path), str(path))
     check_claim(experiment, str(path))
     return experiment
 

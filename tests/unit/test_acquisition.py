@@ -428,8 +428,7 @@ def test_the_plan_counts_rounds_and_no_other_training_frame(tmp_path, monkeypatc
     Path("config.yaml").write_text(yaml.safe_dump(experiment()))
     result = CliRunner().invoke(app, ["plan", "config.yaml"])
     assert result.exit_code == 0, result.output
-    assert "round-0: 4 frames, frames not made yet: 1 job" in result.output
-    assert "round-2: 3 frames" in result.output
+    assert "  rounds: 10 frames, frames not made yet: 3 jobs" in result.output
     # Of sizes 4 and 7, seed 0, whose models choose, one is of the grid.
     assert "4 training runs, and 1 whose models choose frames." in result.output
     assert "training: " not in result.output

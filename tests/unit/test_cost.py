@@ -13,7 +13,7 @@ from piwsl.config import Experiment, parse_section
 from piwsl.files import write_json, write_json_lines
 from piwsl.records import read_benchmark
 from piwsl.report.context import Context
-from piwsl.report.sections.cost import WhatItCost, cost_in_words, costs, duration, total
+from piwsl.report.sections.cost import WhatItCost, budget_in_words, cost_in_words, costs, duration, total
 from piwsl.report.write import write_report
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
@@ -165,3 +165,20 @@ def test_a_report_without_benchmarks_has_no_such_section(tmp_path):
 )
 def test_a_time_has_the_unit_that_gives_it_a_number_to_read(hours, said):
     assert duration(hours, "CPU") == said
+
+
+def test_what_was_spent_of_a_budget_is_said_where_every_computed_dataset_has_one(context):
+    assert budget_in_words(context.experiment, costs(context)) is None
+    config = plain_experiment()
+    name = next(iter(config["datasets"]))
+    config["datasets"][name]["budget"] = {"cpu_hours": 4}
+    budgeted = parse_section(Experiment, config, "config.yaml")
+    said = budget_in_words(budgeted, costs(context))
+    # Geometries, reference energies and cheap levels: 0.25, 1.5 and 0.1 hours.
+    assert said is not None
+    assert said.startswith(
+        "The budget was 4 CPU hours; geometries, reference energies and cheap levels took 1.9 CPU hours"
+    )
+    assert said in WhatItCost().html(replace(context, experiment=budgeted))
+    config["datasets"]["another"] = config["datasets"][name] | {"budget": None}
+    assert budget_in_words(parse_section(Experiment, config, "config.yaml"), costs(context)) is None

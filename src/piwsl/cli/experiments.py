@@ -11,7 +11,12 @@ import typer
 from piwsl.cli.application import command, warn
 
 if TYPE_CHECKING:
+    from piwsl.config import ComputedDataset
+    from piwsl.reference.budget import Division
     from piwsl.reference.planning import Plan
+
+# Of a budget.
+LITTLE_USED = 0.8
 
 
 @command
@@ -36,21 +41,23 @@ def plan(
 ) -> None:
     """Say what reference energies and labels of cheap levels take, before anything is submitted.
 
-    Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset. CPU hours are good within a
-    factor of two.
+    Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset; first of a budget how it is
+    divided, and the keys that would say the same without it. CPU hours are good within a factor of two.
 
     Example: `piwsl plan config.yaml`
     """
-    from piwsl.config import ComputedDataset
+    from piwsl.config import ComputedDataset, read_yaml
     from piwsl.data.dataset import PARTS, TEST
     from piwsl.preflight import costly_datasets, level_remark, load_experiment
-    from piwsl.reference.planning import plan_dataset
+    from piwsl.reference.planning import of_all_rounds, plan_dataset
     from piwsl.workflow.cheap_labels import CheapJobs
+    from piwsl.workflow.planned import divisions
     from piwsl.workflow.test_sets import named_tests
 
     experiment = load_experiment(config)
     warn(config, costly_datasets(experiment))
     hours, jobs = 0.0, 0
+    budgets = divisions(read_yaml(config), str(config))
     tests = named_tests(experiment)
     datasets = experiment.datasets | {name: test.section for name, test in tests.items()}
     for name, dataset in datasets.items():
@@ -62,10 +69,12 @@ def plan(
             print(f"{name}: {dataset.level} = {level}")
             if remark := level_remark(dataset, experiment):
                 print(f"  {remark}")
+            if name in budgets:
+                _print_division(dataset, budgets[name])
             rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
         elif rows:
             print(f"{name}: {dataset.file}, with cheap levels")
-        for row in rows:
+        for row in of_all_rounds(rows):
             _print_plan(row)
             hours, jobs = hours + row.cpu_hours, jobs + row.jobs
     runs = experiment.runs()
@@ -75,6 +84,22 @@ def plan(
         f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
         f"{len(runs)} training runs{beside}."
     )
+
+
+def _print_division(dataset: ComputedDataset, division: Division) -> None:
+    assert dataset.budget is not None
+    shares = ", ".join(f"{share.what} {share.frames} frames {share.cpu_hours:.2g}" for share in division.shares)
+    frames = {key: number for key, number in division.frames.items() if number}
+    keys = [f"{key}: {number}" for key, number in frames.items()]
+    if division.acquisition is not None:
+        keys += [f"acquisition.{key}: {getattr(division.acquisition, key)}" for key in ("rounds", "each")]
+    print(f"  budget {dataset.budget.cpu_hours:g} CPU hours, {division.cpu_hours:.2g} planned: {shares}")
+    print(f"  in place of the budget: {', '.join(keys)}")
+    if division.cpu_hours < LITTLE_USED * dataset.budget.cpu_hours:
+        print(
+            f"  {dataset.budget.cpu_hours - division.cpu_hours:.2g} CPU hours are left: further frames of one molecule "
+            "teach little; a sharper level would be worth more"
+        )
 
 
 def _print_plan(row: Plan) -> None:

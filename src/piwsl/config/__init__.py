@@ -4,6 +4,7 @@ This is the only room that knows keys and defaults; all others receive a section
 """
 
 from piwsl.config.acquisition import Acquisition
+from piwsl.config.budget import Budget
 from piwsl.config.datasets import (
     ComputedDataset,
     Geometries,
@@ -30,6 +31,7 @@ __all__ = [
     "PRESETS",
     "Acquisition",
     "Architecture",
+    "Budget",
     "ComputedDataset",
     "ComputedTest",
     "ConfigError",

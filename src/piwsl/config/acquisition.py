@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from piwsl.config.budget import may_be_divided
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, shortened
 
 MOST_FRAMES = 100_000
@@ -33,10 +34,12 @@ class Acquisition(Section):
     runs name rounds: start, start + each, start + 2 each, ...; all seeds of a size learn the same frames.
     """
 
+    model_config = ConfigDict(json_schema_extra=may_be_divided)
+
     start: Annotated[int, Field(ge=2, le=MOST_FRAMES)] = Field(
         25, description="Frames of the start, chosen at random among the training frames, all elements among them."
     )
-    rounds: int = Field(ge=1, le=MOST_ROUNDS, description="How many rounds come after the start.")
+    rounds: int = Field(ge=1, le=MOST_ROUNDS, description="How many rounds come after the start. A budget may say it.")
     each: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(25, description="Frames of each of these rounds.")
     by: Literal["variance", "disagreement", "random"] = Field(
         description="What chooses them: the largest variance of a Gaussian process given those chosen before; the "
@@ -76,6 +79,10 @@ class Acquisition(Section):
     def size_after(self, number: int) -> int:
         """Return how many frames there are after a round."""
         return self.start + number * self.each
+
+    def size_within(self, frames: int) -> int | None:
+        """Return how many frames there are after the last round that has no more than so many; None where none has."""
+        return max((size for size in self.sizes if size <= frames), default=None)
 
     def frames_of(self, number: int) -> int:
         """Return how many frames a round has."""

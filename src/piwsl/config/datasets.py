@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from piwsl.config.acquisition import Acquisition
+from piwsl.config.budget import Budget, may_be_divided
 from piwsl.config.labels import (
     LABELS,
     EnergyKey,
@@ -50,6 +51,10 @@ MOST_STEPS = 5e7
 # Farthest points are chosen this many at a time, each time among fresh candidates, so that more frames begin with
 # the fewer.
 ROUND = 32
+
+
+# Of a tenth of fewer nothing is left for validation.
+FEWEST_OF_A_SIZE = 10
 
 
 class Molecule(Section):
@@ -147,6 +152,8 @@ class ComputedDataset(Section):
     """A molecule, or geometries of the user's, that are labelled here."""
 
     OLD_KEYS = {"isolated_atoms": "free_atoms"}  # noqa: RUF012 (pydantic's fields have annotations, this has none)
+    # Numbers of frames may be left to a budget.
+    model_config = ConfigDict(json_schema_extra=may_be_divided)
 
     molecule: Molecule | None = None
     geometries: Geometries | None = None
@@ -161,6 +168,9 @@ class ComputedDataset(Section):
     )
     candidates: int = Field(4, ge=1, le=1000, description="For farthest_point: frames to choose one from.")
     level: Name = Field(description="A name under levels, or a preset.")
+    budget: Budget | None = Field(
+        None, description="CPU hours that decide all numbers of frames which are left out. Default: all are said."
+    )
     training_frames: Frames = Field(
         description="Frames that the sizes draw from; with an acquisition, those that it chooses from."
     )
@@ -202,6 +212,19 @@ class ComputedDataset(Section):
     def has_pool(self) -> bool:
         """Whether there are frames without labels."""
         return self.pool_frames is not None
+
+    @property
+    def halved_sizes(self) -> list[int]:
+        """All frames that are labelled to be learned from, and three times half as many, the fewest first.
+
+        Of an acquisition those after the rounds that come next; never fewer than ten, where there are so many.
+        """
+        rounds = self.acquisition
+        every = self.training_frames if rounds is None else rounds.frames
+        wanted = [every // part for part in (8, 4, 2) if every // part >= FEWEST_OF_A_SIZE]
+        if rounds is not None:
+            wanted = [size for least in wanted if (size := rounds.size_within(least)) is not None]
+        return [*dict.fromkeys(wanted), *([] if every in wanted else [every])]
 
     @model_validator(mode="after")
     def _frames_are_enough(self) -> Self:

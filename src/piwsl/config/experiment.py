@@ -56,9 +56,10 @@ class Experiment(Section):
         min_length=1, max_length=MOST_OF_A_KIND, description="What is minimised in training."
     )
     sizes: list[Size] = Field(
-        min_length=1,
+        [],
         max_length=MOST_RUNS,
-        description="Labelled frames of a run, those kept for validation included; the sizes of a seed nest.",
+        description="Labelled frames of a run, those kept for validation included; the sizes of a seed nest. "
+        "Default, of computed datasets: all training frames, a half, a quarter and an eighth of them.",
     )
     seeds: list[Seed] = Field(
         min_length=1,
@@ -114,6 +115,15 @@ class Experiment(Section):
         return name
 
     @model_validator(mode="after")
+    def _sizes_are_known(self) -> Self:
+        for name, dataset in self.datasets.items():
+            if not self.sizes and isinstance(dataset, GivenDataset):
+                raise ValueError(
+                    f"sizes: this key is missing; say how many frames of dataset '{name}' are learned from"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _folders_differ(self) -> Self:
         tests = {f"datasets.{name}.tests": list(dataset.tests) for name, dataset in self.datasets.items()}
         for kind, names in {"datasets": list(self.datasets), **tests}.items():
@@ -149,7 +159,7 @@ class Experiment(Section):
             "dataset": list(self.datasets),
             "model": list(self.models),
             "loss": list(self.losses),
-            "size": self.sizes,
+            "size": sorted({size for name in self.datasets for size in self.sizes_of(name)}),
             "seed": self.seeds,
         }
         for key, selectors in (("only", self.only), ("exclude", self.exclude)):
@@ -224,8 +234,8 @@ class Experiment(Section):
         for axis, values in (("sizes", self.sizes), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{axis}: {shortened(str(values), LONGEST_VALUE)} names one twice")
-        kinds = len(self.datasets) * len(self.models) * len(self.losses)
-        grid = kinds * len(self.sizes) * len(self.seeds)
+        points = sum(len(self.sizes_of(name)) for name in self.datasets)
+        grid = points * len(self.models) * len(self.losses) * len(self.seeds)
         if grid > MOST_RUNS:
             raise ValueError(f"sizes, seeds: the grid has {grid} runs, {MOST_RUNS} at most; make several experiments")
         runs = self.runs()
@@ -239,6 +249,13 @@ class Experiment(Section):
     def first_simulation(self) -> ReplicaSimulation | None:
         """The one whose results stand in tables, if there is any."""
         return next(iter(self.simulations.values()), None)
+
+    def sizes_of(self, dataset: str) -> list[int]:
+        """Return the sizes of runs on a dataset: those of the experiment, or parts of its training frames."""
+        section = self.datasets[dataset]
+        if self.sizes or not isinstance(section, ComputedDataset):
+            return self.sizes
+        return section.halved_sizes
 
     def asked(self, dataset: str) -> list[Run]:
         """Return the runs whose models choose the frames of each round of a dataset but the start, in their order.
@@ -349,7 +366,7 @@ class Experiment(Section):
         for dataset in self.datasets:
             for model in self.models:
                 for loss in self.losses:
-                    for size in self.sizes:
+                    for size in self.sizes_of(dataset):
                         for seed in self.seeds:
                             yield Run(dataset=dataset, model=model, loss=loss, size=size, seed=seed)
 

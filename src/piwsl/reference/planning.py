@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ase import Atoms
 
 from piwsl.config import PRESETS, ComputedDataset, Cost, Labelling, Level, level_checks, named_level
-from piwsl.config.acquisition import round_name, round_number
+from piwsl.config.acquisition import ROUND, round_name, round_number
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import displaced_geometries, energies_needed
@@ -38,6 +38,9 @@ EFFICIENCY = 0.5
 LONGEST_FRAME_HOURS = 24
 LARGEST_NODE_MB = 256_000
 MOST_HOURS = 2000
+# Of a step of dynamics on GFN2-xTB: ethanol 2 ms, aspirin 10.
+STEP_SECONDS, STEP_SECONDS_A_PAIR = 3e-4, 2.2e-5
+MINIMUM_STEPS = 50
 BY_ESTIMATE = Labelling()
 
 
@@ -128,6 +131,26 @@ def frames_of_source(dataset: ComputedDataset, part: str) -> int:
     if part == "training" and dataset.selection == "farthest_point":
         wanted = candidates_needed(wanted, dataset.candidates)
     return math.ceil(wanted / len(sources(dataset)))
+
+
+def sampling_cpu_s(dataset: ComputedDataset, every: list[Atoms], part: str) -> float:
+    """Estimate what the geometries of a part take: steps of dynamics on GFN2-xTB, and the minimum and its Hessian.
+
+    Args:
+        dataset: the section.
+        every: its structures.
+        part: "training", "test" or "pool".
+
+    Returns:
+        CPU seconds; 0 of given geometries.
+    """
+    frames, sampling = frames_of_source(dataset, part), dataset.sampling
+    if sampling is None or not frames:
+        return 0.0
+    atoms = len(representative(every))
+    dynamics = len(sampling.temperatures) * (sampling.equilibration + frames * sampling.stride)
+    modes = len(sampling.normal_modes) * (MINIMUM_STEPS + 6 * atoms)
+    return (dynamics + modes) * (STEP_SECONDS + STEP_SECONDS_A_PAIR * atoms**2)
 
 
 @dataclass(frozen=True)
@@ -385,6 +408,26 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
         energies = with_differences if own[0].forces == "differences" else 1
         yield _plan(name, labels, own, energies, folder, LabelStore(store, level))
+
+
+def of_all_rounds(plans: Iterable[Plan]) -> list[Plan]:
+    """Return plans with those of the rounds of an acquisition, of a kind, as one."""
+    found: dict[str, list[Plan]] = {}
+    for plan in plans:
+        found.setdefault(ROUND.sub("rounds", plan.labels), []).append(plan)
+    return [replace(_added(alike), labels=labels) for labels, alike in found.items()]
+
+
+def _added(plans: list[Plan]) -> Plan:
+    stored = [plan.stored for plan in plans if plan.stored is not None]
+    return replace(
+        plans[0],
+        frames=sum(plan.frames for plan in plans),
+        stored=sum(stored) if stored else None,
+        jobs=sum(plan.jobs for plan in plans),
+        cpu_hours=sum(plan.cpu_hours for plan in plans),
+        disk_mb=sum(plan.disk_mb for plan in plans),
+    )
 
 
 def plan_cheap_level(

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from piwsl.config import ComputedDataset, Experiment, parse_section, read_yaml
+from piwsl.config import ComputedDataset, Experiment, read_yaml
 from piwsl.config.level_checks import in_words
 from piwsl.data.dataset import TEST, Dataset, content_hash
 from piwsl.errors import PiwslError
 from piwsl.report.against import Compared, FramesTested, write_comparison
 from piwsl.structures.labels import REFERENCE
 from piwsl.workflow.layout import DatasetFiles, Layout
+from piwsl.workflow.planned import parse_experiment
 from piwsl.workflow.status import benchmark_seconds
 
 UNSAID = "level not said"
@@ -77,7 +78,7 @@ def _experiment(folder: Path) -> Experiment | None:
     # Noted from the folder that Snakemake was started in, in which results/<experiment> lies.
     path = folder.resolve().parent.parent / note.read_text(encoding="utf-8").strip()
     try:
-        found = parse_section(Experiment, read_yaml(path), str(path))
+        found = parse_experiment(read_yaml(path), str(path))
     except (PiwslError, OSError):
         return None
     return found if found.experiment == folder.resolve().name else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from piwsl.config import ComputedDataset, Experiment
 from piwsl.records import Benchmark, read_benchmark, read_displaced, read_free_atoms, read_labellings
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
@@ -40,8 +41,11 @@ STAGES = {
 # Parts of the benchmark's path of a job that labels with a cheap level; one of the reference level has a part less.
 PARTS_OF_CHEAP = 6
 
+# What a budget pays.
+BUDGETED = (GEOMETRIES, REFERENCE, CHEAP)
+
 TEMPLATE = """\
-<p>{{ words }}</p>
+<p>{{ words }}{% if budget %} {{ budget }}{% endif %}</p>
 <div class="scroll"><table>
 <thead><tr><th scope="col">Stage</th>
 {% for title in columns %}<th scope="col" class="number">{{ title | whole }}</th>{% endfor %}</tr></thead>
@@ -117,6 +121,7 @@ class WhatItCost(ReportSection):
         return render(
             TEMPLATE,
             words=cost_in_words(found),
+            budget=budget_in_words(context.experiment, found),
             columns=list(words.columns[1:]),
             rows=[(stage, cells) for stage, *cells in words.itertuples(index=False)],
             gpus=whole.gpu_h > 0,
@@ -186,6 +191,23 @@ def cost_in_words(found: list[Cost]) -> str:
             f". Reference energies that were in the label store had taken {duration(whole.stored_cpu_h, 'CPU')} before"
         )
     return f"{said}."
+
+
+def budget_in_words(experiment: Experiment, found: list[Cost]) -> str | None:
+    """Say what was spent of the budgets of an experiment; None where a dataset that is computed has none.
+
+    What energies out of the label store had taken counts as spent.
+    """
+    computed = [section for section in experiment.datasets.values() if isinstance(section, ComputedDataset)]
+    budgets = [section.budget.cpu_hours for section in computed if section.budget is not None]
+    if not budgets or len(budgets) < len(computed):
+        return None
+    spent = sum(cost.cpu_h + (cost.stored_cpu_h or 0.0) for cost in found if cost.stage in BUDGETED)
+    of = "budget was" if len(budgets) == 1 else "budgets were"
+    return (
+        f"The {of} {rounded(sum(budgets), 2)} CPU hours; geometries, reference energies and cheap levels took "
+        f"{duration(spent, 'CPU')}, those of named test sets and out of the label store included."
+    )
 
 
 def duration(hours: float, of: str = "") -> str:

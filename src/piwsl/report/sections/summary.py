@@ -62,7 +62,8 @@ def asked(context: Context) -> str:
     models, datasets = list(experiment.models), [_dataset(name, context) for name in experiment.datasets]
     weak = [name for name, loss in experiment.losses.items() if not loss.supervised]
     plain = [name for name in experiment.losses if name not in weak]
-    sizes = " to ".join(map(str, dict.fromkeys((min(experiment.sizes), max(experiment.sizes)))))
+    every = [run.size for run in experiment.runs()]
+    sizes = " to ".join(map(str, dict.fromkeys((min(every), max(every)))))
     said = f"How well {named(models, 'models')} {_verb('predict', models)} {named(datasets, 'datasets')} "
     said += f"from {sizes} labelled frames"
     if weak and plain:

@@ -1,0 +1,204 @@
+"""What a budget of CPU hours buys of a dataset: frames to learn from, to test on and of a pool."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ase import Atoms
+
+from piwsl.config import Acquisition, Budget, ComputedDataset, ConfigError, Level
+from piwsl.config.budget import ROUNDS
+from piwsl.reference.forces import force_method
+from piwsl.reference.geometries import blocks_of
+from piwsl.reference.planning import frame_cost, sampling_cpu_s
+from piwsl.structures.frames import multiplicity_of
+
+# Steps in which training frames without rounds grow. What is left of a budget beyond the last is not spent: a better
+# level is worth more than further energies of one molecule.
+SIZES = (*range(10, 100, 5), *range(100, 500, 10), *range(500, 1001, 50))
+# A mean absolute error is known within a twentieth or so from as many energies.
+MOST_TEST, MOST_FORCES = 200, 16
+# Below, an error means nothing.
+FEWEST_TEST = 10
+POOL_OF_TRAINING, MOST_POOL = 4, 1000
+# Geometries to choose from, of each that is labelled.
+CHOICE, FEWEST_CANDIDATES = 5, 200
+# Rounds wait for one another, and each trains what it asks.
+FRAMES_OF_A_ROUND, MOST_ROUNDS = 25, 8
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a budget."""
+
+    what: str
+    frames: int
+    cpu_hours: float
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a budget is divided."""
+
+    frames: dict[str, int]
+    """Numbers of frames by the keys of a dataset, those that its config says among them."""
+    learned: int
+    """Frames that are labelled to be learned from."""
+    acquisition: Acquisition | None
+    """Which frames are labelled, if not all."""
+    shares: tuple[Share, ...]
+
+    @property
+    def cpu_hours(self) -> float:
+        """What is spent."""
+        return sum(share.cpu_hours for share in self.shares)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A dataset whose numbers of frames are left to a budget."""
+
+    name: str
+    section: ComputedDataset
+    """Its numbers of frames are what the config says; those that are open do not matter."""
+    structures: list[Atoms]
+    """The molecule, or all given geometries."""
+    open: frozenset[str]
+    """The keys that are left to the budget."""
+    level: Level
+    cheap: Sequence[Level]
+    """Whose energies and forces all frames get."""
+    has_pool: bool
+    """Whether anything learns from a pool."""
+
+    @cached_property
+    def energy_s(self) -> float:
+        """CPU seconds of an energy."""
+        return frame_cost(self.structures, self.level, None).cpu_s
+
+    @cached_property
+    def forces_s(self) -> float:
+        """CPU seconds of an energy with forces."""
+        multiplicities = {multiplicity_of(atoms) for atoms in self.structures}
+        method = force_method(self.level, multiplicities, self.section.forces_by)
+        return frame_cost(self.structures, self.level, method).cpu_s
+
+    @cached_property
+    def cheap_s(self) -> float:
+        """CPU seconds of a frame at all cheap levels."""
+        return sum(frame_cost(self.structures, level, "analytic").cpu_s for level in self.cheap)
+
+    @cached_property
+    def available(self) -> dict[str, int] | None:
+        """How many geometries a file of them has for "training" and "test"; None where they are sampled."""
+        if self.section.geometries is None:
+            return None
+        blocks = blocks_of(len(self.structures), self.section.geometries)
+        return {part: len(frames) for part, frames in blocks.items()}
+
+    def said(self, key: str, otherwise: int) -> int:
+        """Return the number of frames that the config says, or another where that is left open."""
+        return otherwise if key in self.open else int(getattr(self.section, key) or 0)
+
+
+def divide(divided: Divided, budget: Budget) -> Division:
+    """Divide a budget.
+
+    Test frames get their share of it at most, half of that for forces. The rest goes to training frames, and the pool
+    and the geometries to choose from that go with them.
+
+    Args:
+        divided: the dataset.
+        budget: the CPU hours.
+
+    Raises:
+        ConfigError: they do not suffice for the fewest frames that make sense; says how many would.
+    """
+    test = _test_frames(divided, budget)
+    acquisition = divided.section.acquisition
+    if acquisition is None:
+        choices = [_division(divided, test, size, None) for size in _sizes(divided)]
+    else:
+        choices = [_division(divided, test, each.frames, each) for each in _acquisitions(divided, acquisition)]
+    affordable = bisect_right(choices, budget.cpu_hours, key=lambda choice: choice.cpu_hours)
+    if affordable:
+        return choices[affordable - 1]
+    first = choices[0]
+    raise ConfigError(
+        f"datasets.{divided.name}.budget: {budget.cpu_hours:g} CPU hours are too few: with {first.learned} frames to "
+        f"learn from and {first.frames['test_frames']} for the test, {divided.section.level} takes "
+        f"{first.cpu_hours:.2g}; give as many, or say a cheaper level"
+    )
+
+
+def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
+    """Return how many test frames there are, and how many of them have forces."""
+    half_s = 3600 * budget.cpu_hours * budget.test_share / 2
+    most = MOST_TEST if divided.available is None else min(MOST_TEST, divided.available["test"])
+    bought = int(half_s / (divided.energy_s + divided.cheap_s))
+    fewest = divided.said("test_force_frames", FEWEST_TEST)
+    frames = divided.said("test_frames", min(max(bought, FEWEST_TEST, fewest), most))
+    further_s = max(divided.forces_s - divided.energy_s, divided.energy_s / 10)
+    forces = divided.said("test_force_frames", min(int(half_s / further_s), MOST_FORCES, frames))
+    return {"test_frames": frames, "test_force_frames": forces}
+
+
+def _sizes(divided: Divided) -> list[int]:
+    """Return from how many frames there may be to learn, the fewest first."""
+    if "training_frames" not in divided.open and divided.section.acquisition is None:
+        return [divided.section.training_frames]
+    most = SIZES[-1]
+    if divided.available is not None:  # some are left for the pool
+        most = min(most, divided.available["training"] // (2 if divided.has_pool else 1))
+    return [size for size in SIZES if size <= most] or [most]
+
+
+def _acquisitions(divided: Divided, acquisition: Acquisition) -> list[Acquisition]:
+    """Return the rounds that there may be, the fewest frames first."""
+    unsaid = [key for key in ROUNDS if key in divided.open]
+    if not unsaid:
+        return [acquisition]
+    found = []
+    for size in _sizes(divided):
+        left = size - acquisition.start
+        rounds = min(max(left // FRAMES_OF_A_ROUND, 1), MOST_ROUNDS) if "each" in unsaid else left // acquisition.each
+        rounds = rounds if "rounds" in unsaid else acquisition.rounds
+        each = left // max(rounds, 1) if "each" in unsaid else acquisition.each
+        if rounds and each > 0:
+            found.append(acquisition.model_copy(update={"rounds": rounds, "each": each}))
+    return found or [acquisition.model_copy(update={"rounds": 1})]
+
+
+def _division(divided: Divided, test: dict[str, int], learned: int, acquisition: Acquisition | None) -> Division:
+    """Return the division with so many frames to learn from."""
+    pool = min(POOL_OF_TRAINING * learned, MOST_POOL) if divided.has_pool else 0
+    training = learned if acquisition is None else max(CHOICE * learned, FEWEST_CANDIDATES)
+    if divided.available is not None:
+        pool = min(pool, divided.available["training"] - learned)
+        training = min(training, divided.available["training"] - pool)
+    frames = {
+        "training_frames": divided.said("training_frames", training),
+        **test,
+        "pool_frames": divided.said("pool_frames", pool),
+    }
+    return Division(frames, learned, acquisition, _shares(divided, frames, learned))
+
+
+def _shares(divided: Divided, frames: dict[str, int], labelled: int) -> tuple[Share, ...]:
+    """Return what numbers of frames take."""
+    section = divided.section.model_copy(update=frames)
+    of_parts = {"training": labelled, "test": frames["test_frames"], "pool": frames["pool_frames"]}
+    sampled = {part: frames[f"{part}_frames"] for part in of_parts}
+    training_s = divided.forces_s if section.training_forces else divided.energy_s
+    forces = frames["test_force_frames"]
+    seconds = {
+        "sampling": (sum(sampled.values()), sum(sampling_cpu_s(section, divided.structures, part) for part in sampled)),
+        "cheap levels": (sum(of_parts.values()), sum(of_parts.values()) * divided.cheap_s),
+        "training": (labelled, labelled * training_s),
+        "test": (of_parts["test"], of_parts["test"] * divided.energy_s),
+        "forces of test": (forces, forces * (divided.forces_s - divided.energy_s)),
+    }
+    return tuple(Share(what, number, cpu_s / 3600) for what, (number, cpu_s) in seconds.items() if number)

@@ -1,0 +1,228 @@
+"""A budget of CPU hours in place of numbers of frames: what it buys, and that this is what runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from piwsl.cli import app
+from piwsl.config import ComputedDataset, ConfigError, Experiment, json_schema
+from piwsl.preflight import check_experiment, load_experiment
+from piwsl.reference.budget import Division
+from piwsl.reference.planning import label_batches, sampling_cpu_s, structures
+from piwsl.workflow.cheap_labels import CheapJobs
+from piwsl.workflow.planned import divisions, parse_experiment
+
+ACQUISITION = {"by": "variance", "model": "process", "loss": "supervised"}
+CONFIG: dict[str, Any] = {
+    "experiment": "few",
+    "levels": {"small": {"method": "hf", "basis": "sto-3g"}},
+    "datasets": {
+        "methanol": {
+            "molecule": {"name": "CH3OH"},
+            "sampling": {"temperatures": [300, 500]},
+            "level": "ccsdt-cbs",
+            "cheap_levels": ["gfn2-xtb", "small"],
+            "budget": {"cpu_hours": 1.0},
+        }
+    },
+    "models": {"process": {"architecture": "gaussian_process"}},
+    "losses": {"supervised": {}},
+    "seeds": [0],
+}
+STUDENT = {"architecture": "painn", "teacher": {"model": "process", "loss": "supervised"}}
+
+
+def edited(models: Mapping[str, Any] | None = None, **dataset: Any) -> dict[str, Any]:
+    """The experiment with other keys of its dataset; None takes one out."""
+    keys = deepcopy(CONFIG)
+    section = keys["datasets"]["methanol"] | dataset
+    keys["datasets"]["methanol"] = {key: value for key, value in section.items() if value is not None}
+    keys["models"] |= models or {}
+    return keys
+
+
+def division(keys: Mapping[str, Any]) -> Division:
+    return divisions(keys, "config.yaml")["methanol"]
+
+
+def dataset(keys: Mapping[str, Any]) -> ComputedDataset:
+    section = parse_experiment(keys, "config.yaml").datasets["methanol"]
+    assert isinstance(section, ComputedDataset)
+    return section
+
+
+def hours_of(experiment: Experiment) -> float:
+    """What labels and sampling take as the jobs that will run are estimated, one by one."""
+    section = experiment.datasets["methanol"]
+    assert isinstance(section, ComputedDataset)
+    every = structures(section)
+    jobs = [*label_batches(section, every, experiment.levels[section.level]).values()]
+    cheap = CheapJobs("methanol", section, experiment.levels)
+    jobs += [job for level in cheap.levels for part in cheap.parts for job in cheap.batches(level, part).values()]
+    sampled = sum(sampling_cpu_s(section, every, part) for part in ("training", "test", "pool"))
+    return (sum(job.cpu_s for job in jobs) + sampled) / 3600
+
+
+@pytest.mark.parametrize("hours", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("acquisition", [None, ACQUISITION])
+def test_what_is_planned_is_what_runs_and_is_within_the_budget(
+    hours: float, acquisition: dict[str, str] | None
+) -> None:
+    keys = edited(models={"student": STUDENT}, budget={"cpu_hours": hours}, acquisition=acquisition)
+    planned = division(keys).cpu_hours
+    assert planned == pytest.approx(hours_of(parse_experiment(keys, "config.yaml")))
+    assert 0.85 * hours < planned <= hours
+
+
+def test_the_keys_that_stand_for_the_budget_are_the_same_experiment() -> None:
+    keys = edited(models={"student": STUDENT}, acquisition=ACQUISITION)
+    found = division(keys)
+    rounds = found.acquisition
+    assert rounds is not None
+    said = edited(
+        models={"student": STUDENT},
+        acquisition=ACQUISITION | {"rounds": rounds.rounds, "each": rounds.each},
+        budget=None,
+        **found.frames,
+    )
+    assert dataset(keys).model_copy(update={"budget": None}) == dataset(said)
+
+
+def test_a_larger_budget_buys_more_of_everything() -> None:
+    small, large = (division(edited(budget={"cpu_hours": hours})) for hours in (0.5, 2.0))
+    assert small.learned < large.learned
+    assert small.frames["test_frames"] < large.frames["test_frames"]
+
+
+def test_test_frames_get_their_share_at_most() -> None:
+    found = division(edited(budget={"cpu_hours": 2.0, "test_share": 0.5}))
+    of_test = sum(share.cpu_hours for share in found.shares if "test" in share.what)
+    assert 0.5 < of_test <= 1.0
+
+
+def test_what_is_not_needed_is_left_of_a_large_budget() -> None:
+    found = division(edited(budget={"cpu_hours": 500}))
+    assert (found.learned, found.frames["test_frames"], found.frames["test_force_frames"]) == (1000, 200, 16)
+    assert found.cpu_hours < 100
+
+
+def test_a_pool_is_for_what_learns_from_one() -> None:
+    assert dataset(edited()).pool_frames is None
+    taught = dataset(edited(models={"student": STUDENT}))
+    assert taught.pool_frames == min(1000, 4 * taught.training_frames)
+
+
+def test_numbers_that_are_said_stay() -> None:
+    found = dataset(edited(test_frames=33, test_force_frames=0))
+    assert (found.test_frames, found.test_force_frames) == (33, 0)
+    rounds = dataset(edited(acquisition=ACQUISITION | {"rounds": 3})).acquisition
+    assert rounds is not None
+    assert rounds.rounds == 3
+    assert dataset(edited(acquisition=ACQUISITION | {"each": 10})).acquisition.each == 10  # type: ignore[union-attr]  # as above
+    forces = dataset(edited(test_force_frames=20, budget={"cpu_hours": 9}))
+    assert forces.test_force_frames == 20
+    assert forces.test_frames >= 20
+
+
+def test_training_forces_cost_what_they_take() -> None:
+    energies = division(edited(level="dft", cheap_levels=["gfn2-xtb"]))
+    forces = division(edited(level="dft", cheap_levels=["gfn2-xtb"], training_forces=True))
+    assert forces.learned < energies.learned
+
+
+def test_candidates_are_several_times_what_is_bought() -> None:
+    found = dataset(edited(acquisition=ACQUISITION))
+    assert found.acquisition is not None
+    assert found.training_frames == max(200, 5 * found.acquisition.frames)
+    assert found.acquisition.rounds <= 8
+
+
+def test_sizes_are_halves_of_what_there_is() -> None:
+    section = dataset(edited())
+    frames = section.training_frames
+    sizes = {run.size for run in parse_experiment(edited(), "config.yaml").runs()}
+    assert sizes == {frames, frames // 2, frames // 4, *([frames // 8] if frames >= 80 else [])}
+    bought = parse_experiment(edited(acquisition=ACQUISITION), "config.yaml")
+    rounds = bought.datasets["methanol"].acquisition
+    assert rounds is not None
+    assert {run.size for run in bought.runs()} <= set(rounds.sizes)
+    assert max(run.size for run in bought.runs()) == rounds.frames
+
+
+def test_given_geometries_are_all_that_there_is(tmp_path: Path) -> None:
+    from ase.build import molecule
+    from ase.io import write
+
+    frames = [molecule("CH3OH") for _ in range(60)]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.02, seed=number)
+    write(tmp_path / "frames.xyz", frames)
+    file = {"geometries": {"file": str(tmp_path / "frames.xyz")}, "molecule": None, "sampling": None}
+    for models in ({}, {"student": STUDENT}):
+        experiment = parse_experiment(edited(models=models, budget={"cpu_hours": 9}, **file), "config.yaml")
+        check_experiment(experiment, "config.yaml")
+        section = experiment.datasets["methanol"]
+        assert isinstance(section, ComputedDataset)
+        assert section.training_frames + (section.pool_frames or 0) <= 48
+        assert section.test_frames == 12
+        assert (section.pool_frames is not None) == bool(models)
+
+
+@pytest.mark.parametrize(
+    ("edits", "problem"),
+    [
+        ({"budget": {"cpu_hours": 0.01}}, r"datasets\.methanol\.budget: 0\.01 CPU hours are too few: .* takes 0\.\d+;"),
+        ({"budget": {"cpu_hours": 0}}, r"datasets\.methanol: budget\.cpu_hours: "),
+        ({"budget": {"hours": 1}}, r"datasets\.methanol: budget: unknown key 'hours'; did you mean 'cpu_hours'"),
+        ({"budget": 50}, r"datasets\.methanol: budget: expected keys and values"),
+        ({"level": "ccsdt-cb"}, r"no level 'ccsdt-cb'.*ccsdt-cbs"),
+        ({"molecule": {"name": "CH3O"}}, r"multiplicity: 'CH3O' has 1 unpaired"),
+        ({"molecule": {"name": "nothing"}}, r"datasets\.methanol\.molecule: "),
+        ({"acquisition": {"by": "best"}}, r"datasets\.methanol\.acquisition: "),
+        ({"acquisition": 3}, r"acquisition: expected keys and values"),
+        ({"training_frames": "many"}, r"training_frames: "),
+        ({"test_force_frames": -1}, r"test_force_frames: "),
+    ],
+)
+def test_what_is_wrong_is_one_line(edits: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as raised:
+        parse_experiment(edited(**edits), "config.yaml")
+    assert "\n" not in str(raised.value)
+
+
+def test_without_a_budget_numbers_are_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"training_frames: this key is missing"):
+        parse_experiment(edited(budget=None), "config.yaml")
+
+
+def test_sizes_of_given_frames_are_asked_for() -> None:
+    keys = edited() | {"datasets": {"mine": {"file": "mine.xyz", "test_frames": 3}}}
+    with pytest.raises(ConfigError, match=r"sizes: this key is missing; say how many frames of dataset 'mine'"):
+        parse_experiment(keys, "config.yaml")
+
+
+def test_editors_do_not_ask_for_what_a_budget_says() -> None:
+    definitions = json.loads(json_schema())["$defs"]
+    assert set(definitions["ComputedDataset"]["required"]) == {"level"}
+    assert set(definitions["Acquisition"]["required"]) == {"by"}
+
+
+def test_plan_prints_the_division_and_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(edited(acquisition=ACQUISITION, budget={"cpu_hours": 40})))
+    said = CliRunner().invoke(app, ["plan", "config.yaml"]).stdout
+    section = load_experiment(config).datasets["methanol"]
+    assert isinstance(section, ComputedDataset)
+    assert f"in place of the budget: training_frames: {section.training_frames}, " in said
+    assert "budget 40 CPU hours, " in said
+    assert "CPU hours are left" in said
+    assert said.count(" rounds: ") == 3  # all of the level in one line, and so of both cheap ones
