@@ -20,6 +20,7 @@ from piwsl.preflight import claim, load_experiment
 from piwsl.reference.checks import check_level
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.structures.frames import write_frames
+from piwsl.workflow.planned import parse_experiment
 
 DEFAULT: dict[str, Any] = plain_experiment()
 # The default names a preset; here it is spelt out, so that mistakes can be made in it.
@@ -68,7 +69,7 @@ def test_the_default_experiment_is_in_order():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_that_is_shipped_is_well_formed(path):
-    parse_section(Experiment, yaml.safe_load(path.read_text()), path.name)
+    parse_experiment(yaml.safe_load(path.read_text()), path.name)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,8 @@ def test_links_of_pages_outside_the_site_lead_somewhere(name):
 
 
 def test_examples_of_configs_are_in_order(tmp_path):
-    from piwsl.config import parse_section, read_yaml
+    from piwsl.config import read_yaml
+    from piwsl.workflow.planned import parse_experiment
 
     whole = [
         block
@@ -147,7 +148,7 @@ def test_examples_of_configs_are_in_order(tmp_path):
     assert whole
     for block in whole:
         (tmp_path / "config.yaml").write_text(block)
-        parse_section(Experiment, read_yaml(tmp_path / "config.yaml"), "config.yaml")
+        parse_experiment(read_yaml(tmp_path / "config.yaml"), "config.yaml")
 
 
 def test_files_and_targets_that_pages_name_exist():
