@@ -166,3 +166,47 @@ def list_labels(store: Store = Path("results/labels")) -> None:
                 f"  {row.key}  {row.records} energies, {row.with_forces} with gradients, "
                 f"{row.cpu_hours:.2g} CPU hours: {row.name}"
             )
+
+
+Archive = Annotated[Path, typer.Argument(metavar="LABELS.jsonl.xz", help="Finished energies, packed.")]
+
+
+@partial(command, group=labels, name="pack")
+def pack_labels(
+    archive: Archive,
+    level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, a YAML file of one level, or `all`.")] = ALL,
+    config: Annotated[Path | None, typer.Option(help="An experiment, of which LEVEL is one of the levels.")] = None,
+    store: Store = Path("results/labels"),
+) -> None:
+    """Write the finished energies of a store as one small file: `piwsl labels unpack` fills another store from it.
+
+    Energies, forces and notes, those of displaced geometries, too: where labels of an experiment were packed, the
+    experiment computes none of them again.
+
+    Example: `piwsl labels pack ethanol.jsonl.xz --level ccsdt-cbs`
+    """
+    from piwsl.files import check_outputs
+    from piwsl.reference.archive import pack
+    from piwsl.reference.exporting import opened
+    from piwsl.reference.recipe import level_key
+
+    check_outputs([archive], inputs=[] if config is None else [config])
+    folders, _ = opened(store, _left_out)
+    if level != ALL:
+        key = level_key(_level(level, config))
+        folders = [folder for folder in folders if folder.key == key]
+        if not folders:
+            raise PiwslError(f"{store}: has no energies of {level}; `piwsl labels list` says what it has")
+    print(f"{pack(folders, archive)} records: {archive}, {archive.stat().st_size / 1000:,.0f} kB")
+
+
+@partial(command, group=labels, name="unpack")
+def unpack_labels(archive: Archive, store: Store = Path("results/labels")) -> None:
+    """Put the energies of a file into a store. What is there stays.
+
+    Example: `piwsl labels unpack ethanol.jsonl.xz`
+    """
+    from piwsl.reference.archive import unpack
+
+    for found in unpack(archive, store):
+        print(f"{found.level}: {found.new} records new, {found.there} there already")

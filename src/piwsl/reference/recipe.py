@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from piwsl.config import Level, Stage, level_checks
@@ -50,5 +51,10 @@ def _stage(stage: Stage, level: Fitted) -> dict[str, Any]:
 
 def level_key(level: Level) -> str:
     """Return a short hash of the recipe of a level."""
-    text = json.dumps(recipe(level), sort_keys=True)
+    return key_of(recipe(level))
+
+
+def key_of(recipe: Mapping[str, Any]) -> str:
+    """Return a short hash of a recipe."""
+    text = json.dumps(recipe, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
