@@ -139,6 +139,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("simulations.bath.replicas", 251, "simulations.bath", "starts: 1004 replicas in all, 1000 at most"),
         ("simulations.bath.velocities_every", 8, "simulations.bath", "4 fs between velocities miss fast vibrations"),
         ("simulations.bath.temperature", 300, "simulations.bath", "temperature: 'temperatures' is there, too"),
+        ("simulations.bath.only", [{"model": "pain"}], "simulations.bath.only.0.model", "did you mean 'painn'"),
         ("simulations.BATH", {}, "simulations.bath", "is the same folder on some disks"),
         ("simulation", {}, "simulation", "'simulations' is there, too"),
         ("simulations.bath.seed", 2**64, "simulations.bath.seed", "4294967295"),
@@ -593,3 +594,14 @@ def test_one_simulation_under_its_old_key_is_a_set_of_one():
     assert one.first_simulation.temperatures == [400.0]
     none = parse_section(Experiment, keys | {"simulations": {}}, "config.yaml")
     assert none.first_simulation is None
+
+
+def test_a_simulation_may_be_of_some_runs_alone():
+    keys = read_yaml(ROOT / "config.yaml")
+    simulations = {"short": {"time": 0.1}, "long": {"time": 9.0, "only": [{"model": "student"}, {"seed": [1]}]}}
+    experiment = parse_section(Experiment, keys | {"simulations": simulations}, "config.yaml")
+    for run in experiment.runs():
+        long = run.model == "student" or run.seed == 1
+        assert experiment.simulated(run) == ["short", *(["long"] if long else [])]
+    # What is simulated, and how, is the same whichever runs are.
+    assert "only" not in experiment.simulations["long"].beyond_defaults()

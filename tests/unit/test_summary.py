@@ -74,6 +74,14 @@ def test_what_came_out_is_the_best_potential_beside_what_needs_no_training(tmp_p
     ]
 
 
+def test_of_what_is_not_simulated_no_dynamics_is_told(tmp_path):
+    given = context(tmp_path, experiment(), {"supervised": [10.0, 20.0], "weak": [5.0, 12.0]})
+    runs = given.runs.assign(stable_ps=float("nan"), time_ps=float("nan"))
+    (said,) = came_out(replace(given, runs=runs))
+    assert said.startswith("painn (weak, 25 frames) is best")
+    assert "ynamics" not in said
+
+
 def test_models_that_learned_nothing_are_counted(tmp_path):
     given = context(tmp_path, experiment(), {"supervised": [141.0, 150.0], "weak": [5.0, 12.0]})
     assert list(came_out(given))[-1] == (

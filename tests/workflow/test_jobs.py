@@ -19,6 +19,7 @@ from piwsl.records import Errors, dataset_of, read_free_atoms, read_labellings, 
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.planning import label_batches, structures
 from piwsl.structures.frames import write_frames
+from piwsl.workflow.graph import every_job
 from piwsl.workflow.jobs import Jobs
 from piwsl.workflow.layout import LABELLED, RECORDS
 
@@ -161,3 +162,18 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path, read, text, said):
     assert said in line
     assert "delete the file, and it is made again" in line
     assert "\n" not in line
+
+
+def test_of_a_run_that_is_not_simulated_no_simulation_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "water.xyz", morse_frames("H2O", 1))
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 12))
+    every, some = jobs_of(seeds=[0, 1]), jobs_of(seeds=[0, 1], simulations={"bath": {"only": [{"seed": 1}]}})
+    assert len(every.simulations()) == len(every.runs)
+    assert [files.summary for files in some.simulations()] == [
+        some.layout.run(run).simulation("bath").summary for run in some.runs if run.seed == 1
+    ]
+    made = {path for job in every_job(some) for path in job.results}
+    assert {path for path in made if "/simulations/" in path} == {
+        path for files in some.simulations() for path in files.taken_away()
+    }

@@ -13,12 +13,13 @@ from piwsl.config.datasets import (
     Molecule,
     Sampling,
 )
-from piwsl.config.experiment import Experiment, Run, json_schema
+from piwsl.config.experiment import Experiment, json_schema
 from piwsl.config.levels import Cost, KeptParts, Level, Part, SinglePoint, named_level, parse_level, read_level
 from piwsl.config.losses import LOSS_TERMS, DisplacedTerm, Loss, LossTerm
 from piwsl.config.models import ARCHITECTURES, Architecture, MessagePassing, parse_model
 from piwsl.config.reading import read_yaml
 from piwsl.config.section import ConfigError, Section, config_error, nearest, parse_section
+from piwsl.config.selectors import Run
 from piwsl.config.simulation import ReplicaSimulation, Simulation
 from piwsl.config.single_training import parse_training
 from piwsl.config.stages import PRESETS, Extrapolation, FittingBases, Stage, basis_family

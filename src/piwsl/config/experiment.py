@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,12 +15,11 @@ from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
 from piwsl.config.models import Architecture, Model
 from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, nearest, shortened
+from piwsl.config.selectors import Run, Selectors, as_list, is_one_of
 from piwsl.config.simulation import ReplicaSimulation
 from piwsl.config.stages import PRESETS
 from piwsl.structures.labels import RESERVED, WEAK
 
-Selector = dict[Literal["dataset", "model", "loss", "size", "seed"], Any]
-Selectors = Annotated[list[Selector], Field(max_length=100)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
 # Snakemake plans so many jobs in minutes, on a login node.
@@ -29,16 +28,6 @@ MOST_OF_A_KIND = 100
 # What lies beside the folders of experiments, and of datasets.
 NO_EXPERIMENTS = ("labels", "README.md", "snakemake.zip")
 NO_DATASETS = ("datasets", "logs", "benchmarks", "figures", "tables", "report.html", "results.csv")
-
-
-class Run(Section):
-    """One point of the grid."""
-
-    dataset: str
-    model: str
-    loss: str
-    size: int
-    seed: int
 
 
 class Experiment(Section):
@@ -162,10 +151,11 @@ class Experiment(Section):
             "size": sorted({size for name in self.datasets for size in self.sizes_of(name)}),
             "seed": self.seeds,
         }
-        for key, selectors in (("only", self.only), ("exclude", self.exclude)):
+        of_simulations = {f"simulations.{name}.only": each.only for name, each in self.simulations.items()}
+        for key, selectors in {"only": self.only, "exclude": self.exclude, **of_simulations}.items():
             for position, selector in enumerate(selectors):
                 for axis, wanted in selector.items():
-                    for item in _as_list(wanted):
+                    for item in as_list(wanted):
                         if isinstance(item, bool | float) or item not in axes[axis]:
                             known = [str(choice) for choice in axes[axis]]
                             raise ValueError(f"{key}.{position}.{axis}: no {axis} '{item}'; {nearest(item, known)}")
@@ -371,16 +361,11 @@ class Experiment(Section):
                             yield Run(dataset=dataset, model=model, loss=loss, size=size, seed=seed)
 
     def _wanted(self, run: Run) -> bool:
-        def matches(selector: Selector) -> bool:
-            return all(getattr(run, axis) in _as_list(wanted) for axis, wanted in selector.items())
+        return (not self.only or is_one_of(run, self.only)) and not is_one_of(run, self.exclude)
 
-        if self.only and not any(matches(selector) for selector in self.only):
-            return False
-        return not any(matches(selector) for selector in self.exclude)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    def simulated(self, run: Run) -> list[str]:
+        """Return the names of the simulations of a run, in the order of the config."""
+        return [name for name, each in self.simulations.items() if not each.only or is_one_of(run, each.only)]
 
 
 def json_schema() -> str:

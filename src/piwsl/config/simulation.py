@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from piwsl.config.section import Femtoseconds, Friction, Kelvin, Section, Seed
+from piwsl.config.selectors import Selectors
 
 MOST_STEPS = 1e9
 MOST_REPLICAS = 1000
@@ -68,6 +69,11 @@ class ReplicaSimulation(Motion):
     frames: int = Field(100, ge=1, le=100_000, description="Kept of each replica.")
     velocities_every: int = Field(
         0, ge=0, le=1_000_000, description="Steps between velocities of the vibrational spectrum; 0: no spectrum."
+    )
+
+    # Which runs there are does not change any of them.
+    only: Selectors = Field(
+        [], exclude=True, description="Runs that are simulated: {dataset, model, loss, size, seed}, as above; all."
     )
 
     @property

@@ -33,7 +33,7 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
 
     Args:
         errors: JSON files of evaluations.
-        simulations: JSON files of simulations; of several of a run the first counts, and there may be none.
+        simulations: JSON files of simulations, one of a run at most.
 
     Returns:
         Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the

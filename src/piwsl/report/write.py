@@ -90,7 +90,8 @@ def write_report(
     Raises:
         PiwslError: a file is no record, or a section of another distribution fails.
     """
-    table = run_table(files.errors, files.simulations)
+    first = next(iter(experiment.simulations), None)
+    table = run_table(files.errors, [path for path in files.simulations if path.parent.name == first])
     tests = tested_table(files.tests)
     whole = beside_runs(table, tests)
     write_atomically(table_path, lambda path: whole.to_csv(path, index=False))

@@ -322,7 +322,7 @@ def _tests(jobs: Jobs, run: Run, vibrates: bool) -> Iterator[Job]:
     for test in jobs.experiment.datasets[run.dataset].tests:
         made, taken = tuple(files.test(test).taken_away()), (after[0], test_set_of(run.dataset, test))
         yield Job("evaluate_on", f"evaluate/{point}-on-{test}", made, taken, (test, *kind))
-    for name in jobs.experiment.simulations:
+    for name in jobs.experiment.simulated(run):
         made = tuple(files.simulation(name).taken_away())
         yield Job("simulate", f"simulate/{point}/{name}", made, after, (f"{run.model}, {name}", *kind[1:]))
     if vibrates:

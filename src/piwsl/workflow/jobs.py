@@ -173,7 +173,7 @@ class Jobs:
 
     def simulations(self) -> list[SimulationFiles]:
         """Return the files of all simulations: of each run, in the order of the config."""
-        return [self.layout.run(run).simulation(name) for run in self.runs for name in self.experiment.simulations]
+        return [self.layout.run(run).simulation(name) for run in self.runs for name in self.experiment.simulated(run)]
 
     def tests(self) -> list[NamedTestFiles]:
         """Return the files of all runs with named test sets: of each run, in the order of the config."""

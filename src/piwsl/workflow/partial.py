@@ -58,8 +58,11 @@ def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
     def there(paths: Iterable[str]) -> list[Path]:
         return [Path(path) for path in paths if path in done]
 
-    runs = [layout.run(run) for run in jobs.runs if layout.run(run).errors in done]
-    simulations = [[run.simulation(name).summary for name in jobs.experiment.simulations] for run in runs]
+    tested = [run for run in jobs.runs if layout.run(run).errors in done]
+    runs = [layout.run(run) for run in tested]
+    simulations = [
+        [layout.run(run).simulation(name).summary for name in jobs.experiment.simulated(run)] for run in tested
+    ]
     parts = [(name, part) for name in jobs.computed for part in (TRAINING, TEST)]
     return ReportFiles(
         errors=[Path(run.errors) for run in runs],

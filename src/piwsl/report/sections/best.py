@@ -61,7 +61,13 @@ class Candidate:
     force: float
     """Likewise, meV/Å; NaN where no test frame has forces."""
     stable_ps: float
+    """NaN, as the time, of what is not simulated."""
     time_ps: float
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether any of its seeds is."""
+        return not np.isnan(self.time_ps)
 
     @property
     def score(self) -> float:
@@ -124,7 +130,7 @@ def line(dataset: str, alone: Candidate | None, corrected: Candidate | None, con
     cheap = context.cheap[context.cheap["dataset"] == dataset]
     compared = [against(shown, row, level_in_words(experiment, row["level"])) for _, row in cheap.iterrows()]
     said = [f"{_result(shown, dataset, context)}{': ' if compared else ''}{'; '.join(text for text, _ in compared)}"]
-    if experiment.first_simulation is not None:
+    if experiment.first_simulation is not None and shown.is_simulated:
         said.append(dynamics(shown, experiment.first_simulation.conditions))
     if alone is None:
         said.append(f"It computes {_baseline(shown, experiment)} at every step; no model here runs by itself")

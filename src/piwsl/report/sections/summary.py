@@ -113,7 +113,8 @@ def came_out(context: Context) -> Iterator[str]:
     for dataset, candidate in told[:MOST_NAMED]:
         without = _rivals(context.not_trained[context.not_trained["dataset"] == dataset])
         beside = f"; without training: {'; '.join(without)}" if without else ""
-        stable = "" if simulation is None else f" {dynamics(candidate, simulation.conditions)}."
+        simulated = simulation is not None and candidate.is_simulated
+        stable = f" {dynamics(candidate, simulation.conditions)}." if simulation and simulated else ""
         said = f"{_name(candidate)} is best, with mean absolute errors of {errors_in_words(candidate)}"
         yield f"{_of(dataset, told)}{said}{beside}.{stable}"
     if len(told) > MOST_NAMED:
