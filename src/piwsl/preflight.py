@@ -24,6 +24,7 @@ from piwsl.config import (
     level_checks,
     read_yaml,
 )
+from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import GivenFrames, free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
@@ -308,10 +309,10 @@ def _check_acquisition(name: str, acquisition: Acquisition, available: int, fram
     if acquisition.model is not None and any(atoms.pbc.any() for atoms in frames):
         raise ConfigError(f"{key}.by: {acquisition.by} is of molecules, and frames are periodic; say by: random")
     formulas = sorted({atoms.get_chemical_formula() for atoms in frames})
-    if acquisition.by == "variance" and len(formulas) > 1:
+    if acquisition.by in OF_A_PROCESS and len(formulas) > 1:
         raise ConfigError(
-            f"{key}.by: variance is of one molecule, and frames are of {formulas[0]} and {formulas[1]}; say by: "
-            "disagreement"
+            f"{key}.by: {acquisition.by} is of one molecule, and frames are of {formulas[0]} and {formulas[1]}; say "
+            "by: disagreement"
         )
 
 

@@ -18,7 +18,7 @@ from run_files import files_of
 from typer.testing import CliRunner
 
 import piwsl
-from piwsl.acquisition.choice import SHORTLIST, at_random, by_disagreement, by_variance
+from piwsl.acquisition.choice import SHORTLIST, at_random, by_disagreement, by_force_variance, by_variance
 from piwsl.acquisition.rounds import Bought, Labels, Wanted, choose_round, complete_round, take_bought
 from piwsl.architectures.gaussian_process.process import Network
 from piwsl.cli import app
@@ -61,6 +61,67 @@ def committee(tmp_path_factory) -> Committee:
 
 
 # By variance.
+
+
+def forces_variance(network: Network, potential: Potential, frames: list[Structure], seen: list[Structure]) -> float:
+    """The sum of variances of all force components at some geometries once the energies of others are known, by
+    central differences: the variance of a difference of two energies, which knows no covariance of forces."""
+    known = knowing_energies(network, frames)
+    step, total = 1e-3, 0.0
+    for structure in seen:
+        moved = []
+        for atom in range(len(structure.numbers)):
+            for axis in range(3):
+                for side in (step, -step):
+                    positions = structure.positions.copy()
+                    positions[atom, axis] += side
+                    moved.append(replace(structure, positions=positions))
+        posterior = known.posterior(batch_of(potential, moved))
+        covariance = posterior.covariance_left(posterior.positions, forces=False)[:, :, 0] * posterior.amplitude**2
+        plus, minus = torch.arange(0, len(moved), 2), torch.arange(1, len(moved), 2)
+        variances = covariance[plus, plus] + covariance[minus, minus] - 2 * covariance[plus, minus]
+        total += float(variances.sum()) / (2 * step) ** 2
+    return total
+
+
+def knowing_energies(network: Network, frames: list[Structure]) -> Network:
+    """A process as of `knowing_more` that knows of these structures the energies alone."""
+    found = knowing_more(network, frames)
+    found.labelled[: len(network.labelled)] = network.labelled
+    found.labelled[len(network.labelled) :, 1:] = False
+    return found
+
+
+def test_each_frame_by_force_variance_is_the_one_that_leaves_least_of_forces_everywhere(process):
+    candidates, network = geometries(6), process.learned.network
+    chosen = by_force_variance(process, candidates, 3).order
+    for number, index in enumerate(chosen):
+        known = [candidates[each] for each in chosen[:number]]
+        left = {
+            each: forces_variance(network, process, [*known, candidates[each]], candidates)
+            for each in range(len(candidates))
+            if each not in chosen[:number]
+        }
+        assert index == min(left, key=left.__getitem__)
+
+
+def test_what_an_energy_takes_away_is_what_is_less_of_the_variance_of_forces(process):
+    candidates, network = geometries(4), process.learned.network
+    gains = network.force_variance(batch_of(process, candidates), batch_of(process, candidates[:2]))
+    before = forces_variance(network, process, [], candidates[:2])
+    after = [forces_variance(network, process, [each], candidates[:2]) for each in candidates]
+    np.testing.assert_allclose(gains.gains(), before - np.array(after), rtol=5e-3)
+    gains.learn(1)
+    both = [forces_variance(network, process, [candidates[1], each], candidates[:2]) for each in candidates]
+    np.testing.assert_allclose(gains.gains()[[0, 2, 3]], after[1] - np.array(both)[[0, 2, 3]], rtol=1e-2)
+
+
+def test_of_frames_alike_one_is_bought_and_the_spread_is_that_of_the_energies(process):
+    first, second, *_ = geometries(2)
+    choice = by_force_variance(process, [first, first, second], 3)
+    assert choice.order.index(2) < 2
+    np.testing.assert_allclose(choice.spread, by_variance(process, [first, first, second], 1).spread)
+    assert by_force_variance(process, [first], 5).order == [0]
 
 
 def batch_of(potential: Potential, frames: list[Structure]):

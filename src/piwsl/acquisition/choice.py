@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from piwsl.data.batch import collate, graphs
+from piwsl.data.batch import Batch, collate, graphs
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
 from piwsl.models import Committee, Potential, Predictor
@@ -20,6 +21,8 @@ from piwsl.structures.structure import Structure
 
 # A committee disagrees on neighbours alike: those that differ are chosen among so many times as many.
 SHORTLIST = 4
+# Force components whose variance is looked at: of so many candidates, and of no fewer.
+COMPONENTS_SEEN, FEWEST_SEEN = 4000, 20
 
 
 class Choice(NamedTuple):
@@ -63,6 +66,34 @@ def by_variance(potential: Predictor, candidates: Sequence[Structure], wanted: i
     Raises:
         PiwslError: the model does not know its variance, or a candidate is none that it knows.
     """
+    process, network = _process(potential, candidates)
+    with torch.no_grad():
+        posterior = network.posterior(_batch(process, candidates))
+        before = posterior.variance()
+        order = _one_by_one(posterior.variance, posterior.learn, min(wanted, len(candidates)))
+    return Choice(order, _spread(process, before), "eV")
+
+
+def by_force_variance(potential: Predictor, candidates: Sequence[Structure], wanted: int) -> Choice:
+    """Choose one by one the candidate whose energy leaves the least variance of forces at all, given those before it.
+
+    At all means at some, evenly spread over the candidates. Where `by_variance` goes to the rim of what there is, this
+    goes to where most can be learned of the rest: Cohn, Ghahramani, Jordan, J. Artif. Intell. Res. 4, 129 (1996).
+    Arguments and errors as of `by_variance`; so is the spread.
+    """
+    process, network = _process(potential, candidates)
+    seen = max(FEWEST_SEEN, COMPONENTS_SEEN // (3 * len(candidates[0].numbers)))
+    positions = np.unique(np.linspace(0, len(candidates) - 1, min(seen, len(candidates))).astype(int))
+    with torch.no_grad():
+        batch = _batch(process, candidates)
+        before = network.posterior(batch).variance()
+        gains = network.force_variance(batch, _batch(process, [candidates[position] for position in positions]))
+        order = _one_by_one(gains.gains, gains.learn, min(wanted, len(candidates)))
+    return Choice(order, _spread(process, before), "eV")
+
+
+def _process(potential: Predictor, candidates: Sequence[Structure]) -> tuple[Potential, WithPosterior]:
+    """Return a potential that knows what further labels would tell it, and its network."""
     network = potential.learned.network if isinstance(potential, Potential) else None
     if not isinstance(potential, Potential) or not isinstance(network, WithPosterior):
         raise PiwslError(
@@ -70,17 +101,28 @@ def by_variance(potential: Predictor, candidates: Sequence[Structure], wanted: i
             "gaussian_process"
         )
     potential.check_elements(np.concatenate([structure.numbers for structure in candidates]))
+    return potential, network
+
+
+def _batch(potential: Potential, structures: Sequence[Structure]) -> Batch:
+    batch = collate(graphs(list(structures), potential.cutoff, potential.dtype, range(len(structures))))
+    return batch.to(potential.device)
+
+
+def _one_by_one(worth: Callable[[], Tensor], learn: Callable[[int], None], wanted: int) -> list[int]:
+    """Take what is worth most, learn it, and go on; of those alike the first."""
     order: list[int] = []
-    with torch.no_grad():
-        batch = collate(graphs(list(candidates), potential.cutoff, potential.dtype, range(len(candidates))))
-        posterior = network.posterior(batch.to(potential.device))
-        before = potential.learned.scale * posterior.variance().sqrt()
-        while len(order) < min(wanted, len(candidates)):
-            variance = posterior.variance()
-            variance[order] = -1.0
-            order.append(int(variance.argmax()))
-            posterior.learn(order[-1])
-    return Choice(order, before.cpu().numpy(), "eV")
+    while len(order) < wanted:
+        left = worth()
+        left[order] = -1.0
+        order.append(int(left.argmax()))
+        learn(order[-1])
+    return order
+
+
+def _spread(potential: Potential, variance: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = (potential.learned.scale * variance.sqrt()).cpu().numpy()
+    return found
 
 
 def by_disagreement(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from piwsl.acquisition.choice import Choice, at_random, by_disagreement, by_variance
+from piwsl.acquisition.choice import Choice, at_random, by_disagreement, by_force_variance, by_variance
 from piwsl.config import Level
 from piwsl.data.dataset import TRAINING, Dataset, write_structures
 from piwsl.errors import PiwslError
@@ -22,6 +22,7 @@ from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import Structure, from_atoms
 
 DATASET_FILE = ".h5"
+BY_PROCESS = {"variance": by_variance, "force_variance": by_force_variance}
 REASONS_SHOWN = 3
 
 
@@ -34,7 +35,7 @@ class Wanted:
     """Of the round; the start is 0."""
     frames: int
     by: str
-    """variance, disagreement or random."""
+    """variance, force_variance, disagreement or random."""
     seed: int
     learned: int | None = None
     """From how many frames the model that is asked has learned; None where chance chooses."""
@@ -91,8 +92,8 @@ def _asked(model: Path, wanted: Wanted, left: Sequence[Structure], bought: Seque
     potential = load_model(model)
     potential.baseline = None  # it is certain, and says the same to all members
     try:
-        if wanted.by == "variance":
-            return by_variance(potential, left, 2 * wanted.frames)
+        if wanted.by in BY_PROCESS:
+            return BY_PROCESS[wanted.by](potential, left, 2 * wanted.frames)
         return by_disagreement(potential, left, bought, wanted.frames, reserve=wanted.frames)
     except PiwslError as error:
         raise PiwslError(f"datasets.{wanted.dataset}.acquisition: {model}: {error}") from None

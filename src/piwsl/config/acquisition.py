@@ -13,6 +13,8 @@ from piwsl.config.section import LONGEST_VALUE, Name, Section, Seed, shortened
 MOST_FRAMES = 100_000
 MOST_ROUNDS = 1000
 RANDOM = "random"
+# A Gaussian process is asked, of one molecule.
+OF_A_PROCESS = ("variance", "force_variance")
 ROUND = re.compile(r"round-(\d+)")
 
 
@@ -41,8 +43,9 @@ class Acquisition(Section):
     )
     rounds: int = Field(ge=1, le=MOST_ROUNDS, description="How many rounds come after the start. A budget may say it.")
     each: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = Field(25, description="Frames of each of these rounds.")
-    by: Literal["variance", "disagreement", "random"] = Field(
-        description="What chooses them: the largest variance of a Gaussian process given those chosen before; the "
+    by: Literal["variance", "force_variance", "disagreement", "random"] = Field(
+        description="What chooses them: one by one the frame of whose energy a Gaussian process is least sure, given "
+        "those chosen before, or the one whose energy leaves it least unsure of the forces at all candidates; the "
         "frames farthest from one another among those that a committee disagrees most on; or chance, to compare with."
     )
     model: Name | None = Field(

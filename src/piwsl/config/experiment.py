@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from piwsl.config.acquisition import Acquisition
+from piwsl.config.acquisition import OF_A_PROCESS, Acquisition
 from piwsl.config.datasets import ComputedDataset, Dataset, GivenDataset, is_computed
 from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
@@ -208,7 +208,7 @@ class Experiment(Section):
             if (said := getattr(acquisition, kind)) not in known:
                 raise ValueError(f"{key}.{kind}: no {kind} '{said}'; {nearest(str(said), known)}")
         model = self.models[str(acquisition.model)]
-        if acquisition.by == "variance" and not model.has_posterior:
+        if acquisition.by in OF_A_PROCESS and not model.has_posterior:
             raise ValueError(
                 f"{key}.model: '{acquisition.model}' has no variance; name a model of architecture: gaussian_process, "
                 "or say by: disagreement"

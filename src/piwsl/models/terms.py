@@ -43,12 +43,25 @@ class Posterior(Protocol):
         """Take the labels of one of the structures, whatever they are, for known."""
 
 
+class Gains(Protocol):
+    """What energies of some structures would tell a network of the forces at others, one after the other."""
+
+    def gains(self) -> Tensor:
+        """Return what each would take away of the variance of those forces, (M,)."""
+
+    def learn(self, index: int) -> None:
+        """Take the energy of one of the structures, whatever it is, for known."""
+
+
 @runtime_checkable
 class WithPosterior(Protocol):
     """A network whose variance depends on where there are labels, and not on what they say."""
 
     def posterior(self, batch: Batch) -> Posterior:
         """Return what it says of structures before it learns labels of any of them."""
+
+    def force_variance(self, batch: Batch, seen: Batch) -> Gains:
+        """Return what energies of structures would tell it of forces at others, before it learns any."""
 
 
 Property = Literal["energy", "forces", "stress", "spread"]

@@ -46,7 +46,7 @@ class Posterior:
             of: lengths, amplitude and noise.
         """
         self._of, self._permutations, self._centre = of, permutations, centre
-        self._positions = positions
+        self.positions = positions
         self._forces = known.molecules.forces
         # A further structure has the labels that any known one has.
         self._pattern = known.labelled.any(dim=0)
@@ -65,13 +65,48 @@ class Posterior:
             found = found + (1.0 - self._constant @ self._solved) ** 2 / self._constant.square().sum()
         return self._of.amplitude**2 * found.clamp_min(0.0)
 
+    @property
+    def amplitude(self) -> float:
+        """EV."""
+        return self._of.amplitude
+
+    @property
+    def energy_noise(self) -> float:
+        """eV, standard deviation."""
+        return self._of.energy_noise
+
+    def covariance_left(self, positions: Tensor, forces: bool) -> Tensor:
+        """Return covariances of the energies asked for with energies, and forces, of others, given what is known.
+
+        Args:
+            positions: (S, n, 3), Å.
+            forces: whether there are rows of forces.
+
+        Returns:
+            (B, S, 1 + 3n or 1), of unit amplitude, that of the constant included.
+        """
+        molecules = self._molecules(positions, forces)
+        shape = (len(positions), molecules.rows)
+        others = Known(molecules, torch.ones(shape, dtype=torch.bool, device=positions.device))
+        solved = torch.linalg.solve_triangular(
+            self._factor, torch.cat([self._covariance(each, others) for each in self._learned]), upper=False
+        )
+        left = self._with_asked(others).T - self._solved.T @ solved
+        if self._constant.any():
+            ours, theirs = (
+                1.0 - self._constant @ self._solved,
+                self._of_energies(others.labelled) - self._constant @ solved,
+            )
+            left = left + torch.outer(ours, theirs) / self._constant.square().sum()
+        return left.reshape(-1, *shape)
+
     def learn(self, index: int) -> None:
         """Take the labels of one of the geometries for known.
 
         Raises:
             PiwslError: rounding has left no covariance.
         """
-        new = Known(self._molecules(self._positions[index : index + 1], self._forces), self._pattern[None])
+        new = Known(self._molecules(self.positions[index : index + 1], self._forces), self._pattern[None])
         with_known = torch.cat([self._covariance(new, each) for each in self._learned], dim=1).T  # (L, r)
         above = torch.linalg.solve_triangular(self._factor, with_known, upper=False)
         own = self._covariance(new, new) + torch.diag(self._noise()) - above.T @ above
@@ -101,19 +136,55 @@ class Posterior:
     def _with_asked(self, known: Known) -> Tensor:
         """Return covariances of known labels with all energies asked for, (L, B)."""
         found = []
-        for some in self._positions.split(GEOMETRIES_AT_ONCE):
+        for some in self.positions.split(GEOMETRIES_AT_ONCE):
             energies = torch.ones(len(some), 1, dtype=torch.bool, device=some.device)
             found.append(self._covariance(known, Known(self._molecules(some, forces=False), energies)))
         return torch.cat(found, dim=1)
 
     def _of_energies(self, labelled: Tensor) -> Tensor:
         """Return 1 for labels that are energies, 0 for forces, (L,)."""
-        marked = torch.zeros_like(labelled, dtype=self._positions.dtype)
+        marked = torch.zeros_like(labelled, dtype=self.positions.dtype)
         marked[:, 0] = 1.0
         return marked[labelled]
 
     def _noise(self) -> Tensor:
         """Return the variances of noise of the labels of a further structure, of unit amplitude."""
-        noise = torch.full_like(self._pattern, self._of.force_noise, dtype=self._positions.dtype)
+        noise = torch.full_like(self._pattern, self._of.force_noise, dtype=self.positions.dtype)
         noise[0] = self._of.energy_noise
         return (noise[self._pattern] / self._of.amplitude) ** 2
+
+
+class ForceVariance:
+    """What the energy of one geometry or another would take away of the variance of forces at some others.
+
+    Of all that is left to know, the covariance of the energy of geometry j with a force component f is R_jf, and with
+    the energy of geometry i C_ij. A label of the energy of j, of noise σ², makes the variance of f less by
+    R_jf² / (C_jj + σ²): Cohn, Ghahramani, Jordan, J. Artif. Intell. Res. 4, 129 (1996); of Gaussian processes Seo,
+    Wallat, Graepel, Obermayer, IJCNN 2000. Forces that may be labelled beside the energy are not looked at.
+    """
+
+    def __init__(self, energies: Posterior, seen: Tensor) -> None:
+        """Compute the covariances.
+
+        Args:
+            energies: what is known, and the B geometries whose energies may be labelled; it stays as it is.
+            seen: (S, n, 3), Å, the geometries whose forces are looked at.
+        """
+        self._amplitude, self._noise = energies.amplitude, energies.energy_noise
+        self._with_forces = energies.covariance_left(seen, forces=True)[:, :, 1:].flatten(1)
+        self._with_energies = energies.covariance_left(energies.positions, forces=False)[:, :, 0]
+
+    def gains(self) -> Tensor:
+        """Return what each energy would take away, (B,), (eV/Å)², of all components together."""
+        return self._amplitude**2 * self._with_forces.square().sum(dim=1) / self._of_label()
+
+    def learn(self, index: int) -> None:
+        """Take the energy of one of the geometries for known."""
+        of_label = self._of_label()[index]
+        forces, energies = self._with_forces[index].clone(), self._with_energies[index].clone()
+        self._with_forces -= torch.outer(energies, forces) / of_label
+        self._with_energies -= torch.outer(energies, energies) / of_label
+
+    def _of_label(self) -> Tensor:
+        """Return the variances of labels, noise included, (B,), of unit amplitude."""
+        return self._with_energies.diagonal().clamp_min(0.0) + (self._noise / self._amplitude) ** 2

@@ -20,7 +20,7 @@ from piwsl.architectures.gaussian_process.kernel import (
     squared_distances,
 )
 from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem
-from piwsl.architectures.gaussian_process.posterior import Known, Posterior
+from piwsl.architectures.gaussian_process.posterior import ForceVariance, Known, Posterior
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 
@@ -181,6 +181,14 @@ class Network(nn.Module):
         positions = batch.positions[self._atoms(batch)].detach().to(self.weights)
         factor, _ = self._factorised(known.molecules)
         return Posterior(known, factor, positions, self.permutations, centre, self.kernel_parameters)
+
+    def force_variance(self, batch: Batch, seen: Batch) -> ForceVariance:
+        """Return what energies of these structures would take away of the variance of forces at others.
+
+        Raises:
+            PiwslError: a structure is periodic, or not the molecule that the process knows.
+        """
+        return ForceVariance(self.posterior(batch), seen.positions[self._atoms(seen)].detach().to(self.weights))
 
     def _known(self, centre: Tensor) -> Molecules:
         return Molecules(self.positions, self.permutations, centre, forces=self.weights.shape[1] > 1)
