@@ -3,9 +3,9 @@
     python tests/benchmarks/acquisition.py ethanol rmd17_ethanol_train_01.npz rmd17_ethanol_test_01.npz
 
 The process learns energies alone, in rounds of 25, of the 1000 frames of the first file; errors are those on the first
-300 frames of the second. With `--difference` it learns what GFN2-xTB leaves of them. A seed is a choice of the first 25,
-the same for all, and of all others of chance. Each size adds a line to a CSV file as it ends, and is not repeated while
-that line stands. `--table` prints means over seeds, and trains nothing.
+300 frames of the second. With `--difference` it learns what GFN2-xTB leaves of them. A seed is a choice of the first
+25, the same for all, and of all others of chance. Each size adds a line to a CSV file as it ends, and is not repeated
+while that line stands. `--table` prints means over seeds, and trains nothing.
 """
 
 from __future__ import annotations
