@@ -26,7 +26,8 @@ def label(
     labelled: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Labelled frames to write.")],
     level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, or a YAML file of one level.")],
     forces: Annotated[
-        Literal["analytic", "differences"] | None, typer.Option(help="Also forces: gradients or central differences.")
+        Literal["analytic", "differences", "slope"] | None,
+        typer.Option(help="Also forces: gradients, or central differences; or the slope along one random direction."),
     ] = None,
     atoms: Annotated[bool, typer.Option(help="Also the free atoms: OUT-atoms.json.")] = False,
     store: Store = Path("results/labels"),
@@ -37,9 +38,9 @@ def label(
 ) -> None:
     """Label geometries with a level of theory.
 
-    Says first what that takes, by estimate. Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), and
-    beside OUT.xyz one JSON line a frame with all components, or the reason of a failure. Finished energies are kept;
-    started again, it goes on.
+    Says first what that takes, by estimate. Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), or
+    `REF_slope` (eV/Å) along `REF_direction`, and beside OUT.xyz one JSON line a frame with all components, or the
+    reason of a failure. Finished energies are kept; started again, it goes on.
 
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
