@@ -168,7 +168,7 @@ def test_without_whole_forces_what_slopes_say_of_them_counts_and_is_called_what_
     unknown = (2.0, math.nan)
     rows = runs("painn", [unknown], **{BY_SLOPES: 40.0}) + runs("committee", [unknown], **{BY_SLOPES: 30.0})
     found = said(rows, CHEAP | {"force_mae_meV_per_A": math.nan, BY_SLOPES: 35.0})
-    assert "errs on average by 2 meV in energies and 30 meV/Å in forces, root mean square by slopes" in found["text"]
+    assert "errs on average by 2 meV in energies and 30 meV/Å in forces (root mean square, by slopes)" in found["text"]
     assert "which needs no training (20 meV, 35 meV/Å)" in found["text"]
     assert found["kind"] == "better"
 

@@ -157,7 +157,7 @@ def errors_in_words(candidate: Candidate) -> str:
     energies = f"{rounded(candidate.energy, 3)} meV in energies"
     if np.isnan(candidate.force):
         return energies
-    by_slopes = ", root mean square by slopes" if candidate.force_measure == BY_SLOPES else ""
+    by_slopes = " (root mean square, by slopes)" if candidate.force_measure == BY_SLOPES else ""
     return f"{energies} and {rounded(candidate.force, 3)} meV/Å in forces{by_slopes}"
 
 
