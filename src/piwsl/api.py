@@ -158,7 +158,7 @@ def _baseline(model: Architecture, frames: Sequence[Atoms]) -> Baseline | None:
 def label(
     frames: Sequence[Atoms],
     level: Level | Mapping[str, Any] | str = "ccsdt-cbs",
-    forces: Literal["analytic", "differences"] | None = None,
+    forces: Literal["analytic", "differences", "slope"] | None = None,
     store: Path | str = LABELS,
     mem_mb: int = 2000,
 ) -> tuple[list[Atoms], list[dict[str, Any]]]:
@@ -167,13 +167,14 @@ def label(
     Args:
         frames: geometries, Å; info may hold charge and multiplicity.
         level: a preset by name, or a section as under `levels` of a config.
-        forces: also forces, by gradients or central differences.
+        forces: also forces, by gradients or central differences; or the slope along one random direction of each
+            frame.
         store: folder of finished energies.
         mem_mb: memory that may be used, MB.
 
     Returns:
-        The labelled frames (`REF_energy` eV, `REF_forces` eV/Å) and a record for each frame given: its components, or
-        why it failed.
+        The labelled frames (`REF_energy` eV, `REF_forces` eV/Å, or `REF_slope` eV/Å with `REF_direction`) and a record
+        for each frame given: its components, or why it failed.
 
     Raises:
         PiwslError: an unknown level, one that has no basis or forces for these molecules, or needs far more memory, or

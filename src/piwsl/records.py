@@ -49,7 +49,7 @@ class Labelling(Record):
     t1_diagnostic: float | None = None
     frozen_orbitals: int | None = None
     forces: str | None = None
-    """How they were computed; None where there are none."""
+    """How they were computed, or "slope" of frames with the slope along one direction; None of energies alone."""
     scf: dict[str, Convergence] = {}
     doubt: str | None = None
     """Why the energy may mean little."""
@@ -102,6 +102,10 @@ class Errors(OfRun):
     energy_mae_meV: float | None = None
     energy_constant_meV: float | None = None
     force_mae_meV_per_A: float | None = None
+    slope_mae_meV_per_A: float | None = None
+    force_rmse_from_slopes_meV_per_A: float | None = None
+    """An estimate, of frames without whole forces; the next is its standard error."""
+    force_rmse_from_slopes_error_meV_per_A: float | None = None
     pair_potential: bool = False
 
 

@@ -44,8 +44,8 @@ FULL: Config = {
                 "equilibration": 100, "seed": 3,
             },
             "selection": "farthest_point", "candidates": 3, "level": "sum", "training_frames": 20, "test_frames": 6,
-            "training_forces": True, "test_force_frames": 3, "forces_by": "differences", "free_atoms": False,
-            "weak_forces": "gfn2-xtb",
+            "training_forces": True, "test_force_frames": 3, "test_slope_frames": 2, "forces_by": "differences",
+            "free_atoms": False, "weak_forces": "gfn2-xtb",
             "labelling": {"frames_per_job": 5, "mem_mb": 900, "runtime": 30, "max_failed": 0.2},
         },
         "given": {

@@ -15,7 +15,7 @@ from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.report.context import Context
 from piwsl.report.sections.best import BestPotential, best, line
-from piwsl.report.sections.errors import mean_rows
+from piwsl.report.sections.errors import BY_SLOPES, mean_rows
 from piwsl.report.tables import MEASURES
 from piwsl.report.words import model_in_words
 
@@ -45,7 +45,7 @@ def experiment(**changes: Any) -> Experiment:
 def runs(model: str, errors: list[tuple[float, float]], **more: Any) -> list[dict[str, Any]]:
     """Return rows of a model, a seed each, with errors of energies and forces (meV, meV/Å)."""
     row = {"dataset": "water", "model": model, "loss": "supervised", "size": 8}
-    row |= {"stable_ps": 1.0, "time_ps": 1.0, "failed": 0} | more
+    row |= {"stable_ps": 1.0, "time_ps": 1.0, "failed": 0, BY_SLOPES: math.nan} | more
     return [
         row | {"seed": seed, "energy_mae_meV": energy, "force_mae_meV_per_A": force}
         for seed, (energy, force) in enumerate(errors)
@@ -162,6 +162,15 @@ def test_without_force_labels_energies_alone_count():
     assert "committee (painn, 4 members; supervised) errs on average by 2 meV in energies: below what" in found["text"]
     assert "which needs no training (20 meV)." in found["text"]
     assert found["where"] == "water, one seed"
+
+
+def test_without_whole_forces_what_slopes_say_of_them_counts_and_is_called_what_it_is():
+    unknown = (2.0, math.nan)
+    rows = runs("painn", [unknown], **{BY_SLOPES: 40.0}) + runs("committee", [unknown], **{BY_SLOPES: 30.0})
+    found = said(rows, CHEAP | {"force_mae_meV_per_A": math.nan, BY_SLOPES: 35.0})
+    assert "errs on average by 2 meV in energies and 30 meV/Å in forces (root mean square, by slopes)" in found["text"]
+    assert "which needs no training (20 meV, 35 meV/Å)" in found["text"]
+    assert found["kind"] == "better"
 
 
 def test_one_whose_error_is_no_number_in_any_seed_is_not_the_best():

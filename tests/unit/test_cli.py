@@ -166,6 +166,23 @@ def test_charge_and_multiplicity_that_are_none_fail_their_frame_alone(folder, st
     assert good["status"] == "ok"
 
 
+def test_slopes_that_label_writes_tell_evaluate_of_force_errors(folder):
+    (folder / "level.yaml").write_text("{method: hf, basis: sto-3g, density_fitting: false}")
+    call("label", "frames.xyz", "labelled.xyz", "--level", "level.yaml", "--forces", "slope")
+    frames = read_frames(folder / "labelled.xyz")
+    assert all("REF_slope" in atoms.info and "REF_forces" not in atoms.arrays for atoms in frames)
+    call("evaluate", "model.safetensors", "labelled.xyz", "--errors", "errors.json")
+    errors = read_json(folder / "errors.json")
+    call("predict", "model.safetensors", "labelled.xyz", "predicted.xyz")
+    predicted = read_frames(folder / "predicted.xyz")
+    slopes = [-np.sum(atoms.arrays["forces"] * atoms.arrays["REF_direction"]) for atoms in predicted]
+    squares = [(slope - atoms.info["REF_slope"]) ** 2 for slope, atoms in zip(slopes, frames, strict=True)]
+    # Of three internal directions and nine components.
+    estimate = 1000 * np.sqrt(3 / 9 * np.mean(squares))
+    assert errors["force_rmse_from_slopes_meV_per_A"] == pytest.approx(estimate, rel=1e-4)
+    assert (errors["test_slope_frames"], errors["force_mae_meV_per_A"]) == (4, None)
+
+
 def test_plan_says_what_labelling_takes(folder):
     out = call("plan", str(ROOT / "config.yaml"))
     assert "ammonia: ccsdt-cbs = DF-HF/CBS(cc-pvtz, cc-pvqz)" in out

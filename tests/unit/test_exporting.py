@@ -20,7 +20,7 @@ from piwsl.config import Level
 from piwsl.files import read_json, read_json_lines, write_json
 from piwsl.reference.exporting import Export, export_level
 from piwsl.reference.store import LabelStore, geometry_hash
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames
+from piwsl.structures.frames import DIRECTION_KEY, ENERGY_KEY, FORCES_KEY, SLOPE_KEY, read_frames
 
 HF_AND_MP2 = single("mp2", LARGE)
 
@@ -132,6 +132,20 @@ def test_forces_by_differences_are_those_of_the_displaced_geometries_which_are_n
         np.testing.assert_allclose(found.arrays[FORCES_KEY], fresh.arrays[FORCES_KEY], atol=1e-5)
     assert exported(tmp_path, HF_AND_MP2).frames[0].info[ENERGY_KEY] == frame.info[ENERGY_KEY]
     assert len(exported(tmp_path, focal_point()).rows) == 1
+
+
+def test_a_slope_is_that_of_the_displaced_geometries_and_of_a_diatomic_all_of_its_forces(tmp_path):
+    frame, _ = labelled(water(), HF_AND_MP2, tmp_path, "slope")
+    (found,), (row,) = vars(exported(tmp_path, HF_AND_MP2)).values()
+    assert row["forces"] == "slope"
+    assert FORCES_KEY not in found.arrays
+    assert found.info[SLOPE_KEY] == pytest.approx(frame.info[SLOPE_KEY], abs=1e-9)
+    np.testing.assert_allclose(found.arrays[DIRECTION_KEY], frame.arrays[DIRECTION_KEY], atol=1e-8)
+    frame, _ = labelled(HYDROXYL, HF_AND_MP2, tmp_path / "radical", "slope")
+    (found,), (row,) = vars(exported(tmp_path / "radical", HF_AND_MP2)).values()
+    assert row["forces"] == "differences"
+    along = -np.sum(found.arrays[FORCES_KEY] * frame.arrays[DIRECTION_KEY])
+    assert along == pytest.approx(frame.info[SLOPE_KEY], abs=1e-6)
 
 
 def test_where_a_displaced_geometry_is_missing_there_are_no_forces(tmp_path):

@@ -174,11 +174,10 @@ def test_displaced_energies_that_other_jobs_computed_leave_the_frame_its_own(tmp
     write_frames(tmp_path / "frames.xyz", [frame])
     shared, shares = tmp_path / "shared", 3
     for share in range(shares):
-        label_displaced(
-            tmp_path / "frames.xyz", level, 0, slice(share, None, shares), shared, 2000, tmp_path / f"{share}.jsonl"
-        )
+        own_share, records = slice(share, None, shares), tmp_path / f"{share}.jsonl"
+        label_displaced(tmp_path / "frames.xyz", level, 0, "differences", own_share, shared, 2000, records)
     rows = [row for share in range(shares) for row in read_labellings(tmp_path / f"{share}.jsonl")]
-    assert len({row.geometry for row in rows}) == energies_needed(frame.positions) - 1
+    assert len({row.geometry for row in rows}) == energies_needed(frame.positions, "differences") - 1
     own = LabelStore(shared, level).folder
     before = set(own.rglob("*.json"))
     dealt_out, _ = label_frames([frame], level, shared, "differences", MEMORY_MB)
@@ -190,8 +189,7 @@ def test_a_frame_that_fails_costs_each_job_of_its_displaced_energies_one_try(tmp
     odd = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"frame": "a"})
     write_frames(tmp_path / "frames.xyz", [odd])
     level = PySCF.model_validate(single("hf"))
-    label_displaced(
-        tmp_path / "frames.xyz", level, 0, slice(0, None, 2), tmp_path / "labels", 2000, tmp_path / "a.jsonl"
-    )
+    share, store, records = slice(0, None, 2), tmp_path / "labels", tmp_path / "a.jsonl"
+    label_displaced(tmp_path / "frames.xyz", level, 0, "differences", share, store, 2000, records)
     (row,) = read_labellings(tmp_path / "a.jsonl")
     assert (row.status, row.step, row.frame) == ("failed", "charge and multiplicity", "a, displaced")

@@ -186,6 +186,8 @@ def test_files_and_atoms_that_are_not_there_are_named(here):
     write_frames("geometries.xyz", [molecule("NH3")])
     said = refusal(computed({"a": {"file": "geometries.xyz", "force_frames": 2}}))
     assert "tests.a: force_frames: 2 is more than the 1 frames" in said
+    said = refusal(computed({"a": {"file": "geometries.xyz", "force_frames": 1, "slope_frames": 1}}))
+    assert "tests.a: slope_frames: 1 is more than the 0 frames without forces" in said
     Path("folder").mkdir()
     assert "datasets.mine.tests.a.file: folder is no file" in refusal(given({"a": {"file": "folder"}}))
 
@@ -200,11 +202,12 @@ def test_what_a_given_test_set_holds_is_said_before_the_start(here):
 def test_a_plan_counts_labels_of_test_sets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scan = {"along": [0, 1], "start": 0.9, "stop": 1.5, "points": 7}
-    tests = {"hot": {"temperatures": [900], "frames": 5, "force_frames": 2}, "stretch": {"scan": scan}}
+    hot = {"temperatures": [900], "frames": 5, "force_frames": 2, "slope_frames": 1}
+    tests = {"hot": hot, "stretch": {"scan": scan}}
     Path("config.yaml").write_text(yaml.safe_dump(computed(tests, cheap_levels=["gfn2-xtb"])))
     said = CliRunner().invoke(app, ["plan", "config.yaml"]).output
     hot, stretch = said.split("ammonia/tests/hot: ")[1].split("ammonia/tests/stretch: ")
-    for words in ("test-forces: 2 frames", "test: 3 frames", "gfn2-xtb, test: 5 frames"):
+    for words in ("test-forces: 2 frames", "test-slopes: 1 frames", "test: 2 frames", "gfn2-xtb, test: 5 frames"):
         assert words in hot
     for words in ("test: 7 frames", "gfn2-xtb, test: 7 frames"):
         assert words in stretch

@@ -18,8 +18,16 @@ from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import Structure, from_atoms
 
 
-def frame(symbols: str, energy: float, forces: list[list[float]] | None = None, **info: float) -> Structure:
+def frame(
+    symbols: str,
+    energy: float,
+    forces: list[list[float]] | None = None,
+    direction: list[list[float]] | None = None,
+    **info: float,
+) -> Structure:
     atoms = Atoms(symbols, 2.0 * np.arange(3.0 * len(Atoms(symbols))).reshape(-1, 3), info=info)
+    if direction is not None:
+        atoms.arrays["REF_direction"] = np.array(direction)
     atoms.info["REF_energy"] = energy
     if forces is not None:
         atoms.arrays["REF_forces"] = np.array(forces)
@@ -31,6 +39,8 @@ STRUCTURES = [
     frame("CO", 2.0, [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]], scan_coordinate=1.1),
 ]
 FORCES = [np.zeros((1, 3)), np.arange(6.0).reshape(2, 3)]
+# Of norm 1; the slope of the energy along it is -(0.6 * 1 - 0.8 * 5) = 3.4 by FORCES.
+SLOPE = {"REF_slope": 3.0, "direction": [[0.0, 0.6, 0.0], [0.0, 0.0, -0.8]]}
 
 
 def predicted(**spread: object) -> Predictions:
@@ -42,12 +52,29 @@ def test_a_row_a_frame_says_what_is_known_and_nothing_of_the_rest(tmp_path):
     assert pq.read_table(tmp_path / "p.parquet").to_pylist() == [
         {"frame": 0, "formula": "H", "n_atoms": 1, "atomic_numbers": [1], "temperature_K": 300.0, "coordinate": None,
          "energy_label": 1.0, "energy_predicted": 1.5, "energy_std": None, "forces_label": None,
-         "forces_predicted": [0.0, 0.0, 0.0], "forces_std": None},
+         "forces_predicted": [0.0, 0.0, 0.0], "forces_std": None, "slope_label": None, "slope_predicted": None},
         {"frame": 1, "formula": "CO", "n_atoms": 2, "atomic_numbers": [6, 8], "temperature_K": None, "coordinate": 1.1,
          "energy_label": 2.0, "energy_predicted": 1.9, "energy_std": None,
          "forces_label": [0.1, 0.2, 0.3, -0.1, -0.2, -0.3], "forces_predicted": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
-         "forces_std": None},
+         "forces_std": None, "slope_label": None, "slope_predicted": None},
     ]  # fmt: skip
+
+
+def test_the_slope_along_a_direction_is_minus_the_force_along_it(tmp_path):
+    write_predictions(tmp_path / "p.parquet", [STRUCTURES[0], frame("CO", 2.0, **SLOPE)], predicted())
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [row["slope_label"] for row in rows] == [None, 3.0]
+    assert [row["slope_predicted"] for row in rows] == [None, pytest.approx(3.4)]
+    slope = read_predictions(tmp_path / "p.parquet")["slope"]
+    np.testing.assert_allclose([slope.label, slope.predicted], [[3.0], [3.4]])
+
+
+def test_a_table_of_an_earlier_version_has_no_slopes(tmp_path):
+    write_predictions(tmp_path / "p.parquet", STRUCTURES, predicted())
+    table = pq.read_table(tmp_path / "p.parquet")
+    pq.write_table(table.drop_columns(["slope_label", "slope_predicted"]), tmp_path / "p.parquet")
+    found = read_predictions(tmp_path / "p.parquet")
+    assert (len(found["energy"]), len(found["force"]), len(found["slope"])) == (2, 6, 0)
 
 
 def test_columns_say_their_units(tmp_path):

@@ -31,7 +31,8 @@ CONSTANT = pd.DataFrame([{"dataset": "ammonia", "energy_mae_meV": 141.0, "force_
 
 def context(runs: list[dict[str, object]], folder: str = "results/e") -> Context:
     plain = {"dataset": "ammonia", "model": "painn", "loss": "weak", "size": 8, "time_ps": 1.0, "stable_ps": 1.0}
-    plain |= dict.fromkeys(MEASURES, math.nan) | {"stable_ps": 1.0, "failed": 0}
+    unknown = dict.fromkeys([*MEASURES, "force_rmse_from_slopes_error_meV_per_A"], math.nan)
+    plain |= unknown | {"stable_ps": 1.0, "failed": 0}
     table = pd.DataFrame([plain | {"seed": seed} | run for seed, run in enumerate(runs)])
     files = {
         n: FilesOfRun(*[Path(f"{folder}/seed{n}/{name}") for name in ("e", "p", "h", "s", "w")]) for n in table.index
@@ -158,6 +159,17 @@ def test_a_model_that_learned_nothing_is_said_to_be_no_better_than_a_constant(en
     assert row.no_better == said
     html = MeanErrors().html(given)
     assert ("1 of 1 rows of trained models are no better" in html) == bool(said)
+
+
+def test_what_slopes_say_of_forces_is_a_column_where_some_run_has_it_with_how_sure_it_is():
+    estimate = {"energy_mae_meV": 3.0, "force_rmse_from_slopes_meV_per_A": 40.0}
+    sure = [{"force_rmse_from_slopes_error_meV_per_A": error} for error in (2.0, 2.8)]
+    with_slopes = MeanErrors().html(context([estimate | error for error in sure]))
+    for words in ("Force RMSE by slopes", "not labelled", "leaves a standard error of 5 to 7 % of it"):
+        assert words in with_slopes
+    without = context([{"energy_mae_meV": 3.0, "force_mae_meV_per_A": 40.0}])
+    assert "slopes" not in MeanErrors().html(without)
+    assert not any("slopes" in title for title in MeanErrors().tables(without)["errors"].words)
 
 
 def test_a_figure_has_at_most_so_many_points_and_they_stay_pairs():

@@ -88,11 +88,12 @@ def test_the_chain_samples_a_pool_that_it_does_not_label(finished):
         assert structure.forces is None
 
 
-def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analytic_forces(tmp_path):
+def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analytic_forces_and_slopes(tmp_path):
     prepare(tmp_path)
     rng = np.random.default_rng(0)
     write_frames(tmp_path / "geometries.xyz", [displaced("H2O", 0.05, rng) for _ in range(40)])
-    common = {"level": "hf", "training_forces": True, "test_force_frames": 2, "test_frames": 2, "pool_frames": 3}
+    common = {"level": "hf", "training_forces": True, "test_force_frames": 2, "test_frames": 3, "pool_frames": 3}
+    common["test_slope_frames"] = 1
     modes = {"molecule": {"smiles": "O"}, "sampling": {"normal_modes": [300, 600]}, "training_frames": 4}
     given = {"geometries": {"file": "geometries.xyz"}, "selection": "farthest_point", "training_frames": 5}
     configure(tmp_path, datasets={"given": common | given, "modes": common | modes}, exclude=[])
@@ -103,8 +104,9 @@ def test_given_geometries_and_normal_modes_are_selected_and_labelled_with_analyt
             training, test = (dataset.structures(dataset.indices(part)) for part in (TRAINING, TEST))
             assert dataset.atomic_energies().keys() == {1, 8}
             assert len(dataset.indices(POOL)) == 3
-        assert (len(training), len(test)) == (frames, 2)
-        assert all(structure.forces is not None for structure in training + test)
+        assert (len(training), len(test)) == (frames, 3)
+        assert all(structure.forces is not None for structure in training + test[:2])
+        assert [structure.slope is not None for structure in test] == [False, False, True]
 
 
 def test_a_difference_and_its_student_are_trained_tested_and_simulated(rerun):

@@ -100,6 +100,10 @@ EDITS = [
         "a frame goes from those with energies alone to those with forces; the first one keeps its job",
     ),
     Edit(
+        "slopes of test frames", {"datasets__water__test_slope_frames": 1}, {"label": 2} | TESTED,
+        "a frame goes from those with energies alone to those with a slope",
+    ),
+    Edit(
         "more training frames", {"datasets__water__training_frames": 8},
         {"sample": 2, "select": 1, "label": 3, "assemble_part": 1, "assemble_dataset": 1} | WATER,
         "runs draw their frames from all training frames",

@@ -118,7 +118,7 @@ rule displace:
         layout.benchmark("displace/{dataset}/{labels}/{work}/{batch}/{share}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
-        labels="training|test|test-forces|round-[0-9]+",
+        labels="training|test|test-forces|test-slopes|round-[0-9]+",
         work="[0-9a-f]+",
         batch="[0-9]+-[0-9]+",
         share="[0-9]+-of-[0-9]+",
@@ -136,6 +136,7 @@ rule displace:
             jobs.level_name(wildcards.dataset)
         ),
         position=lambda wildcards: jobs.batch(wildcards).start,
+        forces=lambda wildcards: jobs.batch(wildcards).forces,
         share=jobs.share,
         store=layout.store,
         code=jobs.code["displace"],
@@ -159,7 +160,7 @@ rule label:
         layout.benchmark("label/{dataset}/{labels}/{work}/{batch}")
     wildcard_constraints:
         dataset=one_of(jobs.computed),
-        labels="training|test|test-forces|round-[0-9]+",
+        labels="training|test|test-forces|test-slopes|round-[0-9]+",
         work="[0-9a-f]+",
         batch="[0-9]+-[0-9]+",
     # A full disk or too little memory stops the job; what is finished is in the store.

@@ -13,6 +13,7 @@ with logged_to(snakemake.log[0]):
         Path(snakemake.input.frames),
         level=on_threads(parse_level(params.level, "level"), snakemake.threads),
         position=params.position,
+        forces=params.forces,
         share=slice(number, None, shares),
         store=Path(params.store),
         memory_mb=snakemake.resources.mem_mb,

@@ -105,6 +105,7 @@ def _print_division(dataset: ComputedDataset, division: Division) -> None:
 def _print_plan(row: Plan) -> None:
     stored = "frames not made yet" if row.stored is None else f"{row.stored} stored"
     forces = f" with forces ({row.forces})" if row.forces else ""
+    forces = " with the slope along one direction" if row.forces == "slope" else forces
     cores = f" and {row.threads} cores" if row.threads > 1 else ""
     jobs = f"{row.jobs} job{'s' if row.jobs > 1 else ''} of {row.mem_mb} MB{cores}"
     print(

@@ -65,7 +65,7 @@ def evaluate(
     device: Device = "cpu",
     form: Format = None,
 ) -> None:
-    """Say how far a model is from the labels of frames: energies, their constant part, forces, stress.
+    """Say how far a model is from the labels of frames: energies, their constant part, forces, stress, slopes.
 
     Frames that the model's baseline gives up on are left out, with a line each that says why.
 

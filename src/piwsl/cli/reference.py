@@ -26,7 +26,8 @@ def label(
     labelled: Annotated[Path, typer.Argument(metavar="OUT.xyz", help="Labelled frames to write.")],
     level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, or a YAML file of one level.")],
     forces: Annotated[
-        Literal["analytic", "differences"] | None, typer.Option(help="Also forces: gradients or central differences.")
+        Literal["analytic", "differences", "slope"] | None,
+        typer.Option(help="Also forces: gradients, or central differences; or the slope along one random direction."),
     ] = None,
     atoms: Annotated[bool, typer.Option(help="Also the free atoms: OUT-atoms.json.")] = False,
     store: Store = Path("results/labels"),
@@ -37,9 +38,9 @@ def label(
 ) -> None:
     """Label geometries with a level of theory.
 
-    Says first what that takes, by estimate. Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), and
-    beside OUT.xyz one JSON line a frame with all components, or the reason of a failure. Finished energies are kept;
-    started again, it goes on.
+    Says first what that takes, by estimate. Writes `REF_energy` (eV) and, with --forces, `REF_forces` (eV/Å), or
+    `REF_slope` (eV/Å) along `REF_direction`, and beside OUT.xyz one JSON line a frame with all components, or the
+    reason of a failure. Finished energies are kept; started again, it goes on.
 
     Example: `piwsl label water.xyz labelled.xyz --level ccsdt-cbs`
     """
@@ -112,9 +113,9 @@ def export_labels(
 
     Finished energies, and those that follow from kept parts: a level that was never computed is combined from what
     others have computed, extrapolations included. Writes `REF_energy` (eV), `REF_forces` (eV/Å) where they are known,
-    the energies of all parts (Hartree) in `components_Eh`, and beside OUT.xyz one JSON line a geometry: where its
-    labels are from, or which parts it lacks. Displaced geometries are in the forces of theirs. Of `all`, each level has
-    a file of its own: OUT-KEY.xyz.
+    or `REF_slope` (eV/Å) along `REF_direction`, the energies of all parts (Hartree) in `components_Eh`, and beside
+    OUT.xyz one JSON line a geometry: where its labels are from, or which parts it lacks. Displaced geometries are in
+    the forces or the slope of theirs. Of `all`, each level has a file of its own: OUT-KEY.xyz.
 
     Example: `piwsl labels export water.xyz --level mp2-cbs`
     """
@@ -143,7 +144,7 @@ def _write_export(path: Path, level: str, found: Export) -> None:
 
     write_frames(path, found.frames)
     write_json_lines(path.with_suffix(".jsonl"), found.rows)
-    with_forces = sum(row.get("forces") is not None for row in found.rows)
+    with_forces = sum(row.get("forces") not in (None, "slope") for row in found.rows)
     combined = sum(row.get("from") == "parts" for row in found.rows)
     print(f"{level}: {len(found.frames)} frames, {with_forces} with forces, {combined} combined from parts: {path}")
     for name, count in found.lacking().most_common():

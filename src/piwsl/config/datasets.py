@@ -181,6 +181,13 @@ class ComputedDataset(Section):
     )
     training_forces: bool = Field(False, description="Whether the training frames get forces, too.")
     test_force_frames: int = Field(0, ge=0, le=100_000, description="Test frames that also get forces of the level.")
+    test_slope_frames: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Test frames, after those with forces, that get the slope of the energy along one random direction "
+        "of each, by differences: four energies a frame, from which the error of forces is estimated.",
+    )
     forces_by: Literal["analytic", "differences"] | None = Field(
         None,
         description="Analytic gradients or central differences of the energy. Default: analytic where every part of "
@@ -283,6 +290,7 @@ class ComputedDataset(Section):
                 "training_forces": False,
                 "test_frames": frames,
                 "test_force_frames": test.force_frames,
+                "test_slope_frames": test.slope_frames,
                 "pool_frames": None,
                 "free_atoms": False,
                 "weak_forces": None,
@@ -296,6 +304,11 @@ class ComputedDataset(Section):
         if self.test_force_frames > self.test_frames:
             raise ValueError(
                 f"test_force_frames: {self.test_force_frames} is more than test_frames ({self.test_frames})"
+            )
+        if self.test_force_frames + self.test_slope_frames > self.test_frames:
+            raise ValueError(
+                f"test_slope_frames: {self.test_slope_frames} is more than test_frames without forces "
+                f"({self.test_frames} - {self.test_force_frames})"
             )
         return self
 

@@ -44,6 +44,15 @@ ALONG = (
 )
 
 
+def too_few(frames: int, force_frames: int, slope_frames: int) -> str | None:
+    """Say why so many frames of a test set cannot have forces and, of the others, a slope; None where they can."""
+    if force_frames > frames:
+        return f"force_frames: {force_frames} is more than the {frames} frames"
+    if force_frames + slope_frames > frames:
+        return f"slope_frames: {slope_frames} is more than the {frames - force_frames} frames without forces"
+    return None
+
+
 class Scan(Section):
     """Geometries in order along an internal coordinate or a vibration of the GFN2-xTB minimum."""
 
@@ -90,6 +99,10 @@ class ComputedTest(Section):
     scan: Scan | None = Field(None, description="Geometries along a coordinate, in place of sampling.")
     force_frames: int = Field(0, ge=0, le=100_000, description="Frames that also get forces of the level.")
 
+    slope_frames: int = Field(
+        0, ge=0, le=100_000, description="Frames, after those, that get the slope along one random direction of each."
+    )
+
     @field_validator("temperatures", "normal_modes")
     @classmethod
     def _distinct(cls, temperatures: list[float]) -> list[float]:
@@ -109,8 +122,8 @@ class ComputedTest(Section):
         if self.along is not None and self.file is None:
             raise ValueError("along: is of a file; of a scan it stands there")
         known = self.frames if self.scan is None else self.scan.points
-        if known is not None and self.force_frames > known:
-            raise ValueError(f"force_frames: {self.force_frames} is more than the {known} frames")
+        if known is not None and (problem := too_few(known, self.force_frames, self.slope_frames)):
+            raise ValueError(problem)
         return self
 
 

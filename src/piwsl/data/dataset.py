@@ -3,7 +3,8 @@
 Layout: numbers and positions are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, charge (e), multiplicity and
 part are per frame. The group `labels` has one group a level ("reference", "weak", names of cheap levels), with energy
 (M,), forces (sum of N, 3) and stress (M, 3, 3), each only where any frame has it, and `has_energy`, ... (M,) beside it:
-which frames do; of the others there is NaN; and `weight` (M,) where labels of some frames count for less.
+which frames do; of the others there is NaN; likewise slope (M,), of the energy along direction (sum of N, 3), a unit
+vector, with `has_slope`; and `weight` (M,) where labels of some frames count for less.
 atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the atomic
 numbers that occur in labelled frames; `temperature` (M,), K, is that of sampling, and `coordinate` (M,) where on a scan
 a frame is, NaN where nobody said, and left out where nobody said it of any. Frames of the pool, the third part, have no
@@ -24,7 +25,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
 from piwsl.structures.frames import ENERGY_KEY
-from piwsl.structures.labels import QUANTITIES, REFERENCE, WEAK, Labels, Quantity, labels_of
+from piwsl.structures.labels import QUANTITIES, REFERENCE, WEAK, Labels, Quantity, Slope, labels_of
 from piwsl.structures.structure import Structure, from_atoms
 
 TRAINING, TEST, POOL = "training", "test", "pool"
@@ -45,6 +46,7 @@ FORMAT = 4
 COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
 BY_ATOM = ("numbers", "positions")
 BY_FRAME = ("cell", "pbc", "charge", "multiplicity")
+LABELS_BY_ATOM = ("forces", "direction")
 # Of a frame, where anybody said them.
 NUMBERS = ("temperature", "coordinate")
 FRAMES_AT_ONCE = 1000
@@ -81,7 +83,8 @@ def write_dataset(
     Args:
         path: the file to write.
         frames: for "training", "test" and, where there is one, "pool", the frames; labels in `REF_energy` (eV),
-            `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³), in the pool `WEAK_forces` alone.
+            `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³), `REF_slope` (eV/Å) along `REF_direction`,
+            in the pool `WEAK_forces` alone.
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
         warnings: what looks odd about the data, for the report.
         cheap_levels: names of further levels, whose labels stand in the frames as `NAME_energy`, `NAME_forces`.
@@ -156,9 +159,24 @@ def _write_labels(group: h5py.Group, level: str, structures: list[Structure]) ->
             ]
             group[quantity] = np.concatenate(rows)
             group[f"has_{quantity}"] = known
+    _write_slopes(group, level, structures)
     weights = np.array([structure.at_level(level).weight for structure in structures])
     if (weights != 1.0).any():
         group["weight"] = weights
+
+
+def _write_slopes(group: h5py.Group, level: str, structures: list[Structure]) -> None:
+    """Write the slopes that a level has of structures, and their directions, if it has any."""
+    found = [structure.at_level(level).slope for structure in structures]
+    if all(slope is None for slope in found):
+        return
+    rows = [
+        slope or Slope(np.nan, np.full((len(structure.numbers), 3), np.nan))
+        for slope, structure in zip(found, structures, strict=True)
+    ]
+    group["slope"] = np.array([slope.value for slope in rows])
+    group["direction"] = np.concatenate([slope.direction for slope in rows])
+    group["has_slope"] = np.array([slope is not None for slope in found])
 
 
 def _digest(structures: list[Structure]) -> Any:
@@ -173,6 +191,8 @@ def _digest(structures: list[Structure]) -> Any:
         for level, labels in sorted(structure.labels.items()):
             digest.update(level.encode())
             digest.update(_bytes(labels.energy, labels.forces, labels.stress))
+            if labels.slope is not None:
+                digest.update(b"slope" + _bytes(labels.slope.value, labels.slope.direction))
             if labels.weight != 1.0:
                 digest.update(f"weight {labels.weight!r}".encode())
     return digest
@@ -263,12 +283,12 @@ class Dataset:
         """Return the indices of the frames of "training", "test" or "pool"."""
         return np.flatnonzero(self._part == PARTS.index(part))
 
-    def labelled(self, level: str, quantity: Quantity) -> NDArray[np.bool_]:
+    def labelled(self, level: str, quantity: Quantity | Literal["slope"]) -> NDArray[np.bool_]:
         """Return which frames have a label, (M,), without reading it.
 
         Args:
             level: its name; of one that is not in the file no frame has any.
-            quantity: energy, forces or stress.
+            quantity: energy, forces, stress or slope.
         """
         with _damage_in_one_line(self._path):
             known = self._labels.get(level, {}).get(f"has_{quantity}")
@@ -318,7 +338,10 @@ class Dataset:
             by_atom = {name: self._columns[name][atoms] for name in BY_ATOM}
             by_frame = {name: self._columns[name][first:last] for name in BY_FRAME}
             labels = {
-                level: {name: column[atoms if name == "forces" else slice(first, last)] for name, column in own.items()}
+                level: {
+                    name: column[atoms if name in LABELS_BY_ATOM else slice(first, last)]
+                    for name, column in own.items()
+                }
                 for level, own in self._labels.items()
             }
             structures = []
@@ -349,15 +372,16 @@ class Dataset:
 def _labels_of_frame(columns: dict[str, NDArray[Any]], index: int, start: int, stop: int) -> Labels:
     """Return the labels of one frame; its atoms stand from start to stop in columns by atom."""
 
-    def found(quantity: Quantity, place: int | slice) -> Any:
+    def found(quantity: Quantity | Literal["slope"], place: int | slice) -> Any:
         there = quantity in columns and columns[f"has_{quantity}"][index]
         return columns[quantity][place] if there else None
 
-    energy = found("energy", index)
+    energy, slope = found("energy", index), found("slope", index)
     return Labels(
         energy=None if energy is None else float(energy),
         forces=found("forces", slice(start, stop)),
         stress=found("stress", index),
+        slope=None if slope is None else Slope(float(slope), columns["direction"][start:stop]),
         weight=float(columns["weight"][index]) if "weight" in columns else 1.0,
     )
 

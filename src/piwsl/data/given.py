@@ -16,8 +16,10 @@ from piwsl.data.splits import hold_out
 from piwsl.errors import PiwslError
 from piwsl.readers import LabelNames
 from piwsl.structures.frames import (
+    DIRECTION_KEY,
     ENERGY_KEY,
     FORCES_KEY,
+    SLOPE_KEY,
     STRESS_KEY,
     WEAK_FORCES_KEY,
     charge_of,
@@ -41,7 +43,7 @@ class GivenFrames:
     """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³) where there are any, charge,
     multiplicity, and `frame`, the position in the file."""
     columns: set[str]
-    """Columns of three numbers that any frame has, positions aside."""
+    """Columns of three numbers that any frame has and that may be forces."""
     every: int = 1
     """Only each so many-th frame of the file was read."""
     ignored: int | None = None
@@ -76,7 +78,11 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
         except PiwslError as error:
             raise PiwslError(f"{path}: frame {position}: {error}") from None
         ignored += labels.energy_key in atoms.info or labels.forces_key in atoms.arrays
-        columns |= {name for name, values in atoms.arrays.items() if values.shape[1:] == (3,) and name != "positions"}
+        columns |= {
+            name
+            for name, values in atoms.arrays.items()
+            if values.shape[1:] == (3,) and name not in ("positions", DIRECTION_KEY)
+        }
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
     return GivenFrames(path, frames, columns, every, None if labelled else ignored)
@@ -248,7 +254,9 @@ def summary(dataset: GivenDataset, file: GivenFrames) -> str:
         )
     with_stress = file.with_label(STRESS_KEY)
     stress = f", {with_stress} with stress ({labels.stress_key} in {labels.stress_unit})" if with_stress else ""
+    with_slope = file.with_label(SLOPE_KEY)
+    slope = f", {with_slope} with the slope along a direction ({SLOPE_KEY} in eV/Å)" if with_slope else ""
     return (
-        f"{file.path}: {len(file.frames)} frames, {forces}{stress}{cheaper}; "
+        f"{file.path}: {len(file.frames)} frames, {forces}{stress}{slope}{cheaper}; "
         f"{labels.energy_key} in {labels.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
     )

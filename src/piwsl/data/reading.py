@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.readers import READERS, LabelNames, format_of
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY
-from piwsl.structures.labels import energy_label, forces_label, stress_label
+from piwsl.structures.frames import DIRECTION_KEY, ENERGY_KEY, FORCES_KEY, SLOPE_KEY, STRESS_KEY, WEAK_FORCES_KEY
+from piwsl.structures.labels import energy_label, forces_label, slope_label, stress_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 
@@ -112,6 +112,8 @@ def our_labels(
 ) -> tuple[dict[str, float | NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """Return the labels that a frame has, under our names in eV, eV/Å, eV/Å³; absent ones stay absent.
 
+    A slope along a direction has our names alone, and is in eV/Å whatever the unit of forces.
+
     Args:
         atoms: the frame.
         names: under which names its labels are, and in which units.
@@ -133,7 +135,10 @@ def our_labels(
         if stress is not None and atoms.pbc.all():  # programs print one of molecules, too, where it means nothing
             info[STRESS_KEY] = stress * STRESS_UNITS[names.stress_unit]
     found = {ours: forces_label(atoms, theirs) for theirs, ours in columns.items()}
-    return info, {ours: values * FORCE_UNITS[names.forces_unit] for ours, values in found.items() if values is not None}
+    arrays = {ours: values * FORCE_UNITS[names.forces_unit] for ours, values in found.items() if values is not None}
+    if reference and (slope := slope_label(atoms, SLOPE_KEY, DIRECTION_KEY)) is not None:
+        info[SLOPE_KEY], arrays[DIRECTION_KEY] = slope.value, slope.direction
+    return info, arrays
 
 
 def _with_our_names(atoms: Atoms, names: LabelNames) -> Atoms:

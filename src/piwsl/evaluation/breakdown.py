@@ -153,7 +153,7 @@ def _force_rmse(structure: Structure, predicted: NDArray[np.float64]) -> float:
 
 
 def _labelled_frame(structure: Structure, info: dict[str, str | float], force_rmse: float) -> Atoms:
-    frame = label(structure.atoms(), structure.energy, structure.forces, structure.stress)
+    frame = label(structure.atoms(), structure.energy, structure.forces, structure.stress, structure.slope)
     frame.info |= info
     if not np.isnan(force_rmse):
         frame.info["force_rmse_meV_per_A"] = force_rmse

@@ -12,12 +12,19 @@ from numpy.typing import NDArray
 
 from piwsl.evaluation.calibration import calibration, scale_of_spread
 from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import energies_of, force_components_of, in_a_row
+from piwsl.evaluation.predictions import energies_of, force_components_of, in_a_row, slopes_of
 from piwsl.models.storage import read_header
 from piwsl.records import HeldOutErrors
+from piwsl.structures.rigid import internal_degrees
 from piwsl.structures.structure import Structure
 
 MILLI = 1000.0
+SLOPES = (
+    "slope_mae_meV_per_A",
+    "slope_rmse_meV_per_A",
+    "force_rmse_from_slopes_meV_per_A",
+    "force_rmse_from_slopes_error_meV_per_A",
+)
 NO_SCALES: Mapping[str, float | None] = MappingProxyType({})
 
 
@@ -25,7 +32,7 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
     """Compare predictions with labels.
 
     Args:
-        structures: with energies and, on some or none, forces and stress.
+        structures: with energies and, on some or none, forces, stress and slopes.
         predictions: in the same order.
 
     Returns:
@@ -34,7 +41,7 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         energy_rmse_without_constant_meV, what is left of the errors without them: those of relative energies within a
         composition (None where no composition has two frames);
         force_mae_meV_per_A, force_rmse_meV_per_A, stress_mae_meV_per_A3, stress_rmse_meV_per_A3 (a component; None
-        without such labels, or predictions); and the numbers of frames behind them.
+        without such labels, or predictions); what `slope_summary` returns; and the numbers of frames behind them.
     """
     labels = np.array([structure.energy for structure in structures])
     atoms = np.array([len(structure.numbers) for structure in structures])
@@ -66,10 +73,51 @@ def error_summary(structures: list[Structure], predictions: Predictions) -> dict
         "force_rmse_meV_per_A": None if forces is None else _rmse(forces),
         "stress_mae_meV_per_A3": None if stress is None else _mae(stress),
         "stress_rmse_meV_per_A3": None if stress is None else _rmse(stress),
+        **slope_summary(structures, predictions),
         "test_frames": len(structures),
         "test_force_frames": len(force_errors),
         "test_stress_frames": len(stress_errors),
     }
+
+
+def slope_summary(structures: list[Structure], predictions: Predictions) -> dict[str, float | int | None]:
+    """Compare predictions with slopes of the energy along a random direction of each frame, and estimate force errors.
+
+    With e the error of the 3N components of the forces of a frame and d a unit vector, the error of its slope is
+    -e.d. An energy that is invariant under translation and rotation has no force along those, so that e lies in the
+    space of the n = 3N - 6 internal directions (3N - 5 of linear structures). For d drawn uniformly there, the mean of
+    d d^T over draws is 1/n times the projector on that space: all directions are alike, and its trace is d.d = 1.
+    Hence the mean of (e.d)^2 is |e|^2/n, and the sum over frames of n (e.d)^2, over the number of components, estimates
+    the mean square of the components without bias: a trace by random vectors, as of Hutchinson, Commun. Stat. Simul.
+    Comput. 18, 1059 (1989), with vectors of one length. Of what a model without an energy errs in net forces and
+    torques, a slope says nothing.
+
+    Args:
+        structures: some or none with slopes.
+        predictions: in the same order.
+
+    Returns:
+        slope_mae_meV_per_A, slope_rmse_meV_per_A, of slopes; force_rmse_from_slopes_meV_per_A, the root of the estimate
+        (whose square has no bias), a component; force_rmse_from_slopes_error_meV_per_A, its standard error over frames,
+        that of a ratio of sums (Cochran, "Sampling Techniques", 3rd ed., chapter 6), None of one frame; None without
+        slopes; and test_slope_frames, their number.
+    """
+    compared = slopes_of(structures, predictions)
+    if not len(compared):
+        return {**dict.fromkeys(SLOPES), "test_slope_frames": 0}
+    errors = MILLI * (compared.predicted - compared.label)
+    positions = [structure.positions for structure in structures if structure.slope is not None]
+    components = np.array([each.size for each in positions])
+    squares = np.array([internal_degrees(each) for each in positions]) * np.square(errors)
+    mean, frames = squares.sum() / components.sum(), len(errors)
+    force = float(np.sqrt(mean))
+    error = None
+    if frames > 1 and force:
+        residuals = squares - mean * components
+        of_mean = np.sqrt(frames / (frames - 1) * np.square(residuals).sum()) / components.sum()
+        error = float(of_mean) / (2.0 * force)
+    values = (_mae(errors), _rmse(errors), force, error)
+    return {**dict(zip(SLOPES, values, strict=True)), "test_slope_frames": frames}
 
 
 def spread_summary(

@@ -27,12 +27,14 @@ Array = NDArray[np.float64]
 # Column to unit; forces are lists of 3N components, x, y, z of the first atom first.
 ENERGIES = {"energy_label": "eV", "energy_predicted": "eV", "energy_std": "eV"}
 FORCES = {"forces_label": "eV/Å", "forces_predicted": "eV/Å", "forces_std": "eV/Å"}
+# Of the energy along one direction of a frame, which the test set has.
+SLOPES = {"slope_label": "eV/Å", "slope_predicted": "eV/Å"}
 TEMPERATURE = {"temperature_K": "K"}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was predicted of one quantity, in a row: (M,) energies, eV, or (C,) components of forces, eV/Å."""
+    """What was predicted of one quantity, in a row: (M,) energies, eV, slopes or (C,) components of forces, eV/Å."""
 
     label: Array
     predicted: Array
@@ -58,6 +60,17 @@ def force_components_of(structures: Sequence[Structure], predictions: Prediction
     return Compared(label, predicted, None if spread is None else in_a_row([spread[p] for p in labelled]))
 
 
+def slopes_of(structures: Sequence[Structure], predictions: Predictions) -> Compared:
+    """Return labels and predictions of the slopes of frames that have some."""
+    pairs = [
+        (structure.slope, forces)
+        for structure, forces in zip(structures, predictions.forces, strict=True)
+        if structure.slope is not None
+    ]
+    label = np.array([slope.value for slope, _ in pairs])
+    return Compared(label, np.array([slope.of(forces) for slope, forces in pairs]), None)
+
+
 def in_a_row(arrays: Sequence[Array]) -> Array:
     """Return the elements of all arrays, one after the other."""
     return np.concatenate([np.ravel(array) for array in arrays]) if len(arrays) else np.empty(0)
@@ -69,7 +82,8 @@ def write_predictions(path: Path, structures: Sequence[Structure], predictions: 
     Columns: frame (its index in the test part), formula, n_atoms, atomic_numbers, temperature_K (null where nobody said
     at which temperature the frame was sampled), coordinate (Å, ° or of a vibration √(ħ/ω); null of what is on no scan),
     energy_label, energy_predicted, energy_std (eV), forces_label,
-    forces_predicted, forces_std (eV/Å, lists of 3N). What is not labelled, or not known to the model, is null.
+    forces_predicted, forces_std (eV/Å, lists of 3N), slope_label, slope_predicted (eV/Å, of the energy along one
+    direction). What is not labelled, or not known to the model, is null.
 
     Args:
         path: to write.
@@ -94,6 +108,11 @@ def write_predictions(path: Path, structures: Sequence[Structure], predictions: 
         "forces_label": [_flat(structure.forces) for structure in structures],
         "forces_predicted": [_flat(forces) for forces in predictions.forces],
         "forces_std": [_flat(spread) for spread in spreads],
+        "slope_label": [structure.slope and structure.slope.value for structure in structures],
+        "slope_predicted": [
+            structure.slope and structure.slope.of(forces)
+            for structure, forces in zip(structures, predictions.forces, strict=True)
+        ],
     }
     table = pa.table(columns, schema=_schema())
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
@@ -109,8 +128,9 @@ def _schema() -> pa.Schema:
         "atomic_numbers": pa.list_(pa.int64()),
         **dict.fromkeys([*TEMPERATURE, "coordinate", *ENERGIES], pa.float64()),
         **dict.fromkeys(FORCES, pa.list_(pa.float64())),
+        **dict.fromkeys(SLOPES, pa.float64()),
     }
-    units = TEMPERATURE | ENERGIES | FORCES
+    units = TEMPERATURE | ENERGIES | FORCES | SLOPES
     return pa.schema(
         [
             pa.field(name, kind, metadata={"unit": units[name]} if name in units else None)
@@ -134,17 +154,21 @@ def read_predictions(path: Path) -> dict[str, Compared]:
         path: Parquet.
 
     Returns:
-        `energy`, of all frames, and `force`, of frames with labelled forces, which may be none.
+        `energy`, of all frames, `force`, of frames with labelled forces, and `slope`, of those with one; there may be
+        none of the last two.
 
     Raises:
         PiwslError: the file is missing, damaged, or lacks a column.
     """
     with _readable(path) as parquet:
-        table = parquet.read_table(path, columns=[*ENERGIES, *FORCES])
+        slopes = [name for name in SLOPES if name in parquet.read_schema(path).names]  # of earlier versions none
+        table = parquet.read_table(path, columns=[*ENERGIES, *FORCES, *slopes])
         energies = [_column(table, name) for name in ENERGIES]
         labelled = table.filter(table["forces_label"].is_valid())
         components = [_column(labelled, name) for name in FORCES]
-    return {"energy": _compared(*energies), "force": _compared(*components)}
+        sloping = table.filter(table["slope_label"].is_valid()) if slopes else table
+        of_slopes = [_column(sloping, name) for name in slopes]
+    return {"energy": _compared(*energies), "force": _compared(*components), "slope": _compared(*of_slopes)}
 
 
 def read_formulas(path: Path) -> list[str]:
@@ -177,10 +201,10 @@ def _column(table: pa.Table, name: str) -> Array | None:
     column = table[name].combine_chunks()
     if len(column) and column.null_count == len(column):
         return None
-    numbers = column if name in ENERGIES else column.flatten()
+    numbers = column.flatten() if name in FORCES else column
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _compared(label: Array | None, predicted: Array | None, std: Array | None) -> Compared:
+def _compared(label: Array | None = None, predicted: Array | None = None, std: Array | None = None) -> Compared:
     empty = np.empty(0)
     return Compared(empty if label is None else label, empty if predicted is None else predicted, std)

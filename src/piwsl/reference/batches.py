@@ -61,7 +61,7 @@ def label_batch(
         selected: extended XYZ of the frames.
         level: the level of theory.
         positions: which of them.
-        forces: how to compute forces, too; None for energies alone.
+        forces: how to compute forces, too, or the slope along one direction; None for energies alone.
         store: folder of finished energies.
         memory_mb: memory of the job, MB.
         labelled: extended XYZ to write: the frames that succeeded.
@@ -73,23 +73,31 @@ def label_batch(
 
 
 def label_displaced(
-    selected: Path, level: Level, position: int, share: slice, store: Path, memory_mb: int, records: Path
+    selected: Path,
+    level: Level,
+    position: int,
+    forces: ForceMethod,
+    share: slice,
+    store: Path,
+    memory_mb: int,
+    records: Path,
 ) -> None:
-    """Compute a share of the energies that the forces of one frame of a file take, into the store.
+    """Compute a share of the energies that differences of one frame of a file take, into the store.
 
     Args:
         selected: extended XYZ of the frames.
         level: the level of theory.
         position: of the frame.
+        forces: of which differences.
         share: which of its displaced geometries.
         store: folder of finished energies.
         memory_mb: memory of the job, MB.
         records: JSON lines to write: one a geometry, the failed ones too.
     """
     labeller, frame = Labeller(level, LabelStore(store, level), memory_mb), read_frames(selected)[position]
-    displaced = range(energies_needed(frame.positions) - 1)
+    displaced = range(energies_needed(frame.positions, forces) - 1)
     lines, rows = Progress(len(displaced[share]), print), []
-    for row in labeller.label_displaced(frame, share):
+    for row in labeller.label_displaced(frame, forces, share):
         rows.append(row)
         lines.frame(row)
     write_json_lines(records, rows)

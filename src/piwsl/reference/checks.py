@@ -11,7 +11,7 @@ from ase import Atoms
 from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule, level_checks
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
-from piwsl.reference.forces import check_forces, force_method
+from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries, unpaired_electrons
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
 from piwsl.structures.geometry import atom_problem, geometry_problem
@@ -45,10 +45,12 @@ def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) ->
     multiplicities = {multiplicity_of(atoms) for atoms in structures}
     some = dataset.training_forces or dataset.test_force_frames > 0
     by = force_method(level, multiplicities, dataset.forces_by) if some else dataset.forces_by
-    try:
-        check_forces(level, multiplicities, by)
-    except PiwslError as error:
-        raise ConfigError(f"{where}.forces_by: {error}") from None
+    slopes: ForceMethod | None = "slope" if dataset.test_slope_frames else None
+    for key, forces in (("forces_by", by), ("test_slope_frames", slopes)):
+        try:
+            check_forces(level, multiplicities, forces)
+        except PiwslError as error:
+            raise ConfigError(f"{where}.{key}: {error}") from None
     return structures
 
 

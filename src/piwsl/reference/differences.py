@@ -1,4 +1,4 @@
-"""Forces of levels without analytic gradients: central differences of the energy along internal directions."""
+"""Forces of levels without analytic gradients, whole or along one direction: central differences of the energy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.reference.failures import FrameFailure
-from piwsl.reference.store import COORDINATE_DECIMALS
+from piwsl.reference.forces import BY_DIFFERENCES, ForceMethod
+from piwsl.reference.store import COORDINATE_DECIMALS, geometry_hash
+from piwsl.structures.frames import charge_of, multiplicity_of
+from piwsl.structures.labels import Slope
+from piwsl.structures.rigid import internal_degrees, rigid_motions
+from piwsl.structures.seeds import generator
 
 # Truncation error is step⁴/30 times the fifth derivative, 3e-6 eV/Å for stretching CO; energies that are good to
 # 1e-8 eV add 2e-6 eV/Å. A shorter step makes the one larger, a longer step the other.
@@ -21,8 +26,6 @@ FOURTH_DIFFERENCE = {0: 6.0, 1: -4.0, -1: -4.0, 2: 1.0, -2: 1.0}
 # eV, at that step. Stretching CO gives 3e-6, noise of the energies 1e-7, unrestricted NO2 and NO where their spin
 # symmetry begins to break 2e-4, with forces right to 1e-3 eV/Å. An energy off by 1.3e-4 makes 0.02 eV/Å, and is found.
 LARGEST_FOURTH_DIFFERENCE = 5e-4
-# A rotation that moves the atoms by less than this share of the largest is none: the structure is linear.
-LINEAR = 1e-6
 # A direction is taken if it keeps this share of the longest that is left. Symmetric molecules have many of equal
 # length, and of simple fractions of it: a number that is none of these decides the same way whatever the rounding.
 LONG_ENOUGH = 0.618
@@ -45,15 +48,7 @@ def internal_directions(
     Returns:
         (K, N, 3), each of unit norm; none for a single atom.
     """
-    atoms = len(positions)
-    centred = positions - np.average(positions, axis=0, weights=masses)
-    axes = np.eye(3)
-    translations = np.stack([np.tile(axis, (atoms, 1)) for axis in axes])
-    rotations = np.stack([np.cross(axis, centred) for axis in axes])
-    roots = np.ones(atoms) if masses is None else np.sqrt(masses)
-    rigid = (np.concatenate([translations, rotations]) * roots[None, :, None]).reshape(6, 3 * atoms)
-    _, singular, vectors = np.linalg.svd(rigid, full_matrices=False)
-    rigid = vectors[singular > LINEAR * singular.max()]
+    atoms, rigid = len(positions), rigid_motions(positions, masses)
     left = np.eye(3 * atoms) - rigid.T @ rigid
     directions: list[NDArray[np.float64]] = []
     for _ in range(3 * atoms - len(rigid)):
@@ -66,23 +61,52 @@ def internal_directions(
     return np.array(directions).reshape(-1, atoms, 3)
 
 
-def energies_needed(positions: NDArray[np.float64]) -> int:
-    """Return how many energies a frame with forces by differences takes, its own included.
+def random_direction(atoms: Atoms) -> NDArray[np.float64] | None:
+    """Return a displacement that is drawn uniformly from those of unit norm without translation and rotation.
 
-    Args:
-        positions: (N, 3), Å.
-    """
-    return 1 + 2 * len(STENCIL) * len(internal_directions(positions))
-
-
-def displaced_geometries(atoms: Atoms) -> list[Atoms]:
-    """Return the geometries whose energies `central_difference_forces` asks for beside that of the structure itself.
+    It is a vector of 3N independent Gaussian numbers without its rigid part: isotropic in what is left. The numbers
+    follow from elements, coordinates, charge and multiplicity alone, so that whoever draws a direction of a geometry,
+    as a frame of whatever file, dataset, experiment or level, draws the same, and the displaced energies are shared.
 
     Args:
         atoms: the structure, Å.
+
+    Returns:
+        (N, 3); None for a single atom, which has no such displacement.
     """
-    shifts = _shifts(internal_directions(atoms.positions), STEP_ANGSTROM)
-    return [_moved(atoms, m * shift) for shift in shifts for m in DISPLACEMENTS]
+    rigid = rigid_motions(atoms.positions)
+    if len(rigid) == atoms.positions.size:
+        return None
+    geometry = geometry_hash(atoms, charge_of(atoms), multiplicity_of(atoms))
+    drawn = generator("slopes", 0, geometry).normal(size=atoms.positions.size)
+    internal = drawn - (rigid @ drawn) @ rigid
+    return (internal / np.linalg.norm(internal)).reshape(-1, 3)
+
+
+def energies_needed(positions: NDArray[np.float64], forces: ForceMethod | None) -> int:
+    """Return how many energies a frame takes, its own included.
+
+    Args:
+        positions: (N, 3), Å.
+        forces: how its forces, or the slope along one direction, are computed.
+    """
+    internal = internal_degrees(positions) if forces in BY_DIFFERENCES else 0
+    return 1 + 2 * len(STENCIL) * (min(internal, 1) if forces == "slope" else internal)
+
+
+def displaced_geometries(atoms: Atoms, forces: ForceMethod | None) -> list[Atoms]:
+    """Return the geometries whose energies a frame takes beside that of the structure itself.
+
+    Args:
+        atoms: the structure, Å.
+        forces: "differences" of `central_difference_forces`, "slope" of `central_difference_slope`; for others none.
+    """
+    if forces == "differences":
+        directions = internal_directions(atoms.positions)
+    else:
+        direction = random_direction(atoms) if forces == "slope" else None
+        directions = np.empty((0, len(atoms), 3)) if direction is None else direction[None]
+    return [_moved(atoms, m * shift) for shift in _shifts(directions, STEP_ANGSTROM) for m in DISPLACEMENTS]
 
 
 def central_difference_forces(
@@ -114,14 +138,46 @@ def central_difference_forces(
     if directions is None:
         directions = internal_directions(atoms.positions)
     shifts = _shifts(directions, step)
+    slopes = _differences(atoms, energy, shifts, step)
+    overlaps = np.tensordot(shifts, directions, axes=((1, 2), (1, 2)))
+    return -np.tensordot(np.linalg.solve(overlaps, slopes), directions, axes=1)
+
+
+def central_difference_slope(atoms: Atoms, energy: Callable[[Atoms], float]) -> Slope | None:
+    """Return the slope of an isolated structure's energy along its `random_direction`: four displaced energies.
+
+    The stencil, its error and its check are those of `central_difference_forces`.
+
+    Args:
+        atoms: the structure, Å.
+        energy: gives eV; must be invariant under translation and rotation.
+
+    Returns:
+        The slope along the displacement as it is rounded; None for a single atom.
+
+    Raises:
+        FrameFailure: the energies are not of one smooth curve.
+    """
+    direction = random_direction(atoms)
+    if direction is None:
+        return None
+    shifts = _shifts(direction[None], STEP_ANGSTROM)
+    length = float(np.linalg.norm(shifts))
+    (difference,) = _differences(atoms, energy, shifts, STEP_ANGSTROM)
+    return Slope(float(difference) / length, shifts[0] / length)
+
+
+def _differences(
+    atoms: Atoms, energy: Callable[[Atoms], float], shifts: NDArray[np.float64], step: float
+) -> NDArray[np.float64]:
+    """Return the derivative of the energy by steps along each of K displacements (K, N, 3), eV a step."""
     own = energy(atoms.copy()) if len(shifts) else 0.0
     slopes = []
     for shift in shifts:
         curve = {m: energy(_moved(atoms, m * shift)) for m in DISPLACEMENTS}
         _check_smooth(curve | {0: own}, step)
         slopes.append(sum(weight * (curve[m] - curve[-m]) for m, weight in STENCIL.items()))
-    overlaps = np.tensordot(shifts, directions, axes=((1, 2), (1, 2)))
-    return -np.tensordot(np.linalg.solve(overlaps, np.array(slopes)), directions, axes=1)
+    return np.array(slopes)
 
 
 def _shifts(directions: NDArray[np.float64], step: float) -> NDArray[np.float64]:

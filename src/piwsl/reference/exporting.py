@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from piwsl.config import KeptParts, Level, level_checks
 from piwsl.config.levels import LackingParts
 from piwsl.errors import PiwslError
-from piwsl.reference.differences import central_difference_forces
+from piwsl.reference.differences import central_difference_forces, central_difference_slope
 from piwsl.reference.failures import FrameFailure
 from piwsl.reference.forces import ForceMethod
 from piwsl.reference.labelling import labels_of, notes_of
@@ -34,6 +34,7 @@ from piwsl.reference.store import (
     geometry_hash,
 )
 from piwsl.structures.frames import label
+from piwsl.structures.labels import Labels
 
 COMPONENTS = "components_Eh"
 LACKING = "lacking"
@@ -150,9 +151,8 @@ def _export(source: Finished) -> Export:
     for record in records:
         row = {name: record[name] for name in OF_A_ROW if name in record}
         if LACKING not in record:
-            forces, method = _forces(source, record)
-            frames.append(_frame(record, forces))
-            row["forces"] = method
+            labels, row["forces"] = _derivative(source, record)
+            frames.append(_frame(record, labels))
         rows.append(row)
     return Export(frames, rows)
 
@@ -168,20 +168,20 @@ def _atoms(record: Mapping[str, Any]) -> Atoms:
     return Atoms(record["numbers"], positions, info=info)
 
 
-def _frame(record: Mapping[str, Any], forces: NDArray[np.float64] | None) -> Atoms:
-    frame = label(_atoms(record), record["energy_eV"], forces)
+def _frame(record: Mapping[str, Any], labels: Labels) -> Atoms:
+    frame = label(_atoms(record), record["energy_eV"], labels.forces, slope=labels.slope)
     frame.info["geometry"] = record["geometry"]
     if COMPONENTS in record:
         frame.info[COMPONENTS] = record[COMPONENTS]
     return frame
 
 
-def _forces(source: Finished, record: Mapping[str, Any]) -> tuple[NDArray[np.float64] | None, ForceMethod | None]:
-    """Return the forces of a geometry, eV/Å, from its record or from those of displaced geometries."""
+def _derivative(source: Finished, record: Mapping[str, Any]) -> tuple[Labels, ForceMethod | None]:
+    """Return forces of a geometry from its record or from those of displaced ones, or the slope that these tell."""
     if STORED_FORCES in record:
-        return np.array(record[STORED_FORCES], dtype=float), "analytic"
+        return Labels(forces=np.array(record[STORED_FORCES], dtype=float)), "analytic"
     if len(record["numbers"]) == 1:  # of which nobody computes differences
-        return None, None
+        return Labels(), None
 
     def energy(moved: Atoms) -> float:
         found = source.find(geometry_hash(moved, record["charge"], record["multiplicity"]))
@@ -189,10 +189,12 @@ def _forces(source: Finished, record: Mapping[str, Any]) -> tuple[NDArray[np.flo
             raise KeyError
         return float(found["energy_eV"])
 
-    try:
-        return central_difference_forces(_atoms(record), energy), "differences"
-    except (KeyError, FrameFailure):
-        return None, None
+    atoms = _atoms(record)
+    with suppress(KeyError, FrameFailure):
+        return Labels(forces=central_difference_forces(atoms, energy)), "differences"
+    with suppress(KeyError, FrameFailure):
+        return Labels(slope=central_difference_slope(atoms, energy)), "slope"
+    return Labels(), None
 
 
 @dataclass(frozen=True)

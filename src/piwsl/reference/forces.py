@@ -1,4 +1,8 @@
-"""How forces of a level are had: analytic gradients where the engine has them, central differences elsewhere."""
+"""How forces of a level are had: analytic gradients where the engine has them, central differences elsewhere.
+
+Where whole forces cost too much, the slope of the energy along one direction of a frame, by differences, tells
+something of them: how wrong those of a model are, over many frames.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from piwsl.config import Level
 from piwsl.config.level_checks import problem_said
 from piwsl.errors import PiwslError
 
-ForceMethod = Literal["analytic", "differences"]
+ForceMethod = Literal["analytic", "differences", "slope"]
+# Of these, what takes energies of displaced geometries.
+BY_DIFFERENCES: tuple[ForceMethod, ...] = ("differences", "slope")
 
 
 def check_forces(level: Level, multiplicities: set[int], wanted: ForceMethod | None) -> None:
@@ -26,7 +32,7 @@ def check_forces(level: Level, multiplicities: set[int], wanted: ForceMethod | N
     problem = _first_problem(level, multiplicities)
     if wanted == "analytic" and problem is not None:
         raise PiwslError(f"{problem}; or ask for forces by differences")
-    if wanted == "differences" and (rough := problem_said(level, "differences_problem")) is not None:
+    if wanted in BY_DIFFERENCES and (rough := problem_said(level, "differences_problem")) is not None:
         raise PiwslError(f"{rough}; ask for none, or for those of another level")
 
 

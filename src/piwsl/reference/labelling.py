@@ -24,9 +24,9 @@ from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.logs import duration
 from piwsl.records import Labelling
-from piwsl.reference.differences import central_difference_forces, displaced_geometries
+from piwsl.reference.differences import central_difference_forces, central_difference_slope, displaced_geometries
 from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
-from piwsl.reference.forces import ForceMethod
+from piwsl.reference.forces import BY_DIFFERENCES, ForceMethod
 from piwsl.reference.parts import PartStore
 from piwsl.reference.store import DISPLACED_FROM, STORED_FORCES, LabelStore, geometry, geometry_hash, rounded
 from piwsl.structures.frames import (
@@ -38,6 +38,7 @@ from piwsl.structures.frames import (
     too_close,
 )
 from piwsl.structures.geometry import geometry_problem
+from piwsl.structures.labels import Labels
 
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
@@ -63,7 +64,7 @@ def without_others_labels(atoms: Atoms) -> Atoms:
 
 @dataclass(frozen=True)
 class Near:
-    """A geometry, near which others are computed for its forces by differences."""
+    """A geometry, near which others are computed for differences of the energy."""
 
     geometry: str
     """Its hash."""
@@ -91,7 +92,7 @@ class Labeller:
 
         Args:
             atoms: the frame, Å; info may carry `charge` and `multiplicity`.
-            forces: how to compute forces, too; None for the energy alone.
+            forces: how to compute forces, too, or the slope along one direction; None for the energy alone.
 
         Returns:
             The labelled frame, or None where it failed; and its record: status, the step and reason of a failure,
@@ -111,22 +112,24 @@ class Labeller:
             record["geometry"] = geometry_hash(frame, charge, multiplicity)
             result = self._single_point(frame, analytic=forces == "analytic")
             record["doubt"] = self._doubt(result)
-            gradient, displaced = self._forces(frame, result, forces)
+            labels, displaced = self._labels(frame, result, forces)
         except FrameFailure as failure:
             return None, record | {"status": "failed", "step": failure.step, "reason": failure.reason}
         kept = {key: value for key, value in result.items() if key not in (*record, *ONLY_STORED)}
-        record |= kept | {"status": "ok", "forces": forces}
+        alone = labels.forces is None and labels.slope is None  # of an atom there is no direction either
+        record |= kept | {"status": "ok", "forces": None if alone else forces}
         record["elapsed_wall_s"] = round(time.perf_counter() - started_wall, 3)
         record["elapsed_cpu_s"] = round(_cpu_seconds() - started_cpu, 3)
         stored = [found["cpu_s"] for found in (result, *displaced) if found["stored"]]
         record["stored_cpu_s"] = round(sum(stored), 3)
-        return label(frame, result["energy_eV"], gradient), record
+        return label(frame, result["energy_eV"], labels.forces, slope=labels.slope), record
 
-    def label_displaced(self, atoms: Atoms, share: slice) -> Iterator[dict[str, Any]]:
-        """Compute a share of the energies that the forces of a frame by differences take, into the store.
+    def label_displaced(self, atoms: Atoms, forces: ForceMethod, share: slice) -> Iterator[dict[str, Any]]:
+        """Compute a share of the energies that differences of a frame take, into the store.
 
         Args:
             atoms: the frame, as of `label`.
+            forces: of which differences.
             share: which of its displaced geometries.
 
         Yields:
@@ -140,7 +143,7 @@ class Labeller:
         try:
             charge, multiplicity = _checked(frame)
             near = self._near(frame, charge, multiplicity)
-            for moved in displaced_geometries(frame)[share]:
+            for moved in displaced_geometries(frame, forces)[share]:
                 found = self._single_point(moved, False, near)
                 kept = {key: found[key] for key in ("energy_eV", "stored", "cpu_s")}
                 yield record | kept | {"geometry": geometry_hash(moved, charge, multiplicity), "status": "ok"}
@@ -159,14 +162,12 @@ class Labeller:
             raise FrameFailure("diagnostics", doubt)
         return doubt
 
-    def _forces(
+    def _labels(
         self, frame: Atoms, result: dict[str, Any], forces: ForceMethod | None
-    ) -> tuple[np.ndarray | None, list[dict[str, Any]]]:
-        """Return the forces of a frame, where they are wanted, and the records of displaced energies."""
-        if forces is None:
-            return None, []
-        if forces == "analytic":
-            return np.array(result[STORED_FORCES]), []
+    ) -> tuple[Labels, list[dict[str, Any]]]:
+        """Return what is wanted of a frame beside its energy, and the records of displaced energies."""
+        if forces not in BY_DIFFERENCES:
+            return Labels(forces=np.array(result[STORED_FORCES]) if forces == "analytic" else None), []
         near = self._near(frame, charge_of(frame), multiplicity_of(frame))
         records: list[dict[str, Any]] = []
 
@@ -176,7 +177,9 @@ class Labeller:
                 records.append(record)
             return float(record["energy_eV"])
 
-        return central_difference_forces(frame, energy), records
+        if forces == "slope":
+            return Labels(slope=central_difference_slope(frame, energy)), records
+        return Labels(forces=central_difference_forces(frame, energy)), records
 
     def _single_point(self, atoms: Atoms, analytic: bool, near: Near | None = None) -> dict[str, Any]:
         """Return the stored record of a geometry, computing it first where there is none, or none with forces.
@@ -353,12 +356,13 @@ def label_frames(
         frames: geometries, Å.
         level: the level of theory.
         store_folder: where finished energies are kept and looked up.
-        forces: how to compute the forces of every frame, too; None for energies alone.
+        forces: how to compute the forces of every frame, too, or its slope; None for energies alone.
         memory_mb: memory of the job, MB.
         progress: told one line a frame.
 
     Returns:
-        The labelled frames (`REF_energy` eV, `REF_forces` eV/Å where wanted) and one record for every frame given.
+        The labelled frames (`REF_energy` eV, where wanted `REF_forces` eV/Å, or `REF_slope` eV/Å with
+        `REF_direction`) and one record for every frame given.
 
     Raises:
         PiwslError: the store cannot be written; nothing is computed.

@@ -16,7 +16,7 @@ from piwsl.config.acquisition import ROUND, round_name, round_number
 from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import displaced_geometries, energies_needed
-from piwsl.reference.forces import ForceMethod, check_forces, force_method
+from piwsl.reference.forces import BY_DIFFERENCES, ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import load_molecule, read_geometries
 from piwsl.reference.selection import candidates_needed
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry_hash
@@ -174,18 +174,20 @@ def label_spans(dataset: ComputedDataset, every: list[Atoms], level: Level) -> d
         level: the level of theory.
 
     Returns:
-        By labels ("training" or, of an acquisition, "round-0" and so on, "test-forces", "test"); those without frames
-        are left out.
+        By labels ("training" or, of an acquisition, "round-0" and so on, "test-forces", "test-slopes", "test"); those
+        without frames are left out.
     """
     with_forces = force_method(level, {multiplicity_of(atoms) for atoms in every}, dataset.forces_by)
     of_training = with_forces if dataset.training_forces else None
+    slopes = dataset.test_force_frames + dataset.test_slope_frames
     spans = {
         **{
             part: Span(part, 0, frames_wanted(dataset, part), of_training)
             for part in labelled_parts(dataset, "training")
         },
         "test-forces": Span("test", 0, dataset.test_force_frames, with_forces),
-        "test": Span("test", dataset.test_force_frames, dataset.test_frames, None),
+        "test-slopes": Span("test", dataset.test_force_frames, slopes, "slope"),
+        "test": Span("test", slopes, dataset.test_frames, None),
     }
     return {labels: span for labels, span in spans.items() if span.last > span.first}
 
@@ -270,9 +272,9 @@ def frame_cost(every: list[Atoms], level: Level, forces: ForceMethod | None) -> 
     """Return the estimated cost of one frame of a dataset, of all of its structures."""
     atoms = representative(every)
     cost = level_checks.cost(level, atoms, charge_of(atoms), multiplicity_of(atoms), forces == "analytic")
-    if forces != "differences":
+    if forces not in BY_DIFFERENCES:
         return FrameCost(cost.cpu_s, cost.memory_mb, cost.scratch_mb)
-    energies = energies_needed(atoms.positions)
+    energies = energies_needed(atoms.positions, forces)
     near = level_checks.displaced_cost(level, atoms, charge_of(atoms), multiplicity_of(atoms))
     return FrameCost(cost.cpu_s + (energies - 1) * near.cpu_s, cost.memory_mb, cost.scratch_mb, energies)
 
@@ -288,7 +290,7 @@ def _batch(labelling: Labelling, cost: FrameCost, span: Span, start: int, stop: 
     """Return a job; each of its frames costs so much, all of its energies included."""
     threads = labelling.threads or cost.threads()
     frame_s, frames = cost.wall_s(threads), stop - start
-    shares = _shares(frames * frame_s, cost.energies)
+    shares = _shares(frame_s, cost.energies) if frames == 1 else 0
     # What is dealt out begins with the frame itself, whose orbitals the others start from.
     first_s = frame_s / cost.energies
     own, each = (first_s, first_s + frame_s / shares) if shares else (frames * frame_s, 0.0)
@@ -403,10 +405,10 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
     """
     every = structures(dataset)
     batches = label_batches(dataset, every, level)
-    with_differences = energies_needed(representative(every).positions)
+    positions = representative(every).positions
     for labels in dict.fromkeys(labels for labels, _ in batches):
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
-        energies = with_differences if own[0].forces == "differences" else 1
+        energies = energies_needed(positions, own[0].forces)
         yield _plan(name, labels, own, energies, folder, LabelStore(store, level))
 
 
@@ -484,7 +486,7 @@ def _found(path: Path, batches: Sequence[LabellingJob], store: LabelStore) -> _F
         return None
     forces = batches[0].forces
     frames = read_frames(path)[batches[0].start : batches[-1].stop]
-    displaced = [each for frame in frames for each in (displaced_geometries(frame) if forces == "differences" else ())]
+    displaced = [each for frame in frames for each in displaced_geometries(frame, forces)]
     own = sum(_is_stored(frame, forces, store) for frame in frames)
     return _Found(own, own + sum(_is_stored(each, None, store) for each in displaced), len(frames) + len(displaced))
 

@@ -17,10 +17,15 @@ MEASURES = {
     "energy_mae_meV": "Energy MAE (meV)",
     "energy_constant_meV": "constant (meV)",
     "force_mae_meV_per_A": "Force MAE (meV/Å)",
+    "force_rmse_from_slopes_meV_per_A": "Force RMSE by slopes (meV/Å)",
     "stable_ps": "Stable MD (ps)",
 }
 # Of a named test set.
-TESTED = {name: title for name, title in MEASURES.items() if name in ("energy_mae_meV", "force_mae_meV_per_A")}
+TESTED = {
+    name: title
+    for name, title in MEASURES.items()
+    if name in ("energy_mae_meV", "force_mae_meV_per_A", "force_rmse_from_slopes_meV_per_A")
+}
 # Of the first simulation of a run.
 SIMULATED = [
     *AXES, "stable_ps", "time_ps", "ended", "mean_temperature_K", "replicas", "failed", "stability",
@@ -79,7 +84,11 @@ def beside_runs(runs: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
         runs: as of `run_table`.
         tests: as of `tested_table`.
     """
-    measures = [name for name in tests if re.fullmatch(r"(energy|force|stress)_(mae|rmse)_meV(_per_\w+)?", str(name))]
+    measures = [
+        name
+        for name in tests
+        if re.fullmatch(r"(energy|force|slope|stress)_(mae|rmse)(_from_slopes)?_meV(_per_\w+)?", str(name))
+    ]
     wide = tests.pivot(index=AXES, columns="test", values=measures)
     wide.columns = ["_on_".join(names) for names in wide.columns.to_flat_index()]
     return runs.join(wide, on=AXES)

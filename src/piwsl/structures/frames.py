@@ -1,4 +1,8 @@
-"""Frames as they travel: extended XYZ with `REF_energy` (eV), `REF_forces` (eV/Å), charge and multiplicity."""
+"""Frames as they travel: extended XYZ with `REF_energy` (eV), `REF_forces` (eV/Å), charge and multiplicity.
+
+Where forces would cost too much, `REF_slope` (eV/Å) is the derivative of the energy along the unit vector that the
+column `REF_direction` holds: not forces, and no program takes it for some.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,13 @@ from ase.data import chemical_symbols, covalent_radii, ground_state_magnetic_mom
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.structures.extxyz import iterate_frames
-from piwsl.structures.labels import REFERENCE, WEAK, label_key
+from piwsl.structures.labels import REFERENCE, WEAK, Slope, label_key
 
 ENERGY_KEY = label_key(REFERENCE, "energy")
 FORCES_KEY = label_key(REFERENCE, "forces")
 STRESS_KEY = label_key(REFERENCE, "stress")
+SLOPE_KEY = label_key(REFERENCE, "slope")
+DIRECTION_KEY = label_key(REFERENCE, "direction")
 WEAK_FORCES_KEY = label_key(WEAK, "forces")
 # Bonds shorter than this share of the sum of covalent radii are no chemistry: SCF converges there, to nonsense.
 SHORTEST_BOND = 0.5
@@ -55,7 +61,7 @@ def _with_results_of_its_calculator(atoms: Atoms) -> Atoms:
     return frame
 
 
-OUR_LABELS = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, WEAK_FORCES_KEY)
+OUR_LABELS = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, SLOPE_KEY, DIRECTION_KEY, WEAK_FORCES_KEY)
 
 
 def without_labels(atoms: Atoms, ours: tuple[str, ...] = OUR_LABELS) -> Atoms:
@@ -204,7 +210,13 @@ def too_close(atoms: Atoms) -> str | None:
     )
 
 
-def label(atoms: Atoms, energy: float, forces: np.ndarray | None, stress: np.ndarray | None = None) -> Atoms:
+def label(
+    atoms: Atoms,
+    energy: float,
+    forces: np.ndarray | None,
+    stress: np.ndarray | None = None,
+    slope: Slope | None = None,
+) -> Atoms:
     """Return a copy of the frame with its labels, in place of any that it had.
 
     Args:
@@ -212,6 +224,7 @@ def label(atoms: Atoms, energy: float, forces: np.ndarray | None, stress: np.nda
         energy: eV.
         forces: (N, 3), eV/Å, or None where the level has none.
         stress: (3, 3), eV/Å³, or None where the level has none.
+        slope: of the energy along one direction, or None where it is not known.
     """
     frame = without_labels(atoms)
     frame.info[ENERGY_KEY] = energy
@@ -219,4 +232,7 @@ def label(atoms: Atoms, energy: float, forces: np.ndarray | None, stress: np.nda
         frame.arrays[FORCES_KEY] = forces
     if stress is not None:
         frame.info[STRESS_KEY] = stress
+    if slope is not None:
+        frame.info[SLOPE_KEY] = slope.value
+        frame.arrays[DIRECTION_KEY] = slope.direction
     return frame

@@ -24,8 +24,28 @@ QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 # Relative; what programs print has so many digits.
 ASYMMETRY = 1e-3
+# How far the norm of a direction may be from 1; files have it with eight decimals.
+UNIT_NORM = 1e-5
 # Beyond any energy or force, in any unit that is in use; its square is still a number.
 LARGEST_LABEL = 1e12
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What is known of a gradient along one direction alone."""
+
+    value: float
+    """The derivative of the energy by a displacement along the direction, eV/Å: minus the force along it."""
+    direction: NDArray[np.float64]
+    """(N, 3), of unit norm."""
+
+    def of(self, forces: NDArray[np.float64]) -> float:
+        """Return the slope along the direction that forces (N, 3), eV/Å, have: -F.d."""
+        return -float(np.sum(forces * self.direction))
+
+    def less(self, forces: NDArray[np.float64]) -> Slope:
+        """Return what forces (N, 3), eV/Å, leave of the slope."""
+        return replace(self, value=self.value - self.of(forces))
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,8 @@ class Labels:
     stress: NDArray[np.float64] | None = None
     """(3, 3), eV/Å³: the derivative of the energy by strain over the volume, so that a cell under pressure has
     negative diagonal elements."""
+    slope: Slope | None = None
+    """Of frames whose forces would cost too much; nothing is trained on it."""
     weight: float = 1.0
     """How much their errors count in a loss: less than one where they are less sure than others."""
 
@@ -48,11 +70,15 @@ class Labels:
         for quantity in QUANTITIES:
             own, theirs = getattr(self, quantity), getattr(other, quantity)
             rest[quantity] = None if own is None or theirs is None else own - theirs
-        return replace(self, **rest)
+        slope = None if self.slope is None or other.forces is None else self.slope.less(other.forces)
+        return replace(self, **rest, slope=slope)
 
 
-def label_key(level: str, quantity: Quantity) -> str:
-    """Return the name under which frames hold a quantity of a level: `REF_energy`, `WEAK_forces`, `LEVEL_stress`."""
+def label_key(level: str, quantity: Quantity | Literal["slope", "direction"]) -> str:
+    """Return the name under which frames hold a quantity of a level: `REF_energy`, `WEAK_forces`, `LEVEL_stress`.
+
+    A slope stands in info, its direction beside it as a column.
+    """
     return f"{PREFIXES.get(level, level)}_{quantity}"
 
 
@@ -66,6 +92,7 @@ def labels_of(atoms: Atoms, level: str) -> Labels:
         energy=energy_label(atoms, label_key(level, "energy")),
         forces=forces_label(atoms, label_key(level, "forces")),
         stress=stress_label(atoms, label_key(level, "stress")),
+        slope=slope_label(atoms, label_key(level, "slope"), label_key(level, "direction")),
     )
 
 
@@ -118,6 +145,23 @@ def stress_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
     if np.abs(stress - stress.T).max() > ASYMMETRY * np.abs(stress).max():
         raise PiwslError(f"{key} is not symmetric; a stress is")
     return 0.5 * (stress + stress.T)
+
+
+def slope_label(atoms: Atoms, key: str, direction_key: str) -> Slope | None:
+    """Return the slope that a frame's info holds under a name, along the direction in a column, or None without both.
+
+    Raises:
+        PiwslError: there is one without the other, the slope is no number, or the direction not of unit norm.
+    """
+    value, direction = energy_label(atoms, key), forces_label(atoms, direction_key)
+    if value is None and direction is None:
+        return None
+    if value is None or direction is None:
+        there, missing = (key, direction_key) if direction is None else (direction_key, key)
+        raise PiwslError(f"{there} is there and {missing} is not; a slope is along a direction")
+    if abs(np.linalg.norm(direction) - 1.0) > UNIT_NORM:
+        raise PiwslError(f"{direction_key} is of norm {np.linalg.norm(direction):.3g}; a direction is of norm 1")
+    return Slope(value, direction)
 
 
 def _in_range(values: NDArray[np.generic]) -> bool:

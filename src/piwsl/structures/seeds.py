@@ -22,6 +22,7 @@ Stream = Literal[
     "simulation",
     "consistency",
     "acquisition",
+    "slopes",
 ]
 
 

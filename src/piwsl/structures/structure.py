@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.structures.frames import charge_of, multiplicity_of
-from piwsl.structures.labels import REFERENCE, WEAK, Labels, labels_of
+from piwsl.structures.labels import REFERENCE, WEAK, Labels, Slope, labels_of
 
 NO_LABELS = Labels()
 # In a frame's info: where on a scan it is.
@@ -60,6 +60,11 @@ class Structure:
     def stress(self) -> NDArray[np.float64] | None:
         """Of the reference level, (3, 3), eV/Å³."""
         return self.at_level(REFERENCE).stress
+
+    @property
+    def slope(self) -> Slope | None:
+        """Of the energy of the reference level along one direction."""
+        return self.at_level(REFERENCE).slope
 
     def labelled(self, level: str, labels: Labels) -> Structure:
         """Return the structure with other labels of one level."""

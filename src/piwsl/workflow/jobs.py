@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from piwsl.reference.planning import LabellingJob
     from piwsl.workflow.cheap_labels import CheapJobs
 
-LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test"), POOL: ()}
+LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test-slopes", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
 NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.registry", "piwsl.sources")
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come

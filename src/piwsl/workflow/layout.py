@@ -177,7 +177,7 @@ class DatasetFiles:
         """Return the folder of labelling jobs that are cut alike.
 
         Args:
-            labels: "training", "test", "test-forces", or "round-0" and so on of an acquisition.
+            labels: "training", "test", "test-forces", "test-slopes", or "round-0" and so on of an acquisition.
             work: what each frame takes, as `Jobs.work` names it.
         """
         return f"{self.folder}/labels/{labels}/{work}"

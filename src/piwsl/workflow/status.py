@@ -17,6 +17,7 @@ from pathlib import Path
 from piwsl.files import last_line
 from piwsl.logs import seconds_left
 from piwsl.records import read_labellings
+from piwsl.reference.forces import BY_DIFFERENCES
 from piwsl.reference.store import LabelStore, geometry_hash
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
 from piwsl.workflow.graph import Job, every_job
@@ -187,7 +188,7 @@ class Energies:
     def missing(self, job: Job) -> float:
         """Return which share of the frames of a labelling job has no energy yet; 1 where that is not known."""
         assert job.labelling is not None
-        if job.labelling.forces == "differences" or not (stored := self._stored(job.kind[0])):
+        if job.labelling.forces in BY_DIFFERENCES or not (stored := self._stored(job.kind[0])):
             return 1.0
         frames = self._hashes(job.kind[0], job.labelling.part)[job.labelling.start : job.labelling.stop]
         return sum(each not in stored for each in frames) / len(frames) if frames else 1.0
@@ -219,7 +220,8 @@ def _factors(done: Iterable[Job]) -> dict[tuple[str, ...], float]:
     """Return by dataset and level how much longer energies took than the cost model says."""
     of: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     for job in done:
-        if job.labelling is not None and job.labelling.forces != "differences":  # dozens of energies, one is recorded
+        # Of the energies of differences one is recorded.
+        if job.labelling is not None and job.labelling.forces not in BY_DIFFERENCES:
             of[job.kind[:2]].append(job)
     factors = {}
     for kind, jobs in of.items():

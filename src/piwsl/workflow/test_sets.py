@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from piwsl.config import ComputedDataset, ComputedTest, Experiment, GivenDataset, GivenTest, Level, Scan
+from piwsl.config.test_sets import too_few
 from piwsl.data.given import check_keys, every_of, read_given
 from piwsl.errors import PiwslError
 from piwsl.structures.coordinates import Coordinate
@@ -119,9 +120,11 @@ def _checked_geometries(section: ComputedDataset, level: Level) -> list[Atoms]:
         )
         if problem is not None:
             raise PiwslError(f"frame {position}: {problem}")
-    if section.test_force_frames > section.test_frames:
-        raise PiwslError(f"force_frames: {section.test_force_frames} is more than the {section.test_frames} frames")
-    check_forces(level, {multiplicity_of(atoms) for atoms in frames}, section.forces_by)
+    if problem := too_few(section.test_frames, section.test_force_frames, section.test_slope_frames):
+        raise PiwslError(problem)
+    multiplicities = {multiplicity_of(atoms) for atoms in frames}
+    for forces in (section.forces_by, "slope" if section.test_slope_frames else None):
+        check_forces(level, multiplicities, forces)
     return frames
 
 

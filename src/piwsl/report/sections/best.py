@@ -15,14 +15,15 @@ from piwsl.data.dataset import TRAINING, Dataset
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
+from piwsl.report.sections.errors import BY_SLOPES, force_measure
 from piwsl.report.words import level_in_words, model_in_words
 from piwsl.structures.labels import REFERENCE
 
 TEMPLATE = """\
 <p>The model with the smallest errors on the test frames
 {%- if corrected %}, among those that run by themselves, without a cheap level at every step{% endif %}: geometric mean
-of energies and forces (energies alone where no test forces are known), means over seeds. It was chosen by these same
-errors, which flatters it a little.</p>
+of energies and forces (energies alone where nothing is known of test forces), means over seeds. It was chosen by these
+same errors, which flatters it a little.</p>
 <ul class="verdicts">
 {% for line in lines %}
 <li class="{{ line.kind }}">{{ line.text }}<span class="where">{{ line.where }}</span></li>
@@ -59,10 +60,12 @@ class Candidate:
     energy: float
     """Mean absolute error, meV."""
     force: float
-    """Likewise, meV/Å; NaN where no test frame has forces."""
+    """Likewise, meV/Å, or the root mean square error that slopes say; NaN where no test frame has either."""
     stable_ps: float
     """NaN, as the time, of what is not simulated."""
     time_ps: float
+    force_measure: str = "force_mae_meV_per_A"
+    """Which of the two."""
 
     @property
     def is_simulated(self) -> bool:
@@ -95,7 +98,8 @@ def best(runs: pd.DataFrame, experiment: Experiment) -> tuple[Candidate | None, 
 
 def candidates(runs: pd.DataFrame) -> Iterator[Candidate]:
     """Yield all models, losses and sizes of one dataset, but for those of which an error of any seed is no number."""
-    forces_known = runs["force_mae_meV_per_A"].notna().any()
+    measure = force_measure(runs)
+    forces_known = runs[measure].notna().any()
     for group, rows in runs.groupby(["model", "loss", "size"], sort=False):
         model, loss, size = cast(tuple[str, str, int], group)
         candidate = Candidate(
@@ -104,9 +108,10 @@ def candidates(runs: pd.DataFrame) -> Iterator[Candidate]:
             size,
             seeds=len(rows),
             energy=float(rows["energy_mae_meV"].mean(skipna=False)),
-            force=float(rows["force_mae_meV_per_A"].mean(skipna=False)),
+            force=float(rows[measure].mean(skipna=False)),
             stable_ps=float(rows["stable_ps"].mean()),
             time_ps=float(rows["time_ps"].max()),
+            force_measure=measure,
         )
         errors = [candidate.energy, *([candidate.force] if forces_known else [])]
         if np.isfinite(errors).all():
@@ -154,9 +159,12 @@ def _baseline(candidate: Candidate, experiment: Experiment) -> str:
 
 
 def errors_in_words(candidate: Candidate) -> str:
-    """Return mean errors, those of forces where they are known."""
+    """Return mean errors, those of forces where they are known, or what slopes say of them."""
     energies = f"{rounded(candidate.energy, 3)} meV in energies"
-    return energies if np.isnan(candidate.force) else f"{energies} and {rounded(candidate.force, 3)} meV/Å in forces"
+    if np.isnan(candidate.force):
+        return energies
+    by_slopes = " (root mean square, by slopes)" if candidate.force_measure == BY_SLOPES else ""
+    return f"{energies} and {rounded(candidate.force, 3)} meV/Å in forces{by_slopes}"
 
 
 def learned_from(candidate: Candidate, dataset: str, context: Context) -> str:
@@ -216,8 +224,8 @@ def against(candidate: Candidate, cheap: pd.Series, level: str) -> tuple[str, st
     below = {"energies": candidate.energy < cheap["energy_mae_meV"]}
     figures = f"{rounded(cheap['energy_mae_meV'], 3)} meV"
     if not np.isnan(candidate.force):
-        below["forces"] = candidate.force < cheap["force_mae_meV_per_A"]
-        figures += f", {rounded(cheap['force_mae_meV_per_A'], 3)} meV/Å"
+        below["forces"] = candidate.force < cheap[candidate.force_measure]
+        figures += f", {rounded(cheap[candidate.force_measure], 3)} meV/Å"
     gives = f"what {level} gives, which needs no training ({figures})"
     if all(below.values()):
         return f"below {gives}", "better"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import cast
 
 import pandas as pd
@@ -19,6 +19,7 @@ GROUP = ["dataset", "model", "size", "loss"]
 # Classes of cells: numbers, and what a narrow page leaves out.
 NUMBER, WIDE = "number", "wide"
 ASIDE = ("energy_constant_meV",)
+BY_SLOPES = "force_rmse_from_slopes_meV_per_A"
 # An error of at least this share of a constant's is no better than that.
 NO_BETTER = 0.95
 
@@ -27,6 +28,10 @@ TEMPLATE = """\
 another start, or of another start alone where all training frames that there are were taken. Energies are totals of a
 structure, forces are components. Constant is the part of an energy error that all frames of one composition share:
 forces, dynamics and relative energies do not know it.
+{% if slopes %}
+By slopes is an estimate of the root mean square error of force components: test frames without forces have the slope of
+the energy along one random direction each. {{ slopes }}
+{% endif %}
 {% if simulation %}
 Stable MD is the time until a bond left its reference length by more than
 {{ "%g" | format(simulation.bond_tolerance) }} Å or the energy exploded, out of {{ simulation.conditions }}, mean over
@@ -110,6 +115,10 @@ class Row:
     no_better: str = ""
     """In what it is no better than the best constant, in words."""
 
+    def cells_of(self, measures: Collection[str]) -> tuple[Cell, ...]:
+        """Return the cells of some measures."""
+        return tuple(cell for name, cell in zip(MEASURES, self.cells, strict=True) if name in measures)
+
     @property
     def group(self) -> tuple[str, str, int | None]:
         """Return what rows have in common between two lines."""
@@ -124,7 +133,7 @@ class MeanErrors(ReportSection):
 
     def tables(self, context: Context) -> dict[str, Table]:
         """Return the table."""
-        return {"errors": Table(error_table(context), words_of_rows(mean_rows(context)))}
+        return {"errors": Table(error_table(context), words_of_rows(mean_rows(context), measures_shown(context)))}
 
     def html(self, context: Context) -> str:
         """Return the table, and what its columns are; nothing before any run is tested."""
@@ -134,12 +143,14 @@ class MeanErrors(ReportSection):
         several = context.runs["dataset"].nunique() > 1
         names = [("Dataset", "" if several else WIDE), ("Model", ""), ("Frames", NUMBER), ("Loss", ""),
                  ("Seeds", f"{NUMBER} {WIDE}")]  # fmt: skip
-        measured = [(title, f"{NUMBER} {WIDE}" if name in ASIDE else NUMBER) for name, title in MEASURES.items()]
+        shown = measures_shown(context)
+        measured = [(title, f"{NUMBER} {WIDE}" if name in ASIDE else NUMBER) for name, title in shown.items()]
         return render(
             MACROS + TEMPLATE,
             simulation=context.experiment.first_simulation,
             columns=names + measured,
-            rows=rows,
+            rows=[replace(row, cells=row.cells_of(shown)) for row in rows],
+            slopes=sureness_of_slopes(context.runs),
             table=context.table,
             cheap=len(context.cheap) > 0,
             constant=len(context.constants) > 0,
@@ -171,11 +182,32 @@ def error_table(context: Context) -> pd.DataFrame:
     )
 
 
-def words_of_rows(rows: list[Row]) -> pd.DataFrame:
-    """Return rows as they stand in the report, as text."""
+def measures_shown(context: Context) -> dict[str, str]:
+    """Return `MEASURES`, without what slopes say of forces where no test frame of any run has one."""
+    with_slopes = context.runs[BY_SLOPES].notna().any()
+    return {name: title for name, title in MEASURES.items() if name != BY_SLOPES or with_slopes}
+
+
+def sureness_of_slopes(runs: pd.DataFrame) -> str:
+    """Say how sure the choice of test frames leaves what their slopes say of forces; "" without slopes."""
+    relative = (100 * runs["force_rmse_from_slopes_error_meV_per_A"] / runs[BY_SLOPES]).dropna()
+    if not len(relative):
+        return ""
+    ends = dict.fromkeys(f"{end:.0f}" for end in (relative.min(), relative.max()))
+    return f"The choice of these frames and directions leaves a standard error of {' to '.join(ends)} % of it."
+
+
+def words_of_rows(rows: list[Row], measures: Mapping[str, str]) -> pd.DataFrame:
+    """Return rows as they stand in the report, as text.
+
+    Args:
+        rows: of `mean_rows`.
+        measures: titles of the columns by measure, of `measures_shown`.
+    """
     named = [
         {"Dataset": row.dataset, "Model": row.model, "Frames": row.size or "–", "Loss": row.loss,
-         "Seeds": row.seeds or "–"} | dict(zip(MEASURES.values(), (cell.text for cell in row.cells), strict=True))
+         "Seeds": row.seeds or "–"}
+        | dict(zip(measures.values(), (cell.text for cell in row.cells_of(measures)), strict=True))
         for row in rows
     ]  # fmt: skip
     return pd.DataFrame(named)
@@ -198,9 +230,14 @@ def mean_rows(context: Context) -> list[Row]:
     return rows
 
 
+def force_measure(runs: pd.DataFrame) -> str:
+    """Return the column of the errors of forces: of whole forces, or what slopes say where no test frame has those."""
+    return BY_SLOPES if runs["force_mae_meV_per_A"].isna().all() else "force_mae_meV_per_A"
+
+
 def no_better(runs: pd.DataFrame, constants: pd.DataFrame) -> str:
     """Say in what runs are on average no better than the best constant of their dataset; "" where they are in all."""
-    kinds = {"energies": "energy_mae_meV", "forces": "force_mae_meV_per_A"}
+    kinds = {"energies": "energy_mae_meV", "forces": force_measure(runs)}
     found = [
         kind
         for kind, name in kinds.items()

@@ -12,6 +12,7 @@ from piwsl.report.figures import panels
 from piwsl.report.markup import render, rounded
 from piwsl.report.panels import GREY, Look, Panel, Series, at_values, one_two_five
 from piwsl.report.sections import ReportSection
+from piwsl.report.sections.errors import force_measure
 from piwsl.report.tables import MEASURES
 
 TEMPLATE = """\
@@ -58,9 +59,9 @@ def learning_curves(table: pd.DataFrame, looks: Mapping[str, Look], not_trained:
         not_trained: the best constant and the cheap levels of the dataset, as of `Context.not_trained`: a line each.
 
     Returns:
-        A panel for energies and, where they are labelled, one for forces.
+        A panel for energies and, where they are labelled, one for forces, or one for what slopes say of these.
     """
-    measures = [name for name in ("energy_mae_meV", "force_mae_meV_per_A") if table[name].notna().any()]
+    measures = [name for name in ("energy_mae_meV", force_measure(table)) if table[name].notna().any()]
     return [_panel(measure, table, looks, not_trained) for measure in measures]
 
 

@@ -24,8 +24,9 @@ SHARES = np.arange(0.02, 1.01, 0.02)
 LEAST_SHARE = 0.1
 LOOK = Look(GREY)
 TEMPLATE = """\
-<p>Energies of test frames, less the mean label of their composition, and components of forces; the dashed line is
-perfect agreement. Beside them is the share of all whose absolute error is at most so large.</p>
+<p>Energies of test frames, less the mean label of their composition, and components of forces, or slopes of the energy
+along one direction of a frame, where these are labelled; the dashed line is perfect agreement. Beside them is the share
+of all whose absolute error is at most so large.</p>
 {{ figures }}
 <p class="soft">{{ drawn }}</p>
 """
@@ -35,7 +36,7 @@ Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class Parity(ReportSection):
-    """Two figures of energies and two of forces for each dataset and model."""
+    """Two figures of energies, of forces and of slopes for each dataset and model, where these are labelled."""
 
     title = "Parity"
     place = 20
@@ -67,13 +68,14 @@ def pairs_of(path: Path) -> dict[str, Pairs]:
         path: Parquet.
 
     Returns:
-        `energy`, eV, both less the mean label of the frame's composition; `force`, components, eV/Å, none where none
-        is labelled.
+        `energy`, eV, both less the mean label of the frame's composition; `force`, components, eV/Å, and `slope`,
+        eV/Å, none where none is labelled.
     """
     found = read_predictions(path)
-    energy, force = found["energy"], found["force"]
+    energy = found["energy"]
     mean = pd.Series(energy.label).groupby(read_formulas(path)).transform("mean").to_numpy()
-    return {"energy": (energy.label - mean, energy.predicted - mean), "force": (force.label, force.predicted)}
+    others = {name: (found[name].label, found[name].predicted) for name in ("force", "slope")}
+    return {"energy": (energy.label - mean, energy.predicted - mean), **others}
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,12 @@ class _Quantity:
 QUANTITIES = (
     _Quantity("energy", "Relative energies", "eV", "Errors of energies", "meV"),
     _Quantity("force", "Force components", "eV/Å", "Errors of force components", "meV/Å"),
+    _Quantity("slope", "Slopes of the energy", "eV/Å", "Errors of slopes", "meV/Å"),
 )
 
 
 def figures(pairs: Sequence[Mapping[str, Pairs]]) -> list[Choosable]:
-    """Return the figures without a run: parity and errors of energies and, where some are labelled, of forces.
+    """Return the figures without a run: parity and errors of energies and, where labelled, of forces and slopes.
 
     Args:
         pairs: of all runs that may be put into them, as of `pairs_of`; axes are the same for all.
@@ -183,7 +186,7 @@ def _lost(pair: Pairs) -> str:
 def _drawn(pairs: Collection[Mapping[str, Pairs]], most: int) -> str:
     """Return how many points of a run are drawn against the reference."""
     said = []
-    for quantity, words in (("energy", "energies"), ("force", "force components")):
+    for quantity, words in (("energy", "energies"), ("force", "force components"), ("slope", "slopes")):
         count = max(len(_finite(of_run[quantity])[0]) for of_run in pairs)
         if count:
             said.append(

@@ -31,6 +31,8 @@ TITLES = {
     "with_forces": "With forces",
 }
 
+WAYS = {"differences": "central differences", "slope": "slopes along one direction"}
+
 TEMPLATE = """\
 {% for name, level in computed %}
 <p><strong>{{ name }}</strong>: level <code>{{ level }}</code>,
@@ -53,7 +55,7 @@ E = {{ levels[level] }}.</p>
 <td class="number">{{ summary.uneasy_scf }}</td><td class="number">{{ summary.doubtful | length }}</td>
 <td>
 {%- for how, count in summary.forces.items() %}
-{{- count }} ({{ "central differences" if how == "differences" else how }}) {% else %}none{% endfor -%}
+{{- count }} ({{ ways.get(how, how) }}) {% else %}none{% endfor -%}
 </td></tr>
 {% endfor %}
 </tbody></table></div>
@@ -107,7 +109,12 @@ class Reference(ReportSection):
             if isinstance(dataset, ComputedDataset)
         ]
         return render(
-            TEMPLATE, computed=computed, levels=context.experiment.levels, references=references, shown=FRAMES_SHOWN
+            TEMPLATE,
+            computed=computed,
+            levels=context.experiment.levels,
+            references=references,
+            shown=FRAMES_SHOWN,
+            ways=WAYS,
         )
 
 
@@ -123,7 +130,7 @@ class ReferenceSummary:
     largest_t1: float | None
     frozen_orbitals: int | None
     forces: dict[str, int]
-    """How many frames have forces, by how those were computed."""
+    """How many frames have forces, by how those were computed; of "slope" one component alone."""
     doubtful: list[Labelling]
     uneasy_scf: int
     """Frames with an SCF that plain DIIS did not converge."""
@@ -139,7 +146,7 @@ def _numbers(summary: ReferenceSummary) -> dict[str, str | float | None]:
         "frozen_orbitals": summary.frozen_orbitals,
         "scf_not_by_diis": summary.uneasy_scf,
         "doubtful": len(summary.doubtful),
-        "with_forces": sum(summary.forces.values()),
+        "with_forces": sum(count for how, count in summary.forces.items() if how != "slope"),
     }
 
 

@@ -111,7 +111,8 @@ def came_out(context: Context) -> Iterator[str]:
     simulation = context.experiment.first_simulation
     told = best_of_each(context)
     for dataset, candidate in told[:MOST_NAMED]:
-        without = _rivals(context.not_trained[context.not_trained["dataset"] == dataset])
+        levels = context.not_trained[context.not_trained["dataset"] == dataset]
+        without = _rivals(levels, candidate.force_measure)
         beside = f"; without training: {'; '.join(without)}" if without else ""
         simulated = simulation is not None and candidate.is_simulated
         stable = f" {dynamics(candidate, simulation.conditions)}." if simulation and simulated else ""
@@ -143,10 +144,10 @@ def _name(candidate: Candidate) -> str:
     return f"{candidate.model} ({candidate.loss}, {candidate.size} frames)"
 
 
-def _rivals(levels: pd.DataFrame) -> list[str]:
+def _rivals(levels: pd.DataFrame, force_measure: str) -> list[str]:
     return [
         f"{row['level']} {rounded(row['energy_mae_meV'], 3)} meV"
-        + ("" if np.isnan(row["force_mae_meV_per_A"]) else f" and {rounded(row['force_mae_meV_per_A'], 3)} meV/Å")
+        + ("" if np.isnan(row[force_measure]) else f" and {rounded(row[force_measure], 3)} meV/Å")
         for _, row in levels.dropna(subset=["energy_mae_meV"]).iterrows()
     ]
 

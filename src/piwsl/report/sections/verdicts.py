@@ -12,7 +12,7 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection, Table
 
-MEASURES = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force"}
+MEASURES = {"energy_mae_meV": "energy", "force_mae_meV_per_A": "force", "slope_mae_meV_per_A": "slope"}
 MARGIN_IN_WORDS = f"{100 * MARGIN:.0f} %"
 # Ratios beyond it, or its inverse, are not written out.
 FARTHEST = 1000
