@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers import ROOT
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -110,8 +111,17 @@ def test_test_frames_get_their_share_at_most() -> None:
 
 def test_what_is_not_needed_is_left_of_a_large_budget() -> None:
     found = division(edited(budget={"cpu_hours": 500}))
-    assert (found.learned, found.frames["test_frames"], found.frames["test_force_frames"]) == (1000, 200, 16)
+    assert (found.learned, found.frames["test_frames"], found.frames["test_slope_frames"]) == (1000, 200, 100)
     assert found.cpu_hours < 100
+
+
+def test_the_test_gets_slopes_where_forces_take_dozens_of_energies_and_else_forces() -> None:
+    differences = division(edited()).frames
+    assert differences["test_force_frames"] == 0
+    assert differences["test_slope_frames"] > 10
+    analytic = division(edited(level="dft", cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 5})).frames
+    assert analytic["test_force_frames"] == 16
+    assert analytic["test_slope_frames"] == 0
 
 
 def test_a_pool_is_for_what_learns_from_one() -> None:
@@ -127,9 +137,11 @@ def test_numbers_that_are_said_stay() -> None:
     assert rounds is not None
     assert rounds.rounds == 3
     assert dataset(edited(acquisition=ACQUISITION | {"each": 10})).acquisition.each == 10  # type: ignore[union-attr]  # as above
-    forces = dataset(edited(test_force_frames=20, budget={"cpu_hours": 9}))
-    assert forces.test_force_frames == 20
-    assert forces.test_frames >= 20
+    forces = dataset(edited(test_force_frames=20, test_slope_frames=7, budget={"cpu_hours": 9}))
+    assert (forces.test_force_frames, forces.test_slope_frames) == (20, 7)
+    assert forces.test_frames >= 27
+    few = dataset(edited(test_frames=12, budget={"cpu_hours": 9}))
+    assert (few.test_force_frames, few.test_slope_frames) == (0, 12)
 
 
 def test_training_forces_cost_what_they_take() -> None:
@@ -226,3 +238,29 @@ def test_plan_prints_the_division_and_its_keys(tmp_path: Path, monkeypatch: pyte
     assert "budget 40 CPU hours, " in said
     assert "CPU hours are left" in said
     assert said.count(" rounds: ") == 3  # all of the level in one line, and so of both cheap ones
+
+
+def test_the_guide_shows_the_plan_of_its_experiment() -> None:
+    said = CliRunner().invoke(app, ["plan", "workflow/experiments/fifty-hours.yaml"]).stdout
+    shown = [line for line in said.splitlines() if "budget" in line or "CPU hours are left" in line]
+    assert len(shown) == 3
+    page = (ROOT / "docs" / "how-to" / "fifty-hours.md").read_text()
+    assert [line for line in shown if line not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("smiles", "level", "cell"),
+    [
+        ("NCC(=O)O", "ccsdt-cbs-tz", "| glycine, 10 | 1000 | 1000 | 1000 | {} |"),
+        ("c1ccccc1", "ccsdt-cbs", "900 | {} |"),
+    ],
+)
+def test_the_guide_says_how_many_energies_a_budget_buys(smiles: str, level: str, cell: str) -> None:
+    keys = edited(
+        models={"student": STUDENT},
+        molecule={"smiles": smiles},
+        level=level,
+        cheap_levels=["gfn2-xtb"],
+        budget={"cpu_hours": 50},
+    )
+    assert cell.format(division(keys).learned) in (ROOT / "docs" / "how-to" / "fifty-hours.md").read_text()

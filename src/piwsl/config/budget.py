@@ -9,7 +9,7 @@ from pydantic import Field
 from piwsl.config.section import Section
 
 # What a budget says where a config does not: numbers of frames, and of rounds of an acquisition.
-FRAMES = ("training_frames", "test_frames", "test_force_frames", "pool_frames")
+FRAMES = ("training_frames", "test_frames", "test_force_frames", "test_slope_frames", "pool_frames")
 ROUNDS = ("rounds", "each")
 
 
@@ -27,5 +27,5 @@ class Budget(Section):
 
     cpu_hours: float = Field(gt=0, le=1e6, description="CPU hours in all.")
     test_share: float = Field(
-        0.25, gt=0, le=0.9, description="Share of it for test frames at most, half of that for their forces."
+        0.25, gt=0, le=0.9, description="Share of it for test frames at most, half of that for their forces or slopes."
     )

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from piwsl.config import Acquisition, Budget, ComputedDataset, ConfigError, Level
 from piwsl.config.budget import ROUNDS
-from piwsl.reference.forces import force_method
+from piwsl.reference.forces import ForceMethod, force_method
 from piwsl.reference.geometries import blocks_of
 from piwsl.reference.planning import frame_cost, sampling_cpu_s
 from piwsl.structures.frames import multiplicity_of
@@ -19,8 +19,9 @@ from piwsl.structures.frames import multiplicity_of
 # Steps in which training frames without rounds grow. What is left of a budget beyond the last is not spent: a better
 # level is worth more than further energies of one molecule.
 SIZES = (*range(10, 100, 5), *range(100, 500, 10), *range(500, 1001, 50))
-# A mean absolute error is known within a twentieth or so from as many energies.
-MOST_TEST, MOST_FORCES = 200, 16
+# A mean absolute error is known within a twentieth or so from as many energies, that of forces within a tenth from as
+# many frames with forces, or slopes of others.
+MOST_TEST, MOST_FORCES, MOST_SLOPES = 200, 16, 100
 # Below, an error means nothing.
 FEWEST_TEST = 10
 POOL_OF_TRAINING, MOST_POOL = 4, 1000
@@ -80,11 +81,20 @@ class Divided:
         return frame_cost(self.structures, self.level, None).cpu_s
 
     @cached_property
+    def forces_by(self) -> ForceMethod:
+        """How forces of the level are computed."""
+        multiplicities = {multiplicity_of(atoms) for atoms in self.structures}
+        return force_method(self.level, multiplicities, self.section.forces_by)
+
+    @cached_property
     def forces_s(self) -> float:
         """CPU seconds of an energy with forces."""
-        multiplicities = {multiplicity_of(atoms) for atoms in self.structures}
-        method = force_method(self.level, multiplicities, self.section.forces_by)
-        return frame_cost(self.structures, self.level, method).cpu_s
+        return frame_cost(self.structures, self.level, self.forces_by).cpu_s
+
+    @cached_property
+    def slope_s(self) -> float:
+        """CPU seconds of an energy with the slope along one direction."""
+        return frame_cost(self.structures, self.level, "slope").cpu_s
 
     @cached_property
     def cheap_s(self) -> float:
@@ -135,15 +145,23 @@ def divide(divided: Divided, budget: Budget) -> Division:
 
 
 def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
-    """Return how many test frames there are, and how many of them have forces."""
+    """Return how many test frames there are, and how many of them have forces or, where those take dozens, slopes."""
     half_s = 3600 * budget.cpu_hours * budget.test_share / 2
     most = MOST_TEST if divided.available is None else min(MOST_TEST, divided.available["test"])
     bought = int(half_s / (divided.energy_s + divided.cheap_s))
-    fewest = divided.said("test_force_frames", FEWEST_TEST)
-    frames = divided.said("test_frames", min(max(bought, FEWEST_TEST, fewest), most))
-    further_s = max(divided.forces_s - divided.energy_s, divided.energy_s / 10)
-    forces = divided.said("test_force_frames", min(int(half_s / further_s), MOST_FORCES, frames))
-    return {"test_frames": frames, "test_force_frames": forces}
+    said = sum(divided.said(key, 0) for key in ("test_force_frames", "test_slope_frames"))
+    frames = divided.said("test_frames", min(max(bought, FEWEST_TEST, said), most))
+    by_slopes = divided.forces_by == "differences"
+    with_forces = 0 if by_slopes else min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES)
+    with_slopes = min(int(half_s / _further_s(divided, divided.slope_s)), MOST_SLOPES) if by_slopes else 0
+    forces = divided.said("test_force_frames", min(with_forces, frames))
+    slopes = divided.said("test_slope_frames", min(with_slopes, frames - forces))
+    return {"test_frames": frames, "test_force_frames": forces, "test_slope_frames": slopes}
+
+
+def _further_s(divided: Divided, seconds: float) -> float:
+    """Return what a test frame takes beyond its energy, which is never nothing."""
+    return max(seconds - divided.energy_s, divided.energy_s / 10)
 
 
 def _sizes(divided: Divided) -> list[int]:
@@ -193,12 +211,13 @@ def _shares(divided: Divided, frames: dict[str, int], labelled: int) -> tuple[Sh
     of_parts = {"training": labelled, "test": frames["test_frames"], "pool": frames["pool_frames"]}
     sampled = {part: frames[f"{part}_frames"] for part in of_parts}
     training_s = divided.forces_s if section.training_forces else divided.energy_s
-    forces = frames["test_force_frames"]
+    forces, slopes = frames["test_force_frames"], frames["test_slope_frames"]
     seconds = {
         "sampling": (sum(sampled.values()), sum(sampling_cpu_s(section, divided.structures, part) for part in sampled)),
         "cheap levels": (sum(of_parts.values()), sum(of_parts.values()) * divided.cheap_s),
         "training": (labelled, labelled * training_s),
         "test": (of_parts["test"], of_parts["test"] * divided.energy_s),
         "forces of test": (forces, forces * (divided.forces_s - divided.energy_s)),
+        "slopes of test": (slopes, slopes * (divided.slope_s - divided.energy_s)),
     }
     return tuple(Share(what, number, cpu_s / 3600) for what, (number, cpu_s) in seconds.items() if number)

@@ -71,8 +71,10 @@ def _division(name: str, keys: Keys, experiment: Keys, source: str) -> Division:
 
 def _provisional(keys: Keys, source: str) -> dict[str, Any]:
     """Return a dataset's keys with the fewest frames where it says none, so that the others can be read."""
-    acquisition, forces = keys.get("acquisition"), keys.get("test_force_frames")
-    found = {"training_frames": 1, "test_frames": forces if isinstance(forces, int) and forces > 0 else 1, **keys}
+    acquisition = keys.get("acquisition")
+    said = [keys.get(key) for key in ("test_force_frames", "test_slope_frames")]
+    tested = sum(number for number in said if isinstance(number, int) and number > 0)
+    found = {"training_frames": 1, "test_frames": max(tested, 1), **keys}
     if isinstance(acquisition, Mapping):
         found["acquisition"] = {"rounds": 1, **acquisition}
         rounds = parse_section(Acquisition, found["acquisition"], f"{source}.acquisition")
