@@ -44,7 +44,8 @@ def plan(
     from piwsl.config import ComputedDataset
     from piwsl.data.dataset import PARTS, TEST
     from piwsl.preflight import costly_datasets, level_remark, load_experiment
-    from piwsl.reference.planning import plan_dataset
+    from piwsl.reference.planning import plan_dataset, structures
+    from piwsl.reference.savings import savings
     from piwsl.workflow.cheap_labels import CheapJobs
     from piwsl.workflow.test_sets import named_tests
 
@@ -62,12 +63,17 @@ def plan(
             print(f"{name}: {dataset.level} = {level}")
             if remark := level_remark(dataset, experiment):
                 print(f"  {remark}")
-            rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
+            reference = [*plan_dataset(name, dataset, level, folder, store)]
+            rows = [*reference, *rows]
         elif rows:
             print(f"{name}: {dataset.file}, with cheap levels")
         for row in rows:
             _print_plan(row)
             hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+        if isinstance(dataset, ComputedDataset):
+            of_reference = sum(row.cpu_hours for row in reference)
+            for line in savings(dataset, structures(dataset), level, of_reference):
+                print(f"  {line}")
     runs = experiment.runs()
     choosing = len(set(experiment.trained(runs)) - set(runs))
     beside = f", and {choosing} whose models choose frames" if choosing else ""
