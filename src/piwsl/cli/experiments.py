@@ -11,7 +11,7 @@ import typer
 from piwsl.cli.application import command, warn
 
 if TYPE_CHECKING:
-    from piwsl.config import ComputedDataset
+    from piwsl.config import ComputedDataset, Experiment
     from piwsl.reference.budget import Division
     from piwsl.reference.planning import Plan
 
@@ -48,8 +48,9 @@ def plan(
     """
     from piwsl.config import ComputedDataset, read_yaml
     from piwsl.data.dataset import PARTS, TEST
-    from piwsl.preflight import costly_datasets, level_remark, load_experiment
-    from piwsl.reference.planning import of_all_rounds, plan_dataset
+    from piwsl.preflight import costly_datasets, load_experiment
+    from piwsl.reference.planning import of_all_rounds, plan_dataset, structures
+    from piwsl.reference.savings import savings
     from piwsl.workflow.cheap_labels import CheapJobs
     from piwsl.workflow.planned import divisions
     from piwsl.workflow.test_sets import named_tests
@@ -65,18 +66,18 @@ def plan(
         parts = (TEST,) if name in tests else PARTS
         rows = list(CheapJobs(name, dataset, experiment.levels, parts).plans(folder, store))
         if isinstance(dataset, ComputedDataset):
+            _print_level(name, dataset, experiment, budgets.get(name))
             level = experiment.levels[dataset.level]
-            print(f"{name}: {dataset.level} = {level}")
-            if remark := level_remark(dataset, experiment):
-                print(f"  {remark}")
-            if name in budgets:
-                _print_division(dataset, budgets[name])
-            rows = [*plan_dataset(name, dataset, level, folder, store), *rows]
+            reference = [*plan_dataset(name, dataset, level, folder, store)]
+            rows = [*reference, *rows]
         elif rows:
             print(f"{name}: {dataset.file}, with cheap levels")
         for row in of_all_rounds(rows):
             _print_plan(row)
             hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+        if isinstance(dataset, ComputedDataset):
+            for line in savings(dataset, structures(dataset), level, sum(row.cpu_hours for row in reference)):
+                print(f"  {line}")
     runs = experiment.runs()
     choosing = len(set(experiment.trained(runs)) - set(runs))
     beside = f", and {choosing} whose models choose frames" if choosing else ""
@@ -84,6 +85,16 @@ def plan(
         f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
         f"{len(runs)} training runs{beside}."
     )
+
+
+def _print_level(name: str, dataset: ComputedDataset, experiment: Experiment, division: Division | None) -> None:
+    from piwsl.preflight import level_remark
+
+    print(f"{name}: {dataset.level} = {experiment.levels[dataset.level]}")
+    if remark := level_remark(dataset, experiment):
+        print(f"  {remark}")
+    if division is not None:
+        _print_division(dataset, division)
 
 
 def _print_division(dataset: ComputedDataset, division: Division) -> None:

@@ -13,6 +13,7 @@ from piwsl.reference.components import MeanFieldKey
 from piwsl.reference.element_bases import fitting_functions
 from piwsl.reference.engines.pyscf import STABLE, UNSTABLE, PySCF
 from piwsl.reference.failures import FrameFailure
+from piwsl.reference.low_rank import LowRankDF
 
 SCF_TOLERANCE_HARTREE = 1e-10
 # Correlation energies are linear in what is left of the orbital gradient: PySCF's own 1e-5 leaves them 1e-8 Eh.
@@ -46,7 +47,9 @@ def mean_field_object(molecule: gto.Mole, key: MeanFieldKey, level: PySCF) -> sc
         mean_field.grids.level = level.grid
         mean_field.disp = key.dispersion
     if key.density_fitting:
-        mean_field = mean_field.density_fit(auxbasis=fitting_functions(level, key.basis, molecule.elements, "jk"))
+        fitted = LowRankDF(molecule, auxbasis=fitting_functions(level, key.basis, molecule.elements, "jk"))
+        fitted.max_memory, fitted.verbose = molecule.max_memory, molecule.verbose
+        mean_field = mean_field.density_fit(with_df=fitted)
     mean_field.conv_tol = SCF_TOLERANCE_HARTREE
     mean_field.conv_tol_grad = SCF_GRADIENT
     return mean_field

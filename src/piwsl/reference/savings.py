@@ -1,0 +1,89 @@
+"""Options of a level's coupled cluster that cost little accuracy: what they would save, beside what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ase import Atoms, units
+
+from piwsl.config import ComputedDataset, Level, Stage
+from piwsl.errors import PiwslError
+from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.planning import label_batches
+
+# Less than that is not worth a line.
+WORTH_SAYING = 0.1
+FITTED = {"density_fitting": True}
+
+
+class Option(NamedTuple):
+    """Keys of a stage [CCSD(T) - MP2] in one basis, and how far it scatters over geometries about the whole of it."""
+
+    basis: str
+    keys: dict[str, Any]
+    scatter: dict[str, float]
+    """By molecule, µEh, sample standard deviation; a constant difference is none to a potential."""
+    source: str
+    """The script that measured it."""
+
+    def in_words(self) -> str:
+        """Return the keys as the config has them."""
+        return ", ".join(f"{key}: {str(value).lower()}" for key, value in self.keys.items())
+
+
+IN_DOUBLE_ZETA, IN_TRIPLE_ZETA = "tests/benchmarks/cheaper_frames.py", "tests/benchmarks/natural_orbitals.py"
+# Cheaper ones last. Not here is what saves nothing (fitted integrals in cc-pVDZ) or costs too much (1e-3).
+OPTIONS = (
+    Option("cc-pvdz", {"natural_orbitals": 1e-4}, {"CH3CH2OH": 10.8, "CH3CHO": 7.1, "CH3O": 38.3}, IN_DOUBLE_ZETA),
+    Option("cc-pvdz", {"natural_orbitals": 3e-4}, {"CH3CH2OH": 34.4, "CH3CHO": 36.5, "CH3O": 38.8}, IN_DOUBLE_ZETA),
+    Option("cc-pvtz", {"natural_orbitals": 3e-5} | FITTED, {"H2O": 18.0, "NH3": 26.0, "H2CO": 18.0}, IN_TRIPLE_ZETA),
+    Option("cc-pvtz", {"natural_orbitals": 1e-4} | FITTED, {"H2O": 48.0, "NH3": 77.0, "H2CO": 51.0}, IN_TRIPLE_ZETA),
+)
+
+
+def savings(dataset: ComputedDataset, every: list[Atoms], level: Level, hours: float) -> Iterator[str]:
+    """Say, a line an option, what would make the energies of a dataset cheaper, and what it costs in accuracy.
+
+    Args:
+        dataset: the section.
+        every: its structures.
+        level: the level of theory.
+        hours: CPU hours that its labels take yet; options that save less than a tenth of them are left out.
+    """
+    if not isinstance(level, PySCF) or hours <= 0:
+        return
+    whole = _seconds(dataset, every, level)
+    for option in OPTIONS:
+        cheaper = with_option(level, option)
+        share = 0.0 if cheaper is None else 1.0 - _seconds(dataset, every, cheaper) / whole
+        if share > WORTH_SAYING:
+            least, most = min(option.scatter.values()), max(option.scatter.values())
+            at_most_mev = most * 1e-3 * units.Hartree
+            yield (
+                f"{option.in_words()} of [CCSD(T) - MP2]/{option.basis} would save {share * hours:.2g} of {hours:.2g} "
+                f"CPU hours; energies scatter by {least:.0f} to {most:.0f} µEh about those in full ({at_most_mev:.1g} "
+                "meV at most)"
+            )
+
+
+def with_option(level: PySCF, option: Option) -> PySCF | None:
+    """Return a level whose correction takes an option; None where none is of its basis and computed in full."""
+    stages = [stage.model_copy(update=option.keys) if _takes(stage, option) else stage for stage in level.stages]
+    if stages == level.stages or level.orbitals == "restricted":
+        return None
+    return level.model_copy(update={"stages": stages})
+
+
+def _takes(stage: Stage, option: Option) -> bool:
+    in_full = stage.natural_orbitals is None and not stage.density_fitting
+    return in_full and (stage.method, stage.minus, stage.bases) == ("ccsd(t)", "mp2", [option.basis])
+
+
+def _seconds(dataset: ComputedDataset, every: list[Atoms], level: PySCF) -> float:
+    """Return the CPU seconds of all labels of a dataset; no end of them where the level has not what it asks for."""
+    with suppress(PiwslError):  # analytic forces
+        return sum(batch.cpu_s for batch in label_batches(dataset, every, level).values())
+    return math.inf
