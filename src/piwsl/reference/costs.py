@@ -38,7 +38,7 @@ SECONDS = {
     "integral fitting": 3.3e-9,
     "metric": 3.6e-11,
     "exchange": 4.9e-10,
-    "fitted stability": 3.7e-8,
+    "fitted stability": 1.1e-9,
     "fitted derivative": 1.6e-7,
     "two-electron": 1.1e-8,
     "check of restricted orbitals": 7.7e-8,
@@ -226,7 +226,7 @@ def _mean_field(sizes: Sizes, key: MeanFieldKey, unrestricted: bool, cycles: Cyc
         work |= {
             **_fitting(n, auxiliary),
             "exchange": factor * cycles.scf * auxiliary * n**2 * sizes.occupied,
-            "fitted stability": cycles.stability * auxiliary * n**2,
+            "fitted stability": factor * cycles.stability * auxiliary * n**2 * sizes.occupied,
             "fitted derivative": gradient * factor * auxiliary * n**2,
         }
     else:
