@@ -258,7 +258,7 @@ def demo() -> dict[str, Any]:
 def ccsdt_cbs() -> dict[str, Any]:
     """HF/CBS(TQ) + MP2/CBS(TQ) + [CCSD(T) - MP2]/cc-pVDZ: the scheme for reference energies.
 
-    Ethanol: about 15 CPU seconds and 1.2 GB a frame.
+    Ethanol: about 17 CPU seconds and 1.2 GB a frame.
     """
     return _focal_point(["cc-pvtz", "cc-pvqz"])
 
@@ -276,7 +276,7 @@ def ccsdt_cbs_tz() -> dict[str, Any]:
 def mp2_cbs() -> dict[str, Any]:
     """HF/CBS(TQ) + MP2/CBS(TQ), without a coupled-cluster correction.
 
-    Ethanol: about 8 CPU seconds and 1.2 GB a frame.
+    Ethanol: about 11 CPU seconds and 1.2 GB a frame.
     """
     return {"stages": ccsdt_cbs()["stages"][:2]}
 
