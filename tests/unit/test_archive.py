@@ -102,9 +102,14 @@ def test_damage_is_one_line(store: Path, tmp_path: Path) -> None:
         ([{"piwsl labels": 2}, level], "holds no labels of version"),
         ([first, record], "line 2 is of no level"),
         ([first, level, record | {"energy_eV": "low"}], "line 3: energy_eV is low"),
-        ([first, level, record | {"positions_A": [["x"]], "forces_eV_per_A": 3}], "line 3: "),
-        ([first, level, {}], "line 3: lacks numbers"),
-        ([first, level, {key: record[key] for key in record if key != "numbers"}], "line 3: lacks numbers"),
+        ([first, level, {}], "line 3: numbers are no atomic numbers"),
+        ([first, level, record | {"numbers": 5, "forces_eV_per_A": [[0, 0, 0]]}], "line 3: numbers are no atomic"),
+        ([first, level, record | {"numbers": [1, 999]}], "line 3: numbers are no atomic"),
+        ([first, level, record | {"positions_A": [["x"] * 3] * 2}], "line 3: positions_A are not three"),
+        ([first, level, record | {"positions_A": [["0.00000000"] * 3]}], "line 3: positions_A are not three"),
+        ([first, level, record | {"charge": None}], "line 3: charge and multiplicity"),
+        ([first, level, record | {"forces_eV_per_A": 3}], "line 3: its forces are not"),
+        ([], "is empty"),
         ([first, 3], "no file of labels"),
     ):
         with pytest.raises(PiwslError, match=problem):
@@ -129,6 +134,28 @@ def test_where_records_lie_follows_from_their_level_and_not_from_what_a_file_say
     unpack(written(archive, [first, level, record | {"level": "../../elsewhere"}]), tmp_path / "deep" / "other")
     assert {path.name for path in tmp_path.iterdir()} == {"labels.jsonl.xz", "deep"}
     assert all(name.startswith("v") for name in contents(tmp_path / "deep" / "other"))
+
+
+def test_two_files_joined_are_both_taken(store: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "labels.jsonl.xz"
+    one, other = level_folders(store)
+    pack([one], archive)
+    first = archive.read_bytes()
+    pack([other], archive)
+    archive.write_bytes(first + archive.read_bytes())
+    assert sum(found.new for found in unpack(archive, tmp_path / "other")) == 7
+
+
+def test_what_cannot_be_read_or_written_is_one_line(store: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "labels.jsonl.xz"
+    pack(level_folders(store), archive)
+    for path, root, problem in (
+        (tmp_path / "none.xz", tmp_path / "other", r"none\.xz: No such file"),
+        (tmp_path, tmp_path / "other", "Is a directory"),
+        (archive, archive, "Not a directory|File exists"),
+    ):
+        with pytest.raises(PiwslError, match=problem):
+            unpack(path, root)
 
 
 def test_commands(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +155,43 @@ def test_training_forces_cost_what_they_take() -> None:
 def test_candidates_are_several_times_what_is_bought() -> None:
     found = dataset(edited(acquisition=ACQUISITION))
     assert found.acquisition is not None
-    assert found.training_frames == max(200, 5 * found.acquisition.frames)
+    assert 5 * found.acquisition.frames <= found.training_frames <= 2.5 * 5 * found.acquisition.frames
     assert found.acquisition.rounds <= 8
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"each": 10}, {"each": 40}, {"each": 3}, {"rounds": 30}, {"rounds": 3}, {"start": 300}, {"rounds": 4, "each": 7}],
+)
+@pytest.mark.parametrize("hours", [0.7, 2.0])
+def test_what_is_said_of_an_acquisition_stays(said: dict[str, int], hours: float) -> None:
+    hours += 2 * ("start" in said)
+    rounds = dataset(edited(acquisition=ACQUISITION | said, budget={"cpu_hours": hours})).acquisition
+    assert rounds is not None
+    assert {key: getattr(rounds, key) for key in said} == said
+    assert rounds.rounds >= 1 <= rounds.each
+
+
+def test_training_frames_that_are_said_bound_the_rounds() -> None:
+    found = dataset(edited(acquisition=ACQUISITION, training_frames=100, budget={"cpu_hours": 5}))
+    assert found.acquisition is not None
+    assert found.training_frames == 100 >= found.acquisition.frames > 70
+
+
+def test_a_larger_budget_keeps_the_frames_of_a_smaller() -> None:
+    """All parts take the first frames of what is sampled, and slopes are of the first test frames."""
+    divided = [division(edited(models={"student": STUDENT}, budget={"cpu_hours": hours})) for hours in (0.3, 0.6, 1, 2)]
+    for small, large in pairwise(divided):
+        assert all(large.frames[key] >= number for key, number in small.frames.items())
+        assert small.frames["test_force_frames"] == large.frames["test_force_frames"]
+
+
+def test_the_hours_that_an_error_asks_for_suffice() -> None:
+    for edits in ({"training_frames": 600}, {"acquisition": ACQUISITION | {"start": 400}}, {"training_forces": True}):
+        with pytest.raises(ConfigError, match=r"too few: \d+ frames") as raised:
+            division(edited(**edits, budget={"cpu_hours": 0.02}))
+        hours = float(re.search(r"take ([\d.e+-]+);", str(raised.value))[1])  # type: ignore[index]  # matched above
+        assert division(edited(**edits, budget={"cpu_hours": hours})).cpu_hours <= hours
 
 
 def test_sizes_are_halves_of_what_there_is() -> None:
@@ -191,7 +228,7 @@ def test_given_geometries_are_all_that_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edits", "problem"),
     [
-        ({"budget": {"cpu_hours": 0.01}}, r"datasets\.methanol\.budget: 0\.01 CPU hours are too few: .* takes 0\.\d+;"),
+        ({"budget": {"cpu_hours": 0.01}}, r"datasets\.methanol\.budget: 0\.01 CPU hours are too few: .* take 0\.\d+;"),
         ({"budget": {"cpu_hours": 0}}, r"datasets\.methanol: budget\.cpu_hours: "),
         ({"budget": {"hours": 1}}, r"datasets\.methanol: budget: unknown key 'hours'; did you mean 'cpu_hours'"),
         ({"budget": 50}, r"datasets\.methanol: budget: expected keys and values"),
@@ -202,12 +239,22 @@ def test_given_geometries_are_all_that_there_is(tmp_path: Path) -> None:
         ({"acquisition": 3}, r"acquisition: expected keys and values"),
         ({"training_frames": "many"}, r"training_frames: "),
         ({"test_force_frames": -1}, r"test_force_frames: "),
+        ({"test_force_frames": 10**9}, r"test_force_frames: "),
+        ({"acquisition": ACQUISITION | {"start": 1000}}, r"acquisition: of 1000 frames .* leaves too few for rounds"),
+        ({"acquisition": ACQUISITION | {"each": 2000}}, r"acquisition: of 1000 frames .* leaves too few for rounds"),
     ],
 )
 def test_what_is_wrong_is_one_line(edits: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as raised:
         parse_experiment(edited(**edits), "config.yaml")
     assert "\n" not in str(raised.value)
+
+
+def test_names_and_numbers_that_cannot_be_are_one_line_too() -> None:
+    keys = edited()
+    keys["datasets"] = {2024: keys["datasets"]["methanol"]}
+    with pytest.raises(ConfigError, match="datasets"):
+        parse_experiment(keys, "config.yaml")
 
 
 def test_without_a_budget_numbers_are_asked_for() -> None:

@@ -191,7 +191,7 @@ def pack_labels(
     from piwsl.reference.exporting import opened
     from piwsl.reference.recipe import level_key
 
-    check_outputs([archive], inputs=[] if config is None else [config])
+    check_outputs([archive], inputs=[Path(level), *([config] if config else [])])
     folders, _ = opened(store, _left_out)
     if level != ALL:
         key = level_key(_level(level, config))

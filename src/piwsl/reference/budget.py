@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from functools import cached_property
 from ase import Atoms
 
 from piwsl.config import Acquisition, Budget, ComputedDataset, ConfigError, Level
-from piwsl.config.budget import ROUNDS
 from piwsl.reference.forces import ForceMethod, force_method
 from piwsl.reference.geometries import blocks_of
 from piwsl.reference.planning import frame_cost, sampling_cpu_s
@@ -22,13 +22,13 @@ SIZES = (*range(10, 100, 5), *range(100, 500, 10), *range(500, 1001, 50))
 # A mean absolute error is known within a twentieth or so from as many energies, that of forces within a tenth from as
 # many frames with forces, or slopes of others.
 MOST_TEST, MOST_FORCES, MOST_SLOPES = 200, 16, 100
-# Below, an error means nothing.
-FEWEST_TEST = 10
+# Below, neither an error nor a model means anything.
+FEWEST_TEST, FEWEST_TRAINING = 10, 2
 POOL_OF_TRAINING, MOST_POOL = 4, 1000
-# Geometries to choose from, of each that is labelled.
-CHOICE, FEWEST_CANDIDATES = 5, 200
+# Geometries to choose from: so many times as many as are labelled, in few steps, for a choice among others is another.
+CHOICE, CANDIDATES = 5, (250, 500, 1000, 2500, 5000)
 # Rounds wait for one another, and each trains what it asks.
-FRAMES_OF_A_ROUND, MOST_ROUNDS = 25, 8
+MOST_ROUNDS, OF_A_ROUND = 8, (10, *range(25, 126, 25))
 
 
 @dataclass(frozen=True)
@@ -127,21 +127,33 @@ def divide(divided: Divided, budget: Budget) -> Division:
     Raises:
         ConfigError: they do not suffice for the fewest frames that make sense; says how many would.
     """
-    test = _test_frames(divided, budget)
-    acquisition = divided.section.acquisition
-    if acquisition is None:
-        choices = [_division(divided, test, size, None) for size in _sizes(divided)]
-    else:
-        choices = [_division(divided, test, each.frames, each) for each in _acquisitions(divided, acquisition)]
+    choices = _choices(divided, budget)
     affordable = bisect_right(choices, budget.cpu_hours, key=lambda choice: choice.cpu_hours)
     if affordable:
         return choices[affordable - 1]
-    first = choices[0]
+    learned = f"{choices[0].learned} frames{' with forces' if divided.section.training_forces else ''} to learn from"
     raise ConfigError(
-        f"datasets.{divided.name}.budget: {budget.cpu_hours:g} CPU hours are too few: with {first.learned} frames to "
-        f"learn from and {first.frames['test_frames']} for the test, {divided.section.level} takes "
-        f"{first.cpu_hours:.2g}; give as many, or say a cheaper level"
+        f"datasets.{divided.name}.budget: {budget.cpu_hours:g} CPU hours are too few: {learned} and a test by "
+        f"{divided.section.level} take {_enough(divided, budget):g}; give as many, or say a cheaper level"
     )
+
+
+def _enough(divided: Divided, budget: Budget) -> float:
+    """Return how many hours suffice, with two digits: the share of the test grows with them."""
+    hours = budget.cpu_hours
+    while (takes := _choices(divided, budget.model_copy(update={"cpu_hours": hours}))[0].cpu_hours) > hours:
+        digit = 10.0 ** (math.floor(math.log10(takes)) - 1)
+        hours = math.ceil(takes / digit) * digit
+    return hours
+
+
+def _choices(divided: Divided, budget: Budget) -> list[Division]:
+    """Return the divisions that there are, the cheapest first."""
+    test = _test_frames(divided, budget)
+    acquisition = divided.section.acquisition
+    if acquisition is None:
+        return [_division(divided, test, size, None) for size in _sizes(divided)]
+    return [_division(divided, test, each.frames, each) for each in _acquisitions(divided, acquisition)]
 
 
 def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
@@ -150,12 +162,12 @@ def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
     most = MOST_TEST if divided.available is None else min(MOST_TEST, divided.available["test"])
     bought = int(half_s / (divided.energy_s + divided.cheap_s))
     said = sum(divided.said(key, 0) for key in ("test_force_frames", "test_slope_frames"))
-    frames = divided.said("test_frames", min(max(bought, FEWEST_TEST, said), most))
+    frames = divided.said("test_frames", max(min(max(bought, FEWEST_TEST), most), said))
     by_slopes = divided.forces_by == "differences"
     with_forces = 0 if by_slopes else min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES)
     with_slopes = min(int(half_s / _further_s(divided, divided.slope_s)), MOST_SLOPES) if by_slopes else 0
     forces = divided.said("test_force_frames", min(with_forces, frames))
-    slopes = divided.said("test_slope_frames", min(with_slopes, frames - forces))
+    slopes = divided.said("test_slope_frames", min(with_slopes, max(frames - forces, 0)))
     return {"test_frames": frames, "test_force_frames": forces, "test_slope_frames": slopes}
 
 
@@ -164,44 +176,61 @@ def _further_s(divided: Divided, seconds: float) -> float:
     return max(seconds - divided.energy_s, divided.energy_s / 10)
 
 
+def _most(divided: Divided) -> int:
+    """Return from how many frames there may be to learn at most."""
+    most = SIZES[-1]
+    if divided.available is not None:
+        training = divided.available["training"]
+        most = min(most, training - divided.said("pool_frames", training // 2 if divided.has_pool else 0))
+    if "training_frames" not in divided.open:
+        most = min(most, divided.section.training_frames)
+    return most
+
+
 def _sizes(divided: Divided) -> list[int]:
     """Return from how many frames there may be to learn, the fewest first."""
-    if "training_frames" not in divided.open and divided.section.acquisition is None:
+    if "training_frames" not in divided.open:
         return [divided.section.training_frames]
-    most = SIZES[-1]
-    if divided.available is not None:  # some are left for the pool
-        most = min(most, divided.available["training"] // (2 if divided.has_pool else 1))
+    most = _most(divided)
+    if most < FEWEST_TRAINING:
+        raise ConfigError(
+            f"datasets.{divided.name}: {most} frames are left to learn from, {FEWEST_TRAINING} at least; give more "
+            "geometries, or a smaller pool"
+        )
     return [size for size in SIZES if size <= most] or [most]
 
 
 def _acquisitions(divided: Divided, acquisition: Acquisition) -> list[Acquisition]:
-    """Return the rounds that there may be, the fewest frames first."""
-    unsaid = [key for key in ROUNDS if key in divided.open]
+    """Return the rounds that there may be, the fewest frames first; of as many frames, the fewer rounds."""
+    unsaid = {"rounds", "each"} & divided.open
     if not unsaid:
         return [acquisition]
-    found = []
-    for size in _sizes(divided):
-        left = size - acquisition.start
-        rounds = min(max(left // FRAMES_OF_A_ROUND, 1), MOST_ROUNDS) if "each" in unsaid else left // acquisition.each
-        rounds = rounds if "rounds" in unsaid else acquisition.rounds
-        each = left // max(rounds, 1) if "each" in unsaid else acquisition.each
-        if rounds and each > 0:
-            found.append(acquisition.model_copy(update={"rounds": rounds, "each": each}))
-    return found or [acquisition.model_copy(update={"rounds": 1})]
+    left = _most(divided) - acquisition.start
+    if "each" not in unsaid:
+        possible = [(number, acquisition.each) for number in range(1, left // acquisition.each + 1)]
+    elif "rounds" not in unsaid:
+        possible = [(acquisition.rounds, each) for each in range(1, left // acquisition.rounds + 1)]
+    else:
+        possible = [(number, each) for each in OF_A_ROUND for number in range(1, MOST_ROUNDS + 1)]
+    found = {number * each: {"rounds": number, "each": each} for number, each in possible if number * each <= left}
+    if not found:
+        raise ConfigError(
+            f"datasets.{divided.name}.acquisition: of {left + acquisition.start} frames to learn from at most, a start "
+            f"of {acquisition.start} leaves too few for rounds; lower start, rounds or each"
+        )
+    return [acquisition.model_copy(update=found[frames]) for frames in sorted(found)]
 
 
 def _division(divided: Divided, test: dict[str, int], learned: int, acquisition: Acquisition | None) -> Division:
     """Return the division with so many frames to learn from."""
-    pool = min(POOL_OF_TRAINING * learned, MOST_POOL) if divided.has_pool else 0
-    training = learned if acquisition is None else max(CHOICE * learned, FEWEST_CANDIDATES)
-    if divided.available is not None:
-        pool = min(pool, divided.available["training"] - learned)
-        training = min(training, divided.available["training"] - pool)
-    frames = {
-        "training_frames": divided.said("training_frames", training),
-        **test,
-        "pool_frames": divided.said("pool_frames", pool),
-    }
+    there_are = math.inf if divided.available is None else divided.available["training"]
+    pool = min(POOL_OF_TRAINING * learned, MOST_POOL, there_are - learned) if divided.has_pool else 0
+    pool = divided.said("pool_frames", int(pool))
+    training = learned
+    if acquisition is not None:
+        candidates = next((number for number in CANDIDATES if number >= CHOICE * learned), CANDIDATES[-1])
+        training = int(min(candidates, there_are - pool))
+    frames = {"training_frames": divided.said("training_frames", training), **test, "pool_frames": pool}
     return Division(frames, learned, acquisition, _shares(divided, frames, learned))
 
 

@@ -17,6 +17,7 @@ from piwsl.config import (
     parse_level,
     parse_section,
 )
+from piwsl.config.acquisition import MOST_FRAMES
 from piwsl.config.budget import FRAMES, ROUNDS
 from piwsl.config.levels import CHEAP, preset
 from piwsl.errors import PiwslError
@@ -50,9 +51,9 @@ def divisions(keys: Any, source: str) -> dict[str, Division]:
     if not isinstance(datasets, Mapping):
         return {}
     return {
-        str(name): _division(str(name), section, keys, source)
+        name: _division(name, section, keys, source)
         for name, section in datasets.items()
-        if isinstance(section, Mapping) and section.get("budget") is not None
+        if isinstance(name, str) and isinstance(section, Mapping) and section.get("budget") is not None
     }
 
 
@@ -74,9 +75,9 @@ def _provisional(keys: Keys, source: str) -> dict[str, Any]:
     acquisition = keys.get("acquisition")
     said = [keys.get(key) for key in ("test_force_frames", "test_slope_frames")]
     tested = sum(number for number in said if isinstance(number, int) and number > 0)
-    found = {"training_frames": 1, "test_frames": max(tested, 1), **keys}
+    found = {"training_frames": 1, "test_frames": min(max(tested, 1), MOST_FRAMES), **keys}
     if isinstance(acquisition, Mapping):
-        found["acquisition"] = {"rounds": 1, **acquisition}
+        found["acquisition"] = {"rounds": 1, "each": 1, **acquisition}
         rounds = parse_section(Acquisition, found["acquisition"], f"{source}.acquisition")
         found["training_frames"] = keys.get("training_frames", rounds.frames)
     return found

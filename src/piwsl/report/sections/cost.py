@@ -206,7 +206,8 @@ def budget_in_words(experiment: Experiment, found: list[Cost]) -> str | None:
     of = "budget was" if len(budgets) == 1 else "budgets were"
     return (
         f"The {of} {rounded(sum(budgets), 2)} CPU hours; geometries, reference energies and cheap levels took "
-        f"{duration(spent, 'CPU')}, those of named test sets and out of the label store included."
+        f"{duration(spent, 'CPU')}, those of free atoms, named test sets and out of the label store "
+        "included."
     )
 
 
