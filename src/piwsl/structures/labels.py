@@ -59,10 +59,10 @@ class Labels:
     stress: NDArray[np.float64] | None = None
     """(3, 3), eV/Å³: the derivative of the energy by strain over the volume, so that a cell under pressure has
     negative diagonal elements."""
-    slope: Slope | None = None
-    """Of frames whose forces would cost too much; nothing is trained on it."""
     weight: float = 1.0
     """How much their errors count in a loss: less than one where they are less sure than others."""
+    slope: Slope | None = None
+    """Of frames whose forces would cost too much; nothing is trained on it."""
 
     def less(self, other: Labels) -> Labels:
         """Return what another level's labels leave of these; what either of the two lacks is absent."""

@@ -15,6 +15,7 @@ from piwsl.config.level_checks import in_words
 from piwsl.data.dataset import TEST, Dataset, content_hash
 from piwsl.errors import PiwslError
 from piwsl.report.against import Compared, FramesTested, write_comparison
+from piwsl.report.tables import MEASURES
 from piwsl.structures.labels import REFERENCE
 from piwsl.workflow.layout import DatasetFiles, Layout
 from piwsl.workflow.planned import parse_experiment
@@ -64,7 +65,9 @@ def _table(folder: Path) -> pd.DataFrame:
     layout = Layout(folder.name)
     for path in (folder / Path(layout.table).name, folder / Path(layout.partial_table).name):
         if path.exists():
-            return pd.read_csv(path)
+            table = pd.read_csv(path)
+            # One of an earlier version lacks what is measured since.
+            return table.reindex(columns=[*table.columns, *(name for name in MEASURES if name not in table)])
     raise PiwslError(
         f"{folder}: no results.csv; finish the experiment, or say `snakemake partial_report` for what is there of it"
     )
