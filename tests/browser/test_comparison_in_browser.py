@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from helpers import plain_experiment
 
 from piwsl.config import Experiment, parse_section
 from piwsl.report.against import Compared, FramesTested, write_comparison
+from piwsl.report.tables import MEASURES
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -20,9 +22,10 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 def compared(name: str, error: float, **keys: object) -> Compared:
     """Return an experiment of four trainings, with an error of its own."""
     experiment = parse_section(Experiment, plain_experiment() | keys | {"experiment": name}, "config.yaml")
+    unknown = dict.fromkeys(MEASURES, math.nan)
     rows = [
-        run.plain() | {"energy_mae_meV": error * (1 + run.seed), "force_mae_meV_per_A": 10 * error, "failed": 0.0,
-                       "energy_constant_meV": 1.0, "stable_ps": 1.0, "pair_potential": True}
+        run.plain() | unknown | {"energy_mae_meV": error * (1 + run.seed), "force_mae_meV_per_A": 10 * error,
+                                 "failed": 0.0, "energy_constant_meV": 1.0, "stable_ps": 1.0, "pair_potential": True}
         for run in experiment.runs()
     ]  # fmt: skip
     tests = {
