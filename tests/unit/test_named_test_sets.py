@@ -214,6 +214,24 @@ def test_a_plan_counts_labels_of_test_sets(tmp_path, monkeypatch):
     assert "training: " not in hot + stretch
 
 
+def test_labels_that_datasets_share_are_counted_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scan = {"along": [0, 1], "start": 0.9, "stop": 1.5, "points": 7}
+
+    def said_of_a_second(**keys: object) -> str:
+        config = computed({"stretch": {"scan": scan}}, test_frames=9, test_force_frames=0)
+        config["datasets"]["spread"] = config["datasets"]["ammonia"] | {"selection": "farthest_point"} | keys
+        Path("config.yaml").write_text(yaml.safe_dump(config))
+        return CliRunner().invoke(app, ["plan", "config.yaml"]).output
+
+    spread = said_of_a_second().split("spread: ")[1]
+    assert "  test: 9 frames, those of ammonia; 1 jobs that find their labels" in spread
+    assert "  test: 7 frames, those of ammonia/tests/stretch; " in spread
+    assert "  training: " in spread.split("frames not made yet")[0]
+    for keys in ({"sampling": {"temperatures": [900]}}, {"test_frames": 10}, {"level": "mp2-cbs"}):
+        assert "those of ammonia; " not in said_of_a_second(**keys)
+
+
 # What they are made of.
 
 

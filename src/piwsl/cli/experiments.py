@@ -11,9 +11,10 @@ import typer
 from piwsl.cli.application import command, warn
 
 if TYPE_CHECKING:
-    from piwsl.config import ComputedDataset, Experiment
+    from piwsl.config import ComputedDataset, Experiment, GivenDataset
     from piwsl.reference.budget import Division
     from piwsl.reference.planning import Plan
+    from piwsl.workflow.test_sets import NamedTest
 
 # Of a budget.
 LITTLE_USED = 0.8
@@ -58,6 +59,7 @@ def plan(
     experiment = load_experiment(config)
     warn(config, costly_datasets(experiment))
     hours, jobs = 0.0, 0
+    planned: dict[tuple[object, ...], str] = {}
     budgets = divisions(read_yaml(config), str(config))
     tests = named_tests(experiment)
     datasets = experiment.datasets | {name: test.section for name, test in tests.items()}
@@ -73,8 +75,14 @@ def plan(
         elif rows:
             print(f"{name}: {dataset.file}, with cheap levels")
         for row in of_all_rounds(rows):
-            _print_plan(row)
-            hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+            shared = _shared(row, dataset, tests.get(name))
+            first = planned.setdefault(shared, name) if shared else name
+            if first == name:
+                _print_plan(row)
+                hours, jobs = hours + row.cpu_hours, jobs + row.jobs
+            else:
+                print(f"  {row.labels}: {row.frames} frames, those of {first}; {row.jobs} jobs that find their labels")
+                jobs += row.jobs
         if isinstance(dataset, ComputedDataset):
             for line in savings(dataset, structures(dataset), level, sum(row.cpu_hours for row in reference)):
                 print(f"  {line}")
@@ -85,6 +93,15 @@ def plan(
         f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
         f"{len(runs)} training runs{beside}."
     )
+
+
+def _shared(row: Plan, dataset: ComputedDataset | GivenDataset, test: NamedTest | None) -> tuple[object, ...] | None:
+    """Return what the labels of a row follow from; None where they are the dataset's own."""
+    from piwsl.config import ComputedDataset
+    from piwsl.reference.planning import shared_labels
+
+    shared = shared_labels(row, dataset) if isinstance(dataset, ComputedDataset) else None
+    return shared and (*shared, test and test.said.model_dump_json())
 
 
 def _print_level(name: str, dataset: ComputedDataset, experiment: Experiment, division: Division | None) -> None:
@@ -119,10 +136,8 @@ def _print_plan(row: Plan) -> None:
     forces = " with the slope along one direction" if row.forces == "slope" else forces
     cores = f" and {row.threads} cores" if row.threads > 1 else ""
     jobs = f"{row.jobs} job{'s' if row.jobs > 1 else ''} of {row.mem_mb} MB{cores}"
-    print(
-        f"  {row.labels}: {row.frames} frames{forces}, {stored}: {jobs}, {row.cpu_hours:.2g} CPU hours, "
-        f"{row.disk_mb:.1f} MB to keep, {row.scratch_mb:.0f} MB of scratch a job"
-    )
+    takes = f"{row.cpu_hours:.2g} CPU hours, {row.disk_mb:.1f} MB to keep, {row.scratch_mb:.0f} MB of scratch a job"
+    print(f"  {row.labels}: {row.frames} frames{forces}, {stored}: {jobs}, {takes}")
 
 
 @command

@@ -165,6 +165,24 @@ class Span:
     forces: ForceMethod | None
 
 
+def made_from(dataset: ComputedDataset, part: str) -> str | None:
+    """Return what the geometries of a part follow from, as text: datasets alike in it share them, and their labels.
+
+    Args:
+        dataset: the section.
+        part: training, test or pool, or a round of an acquisition.
+
+    Returns:
+        None of a round, whose geometries a model chooses.
+    """
+    if round_number(part) is not None:
+        return None
+    keys = {"molecule", "geometries", "sampling"}
+    keys |= {"pool_frames"} if dataset.geometries is not None else set()  # blocks of a file are cut by it
+    keys |= {"selection", "candidates"} if part == "training" else set()
+    return f"{part} {frames_wanted(dataset, part)} {dataset.model_dump_json(include=keys)}"
+
+
 def label_spans(dataset: ComputedDataset, every: list[Atoms], level: Level) -> dict[str, Span]:
     """Say which frames get which labels.
 
@@ -375,6 +393,8 @@ class Plan:
     """What one kind of labels of a dataset takes."""
 
     dataset: str
+    part: str
+    """training, test or pool, or a round."""
     labels: str
     forces: ForceMethod | None
     frames: int
@@ -410,6 +430,22 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
         energies = energies_needed(positions, own[0].forces)
         yield _plan(name, labels, own, energies, folder, LabelStore(store, level))
+
+
+def shared_labels(plan: Plan, dataset: ComputedDataset) -> tuple[object, ...] | None:
+    """Return what labels that are not made yet follow from: those of plans alike in it are computed once.
+
+    Args:
+        plan: of the dataset.
+        dataset: the section.
+
+    Returns:
+        None where the frames are there, whose energies are counted, or of a round.
+    """
+    geometries = made_from(dataset, plan.part)
+    if plan.stored is not None or geometries is None:
+        return None
+    return geometries, plan.labels, plan.forces, plan.frames, dataset.level
 
 
 def of_all_rounds(plans: Iterable[Plan]) -> list[Plan]:
@@ -456,6 +492,7 @@ def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, fo
     left = wanted - (found.stored if found else 0)
     return Plan(
         dataset=name,
+        part=own[0].part,
         labels=labels,
         forces=own[0].forces,
         frames=frames,
