@@ -78,7 +78,7 @@ def test_a_dataset_file_of_another_format_is_refused_and_said_to_be_made_again(m
     path, *_ = mixed
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = 1
-    with pytest.raises(PiwslError, match="is of format 1, and this version reads 4; delete it, and it is made again"):
+    with pytest.raises(PiwslError, match="is of format 1, and this version reads 5; delete it, and it is made again"):
         Dataset(path)
 
 

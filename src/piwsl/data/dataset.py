@@ -1,4 +1,4 @@
-"""The dataset file: flat arrays with offsets in HDF5, opened without reading it.
+"""The dataset file: flat arrays with offsets in HDF5, written one frame after another and opened without reading it.
 
 Layout: numbers and positions are (sum of N, ...), cut by `offsets` (M + 1,); cell, pbc, charge (e), multiplicity and
 part are per frame. The group `labels` has one group a level ("reference", "weak", names of cheap levels), with energy
@@ -8,9 +8,10 @@ vector, with `has_slope`; and `weight` (M,) where labels of some frames count fo
 atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the atomic
 numbers that occur in labelled frames; `temperature` (M,), K, is that of sampling, and `coordinate` (M,) where on a scan
 a frame is, NaN where nobody said, and left out where nobody said it of any. Frames of the pool, the third part, have no
-labels of that level but those that a teacher gave them. `digests` (M, 32) are the SHA-256 of each frame, compared when
-it is read; the attribute `digest` is that of all that is not a frame's own, `digests` included, compared when the file
-is opened. The attribute `warnings` is a list of what looks odd about the data, as JSON. Units: eV, Å, eV/Å, eV/Å³.
+labels of that level but those that a teacher gave them. `digests` (M, 32) are the SHA-256 of each frame and its part,
+compared when it is read; the attribute `digest` is that of all that is not a frame's own, and names and shapes of all
+columns, compared when the file is opened. The attributes `warnings`, a list of what looks odd about the data, and
+`frames`, their numbers by part, are JSON. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import errno
 import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +34,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from piwsl.data.columns import ROWS_AT_ONCE, Column, GrowingColumns, Kind, growing_columns
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
 from piwsl.structures.frames import ENERGY_KEY
@@ -41,14 +44,35 @@ from piwsl.structures.structure import Structure, from_atoms
 TRAINING, TEST, POOL = "training", "test", "pool"
 PARTS = (TRAINING, TEST, POOL)
 # Raised where a reader of the last version would misread the file.
-FORMAT = 4
+FORMAT = 5
 # What tells about all frames: read at once, and hashed together.
-COMMON = ("offsets", "part", "elements", "atomic_numbers", "atomic_energies", "digests")
+COMMON = ("elements", "atomic_numbers", "atomic_energies")
+COMMON_ATTRIBUTES = ("format", "units", "warnings", "frames")
 BY_ATOM = ("numbers", "positions")
 BY_FRAME = ("cell", "pbc", "charge", "multiplicity")
+KINDS = {
+    "numbers": Kind("int64"),
+    "positions": Kind("float64", (3,)),
+    "cell": Kind("float64", (3, 3)),
+    "pbc": Kind("bool", (3,)),
+    "charge": Kind("int64"),
+    "multiplicity": Kind("int64"),
+    "part": Kind("int8"),
+    "digests": Kind("uint8", (32,)),
+}
+OFFSETS = Kind("int64", fill=0)
 LABELS_BY_ATOM = ("forces", "direction")
+LABEL_KINDS = {
+    "energy": Kind("float64"),
+    "forces": Kind("float64", (3,)),
+    "stress": Kind("float64", (3, 3)),
+    "slope": Kind("float64"),
+    "direction": Kind("float64", (3,)),
+}
+KNOWN, WEIGHT = Kind("bool", fill=0), Kind("float64", fill=1)
 # Of a frame, where anybody said them.
 NUMBERS = ("temperature", "coordinate")
+NUMBER = Kind("float64")
 FRAMES_AT_ONCE = 1000
 
 
@@ -90,96 +114,120 @@ def write_dataset(
         cheap_levels: names of further levels, whose labels stand in the frames as `NAME_energy`, `NAME_forces`.
     """
     levels = (REFERENCE, WEAK, *cheap_levels)
-    structures = {part: [from_atoms(atoms, levels) for atoms in found] for part, found in frames.items()}
+    structures = {part: (from_atoms(atoms, levels) for atoms in found) for part, found in frames.items()}
     write_structures(path, structures, atomic_energies, warnings)
 
 
 def write_structures(
     path: Path,
-    parts: Mapping[str, Sequence[Structure]],
+    parts: Mapping[str, Iterable[Structure]],
     atomic_energies: Mapping[int, float] | None = None,
     warnings: Sequence[str] = (),
 ) -> None:
-    """Write structures with their labels as one dataset file, atomically; other arguments as of `write_dataset`.
+    """Write structures with their labels as one dataset file, atomically and one by one; none is held in memory.
 
     Args:
         path: the file to write.
-        parts: for "training", "test" and "pool", those that there are.
-        atomic_energies: of free atoms.
-        warnings: what looks odd.
+        parts: for "training", "test" and "pool", those that there are; each is gone through once.
+        atomic_energies: as of `write_dataset`.
+        warnings: likewise; looked at when all structures were.
     """
-    free_atoms = atomic_energies or {}
-    structures = [(part, structure) for part in PARTS for structure in parts.get(part, [])]
-    sizes = [len(structure.numbers) for _, structure in structures]
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["units"] = "eV, Å, eV/Å"
-            file.attrs["warnings"] = json.dumps([*warnings], ensure_ascii=False)
-            file["offsets"] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-            file["numbers"] = np.concatenate([s.numbers for _, s in structures])
-            file["positions"] = np.concatenate([s.positions for _, s in structures])
-            file["cell"] = np.stack([s.cell for _, s in structures])
-            file["pbc"] = np.stack([s.pbc for _, s in structures])
-            file["charge"] = np.array([s.charge for _, s in structures], dtype=np.int64)
-            file["multiplicity"] = np.array([s.multiplicity for _, s in structures], dtype=np.int64)
-            for name in NUMBERS:
-                numbers = np.array([getattr(s, name) for _, s in structures])
-                if not np.isnan(numbers).all():
-                    file[name] = numbers
-            for level in sorted({level for _, s in structures for level in s.labels}):
-                _write_labels(file.create_group(f"labels/{level}"), level, [s for _, s in structures])
-            file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
-            file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
-            file["part"] = np.array([PARTS.index(part) for part, _ in structures], dtype=np.int8)
-            labelled = [s.numbers for part, s in structures if part != POOL]
-            file["elements"] = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *labelled]))
-            file["digests"] = np.stack([np.frombuffer(_digest([s]).digest(), np.uint8) for _, s in structures])
-            file.attrs["digest"] = _common_digest(file)
+        with growing_columns(temporary) as columns:
+            counts = {part: _append(columns, part, parts.get(part, ())) for part in PARTS}
+            with h5py.File(temporary, "w") as file:
+                _finish(file, columns, counts, atomic_energies or {}, warnings)
 
     write_atomically(path, write)
 
 
-def _write_labels(group: h5py.Group, level: str, structures: list[Structure]) -> None:
-    """Write what a level says of structures; quantities of which it says nothing are left out."""
-    sizes: dict[str, Callable[[Structure], tuple[int, ...]]] = {
-        "energy": lambda s: (1,),
-        "forces": lambda s: (len(s.numbers), 3),
-        "stress": lambda s: (1, 3, 3),
-    }
-    for quantity in QUANTITIES:
-        values = [getattr(structure.at_level(level), quantity) for structure in structures]
-        known = np.array([value is not None for value in values])
-        if known.any():
-            shapes = [sizes[quantity](structure) for structure in structures]
-            rows = [
-                np.full(shape, np.nan) if value is None else np.reshape(value, shape)
-                for value, shape in zip(values, shapes, strict=True)
-            ]
-            group[quantity] = np.concatenate(rows)
-            group[f"has_{quantity}"] = known
-    _write_slopes(group, level, structures)
-    weights = np.array([structure.at_level(level).weight for structure in structures])
-    if (weights != 1.0).any():
-        group["weight"] = weights
+def _append(columns: GrowingColumns, part: str, structures: Iterable[Structure]) -> int:
+    """Append the structures of a part, and return how many there are."""
+    count = 0
+    for structure in structures:
+        _append_frame(columns, part, structure)
+        count += 1
+    return count
 
 
-def _write_slopes(group: h5py.Group, level: str, structures: list[Structure]) -> None:
-    """Write the slopes that a level has of structures, and their directions, if it has any."""
-    found = [structure.at_level(level).slope for structure in structures]
-    if all(slope is None for slope in found):
-        return
-    rows = [
-        slope or Slope(np.nan, np.full((len(structure.numbers), 3), np.nan))
-        for slope, structure in zip(found, structures, strict=True)
-    ]
-    group["slope"] = np.array([slope.value for slope in rows])
-    group["direction"] = np.concatenate([slope.direction for slope in rows])
-    group["has_slope"] = np.array([slope is not None for slope in found])
+def _append_frame(columns: GrowingColumns, part: str, structure: Structure) -> None:
+    offsets = columns.column("offsets", OFFSETS, rows=1)
+    numbers = columns.column("numbers", KINDS["numbers"])
+    frames, atoms = offsets.rows - 1, numbers.rows
+    said = {name: getattr(structure, name) for name in (*BY_ATOM, *BY_FRAME)}
+    said |= {"part": PARTS.index(part), "digests": np.frombuffer(_digest_in(part, structure), np.uint8)}
+    for name, kind in KINDS.items():
+        columns.column(name, kind).append(said[name])
+    offsets.append(numbers.rows)
+    for name in NUMBERS:
+        if not math.isnan(number := getattr(structure, name)):
+            columns.column(name, NUMBER, frames).append(number)
+    for level, labels in structure.labels.items():
+        if not labels.are_none:
+            _append_labels(columns, f"labels/{level}", labels, frames, atoms)
 
 
-def _digest(structures: list[Structure]) -> Any:
+def _append_labels(columns: GrowingColumns, group: str, labels: Labels, frames: int, atoms: int) -> None:
+    """Append what a level says of the frame that comes after so many frames and atoms."""
+    said: dict[str, Any] = {quantity: getattr(labels, quantity) for quantity in QUANTITIES}
+    if labels.slope is not None:
+        said |= {"slope": labels.slope.value, "direction": labels.slope.direction}
+    for name, value in said.items():
+        if value is not None:
+            before = atoms if name in LABELS_BY_ATOM else frames
+            columns.column(f"{group}/{name}", LABEL_KINDS[name], before).append(value)
+            if name != "direction":
+                columns.column(f"{group}/has_{name}", KNOWN, frames).append(True)
+    if labels.weight != 1.0:
+        columns.column(f"{group}/weight", WEIGHT, frames).append(labels.weight)
+
+
+def _finish(
+    file: h5py.File,
+    columns: GrowingColumns,
+    counts: Mapping[str, int],
+    free_atoms: Mapping[int, float],
+    warnings: Sequence[str],
+) -> None:
+    """Make columns and what tells about all frames a file."""
+    for name, kind in KINDS.items():  # of no frame, too
+        columns.column(name, kind)
+    offsets, atoms = columns.column("offsets", OFFSETS, rows=1), columns.column("numbers", KINDS["numbers"]).rows
+    for name, column in columns.columns.items():
+        by_atom = name in BY_ATOM or name.rpartition("/")[2] in LABELS_BY_ATOM
+        rows = offsets.rows if column is offsets else atoms if by_atom else offsets.rows - 1
+        column.fill_to(rows)
+        if column.rows > rows:
+            raise ValueError(f"{name} has {column.rows} rows where there are {rows}")
+    columns.move_to(file)
+    file.require_group("labels")
+    file["elements"] = _elements(file, labelled=offsets.rows - 1 - counts[POOL])
+    file["atomic_numbers"] = np.array(list(free_atoms), dtype=np.int64)
+    file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
+    file.attrs["format"] = FORMAT
+    file.attrs["units"] = "eV, Å, eV/Å"
+    file.attrs["warnings"] = json.dumps([*warnings], ensure_ascii=False)
+    file.attrs["frames"] = json.dumps(dict(counts))
+    file.attrs["digest"] = _common_digest(file)
+
+
+def _elements(file: h5py.File, labelled: int) -> NDArray[np.int64]:
+    """Return the atomic numbers that occur in the first so many frames, those with labels."""
+    atoms, found = int(file["offsets"][labelled]), np.empty(0, dtype=np.int64)
+    for start in range(0, atoms, ROWS_AT_ONCE):
+        found = np.union1d(found, file["numbers"][start : min(start + ROWS_AT_ONCE, atoms)])
+    return found.astype(np.int64)
+
+
+def _digest_in(part: str, structure: Structure) -> bytes:
+    """Return the SHA-256 of a structure in its part."""
+    digest = _digest([structure])
+    digest.update(part.encode())
+    return digest.digest()
+
+
+def _digest(structures: Sequence[Structure]) -> Any:
     """Return the SHA-256 of geometries and labels, in order."""
     digest = hashlib.sha256()
     for structure in structures:
@@ -189,6 +237,8 @@ def _digest(structures: list[Structure]) -> Any:
             if not math.isnan(number := getattr(structure, name)):
                 digest.update(f"{name} {number!r}".encode())
         for level, labels in sorted(structure.labels.items()):
+            if labels.are_none:
+                continue
             digest.update(level.encode())
             digest.update(_bytes(labels.energy, labels.forces, labels.stress))
             if labels.slope is not None:
@@ -204,12 +254,16 @@ def _bytes(*values: NDArray[Any] | float | None) -> bytes:
 
 def _common_digest(file: h5py.File) -> str:
     digest = hashlib.sha256()
-    for name in ("format", "units", "warnings"):
+    for name in COMMON_ATTRIBUTES:
         digest.update(str(file.attrs[name]).encode())
     for name in COMMON:
         digest.update(file[name][:].tobytes())
-    for level, group in sorted(file["labels"].items()):
-        digest.update(f"{level}: {sorted(group)}".encode())
+
+    def add(name: str, column: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(column, h5py.Dataset):
+            digest.update(f"{name} {column.shape} {column.dtype}".encode())
+
+    file.visititems(add)
     return digest.hexdigest()
 
 
@@ -241,7 +295,7 @@ def _damage_in_one_line(path: Path) -> Iterator[None]:
 
 
 class Dataset:
-    """A dataset file, open for reading frame by frame. What is read is compared with the hashes of what was written."""
+    """A dataset file, open for reading frames. What is read is compared with the hashes of what was written."""
 
     def __init__(self, path: Path) -> None:
         """Open the file; frames are read when asked for.
@@ -251,22 +305,28 @@ class Dataset:
         """
         self._path = path
         with _damage_in_one_line(path):
-            self._file = h5py.File(path, "r")
-            found = int(self._file.attrs["format"])
-        if found != FORMAT:
-            raise PiwslError(
-                f"{path}: is of format {found}, and this version reads {FORMAT}; delete it, and it is made again from "
-                "its frames"
-            )
-        with _damage_in_one_line(path):
-            if _common_digest(self._file) != self._file.attrs["digest"]:
-                raise ValueError("its content is not what was written")
-            self._offsets = self._file["offsets"][:]
-            self._part = self._file["part"][:]
-            self._digests = self._file["digests"][:]
-            self._columns = {name: self._file[name] for name in (*BY_ATOM, *BY_FRAME)}
-            self._numbers = {name: self._file[name][:] for name in NUMBERS if name in self._file}
-            self._labels = {level: dict(group) for level, group in self._file["labels"].items()}
+            file = h5py.File(path, "r")
+        with file:
+            with _damage_in_one_line(path):
+                found = int(file.attrs["format"])
+            if found != FORMAT:
+                raise PiwslError(
+                    f"{path}: is of format {found}, and this version reads {FORMAT}; delete it, and it is made again "
+                    "from its frames"
+                )
+            with _damage_in_one_line(path):
+                if _common_digest(file) != file.attrs["digest"]:
+                    raise ValueError("its content is not what was written")
+                self._read_common(file)
+                self._columns, self._labels = _columns_of(file)
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def _read_common(self, file: h5py.File) -> None:
+        self._counts: dict[str, int] = json.loads(file.attrs["frames"])
+        self._warnings: list[str] = json.loads(file.attrs["warnings"])
+        self._elements: list[int] = file["elements"][:].tolist()
+        free_atoms = file["atomic_numbers"][:].tolist(), file["atomic_energies"][:].tolist()
+        self._atomic_energies: dict[int, float] = dict(zip(*free_atoms, strict=True))
 
     def __enter__(self) -> Self:
         return self
@@ -274,14 +334,22 @@ class Dataset:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
     def __len__(self) -> int:
-        return len(self._part)
+        return sum(self._counts.values())
 
     def indices(self, part: str) -> NDArray[np.int64]:
-        """Return the indices of the frames of "training", "test" or "pool"."""
-        return np.flatnonzero(self._part == PARTS.index(part))
+        """Return the indices of the frames of "training", "test" or "pool".
+
+        Raises:
+            PiwslError: they are not as many as were written.
+        """
+        with _damage_in_one_line(self._path):
+            found = np.flatnonzero(self._columns["part"].all(self._descriptor) == PARTS.index(part))
+            if len(found) != self._counts[part]:
+                raise ValueError(f"{len(found)} frames of {self._counts[part]} are of the part {part}")
+        return found
 
     def labelled(self, level: str, quantity: Quantity | Literal["slope"]) -> NDArray[np.bool_]:
         """Return which frames have a label, (M,), without reading it.
@@ -292,15 +360,19 @@ class Dataset:
         """
         with _damage_in_one_line(self._path):
             known = self._labels.get(level, {}).get(f"has_{quantity}")
-            return np.zeros(len(self), dtype=np.bool_) if known is None else known[:]
+            return np.zeros(len(self), dtype=np.bool_) if known is None else known.all(self._descriptor)
 
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any labelled frame."""
-        return self._file["elements"][:].tolist()
+        return self._elements
 
     def warnings(self) -> list[str]:
         """Return what looked odd about the data when the file was made."""
-        return json.loads(self._file.attrs["warnings"])
+        return self._warnings
+
+    def atomic_energies(self) -> dict[int, float]:
+        """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""
+        return self._atomic_energies
 
     def verify(self, most: int | None = None) -> None:
         """Compare frames with their hashes, as reading each does.
@@ -316,11 +388,6 @@ class Dataset:
         for start in range(0, len(self), FRAMES_AT_ONCE):
             self._read(start, min(start + neighbours, len(self)))
 
-    def atomic_energies(self) -> dict[int, float]:
-        """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""
-        numbers, energies = self._file["atomic_numbers"][:], self._file["atomic_energies"][:]
-        return dict(zip(numbers.tolist(), energies.tolist(), strict=True))
-
     def structure(self, index: int) -> Structure:
         """Read one frame.
 
@@ -330,43 +397,64 @@ class Dataset:
         (structure,) = self._read(index, index + 1)
         return structure
 
+    def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
+        """Read several frames, in the order of the indices; neighbours at once."""
+        ends = np.flatnonzero(np.diff(indices) != 1) + 1
+        runs = (run for run in np.split(indices, ends) if len(run))
+        return [structure for run in runs for structure in self._read(int(run[0]), int(run[-1]) + 1)]
+
     def _read(self, first: int, last: int) -> list[Structure]:
         """Read neighbouring frames and compare each with its hash."""
         with _damage_in_one_line(self._path):
-            bounds = self._offsets[first : last + 1] - self._offsets[first]
-            atoms = slice(self._offsets[first], self._offsets[last])
-            by_atom = {name: self._columns[name][atoms] for name in BY_ATOM}
-            by_frame = {name: self._columns[name][first:last] for name in BY_FRAME}
+            offsets = self._columns["offsets"].rows(self._descriptor, first, last + 1)
+            atoms = int(offsets[0]), int(offsets[-1])
+
+            def rows(name: str, column: Column, by_atom: tuple[str, ...]) -> NDArray[Any]:
+                return column.rows(self._descriptor, *(atoms if name in by_atom else (first, last)))
+
+            own = {name: rows(name, column, BY_ATOM) for name, column in self._columns.items() if name != "offsets"}
             labels = {
-                level: {
-                    name: column[atoms if name in LABELS_BY_ATOM else slice(first, last)]
-                    for name, column in own.items()
-                }
-                for level, own in self._labels.items()
+                level: {name: rows(name, column, LABELS_BY_ATOM) for name, column in columns.items()}
+                for level, columns in self._labels.items()
             }
             structures = []
-            for index, (start, stop) in enumerate(pairwise(bounds)):
-                structure = Structure(
-                    **{name: values[start:stop] for name, values in by_atom.items()},
-                    cell=by_frame["cell"][index],
-                    pbc=by_frame["pbc"][index],
-                    charge=int(by_frame["charge"][index]),
-                    multiplicity=int(by_frame["multiplicity"][index]),
-                    labels={level: _labels_of_frame(own, index, start, stop) for level, own in labels.items()},
-                    temperature=self._number("temperature", first + index),
-                    coordinate=self._number("coordinate", first + index),
-                )
-                if _digest([structure]).digest() != self._digests[first + index].tobytes():
+            for index, (start, stop) in enumerate(pairwise((offsets - offsets[0]).tolist())):
+                found = {level: _labels_of_frame(columns, index, start, stop) for level, columns in labels.items()}
+                structure = _structure_of_frame(own, index, start, stop, found)
+                if _digest_in(PARTS[own["part"][index]], structure) != own["digests"][index].tobytes():
                     raise ValueError(f"frame {first + index} is not what was written")
                 structures.append(structure)
         return structures
 
-    def _number(self, name: str, index: int) -> float:
-        return float(self._numbers[name][index]) if name in self._numbers else math.nan
 
-    def structures(self, indices: NDArray[np.int64]) -> list[Structure]:
-        """Read several frames, in the order of the indices."""
-        return [self.structure(int(index)) for index in indices]
+def _columns_of(file: h5py.File) -> tuple[dict[str, Column], dict[str, dict[str, Column]]]:
+    """Return the columns of frames, and those of labels by level."""
+    own = {name: column for name, column in file.items() if isinstance(column, h5py.Dataset) and name not in COMMON}
+    labels = {
+        level: {name: Column.of(column) for name, column in group.items()} for level, group in file["labels"].items()
+    }
+    return {name: Column.of(column) for name, column in own.items()}, labels
+
+
+def _structure_of_frame(
+    columns: Mapping[str, NDArray[Any]], index: int, start: int, stop: int, labels: Mapping[str, Labels]
+) -> Structure:
+    """Return one frame with its labels; its atoms stand from start to stop in columns by atom."""
+
+    def number(name: str) -> float:
+        return float(columns[name][index]) if name in columns else math.nan
+
+    return Structure(
+        numbers=columns["numbers"][start:stop],
+        positions=columns["positions"][start:stop],
+        cell=columns["cell"][index],
+        pbc=columns["pbc"][index],
+        labels=labels,
+        charge=int(columns["charge"][index]),
+        multiplicity=int(columns["multiplicity"][index]),
+        temperature=number("temperature"),
+        coordinate=number("coordinate"),
+    )
 
 
 def _labels_of_frame(columns: dict[str, NDArray[Any]], index: int, start: int, stop: int) -> Labels:

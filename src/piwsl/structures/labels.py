@@ -64,6 +64,11 @@ class Labels:
     slope: Slope | None = None
     """Of frames whose forces would cost too much; nothing is trained on it."""
 
+    @property
+    def are_none(self) -> bool:
+        """Whether the level says nothing."""
+        return all(getattr(self, name) is None for name in (*QUANTITIES, "slope"))
+
     def less(self, other: Labels) -> Labels:
         """Return what another level's labels leave of these; what either of the two lacks is absent."""
         rest: dict[str, Any] = {}
