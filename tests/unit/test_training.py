@@ -34,8 +34,9 @@ from piwsl.loss_terms.pitc import PITC
 from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.models.storage import read_header
 from piwsl.structures.frames import without_labels
+from piwsl.structures.seeds import generator
 from piwsl.structures.structure import from_atoms
-from piwsl.training import progress
+from piwsl.training import batches, progress
 from piwsl.training.batches import Order, StepBatches, frames_of_step
 from piwsl.training.module import PotentialModule, averaging
 from piwsl.training.progress import time_left
@@ -590,11 +591,20 @@ def test_the_order_depends_on_seed_and_step_alone():
     assert orders[0] == orders[1] != orders[2]
 
 
+def test_the_order_of_an_epoch_is_drawn_once_whatever_steps_ask_for_it(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(batches, "generator", lambda *key: drawn.append(key) or generator(*key))
+    for step in range(50):  # two epochs, of labelled frames and of the pool
+        for stream in ("batches", "pool"):
+            frames_of_step(101, 4, seed=7, step=step, stream=stream)
+    assert drawn == [("batches", 7, 0), ("pool", 7, 0), ("batches", 7, 1), ("pool", 7, 1)]
+
+
 def test_batches_are_those_of_their_steps():
     graphs = [graph(from_atoms(atoms), 4.0, torch.float64) for atoms in morse_frames("H2O", 6)]
-    batches = StepBatches(graphs, Order(6, 2, seed=0), steps=range(3, 5))
-    assert len(batches) == 2
-    for step, batch in zip(range(3, 5), batches, strict=True):
+    found = StepBatches(graphs, Order(6, 2, seed=0), steps=range(3, 5))
+    assert len(found) == 2
+    for step, batch in zip(range(3, 5), found, strict=True):
         chosen = frames_of_step(6, 2, seed=0, step=step)
         torch.testing.assert_close(batch.positions, torch.cat([graphs[index].positions for index in chosen]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from piwsl.data.batch import Batch, collate
 from piwsl.structures.seeds import generator
 
+Stream = Literal["batches", "pool"]
 
-def frames_of_step(
-    frames: int, batch_size: int, seed: int, step: int, stream: Literal["batches", "pool"] = "batches"
-) -> NDArray[np.int64]:
+
+def frames_of_step(frames: int, batch_size: int, seed: int, step: int, stream: Stream = "batches") -> NDArray[np.int64]:
     """Return which frames a step learns from: the stream of seeded permutations, cut into batches.
 
     Args:
@@ -28,9 +29,17 @@ def frames_of_step(
     batch_size = min(batch_size, frames)
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(positions, frames)
-    orders = {epoch: generator(stream, seed, epoch).permutation(frames) for epoch in set(epochs.tolist())}
+    orders = {epoch: _order_of_epoch(frames, seed, epoch, stream) for epoch in set(epochs.tolist())}
     places = zip(epochs.tolist(), within.tolist(), strict=True)
     return np.array([orders[epoch][place] for epoch, place in places], dtype=np.int64)
+
+
+@lru_cache(maxsize=4)  # of labelled frames and of the pool, an epoch that ends in a step and the one that begins
+def _order_of_epoch(frames: int, seed: int, epoch: int, stream: Stream) -> NDArray[np.int64]:
+    """Return the order in which an epoch goes through the frames: of millions it takes as long as a step."""
+    order = generator(stream, seed, epoch).permutation(frames)
+    order.setflags(write=False)
+    return order
 
 
 def sizes_of_step(labelled: int, pool: int, batch_size: int, share: float) -> tuple[int, int]:
