@@ -232,6 +232,19 @@ def test_labels_that_datasets_share_are_counted_once(tmp_path, monkeypatch):
         assert "those of ammonia; " not in said_of_a_second(**keys)
 
 
+def test_a_dataset_that_no_run_takes_is_not_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = computed({"stretch": {"scan": {"along": [0, 1], "start": 0.9, "stop": 1.5, "points": 7}}})
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    alone = CliRunner().invoke(app, ["plan", "config.yaml"]).output
+    config["datasets"]["other"] = config["datasets"]["ammonia"] | {"level": "mp2-cbs"}
+    Path("config.yaml").write_text(yaml.safe_dump(config | {"exclude": [{"dataset": "other"}]}))
+    beside = CliRunner().invoke(app, ["plan", "config.yaml"]).output
+    assert "other: not counted, for no run takes it\n" in beside
+    assert "other/tests/stretch: not counted, for no run takes it\n" in beside
+    assert beside.splitlines()[-1] == alone.splitlines()[-1]
+
+
 # What they are made of.
 
 

@@ -61,9 +61,13 @@ def plan(
     hours, jobs = 0.0, 0
     planned: dict[tuple[object, ...], str] = {}
     budgets = divisions(read_yaml(config), str(config))
-    tests = named_tests(experiment)
-    datasets = experiment.datasets | {name: test.section for name, test in tests.items()}
-    for name, dataset in datasets.items():
+    tests, runs = named_tests(experiment), experiment.runs()
+    taken = {run.dataset for run in runs}
+    sections = experiment.datasets | {name: test.section for name, test in tests.items()}
+    for name, dataset in sections.items():
+        if (tests[name].dataset if name in tests else name) not in taken:
+            print(f"{name}: not counted, for no run takes it")
+            continue
         folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
         parts = (TEST,) if name in tests else PARTS
         rows = list(CheapJobs(name, dataset, experiment.levels, parts).plans(folder, store))
@@ -86,7 +90,6 @@ def plan(
         if isinstance(dataset, ComputedDataset):
             for line in savings(dataset, structures(dataset), level, sum(row.cpu_hours for row in reference)):
                 print(f"  {line}")
-    runs = experiment.runs()
     choosing = len(set(experiment.trained(runs)) - set(runs))
     beside = f", and {choosing} whose models choose frames" if choosing else ""
     print(
