@@ -127,6 +127,7 @@ bench-cluster: .venv-others/complete
 # The planning of 1,000 runs, and the report of 200; then steps of training and of dynamics, ours and other packages', for more than an hour.
 bench: $(ENVIRONMENT) .venv-others/complete
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
+	$(BIN)/python tests/benchmarks/large_dataset.py build/large-dataset
 	PYTHONPATH=tests:tests/browser $(BIN)/python tests/benchmarks/report_of_many_runs.py
 	.venv-others/bin/python tests/benchmarks/training_step.py --others --compiled
 	.venv-others/bin/python tests/benchmarks/dynamics_step.py --others
