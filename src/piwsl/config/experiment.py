@@ -233,7 +233,15 @@ class Experiment(Section):
             raise ValueError("only/exclude: no run is left of the grid")
         for run in self._taught(self.trained(runs)):
             self._run_is_possible(run)
+        self._simulated_runs_are_there(runs)
         return self
+
+    def _simulated_runs_are_there(self, runs: list[Run]) -> None:
+        for name, simulation in self.simulations.items():
+            for position, selector in enumerate(simulation.only):
+                if not any(is_one_of(run, [selector]) for run in runs):
+                    said = shortened(str(selector), LONGEST_VALUE)
+                    raise ValueError(f"simulations.{name}.only.{position}: no run of the grid has {said}; leave it out")
 
     @property
     def first_simulation(self) -> ReplicaSimulation | None:
