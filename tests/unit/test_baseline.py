@@ -309,7 +309,7 @@ def test_files_of_before_there_were_cheap_levels_are_refused(tmp_path):
     write_dataset(tmp_path / "d.h5", {TRAINING: FRAMES, TEST: OTHERS})
     with h5py.File(tmp_path / "d.h5", "r+") as file:
         file.attrs["format"] = 3
-    with pytest.raises(PiwslError, match=r"is of format 3, and this version reads 4; delete it"):
+    with pytest.raises(PiwslError, match=r"is of format 3, and this version reads 5; delete it"):
         Dataset(tmp_path / "d.h5")
 
 
