@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from helpers import morse_frames, plain_experiment
@@ -19,6 +20,8 @@ from piwsl.config.labels import LABELS
 from piwsl.data.given import read_files
 from piwsl.preflight import load_experiment, remarks
 from piwsl.readers import READERS
+from piwsl.report.context import Context
+from piwsl.report.sections.given_levels import GivenLevels
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 
 
@@ -166,6 +169,16 @@ def test_a_published_set_of_several_files_is_read_where_it_is(tmp_path):
 def test_the_schema_does_without_a_file():
     given = Experiment.model_json_schema()["$defs"]["GivenDataset"]
     assert "file" not in given.get("required", [])
+
+
+def test_the_report_says_whom_to_cite():
+    config = plain_experiment() | {"sizes": [3], "levels": {}}
+    published = {"catalogue": "rmd17/ethanol", "test_frames": 1}
+    config["datasets"] = {"published": published, "mine": {"file": "a.xyz", "test_frames": 1, "level": "PBE"}}
+    experiment = parse_section(Experiment, config, "config.yaml")
+    html = GivenLevels().html(Context(experiment, pd.DataFrame(), {}, [], [], [], None))
+    assert "labels of level PBE/def2-SVP, computed elsewhere: A. S. Christensen, O. A. von Lilienfeld" in html
+    assert "labels of level PBE, computed elsewhere.</p>" in html
 
 
 # The command line.

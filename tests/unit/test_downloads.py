@@ -155,6 +155,16 @@ def test_a_process_that_was_stopped_goes_on_where_it_was(server, tmp_path):
     assert [start for start, _ in server.sent] == [kept]
 
 
+def test_two_processes_download_a_file_once(server, tmp_path):
+    workers = [threading.Thread(target=fetched, args=(server, tmp_path)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (tmp_path / "set.npz").read_bytes() == CONTENT
+    assert [start for start, _ in server.sent] == [0]
+
+
 def test_another_version_is_not_gone_on_with(server, tmp_path):
     server.breaks = [700_000]
     refused(server, tmp_path, attempts=1)

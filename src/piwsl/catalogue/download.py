@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import stat
 import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,7 +63,9 @@ def download(source: Source, attempts: int = ATTEMPTS, pause_s: float = PAUSE_S)
     """
     path, part = source.path, _part(source.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _errors_in_one_line(source):
+    with _errors_in_one_line(source), _alone(path.parent):
+        if path.exists():  # of another process, while this one waited
+            return
         for attempt in range(attempts):
             try:
                 doubtful = _fetch(source, part)
@@ -78,6 +82,18 @@ def download(source: Source, attempts: int = ATTEMPTS, pause_s: float = PAUSE_S)
             _discard(part)
             if not doubtful or attempt + 1 == attempts:
                 raise PiwslError(problem)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into a folder: two would write into one partial file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some shared disks know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
