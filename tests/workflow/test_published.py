@@ -160,6 +160,14 @@ def test_what_is_not_at_its_address_is_said_in_one_line(folder, archive, monkeyp
     assert "Traceback" not in said
 
 
+def test_a_set_that_no_run_takes_is_not_brought():
+    both = {"mine": {"catalogue": SET, "test_frames": 4}, "other": {"catalogue": "3bpa"}}
+    config = TINY | {"datasets": both, "only": [{"dataset": "mine"}]}
+    jobs = Jobs(parse_section(Experiment, config, "config.yaml"), ROOT / "workflow" / "scripts")
+    brought = [job.name for job in every_job(jobs) if job.rule in ("download", "unpack")]
+    assert brought == ["download/rmd17/rmd17.tar.bz2", "unpack/rmd17/rmd17_ethanol.npz"]
+
+
 def test_every_set_of_the_catalogue_can_be_planned():
     for name, entry in entries().items():
         own = {} if entry.test_file else {"test_frames": 4}

@@ -57,9 +57,13 @@ def every_job(jobs: Jobs) -> list[Job]:
 
 
 def _downloads(jobs: Jobs) -> Iterator[Job]:
-    """Yield the jobs that bring files of published sets."""
-    names = {source.path: name for name, source in jobs.published.items()}
-    for name, source in jobs.published.items():
+    """Yield the jobs that bring files of published sets, where a run takes them."""
+    taken = dict.fromkeys(run.dataset for run in jobs.runs)
+    datasets = [*taken, *(name for name, test in jobs.test_sets.items() if test.dataset in taken)]
+    given = [name for name in datasets if name in jobs.given]
+    published = {name: source for dataset in given for name, source in jobs.published_files(dataset).items()}
+    names = {source.path: name for name, source in published.items()}
+    for name, source in published.items():
         if source.archive is None:
             yield Job("download", _published(jobs, name), (str(source.path),))
         else:
