@@ -69,6 +69,7 @@ if not workflow.configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/downloads.smk"
 include: "workflow/rules/reference.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/acquisition.smk"
@@ -82,8 +83,10 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
+    download,
     frequencies,
     partial_report,
+    unpack,
 
 
 rule all:

@@ -9,8 +9,10 @@ from piwsl.errors import PiwslError
 
 # What is imported, to what it is for and the extra of pyproject.toml that brings it.
 PACKAGES = {
+    "aiohttp": ("downloads need aiohttp", "workflow"),
     "basis_set_exchange": ("bases that PySCF lacks need basis-set-exchange", "reference"),
     "e3nn": ("MACE needs mace-torch", "mace"),
+    "fsspec": ("downloads need fsspec", "workflow"),
     "jinja2": ("the report needs Jinja", "workflow"),
     "lightning": ("training needs Lightning", "training"),
     "mace": ("MACE needs mace-torch", "mace"),

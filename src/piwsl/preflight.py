@@ -12,6 +12,7 @@ from typing import Any
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from piwsl.catalogue import find, is_awaited
 from piwsl.config import (
     Acquisition,
     ComputedDataset,
@@ -127,7 +128,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
                 _check_tests(name, experiment, symbols)
-            else:
+            elif not _is_awaited(name, dataset):
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
     except ConfigError as error:
@@ -216,6 +217,21 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
     for key, file in files.items():
         if file is not None and file.exists() and not file.is_file():
             raise ConfigError(f"datasets.{name}.{key}: {file} is no file")
+
+
+def _is_awaited(name: str, dataset: GivenDataset) -> bool:
+    """Whether a file of a published set is to be downloaded yet: what it holds is looked at by the import.
+
+    Raises:
+        ConfigError: the plan needs to know its frames.
+    """
+    missing = [path for path in dataset.files if is_awaited(path)]
+    if missing and dataset.cheap_levels:
+        raise ConfigError(
+            f"datasets.{name}.cheap_levels: jobs are cut by the frames of {missing[0]}, which is not here yet; say "
+            f"`piwsl data download {dataset.catalogue}` first"
+        )
+    return bool(missing)
 
 
 def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: Level) -> None:
@@ -412,7 +428,11 @@ def remarks(experiment: Experiment) -> list[str]:
     """
     lines = []
     for name, dataset in experiment.datasets.items():
-        if isinstance(dataset, GivenDataset):
+        if isinstance(dataset, GivenDataset) and any(map(is_awaited, dataset.files)):
+            lines.append(
+                f"{name}: {dataset.catalogue} is downloaded when it runs: {find(str(dataset.catalogue)).address}"
+            )
+        elif isinstance(dataset, GivenDataset):
             files = read_files(dataset, FRAMES_CHECKED)
             for file in files:
                 seen = f" (one frame in {file.every} was read)" if file.every > 1 else ""

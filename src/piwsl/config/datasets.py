@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from piwsl import catalogue
 from piwsl.config.acquisition import Acquisition
 from piwsl.config.budget import Budget, may_be_divided
 from piwsl.config.labels import (
@@ -44,6 +45,7 @@ from piwsl.config.test_sets import (
     GivenTest,
     distinct,
 )
+from piwsl.errors import PiwslError
 from piwsl.readers import READERS, LabelNames, format_of
 
 # GFN2-xTB takes a millisecond a step for a small molecule: half a day.
@@ -313,10 +315,30 @@ class ComputedDataset(Section):
         return self
 
 
+def _may_be_published(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of a section do without what the catalogue says."""
+    schema["required"] = [key for key in schema.get("required", []) if key != "file"]
+
+
 class GivenDataset(Section):
     """Frames that others labelled (ORCA, Molpro, psi4, a published set), as extended XYZ or what else is read."""
 
-    file: InputFile = Field(description="Frames with an energy and, on all frames, some or none, forces.")
+    model_config = ConfigDict(json_schema_extra=_may_be_published)
+
+    file: InputFile = Field(
+        description="Frames with an energy and, on all frames, some or none, forces; in place of catalogue."
+    )
+    catalogue: str | None = Field(
+        None,
+        max_length=60,
+        description="A published set, such as rmd17/ethanol: its file, test_file and tests, how they are read, the "
+        "level of its labels. `piwsl data list` says which there are.",
+    )
+    path: InputFile | None = Field(
+        None,
+        description="Of a published set that is there already, in place of a download: the file, or the folder of "
+        "several.",
+    )
     test_file: InputFile | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
     test_frames: Frames | None = Field(None, description="Frames of file to hold out for testing.")
     pool_file: InputFile | None = Field(
@@ -351,6 +373,12 @@ class GivenDataset(Section):
         """Whether there are frames without labels."""
         return self.pool_file is not None
 
+    @property
+    def files(self) -> list[Path]:
+        """All files, those of named test sets included."""
+        own = [path for path in (self.file, self.test_file, self.pool_file) if path is not None]
+        return [*own, *(test.file for test in self.tests.values())]
+
     def format_of(self, path: Path) -> str:
         """Return the name of what reads a file of the dataset.
 
@@ -373,6 +401,8 @@ class GivenDataset(Section):
         test = self.tests[name]
         said = {key: value for key in (*LABELS, "format") if (value := getattr(test, key, None)) is not None}
         rest: dict[str, Any] = {
+            "catalogue": None,
+            "path": None,
             "test_frames": None,
             "pool_file": None,
             "weak_forces": None,
@@ -393,8 +423,30 @@ class GivenDataset(Section):
             if key not in LABELS or any(value != labels[key] for labels in defaults)
         }
 
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, value: Any) -> Any:
+        """Say what the catalogue says of a published set; what stands there beside wins, the file aside."""
+        if not isinstance(value, Mapping) or value.get("catalogue") is None:
+            return value
+        name, path = value["catalogue"], value.get("path")
+        for key, found, kinds in (("catalogue", name, str), ("path", path, str | Path | None)):
+            if not isinstance(found, kinds):
+                raise ValueError(f"{key}: expected text, found {found!r:.40}")
+        try:
+            said = catalogue.find(name).section(None if path is None else Path(path))
+        except PiwslError as error:
+            raise ValueError(f"catalogue: {error}") from None
+        if "file" in value and Path(value["file"]) != Path(said["file"]):
+            raise ValueError("file: is the catalogue's; say path for what is there already")
+        if value.get("test_frames") is not None:
+            said.pop("test_file", None)
+        return {**said, **value}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.path is not None and self.catalogue is None:
+            raise ValueError("path: is of a set of the catalogue; say file")
         if (self.test_file is None) == (self.test_frames is None):
             raise ValueError("give either 'test_file' or 'test_frames' (frames of file to hold out)")
         return self

@@ -29,7 +29,7 @@ def _unit(spellings: dict[str, str]) -> BeforeValidator:
 
 
 EnergyUnit = Annotated[Literal["eV", "Hartree", "kcal/mol", "kJ/mol"], _unit(ENERGY_SPELLINGS)]
-ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "kcal/mol/Å", "kJ/mol/Å"], _unit(FORCE_SPELLINGS)]
+ForcesUnit = Annotated[Literal["eV/Å", "Hartree/Bohr", "Hartree/Å", "kcal/mol/Å", "kJ/mol/Å"], _unit(FORCE_SPELLINGS)]
 StressUnit = Annotated[Literal["eV/Å³", "GPa", "kbar", "Hartree/Bohr³"], _unit(STRESS_SPELLINGS)]
 
 
@@ -42,8 +42,8 @@ def _known_format(name: str | None) -> str | None:
 Format = Annotated[
     str | None,
     Field(
-        description="What reads the files: extxyz, ase (.traj, .db, .json, OUTCAR, ...), or a reader that is "
-        "installed. Default: by the end of a file's name, else extxyz."
+        description="What reads the files: extxyz, ase (.traj, .db, .json, OUTCAR, ...), rmd17, sgdml, npz, ani1x, "
+        "ani1ccx, spice, aenet, or a reader that is installed. Default: by the end of a file's name, else extxyz."
     ),
     AfterValidator(_known_format),
 ]

@@ -29,6 +29,7 @@ def count_of(path: Path, form: str) -> int:
         PiwslError: it cannot be read; one line.
     """
     with _in_one_line(path, "", form):
+        _check_is_file(path)
         found = READERS[form]().count(path)
         if not isinstance(found, Integral) or found < 0:
             number = found if isinstance(found, Integral) else type(found).__name__
@@ -50,6 +51,7 @@ def frames_of(path: Path, form: str, every: int = 1) -> Iterator[Atoms]:
     """
     position = 0
     with _in_one_line(path, "", form):
+        _check_is_file(path)
         frames = iter(READERS[form]().frames(path, every))
     while True:
         where = f" frame {position}:"
@@ -63,12 +65,15 @@ def frames_of(path: Path, form: str, every: int = 1) -> Iterator[Atoms]:
         position += every
 
 
+def _check_is_file(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise PiwslError(f"{path}: is no file; frames are read from files")
+
+
 @contextmanager
 def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
     """Make one line of whatever a reader runs into."""
     try:
-        if path.exists() and not path.is_file():
-            raise PiwslError(f"{path}: is no file; frames are read from files")
         yield
     except PiwslError:
         raise

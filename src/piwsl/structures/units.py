@@ -15,6 +15,7 @@ ENERGY_UNITS = {
 FORCE_UNITS = {
     "eV/Å": 1.0,
     "Hartree/Bohr": units.Hartree / units.Bohr,
+    "Hartree/Å": units.Hartree,
     "kcal/mol/Å": units.kcal / units.mol,
     "kJ/mol/Å": units.kJ / units.mol,
 }
@@ -43,6 +44,7 @@ FORCE_SPELLINGS = {
     for name, energies, lengths in (
         ("eV/Å", ELECTRONVOLTS, ANGSTROMS),
         ("Hartree/Bohr", HARTREES, BOHRS),
+        ("Hartree/Å", HARTREES, ANGSTROMS),
         ("kcal/mol/Å", KCAL, ANGSTROMS),
         ("kJ/mol/Å", KJ, ANGSTROMS),
     )

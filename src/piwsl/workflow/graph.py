@@ -40,7 +40,7 @@ class Job:
 
 def every_job(jobs: Jobs) -> list[Job]:
     """Return the jobs that all results of an experiment take; each comes after those whose results it takes."""
-    found: list[Job] = []
+    found = [*_downloads(jobs)]
     for name in jobs.experiment.datasets:
         dataset = _Dataset(jobs, name)
         frames = [job for part in PARTS for job in dataset.frames(part)]
@@ -54,6 +54,25 @@ def every_job(jobs: Jobs) -> list[Job]:
     report = (layout.report, layout.table, layout.figures, layout.tables)
     whole = [*found, Job("report", "report", report, tuple(job.name for job in found if job.rule != "teach"))]
     return _in_order(whole)
+
+
+def _downloads(jobs: Jobs) -> Iterator[Job]:
+    """Yield the jobs that bring files of published sets, where a run takes them."""
+    taken = dict.fromkeys(run.dataset for run in jobs.runs)
+    datasets = [*taken, *(name for name, test in jobs.test_sets.items() if test.dataset in taken)]
+    given = [name for name in datasets if name in jobs.given]
+    published = {name: source for dataset in given for name, source in jobs.published_files(dataset).items()}
+    names = {source.path: name for name, source in published.items()}
+    for name, source in published.items():
+        if source.archive is None:
+            yield Job("download", _published(jobs, name), (str(source.path),))
+        else:
+            yield Job("unpack", _published(jobs, name), (str(source.path),), (_published(jobs, names[source.archive]),))
+
+
+def _published(jobs: Jobs, name: str) -> str:
+    """Return the name of the job that brings a file of a published set."""
+    return f"{'download' if jobs.published[name].archive is None else 'unpack'}/{name}"
 
 
 def _in_order(jobs: Sequence[Job]) -> list[Job]:
@@ -117,7 +136,9 @@ class _Dataset:
         """Yield the jobs that make the frames of a part, where somebody labels them or takes them as they are."""
         if not self._computed:
             if self._runs and self._jobs.cheap_levels(self._name) and part in self._jobs.cheap(self._name).parts:
-                yield Job("take_geometries", f"take/{self._name}/{part}", (self._files.frames(part),))
+                yield Job(
+                    "take_geometries", f"take/{self._name}/{part}", (self._files.frames(part),), self._brought(part)
+                )
         elif self._frames_are_made(part):
             sources = [self._source(part, path) for path in self._jobs.candidates(self._name, part)]
             yield from sources
@@ -246,7 +267,7 @@ class _Dataset:
         after[POOL] += [self._frames_of(POOL)] if self._computed and self._jobs.frames_of_pool(self._name) else []
         for part in (TRAINING, TEST, *((POOL,) if self._pool_is_taken() else ())):
             yield self.part(part, after[part])
-        whole = tuple(name for names in after.values() for name in names)
+        whole = tuple(name for names in [self._brought(), *after.values()] for name in names)
         yield Job(f"{self._made_by}_dataset", f"dataset/{self._name}", (self._files.whole,), whole)
         if self._files.frequencies in self._jobs.frequencies_of_levels():
             log, taken = f"vibrate-levels/{self._name}", (part_of(self._name, TEST),)
@@ -254,7 +275,16 @@ class _Dataset:
 
     def part(self, part: str, after: Sequence[str]) -> Job:
         """Return the job that puts a part together, after those of these names."""
-        return Job(f"{self._made_by}_part", part_of(self._name, part), (self._files.part(part),), tuple(after))
+        taken = (*self._brought(part), *after)
+        return Job(f"{self._made_by}_part", part_of(self._name, part), (self._files.part(part),), taken)
+
+    def _brought(self, part: str | None = None) -> tuple[str, ...]:
+        """Return the names of the jobs that bring the files of a part, or of all."""
+        if self._computed:
+            return ()
+        files = set(self._jobs.given_files(self._name, part))
+        published = self._jobs.published_files(self._name).items()
+        return tuple(_published(self._jobs, name) for name, source in published if source.path in files)
 
     @property
     def _made_by(self) -> str:

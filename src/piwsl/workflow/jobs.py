@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ase import Atoms
 
 import piwsl
+from piwsl import catalogue
 from piwsl.config import (
     ARCHITECTURES,
     LOSS_TERMS,
@@ -207,8 +208,17 @@ class Jobs:
         return of_dataset(self.datasets[dataset], self.experiment.levels)
 
     def _contents(self, *paths: Path | None) -> list[str]:
-        """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing."""
-        return [file_hash(path) for path in paths if path is not None and path.exists()]
+        """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing.
+
+        Of what is downloaded it says from where: that is known before it is there.
+        """
+        found: list[str] = []
+        for path in filter(None, paths):
+            if (source := catalogue.source_of(path)) is not None:
+                found += source.identity
+            elif path.exists():
+                found.append(file_hash(path))
+        return found
 
     # Frames of computed datasets.
 
@@ -470,11 +480,33 @@ class Jobs:
         wanted = PARTS if part is None else (part,)
         return list(dict.fromkeys(path for name in wanted if (path := files[name]) is not None))
 
+    def published_files(self, dataset: str) -> dict[str, catalogue.Source]:
+        """Return where files of a dataset come from that are downloaded, archives included and first, by their names.
+
+        A name is the path below the folder of downloads.
+        """
+        wanted = [source for path in self.given_files(dataset) if (source := catalogue.source_of(path)) is not None]
+        archives = [source for each in wanted if each.archive and (source := catalogue.source_of(each.archive))]
+        return {source.path.relative_to(catalogue.DOWNLOADS).as_posix(): source for source in [*archives, *wanted]}
+
+    @cached_property
+    def published(self) -> dict[str, catalogue.Source]:
+        """The same of all datasets, each file once."""
+        return {name: source for dataset in self.given for name, source in self.published_files(dataset).items()}
+
+    def downloaded(self) -> list[str]:
+        """Return the names of what is downloaded as it is."""
+        return [name for name, source in self.published.items() if source.archive is None]
+
+    def unpacked(self) -> list[str]:
+        """Return the names of what is taken out of an archive that is downloaded."""
+        return [name for name, source in self.published.items() if source.archive is not None]
+
     def given_settings(self, dataset: str, part: str | None = None) -> dict[str, Any]:
         """Return what of a given dataset's section a part depends on, or all, files aside; and what reads those."""
         section = self.given[dataset]
         said = section.beyond_defaults()
-        unread = {"file", "test_file", "pool_file", "level", "format", "tests", "acquisition"}
+        unread = {"file", "test_file", "pool_file", "level", "format", "tests", "acquisition", "catalogue", "path"}
         if part == POOL or section.test_frames is None:
             unread |= {"test_frames", "seed"}
         if part == TEST:

@@ -1,15 +1,17 @@
-"""Levels of labels that were computed elsewhere."""
+"""Levels of labels that were computed elsewhere, and whom to cite for those that are published."""
 
 from __future__ import annotations
 
+from piwsl.catalogue import find
 from piwsl.config import GivenDataset
 from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
 
 TEMPLATE = """\
-{% for name, level in given.items() %}
-<p><strong>{{ name }}</strong>: labels of level {{ level }}, computed elsewhere.</p>
+{% for name, level, citation in given %}
+<p><strong>{{ name }}</strong>: labels of level {{ level }}, computed elsewhere
+{%- if citation %}: {{ citation }}{% endif %}.</p>
 {% endfor %}
 """
 
@@ -20,10 +22,10 @@ class GivenLevels(ReportSection):
     place = 70
 
     def html(self, context: Context) -> str:
-        """Return what the config says of them."""
-        given = {
-            name: dataset.level
+        """Return what the config, and of published sets the catalogue, says of them."""
+        given = [
+            (name, dataset.level, find(dataset.catalogue).citation if dataset.catalogue else None)
             for name, dataset in context.experiment.datasets.items()
             if isinstance(dataset, GivenDataset) and dataset.level
-        }
+        ]
         return render(TEMPLATE, given=given)
