@@ -17,19 +17,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.io import IOFile
+from snakemake.persistence.file import FilePersistence
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from submitit import AutoExecutor, Job, SlurmJob
 
-from snakemake_executor_plugin_submitit import frozen, results, states, submission
-from snakemake_executor_plugin_submitit.attach import Decision, decide
+from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
+from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
+from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
+from snakemake_executor_plugin_submitit.marks import marks_of
+from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
-from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits
+from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import SubmissionError, submit
 
@@ -168,17 +172,6 @@ def test_an_accounting_that_fails_is_told_from_jobs_that_fail(tmp_path, monkeypa
         states.query(["1"])
 
 
-def test_an_accounting_that_fails_for_a_while_is_asked_again(tmp_path, monkeypatch):
-    answering(
-        tmp_path, f"[ $(wc -l < {tmp_path}/calls) -lt 3 ] && exit 1; printf 'JobID|State\\n1|RUNNING\\n'", monkeypatch
-    )
-    assert states.query_patiently(["1"], patience=30.0, pause=0.01) == {"1": "RUNNING"}
-    assert len((tmp_path / "calls").read_text().splitlines()) == 3
-    answering(tmp_path, "exit 1", monkeypatch)
-    with pytest.raises(states.AccountingError):
-        states.query_patiently(["1"], patience=0.1, pause=0.01)
-
-
 def test_accounting_is_asked_less_often_while_nothing_ends(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(states.time, "monotonic", lambda: now[0])
@@ -216,10 +209,41 @@ def test_tasks_of_an_array_are_cancelled_as_one(tmp_path, monkeypatch):
     program.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/calls\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    cancel([])
+    said: list[str] = []
+    assert cancel([], 0.0, said.append) == []
     assert not (tmp_path / "calls").exists()
-    cancel(f"5_{number}" for number in range(10_000))
+    assert cancel((f"5_{number}" for number in range(10_000)), 0.0, said.append) == []
     assert (tmp_path / "calls").read_text() == "5_[0-9999]\n"
+    assert not said
+
+
+def test_a_scheduler_that_is_away_is_told_again_to_cancel(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    away = "echo 'scancel: error: Kill job error on job id 7: Unable to contact slurm controller' >&2; exit 1"
+    programs(
+        tmp_path, monkeypatch, scancel=f"echo x >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -gt 2 ] || {away}"
+    )
+    said: list[str] = []
+    assert cancel(["7"], 60.0, said.append) == []
+    assert len((tmp_path / "calls").read_text().split()) == 3
+    assert len(said) == 1
+    programs(tmp_path, monkeypatch, scancel=away)
+    assert cancel(["7_0", "7_1", "8"], 0.0, said.append) == ["7_[0-1]", "8"]
+    # It is over already: that is what was wanted.
+    programs(tmp_path, monkeypatch, scancel="echo 'scancel: error: Invalid job id 7' >&2; exit 1")
+    assert cancel(["7"], 0.0, said.append) == []
+
+
+def test_jobs_in_the_queue_are_asked_for_until_slurm_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    answer = "printf '7_0 RUNNING\\n7_1 PENDING\\n8 COMPLETING\\n'"
+    programs(
+        tmp_path, monkeypatch, squeue=f"echo x >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -gt 2 ] && {answer}"
+    )
+    assert queue(60.0) == {"7_0": "RUNNING", "7_1": "PENDING", "8": "COMPLETING"}
+    programs(tmp_path, monkeypatch, squeue="exit 1")
+    with pytest.raises(SchedulerError, match="SLURM does not answer"):
+        queue(0.0)
 
 
 def programs(folder: Path, monkeypatch, **texts: str) -> None:
@@ -350,25 +374,117 @@ def test_states_are_over_or_not_and_have_reasons():
     assert states.reason("STRANGE", "") == "it ended in state STRANGE"
 
 
-def test_notes_are_found_again_and_tell_another_content(tmp_path):
+def test_notes_are_found_again(tmp_path):
     notebook = Notebook(tmp_path)
-    key = key_of(["rule"], ["b", "a"])
-    assert key == key_of(["rule"], ["a", "b"]) != key_of(["rule"], ["a"])
+    key = key_of("rule", ["b", "a"])
+    assert key == key_of("rule", ["a", "b"]) != key_of("rule", ["a"])
+    assert whole_of([key]) == key
+    assert whole_of([key, "other"]) == whole_of(["other", key]) != key
     assert notebook.read(key) is None
     (tmp_path / "jobs" / "run").mkdir(parents=True)
-    note = Note(key, "content", "1_2", str(tmp_path / "jobs" / "run"), str(tmp_path / "logs" / "rule" / "log"))
+    log = str(tmp_path / "logs" / "rule" / "log")
+    note = Note(key, "content", key, "1_2", str(tmp_path / "jobs" / "run"), log)
     notebook.write(note)
     assert Notebook(tmp_path).read(key) == note
     (tmp_path / "notes" / f"{key}.json").write_text("{")
     assert notebook.read(key) is None
     notebook.forget(key)
     notebook.forget(key)
-    source = tmp_path / "input"
+
+
+def test_outputs_follow_a_note_or_do_not(tmp_path):
+    notebook, output = Notebook(tmp_path), tmp_path / "out"
+    output.touch()
+    assert not notebook.follow("key", [str(output)])
+    notebook.write(Note("key", "content", "key", "1", str(tmp_path), str(tmp_path)))
+    now = (tmp_path / "notes" / "key.json").stat().st_mtime
+    for age, follows in ((5.0, False), (-5.0, True)):
+        os.utime(output, (now - age, now - age))
+        assert notebook.follow("key", [str(output)]) is follows
+    assert not notebook.follow("key", [str(output), str(tmp_path / "missing")])
+
+
+def member(template: str | None = None, source: str = "source", script: str | None = None, **job) -> SimpleNamespace:
+    """Return what is looked at of a Snakemake job."""
+    rule = SimpleNamespace(name="train", shellcmd=template, run_func_src=source, script=script, notebook=None)
+    nothing = {"shellcmd": None, "container_img_url": None, "conda_env": None, "env_modules": None}
+    return SimpleNamespace(rule=rule, **(nothing | {"params": [], "input": []} | job))
+
+
+def test_the_content_of_a_job_is_all_that_snakemake_sees_of_how_it_is_made(tmp_path):
+    source, other = tmp_path / "input", tmp_path / "other"
     source.write_text("1")
-    before = content_of("parameters", [str(source)])
-    assert before == content_of("parameters", [str(source)]) != content_of("others", [str(source)])
+    other.write_text("1")
+    environment = SimpleNamespace(hash="1")
+    contents = [
+        content_of(one)
+        for one in (
+            member(), member(source="edited"), member(params=[1]), member(params=["1"]), member(params=[{"a": 1}]),
+            # The same text, filled from another config.
+            member("run {config[rate]}", shellcmd="run 1"), member("run {config[rate]}", shellcmd="run 2"),
+            member(container_img_url="x"), member(conda_env=environment), member(env_modules=environment, params=[1]),
+            member(input=[source]), member(input=[other]), member(input=[source, other]),
+        )
+    ]  # fmt: skip
+    assert len(set(contents)) == len(contents)
+    script = member(script="script.py", _path_to_source_file=lambda path: Source(tmp_path / path))
+    before = content_of(script)
+    (tmp_path / "script.py").write_text("edited")
+    assert content_of(script) != before
+    # What the group itself makes is there at the next start, and was not at the first.
+    assert content_of(member(input=[source]), frozenset([str(source)])) == content_of(member())
+    before = content_of(member(input=[source]))
     source.write_text("22")
-    assert content_of("parameters", [str(source)]) != before
+    assert content_of(member(input=[source])) != before
+
+
+class Source:
+    """A script, as Snakemake names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get_path_or_uri(self, secret_free: bool) -> str:
+        return str(self.path)
+
+
+def test_parameters_are_written_the_same_by_two_runs_of_python():
+    script = (
+        "from types import SimpleNamespace as S\nfrom snakemake_executor_plugin_submitit.content import content_of\n"
+        "rule = S(name='r', shellcmd=None, run_func_src='', script=None, notebook=None)\n"
+        "params = [{'b', 'a', 'c'}, {'x': frozenset('abc')}, object(), (1, [2.0, None])]\n"
+        "print(content_of(S(rule=rule, params=params, input=[], shellcmd=None, container_img_url=None, conda_env=None, "
+        "env_modules=None)))"
+    )
+    written = {
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(written) == 1
+
+
+def test_marks_that_a_command_takes_away_are_put_back(tmp_path):
+    persistence = FilePersistence(path=tmp_path / ".snakemake")
+    outputs = [IOFile("results/model"), IOFile("x" * 300)]
+    keys = [str(output) for output in outputs]
+    marks = marks_of(persistence, outputs)
+    for key in keys:
+        persistence._mark_incomplete(key, "12")
+    assert all(mark.exists() for mark in marks)
+    command = ["rm", *map(str, marks)]
+    began = time.time()
+    assert JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, marks)() == 0
+    persistence._clear_cache()
+    assert persistence._filter_incomplete_keys(keys) == set(keys)
+    assert persistence._get_recorded_starttime(keys[0]) == pytest.approx(began, abs=5.0)
+    # Those that are there say more.
+    persistence._mark_incomplete(keys[0], "12")
+    JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, marks)()
+    assert persistence._get_external_jobids(keys) == {"12"}
+    assert marks_of(SimpleNamespace(), outputs) == []  # a database keeps them
 
 
 def test_folders_are_closed_to_others_and_those_of_others_refused(tmp_path, monkeypatch):
@@ -395,7 +511,10 @@ def test_a_note_or_a_result_that_someone_else_may_have_made_is_not_used(tmp_path
     (tmp_path / "jobs" / "link").symlink_to(elsewhere)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "link").symlink_to(elsewhere)
-    notebook, good = Notebook(tmp_path), Note("key", "content", "1_2", str(folder), str(tmp_path / "logs" / "log"))
+    notebook, good = (
+        Notebook(tmp_path),
+        Note("key", "content", "key", "1_2", str(folder), str(tmp_path / "logs" / "log")),
+    )
     for changes in (
         {"folder": str(elsewhere)},
         {"folder": str(tmp_path / "jobs" / "link")},
@@ -422,25 +541,33 @@ def test_a_note_or_a_result_that_someone_else_may_have_made_is_not_used(tmp_path
     assert results.problem(job) == f"its result was written by someone else: {job.paths.result_pickle}"
 
 
+def earlier(kind: str, job_id: str = "1") -> Earlier:
+    """Return what is known of a member: it waits or runs (alive), as it would now (fits), or is made."""
+    note = Note("key", "content", "key", job_id, "folder", "log")
+    return Earlier(note, alive=kind in ("alive", "fits"), fits=kind == "fits", made=kind == "made")
+
+
 @pytest.mark.parametrize(
-    ("same", "state", "problem", "decision"),
+    ("members", "decision"),
     [
-        (True, "RUNNING", None, Decision.GO_ON),
-        (True, "PENDING", None, Decision.GO_ON),
-        (True, "COMPLETED", "", Decision.GO_ON),
-        # Accounting lags behind: the result counts.
-        (True, "RUNNING", "", Decision.GO_ON),
-        (True, "RUNNING", "its command ended with exit code 1", Decision.SUBMIT),
-        (True, "FAILED", None, Decision.SUBMIT),
-        # SLURM was set up anew, or has forgotten it.
-        (True, "NONE", None, Decision.SUBMIT),
-        (False, "RUNNING", None, Decision.REPLACE),
-        (False, "PENDING", None, Decision.REPLACE),
-        (False, "COMPLETED", "", Decision.SUBMIT),
+        ([None], Decision.SUBMIT),
+        ([earlier("over")], Decision.SUBMIT),
+        ([earlier("alive")], Decision.REPLACE),
+        ([earlier("fits")], Decision.GO_ON),
+        ([earlier("made")], Decision.TAKE_OVER),
+        # A group.
+        ([earlier("fits"), earlier("fits")], Decision.GO_ON),
+        ([earlier("fits"), earlier("fits", "2")], Decision.REPLACE),
+        ([earlier("fits"), None], Decision.REPLACE),
+        ([earlier("fits"), earlier("made", "2")], Decision.REPLACE),
+        ([earlier("made"), earlier("made", "2")], Decision.TAKE_OVER),
+        ([earlier("made"), None], Decision.SUBMIT),
+        ([earlier("made"), earlier("over")], Decision.SUBMIT),
+        ([earlier("over"), earlier("alive")], Decision.REPLACE),
     ],
 )
-def test_a_job_of_an_earlier_run_is_gone_on_with_or_replaced(same, state, problem, decision):
-    assert decide(same, state, problem) is decision
+def test_jobs_of_an_earlier_run_are_gone_on_with_replaced_or_taken_over(members, decision):
+    assert decide(members) is decision
 
 
 def test_logs_are_named_by_rule_and_wildcards(tmp_path):

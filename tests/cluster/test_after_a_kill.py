@@ -1,0 +1,195 @@
+"""What a Snakemake that was killed, or could not cancel its jobs, leaves to the next one, on a real SLURM."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import time
+
+from workflows import OPTIONS, Workflow, queue, running, until
+
+# A job that says every 0.1 s that it is at work, for a while after TERM, too: as one that saves its state.
+BEATING = """
+import os, signal, sys, time
+from pathlib import Path
+trace, output, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+end = [time.monotonic() + seconds]
+codes = [0]
+def save(number, frame):
+    end[0], codes[0] = min(end[0], time.monotonic() + 3.0), 1
+signal.signal(signal.SIGTERM, save)
+with trace.open("a", buffering=1) as file:
+    while time.monotonic() < end[0]:
+        file.write(f"{os.getpid()}\\n")
+        time.sleep(0.1)
+if codes[0] == 0:
+    output.write_text("done")
+sys.exit(codes[0])
+"""
+BEATING_RULES = """
+rule all:
+    input: expand("{{n}}.txt", n=range({count}))
+rule beating:
+    output: "{{n}}.txt"
+    params: word="{word}"
+    shell: "exec python3 beating.py {{wildcards.n}}.trace {{output}} {seconds}"
+"""
+WORDS = """
+configfile: "config.yaml"
+rule all:
+    input: expand("{n}.txt", n=["kept", "edited", "failed", "deleted"])
+rule word:
+    output: "{n}.txt"
+    params: word=lambda wildcards: config[wildcards.n]
+    shell:
+        "echo {wildcards.n}-{params.word} >> trace; sleep 3; [ {params.word} != fails -o -e well ];"
+        "echo {params.word} > {output}"
+"""
+
+
+def beating(workflow: Workflow, count: int, seconds: float, word: str = "") -> None:
+    (workflow.folder / "beating.py").write_text(BEATING)
+    workflow.write(BEATING_RULES.format(count=count, seconds=seconds, word=word))
+
+
+def times_at_work(workflow: Workflow, number: int) -> int:
+    """Return how often a job was at work; twice at once is an error."""
+    processes = [process for process, _ in itertools.groupby(workflow.lines(f"{number}.trace"))]
+    assert len(processes) == len(set(processes)), f"two at once wrote {number}.trace"
+    return len(processes)
+
+
+def killed(workflow: Workflow, *arguments: str, started: str = "trace", lines: int = 1) -> None:
+    """Start Snakemake, and kill it while its jobs run."""
+    workflow.start(*arguments)
+    until(lambda: len(workflow.lines(started)) >= lines, "start of the jobs")
+    workflow.kill()
+    workflow.run("--unlock")
+
+
+def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workflow):
+    workflow.write(WORDS)
+    config = workflow.folder / "config.yaml"
+    config.write_text("kept: old\nedited: old\nfailed: fails\ndeleted: old\n")
+    killed(workflow, lines=4)
+    until(lambda: not queue(), "end of the jobs")
+    config.write_text("kept: old\nedited: new\nfailed: fails\ndeleted: old\n")
+    (workflow.folder / "deleted.txt").unlink()
+    (workflow.folder / "well").touch()
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == [
+        "deleted-old", "deleted-old", "edited-new", "edited-old", "failed-fails", "failed-fails", "kept-old"
+    ]  # fmt: skip
+    assert workflow.lines("edited.txt") == ["new"]
+    assert output.count("submitted by an earlier run, has made word/n=kept") == 1
+    code, output = workflow.run()
+    assert "Nothing to be done" in output
+    assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
+    # What was taken over once counts no more.
+    code, output = workflow.run("--forcerun", "word")
+    assert code == 0, output
+    assert len(workflow.lines("trace")) == 11
+
+
+def test_what_ended_alone_is_run_again_where_the_user_or_the_code_says_so(workflow):
+    snakefile = 'rule all:\n    input: "out.txt"\nrule one:\n    output: "out.txt"\n'
+    snakefile += '    shell: "{}echo x >> trace; sleep 2; touch {{output}}"\n'
+    workflow.write(snakefile.format(""))
+    killed(workflow)
+    until(lambda: not queue(), "end of the job")
+    killed(workflow, "--rerun-incomplete", "--forcerun", "one", lines=2)
+    until(lambda: not queue(), "end of the job")
+    workflow.write(snakefile.format("true; "))
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert len(workflow.lines("trace")) == 3
+    code, output = workflow.run()
+    assert "Nothing to be done" in output
+
+
+def test_a_group_whose_members_are_dealt_out_anew_runs_nothing_twice_at_once(workflow):
+    beating(workflow, 3, seconds=8)
+    groups = ("--groups", "beating=some", "--cores", "4", "--rerun-incomplete", "--group-components")
+    killed(workflow, *groups, "some=2", started="0.trace", lines=20)
+    workflow.write((workflow.folder / "Snakefile").read_text())
+    code, output = workflow.run(*groups, "some=3")
+    assert code == 0, output
+    assert [times_at_work(workflow, number) for number in range(3)] == [2, 2, 2]
+    assert "Cancelling what an earlier run has submitted otherwise" in output
+
+
+def test_a_group_that_is_dealt_out_as_before_is_gone_on_with_or_taken_over(workflow):
+    beating(workflow, 2, seconds=10)
+    groups = ("--groups", "beating=both", "--group-components", "both=2", "--cores", "2", "--rerun-incomplete")
+    killed(workflow, *groups, started="0.trace")
+    killed(workflow, *groups, started="0.trace")
+    until(lambda: not queue(), "end of the group")
+    # Its members are told apart again: each is taken over alone.
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert [times_at_work(workflow, number) for number in range(2)] == [1, 1]
+    assert output.count("submitted by an earlier run, has made beating/") == 2
+
+
+def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):
+    beating(workflow, 1, seconds=60)
+    killed(workflow, started="0.trace")
+    beating(workflow, 1, seconds=3, word="new")
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert times_at_work(workflow, 0) == 2
+
+
+def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice(workflow, cluster):
+    beating(workflow, 2, seconds=15)
+    workflow.start()
+    until(lambda: len(running()) == 2 and workflow.lines("1.trace"), "start of the jobs")
+    array = running()[0].split("_")[0]
+    cluster.stop_controller()
+    try:
+        workflow.process.send_signal(signal.SIGINT)
+        time.sleep(15)
+        assert workflow.process.poll() is None  # it goes on trying
+        workflow.process.send_signal(signal.SIGINT)
+        code, output = workflow.wait()
+    finally:
+        cluster.start_controller()
+    assert code != 0
+    assert f"Not cancelled: {array}_[0-1]. Say scancel {array}_[0-1]; the next run does before it submits." in output
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert all(times_at_work(workflow, number) <= 2 for number in range(2))
+
+
+def test_jobs_are_cancelled_once_the_controller_is_back(workflow, cluster):
+    beating(workflow, 2, seconds=100)
+    workflow.start()
+    until(lambda: workflow.lines("1.trace"), "start of the jobs")
+    cluster.stop_controller()
+    try:
+        workflow.process.send_signal(signal.SIGINT)
+        time.sleep(8)
+    finally:
+        cluster.start_controller()
+    code, output = workflow.wait()
+    assert code != 0
+    assert "cannot be cancelled yet" in output
+    assert "Not cancelled" not in output
+    until(lambda: not queue(), "empty queue", seconds=30)
+
+
+def test_snakemake_may_run_in_a_job_itself(workflow):
+    workflow.write(
+        'rule all:\n    input: "0.txt", "1.txt"\nrule inner:\n    output: "{n}.txt"\n'
+        '    shell: "echo $SLURM_MEM_PER_NODE ${{SLURM_GPUS:-none}} > {output}"\n'
+    )
+    command = [
+        "sbatch", "--wait", "--partition=gpu", "--array=3", "--mem-per-cpu=600", "--gpus=1", "--output=outer.log",
+        "--wrap", " ".join([sys.executable, "-m", "snakemake", *OPTIONS]),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (workflow.folder / "outer.log").read_text()
+    assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["300", "none"]] * 2
