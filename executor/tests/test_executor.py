@@ -30,12 +30,12 @@ from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
-from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.submission import SubmissionError, submit
+from snakemake_executor_plugin_submitit.submission import NoRoomError, SubmissionError, submit
 
 SNAKEFILE = """
 rule all:
@@ -119,6 +119,45 @@ def test_options_of_sbatch_are_read_as_sbatch_reads_them():
     }  # fmt: skip
 
 
+def test_a_job_of_several_tasks_runs_its_command_once_and_outside_of_them(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, srun="true", sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7")
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    for resources in ({"tasks": 2}, {"nodes": 2}):
+        jobs: list[Job] = []
+        parameters = submission_parameters("x", resources, 3)
+        submit([command], tmp_path / "jobs", parameters, SETTINGS, 0.0, jobs.extend)
+        script = (tmp_path / "script").read_text()
+        nodes, tasks = resources.get("nodes", 1), resources.get("tasks", 1)
+        for line in (f"--nodes={nodes}", f"--ntasks-per-node={tasks}", "--cpus-per-task=3", "--signal=B:USR2@90"):
+            assert f"#SBATCH {line}\n" in script
+        assert f"\nexec {sys.executable} -u -m submitit" in script
+        assert jobs[0].num_tasks == 1
+    submit([command], tmp_path / "jobs", submission_parameters("x", {}, 3), SETTINGS, 0.0, jobs.extend)
+    script = (tmp_path / "script").read_text()
+    assert "\nsrun " in script
+    assert "#SBATCH --signal=USR2@90\n" in script
+
+
+def test_a_job_that_snakemake_runs_in_says_nothing_of_what_is_submitted(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, srun="true", sbatch=f"env > {tmp_path}/env; echo Submitted batch job 7")
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_MEM_PER_CPU", "SLURM_CONF", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "5")
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    submit([command], tmp_path / "jobs", submission_parameters("x", {}, 1), SETTINGS, 0.0, [].extend)
+    told = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
+    assert {name for name in told if "SLURM_" in name or "SBATCH_" in name} == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+    assert os.environ["SLURM_JOB_ID"] == "5"
+
+
+@pytest.mark.parametrize("limit", ["QOSMaxSubmitJobPerUserLimit", "AssocGrpSubmitJobsLimit"])
+def test_a_limit_on_jobs_in_the_queue_is_told_from_a_refusal(tmp_path, monkeypatch, limit):
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    for words, error in ((limit, NoRoomError), ("AssocMaxWallDurationPerJobLimit", SubmissionError)):
+        programs(tmp_path, monkeypatch, srun="true", sbatch=f"echo 'sbatch: error: {words}' >&2; exit 1")
+        with pytest.raises(error, match=words):
+            submit([command], tmp_path / "jobs", submission_parameters("x", {}, 1), SETTINGS, 60.0, [].extend)
+
+
 def answering(folder: Path, text: str, monkeypatch) -> None:
     """Put a sacct on PATH that gives this answer, and counts."""
     program = folder / "sacct"
@@ -149,10 +188,30 @@ def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
         ({"slurm_partition": "gpu"}, "there is no 'gpu'; sinfo lists cpu, long"),
         ({"slurm_partition": "cpu", "runtime": 61}, "runtime is 61, but partition cpu has 60 minutes"),
         ({"slurm_partition": "long", "threads": 9}, "threads is 9, but partition long has 8 CPUs a node"),
+        ({"slurm_partition": "long", "threads": 3, "tasks": 3}, "threads is 9, but partition long has 8 CPUs a node"),
         ({"slurm_partition": "long", "mem_mb": 16001}, "mem_mb is 16001, but partition long has 16000 MB a node"),
     ):
         with pytest.raises(ResourceError, match=complaint):
             check(**resources)
+
+
+def test_a_retry_asks_for_no_more_than_there_is():
+    known = {
+        "cpu": Partition(60.0, 8, 16000),
+        "long": Partition(1440.0, 8, 16000),
+        "open": Partition(float("inf"), 8, 9),
+    }
+
+    def asked(**resources) -> tuple[int, float]:
+        fitting = grown_to_fit(submission_parameters("x", resources, 1), known)
+        check_fits(fitting, known)
+        return fitting["timeout_min"], int(1024 * fitting["mem_gb"])
+
+    assert asked(slurm_partition="cpu", runtime=61, mem_mb=16001) == (60, 16000)
+    assert asked(slurm_partition="cpu,long", runtime=61, mem_mb=100) == (61, 100)
+    assert asked(slurm_partition="open", runtime=10**6, mem_mb=5) == (10**6, 5)
+    assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)  # the default partition's limits are not known
+    assert "timeout_min" not in grown_to_fit(submission_parameters("x", {"slurm_partition": "cpu"}, 1), known)
 
 
 def test_one_call_asks_for_all_jobs_and_understands_arrays(tmp_path, monkeypatch):
@@ -307,7 +366,8 @@ from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import submit
 here = Path(sys.argv[1])
 command = JobCommand(["true"], here, here / "log", here / "cancelled", {}, patience=0.1)
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
 listed = []
 try:
     submit([command], here / "jobs", submission_parameters("x", {}, 1), ExecutorSettings(), 0.0, listed.extend)
@@ -316,7 +376,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_a_submission_waits_until_the_job_is_listed(tmp_path, monkeypatch, number):
     programs(
         tmp_path, monkeypatch, srun="true", sbatch=f"kill -{number.value} $PPID; sleep 0.5; echo Submitted batch job 7"
@@ -344,6 +404,9 @@ def test_a_result_says_what_went_wrong(tmp_path):
     trace = 'Traceback (most recent call last):\n  File "x"\nNotADirectoryError: [Errno 20] Not a directory: log\n'
     problem = results.problem(ended(tmp_path, ("error", trace)))
     assert problem == "it could not run its command: NotADirectoryError: [Errno 20] Not a directory: log"
+    ended(tmp_path, ("success", 0)).paths.result_pickle.write_bytes(b"cut off")
+    job = SlurmJob(folder=tmp_path, job_id="7_3")
+    assert results.problem(job).startswith("its result cannot be read: UnpicklingError")
     trace = "submitit.core.utils.UncompletedJobError: Job not requeued because: timed-out too many times.\n"
     assert "more often than --submitit-requeues allows" in results.problem(ended(tmp_path, ("error", trace)))
 
@@ -582,7 +645,7 @@ def test_logs_are_named_by_rule_and_wildcards(tmp_path):
 JOB = """
 import sys
 from pathlib import Path
-from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 here = Path(sys.argv[1])
 command = [sys.executable, "-c", sys.argv[2]]

@@ -29,7 +29,7 @@ from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
-from snakemake_executor_plugin_submitit.partitions import check_fits
+from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
@@ -43,6 +43,8 @@ CANCELLATION_SECONDS = 180.0
 PAUSE_SECONDS = 1.0
 # How long the scheduler may be away when it is needed to go on, s.
 PATIENCE_SECONDS = 600.0
+# Before jobs are tried again of which there were too many, s.
+ROOM_SECONDS = 10.0
 # How long it may be away when all jobs shall be cancelled, s: somebody waits for the end.
 LAST_PATIENCE_SECONDS = 60.0
 
@@ -98,6 +100,7 @@ class Executor(RemoteExecutor):
         # Folders of jobs that this run looks after: its own, and those of jobs that it took over.
         self._folders = {self.jobs_folder}
         self._listening = False
+        self._complained_of_room = False
         self._over_since: dict[str, float] = {}
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
         self._active: dict[str, SubmittedJobInfo] = {}
@@ -135,9 +138,14 @@ class Executor(RemoteExecutor):
         self.run_jobs([job])
 
     def _listen(self) -> None:
-        """Let TERM cancel what was submitted, as Ctrl-C does; Snakemake itself would only stop submitting."""
+        """Let TERM, and a terminal that is closed, cancel what was submitted, as Ctrl-C does.
+
+        Snakemake itself would only stop submitting at the first, and die of the second. What nohup has started goes on.
+        """
         if not self._listening:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, signal.default_int_handler)
             self._listening = True
 
     def _prepare(self, job: JobExecutorInterface) -> Ready:
@@ -149,6 +157,8 @@ class Executor(RemoteExecutor):
         log = log_path(self.folder / "logs", job.name, wildcards, whole)
         parameters = submission_parameters(job.name, dict(job.resources), _threads(job))
         if self.slurm:
+            if job.attempt > 1:
+                parameters = grown_to_fit(parameters, self._limits.partitions)
             check_fits(parameters, self._limits.partitions)
         return Ready(job, members, whole, log, parameters)
 
@@ -252,6 +262,23 @@ class Executor(RemoteExecutor):
         return bool(blocking)
 
     def _submit(self, items: list[Ready]) -> None:
+        """Submit jobs that ask for the same as one array; in parts where SLURM takes no more of them now."""
+        size = len(items)
+        while items:
+            try:
+                self._submit_array(items[:size])
+                items = items[size:]
+            except submission.NoRoomError as error:
+                size = size // 2 or self._wait_for_room(len(items), str(error))
+
+    def _wait_for_room(self, count: int, limit: str) -> int:
+        if not self._complained_of_room:
+            self.logger.warning(f"{limit}: {count} jobs are submitted as others of yours end.")
+        self._complained_of_room = True
+        time.sleep(ROOM_SECONDS)
+        return count
+
+    def _submit_array(self, items: list[Ready]) -> None:
         try:
             submission.submit(
                 [self._command(item) for item in items],
@@ -317,11 +344,26 @@ class Executor(RemoteExecutor):
         if self.slurm:
             self._accounting.ask(job.job_id for job in jobs if job.paths.result_pickle not in ended)
         for info in active_jobs:
-            problem = self._problem(info, ended)
+            try:
+                problem = self._problem(info, ended)
+            except Exception as error:  # of one job: the others are looked after
+                self._give_up(info, error)
+                continue
             if problem is None:
                 yield info
             else:
                 self._report_end(info, problem)
+
+    def _give_up(self, info: SubmittedJobInfo, error: Exception) -> None:
+        """Cancel a job that cannot be looked after. Its note stays: a retry waits for its end."""
+        job_id = str(info.external_jobid)
+        self._active.pop(job_id, None)
+        self._cancelled(_aux(info)["item"].whole).touch()
+        if self.slurm:
+            scheduler.cancel([job_id], 0.0, self.logger.warning)
+        self._report_error(
+            info, f"Job {job_id}: it cannot be looked after and is cancelled: {type(error).__name__}: {error}. "
+        )
 
     def _report_end(self, info: SubmittedJobInfo, problem: str) -> None:
         """Tell Snakemake that a job is over, and what went wrong, or ""."""
