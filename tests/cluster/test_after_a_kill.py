@@ -167,7 +167,8 @@ def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice(workflow
 def test_jobs_are_cancelled_once_the_controller_is_back(workflow, cluster):
     beating(workflow, 2, seconds=100)
     workflow.start()
-    until(lambda: workflow.lines("1.trace"), "start of the jobs")
+    until(lambda: len(running()) == 2 and workflow.lines("1.trace"), "start of the jobs")
+    array = running()[0].split("_")[0]
     cluster.stop_controller()
     try:
         workflow.process.send_signal(signal.SIGINT)
@@ -176,7 +177,7 @@ def test_jobs_are_cancelled_once_the_controller_is_back(workflow, cluster):
         cluster.start_controller()
     code, output = workflow.wait()
     assert code != 0
-    assert "cannot be cancelled yet" in output
+    assert f"Cancelling {array}_[0-1]; Ctrl-C again leaves them." in output
     assert "Not cancelled" not in output
     until(lambda: not queue(), "empty queue", seconds=30)
 

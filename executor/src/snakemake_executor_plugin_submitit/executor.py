@@ -287,6 +287,7 @@ class Executor(RemoteExecutor):
                 self.settings,
                 PATIENCE_SECONDS,
                 lambda jobs: self._list(items, jobs),
+                comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
             )
         except (submission.SubmissionError, OSError) as error:
             for item in items:
@@ -297,6 +298,7 @@ class Executor(RemoteExecutor):
         for item, job in zip(items, jobs, strict=True):
             if self.slurm:
                 self._note(item, job.job_id)
+            self.logger.info(f"Submitted {item.label} as job {job.job_id}.")
             self._report(item, job)
 
     def _note(self, item: Ready, job_id: str) -> None:
@@ -434,14 +436,13 @@ class Executor(RemoteExecutor):
             self._scancel([str(info.external_jobid) for info in jobs])
 
     def _scancel(self, job_ids: list[str]) -> None:
+        if not job_ids:
+            return
         told = " ".join(scheduler.condensed(job_ids))
-
-        def complain(words: str) -> None:
-            self.logger.warning(f"{words}: {told} cannot be cancelled yet; Ctrl-C again leaves them.")
-
-        left = True
+        self.logger.info(f"Cancelling {told}; Ctrl-C again leaves them.")
+        left = [told]
         with contextlib.suppress(KeyboardInterrupt):
-            left = bool(scheduler.cancel(job_ids, LAST_PATIENCE_SECONDS, complain))
+            left = scheduler.cancel(job_ids, LAST_PATIENCE_SECONDS, self.logger.warning)
         if left:
             self.logger.error(f"Not cancelled: {told}. Say scancel {told}; the next run does before it submits.")
 

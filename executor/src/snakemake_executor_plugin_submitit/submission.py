@@ -78,6 +78,7 @@ def submit(
     settings: ExecutorSettings,
     patience: float,
     submitted: Callable[[list[Any]], None],
+    comment: str = "",
 ) -> None:
     """Submit commands that ask for the same, as one array.
 
@@ -89,12 +90,15 @@ def submit(
         patience: seconds for which an unreachable scheduler is tried again.
         submitted: takes submitit's jobs, in the order of the commands. No signal comes between sbatch and its end:
             a job that runs and is on no list would escape being cancelled.
+        comment: by which a user tells the jobs apart; one that `slurm_extra` gives goes before.
 
     Raises:
         SubmissionError: the jobs were not accepted.
         NoRoomError: so many may not be submitted now.
     """
     told = submitit_parameters(parameters, settings, len(commands))
+    if comment and settings.cluster == "slurm":
+        told["slurm_comment"] = comment
     deadline = time.monotonic() + patience
     while True:
         executor = submitit.AutoExecutor(
