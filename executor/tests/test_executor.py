@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import pickle
+import pty
 import signal
 import stat
 import subprocess
@@ -455,16 +456,20 @@ def test_notes_are_found_again(tmp_path):
     notebook.forget(key)
 
 
-def test_outputs_follow_a_note_or_do_not(tmp_path):
-    notebook, output = Notebook(tmp_path), tmp_path / "out"
+def test_outputs_are_those_of_a_noted_job_or_of_another(tmp_path):
+    notebook, output, result = Notebook(tmp_path), tmp_path / "out", tmp_path / "result"
     output.touch()
-    assert not notebook.follow("key", [str(output)])
+    result.touch()
+    assert not notebook.precedes("key", [str(output)], result)
     notebook.write(Note("key", "content", "key", "1", str(tmp_path), str(tmp_path)))
     now = (tmp_path / "notes" / "key.json").stat().st_mtime
-    for age, follows in ((5.0, False), (-5.0, True)):
-        os.utime(output, (now - age, now - age))
-        assert notebook.follow("key", [str(output)]) is follows
-    assert not notebook.follow("key", [str(output), str(tmp_path / "missing")])
+    os.utime(result, (now + 60.0, now + 60.0))
+    for age, its_own in ((-5.0, False), (5.0, True), (65.0, False)):
+        os.utime(output, (now + age, now + age))
+        assert notebook.precedes("key", [str(output)], result) is its_own
+    os.utime(output, (now, now))
+    assert not notebook.precedes("key", [str(output), str(tmp_path / "missing")], result)
+    assert not notebook.precedes("key", [str(output)], tmp_path / "missing")
 
 
 def member(template: str | None = None, source: str = "source", script: str | None = None, **job) -> SimpleNamespace:
@@ -822,6 +827,24 @@ def test_stopping_snakemake_leaves_no_process_without_a_cluster(tmp_path, cluste
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     assert not (tmp_path / "b.txt").exists()
+
+
+def test_closing_the_terminal_leaves_no_process(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 300; touch {output}"))
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        options = ["--executor", "submitit", "--submitit-cluster", "local", "--jobs", "2", "b.txt"]
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, "--seconds-between-status-checks", "1"])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.close(terminal)
+    os.waitpid(child, 0)
+    while left := of_this_folder(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def test_a_command_that_ended_well_in_its_last_moments_is_not_run_again(tmp_path):

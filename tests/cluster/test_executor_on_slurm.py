@@ -152,7 +152,7 @@ rule growing:
 
 
 def test_a_limit_on_jobs_in_the_queue_is_waited_for(workflow, cluster):
-    workflow.write(SLEEPING.format(count=7, seconds=2))
+    workflow.write(SLEEPING.format(count=5, seconds=1))
     cluster.limit_jobs_in_the_queue(3)
     try:
         code, output = workflow.run()
@@ -160,7 +160,7 @@ def test_a_limit_on_jobs_in_the_queue_is_waited_for(workflow, cluster):
         cluster.limit_jobs_in_the_queue(-1)
     assert code == 0, output
     assert output.count("QOSMaxSubmitJobPerUserLimit: ") == 1
-    assert sorted(workflow.lines("trace")) == [str(number) for number in range(7)]
+    assert sorted(workflow.lines("trace")) == [str(number) for number in range(5)]
 
 
 def test_a_job_of_several_tasks_runs_its_command_once(workflow):
@@ -294,9 +294,8 @@ def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
     assert starts(workflow)[-1] > 0
 
 
-@pytest.mark.parametrize("tasks", [1, 2])
-def test_a_bare_requeue_saves_and_goes_on(workflow, tasks):
-    counting(workflow, steps=30, tasks=tasks)
+def test_a_bare_requeue_saves_and_goes_on(workflow):
+    counting(workflow, steps=30)
     workflow.start()
     until(lambda: workflow.lines("trace"), "start of the job")
     time.sleep(3)

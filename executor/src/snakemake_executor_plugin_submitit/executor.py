@@ -204,7 +204,7 @@ class Executor(RemoteExecutor):
             note,
             alive=state is not None,
             fits=fits and not self._cancelled(note.whole).exists(),
-            made=same and problem == "" and self._waits_for_us(member),
+            made=same and problem == "" and self._waits_for_us(member, job.paths.result_pickle),
         )
 
     def _is_forced(self, job: Any) -> bool:
@@ -213,11 +213,11 @@ class Executor(RemoteExecutor):
         files = set(settings.forcerun) | (set(self.dag.targetfiles) if settings.forcetargets else set())
         return job.rule in self.dag.forcerules or not files.isdisjoint(job.output)
 
-    def _waits_for_us(self, member: Member) -> bool:
-        """Whether all outputs are there, written since the note, and recorded by no Snakemake."""
+    def _waits_for_us(self, member: Member, result: Path) -> bool:
+        """Whether all outputs are there, as the job with this result has left them, and recorded by no Snakemake."""
         outputs = list(member.job.output)
         incomplete = self.workflow.async_run(self.workflow.persistence.incomplete(member.job))
-        return bool(outputs) and len(incomplete) == len(outputs) and self.notebook.follow(member.key, outputs)
+        return bool(outputs) and len(incomplete) == len(outputs) and self.notebook.precedes(member.key, outputs, result)
 
     def _take_over(self, item: Ready, notes: list[Note]) -> None:
         jobs: dict[str, Any] = {

@@ -79,11 +79,11 @@ class Notebook:
             return None
         return note if note is not None and self._trusted(note) else None
 
-    def follow(self, key: str, outputs: Iterable[str]) -> bool:
-        """Whether all outputs are there and were written after the note."""
+    def precedes(self, key: str, outputs: Iterable[str], result: Path) -> bool:
+        """Whether all outputs are those of the noted job: written after the note, and before the job's result."""
         try:
-            written = self._path(key).stat().st_mtime
-            return all(os.lstat(path).st_mtime >= written for path in outputs)
+            first, last = self._path(key).stat().st_mtime, result.stat().st_mtime
+            return all(first <= os.lstat(path).st_mtime <= last for path in outputs)
         except OSError:
             return False
 
