@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
+import logging
 import os
 import pickle
 import pty
@@ -22,11 +24,13 @@ from snakemake.io import IOFile
 from snakemake.persistence.file import FilePersistence
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from submitit import AutoExecutor, Job, SlurmJob
 
 from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
+from snakemake_executor_plugin_submitit.executor import Executor, Member, Ready
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -636,6 +640,100 @@ def earlier(kind: str, job_id: str = "1") -> Earlier:
 )
 def test_jobs_of_an_earlier_run_are_gone_on_with_replaced_or_taken_over(members, decision):
     assert decide(members) is decision
+
+
+class FailingJob:
+    """A job of Snakemake that keeps what it is told when it fails."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def is_group(self) -> bool:
+        return False
+
+    def log_error(self, text: str, **_: object) -> None:
+        self.told.append(text)
+
+
+class Asked:
+    """What an executor without a workflow tells Snakemake."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.succeeded: list[object] = []
+        self.scheduler = SimpleNamespace(error_callback=lambda job: None, finish_callback=self.succeeded.append)
+        self.execution_settings = SimpleNamespace(latency_wait=0)
+
+    def job(self) -> FailingJob:
+        return FailingJob(self.failed)
+
+
+def executor_of(folder: Path, asked: Asked) -> Executor:
+    """Return an executor that has submitted nothing yet."""
+    made: Executor = Executor.__new__(Executor)
+    made.workflow, made.folder, made.notebook, made.slurm = asked, folder, Notebook(folder), True
+    made.logger, made.settings = logging.getLogger("executor"), SETTINGS
+    made._active, made._over, made._over_since = {}, {}, {}
+    for name in ("jobs", "cancelled"):
+        (folder / name).mkdir()
+    return made
+
+
+def submitted(executor: Executor, job: FailingJob, job_id: str) -> SubmittedJobInfo:
+    """Return what the executor keeps of a job that it has submitted, and note it."""
+    folder = executor.folder / "jobs" / "run"
+    folder.mkdir(exist_ok=True)
+    log = executor.folder / "logs" / "rule" / f"{job_id}.log"
+    item = Ready(job, (Member(job, f"key{job_id}", "content"),), f"key{job_id}", log, {})
+    executor.notebook.write(Note(f"key{job_id}", "content", f"key{job_id}", job_id, str(folder), str(log)))
+    aux = {"item": item, "log": log, "job": SlurmJob(folder=folder, job_id=job_id)}
+    return SubmittedJobInfo(job, external_jobid=job_id, aux=aux)
+
+
+def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looked_after(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, scancel=f"echo $@ >> {tmp_path}/cancellations")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8")]
+
+    def problem(info: SubmittedJobInfo, ended: object) -> str:
+        if info is infos[0]:
+            raise AssertionError("You should use results()")
+        return ""
+
+    executor._problem = problem
+    executor._accounting = SimpleNamespace(ask=lambda job_ids: list(job_ids))
+
+    async def looked_after() -> list[SubmittedJobInfo]:
+        return [info async for info in executor.check_active_jobs(infos)]
+
+    assert asyncio.run(looked_after()) == []
+    (failed,) = asked.failed
+    assert "Job 7: it cannot be looked after and is cancelled: AssertionError: You should use results()." in failed
+    assert asked.succeeded == [infos[1].job]
+    assert (tmp_path / "cancellations").read_text() == "7\n"
+    assert (tmp_path / "cancelled" / "key7").exists()
+    # Snakemake records what it was told. Only then is a note taken away; one of a job that may still run stays.
+    assert executor.notebook.read("key8") is not None
+    executor.handle_job_error(infos[0].job)
+    executor.handle_job_success(infos[1].job)
+    assert executor.notebook.read("key7") is not None
+    assert executor.notebook.read("key8") is None
+
+
+def test_a_job_that_does_not_end_lets_no_other_write_to_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.executor.CANCELLATION_SECONDS", 0.0)
+    programs(tmp_path, monkeypatch, scancel="true", squeue="echo 7 COMPLETING")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8")]
+    items = [info.aux["item"] for info in infos]
+    left = executor._end([executor.notebook.read(item.whole) for item in items])
+    assert left == {"7"}
+    assert all((tmp_path / "cancelled" / item.whole).exists() for item in items)
+    assert [executor._is_blocked(item, left) for item in items] == [True, False]
+    (failed,) = asked.failed
+    assert "job 7 of an earlier run writes to the same files, was cancelled, and did not end" in failed
 
 
 def test_logs_are_named_by_rule_and_wildcards(tmp_path):

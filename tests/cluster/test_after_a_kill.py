@@ -47,6 +47,16 @@ rule word:
         "echo {wildcards.n}-{params.word} >> trace; sleep 3; [ {params.word} != fails -o -e well ];"
         "echo {params.word} > {output}"
 """
+WHOLE_NODE = """
+configfile: "config.yaml"
+rule all:
+    input: expand("{n}.txt", n=range(2))
+rule whole_node:
+    output: "{n}.txt"
+    threads: 16
+    params: word=config["word"]
+    shell: "while [ ! -e go ]; do sleep 0.2; done; echo {params.word} > {output}"
+"""
 
 
 def beating(workflow: Workflow, count: int, seconds: float, word: str = "") -> None:
@@ -132,6 +142,28 @@ def test_a_group_that_is_dealt_out_as_before_is_gone_on_with_or_taken_over(workf
     assert code == 0, output
     assert [times_at_work(workflow, number) for number in range(2)] == [1, 1]
     assert output.count("submitted by an earlier run, has made beating/") == 2
+
+
+def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflow):
+    workflow.write(WHOLE_NODE)
+    config = workflow.folder / "config.yaml"
+    config.write_text("word: old\n")
+    workflow.start()
+    until(lambda: sorted(state for _, state in queue()) == ["PENDING", "RUNNING"], "one that runs and one that waits")
+    workflow.kill()
+    workflow.run("--unlock")
+    before = queue()
+    assert all("_" in job for job, _ in before)
+    workflow.start("--rerun-incomplete")
+    time.sleep(8)
+    workflow.kill()
+    assert queue() == before
+    workflow.run("--unlock")
+    config.write_text("word: new\n")
+    (workflow.folder / "go").touch()
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["new"]] * 2
 
 
 def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):

@@ -125,8 +125,12 @@ class Executor(RemoteExecutor):
                 ready.append(self._prepare(job))
             except ResourceError as error:
                 self._report_error(SubmittedJobInfo(job), f"{error}. ")
+        try:
+            new = self._attached(ready)
+        except scheduler.SchedulerError as error:
+            raise WorkflowError(str(error)) from None
         alike: dict[str, list[Ready]] = {}
-        for item in self._attached(ready):
+        for item in new:
             alike.setdefault(repr(sorted(item.parameters.items())), []).append(item)
         size = min(self.settings.array_size, self._limits.array_size) if self.slurm else self.settings.array_size
         for items in alike.values():
