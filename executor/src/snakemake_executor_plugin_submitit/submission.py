@@ -109,9 +109,11 @@ def submit(
             slurm_python=f"exec {shlex.quote(sys.executable)}" if _several_tasks(parameters) else None,
         )
         executor.update_parameters(**told)
+        # Processes of this machine are of the job that this one runs in; other jobs are not.
+        outside = _outside_of_a_job() if settings.cluster == "slurm" else contextlib.nullcontext()
         try:
             with _signals_put_off():
-                with _outside_of_a_job(), executor.batch():
+                with outside, executor.batch():
                     jobs = [executor.submit(command) for command in commands]
                 submitted(jobs)
             return
