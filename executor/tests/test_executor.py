@@ -30,7 +30,8 @@ from submitit import AutoExecutor, Job, SlurmJob
 from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
-from snakemake_executor_plugin_submitit.executor import Executor, Member, Ready
+from snakemake_executor_plugin_submitit.earlier import EarlierJobs
+from snakemake_executor_plugin_submitit.executor import Executor
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -38,6 +39,7 @@ from snakemake_executor_plugin_submitit.parameters import ResourceError, submiss
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
+from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import NoRoomError, SubmissionError, submit
@@ -367,6 +369,7 @@ import signal, sys
 from pathlib import Path
 from snakemake_executor_plugin_submitit.parameters import submission_parameters
 from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import submit
 here = Path(sys.argv[1])
@@ -674,6 +677,7 @@ def executor_of(folder: Path, asked: Asked) -> Executor:
     made.workflow, made.folder, made.notebook, made.slurm = asked, folder, Notebook(folder), True
     made.logger, made.settings = logging.getLogger("executor"), SETTINGS
     made._active, made._over, made._over_since = {}, {}, {}
+    made._earlier = EarlierJobs(asked, made.notebook, made._cancelled, made.logger, 0.0)
     for name in ("jobs", "cancelled"):
         (folder / name).mkdir()
     return made
@@ -722,18 +726,18 @@ def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looke
 
 
 def test_a_job_that_does_not_end_lets_no_other_write_to_its_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("snakemake_executor_plugin_submitit.executor.CANCELLATION_SECONDS", 0.0)
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.earlier.CANCELLATION_SECONDS", 0.0)
     programs(tmp_path, monkeypatch, scancel="true", squeue="echo 7 COMPLETING")
     asked = Asked()
     executor = executor_of(tmp_path, asked)
     infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8")]
     items = [info.aux["item"] for info in infos]
-    left = executor._end([executor.notebook.read(item.whole) for item in items])
+    left = executor._earlier.end([executor.notebook.read(item.whole) for item in items])
     assert left == {"7"}
     assert all((tmp_path / "cancelled" / item.whole).exists() for item in items)
     assert [executor._is_blocked(item, left) for item in items] == [True, False]
     (failed,) = asked.failed
-    assert "job 7 of an earlier run writes to the same files, was cancelled, and did not end" in failed
+    assert "job 7 of an earlier run writes to the same files, was cancelled, and does not end" in failed
 
 
 def test_logs_are_named_by_rule_and_wildcards(tmp_path):

@@ -11,19 +11,19 @@ import shlex
 import signal
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import submitit
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import results, scheduler, states, submission
-from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
+from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.content import content_of
+from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
 from snakemake_executor_plugin_submitit.frozen import frozen_config
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
@@ -32,46 +32,18 @@ from snakemake_executor_plugin_submitit.parameters import ResourceError, submiss
 from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
+from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
 
 LAST_LINES = 20
 # How long a job that is over may keep its result to itself, s: files of other nodes take a while to be seen.
 LATENCY_SECONDS = 20.0
-# How long a job of an earlier run may take to end after it was cancelled, s.
-CANCELLATION_SECONDS = 180.0
-# Between two looks at whether it has, s.
-PAUSE_SECONDS = 1.0
 # How long the scheduler may be away when it is needed to go on, s.
 PATIENCE_SECONDS = 600.0
 # Before jobs are tried again of which there were too many, s.
 ROOM_SECONDS = 10.0
 # How long it may be away when all jobs shall be cancelled, s: somebody waits for the end.
 LAST_PATIENCE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Member:
-    """A job of the workflow; alone, or with others in a group."""
-
-    job: Any
-    key: str
-    content: str
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A job that is about to be submitted."""
-
-    job: JobExecutorInterface
-    members: tuple[Member, ...]
-    whole: str
-    log: Path
-    parameters: dict[str, Any]
-
-    @property
-    def label(self) -> str:
-        """Rule and wildcards, as its log is named."""
-        return f"{self.log.parent.name}/{self.log.stem}"
 
 
 class Executor(RemoteExecutor):
@@ -93,6 +65,7 @@ class Executor(RemoteExecutor):
         except (NotOurs, OSError) as error:
             raise WorkflowError(f"submitit-folder: {error}") from None
         self.notebook = Notebook(self.folder)
+        self._earlier = EarlierJobs(self.workflow, self.notebook, self._cancelled, self.logger, PATIENCE_SECONDS)
         # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one.
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         # Read now: a user may edit the files while jobs wait.
@@ -168,7 +141,7 @@ class Executor(RemoteExecutor):
 
     def _attached(self, ready: list[Ready]) -> list[Ready]:
         """Take over jobs of an earlier Snakemake, and return those that are to be submitted."""
-        earlier = self._earlier(ready)
+        earlier = self._earlier.of(ready) if self.slurm else {}
         new: list[Ready] = []
         in_the_way: list[Note] = []
         for item, known in [(item, [earlier.get(member.key) for member in item.members]) for item in ready]:
@@ -181,52 +154,11 @@ class Executor(RemoteExecutor):
                 new.append(item)
             if decision is Decision.REPLACE:
                 in_the_way += [member.note for member in known if member is not None and member.alive]
-        left = self._end(in_the_way)
+        left = self._earlier.end(in_the_way)
         return [item for item in new if not self._is_blocked(item, left)]
 
-    def _earlier(self, ready: list[Ready]) -> dict[str, Earlier]:
-        """Return what has become of members that an earlier run has submitted, by their keys."""
-        if not self.slurm:
-            return {}
-        noted = [(item, member, self.notebook.read(member.key)) for item in ready for member in item.members]
-        if not any(note for _, _, note in noted):
-            return {}
-        # Without an answer nobody knows whether they still run: to submit then would be to run them twice.
-        queue = scheduler.queue(PATIENCE_SECONDS)
-        return {
-            member.key: self._known(item, member, note, queue.get(note.job_id))
-            for item, member, note in noted
-            if note is not None
-        }
-
-    def _known(self, item: Ready, member: Member, note: Note, state: str | None) -> Earlier:
-        job: Any = submitit.SlurmJob(folder=note.folder, job_id=note.job_id)
-        problem = results.problem(job) if job.paths.result_pickle.exists() else None
-        same = note.content == member.content and not self._is_forced(member.job)
-        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING"
-        return Earlier(
-            note,
-            alive=state is not None,
-            fits=fits and not self._cancelled(note.whole).exists(),
-            made=same and problem == "" and self._waits_for_us(member, job.paths.result_pickle),
-        )
-
-    def _is_forced(self, job: Any) -> bool:
-        """Whether the user has said that this job is to be run, whatever has been made."""
-        settings = self.workflow.dag_settings
-        files = set(settings.forcerun) | (set(self.dag.targetfiles) if settings.forcetargets else set())
-        return job.rule in self.dag.forcerules or not files.isdisjoint(job.output)
-
-    def _waits_for_us(self, member: Member, result: Path) -> bool:
-        """Whether all outputs are there, as the job with this result has left them, and recorded by no Snakemake."""
-        outputs = list(member.job.output)
-        incomplete = self.workflow.async_run(self.workflow.persistence.incomplete(member.job))
-        return bool(outputs) and len(incomplete) == len(outputs) and self.notebook.precedes(member.key, outputs, result)
-
     def _take_over(self, item: Ready, notes: list[Note]) -> None:
-        jobs: dict[str, Any] = {
-            note.job_id: submitit.SlurmJob(folder=note.folder, job_id=note.job_id) for note in notes
-        }
+        jobs = {note.job_id: submitted_job(note) for note in notes}
         self.logger.info(f"Job {', '.join(jobs)}, submitted by an earlier run, has made {item.label}.")
         self._folders.update(Path(note.folder) for note in notes)
         self._over[item.job] = ([member.key for member in item.members], list(jobs.values()))
@@ -235,23 +167,7 @@ class Executor(RemoteExecutor):
     def _go_on(self, item: Ready, note: Note) -> None:
         self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
         self._folders.add(Path(note.folder))
-        self._report(replace(item, log=Path(note.log)), submitit.SlurmJob(folder=note.folder, job_id=note.job_id))
-
-    def _end(self, notes: list[Note]) -> set[str]:
-        """Cancel jobs of an earlier run for good, and wait until they write nowhere; return those that still may."""
-        job_ids = {note.job_id for note in notes}
-        if not job_ids:
-            return set()
-        self.logger.info(
-            f"Cancelling what an earlier run has submitted otherwise: {' '.join(scheduler.condensed(job_ids))}"
-        )
-        for note in notes:
-            self._cancelled(note.whole).touch()
-        scheduler.cancel(job_ids, PATIENCE_SECONDS, self.logger.warning)
-        deadline = time.monotonic() + CANCELLATION_SECONDS
-        while (left := job_ids & scheduler.queue(PATIENCE_SECONDS).keys()) and time.monotonic() < deadline:
-            time.sleep(PAUSE_SECONDS)
-        return left
+        self._report(replace(item, log=Path(note.log)), submitted_job(note))
 
     def _is_blocked(self, item: Ready, left: set[str]) -> bool:
         """Report a job as failed whose files another one that does not end may write to."""
@@ -261,7 +177,7 @@ class Executor(RemoteExecutor):
             self._report_error(
                 SubmittedJobInfo(item.job),
                 f"{item.label}: job {', '.join(blocking)} of an earlier run writes to the same files, was cancelled, "
-                f"and did not end in {CANCELLATION_SECONDS:g} s; start again when it has. ",
+                "and does not end; start again when it has. ",
             )
         return bool(blocking)
 
