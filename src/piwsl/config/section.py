@@ -187,9 +187,10 @@ class Section(BaseModel):
         """
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def dotted(self) -> dict[str, str]:
-        """Return the values of the section and of those within it as text, by keys joined by points."""
-        return dict(_dotted(self.plain(), ""))
+
+def dotted(section: Section) -> dict[str, str]:
+    """Return the values of a section and of those within it as text, by keys joined by points."""
+    return dict(_dotted(section.plain(), ""))
 
 
 def _dotted(value: Any, key: str) -> Iterator[tuple[str, str]]:

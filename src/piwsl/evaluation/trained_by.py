@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from piwsl.config import Architecture, Loss, Run, Section, parse_model, parse_section
+from piwsl.config.section import dotted
 from piwsl.errors import PiwslError
 from piwsl.models.storage import read_header
 
@@ -32,7 +33,7 @@ def check_trained_by(model_path: Path, run: Run, model: Architecture, loss: Loss
     }
     now: dict[str, Section] = {"run": run, f"models.{run.model}": model, f"losses.{run.loss}": loss}
     for name, section in now.items():
-        old, new = then[name].dotted(), section.dotted()
+        old, new = dotted(then[name]), dotted(section)
         if changed := [key for key in new | old if old.get(key, ABSENT) != new.get(key, ABSENT)]:
             key = changed[0]
             raise PiwslError(

@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from piwsl.config import Experiment
+from piwsl.config.section import dotted
 from piwsl.evaluation.comparison import Comparison, compare
 from piwsl.files import write_text
 from piwsl.report.figures import panels, plotly
@@ -282,7 +283,7 @@ def _hours(hours: float | None) -> str:
 
 def _configurations(compared: Sequence[Compared]) -> Markup:
     known = [each for each in compared if each.experiment is not None]
-    flat = [cast(Experiment, each.experiment).dotted() for each in known]
+    flat = [dotted(cast(Experiment, each.experiment)) for each in known]
     keys = dict.fromkeys(key for keys in flat for key in keys if key != "experiment")
     rows = {key: [each.get(key, "–") for each in flat] for key in keys if len({each.get(key) for each in flat}) > 1}
     said = (
