@@ -38,5 +38,5 @@ def check_trained_by(model_path: Path, run: Run, model: Architecture, loss: Loss
             key = changed[0]
             raise PiwslError(
                 f"{model_path}: trained with {name}.{key}: {old.get(key, ABSENT)}, and the config says "
-                f"{new.get(key, ABSENT)}; train it again: snakemake --forcerun train"
+                f"{new.get(key, ABSENT)}; train it again: snakemake --forcerun {model_path}"
             )
