@@ -490,14 +490,15 @@ def test_the_content_of_a_job_is_all_that_snakemake_sees_of_how_it_is_made(tmp_p
     source, other = tmp_path / "input", tmp_path / "other"
     source.write_text("1")
     other.write_text("1")
-    environment = SimpleNamespace(hash="1")
+    modules = SimpleNamespace(hash="1")
     contents = [
         content_of(one)
         for one in (
             member(), member(source="edited"), member(params=[1]), member(params=["1"]), member(params=[{"a": 1}]),
             # The same text, filled from another config.
             member("run {config[rate]}", shellcmd="run 1"), member("run {config[rate]}", shellcmd="run 2"),
-            member(container_img_url="x"), member(conda_env=environment), member(env_modules=environment, params=[1]),
+            member(container_img_url="x"), member(conda_env=SimpleNamespace(content=b"numpy")),
+            member(env_modules=modules, params=[1]),
             member(input=[source]), member(input=[other]), member(input=[source, other]),
         )
     ]  # fmt: skip
@@ -810,7 +811,10 @@ def test_a_cancelled_job_does_not_come_back(tmp_path):
 @pytest.mark.parametrize("cluster", ["local", "debug"])
 def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     def run(command: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", command))
+        # An environment that is not used, for nobody says --sdm conda, needs no conda.
+        (tmp_path / "environment.yaml").write_text("dependencies: [numpy]\n")
+        named = SNAKEFILE.replace("rule good:", 'rule good:\n    conda: "environment.yaml"')
+        (tmp_path / "Snakefile").write_text(named.replace("{command}", command))
         arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "--latency-wait", "2"]
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1", "--keep-going"],

@@ -19,13 +19,15 @@ def content_of(member: Any, made_beside: frozenset[str] = frozenset()) -> str:
         made_beside: outputs of its group, which do not yet lie there as they will when the member runs.
     """
     rule = member.rule
-    software = [part.hash for part in (member.conda_env, member.env_modules) if part]
+    # The text of the environment: its hash names the place where conda would put it, and asks conda.
+    conda = repr(member.conda_env.content) if member.conda_env else ""
+    modules = member.env_modules.hash if member.env_modules else ""
     return digest(
         [
             member.shellcmd if rule.shellcmd is not None else rule.run_func_src,
             _script(member),
             [_written(value) for value in member.params],
-            [member.container_img_url, *software],
+            [member.container_img_url, conda, modules],
             [_stamp(path) for path in sorted(set(map(str, member.input)) - made_beside)],
         ]
     )
