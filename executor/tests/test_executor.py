@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
+import logging
 import os
 import pickle
+import pty
 import signal
 import stat
 import subprocess
@@ -17,21 +20,29 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.io import IOFile
+from snakemake.persistence.file import FilePersistence
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from submitit import AutoExecutor, Job, SlurmJob
 
-from snakemake_executor_plugin_submitit import frozen, results, states, submission
-from snakemake_executor_plugin_submitit.attach import Decision, decide
+from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
+from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
+from snakemake_executor_plugin_submitit.content import content_of
+from snakemake_executor_plugin_submitit.earlier import EarlierJobs
+from snakemake_executor_plugin_submitit.executor import Executor
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
+from snakemake_executor_plugin_submitit.marks import marks_of
+from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
-from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
-from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits
+from snakemake_executor_plugin_submitit.ready import Member, Ready
+from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.submission import SubmissionError, submit
+from snakemake_executor_plugin_submitit.submission import NoRoomError, SubmissionError, submit
 
 SNAKEFILE = """
 rule all:
@@ -115,6 +126,45 @@ def test_options_of_sbatch_are_read_as_sbatch_reads_them():
     }  # fmt: skip
 
 
+def test_a_job_of_several_tasks_runs_its_command_once_and_outside_of_them(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, srun="true", sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7")
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    for resources in ({"tasks": 2}, {"nodes": 2}):
+        jobs: list[Job] = []
+        parameters = submission_parameters("x", resources, 3)
+        submit([command], tmp_path / "jobs", parameters, SETTINGS, 0.0, jobs.extend)
+        script = (tmp_path / "script").read_text()
+        nodes, tasks = resources.get("nodes", 1), resources.get("tasks", 1)
+        for line in (f"--nodes={nodes}", f"--ntasks-per-node={tasks}", "--cpus-per-task=3", "--signal=B:USR2@90"):
+            assert f"#SBATCH {line}\n" in script
+        assert f"\nexec {sys.executable} -u -m submitit" in script
+        assert jobs[0].num_tasks == 1
+    submit([command], tmp_path / "jobs", submission_parameters("x", {}, 3), SETTINGS, 0.0, jobs.extend)
+    script = (tmp_path / "script").read_text()
+    assert "\nsrun " in script
+    assert "#SBATCH --signal=USR2@90\n" in script
+
+
+def test_a_job_that_snakemake_runs_in_says_nothing_of_what_is_submitted(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, srun="true", sbatch=f"env > {tmp_path}/env; echo Submitted batch job 7")
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_MEM_PER_CPU", "SLURM_CONF", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "5")
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    submit([command], tmp_path / "jobs", submission_parameters("x", {}, 1), SETTINGS, 0.0, [].extend)
+    told = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
+    assert {name for name in told if "SLURM_" in name or "SBATCH_" in name} == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+    assert os.environ["SLURM_JOB_ID"] == "5"
+
+
+@pytest.mark.parametrize("limit", ["QOSMaxSubmitJobPerUserLimit", "AssocGrpSubmitJobsLimit"])
+def test_a_limit_on_jobs_in_the_queue_is_told_from_a_refusal(tmp_path, monkeypatch, limit):
+    command = JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.1)
+    for words, error in ((limit, NoRoomError), ("AssocMaxWallDurationPerJobLimit", SubmissionError)):
+        programs(tmp_path, monkeypatch, srun="true", sbatch=f"echo 'sbatch: error: {words}' >&2; exit 1")
+        with pytest.raises(error, match=words):
+            submit([command], tmp_path / "jobs", submission_parameters("x", {}, 1), SETTINGS, 60.0, [].extend)
+
+
 def answering(folder: Path, text: str, monkeypatch) -> None:
     """Put a sacct on PATH that gives this answer, and counts."""
     program = folder / "sacct"
@@ -145,10 +195,30 @@ def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
         ({"slurm_partition": "gpu"}, "there is no 'gpu'; sinfo lists cpu, long"),
         ({"slurm_partition": "cpu", "runtime": 61}, "runtime is 61, but partition cpu has 60 minutes"),
         ({"slurm_partition": "long", "threads": 9}, "threads is 9, but partition long has 8 CPUs a node"),
+        ({"slurm_partition": "long", "threads": 3, "tasks": 3}, "threads is 9, but partition long has 8 CPUs a node"),
         ({"slurm_partition": "long", "mem_mb": 16001}, "mem_mb is 16001, but partition long has 16000 MB a node"),
     ):
         with pytest.raises(ResourceError, match=complaint):
             check(**resources)
+
+
+def test_a_retry_asks_for_no_more_than_there_is():
+    known = {
+        "cpu": Partition(60.0, 8, 16000),
+        "long": Partition(1440.0, 8, 16000),
+        "open": Partition(float("inf"), 8, 9),
+    }
+
+    def asked(**resources) -> tuple[int, float]:
+        fitting = grown_to_fit(submission_parameters("x", resources, 1), known)
+        check_fits(fitting, known)
+        return fitting["timeout_min"], int(1024 * fitting["mem_gb"])
+
+    assert asked(slurm_partition="cpu", runtime=61, mem_mb=16001) == (60, 16000)
+    assert asked(slurm_partition="cpu,long", runtime=61, mem_mb=100) == (61, 100)
+    assert asked(slurm_partition="open", runtime=10**6, mem_mb=5) == (10**6, 5)
+    assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)  # the default partition's limits are not known
+    assert "timeout_min" not in grown_to_fit(submission_parameters("x", {"slurm_partition": "cpu"}, 1), known)
 
 
 def test_one_call_asks_for_all_jobs_and_understands_arrays(tmp_path, monkeypatch):
@@ -166,17 +236,6 @@ def test_an_accounting_that_fails_is_told_from_jobs_that_fail(tmp_path, monkeypa
     answering(tmp_path, "echo the database is away >&2; exit 1", monkeypatch)
     with pytest.raises(states.AccountingError, match="sacct failed: the database is away"):
         states.query(["1"])
-
-
-def test_an_accounting_that_fails_for_a_while_is_asked_again(tmp_path, monkeypatch):
-    answering(
-        tmp_path, f"[ $(wc -l < {tmp_path}/calls) -lt 3 ] && exit 1; printf 'JobID|State\\n1|RUNNING\\n'", monkeypatch
-    )
-    assert states.query_patiently(["1"], patience=30.0, pause=0.01) == {"1": "RUNNING"}
-    assert len((tmp_path / "calls").read_text().splitlines()) == 3
-    answering(tmp_path, "exit 1", monkeypatch)
-    with pytest.raises(states.AccountingError):
-        states.query_patiently(["1"], patience=0.1, pause=0.01)
 
 
 def test_accounting_is_asked_less_often_while_nothing_ends(tmp_path, monkeypatch):
@@ -216,10 +275,41 @@ def test_tasks_of_an_array_are_cancelled_as_one(tmp_path, monkeypatch):
     program.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/calls\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    cancel([])
+    said: list[str] = []
+    assert cancel([], 0.0, said.append) == []
     assert not (tmp_path / "calls").exists()
-    cancel(f"5_{number}" for number in range(10_000))
+    assert cancel((f"5_{number}" for number in range(10_000)), 0.0, said.append) == []
     assert (tmp_path / "calls").read_text() == "5_[0-9999]\n"
+    assert not said
+
+
+def test_a_scheduler_that_is_away_is_told_again_to_cancel(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    away = "echo 'scancel: error: Kill job error on job id 7: Unable to contact slurm controller' >&2; exit 1"
+    programs(
+        tmp_path, monkeypatch, scancel=f"echo x >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -gt 2 ] || {away}"
+    )
+    said: list[str] = []
+    assert cancel(["7"], 60.0, said.append) == []
+    assert len((tmp_path / "calls").read_text().split()) == 3
+    assert len(said) == 1
+    programs(tmp_path, monkeypatch, scancel=away)
+    assert cancel(["7_0", "7_1", "8"], 0.0, said.append) == ["7_[0-1]", "8"]
+    # It is over already: that is what was wanted.
+    programs(tmp_path, monkeypatch, scancel="echo 'scancel: error: Invalid job id 7' >&2; exit 1")
+    assert cancel(["7"], 0.0, said.append) == []
+
+
+def test_jobs_in_the_queue_are_asked_for_until_slurm_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    answer = "printf '7_0 RUNNING\\n7_1 PENDING\\n8 COMPLETING\\n'"
+    programs(
+        tmp_path, monkeypatch, squeue=f"echo x >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -gt 2 ] && {answer}"
+    )
+    assert queue(60.0) == {"7_0": "RUNNING", "7_1": "PENDING", "8": "COMPLETING"}
+    programs(tmp_path, monkeypatch, squeue="exit 1")
+    with pytest.raises(SchedulerError, match="SLURM does not answer"):
+        queue(0.0)
 
 
 def programs(folder: Path, monkeypatch, **texts: str) -> None:
@@ -279,11 +369,13 @@ import signal, sys
 from pathlib import Path
 from snakemake_executor_plugin_submitit.parameters import submission_parameters
 from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import submit
 here = Path(sys.argv[1])
 command = JobCommand(["true"], here, here / "log", here / "cancelled", {}, patience=0.1)
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
 listed = []
 try:
     submit([command], here / "jobs", submission_parameters("x", {}, 1), ExecutorSettings(), 0.0, listed.extend)
@@ -292,7 +384,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_a_submission_waits_until_the_job_is_listed(tmp_path, monkeypatch, number):
     programs(
         tmp_path, monkeypatch, srun="true", sbatch=f"kill -{number.value} $PPID; sleep 0.5; echo Submitted batch job 7"
@@ -320,6 +412,9 @@ def test_a_result_says_what_went_wrong(tmp_path):
     trace = 'Traceback (most recent call last):\n  File "x"\nNotADirectoryError: [Errno 20] Not a directory: log\n'
     problem = results.problem(ended(tmp_path, ("error", trace)))
     assert problem == "it could not run its command: NotADirectoryError: [Errno 20] Not a directory: log"
+    ended(tmp_path, ("success", 0)).paths.result_pickle.write_bytes(b"cut off")
+    job = SlurmJob(folder=tmp_path, job_id="7_3")
+    assert results.problem(job).startswith("its result cannot be read: UnpicklingError")
     trace = "submitit.core.utils.UncompletedJobError: Job not requeued because: timed-out too many times.\n"
     assert "more often than --submitit-requeues allows" in results.problem(ended(tmp_path, ("error", trace)))
 
@@ -350,25 +445,122 @@ def test_states_are_over_or_not_and_have_reasons():
     assert states.reason("STRANGE", "") == "it ended in state STRANGE"
 
 
-def test_notes_are_found_again_and_tell_another_content(tmp_path):
+def test_notes_are_found_again(tmp_path):
     notebook = Notebook(tmp_path)
-    key = key_of(["rule"], ["b", "a"])
-    assert key == key_of(["rule"], ["a", "b"]) != key_of(["rule"], ["a"])
+    key = key_of("rule", ["b", "a"])
+    assert key == key_of("rule", ["a", "b"]) != key_of("rule", ["a"])
+    assert whole_of([key]) == key
+    assert whole_of([key, "other"]) == whole_of(["other", key]) != key
     assert notebook.read(key) is None
     (tmp_path / "jobs" / "run").mkdir(parents=True)
-    note = Note(key, "content", "1_2", str(tmp_path / "jobs" / "run"), str(tmp_path / "logs" / "rule" / "log"))
+    log = str(tmp_path / "logs" / "rule" / "log")
+    note = Note(key, "content", key, "1_2", str(tmp_path / "jobs" / "run"), log)
     notebook.write(note)
     assert Notebook(tmp_path).read(key) == note
     (tmp_path / "notes" / f"{key}.json").write_text("{")
     assert notebook.read(key) is None
     notebook.forget(key)
     notebook.forget(key)
-    source = tmp_path / "input"
+
+
+def test_outputs_are_those_of_a_noted_job_or_of_another(tmp_path):
+    notebook, output, result = Notebook(tmp_path), tmp_path / "out", tmp_path / "result"
+    output.touch()
+    result.touch()
+    assert not notebook.precedes("key", [str(output)], result)
+    notebook.write(Note("key", "content", "key", "1", str(tmp_path), str(tmp_path)))
+    now = (tmp_path / "notes" / "key.json").stat().st_mtime
+    os.utime(result, (now + 60.0, now + 60.0))
+    for age, its_own in ((-5.0, False), (5.0, True), (65.0, False)):
+        os.utime(output, (now + age, now + age))
+        assert notebook.precedes("key", [str(output)], result) is its_own
+    os.utime(output, (now, now))
+    assert not notebook.precedes("key", [str(output), str(tmp_path / "missing")], result)
+    assert not notebook.precedes("key", [str(output)], tmp_path / "missing")
+
+
+def member(template: str | None = None, source: str = "source", script: str | None = None, **job) -> SimpleNamespace:
+    """Return what is looked at of a Snakemake job."""
+    rule = SimpleNamespace(name="train", shellcmd=template, run_func_src=source, script=script, notebook=None)
+    nothing = {"shellcmd": None, "container_img_url": None, "conda_env": None, "env_modules": None}
+    return SimpleNamespace(rule=rule, **(nothing | {"params": [], "input": []} | job))
+
+
+def test_the_content_of_a_job_is_all_that_snakemake_sees_of_how_it_is_made(tmp_path):
+    source, other = tmp_path / "input", tmp_path / "other"
     source.write_text("1")
-    before = content_of("parameters", [str(source)])
-    assert before == content_of("parameters", [str(source)]) != content_of("others", [str(source)])
+    other.write_text("1")
+    modules = SimpleNamespace(hash="1")
+    contents = [
+        content_of(one)
+        for one in (
+            member(), member(source="edited"), member(params=[1]), member(params=["1"]), member(params=[{"a": 1}]),
+            # The same text, filled from another config.
+            member("run {config[rate]}", shellcmd="run 1"), member("run {config[rate]}", shellcmd="run 2"),
+            member(container_img_url="x"), member(conda_env=SimpleNamespace(content=b"numpy")),
+            member(env_modules=modules, params=[1]),
+            member(input=[source]), member(input=[other]), member(input=[source, other]),
+        )
+    ]  # fmt: skip
+    assert len(set(contents)) == len(contents)
+    script = member(script="script.py", _path_to_source_file=lambda path: Source(tmp_path / path))
+    before = content_of(script)
+    (tmp_path / "script.py").write_text("edited")
+    assert content_of(script) != before
+    # What the group itself makes is there at the next start, and was not at the first.
+    assert content_of(member(input=[source]), frozenset([str(source)])) == content_of(member())
+    before = content_of(member(input=[source]))
     source.write_text("22")
-    assert content_of("parameters", [str(source)]) != before
+    assert content_of(member(input=[source])) != before
+
+
+class Source:
+    """A script, as Snakemake names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get_path_or_uri(self, secret_free: bool) -> str:
+        return str(self.path)
+
+
+def test_parameters_are_written_the_same_by_two_runs_of_python():
+    script = (
+        "from types import SimpleNamespace as S\nfrom snakemake_executor_plugin_submitit.content import content_of\n"
+        "rule = S(name='r', shellcmd=None, run_func_src='', script=None, notebook=None)\n"
+        "params = [{'b', 'a', 'c'}, {'x': frozenset('abc')}, object(), (1, [2.0, None])]\n"
+        "print(content_of(S(rule=rule, params=params, input=[], shellcmd=None, container_img_url=None, conda_env=None, "
+        "env_modules=None)))"
+    )
+    written = {
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(written) == 1
+
+
+def test_marks_that_a_command_takes_away_are_put_back(tmp_path):
+    persistence = FilePersistence(path=tmp_path / ".snakemake")
+    outputs = [IOFile("results/model"), IOFile("x" * 300)]
+    keys = [str(output) for output in outputs]
+    marks = marks_of(persistence, outputs)
+    for key in keys:
+        persistence._mark_incomplete(key, "12")
+    assert all(mark.exists() for mark in marks)
+    command = ["rm", *map(str, marks)]
+    began = time.time()
+    assert JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, marks)() == 0
+    persistence._clear_cache()
+    assert persistence._filter_incomplete_keys(keys) == set(keys)
+    assert persistence._get_recorded_starttime(keys[0]) == pytest.approx(began, abs=5.0)
+    # Those that are there say more.
+    persistence._mark_incomplete(keys[0], "12")
+    JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, marks)()
+    assert persistence._get_external_jobids(keys) == {"12"}
+    assert marks_of(SimpleNamespace(), outputs) == []  # a database keeps them
 
 
 def test_folders_are_closed_to_others_and_those_of_others_refused(tmp_path, monkeypatch):
@@ -395,7 +587,10 @@ def test_a_note_or_a_result_that_someone_else_may_have_made_is_not_used(tmp_path
     (tmp_path / "jobs" / "link").symlink_to(elsewhere)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "link").symlink_to(elsewhere)
-    notebook, good = Notebook(tmp_path), Note("key", "content", "1_2", str(folder), str(tmp_path / "logs" / "log"))
+    notebook, good = (
+        Notebook(tmp_path),
+        Note("key", "content", "key", "1_2", str(folder), str(tmp_path / "logs" / "log")),
+    )
     for changes in (
         {"folder": str(elsewhere)},
         {"folder": str(tmp_path / "jobs" / "link")},
@@ -422,25 +617,128 @@ def test_a_note_or_a_result_that_someone_else_may_have_made_is_not_used(tmp_path
     assert results.problem(job) == f"its result was written by someone else: {job.paths.result_pickle}"
 
 
+def earlier(kind: str, job_id: str = "1") -> Earlier:
+    """Return what is known of a member: it waits or runs (alive), as it would now (fits), or is made."""
+    note = Note("key", "content", "key", job_id, "folder", "log")
+    return Earlier(note, alive=kind in ("alive", "fits"), fits=kind == "fits", made=kind == "made")
+
+
 @pytest.mark.parametrize(
-    ("same", "state", "problem", "decision"),
+    ("members", "decision"),
     [
-        (True, "RUNNING", None, Decision.GO_ON),
-        (True, "PENDING", None, Decision.GO_ON),
-        (True, "COMPLETED", "", Decision.GO_ON),
-        # Accounting lags behind: the result counts.
-        (True, "RUNNING", "", Decision.GO_ON),
-        (True, "RUNNING", "its command ended with exit code 1", Decision.SUBMIT),
-        (True, "FAILED", None, Decision.SUBMIT),
-        # SLURM was set up anew, or has forgotten it.
-        (True, "NONE", None, Decision.SUBMIT),
-        (False, "RUNNING", None, Decision.REPLACE),
-        (False, "PENDING", None, Decision.REPLACE),
-        (False, "COMPLETED", "", Decision.SUBMIT),
+        ([None], Decision.SUBMIT),
+        ([earlier("over")], Decision.SUBMIT),
+        ([earlier("alive")], Decision.REPLACE),
+        ([earlier("fits")], Decision.GO_ON),
+        ([earlier("made")], Decision.TAKE_OVER),
+        # A group.
+        ([earlier("fits"), earlier("fits")], Decision.GO_ON),
+        ([earlier("fits"), earlier("fits", "2")], Decision.REPLACE),
+        ([earlier("fits"), None], Decision.REPLACE),
+        ([earlier("fits"), earlier("made", "2")], Decision.REPLACE),
+        ([earlier("made"), earlier("made", "2")], Decision.TAKE_OVER),
+        ([earlier("made"), None], Decision.SUBMIT),
+        ([earlier("made"), earlier("over")], Decision.SUBMIT),
+        ([earlier("over"), earlier("alive")], Decision.REPLACE),
     ],
 )
-def test_a_job_of_an_earlier_run_is_gone_on_with_or_replaced(same, state, problem, decision):
-    assert decide(same, state, problem) is decision
+def test_jobs_of_an_earlier_run_are_gone_on_with_replaced_or_taken_over(members, decision):
+    assert decide(members) is decision
+
+
+class FailingJob:
+    """A job of Snakemake that keeps what it is told when it fails."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def is_group(self) -> bool:
+        return False
+
+    def log_error(self, text: str, **_: object) -> None:
+        self.told.append(text)
+
+
+class Asked:
+    """What an executor without a workflow tells Snakemake."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.succeeded: list[object] = []
+        self.scheduler = SimpleNamespace(error_callback=lambda job: None, finish_callback=self.succeeded.append)
+        self.execution_settings = SimpleNamespace(latency_wait=0)
+
+    def job(self) -> FailingJob:
+        return FailingJob(self.failed)
+
+
+def executor_of(folder: Path, asked: Asked) -> Executor:
+    """Return an executor that has submitted nothing yet."""
+    made: Executor = Executor.__new__(Executor)
+    made.workflow, made.folder, made.notebook, made.slurm = asked, folder, Notebook(folder), True
+    made.logger, made.settings = logging.getLogger("executor"), SETTINGS
+    made._active, made._over, made._over_since = {}, {}, {}
+    made._earlier = EarlierJobs(asked, made.notebook, made._cancelled, made.logger, 0.0)
+    for name in ("jobs", "cancelled"):
+        (folder / name).mkdir()
+    return made
+
+
+def submitted(executor: Executor, job: FailingJob, job_id: str) -> SubmittedJobInfo:
+    """Return what the executor keeps of a job that it has submitted, and note it."""
+    folder = executor.folder / "jobs" / "run"
+    folder.mkdir(exist_ok=True)
+    log = executor.folder / "logs" / "rule" / f"{job_id}.log"
+    item = Ready(job, (Member(job, f"key{job_id}", "content"),), f"key{job_id}", log, {})
+    executor.notebook.write(Note(f"key{job_id}", "content", f"key{job_id}", job_id, str(folder), str(log)))
+    aux = {"item": item, "log": log, "job": SlurmJob(folder=folder, job_id=job_id)}
+    return SubmittedJobInfo(job, external_jobid=job_id, aux=aux)
+
+
+def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looked_after(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, scancel=f"echo $@ >> {tmp_path}/cancellations")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8")]
+
+    def problem(info: SubmittedJobInfo, ended: object) -> str:
+        if info is infos[0]:
+            raise AssertionError("You should use results()")
+        return ""
+
+    executor._problem = problem
+    executor._accounting = SimpleNamespace(ask=lambda job_ids: list(job_ids))
+
+    async def looked_after() -> list[SubmittedJobInfo]:
+        return [info async for info in executor.check_active_jobs(infos)]
+
+    assert asyncio.run(looked_after()) == []
+    (failed,) = asked.failed
+    assert "Job 7: it cannot be looked after and is cancelled: AssertionError: You should use results()." in failed
+    assert asked.succeeded == [infos[1].job]
+    assert (tmp_path / "cancellations").read_text() == "7\n"
+    assert (tmp_path / "cancelled" / "key7").exists()
+    # Snakemake records what it was told. Only then is a note taken away; one of a job that may still run stays.
+    assert executor.notebook.read("key8") is not None
+    executor.handle_job_error(infos[0].job)
+    executor.handle_job_success(infos[1].job)
+    assert executor.notebook.read("key7") is not None
+    assert executor.notebook.read("key8") is None
+
+
+def test_a_job_that_does_not_end_lets_no_other_write_to_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.earlier.CANCELLATION_SECONDS", 0.0)
+    programs(tmp_path, monkeypatch, scancel="true", squeue="echo 7 COMPLETING")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8")]
+    items = [info.aux["item"] for info in infos]
+    left = executor._earlier.end([executor.notebook.read(item.whole) for item in items])
+    assert left == {"7"}
+    assert all((tmp_path / "cancelled" / item.whole).exists() for item in items)
+    assert [executor._is_blocked(item, left) for item in items] == [True, False]
+    (failed,) = asked.failed
+    assert "job 7 of an earlier run writes to the same files, was cancelled, and does not end" in failed
 
 
 def test_logs_are_named_by_rule_and_wildcards(tmp_path):
@@ -455,7 +753,7 @@ def test_logs_are_named_by_rule_and_wildcards(tmp_path):
 JOB = """
 import sys
 from pathlib import Path
-from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, minutes_of, partitions
+from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
 from snakemake_executor_plugin_submitit.payload import JobCommand
 here = Path(sys.argv[1])
 command = [sys.executable, "-c", sys.argv[2]]
@@ -513,7 +811,10 @@ def test_a_cancelled_job_does_not_come_back(tmp_path):
 @pytest.mark.parametrize("cluster", ["local", "debug"])
 def test_the_same_goes_without_a_cluster(tmp_path, cluster):
     def run(command: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", command))
+        # An environment that is not used, for nobody says --sdm conda, needs no conda.
+        (tmp_path / "environment.yaml").write_text("dependencies: [numpy]\n")
+        named = SNAKEFILE.replace("rule good:", 'rule good:\n    conda: "environment.yaml"')
+        (tmp_path / "Snakefile").write_text(named.replace("{command}", command))
         arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "--latency-wait", "2"]
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1", "--keep-going"],
@@ -632,6 +933,24 @@ def test_stopping_snakemake_leaves_no_process_without_a_cluster(tmp_path, cluste
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     assert not (tmp_path / "b.txt").exists()
+
+
+def test_closing_the_terminal_leaves_no_process(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 300; touch {output}"))
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        options = ["--executor", "submitit", "--submitit-cluster", "local", "--jobs", "2", "b.txt"]
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, "--seconds-between-status-checks", "1"])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.close(terminal)
+    os.waitpid(child, 0)
+    while left := of_this_folder(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def test_a_command_that_ended_well_in_its_last_moments_is_not_run_again(tmp_path):

@@ -48,6 +48,8 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=6819
 AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=limits
+AccountingStoreFlags=job_comment
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=bf_interval=2,batch_sched_delay=0,sched_interval=2,sched_min_interval=100000
@@ -64,6 +66,7 @@ MpiDefault=none
 GresTypes=gpu
 NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=cpu Nodes={node} Default=YES MaxTime=1-0 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
+PartitionName=hidden Nodes={node} Hidden=YES MaxTime=1-0 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
 PartitionName=gpu Nodes={node} MaxTime=1-0 DefMemPerCPU=200 PriorityTier=10 PreemptMode=OFF State=UP
 PartitionName=gpulow Nodes={node} MaxTime=1-0 DefMemPerCPU=200 PriorityTier=1 PreemptMode=REQUEUE GraceTime=15 State=UP
 """
@@ -153,6 +156,11 @@ class OneNode:
             job, reason = line.split(maxsplit=1)
             if reason == "launch failed requeued held":
                 _quiet("scontrol", "release", job)
+
+    def limit_jobs_in_the_queue(self, most: int) -> None:
+        """Let a user have so many jobs that wait or run; -1: any number."""
+        limit = f"MaxSubmitJobsPerUser={most}"
+        subprocess.run(["sacctmgr", "-i", "modify", "qos", "normal", "set", limit], check=True, capture_output=True)
 
     def state(self) -> str:
         """Return what SLURM says of the node and of the jobs, and the end of the controller's log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import stat
 import subprocess
@@ -35,7 +36,7 @@ rule all:
     input: "out.txt"
 rule count:
     output: "out.txt"
-    resources: mem_mb=300, runtime={runtime}, slurm_partition="{partition}", gpu={gpu}
+    resources: mem_mb=300, runtime={runtime}, slurm_partition="{partition}", gpu={gpu}, tasks={tasks}
     shell: "exec python3 counter.py state trace {{output}} {steps}"
 """
 SLEEPING = """
@@ -47,9 +48,11 @@ rule sleeping:
 """
 
 
-def counting(workflow: Workflow, steps: int, runtime: int = 5, partition: str = "cpu", gpu: int = 0) -> None:
+def counting(
+    workflow: Workflow, steps: int, runtime: int = 5, partition: str = "cpu", gpu: int = 0, tasks: int = 1
+) -> None:
     (workflow.folder / "counter.py").write_text(COUNTER)
-    workflow.write(COUNTING.format(steps=steps, runtime=runtime, partition=partition, gpu=gpu))
+    workflow.write(COUNTING.format(steps=steps, runtime=runtime, partition=partition, gpu=gpu, tasks=tasks))
 
 
 def starts(workflow: Workflow) -> list[int]:
@@ -88,6 +91,9 @@ def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_al
     assert len(workflow.lines("calls")) <= 4 + (time.monotonic() - started) / 6
     names = {name for job, name in sacct("JobID", "JobName") if "_" in job}
     assert "sleeping" in names
+    comments = {comment for job, comment in sacct("JobID", "Comment") if "_" in job}
+    assert any(comment.startswith("sleeping/n=") and comment.endswith(" and 11 more") for comment in comments), comments
+    assert len(re.findall(r"Submitted sleeping/n=\d+-\w+ as job \d+_\d+\.", output)) == 12
     # What ended well leaves its log and nothing else.
     assert not list((workflow.folder / ".snakemake" / "submitit" / "jobs").iterdir())
     assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
@@ -127,6 +133,72 @@ rule failing:
     assert code == 1
     assert "the reason is this" in output
     assert f"{workflow.folder}/.snakemake/submitit/logs/failing/n=a-" in output
+
+
+def test_a_retry_asks_for_no_more_than_its_partition_has(workflow):
+    workflow.write(
+        """
+rule all:
+    input: "out.txt"
+rule growing:
+    output: "out.txt"
+    resources: slurm_partition="hidden", runtime=lambda wildcards, attempt: 1000 * attempt
+    shell: "[ {resources.runtime} -gt 1000 ] && scontrol show job $SLURM_JOB_ID > {output}"
+"""
+    )
+    code, output = workflow.run("--retries", "1")
+    assert code == 0, output
+    assert "TimeLimit=1-00:00:00" in (workflow.folder / "out.txt").read_text()
+
+
+def test_a_limit_on_jobs_in_the_queue_is_waited_for(workflow, cluster):
+    workflow.write(SLEEPING.format(count=5, seconds=1))
+    cluster.limit_jobs_in_the_queue(3)
+    try:
+        code, output = workflow.run()
+    finally:
+        cluster.limit_jobs_in_the_queue(-1)
+    assert code == 0, output
+    assert output.count("QOSMaxSubmitJobPerUserLimit: ") == 1
+    assert sorted(workflow.lines("trace")) == [str(number) for number in range(5)]
+
+
+def test_a_job_of_several_tasks_runs_its_command_once(workflow):
+    workflow.write(
+        """
+rule all:
+    input: "out.txt"
+rule several:
+    output: "out.txt"
+    threads: 2
+    resources: tasks=2
+    shell: "echo once > {output}; srun bash -c 'echo task-$SLURM_PROCID-$SLURM_CPUS_PER_TASK' >> {output}"
+"""
+    )
+    code, output = workflow.run()
+    assert code == 0, output
+    once, *tasks = workflow.lines("out.txt")
+    assert once == "once"
+    assert sorted(tasks) == ["task-0-2", "task-1-2"]
+
+
+def test_a_job_that_cannot_be_looked_after_fails_alone(workflow):
+    workflow.write(
+        """
+rule all:
+    input: expand("{n}.txt", n=["bad", "good"])
+rule one:
+    output: "{n}.txt"
+    resources: mem_mb=lambda wildcards: 200 + len(wildcards.n)
+    shell:
+        "[ {wildcards.n} = bad ] && for found in .snakemake/submitit/jobs/*/; do"
+        "    echo damaged > $found/${{SLURM_JOB_ID}}_0_result.pkl; sleep 30; done; sleep 6; touch {output}"
+"""
+    )
+    code, output = workflow.run("--keep-going")
+    assert code == 1
+    assert "its result cannot be read: UnpicklingError" in output
+    assert (workflow.folder / "good.txt").exists()
 
 
 def test_what_slurm_refuses_or_would_never_start_is_said(workflow):
@@ -207,8 +279,9 @@ rule both:
     assert ("pair_one", "2") in asked, asked
 
 
-def test_a_preempted_job_saves_and_goes_on(workflow):
-    counting(workflow, steps=40, partition="gpulow", gpu=2)
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
+    counting(workflow, steps=40, partition="gpulow", gpu=2, tasks=tasks)
     workflow.start()
     until(lambda: workflow.lines("trace"), "start of the job")
     time.sleep(3)
@@ -276,7 +349,7 @@ def test_a_job_of_a_node_that_fails_runs_again(workflow, cluster):
     assert workflow.lines("trace") == ["0", "0"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_stopping_snakemake_cancels_what_it_submitted(workflow, number):
     workflow.write(SLEEPING.format(count=3, seconds=60))
     workflow.start()
@@ -317,21 +390,6 @@ def test_a_killed_snakemake_finds_its_jobs_again(workflow):
     assert code == 0, output
     assert "submitted by an earlier run" in output
     assert sorted(workflow.lines("trace")) == ["0", "1", "2", "3"]  # none of them twice
-
-
-def test_a_running_job_of_outdated_content_is_replaced(workflow):
-    snakefile = 'rule all:\n    input: "out.txt"\nrule one:\n    output: "out.txt"\n    params: word="{word}"\n'
-    snakefile += '    shell: "echo {{params.word}} >> trace; sleep 12; echo {{params.word}} > {{output}}"\n'
-    workflow.write(snakefile.format(word="old"))
-    workflow.start()
-    until(lambda: workflow.lines("trace"), "start of the job")
-    workflow.kill()
-    workflow.write(snakefile.format(word="new"))
-    workflow.run("--unlock")
-    code, output = workflow.run("--rerun-incomplete")
-    assert code == 0, output
-    assert workflow.lines("trace") == ["old", "new"]
-    assert workflow.lines("out.txt") == ["new"]
 
 
 def test_a_config_edited_while_jobs_wait_changes_none_of_them(workflow):
@@ -387,7 +445,7 @@ rule whole_node:
     workflow.run("--unlock")
     code, output = workflow.run("--rerun-incomplete")
     assert code == 0, output
-    assert "Nothing to be done" in output
+    assert output.count("submitted by an earlier run, has made whole_node/n=") == 2
     assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["400"]] * 2
 
 

@@ -21,6 +21,8 @@ rule evaluate:
         runtime=60,
     params:
         run=run_of,
+        model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
+        loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
         code=jobs.code["evaluate"],
     message:
         "Testing {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"

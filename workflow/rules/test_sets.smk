@@ -122,6 +122,8 @@ rule evaluate_on:
     params:
         run=run_of,
         test=lambda wildcards: wildcards.test,
+        model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
+        loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
         code=jobs.code["evaluate"],
     message:
         "Testing {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} of {wildcards.dataset} on {wildcards.test}"

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
-from snakemake_executor_plugin_submitit.states import is_over
+from snakemake_executor_plugin_submitit.notes import Note
 
 
 class Decision(Enum):
-    """Submit it; go on with the one of before; or end that one, then submit."""
+    """Submit it; go on with the one of before; end those of before, then submit; or take over what they have made."""
 
     SUBMIT = "submit"
     GO_ON = "go on"
     REPLACE = "replace"
+    TAKE_OVER = "take over"
 
 
-def decide(same: bool, state: str, problem: str | None) -> Decision:
+@dataclass(frozen=True)
+class Earlier:
+    """What has become of a member that an earlier run has submitted."""
+
+    note: Note
+    alive: bool
+    """It waits, runs, or is about to end: it may still write."""
+    fits: bool
+    """It makes what would be submitted now, the same members by the same content, and nobody has cancelled it."""
+    made: bool
+    """It has ended well, by the same content, and the member's outputs wait for a Snakemake that takes them over."""
+
+
+def decide(members: Sequence[Earlier | None]) -> Decision:
     """Decide for one job.
 
     Args:
-        same: whether its parameters and inputs are what they were.
-        state: in sacct's words; of a job that sacct does not know, one that is over.
-        problem: of its result, "" for a good one; None where it has left none.
+        members: of the job, which is its only member unless it is a group; None where there is no note.
     """
-    alive = problem is None and not is_over(state)
-    if same and (alive or problem == ""):
+    if all(member is not None and member.made for member in members):
+        return Decision.TAKE_OVER
+    if not any(member is not None and member.alive for member in members):
+        return Decision.SUBMIT
+    one = len({member.note.job_id for member in members if member is not None}) == 1
+    if one and all(member is not None and member.fits for member in members):
         return Decision.GO_ON
-    return Decision.REPLACE if alive else Decision.SUBMIT
+    return Decision.REPLACE

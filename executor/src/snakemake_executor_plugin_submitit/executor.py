@@ -11,11 +11,10 @@ import shlex
 import signal
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import submitit
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -23,40 +22,28 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, decide
+from snakemake_executor_plugin_submitit.content import content_of
+from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
 from snakemake_executor_plugin_submitit.frozen import frozen_config
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.notes import Note, Notebook, content_of, key_of
+from snakemake_executor_plugin_submitit.marks import marks_of
+from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
-from snakemake_executor_plugin_submitit.partitions import check_fits
+from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
+from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
 
 LAST_LINES = 20
 # How long a job that is over may keep its result to itself, s: files of other nodes take a while to be seen.
 LATENCY_SECONDS = 20.0
-# How long a job of outdated content may take to end after it was cancelled, s.
-CANCELLATION_SECONDS = 60.0
-# Between two questions about jobs of an earlier run, s.
-PAUSE_SECONDS = 1.0
-# How long the scheduler and its accounting may be away when they are needed to go on, s.
+# How long the scheduler may be away when it is needed to go on, s.
 PATIENCE_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A job that is about to be submitted."""
-
-    job: JobExecutorInterface
-    note_key: str
-    content: str
-    log: Path
-    parameters: dict[str, Any]
-
-    @property
-    def label(self) -> str:
-        """Rule and wildcards, as its log is named."""
-        return f"{self.log.parent.name}/{self.log.stem}"
+# Before jobs are tried again of which there were too many, s.
+ROOM_SECONDS = 10.0
+# How long it may be away when all jobs shall be cancelled, s: somebody waits for the end.
+LAST_PATIENCE_SECONDS = 60.0
 
 
 class Executor(RemoteExecutor):
@@ -78,6 +65,7 @@ class Executor(RemoteExecutor):
         except (NotOurs, OSError) as error:
             raise WorkflowError(f"submitit-folder: {error}") from None
         self.notebook = Notebook(self.folder)
+        self._earlier = EarlierJobs(self.workflow, self.notebook, self._cancelled, self.logger, PATIENCE_SECONDS)
         # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one.
         self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         # Read now: a user may edit the files while jobs wait.
@@ -85,9 +73,12 @@ class Executor(RemoteExecutor):
         # Folders of jobs that this run looks after: its own, and those of jobs that it took over.
         self._folders = {self.jobs_folder}
         self._listening = False
+        self._complained_of_room = False
         self._over_since: dict[str, float] = {}
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
         self._active: dict[str, SubmittedJobInfo] = {}
+        # Keys of notes, and jobs whose files nobody needs any more, once Snakemake has recorded what became of a job.
+        self._over: dict[JobExecutorInterface, tuple[list[str], list[Any]]] = {}
         # The thread that looks after jobs runs already: what it needs is there before SLURM is asked, which takes long.
         seconds = self.workflow.remote_execution_settings.seconds_between_status_checks
         self._accounting = states.Accounting(seconds, self.logger.warning)
@@ -107,8 +98,12 @@ class Executor(RemoteExecutor):
                 ready.append(self._prepare(job))
             except ResourceError as error:
                 self._report_error(SubmittedJobInfo(job), f"{error}. ")
+        try:
+            new = self._attached(ready)
+        except scheduler.SchedulerError as error:
+            raise WorkflowError(str(error)) from None
         alike: dict[str, list[Ready]] = {}
-        for item in self._attached(ready):
+        for item in new:
             alike.setdefault(repr(sorted(item.parameters.items())), []).append(item)
         size = min(self.settings.array_size, self._limits.array_size) if self.slurm else self.settings.array_size
         for items in alike.values():
@@ -120,62 +115,90 @@ class Executor(RemoteExecutor):
         self.run_jobs([job])
 
     def _listen(self) -> None:
-        """Let TERM cancel what was submitted, as Ctrl-C does; Snakemake itself would only stop submitting."""
+        """Let TERM, and a terminal that is closed, cancel what was submitted, as Ctrl-C does.
+
+        Snakemake itself would only stop submitting at the first, and die of the second. What nohup has started goes on.
+        """
         if not self._listening:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, signal.default_int_handler)
             self._listening = True
 
     def _prepare(self, job: JobExecutorInterface) -> Ready:
-        rules = sorted(str(rule) for rule in job.rules)
-        key = key_of(rules, [str(path) for path in job.output])
-        members = list(job.jobs) if job.is_group() else [job]
+        jobs: list[Any] = list(job.jobs) if job.is_group() else [job]
+        made = frozenset(str(path) for one in jobs for path in one.output)
+        members = tuple(Member(one, key_of(one.rule.name, map(str, one.output)), content_of(one, made)) for one in jobs)
+        whole = whole_of(member.key for member in members)
         wildcards = {} if job.is_group() else dict(job.wildcards_dict)
-        made_by = repr([[str(member.rule), repr(member.params)] for member in members])
-        content = content_of(made_by, [str(path) for path in job.input])
-        log = log_path(self.folder / "logs", job.name, wildcards, key)
+        log = log_path(self.folder / "logs", job.name, wildcards, whole)
         parameters = submission_parameters(job.name, dict(job.resources), _threads(job))
         if self.slurm:
+            if job.attempt > 1:
+                parameters = grown_to_fit(parameters, self._limits.partitions)
             check_fits(parameters, self._limits.partitions)
-        return Ready(job, key, content, log, parameters)
+        return Ready(job, members, whole, log, parameters)
 
     def _attached(self, ready: list[Ready]) -> list[Ready]:
         """Take over jobs of an earlier Snakemake, and return those that are to be submitted."""
-        noted = {item.note_key: self.notebook.read(item.note_key) for item in ready}
-        known = {key: note for key, note in noted.items() if note is not None}
-        if not self.slurm or not known:
-            return ready
-        # Without an answer nobody knows whether they still run: to submit then would be to run them twice.
-        found = states.query_patiently((note.job_id for note in known.values()), PATIENCE_SECONDS, PAUSE_SECONDS)
-        new, stale = [], []
-        for item in ready:
-            note = known.get(item.note_key)
-            if note is None:
-                new.append(item)
-                continue
-            job: Any = submitit.SlurmJob(folder=note.folder, job_id=note.job_id)
-            problem = results.problem(job) if job.paths.result_pickle.exists() else None
-            decision = decide(note.content == item.content, found.get(note.job_id, "NONE"), problem)
-            if decision is Decision.GO_ON:
-                self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
-                self._folders.add(Path(note.folder))
-                self._report(replace(item, log=Path(note.log)), job)
+        earlier = self._earlier.of(ready) if self.slurm else {}
+        new: list[Ready] = []
+        in_the_way: list[Note] = []
+        for item, known in [(item, [earlier.get(member.key) for member in item.members]) for item in ready]:
+            decision, notes = decide(known), [member.note for member in known if member is not None]
+            if decision is Decision.TAKE_OVER:
+                self._take_over(item, notes)
+            elif decision is Decision.GO_ON:
+                self._go_on(item, notes[0])
             else:
                 new.append(item)
             if decision is Decision.REPLACE:
-                stale.append(note.job_id)
-        scheduler.cancel(stale)
-        self._wait_for_the_end(stale)
-        return new
+                in_the_way += [member.note for member in known if member is not None and member.alive]
+        left = self._earlier.end(in_the_way)
+        return [item for item in new if not self._is_blocked(item, left)]
 
-    def _wait_for_the_end(self, job_ids: list[str]) -> None:
-        """Wait until cancelled jobs write nowhere any more: their successors write to the same files."""
-        deadline = time.monotonic() + CANCELLATION_SECONDS
-        while job_ids and time.monotonic() < deadline:
-            found = states.query_patiently(job_ids, PATIENCE_SECONDS, PAUSE_SECONDS)
-            job_ids = [job_id for job_id in job_ids if not states.is_over(found.get(job_id, "UNKNOWN"))]
-            time.sleep(PAUSE_SECONDS if job_ids else 0.0)
+    def _take_over(self, item: Ready, notes: list[Note]) -> None:
+        jobs = {note.job_id: submitted_job(note) for note in notes}
+        self.logger.info(f"Job {', '.join(jobs)}, submitted by an earlier run, has made {item.label}.")
+        self._folders.update(Path(note.folder) for note in notes)
+        self._over[item.job] = ([member.key for member in item.members], list(jobs.values()))
+        self.report_job_success(SubmittedJobInfo(item.job))
+
+    def _go_on(self, item: Ready, note: Note) -> None:
+        self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
+        self._folders.add(Path(note.folder))
+        self._report(replace(item, log=Path(note.log)), submitted_job(note))
+
+    def _is_blocked(self, item: Ready, left: set[str]) -> bool:
+        """Report a job as failed whose files another one that does not end may write to."""
+        notes = [self.notebook.read(member.key) for member in item.members] if left else []
+        blocking = sorted({note.job_id for note in notes if note is not None} & left)
+        if blocking:
+            self._report_error(
+                SubmittedJobInfo(item.job),
+                f"{item.label}: job {', '.join(blocking)} of an earlier run writes to the same files, was cancelled, "
+                "and does not end; start again when it has. ",
+            )
+        return bool(blocking)
 
     def _submit(self, items: list[Ready]) -> None:
+        """Submit jobs that ask for the same as one array; in parts where SLURM takes no more of them now."""
+        size = len(items)
+        while items:
+            try:
+                self._submit_array(items[:size])
+                items = items[size:]
+            except submission.NoRoomError as error:
+                size = size // 2 or self._wait_for_room(len(items), str(error))
+
+    def _wait_for_room(self, count: int, limit: str) -> int:
+        if not self._complained_of_room:
+            self.logger.warning(f"{limit}: {count} jobs are submitted as others of yours end.")
+        self._complained_of_room = True
+        time.sleep(ROOM_SECONDS)
+        return count
+
+    def _submit_array(self, items: list[Ready]) -> None:
         try:
             submission.submit(
                 [self._command(item) for item in items],
@@ -184,6 +207,7 @@ class Executor(RemoteExecutor):
                 self.settings,
                 PATIENCE_SECONDS,
                 lambda jobs: self._list(items, jobs),
+                comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
             )
         except (submission.SubmissionError, OSError) as error:
             for item in items:
@@ -192,18 +216,23 @@ class Executor(RemoteExecutor):
     def _list(self, items: list[Ready], jobs: list[Any]) -> None:
         """Take jobs that were submitted into the list, and note them for a later run."""
         for item, job in zip(items, jobs, strict=True):
-            note = Note(item.note_key, item.content, job.job_id, str(self.jobs_folder), str(item.log))
-            try:
-                self.notebook.write(note)
-            except OSError as error:
-                self.logger.warning(
-                    f"Job {job.job_id} ({item.label}) is not remembered, should this run be killed: {error}"
-                )
+            if self.slurm:
+                self._note(item, job.job_id)
+            self.logger.info(f"Submitted {item.label} as job {job.job_id}.")
             self._report(item, job)
+
+    def _note(self, item: Ready, job_id: str) -> None:
+        try:
+            for member in item.members:
+                self.notebook.write(
+                    Note(member.key, member.content, item.whole, job_id, str(self.jobs_folder), str(item.log))
+                )
+        except OSError as error:
+            self.logger.warning(f"Job {job_id} ({item.label}) is not remembered, should this run be killed: {error}")
 
     def _command(self, item: Ready) -> JobCommand:
         item.log.unlink(missing_ok=True)
-        marker = self._cancelled(item.note_key)
+        marker = self._cancelled(item.whole)
         marker.unlink(missing_ok=True)
         # The job's CPUs, for not every cluster hides from a job those that are not its own; the last `--cores` counts.
         cores = ["--cores", str(item.parameters["cpus_per_task"])]
@@ -214,16 +243,17 @@ class Executor(RemoteExecutor):
             cancelled=marker,
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
+            marks=marks_of(self.workflow.persistence, (path for member in item.members for path in member.job.output)),
         )
 
     def _report(self, item: Ready, job: Any) -> None:
-        aux = {"key": item.note_key, "log": item.log, "job": job}
+        aux = {"item": item, "log": item.log, "job": job}
         info = SubmittedJobInfo(item.job, external_jobid=job.job_id, aux=aux)
         self._active[job.job_id] = info
         self.report_job_submission(info)
 
-    def _cancelled(self, key: str) -> Path:
-        return self.folder / "cancelled" / key
+    def _cancelled(self, whole: str) -> Path:
+        return self.folder / "cancelled" / whole
 
     def additional_general_args(self) -> str:
         """Return what the inner Snakemake is told: it runs its job itself, and reads no profile."""
@@ -236,23 +266,53 @@ class Executor(RemoteExecutor):
         if self.slurm:
             self._accounting.ask(job.job_id for job in jobs if job.paths.result_pickle not in ended)
         for info in active_jobs:
-            problem = self._problem(info, ended)
+            try:
+                problem = self._problem(info, ended)
+            except Exception as error:  # of one job: the others are looked after
+                self._give_up(info, error)
+                continue
             if problem is None:
                 yield info
-                continue
-            aux = _aux(info)
-            self._active.pop(aux["job"].job_id, None)
-            self.notebook.forget(aux["key"])
-            if problem:
-                log, own = aux["log"], aux["job"].paths.stdout
-                end = last_lines(log, LAST_LINES)
-                message = (
-                    f"Job {info.external_jobid}: {problem}. The scheduler's words are in {own}. End of {log}:\n{end}\n"
-                )
-                self._report_error(info, message)
             else:
-                results.discard(aux["job"])
-                self.report_job_success(info)
+                self._report_end(info, problem)
+
+    def _give_up(self, info: SubmittedJobInfo, error: Exception) -> None:
+        """Cancel a job that cannot be looked after. Its note stays: a retry waits for its end."""
+        job_id = str(info.external_jobid)
+        self._active.pop(job_id, None)
+        self._cancelled(_aux(info)["item"].whole).touch()
+        if self.slurm:
+            scheduler.cancel([job_id], 0.0, self.logger.warning)
+        self._report_error(
+            info, f"Job {job_id}: it cannot be looked after and is cancelled: {type(error).__name__}: {error}. "
+        )
+
+    def _report_end(self, info: SubmittedJobInfo, problem: str) -> None:
+        """Tell Snakemake that a job is over, and what went wrong, or ""."""
+        item, job, log = (_aux(info)[name] for name in ("item", "job", "log"))
+        self._active.pop(job.job_id, None)
+        self._over[info.job] = ([member.key for member in item.members], [] if problem else [job])
+        if not problem:
+            self.report_job_success(info)
+            return
+        end = last_lines(log, LAST_LINES)
+        message = f"Job {info.external_jobid}: {problem}. The scheduler's words are in {job.paths.stdout}. "
+        self._report_error(info, f"{message}End of {log}:\n{end}\n")
+
+    def handle_job_success(self, job: JobExecutorInterface) -> None:
+        """Forget a job that Snakemake has recorded."""
+        self._forget(job)
+
+    def handle_job_error(self, job: JobExecutorInterface) -> None:
+        """Forget a job that is over; what was never submitted in this run may still be, by an earlier one."""
+        self._forget(job)
+
+    def _forget(self, job: JobExecutorInterface) -> None:
+        keys, jobs = self._over.pop(job, ([], []))
+        for key in keys:
+            self.notebook.forget(key)
+        for one in jobs:
+            results.discard(one)
 
     def _report_error(self, info: SubmittedJobInfo, message: str) -> None:
         if info.job.is_group():
@@ -281,19 +341,30 @@ class Executor(RemoteExecutor):
         return states.reason(state, last_lines(job.paths.stdout, LAST_LINES))
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """Cancel all jobs for good: what would put itself back in the queue is told not to first."""
+        """Cancel all jobs for good: what would put itself back in the queue is told not to first.
+
+        Notes stay: a job may take a while to end, and the next run waits for that before it submits another.
+        """
         jobs = list(self._active.values())  # jobs that end meanwhile are taken off it
         for info in jobs:
-            marker = self._cancelled(_aux(info)["key"])
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
-            self.notebook.forget(_aux(info)["key"])
+            self._cancelled(_aux(info)["item"].whole).touch()
             if self.settings.cluster == "local":
                 # submitit's own way to cancel kills after a second. Its id is that of the process that watches the job.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(str(info.external_jobid)), signal.SIGTERM)
         if self.slurm:
-            scheduler.cancel(str(info.external_jobid) for info in jobs)
+            self._scancel([str(info.external_jobid) for info in jobs])
+
+    def _scancel(self, job_ids: list[str]) -> None:
+        if not job_ids:
+            return
+        told = " ".join(scheduler.condensed(job_ids))
+        self.logger.info(f"Cancelling {told}; Ctrl-C again leaves them.")
+        left = [told]
+        with contextlib.suppress(KeyboardInterrupt):
+            left = scheduler.cancel(job_ids, LAST_PATIENCE_SECONDS, self.logger.warning)
+        if left:
+            self.logger.error(f"Not cancelled: {told}. Say scancel {told}; the next run does before it submits.")
 
     def shutdown(self) -> None:
         """Ask for nothing any more, and leave no folder that nobody needs."""

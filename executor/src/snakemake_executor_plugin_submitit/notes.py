@@ -1,4 +1,12 @@
-"""What is remembered of submitted jobs on disk, so that a Snakemake that was killed finds them again."""
+"""What is remembered of submitted jobs on disk, so that a Snakemake that was killed finds them again.
+
+A note is written when a job is submitted, one for each member of a group, and taken away when Snakemake has recorded
+what became of the job. One that is found tells of a job that no Snakemake has taken over yet. It holds
+
+- which member it is: its rule and outputs (`key`),
+- how its outputs are made: code, command, parameters, software, inputs (`content`),
+- where it runs: the job's id, its files, its log, and which members are in it (`whole`).
+"""
 
 from __future__ import annotations
 
@@ -17,48 +25,45 @@ JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
 
 @dataclass(frozen=True)
 class Note:
-    """A submitted job."""
+    """A member of a submitted job."""
 
     key: str
     """Which job of the workflow it is: a hash of what it makes."""
     content: str
-    """A hash of how it makes it: command, parameters, inputs."""
+    """A hash of how it makes it."""
+    whole: str
+    """Which members run in the same submitted job."""
     job_id: str
     folder: str
     """Of submitit's files."""
     log: str
 
 
-def key_of(rules: Iterable[str], outputs: Iterable[str]) -> str:
+def key_of(rule: str, outputs: Iterable[str]) -> str:
     """Return the name of a job of the workflow: the same in every run of Snakemake."""
-    return _digest([sorted(rules), sorted(outputs)])
+    return digest([rule, sorted(outputs)])
 
 
-def content_of(parameters: str, inputs: Iterable[str]) -> str:
-    """Return a hash of what a job's result depends on: its parameters, and its inputs as they are on disk."""
-    stamps = []
-    for path in sorted(inputs):
-        try:
-            status = os.stat(path)
-            stamps.append([path, status.st_mtime_ns, status.st_size])
-        except OSError:
-            stamps.append([path])
-    return _digest([parameters, stamps])
+def whole_of(keys: Iterable[str]) -> str:
+    """Return the name of a submitted job: of its members, whatever their order."""
+    members = sorted(keys)
+    return members[0] if len(members) == 1 else digest(members)
 
 
-def _digest(content: object) -> str:
+def digest(content: object) -> str:
+    """Return a hash of what can be written as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 class Notebook:
-    """A file a job, in `notes`, about jobs whose files lie in `jobs` and `logs` beside it."""
+    """A file a member, in `notes`, about jobs whose files lie in `jobs` and `logs` beside it."""
 
     def __init__(self, folder: Path) -> None:
         """Keep the folder of the executor; that of the notes is made when something is written."""
         self._folder = folder
 
     def write(self, note: Note) -> None:
-        """Remember a job, atomically."""
+        """Remember a member, atomically."""
         path = self._path(note.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
@@ -74,8 +79,16 @@ class Notebook:
             return None
         return note if note is not None and self._trusted(note) else None
 
+    def precedes(self, key: str, outputs: Iterable[str], result: Path) -> bool:
+        """Whether all outputs are those of the noted job: written after the note, and before the job's result."""
+        try:
+            first, last = self._path(key).stat().st_mtime, result.stat().st_mtime
+            return all(first <= os.lstat(path).st_mtime <= last for path in outputs)
+        except OSError:
+            return False
+
     def forget(self, key: str) -> None:
-        """Forget a job that is over."""
+        """Forget a member."""
         self._path(key).unlink(missing_ok=True)
 
     def _trusted(self, note: Note) -> bool:

@@ -64,8 +64,7 @@ def submission_parameters(name: str, resources: Mapping[str, Any], threads: int)
     if "runtime" in resources:
         parameters["timeout_min"] = _count(name, "runtime", resources["runtime"], least=1)
     if memory := _memory(name, resources, parameters["cpus_per_task"]):
-        # submitit cuts what is no whole MB off.
-        parameters["mem_gb"] = (memory + 0.5) / 1024
+        parameters["mem_gb"] = whole_megabytes(memory)
     if gpus := _count(name, "gpu", resources.get("gpu", 0), least=0):
         parameters["gpus_per_node"] = gpus
     parameters |= {ours: _line(name, key, resources[key]) for key, ours in NAMED.items() if resources.get(key)}
@@ -73,6 +72,11 @@ def submission_parameters(name: str, resources: Mapping[str, Any], threads: int)
         name, _line(name, "slurm_extra", resources.get("slurm_extra") or "")
     )
     return parameters
+
+
+def whole_megabytes(memory: int) -> float:
+    """Return memory (MB) in the GB of submitit, which cuts what is no whole MB off."""
+    return (memory + 0.5) / 1024
 
 
 def _line(name: str, key: str, value: Any) -> str:

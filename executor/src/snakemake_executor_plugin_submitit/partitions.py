@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snakemake_executor_plugin_submitit.parameters import ResourceError
+from snakemake_executor_plugin_submitit.parameters import ResourceError, whole_megabytes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def partitions() -> dict[str, Partition]:
     Raises:
         OSError, subprocess.CalledProcessError: there is no SLURM here.
     """
-    command = ["sinfo", "--noheader", "--Node", "--format", "%R|%l|%c|%m"]
+    command = ["sinfo", "--all", "--noheader", "--Node", "--format", "%R|%l|%c|%m"]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Partition] = {}
     for line in answer.splitlines():
@@ -57,20 +57,41 @@ def check_fits(parameters: Mapping[str, Any], known: Mapping[str, Partition]) ->
     Raises:
         ResourceError: which resource, what was found, and what is allowed.
     """
+    limits = _limits(parameters, known)
+    wanted: dict[str, tuple[float, list[float], str]] = {
+        "runtime": (parameters.get("timeout_min", 0), [limit.minutes for limit in limits], "minutes"),
+        "threads": (
+            parameters["cpus_per_task"] * parameters["tasks_per_node"], [limit.cpus for limit in limits], "CPUs a node"
+        ),
+        "mem_mb": (int(1024 * parameters.get("mem_gb", 0)), [limit.memory_mb for limit in limits], "MB a node"),
+    }  # fmt: skip
+    for key, (value, allowed, unit) in wanted.items():
+        if allowed and value > max(allowed):
+            raise ResourceError(
+                f"{parameters['name']}: {key} is {value}, but partition {parameters['slurm_partition']} has "
+                f"{max(allowed):g} {unit}; ask for less, or for another slurm_partition"
+            )
+
+
+def grown_to_fit(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> dict[str, Any]:
+    """Return what a retry asks for, whose time and memory have grown: no more than its partitions have."""
+    fitting = dict(parameters)
+    limits = _limits(parameters, known)
+    most = {
+        "timeout_min": max((limit.minutes for limit in limits), default=float("inf")),
+        "mem_gb": max((whole_megabytes(limit.memory_mb) for limit in limits), default=float("inf")),
+    }
+    for key in most.keys() & parameters.keys():
+        if parameters[key] > most[key]:
+            fitting[key] = int(most[key]) if key == "timeout_min" else most[key]
+    return fitting
+
+
+def _limits(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> list[Partition]:
+    """Return the partitions that a job names; none if it goes to the cluster's default."""
     asked = [name for name in str(parameters.get("slurm_partition", "")).split(",") if name]
     if unknown := [name for name in asked if name not in known]:
         raise ResourceError(
             f"{parameters['name']}: slurm_partition: there is no '{unknown[0]}'; sinfo lists {', '.join(sorted(known))}"
         )
-    limits = [known[name] for name in asked]
-    wanted: dict[str, tuple[float, list[float], str]] = {
-        "runtime": (parameters.get("timeout_min", 0), [limit.minutes for limit in limits], "minutes"),
-        "threads": (parameters["cpus_per_task"], [limit.cpus for limit in limits], "CPUs a node"),
-        "mem_mb": (int(1024 * parameters.get("mem_gb", 0)), [limit.memory_mb for limit in limits], "MB a node"),
-    }
-    for key, (value, allowed, unit) in wanted.items():
-        if allowed and value > max(allowed):
-            raise ResourceError(
-                f"{parameters['name']}: {key} is {value}, but partition {','.join(asked)} has {max(allowed):g} {unit}; "
-                f"ask for less, or for another slurm_partition"
-            )
+    return [known[name] for name in asked]

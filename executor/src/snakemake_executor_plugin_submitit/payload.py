@@ -21,6 +21,8 @@ from types import FrameType
 
 from submitit.core.utils import DelayedSubmission
 
+from snakemake_executor_plugin_submitit.marks import put_back
+
 POLL_SECONDS = 0.1
 TERMINATED = 128 + signal.SIGTERM
 DONE = ("true",)
@@ -37,6 +39,7 @@ class JobCommand:
         cancelled: Path,
         environment: Mapping[str, str],
         patience: float,
+        marks: Sequence[Path] = (),
     ) -> None:
         """Keep what to run.
 
@@ -47,9 +50,11 @@ class JobCommand:
             cancelled: a file whose existence says that the job must not come back.
             environment: variables on top of the job's own.
             patience: seconds that the command has to save its state after a signal.
+            marks: files that say that outputs are incomplete; the command takes them away, and they are put back.
         """
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
+        self.marks = list(marks)
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
 
@@ -75,7 +80,7 @@ class JobCommand:
                 preexec_fn=_ignore_usr2,
             )
         # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
-        threading.Thread(target=self._wait, args=(self._child,), daemon=True).start()
+        threading.Thread(target=self._wait, args=(self._child, time.time()), daemon=True).start()
         while self._exit_code is None:
             time.sleep(POLL_SECONDS)
             if inline and self.cancelled.exists():  # no signal comes here
@@ -92,15 +97,17 @@ class JobCommand:
             return None
         command = DONE if self._exit_code == 0 else self.command
         return DelayedSubmission(
-            JobCommand(command, self.folder, self.log, self.cancelled, self.environment, self.patience)
+            JobCommand(command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.marks)
         )
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
         return own | self.environment
 
-    def _wait(self, child: subprocess.Popen[bytes]) -> None:
-        self._exit_code = child.wait()
+    def _wait(self, child: subprocess.Popen[bytes], began: float) -> None:
+        exit_code = child.wait()
+        put_back(self.marks, began)
+        self._exit_code = exit_code
 
     def _end(self, number: signal.Signals) -> None:
         """Tell the child and its children, let them save what they want to, and end what is left."""

@@ -40,6 +40,8 @@ def problem(job: Any) -> str:
         code = job.result()
     except UncompletedJobError as error:
         return _reason(str(error))
+    except Exception as error:  # a disk that was full has cut it off, or the job ran with another Python
+        return f"its result cannot be read: {type(error).__name__}: {error}"
     return "" if code == 0 else f"its command ended with exit code {code}"
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from snakemake_executor_plugin_submitit.partitions import Partition, partitions
 from snakemake_executor_plugin_submitit.states import AccountingError, query
+
+# Words of SLURM's programs where nothing has reached the scheduler.
+AWAY = ("Unable to contact slurm controller", "Connection refused", "timed out")
+ANSWER_SECONDS = 60
+# Between two attempts, s.
+PAUSE_SECONDS = 2.0
 
 
 class SchedulerError(RuntimeError):
@@ -74,7 +82,54 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
 
 
-def cancel(job_ids: Iterable[str]) -> None:
-    """Cancel jobs; those that are over already are no error."""
-    if wanted := condensed(job_ids):
-        subprocess.run(["scancel", *wanted], check=False, capture_output=True)
+def cancel(job_ids: Iterable[str], patience: float, complain: Callable[[str], None]) -> list[str]:
+    """Cancel jobs; those that are over already are no error.
+
+    Args:
+        job_ids: as sbatch names them.
+        patience: seconds for which a scheduler that is away is asked again.
+        complain: is told, once, that it is away.
+
+    Returns:
+        What could not be cancelled, as `condensed` writes it.
+    """
+    wanted, deadline, complained = condensed(job_ids), time.monotonic() + patience, False
+    while wanted and (words := _scancel(wanted)):
+        if not complained:
+            complain(words)
+        complained = True
+        if time.monotonic() > deadline:
+            return wanted
+        time.sleep(PAUSE_SECONDS)
+    return []
+
+
+def _scancel(wanted: list[str]) -> str:
+    """Say it once; return scancel's words where it has not reached the scheduler."""
+    try:
+        done = subprocess.run(["scancel", *wanted], check=False, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"scancel gave no answer in {ANSWER_SECONDS} s"
+    return done.stderr.strip() if any(word in done.stderr for word in AWAY) else ""
+
+
+def queue(patience: float) -> dict[str, str]:
+    """Ask which jobs of this user wait, run, or are about to end: state by job id, tasks of arrays one by one.
+
+    Args:
+        patience: seconds for which a scheduler that is away is asked again.
+
+    Raises:
+        SchedulerError: it was away all the time.
+    """
+    command = ["squeue", "--noheader", "--array", "--user", str(os.geteuid()), "--format", "%i %T"]
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            if time.monotonic() > deadline:
+                raise SchedulerError(f"SLURM does not answer (squeue: {error})") from None
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return dict(line.split(maxsplit=1) for line in answer.splitlines())

@@ -66,22 +66,6 @@ def query(job_ids: Iterable[str]) -> dict[str, str]:
     return {job_id: stats["State"].split()[0].rstrip("+") for job_id, stats in info.items()}
 
 
-def query_patiently(job_ids: Iterable[str], patience: float, pause: float) -> dict[str, str]:
-    """Ask as `query` does, again after each pause (s) while sacct fails, until the patience (s) is over.
-
-    Raises:
-        AccountingError: sacct failed all the time.
-    """
-    wanted, deadline = list(job_ids), time.monotonic() + patience
-    while True:
-        try:
-            return query(wanted)
-        except AccountingError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(pause)
-
-
 class Accounting:
     """What sacct said last; it is asked the less often the longer nothing happens.
 

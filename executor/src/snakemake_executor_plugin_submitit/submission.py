@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +22,18 @@ from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 PAUSE_SECONDS = 5.0
 # sbatch's words where nothing has reached the scheduler: to say it again can then submit nothing twice.
 UNREACHED = "Unable to contact slurm controller"
+# What sbatch says where a user, an account or a QOS has as many jobs as it may have.
+NO_ROOM = re.compile(r"(QOS|Assoc)(Max|Grp)Submit\w*Limit")
+# What SLURM_ variables of a user's own say, and those of a job do not.
+NOT_OF_A_JOB = {"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_TIME_FORMAT"}
 
 
 class SubmissionError(RuntimeError):
     """The scheduler did not take a job; the text has its words."""
+
+
+class NoRoomError(RuntimeError):
+    """The scheduler takes so many jobs only once others have ended; the text is the name of the limit."""
 
 
 def submitit_parameters(parameters: Mapping[str, Any], settings: ExecutorSettings, array_size: int) -> dict[str, Any]:
@@ -29,11 +41,33 @@ def submitit_parameters(parameters: Mapping[str, Any], settings: ExecutorSetting
     if settings.cluster != "slurm":
         keys = ("name", "timeout_min", "stderr_to_stdout")
         return {key: parameters[key] for key in keys if key in parameters}
-    return dict(parameters) | {
+    told = dict(parameters) | {
         "slurm_signal_delay_s": settings.signal_delay,
         "slurm_array_parallelism": array_size,
-        # Since 22.05 a job step does not take this over from its job.
-        "slurm_srun_args": ["--cpus-per-task", str(parameters["cpus_per_task"])],
+    }
+    if _several_tasks(parameters):
+        return told | _for_several_tasks(told, settings)
+    # Since 22.05 a job step does not take this over from its job.
+    return told | {"slurm_srun_args": ["--cpus-per-task", str(parameters["cpus_per_task"])]}
+
+
+def _several_tasks(parameters: Mapping[str, Any]) -> bool:
+    return bool(parameters["nodes"] * parameters["tasks_per_node"] > 1)
+
+
+def _for_several_tasks(told: Mapping[str, Any], settings: ExecutorSettings) -> dict[str, Any]:
+    """Return what lets Snakemake run once, outside of any job step: its rule starts the tasks, by mpirun or srun."""
+    additional = {
+        "nodes": told["nodes"],
+        "ntasks_per_node": told["tasks_per_node"],
+        # To the batch script itself, which has become the one process that submitit knows of.
+        "signal": f"B:USR2@{settings.signal_delay}",
+    }
+    return {
+        "nodes": 1,
+        "tasks_per_node": 1,
+        "slurm_use_srun": False,
+        "slurm_additional_parameters": dict(told["slurm_additional_parameters"]) | additional,
     }
 
 
@@ -44,6 +78,7 @@ def submit(
     settings: ExecutorSettings,
     patience: float,
     submitted: Callable[[list[Any]], None],
+    comment: str = "",
 ) -> None:
     """Submit commands that ask for the same, as one array.
 
@@ -55,24 +90,36 @@ def submit(
         patience: seconds for which an unreachable scheduler is tried again.
         submitted: takes submitit's jobs, in the order of the commands. No signal comes between sbatch and its end:
             a job that runs and is on no list would escape being cancelled.
+        comment: by which a user tells the jobs apart; one that `slurm_extra` gives goes before.
 
     Raises:
         SubmissionError: the jobs were not accepted.
+        NoRoomError: so many may not be submitted now.
     """
     told = submitit_parameters(parameters, settings, len(commands))
+    if comment and settings.cluster == "slurm":
+        told["slurm_comment"] = comment
     deadline = time.monotonic() + patience
     while True:
         executor = submitit.AutoExecutor(
-            folder=folder, cluster=settings.cluster, slurm_max_num_timeout=settings.requeues
+            folder=folder,
+            cluster=settings.cluster,
+            slurm_max_num_timeout=settings.requeues,
+            # In place of the shell, where no job step is: signals of SLURM go to that process.
+            slurm_python=f"exec {shlex.quote(sys.executable)}" if _several_tasks(parameters) else None,
         )
         executor.update_parameters(**told)
+        # Processes of this machine are of the job that this one runs in; other jobs are not.
+        outside = _outside_of_a_job() if settings.cluster == "slurm" else contextlib.nullcontext()
         try:
             with _signals_put_off():
-                with executor.batch():
+                with outside, executor.batch():
                     jobs = [executor.submit(command) for command in commands]
                 submitted(jobs)
             return
         except (FailedJobError, FailedSubmissionError) as error:
+            if limit := NO_ROOM.search(str(error)):
+                raise NoRoomError(limit[0]) from None
             if UNREACHED not in str(error) or time.monotonic() > deadline:
                 raise SubmissionError(str(error)) from None
         time.sleep(PAUSE_SECONDS)
@@ -80,11 +127,11 @@ def submit(
 
 @contextlib.contextmanager
 def _signals_put_off() -> Iterator[None]:
-    """Handle INT and TERM at the end."""
+    """Handle INT, TERM and HUP at the end."""
     heard: list[int] = []
     handlers: dict[int, Any] = {
         number: signal.signal(number, lambda number, frame: heard.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield
@@ -94,3 +141,15 @@ def _signals_put_off() -> Iterator[None]:
         for number in heard:
             if callable(handlers[number]):
                 handlers[number](number, None)
+
+
+@contextlib.contextmanager
+def _outside_of_a_job() -> Iterator[None]:
+    """Hide the job that this process may run in: its memory, GPUs, array would be those of what is submitted."""
+    own = {name: os.environ[name] for name in os.environ if name.startswith("SLURM_")}
+    for name in own.keys() - NOT_OF_A_JOB:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(own)

@@ -6,7 +6,7 @@ import difflib
 import re
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -186,6 +186,19 @@ class Section(BaseModel):
         A key that a later version adds with a default redoes no job. Resources are left out.
         """
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def dotted(section: Section) -> dict[str, str]:
+    """Return the values of a section and of those within it as text, by keys joined by points."""
+    return dict(_dotted(section.plain(), ""))
+
+
+def _dotted(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, below in value.items():
+            yield from _dotted(below, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, str(value)
 
 
 SectionType = TypeVar("SectionType", bound=Section)

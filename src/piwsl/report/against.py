@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from piwsl.config import Experiment
+from piwsl.config.section import dotted
 from piwsl.evaluation.comparison import Comparison, compare
 from piwsl.files import write_text
 from piwsl.report.figures import panels, plotly
@@ -282,7 +283,7 @@ def _hours(hours: float | None) -> str:
 
 def _configurations(compared: Sequence[Compared]) -> Markup:
     known = [each for each in compared if each.experiment is not None]
-    flat = [dict(_flat(cast(Experiment, each.experiment).plain())) for each in known]
+    flat = [dotted(cast(Experiment, each.experiment)) for each in known]
     keys = dict.fromkeys(key for keys in flat for key in keys if key != "experiment")
     rows = {key: [each.get(key, "–") for each in flat] for key in keys if len({each.get(key) for each in flat}) > 1}
     said = (
@@ -291,12 +292,3 @@ def _configurations(compared: Sequence[Compared]) -> Markup:
         else "Nothing: all keys have the same values, as the files are now, defaults included."
     )
     return render(COLUMNS, said=said, first="Key", names=[each.name for each in known], rows=rows, numbers=False)
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of nested sections by dotted keys, as text."""
-    if isinstance(value, dict) and value:
-        for name, below in value.items():
-            yield from _flat(below, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, str(value)

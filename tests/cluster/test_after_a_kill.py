@@ -1,0 +1,263 @@
+"""What a Snakemake that was killed, or could not cancel its jobs, leaves to the next one, on a real SLURM."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+
+from workflows import OPTIONS, Workflow, queue, running, until
+
+# A job that says every 0.1 s that it is at work, until a file says that it may end; for a while after TERM, too: as one
+# that saves its state.
+BEATING = """
+import os, signal, sys, time
+from pathlib import Path
+trace, output = Path(sys.argv[1]), Path(sys.argv[2])
+told = []
+signal.signal(signal.SIGTERM, lambda number, frame: told.append(time.monotonic()))
+with trace.open("a", buffering=1) as file:
+    while not (Path("go").exists() or (told and time.monotonic() > told[0] + 3.0)):
+        file.write(f"{os.getpid()}\\n")
+        time.sleep(0.1)
+if told:
+    sys.exit(1)
+output.write_text("done")
+"""
+BEATING_RULES = """
+rule all:
+    input: expand("{{n}}.txt", n=range({count}))
+rule beating:
+    output: "{{n}}.txt"
+    params: word="{word}"
+    shell: "exec python3 beating.py {{wildcards.n}}.trace {{output}}"
+"""
+WORDS = """
+configfile: "config.yaml"
+rule all:
+    input: expand("{n}.txt", n=["kept", "edited", "failed", "deleted"])
+rule word:
+    output: "{n}.txt"
+    params: word=lambda wildcards: config[wildcards.n]
+    shell:
+        "echo {wildcards.n}-{params.word} >> trace; sleep 3; [ {params.word} != fails -o -e well ];"
+        "echo {params.word} > {output}"
+"""
+WHOLE_NODE = """
+configfile: "config.yaml"
+rule all:
+    input: expand("{n}.txt", n=range(2))
+rule whole_node:
+    output: "{n}.txt"
+    threads: 16
+    params: word=config["word"]
+    shell: "while [ ! -e go ]; do sleep 0.2; done; echo {params.word} > {output}"
+"""
+
+
+def beating(workflow: Workflow, count: int, word: str = "") -> None:
+    (workflow.folder / "beating.py").write_text(BEATING)
+    workflow.write(BEATING_RULES.format(count=count, word=word))
+
+
+def times_at_work(workflow: Workflow, count: int) -> list[int]:
+    """Return how often each job was at work; twice at once is an error."""
+    times = []
+    for number in range(count):
+        processes = [process for process, _ in itertools.groupby(workflow.lines(f"{number}.trace"))]
+        assert len(processes) == len(set(processes)), f"two at once wrote {number}.trace"
+        times.append(len(processes))
+    return times
+
+
+def until_at_work(workflow: Workflow, times: list[int]) -> None:
+    until(lambda: times_at_work(workflow, len(times)) == times, f"jobs at work for {times} times")
+
+
+def let_go(workflow: Workflow) -> None:
+    (workflow.folder / "go").touch()
+
+
+def until_said(workflow: Workflow, words: str) -> None:
+    """Read what Snakemake says until these words."""
+    assert any(words in line for line in workflow.process.stdout), f"Snakemake has not said {words}"
+
+
+def kill(workflow: Workflow) -> None:
+    workflow.kill()
+    workflow.run("--unlock")
+
+
+def is_cancelling() -> bool:
+    return subprocess.run(["pgrep", "-x", "scancel"], capture_output=True).returncode == 0
+
+
+def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workflow):
+    workflow.write(WORDS)
+    config = workflow.folder / "config.yaml"
+    config.write_text("kept: old\nedited: old\nfailed: fails\ndeleted: old\n")
+    workflow.start()
+    until(lambda: len(workflow.lines("trace")) == 4, "start of the jobs")
+    kill(workflow)
+    until(lambda: not queue(), "end of the jobs")
+    config.write_text("kept: old\nedited: new\nfailed: fails\ndeleted: old\n")
+    (workflow.folder / "deleted.txt").unlink()
+    (workflow.folder / "well").touch()
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == [
+        "deleted-old", "deleted-old", "edited-new", "edited-old", "failed-fails", "failed-fails", "kept-old"
+    ]  # fmt: skip
+    assert workflow.lines("edited.txt") == ["new"]
+    assert output.count("submitted by an earlier run, has made word/n=kept") == 1
+    code, output = workflow.run()
+    assert "Nothing to be done" in output
+    assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
+    # What was taken over once counts no more.
+    code, output = workflow.run("--forcerun", "word")
+    assert code == 0, output
+    assert len(workflow.lines("trace")) == 11
+
+
+def test_what_ended_alone_is_run_again_where_the_user_or_the_code_says_so(workflow):
+    snakefile = 'rule all:\n    input: "out.txt"\nrule one:\n    output: "out.txt"\n'
+    snakefile += '    shell: "{}echo x >> trace; sleep 2; touch {{output}}"\n'
+    workflow.write(snakefile.format(""))
+    for times, arguments in ((1, ()), (2, ("--rerun-incomplete", "--forcerun", "one"))):
+        workflow.start(*arguments)
+        until(lambda times=times: len(workflow.lines("trace")) == times, "start of the job")
+        kill(workflow)
+        until(lambda: not queue(), "end of the job")
+    workflow.write(snakefile.format("true; "))
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert len(workflow.lines("trace")) == 3
+    code, output = workflow.run()
+    assert "Nothing to be done" in output
+
+
+def test_a_group_whose_members_are_dealt_out_anew_runs_nothing_twice_at_once(workflow):
+    beating(workflow, 3)
+    groups = ("--groups", "beating=some", "--cores", "4", "--rerun-incomplete", "--group-components")
+    workflow.start(*groups, "some=2")
+    until_at_work(workflow, [1, 1, 1])
+    kill(workflow)
+    workflow.start(*groups, "some=3")
+    until_said(workflow, "Cancelling what an earlier run has submitted otherwise")
+    until_at_work(workflow, [2, 2, 2])
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert times_at_work(workflow, 3) == [2, 2, 2]
+
+
+def test_a_group_that_is_dealt_out_as_before_is_gone_on_with_or_taken_over(workflow):
+    beating(workflow, 2)
+    groups = ("--groups", "beating=both", "--group-components", "both=2", "--cores", "2", "--rerun-incomplete")
+    workflow.start(*groups)
+    until_at_work(workflow, [1, 1])
+    kill(workflow)
+    workflow.start(*groups)
+    until_said(workflow, "Going on with job")
+    kill(workflow)
+    let_go(workflow)
+    until(lambda: not queue(), "end of the group")
+    # Its members are told apart again: each is taken over alone.
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
+    assert times_at_work(workflow, 2) == [1, 1]
+    assert output.count("submitted by an earlier run, has made beating/") == 2
+
+
+def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflow):
+    workflow.write(WHOLE_NODE)
+    config = workflow.folder / "config.yaml"
+    config.write_text("word: old\n")
+    workflow.start()
+    until(lambda: sorted(state for _, state in queue()) == ["PENDING", "RUNNING"], "one that runs and one that waits")
+    kill(workflow)
+    before = queue()
+    assert all("_" in job for job, _ in before)
+    workflow.start("--rerun-incomplete")
+    for _ in before:
+        until_said(workflow, "Going on with job")
+    kill(workflow)
+    assert queue() == before
+    config.write_text("word: new\n")
+    workflow.start("--rerun-incomplete")
+    until(lambda: queue() and not dict(queue()).keys() & dict(before).keys(), "replacement of both")
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["new"]] * 2
+
+
+def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):
+    beating(workflow, 1)
+    workflow.start()
+    until_at_work(workflow, [1])
+    kill(workflow)
+    beating(workflow, 1, word="new")
+    workflow.start("--rerun-incomplete")
+    until_at_work(workflow, [2])
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert times_at_work(workflow, 1) == [2]
+
+
+def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice_at_once(workflow, cluster):
+    beating(workflow, 2)
+    workflow.start()
+    until_at_work(workflow, [1, 1])
+    array = running()[0].split("_")[0]
+    cluster.stop_controller()
+    try:
+        workflow.process.send_signal(signal.SIGINT)
+        until(is_cancelling, "scancel")
+        workflow.process.send_signal(signal.SIGINT)
+        code, output = workflow.wait()
+    finally:
+        cluster.start_controller()
+    assert code != 0
+    assert f"Not cancelled: {array}_[0-1]. Say scancel {array}_[0-1]; the next run does before it submits." in output
+    assert len(running()) == 2
+    workflow.start("--rerun-incomplete")
+    until_at_work(workflow, [2, 2])
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert times_at_work(workflow, 2) == [2, 2]
+
+
+def test_jobs_are_cancelled_once_the_controller_is_back(workflow, cluster):
+    beating(workflow, 2)
+    workflow.start()
+    until_at_work(workflow, [1, 1])
+    array = running()[0].split("_")[0]
+    cluster.stop_controller()
+    try:
+        workflow.process.send_signal(signal.SIGINT)
+        until(is_cancelling, "scancel")
+    finally:
+        cluster.start_controller()
+    code, output = workflow.wait()
+    assert code != 0
+    assert f"Cancelling {array}_[0-1]; Ctrl-C again leaves them." in output
+    assert "Not cancelled" not in output
+    until(lambda: not queue(), "empty queue", seconds=30)
+
+
+def test_snakemake_may_run_in_a_job_itself(workflow):
+    workflow.write(
+        'rule all:\n    input: "0.txt", "1.txt"\nrule inner:\n    output: "{n}.txt"\n'
+        '    shell: "echo $SLURM_MEM_PER_NODE ${{SLURM_GPUS:-none}} > {output}"\n'
+    )
+    command = [
+        "sbatch", "--wait", "--partition=gpu", "--array=3", "--mem-per-cpu=600", "--gpus=1", "--output=outer.log",
+        "--wrap", " ".join([sys.executable, "-m", "snakemake", *OPTIONS]),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (workflow.folder / "outer.log").read_text()
+    assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["300", "none"]] * 2
