@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,8 @@ from piwsl.errors import PiwslError
 from piwsl.files import read_json
 
 CONTENT = bytes(range(256)) * 8000  # 2 MB
+# In buffers between a server and a client's disk.
+ON_ITS_WAY = 200_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -38,6 +41,8 @@ class Server(ThreadingHTTPServer):
         self.sized = True
         self.breaks: list[int] = []
         """After how many bytes the next answers end."""
+        self.part: Path | None = None
+        """Where a client writes: a whole answer does not break before nearly all of it has arrived there."""
         self.statuses: list[int] = []
         """What the next requests are refused with."""
         self.sent: list[tuple[int, int]] = []
@@ -97,6 +102,15 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         except OSError:
             self.close_connection = True
+        if start == 0 and len(sent) < stop and server.part is not None:
+            wait_until_it_has(server.part, len(sent) - ON_ITS_WAY)
+
+
+def wait_until_it_has(path: Path, size: int) -> None:
+    """Wait until a file has so many bytes, ten seconds at most."""
+    deadline = time.monotonic() + 10.0
+    while time.monotonic() < deadline and not (path.exists() and path.stat().st_size >= size):
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -136,7 +150,7 @@ def test_what_is_downloaded_is_recorded(server, tmp_path):
 
 def test_a_connection_that_breaks_goes_on_where_it_broke(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(download, "CHUNK_BYTES", 100_000)
-    server.breaks = [700_000, 100_000, 50_000]
+    server.breaks, server.part = [700_000, 100_000, 50_000], tmp_path / ".set.npz.part"
     assert fetched(server, tmp_path).read_bytes() == CONTENT
     starts = [start for start, _ in server.sent]
     assert starts.count(0) == 1
@@ -146,7 +160,7 @@ def test_a_connection_that_breaks_goes_on_where_it_broke(server, tmp_path, monke
 
 
 def test_a_process_that_was_stopped_goes_on_where_it_was(server, tmp_path):
-    server.breaks = [700_000]
+    server.breaks, server.part = [700_000], tmp_path / ".set.npz.part"
     assert "what is downloaded is kept" in refused(server, tmp_path, attempts=1)
     kept = (tmp_path / ".set.npz.part").stat().st_size
     assert 400_000 < kept <= 700_000
