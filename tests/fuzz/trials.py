@@ -159,8 +159,9 @@ def _check_names(experiment: Experiment) -> None:
     if experiment.experiment in ("labels", "README.md", "snakemake.zip"):
         raise Unfit(f"an experiment in the place of {experiment.experiment}")
     for dataset in experiment.datasets.values():
+        published = getattr(dataset, "catalogue", None) is not None  # whose file is downloaded
         for file in (getattr(dataset, "file", None), getattr(dataset, "test_file", None)):
-            if file is not None and (re.search(r"[{}@*?<>\x00-\x1f]", str(file)) or not file.is_file()):
+            if file is not None and (re.search(r"[{}@*?<>\x00-\x1f]", str(file)) or not (published or file.is_file())):
                 raise Unfit(f"the file {str(file)[:60]!r}")
 
 
