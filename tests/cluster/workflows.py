@@ -17,6 +17,12 @@ OPTIONS = (
 )  # fmt: skip
 
 
+def _hear() -> None:
+    """Hear signals that a shell's background, or nohup, keeps from these tests."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Workflow:
     """A Snakefile, and the process that works on it."""
 
@@ -34,8 +40,7 @@ class Workflow:
             [sys.executable, "-m", "snakemake", *OPTIONS, *arguments],
             cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
-            # What a shell starts in the background, as these tests may be, does not hear it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_hear,
         )  # fmt: skip
 
     def wait(self) -> tuple[int, str]:
