@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import stat
-import subprocess
 import tarfile
 import threading
 import time
@@ -245,18 +244,6 @@ def test_a_server_that_is_not_there(tmp_path):
         PiwslError, match=r"http://127.0.0.1:9/set.npz: ConnectionError: .*get it elsewhere and say path"
     ):
         download.download(Source(tmp_path / "set.npz", "http://127.0.0.1:9/set.npz"), attempts=2, pause_s=0.0)
-
-
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "piwsl-test", str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("sized", [True, False])
