@@ -6,6 +6,7 @@ import itertools
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from workflows import OPTIONS, Workflow, queue, running, until
 
@@ -207,7 +208,9 @@ def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):
     assert times_at_work(workflow, 1) == [2]
 
 
-def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice_at_once(workflow, cluster):
+@contextmanager
+def stopping_without_a_controller(workflow, cluster):
+    """Two jobs at work, whose Snakemake cancels them in vain until the end; gives the id of their array."""
     beating(workflow, 2)
     workflow.start()
     until_at_work(workflow, [1, 1])
@@ -216,10 +219,15 @@ def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice_at_once(
     try:
         workflow.process.send_signal(signal.SIGINT)
         until(is_cancelling, "scancel")
-        workflow.process.send_signal(signal.SIGINT)
-        code, output = workflow.wait()
+        yield array
     finally:
         cluster.start_controller()
+
+
+def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice_at_once(workflow, cluster):
+    with stopping_without_a_controller(workflow, cluster) as array:
+        workflow.process.send_signal(signal.SIGINT)
+        code, output = workflow.wait()
     assert code != 0
     assert f"Not cancelled: {array}_[0-1]. Say scancel {array}_[0-1]; the next run does before it submits." in output
     assert len(running()) == 2
@@ -232,16 +240,8 @@ def test_jobs_that_could_not_be_cancelled_are_named_and_never_run_twice_at_once(
 
 
 def test_jobs_are_cancelled_once_the_controller_is_back(workflow, cluster):
-    beating(workflow, 2)
-    workflow.start()
-    until_at_work(workflow, [1, 1])
-    array = running()[0].split("_")[0]
-    cluster.stop_controller()
-    try:
-        workflow.process.send_signal(signal.SIGINT)
-        until(is_cancelling, "scancel")
-    finally:
-        cluster.start_controller()
+    with stopping_without_a_controller(workflow, cluster) as array:
+        pass
     code, output = workflow.wait()
     assert code != 0
     assert f"Cancelling {array}_[0-1]; Ctrl-C again leaves them." in output
