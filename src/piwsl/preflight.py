@@ -211,8 +211,9 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
     if isinstance(dataset, GivenDataset):
         files = {"file": dataset.file, "test_file": dataset.test_file, "pool_file": dataset.pool_file}
     else:
-        sections = {"molecule": dataset.molecule, "geometries": dataset.geometries}
-        files = {f"{key}.file": section.file for key, section in sections.items() if section is not None}
+        files = {"molecule.file": None if dataset.molecule is None else dataset.molecule.file}
+        if dataset.geometries is not None:
+            files |= {f"geometries.{key}": path for key, path in dataset.geometries.files.items()}
     files |= {f"tests.{test}.file": said.file for test, said in dataset.tests.items()}
     for key, file in files.items():
         if file is not None and file.exists() and not file.is_file():

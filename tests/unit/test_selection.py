@@ -17,12 +17,12 @@ from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, M
 from piwsl.config.datasets import ROUND
 from piwsl.errors import PiwslError
 from piwsl.preflight import check_experiment, costly_datasets
-from piwsl.reference import checks, planning
+from piwsl.reference import geometries
 from piwsl.reference.bases import check_functional
 from piwsl.reference.batches import split_geometries
 from piwsl.reference.checks import check_computed_dataset
 from piwsl.reference.engines.pyscf import PySCF
-from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries
+from piwsl.reference.geometries import indices_of, indices_of_parts, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import (
     RECORD_KILOBYTES,
@@ -122,7 +122,7 @@ def test_geometries_come_from_any_file_that_ase_reads(tmp_path, suffix):
 
 def test_blocks_of_a_trajectory_are_kept_apart(tmp_path):
     geometries = Geometries(file=Path("x.xyz"), blocks=10, test_fraction=0.3)
-    parts = blocks_of(100, geometries)
+    parts = indices_of_parts(geometries, {geometries.file: 100})
     assert sorted([*parts["training"], *parts["test"]]) == list(range(100))
     blocks = {part: {int(index) // 10 for index in indices} for part, indices in parts.items()}
     assert len(blocks["test"]) == 3
@@ -133,7 +133,8 @@ def test_blocks_of_a_trajectory_are_kept_apart(tmp_path):
 
 def test_a_pool_takes_frames_of_blocks_for_training_and_changes_no_other(tmp_path):
     geometries = Geometries(file=Path("x.xyz"), blocks=10, test_fraction=0.3)
-    without, parts = blocks_of(100, geometries), blocks_of(100, geometries, pool_frames=25)
+    frames = {geometries.file: 100}
+    without, parts = indices_of_parts(geometries, frames), indices_of_parts(geometries, frames, pool_frames=25)
     assert len(without["pool"]) == 0
     assert len(parts["pool"]) == 25
     assert sorted(np.concatenate([*parts.values()])) == list(range(100))
@@ -141,6 +142,55 @@ def test_a_pool_takes_frames_of_blocks_for_training_and_changes_no_other(tmp_pat
     np.testing.assert_array_equal(parts["training"], without["training"][:45])
     # They, too, come from all blocks.
     assert len({int(index) // 10 for index in parts["pool"]}) == 7
+
+
+def test_files_for_test_and_pool_are_taken_whole():
+    own, test, pool = Path("x.xyz"), Path("test.xyz"), Path("pool.xyz")
+    parts = indices_of_parts(
+        Geometries(file=own, test_file=test, pool_file=pool), {own: 100, test: 20, pool: 50}, pool_frames=25
+    )
+    assert {part: sorted(indices) for part, indices in parts.items()} == {
+        "training": list(range(100)),
+        "test": list(range(20)),
+        "pool": list(range(50)),
+    }
+    # The first few come from everywhere.
+    assert max(parts["test"][:5]) > 5
+
+
+def test_beside_a_test_file_the_pool_is_what_training_leaves():
+    own, test = Path("x.xyz"), Path("test.xyz")
+    parts = indices_of_parts(Geometries(file=own, test_file=test), {own: 100, test: 20}, pool_frames=25)
+    assert [len(parts[part]) for part in ("training", "test", "pool")] == [75, 20, 25]
+    assert sorted([*parts["training"], *parts["pool"]]) == list(range(100))
+
+
+@pytest.mark.parametrize("part", ["training", "test", "pool"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"blocks": 5, "test_fraction": 0.4},
+        {"pool_file": Path("p.xyz")},
+        {"test_file": Path("t.xyz")},
+        {"test_file": Path("t.xyz"), "pool_file": Path("p.xyz"), "charge": 1},
+    ],
+)
+def test_a_part_sees_what_decides_its_frames_and_no_more(said, part):
+    geometries = Geometries(file=Path("x.xyz"), seed=3, **said)
+    seen = Geometries.model_validate(geometries.of_part(part).beyond_defaults())
+    assert seen.file_of(part) == geometries.file_of(part)
+    np.testing.assert_array_equal(indices_of(part, 60, seen, 7), indices_of(part, 60, geometries, 7))
+    others = {geometries.file_of(other) for other in ("training", "test", "pool")} - {geometries.file_of(part)}
+    assert not others & set(seen.files.values())
+
+
+def test_geometries_keep_the_temperature_they_were_sampled_at(tmp_path):
+    frames = cloud(3)
+    frames[0].info["temperature"], frames[1].info["temperature"] = 300.0, "hot"
+    ase.io.write(tmp_path / "mine.xyz", frames)
+    found = read_geometries(Geometries(file=tmp_path / "mine.xyz"))
+    assert [atoms.info.get("temperature") for atoms in found] == [300.0, None, None]
 
 
 def test_a_part_of_given_geometries_is_written_as_frames(tmp_path):
@@ -325,8 +375,8 @@ def test_given_geometries_are_read_once_for_checks_jobs_and_once_for_warnings(tm
     given = ComputedDataset.model_validate(section | {"labelling": {"runtime": 1}})
     experiment = Experiment.model_validate(keys | {"datasets": {"d": given}, "sizes": [2], "seeds": [0]})
     reads = []
-    for module in (planning, checks):
-        monkeypatch.setattr(module, "read_geometries", lambda named: reads.append(named) or read_geometries(named))
+    read = geometries._frames_of
+    monkeypatch.setattr(geometries, "_frames_of", lambda path: reads.append(path) or read(path))
     check_experiment(experiment, "config.yaml")
     assert len(reads) == 1
     (line,) = costly_datasets(experiment)

@@ -46,7 +46,7 @@ rule sample:
 rule split_geometries:
     input:
         frames=lambda wildcards: ancient(
-            jobs.computed[wildcards.dataset].geometries.file
+            jobs.geometries(wildcards.dataset, wildcards.part).file
         ),
     output:
         frames=DATA.candidates("{part}", "given"),
@@ -63,16 +63,16 @@ rule split_geometries:
         mem_mb=2000,
         runtime=10,
     params:
-        geometries=lambda wildcards: jobs.computed[
-            wildcards.dataset
-        ].geometries.beyond_defaults(),
-        pool_frames=lambda wildcards: jobs.computed[wildcards.dataset].pool_frames or 0,
+        geometries=lambda wildcards: jobs.geometries(
+            wildcards.dataset, wildcards.part
+        ).beyond_defaults(),
+        pool_frames=lambda wildcards: jobs.pool_of_file(wildcards.dataset),
         contents=lambda wildcards: jobs.contents(
-            jobs.computed[wildcards.dataset].geometries.file
+            jobs.geometries(wildcards.dataset, wildcards.part).file
         ),
         code=jobs.code["split_geometries"],
     message:
-        "Taking blocks of {input.frames} for {wildcards.part}"
+        "Taking frames of {input.frames} for {wildcards.part}"
     script:
         "../scripts/split_geometries.py"
 

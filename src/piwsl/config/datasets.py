@@ -80,16 +80,52 @@ class Molecule(Section):
 
 
 class Geometries(Section):
-    """Geometries of the user's, without labels: a trajectory, a collection. Blocks of them are kept for the test."""
+    """Geometries of the user's, without labels: a trajectory, a collection. Blocks or files are for the test."""
 
     file: InputFile = Field(description="Any file of several frames that ASE reads.")
+    test_file: InputFile | None = Field(
+        None, description="Geometries that test frames are drawn from; else blocks of file are kept for them."
+    )
+    pool_file: InputFile | None = Field(
+        None, description="Geometries that frames of the pool are drawn from; else those of file that are left."
+    )
     charge: Charge = Field(0, description="Total charge in e, of frames whose info does not say `charge`.")
     multiplicity: Multiplicity = Field(1, description="2S + 1, of frames whose info does not say `multiplicity`.")
     blocks: int = Field(
         10, ge=2, le=10_000, description="Contiguous parts of the file; each is for training or for test."
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the blocks that test frames are taken from.")
-    seed: Seed = Field(0, description="Chooses the blocks.")
+    seed: Seed = Field(0, description="Chooses blocks, and the order that frames are taken in.")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """All files, by their keys."""
+        files = {"file": self.file, "test_file": self.test_file, "pool_file": self.pool_file}
+        return {key: path for key, path in files.items() if path is not None}
+
+    def file_of(self, part: str) -> Path:
+        """Return the file that frames of a part are taken from."""
+        return self.files.get(f"{part}_file", self.file)
+
+    def of_part(self, part: str) -> Geometries:
+        """Return the section as one part sees it, which is made anew where that changes.
+
+        Keys of other files that tell that its own is not cut for them name its own: what those are called is none of
+        its business.
+        """
+        own = self.file_of(part)
+        whole = own != self.file or self.test_file is not None
+        shares = part == "test" or self.pool_file is None
+        return self.model_copy(
+            update={"file": own, "test_file": own if whole else None, "pool_file": None if shares else own}
+        )
+
+    @model_validator(mode="after")
+    def _cut_or_given(self) -> Self:
+        for key in ("blocks", "test_fraction"):
+            if self.test_file is not None and key in self.model_fields_set:
+                raise ValueError(f"{key}: test frames are those of test_file; leave one of the two out")
+        return self
 
 
 class Sampling(Section):

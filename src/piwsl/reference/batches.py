@@ -10,7 +10,7 @@ from piwsl.files import write_json_lines
 from piwsl.records import read_labellings
 from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod
-from piwsl.reference.geometries import blocks_of, read_geometries
+from piwsl.reference.geometries import indices_of, read_file
 from piwsl.reference.labelling import Labeller, Progress, label_frames
 from piwsl.reference.selection import farthest_points, in_turn
 from piwsl.reference.store import LabelStore, rounded
@@ -32,7 +32,7 @@ def select(candidates: list[Path], frames: int, selected: Path, candidates_each:
 
 
 def split_geometries(geometries: Geometries, part: str, candidates: Path, pool_frames: int = 0) -> None:
-    """Write the frames of a user's file that belong to a part.
+    """Write the frames of a user's files that belong to a part.
 
     Args:
         geometries: the section.
@@ -40,8 +40,8 @@ def split_geometries(geometries: Geometries, part: str, candidates: Path, pool_f
         candidates: extended XYZ to write.
         pool_frames: how many frames are not labelled.
     """
-    frames = read_geometries(geometries)
-    chosen = blocks_of(len(frames), geometries, pool_frames)[part]
+    frames = read_file(geometries.file_of(part), geometries)
+    chosen = indices_of(part, len(frames), geometries, pool_frames)
     write_frames(candidates, [rounded(frames[index]) for index in chosen])
 
 

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from piwsl.config import Acquisition, Budget, ComputedDataset, ConfigError, Level
 from piwsl.reference.forces import ForceMethod, force_method
-from piwsl.reference.geometries import blocks_of
+from piwsl.reference.geometries import indices_of_parts, read_file
 from piwsl.reference.planning import frame_cost, sampling_cpu_s
 from piwsl.structures.frames import multiplicity_of
 
@@ -103,11 +103,38 @@ class Divided:
 
     @cached_property
     def available(self) -> dict[str, int] | None:
-        """How many geometries a file of them has for "training" and "test"; None where they are sampled."""
-        if self.section.geometries is None:
+        """How many geometries files of them have, of "pool" where it has one; None where they are sampled."""
+        geometries = self.section.geometries
+        if geometries is None:
             return None
-        blocks = blocks_of(len(self.structures), self.section.geometries)
-        return {part: len(frames) for part, frames in blocks.items()}
+        frames = {path: len(read_file(path, geometries)) for path in geometries.files.values()}
+        return {part: len(indices) for part, indices in indices_of_parts(geometries, frames).items()}
+
+    def pool_beside(self, learned: int) -> float:
+        """Return how many geometries there are for a pool, beside so many to learn from."""
+        if self.available is None:
+            return math.inf
+        return self.available["pool"] if self._has_pool_file else self.available["training"] - learned
+
+    def candidates_beside(self, pool: int) -> float:
+        """Return how many geometries there are to choose from, beside a pool."""
+        if self.available is None:
+            return math.inf
+        return self.available["training"] - (0 if self._has_pool_file else pool)
+
+    @property
+    def _has_pool_file(self) -> bool:
+        return self.section.geometries is not None and self.section.geometries.pool_file is not None
+
+    @property
+    def most_learned(self) -> float:
+        """How many geometries there are to learn from, beside a pool of the same file."""
+        if self.available is None:
+            return math.inf
+        training = self.available["training"]
+        if self._has_pool_file:
+            return training
+        return training - self.said("pool_frames", training // 2 if self.has_pool else 0)
 
     def said(self, key: str, otherwise: int) -> int:
         """Return the number of frames that the config says, or another where that is left open."""
@@ -178,10 +205,7 @@ def _further_s(divided: Divided, seconds: float) -> float:
 
 def _most(divided: Divided) -> int:
     """Return from how many frames there may be to learn at most."""
-    most = SIZES[-1]
-    if divided.available is not None:
-        training = divided.available["training"]
-        most = min(most, training - divided.said("pool_frames", training // 2 if divided.has_pool else 0))
+    most = int(min(SIZES[-1], divided.most_learned))
     if "training_frames" not in divided.open:
         most = min(most, divided.section.training_frames)
     return most
@@ -223,13 +247,12 @@ def _acquisitions(divided: Divided, acquisition: Acquisition) -> list[Acquisitio
 
 def _division(divided: Divided, test: dict[str, int], learned: int, acquisition: Acquisition | None) -> Division:
     """Return the division with so many frames to learn from."""
-    there_are = math.inf if divided.available is None else divided.available["training"]
-    pool = min(POOL_OF_TRAINING * learned, MOST_POOL, there_are - learned) if divided.has_pool else 0
+    pool = min(POOL_OF_TRAINING * learned, MOST_POOL, divided.pool_beside(learned)) if divided.has_pool else 0
     pool = divided.said("pool_frames", int(pool))
     training = learned
     if acquisition is not None:
         candidates = next((number for number in CANDIDATES if number >= CHOICE * learned), CANDIDATES[-1])
-        training = int(min(candidates, there_are - pool))
+        training = int(min(candidates, divided.candidates_beside(pool)))
     frames = {"training_frames": divided.said("training_frames", training), **test, "pool_frames": pool}
     return Division(frames, learned, acquisition, _shares(divided, frames, learned))
 

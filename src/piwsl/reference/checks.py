@@ -12,7 +12,8 @@ from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecu
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
-from piwsl.reference.geometries import blocks_of, load_molecule, read_geometries, unpaired_electrons
+from piwsl.reference.geometries import indices_of_parts, load_molecule, read_file, unpaired_electrons
+from piwsl.reference.store import rounded
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
 from piwsl.structures.geometry import atom_problem, geometry_problem
 
@@ -99,26 +100,57 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
 
 def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDataset) -> list[Atoms]:
     try:
-        frames = read_geometries(geometries)
+        files = {path: read_file(path, geometries) for path in geometries.files.values()}
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
-    for position, atoms in enumerate(frames):
-        problem = atom_problem(atoms) or electron_problem(
-            atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)
-        )
-        if problem is not None:
-            raise ConfigError(f"{where}: frame {position} of {geometries.file}: {problem}")
-    pool = dataset.pool_frames or 0
-    parts = blocks_of(len(frames), geometries, pool)
-    beside = f", pool_frames {pool}" if pool else ""
-    for part, wanted in (("training", dataset.training_frames), ("test", dataset.test_frames), ("pool", pool)):
-        if wanted > len(parts[part]):
-            raise ConfigError(
-                f"{where}: {geometries.file} has {len(frames)} frames, {len(parts[part])} of them for {part} "
-                f"({geometries.blocks} blocks, test_fraction {geometries.test_fraction:g}{beside}), and {part}_frames "
-                f"asks for {wanted}; ask for fewer, or change test_fraction"
+    for path, frames in files.items():
+        for position, atoms in enumerate(frames):
+            problem = atom_problem(atoms) or electron_problem(
+                atoms.numbers.tolist(), charge_of(atoms), multiplicity_of(atoms)
             )
-    return frames
+            if problem is not None:
+                raise ConfigError(f"{where}: frame {position} of {path}: {problem}")
+    _check_parts(where, geometries, {path: len(frames) for path, frames in files.items()}, dataset)
+    _check_no_frame_stands_twice(where, geometries, files)
+    return [atoms for frames in files.values() for atoms in frames]
+
+
+def _check_parts(where: str, geometries: Geometries, frames: Mapping[Path, int], dataset: ComputedDataset) -> None:
+    pool = dataset.pool_frames or 0
+    if geometries.pool_file is not None and not pool:
+        raise ConfigError(f"{where}.pool_file: say how many of its frames to take, pool_frames")
+    parts = indices_of_parts(geometries, frames, pool)
+    blocks = f"{geometries.blocks} blocks, test_fraction {geometries.test_fraction:g}"
+    cut = [] if geometries.test_file is not None else [blocks]
+    cut += [f"pool_frames {pool}"] if pool and geometries.pool_file is None else []
+    for part, wanted in (("training", dataset.training_frames), ("test", dataset.test_frames), ("pool", pool)):
+        path = geometries.file_of(part)
+        if wanted > len(parts[part]):
+            beside = f" ({', '.join(cut)})" if cut and path == geometries.file else ""
+            change = "ask for fewer, or change test_fraction" if blocks in cut else "ask for fewer, or give more"
+            raise ConfigError(
+                f"{where}: {path} has {frames[path]} frames, {len(parts[part])} of them for {part}{beside}, and "
+                f"{part}_frames asks for {wanted}; {change}"
+            )
+
+
+def _check_no_frame_stands_twice(where: str, geometries: Geometries, files: Mapping[Path, list[Atoms]]) -> None:
+    """Refuse a test frame that is a frame of another file, to the digits that labels are kept by."""
+    if geometries.test_file is None:
+        return
+    tested = {_digits(atoms): position for position, atoms in enumerate(files[geometries.test_file])}
+    for key in ("file", "pool_file"):
+        path = geometries.files.get(key)
+        for position, atoms in enumerate(files[path] if path is not None else []):
+            if (twin := tested.get(_digits(atoms))) is not None:
+                raise ConfigError(
+                    f"{where}.test_file: frame {twin} of {geometries.test_file} is frame {position} of {path}, and a "
+                    "test frame is none to learn from; take it out of one of them"
+                )
+
+
+def _digits(atoms: Atoms) -> tuple[bytes, bytes]:
+    return atoms.numbers.tobytes(), rounded(atoms).positions.tobytes()
 
 
 def check_cheap_levels(names: list[str], levels: Mapping[str, Level], symbols: set[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import ase.build
@@ -90,56 +92,92 @@ def unpaired_electrons(molecule: Molecule) -> int:
 
 
 def read_geometries(geometries: Geometries) -> list[Atoms]:
-    """Read a file of geometries in the order it has them.
+    """Read all files of geometries in the order they have them, one after the other.
 
     Returns:
-        Frames with info: frame (its name), charge, multiplicity; nothing else is kept.
+        Frames as of `read_file`.
+
+    Raises:
+        PiwslError: as of `read_file`.
+    """
+    return [frame for path in geometries.files.values() for frame in read_file(path, geometries)]
+
+
+def read_file(path: Path, geometries: Geometries) -> list[Atoms]:
+    """Read a file of geometries in the order it has them.
+
+    Args:
+        path: one of the section's files.
+        geometries: the section, whose charge and multiplicity frames have that say none.
+
+    Returns:
+        Frames with info: frame (its name), charge, multiplicity and, where it is said, temperature (K); nothing else is
+        kept.
 
     Raises:
         PiwslError: the file cannot be read, or a frame is periodic, or its charge or multiplicity is no whole number,
             or nothing says the multiplicity of a free atom.
     """
     frames = []
-    for position, atoms in enumerate(_frames_of(geometries.file)):
+    for position, atoms in enumerate(_frames_of(path)):
         if atoms.pbc.any():
-            raise PiwslError(f"frame {position} of {geometries.file} is {PERIODIC}")
+            raise PiwslError(f"frame {position} of {path} is {PERIODIC}")
         try:
             charge = charge_of(atoms) if states_charge(atoms) else geometries.charge
             multiplicity = multiplicity_of(atoms) if states_multiplicity(atoms) else geometries.multiplicity
         except PiwslError as error:
-            raise PiwslError(f"frame {position} of {geometries.file}: {error}") from None
-        info = {"frame": f"{geometries.file.stem}-{position}", "charge": charge}
+            raise PiwslError(f"frame {position} of {path}: {error}") from None
+        info = {"frame": f"{path.stem}-{position}", "charge": charge}
         frame = Atoms(atoms.numbers, atoms.positions, info=info)
         said = states_multiplicity(atoms) or "multiplicity" in geometries.model_fields_set
         if not said and (problem := free_atom_problem(frame)):
-            raise PiwslError(f"frame {position} of {geometries.file}: {problem}")
+            raise PiwslError(f"frame {position} of {path}: {problem}")
         frame.info["multiplicity"] = multiplicity
+        if isinstance(temperature := atoms.info.get("temperature"), int | float | np.integer) and math.isfinite(
+            temperature
+        ):
+            frame.info["temperature"] = float(temperature)
         frames.append(frame)
     return frames
 
 
-def blocks_of(frames: int, geometries: Geometries, pool_frames: int = 0) -> dict[str, NDArray[np.int64]]:
-    """Say which frames of a file are for training and which for test: whole blocks, neighbours in time together.
+def indices_of(part: str, frames: int, geometries: Geometries, pool_frames: int = 0) -> NDArray[np.int64]:
+    """Say which frames of the file of a part are the part's, in which order.
 
-    The pool takes the last frames of the training blocks, where training takes the first.
+    A file that has training frames and test frames is cut into blocks, and each of those is for one of them: neighbours
+    in time stay together. The pool takes the last frames of the training blocks, where training takes the first, unless
+    it has a file.
 
     Args:
-        frames: how many there are.
-        geometries: number of blocks, share of them for test, seed.
+        part: "training", "test" or "pool".
+        frames: how many its file has.
+        geometries: files, number of blocks, share of them for test, seed.
         pool_frames: how many are not labelled.
 
     Returns:
-        Indices by "training", "test" and "pool". Each takes its blocks in turn, and a block's frames at random, so that
-        few frames come from everywhere.
+        Indices. A part takes its blocks in turn, and a block's frames at random, so that few frames come from
+        everywhere.
     """
     rng = generator("blocks of geometries", geometries.seed)
-    blocks = [rng.permutation(block) for block in np.array_split(np.arange(frames), geometries.blocks) if len(block)]
-    order = rng.permutation(len(blocks))
-    held = min(max(1, round(geometries.test_fraction * len(blocks))), max(len(blocks) - 1, 1))
-    parts = {TEST: order[:held], TRAINING: order[held:]}
-    chosen = {
-        part: np.array(in_turn([blocks[number].tolist() for number in sorted(numbers)]), dtype=np.int64)
-        for part, numbers in parts.items()
+    cut = geometries.file_of(part) == geometries.file
+    number = geometries.blocks if cut and geometries.test_file is None else 1
+    blocks = [rng.permutation(block) for block in np.array_split(np.arange(frames), number) if len(block)]
+    if number > 1:
+        order = rng.permutation(len(blocks))
+        held = min(max(1, round(geometries.test_fraction * len(blocks))), max(len(blocks) - 1, 1))
+        blocks = [blocks[index] for index in sorted(order[:held] if part == TEST else order[held:])]
+    chosen = np.array(in_turn([block.tolist() for block in blocks]), dtype=np.int64)
+    if part == TEST or not cut or geometries.pool_file is not None:
+        return chosen
+    labelled = max(len(chosen) - pool_frames, 0)
+    return chosen[:labelled] if part == TRAINING else chosen[labelled:]
+
+
+def indices_of_parts(
+    geometries: Geometries, frames: Mapping[Path, int], pool_frames: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Return `indices_of` of every part, given how many frames each file has."""
+    return {
+        part: indices_of(part, frames[geometries.file_of(part)], geometries, pool_frames)
+        for part in (TRAINING, TEST, POOL)
     }
-    labelled = max(len(chosen[TRAINING]) - pool_frames, 0)
-    return chosen | {TRAINING: chosen[TRAINING][:labelled], POOL: chosen[TRAINING][labelled:]}

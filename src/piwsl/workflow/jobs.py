@@ -24,6 +24,7 @@ from piwsl.config import (
     LOSS_TERMS,
     ComputedDataset,
     Experiment,
+    Geometries,
     GivenDataset,
     Level,
     Run,
@@ -244,6 +245,18 @@ class Jobs:
         from piwsl.reference.planning import sources
 
         return [self.layout.dataset(dataset).candidates(part, source) for source in sources(self.computed[dataset])]
+
+    def geometries(self, dataset: str, part: str) -> Geometries:
+        """Return the section of given geometries as one part sees it."""
+        section = self.computed[dataset].geometries
+        assert section is not None
+        return section.of_part(part)
+
+    def pool_of_file(self, dataset: str) -> int:
+        """Return how many frames of the file that training frames are taken from are the pool's."""
+        section = self.computed[dataset]
+        assert section.geometries is not None
+        return 0 if section.geometries.pool_file is not None else section.pool_frames or 0
 
     def whole_files(self) -> list[str]:
         """Return the named test sets of computed datasets that take all geometries of a file."""
