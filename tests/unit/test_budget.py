@@ -225,6 +225,24 @@ def test_given_geometries_are_all_that_there_is(tmp_path: Path) -> None:
         assert (section.pool_frames is not None) == bool(models)
 
 
+def test_a_pool_with_a_file_takes_nothing_from_training_frames(tmp_path: Path) -> None:
+    from ase.build import molecule
+    from ase.io import write
+
+    frames = [molecule("CH3OH") for _ in range(80)]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.02, seed=number)
+    files = {"file": frames[:40], "test_file": frames[40:55], "pool_file": frames[55:]}
+    for key, some in files.items():
+        write(tmp_path / f"{key}.xyz", some)
+    said = {"geometries": {key: str(tmp_path / f"{key}.xyz") for key in files}, "molecule": None, "sampling": None}
+    experiment = parse_experiment(edited(models={"student": STUDENT}, budget={"cpu_hours": 9}, **said), "config.yaml")
+    check_experiment(experiment, "config.yaml")
+    section = experiment.datasets["methanol"]
+    assert isinstance(section, ComputedDataset)
+    assert (section.training_frames, section.test_frames, section.pool_frames) == (40, 15, 25)
+
+
 @pytest.mark.parametrize(
     ("edits", "problem"),
     [

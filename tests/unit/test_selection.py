@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io.trajectory import Trajectory
 from helpers import displaced
+from pydantic import ValidationError
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Molecule
 from piwsl.config.datasets import ROUND
@@ -505,6 +506,51 @@ def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_pa
         ConfigError, match=r"7 of them for training .*, pool_frames 8\), and training_frames asks for 8"
     ):
         check_computed_dataset("d", given.model_copy(update={"pool_frames": 8}), HF)
+
+
+def in_files(folder: Path, **edits: object) -> ComputedDataset:
+    frames = cloud(40)
+    for name, some in {"mine": frames[:20], "test": frames[20:28], "pool": frames[28:]}.items():
+        ase.io.write(folder / f"{name}.xyz", some)
+    files = {"file": "mine.xyz", "test_file": "test.xyz", "pool_file": "pool.xyz"}
+    said = {key: str(folder / name) for key, name in (files | edits.pop("files", {})).items() if name}
+    numbers = {"training_frames": 20, "test_frames": 8, "pool_frames": 12}
+    return dataset(molecule=None, sampling=None, geometries=said, **(numbers | edits))
+
+
+def test_files_of_training_test_and_pool_give_all_of_their_frames(tmp_path):
+    assert len(check_computed_dataset("d", in_files(tmp_path), HF)) == 40
+
+
+@pytest.mark.parametrize(
+    ("edits", "problem"),
+    [
+        ({"test_frames": 9}, r"test\.xyz has 8 frames, 8 of them for test, and test_frames asks for 9; ask for fewer"),
+        ({"pool_frames": 13}, r"pool\.xyz has 12 frames, 12 of them for pool, and pool_frames asks for 13"),
+        ({"pool_frames": None}, r"geometries\.pool_file: say how many of its frames to take, pool_frames"),
+        ({"files": {"test_file": "pool.xyz"}}, r"frame 0 of .*pool\.xyz is frame 0 of .*pool\.xyz, and a test frame"),
+        ({"files": {"test_file": "mine.xyz"}}, r"frame 0 of .*mine\.xyz is frame 0 of .*mine\.xyz, and a test frame"),
+        ({"files": {"pool_file": None}}, r"mine\.xyz has 20 frames, 8 of them for training \(pool_frames 12\), and"),
+        ({"files": {"test_file": "none.xyz"}}, r"none\.xyz"),
+    ],
+)
+def test_files_of_training_test_and_pool_that_do_not_suffice_are_refused(tmp_path, edits, problem):
+    with pytest.raises(ConfigError, match=problem):
+        check_computed_dataset("d", in_files(tmp_path, **edits), HF)
+
+
+def test_a_test_frame_that_stands_among_training_frames_is_refused(tmp_path):
+    given = in_files(tmp_path)
+    twin = ase.io.read(tmp_path / "mine.xyz", 7)
+    twin.positions += 1e-10  # another program's digits
+    ase.io.write(tmp_path / "test.xyz", [*ase.io.read(tmp_path / "test.xyz", ":"), twin])
+    with pytest.raises(ConfigError, match=r"test_file: frame 8 of .*test\.xyz is frame 7 of .*mine\.xyz"):
+        check_computed_dataset("d", given, HF)
+
+
+def test_blocks_beside_a_test_file_are_refused():
+    with pytest.raises(ValidationError, match=r"blocks: test frames are those of test_file"):
+        Geometries(file=Path("x.xyz"), test_file=Path("t.xyz"), blocks=5)
 
 
 def test_free_atoms_have_their_ground_state_and_bind_the_molecule(tmp_path):

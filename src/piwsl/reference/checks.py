@@ -117,7 +117,7 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
 
 def _check_parts(where: str, geometries: Geometries, frames: Mapping[Path, int], dataset: ComputedDataset) -> None:
     pool = dataset.pool_frames or 0
-    if geometries.pool_file is not None and not pool:
+    if geometries.pool_file is not None and not pool and dataset.budget is None:
         raise ConfigError(f"{where}.pool_file: say how many of its frames to take, pool_frames")
     parts = indices_of_parts(geometries, frames, pool)
     blocks = f"{geometries.blocks} blocks, test_fraction {geometries.test_fraction:g}"

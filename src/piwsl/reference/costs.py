@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from ase import Atoms
@@ -127,7 +129,23 @@ def estimate(
         gradients: with analytic gradients.
         displaced: from the orbitals and amplitudes of a geometry near by, whose state is not looked into again.
     """
-    each = calculations_of(atoms, level, charge, multiplicity, gradients, displaced)
+    asked = _Asked(tuple(sorted(atoms.numbers.tolist())), level.model_dump_json(), atoms, level)
+    return _estimate(asked, charge, multiplicity, gradients, displaced)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a plan asks for dozens of times: elements and level, by which it is known again."""
+
+    elements: tuple[int, ...]
+    level_said: str
+    atoms: Atoms = field(compare=False)
+    level: PySCF = field(compare=False)
+
+
+@lru_cache(maxsize=1000)
+def _estimate(asked: _Asked, charge: int, multiplicity: int, gradients: bool, displaced: bool) -> Cost:
+    each = calculations_of(asked.atoms, asked.level, charge, multiplicity, gradients, displaced)
     return Cost(
         sum(seconds_of(one.work) for one in each),
         max(one.memory_mb for one in each),

@@ -9,6 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from piwsl.config.levels import ENGINES
 from piwsl.errors import PiwslError
 from piwsl.logs import duration
 from piwsl.records import Labelling
+from piwsl.reference.claims import Claims, unclaimed_first
 from piwsl.reference.differences import central_difference_forces, central_difference_slope, displaced_geometries
 from piwsl.reference.failures import PERIODIC, FrameFailure, failing_at, storing
 from piwsl.reference.forces import BY_DIFFERENCES, ForceMethod
@@ -41,6 +43,8 @@ from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.labels import Labels
 
 RESULT = re.compile("energy|energies|force|stress|virial|dipole", re.IGNORECASE)
+# Seconds of a frame. A claim takes some milliseconds on the file system of a cluster.
+CLAIMED_FROM_S = 0.5
 # What a stored record has beyond that of a labelled frame, which has the geometry itself.
 ONLY_STORED = ("numbers", "positions_A", STORED_FORCES, DISPLACED_FROM)
 
@@ -80,6 +84,7 @@ class Labeller:
         self.level = level
         self.store = store
         self.memory_mb = memory_mb
+        self.claims = Claims(store.folder / "claims")
         self._parts = PartStore(store.root, level)
         self._can_store = False
 
@@ -124,13 +129,29 @@ class Labeller:
         record["stored_cpu_s"] = round(sum(stored), 3)
         return label(frame, result["energy_eV"], labels.forces, slope=labels.slope), record
 
-    def label_displaced(self, atoms: Atoms, forces: ForceMethod, share: slice) -> Iterator[dict[str, Any]]:
+    def claim_name(self, atoms: Atoms, forces: ForceMethod | None) -> str | None:
+        """Return what a frame is claimed by while it is computed; None where it is known already, or is no molecule."""
+        frame = rounded(without_others_labels(atoms))
+        try:
+            key = geometry_hash(frame, *_checked(frame))
+        except FrameFailure:
+            return None
+        if forces not in BY_DIFFERENCES:
+            record = self.store.find(key)
+            if record is not None and (forces is None or STORED_FORCES in record):
+                return None
+        return f"{key}-{forces or 'energy'}"
+
+    def label_displaced(
+        self, atoms: Atoms, forces: ForceMethod, share: slice, tell: Callable[[str], object] = print
+    ) -> Iterator[dict[str, Any]]:
         """Compute a share of the energies that differences of a frame take, into the store.
 
         Args:
             atoms: the frame, as of `label`.
             forces: of which differences.
             share: which of its displaced geometries.
+            tell: takes a line where other jobs are waited for.
 
         Yields:
             One record each, as of `label`; the first that fails is the last, for the frame fails with it.
@@ -143,10 +164,14 @@ class Labeller:
         try:
             charge, multiplicity = _checked(frame)
             near = self._near(frame, charge, multiplicity)
-            for moved in displaced_geometries(frame, forces)[share]:
-                found = self._single_point(moved, False, near)
-                kept = {key: found[key] for key in ("energy_eV", "stored", "cpu_s")}
-                yield record | kept | {"geometry": geometry_hash(moved, charge, multiplicity), "status": "ok"}
+            displaced = displaced_geometries(frame, forces)[share]
+            names = [self.claim_name(moved, None) for moved in displaced]
+            with closing(unclaimed_first(names, self.claims, tell)) as positions:
+                for position in positions:
+                    moved = displaced[position]
+                    found = self._single_point(moved, False, near)
+                    kept = {key: found[key] for key in ("energy_eV", "stored", "cpu_s")}
+                    yield record | kept | {"geometry": geometry_hash(moved, charge, multiplicity), "status": "ok"}
         except FrameFailure as failure:
             yield record | {"status": "failed", "step": failure.step, "reason": failure.reason}
 
@@ -319,6 +344,10 @@ class Progress:
         self._done = self._failed = self._computed = 0
         self._started, self._seconds = time.perf_counter(), 0.0
 
+    def are_slow(self) -> bool:
+        """Whether a frame takes longer than to look whether another job computes it; so does the first."""
+        return not self._computed or self._seconds >= CLAIMED_FROM_S * self._computed
+
     def frame(self, record: dict[str, Any]) -> None:
         """Count a frame and say how it went."""
         elapsed = time.perf_counter() - self._started - self._seconds
@@ -326,8 +355,8 @@ class Progress:
         failed = record["status"] == "failed"
         self._done += not failed
         self._failed += failed
-        # Frames out of the store take no time and say nothing of those that are left.
-        self._computed += not record.get("stored", False)
+        # Frames out of the store take no time and say nothing of those that are left. Of some it has the energy alone.
+        self._computed += not record.get("stored", False) or elapsed > CLAIMED_FROM_S
         outcome = (
             f"failed at {record['step']}: {record['reason']}"
             if failed
@@ -350,7 +379,7 @@ def label_frames(
     memory_mb: int,
     progress: Callable[[str], object] = print,
 ) -> tuple[list[Atoms], list[dict[str, Any]]]:
-    """Label frames at a level, in order, and go on past those that fail.
+    """Label frames at a level, and go on past those that fail; those that another job is computing come last.
 
     Args:
         frames: geometries, Å.
@@ -369,12 +398,12 @@ def label_frames(
         JobFailure: memory or disk gave out. Finished frames are in the store.
     """
     labeller = Labeller(level, LabelStore(store_folder, level), memory_mb)
-    labelled, records = [], []
+    found: dict[int, tuple[Atoms | None, dict[str, Any]]] = {}
     lines = Progress(len(frames), progress)
-    for atoms in frames:
-        frame, record = labeller.label(atoms, forces)
-        records.append(record)
-        if frame is not None:
-            labelled.append(frame)
-        lines.frame(record)
-    return labelled, records
+    names = [labeller.claim_name(atoms, forces) for atoms in frames]
+    with closing(unclaimed_first(names, labeller.claims, progress, lines.are_slow)) as positions:
+        for position in positions:
+            found[position] = labeller.label(frames[position], forces)
+            lines.frame(found[position][1])
+    in_order = [found[position] for position in range(len(frames))]
+    return [frame for frame, _ in in_order if frame is not None], [record for _, record in in_order]

@@ -177,10 +177,13 @@ def made_from(dataset: ComputedDataset, part: str) -> str | None:
     """
     if round_number(part) is not None:
         return None
-    keys = {"molecule", "geometries", "sampling"}
-    keys |= {"pool_frames"} if dataset.geometries is not None else set()  # blocks of a file are cut by it
+    keys = {"molecule", "sampling"}
     keys |= {"selection", "candidates"} if part == "training" else set()
-    return f"{part} {frames_wanted(dataset, part)} {dataset.model_dump_json(include=keys)}"
+    found = f"{part} {frames_wanted(dataset, part)} {dataset.model_dump_json(include=keys)}"
+    if dataset.geometries is None:
+        return found
+    beside = "" if dataset.geometries.pool_file else f" {dataset.pool_frames}"  # which its file is shared with
+    return f"{found} {dataset.geometries.of_part(part).model_dump_json()}{beside}"
 
 
 def label_spans(dataset: ComputedDataset, every: list[Atoms], level: Level) -> dict[str, Span]:
