@@ -64,7 +64,8 @@ def run(folder: Path, executor: str, jobs: int, programs: Path, python: str = sy
 
 def short(count: int, rounds: int, official: str) -> None:
     """Print seconds a job, memory and calls of both executors, each in an environment that has no other."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))
+    tests = Path(__file__).parent.parent
+    sys.path[:0] = [str(tests / "cluster"), str(tests)]
     from one_node import OneNode, install
 
     if (reason := install()) is not None:

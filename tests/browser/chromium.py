@@ -8,18 +8,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from debian_packages import install
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def installed() -> str:
     """Return Chromium's path; install it where we may, skip where we may not, fail where it must be."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
-            subprocess.run(["apt-get", "-qq", *command], env=environment, check=True, capture_output=True)
-        found = shutil.which("chromium")
+    problem, found = None, next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        message = "Chromium is not installed (package chromium); no page was looked at in a browser"
+        problem = install(NAMES[:1], "chromium", "fonts-dejavu-core")
+        found = shutil.which(NAMES[0])
+    if found is None:
+        message = f"Chromium: {problem}; no page was looked at in a browser"
         # Who has no Chromium and may not install it misses one check; CI may not.
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     return found

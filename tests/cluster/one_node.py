@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import debian_packages
+
 PACKAGES = ("slurmctld", "slurmd", "slurmdbd", "slurm-client", "munge", "mariadb-server")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "sacct", "munged", "mariadbd")
 CPUS, MEMORY_MB, GPUS = 16, 64_000, 2
@@ -229,17 +231,11 @@ class OneNode:
 
 
 def install() -> str | None:
-    """Install SLURM's packages where root may; return why there is none, or None."""
-    if all(shutil.which(program) for program in PROGRAMS):
-        return None if os.geteuid() == 0 else "SLURM's daemons can be started by root alone"
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"SLURM is not installed ({', '.join(PACKAGES)})"
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, text=True)
-        if done.returncode:
-            return f"apt-get {command[0]} failed: {done.stderr.strip()[-300:]}"
-    return None
+    """Install SLURM's packages where root may; return why there is none that can be started, or None."""
+    problem = debian_packages.install(PROGRAMS, *PACKAGES)
+    if problem is None and os.geteuid() != 0:
+        return "SLURM's daemons can be started by root alone"
+    return problem
 
 
 def _quiet(*command: str) -> bool:
