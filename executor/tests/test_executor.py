@@ -43,6 +43,7 @@ from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import NoRoomError, SubmissionError, submit
+from snakemake_executor_plugin_submitit.waiting import PAUSE_SECONDS, REPEAT_SECONDS, Waiting
 
 SNAKEFILE = """
 rule all:
@@ -310,6 +311,44 @@ def test_jobs_in_the_queue_are_asked_for_until_slurm_answers(tmp_path, monkeypat
     programs(tmp_path, monkeypatch, squeue="exit 1")
     with pytest.raises(SchedulerError, match="SLURM does not answer"):
         queue(0.0)
+
+
+QUEUE = """
+[ "${{@: -1}}" = "JobArrayID:64|,State:64|,Reason:64|,RestartCnt:64|" ] || exit 1
+cat {folder}/queue
+"""
+
+
+def test_jobs_that_wait_say_why_and_those_put_back_that_they_were(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue=QUEUE.format(folder=tmp_path))
+    now, said = [0.0], []
+    waiting = Waiting(said.append, lambda: now[0])
+    labels = {"7_0": "train/seed=0", "7_1": "train/seed=1", "8": "label/x", "9": "label/y"}
+
+    def look(text: str, seconds: float = PAUSE_SECONDS) -> list[str]:
+        (tmp_path / "queue").write_text(text)
+        now[0] += seconds
+        said.clear()
+        waiting.look(labels)
+        return [*said]
+
+    waits = "7_0   |PENDING|Priority|0|\n7_1|PENDING|Priority |0|\n8|PENDING|Resources|0|\n9|RUNNING|None|0|\n"
+    assert look(waits, 1.0) == []  # not yet: most jobs begin soon
+    why = "Jobs that wait: 2 behind jobs of a higher priority (Priority), 1 until nodes are free (Resources)."
+    assert look(waits) == [why]
+    assert look(waits) == []
+    assert look(waits + "55|PENDING|Licenses|0|\n") == []  # of another run
+    back = "Job 9 (label/y) was put back in the queue (restart 1)."
+    assert look("8|PENDING|QOSMaxJobsPerUserLimit|0|\n9|RUNNING|None|1|\n") == [
+        back,
+        "Jobs that wait: 1 (QOSMaxJobsPerUserLimit).",
+    ]
+    assert look("9|RUNNING|None|1|\n") == []
+    assert look(waits) == [why]
+    assert look(waits, REPEAT_SECONDS) == [why]
+    assert look("nonsense\n|||\n") == []
+    programs(tmp_path, monkeypatch, squeue="exit 1")
+    assert look(waits) == []
 
 
 def programs(folder: Path, monkeypatch, **texts: str) -> None:
@@ -708,6 +747,7 @@ def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looke
 
     executor._problem = problem
     executor._accounting = SimpleNamespace(ask=lambda job_ids: list(job_ids))
+    executor._waiting = Waiting(lambda line: None)
 
     async def looked_after() -> list[SubmittedJobInfo]:
         return [info async for info in executor.check_active_jobs(infos)]
@@ -770,7 +810,22 @@ def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_pa
     monkeypatch.setenv("SNAKEMAKE_PROFILE", "slurm")
     job = start(tmp_path, "import os; print(os.environ['WORD'], 'SNAKEMAKE_PROFILE' in os.environ, '$HOME'); exit(7)")
     assert job.communicate(timeout=30)[0].strip() == "7"
+    assert job.returncode == 7  # after its result, for SLURM's accounts
     assert (tmp_path / "log").read_text() == "hello False $HOME\n"
+
+
+def test_what_a_command_logged_before_a_restart_is_kept(tmp_path, monkeypatch):
+    log = tmp_path / "train.log"
+    again, never = ["bash", "-c", f"echo again > {log}"], tmp_path / "never.log"
+    for restarts, kept in ((None, []), ("1", ["train.log.1"]), ("2", ["train.log.1", "train.log.2"])):
+        log.write_text(f"before {restarts}")
+        if restarts is not None:
+            monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        command = JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, logs=[log, never])
+        assert command() == 0
+        assert log.read_text() == "again\n"
+        assert sorted(path.name for path in tmp_path.glob("train.log.*")) == kept
+    assert (tmp_path / "train.log.2").read_text() == "before 2"
 
 
 def test_a_terminated_job_lets_its_command_save_and_leaves_no_result(tmp_path):

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from workflows import Workflow, queue, running, until
 
+from snakemake_executor_plugin_submitit.waiting import Queued, in_queue
+
 # A job that counts its steps to a file, saves at USR2 and TERM, and goes on from there: as training does.
 COUNTER = """
 import signal, sys, time
@@ -23,6 +25,7 @@ for number in (signal.SIGUSR2, signal.SIGTERM):
 done = int(state.read_text()) if state.exists() else 0
 with trace.open("a") as file:
     file.write(f"start:{done}\\n")
+print(f"from {done}", flush=True)
 while done < steps:
     time.sleep(0.5)
     done += 1
@@ -36,8 +39,9 @@ rule all:
     input: "out.txt"
 rule count:
     output: "out.txt"
+    log: "counter.log"
     resources: mem_mb=300, runtime={runtime}, slurm_partition="{partition}", gpu={gpu}, tasks={tasks}
-    shell: "exec python3 counter.py state trace {{output}} {steps}"
+    shell: "exec python3 counter.py state trace {{output}} {steps} > {{log}}"
 """
 SLEEPING = """
 rule all:
@@ -133,6 +137,8 @@ rule failing:
     assert code == 1
     assert "the reason is this" in output
     assert f"{workflow.folder}/.snakemake/submitit/logs/failing/n=a-" in output
+    # SLURM's accounts say so, too, and with them its mails and what depends on the job.
+    until(lambda: sacct("State", "ExitCode")[-1] == ["FAILED", "1:0"], "end of the job in the accounts")
 
 
 def test_a_retry_asks_for_no_more_than_its_partition_has(workflow):
@@ -299,11 +305,26 @@ def test_a_bare_requeue_saves_and_goes_on(workflow):
     workflow.start()
     until(lambda: workflow.lines("trace"), "start of the job")
     time.sleep(3)
-    subprocess.run(["scontrol", "requeue", running()[0]], check=True)
+    job_id = running()[0]
+    subprocess.run(["scontrol", "requeue", job_id], check=True)
+    until(lambda: in_queue()[job_id].restarts == 1, "restart that is counted")
     code, output = workflow.wait()
     assert code == 0, output
     assert len(starts(workflow)) == 2
     assert starts(workflow)[-1] > 0
+    # The log is written anew, and what stood there is kept.
+    assert (workflow.folder / "counter.log.1").read_text() == "from 0\n"
+    assert (workflow.folder / "counter.log").read_text() == f"from {starts(workflow)[-1]}\n"
+
+
+def test_why_jobs_wait_is_read_from_the_queue(workflow):
+    held = ["sbatch", "--parsable", "--hold", "-p", "cpu", "--mem=100", "-o", "/dev/null", "--wrap", "true"]
+    alone, array = (
+        subprocess.run([*held, *more], check=True, capture_output=True, text=True).stdout.strip()
+        for more in ((), ("--array", "0-1"))
+    )
+    waits = Queued("PENDING", "JobHeldUser", 0)
+    assert in_queue() == {alone: waits, f"{array}_0": waits, f"{array}_1": waits}
 
 
 def test_a_job_that_was_cancelled_by_hand_is_said_to_be(workflow):

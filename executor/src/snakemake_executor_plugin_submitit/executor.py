@@ -34,6 +34,7 @@ from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
+from snakemake_executor_plugin_submitit.waiting import Waiting
 
 LAST_LINES = 20
 # How long a job that is over may keep its result to itself, s: files of other nodes take a while to be seen.
@@ -82,6 +83,7 @@ class Executor(RemoteExecutor):
         # The thread that looks after jobs runs already: what it needs is there before SLURM is asked, which takes long.
         seconds = self.workflow.remote_execution_settings.seconds_between_status_checks
         self._accounting = states.Accounting(seconds, self.logger.warning)
+        self._waiting = Waiting(self.logger.info)
         if self.slurm:
             try:
                 self._limits = scheduler.limits()
@@ -244,6 +246,7 @@ class Executor(RemoteExecutor):
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
             marks=marks_of(self.workflow.persistence, (path for member in item.members for path in member.job.output)),
+            logs=[Path(str(log)).absolute() for member in item.members for log in member.job.log],
         )
 
     def _report(self, item: Ready, job: Any) -> None:
@@ -265,6 +268,9 @@ class Executor(RemoteExecutor):
         ended = results.results(job.paths.folder for job in jobs)
         if self.slurm:
             self._accounting.ask(job.job_id for job in jobs if job.paths.result_pickle not in ended)
+            self._waiting.look(
+                {job.job_id: _aux(info)["item"].label for info, job in zip(active_jobs, jobs, strict=True)}
+            )
         for info in active_jobs:
             try:
                 problem = self._problem(info, ended)

@@ -8,6 +8,7 @@ SLURM gives signals to every process of a job; elsewhere it is done here, to the
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -26,6 +27,8 @@ from snakemake_executor_plugin_submitit.marks import put_back
 POLL_SECONDS = 0.1
 TERMINATED = 128 + signal.SIGTERM
 DONE = ("true",)
+# How often SLURM has put the job back in the queue; unset at first.
+RESTARTS = "SLURM_RESTART_COUNT"
 
 
 class JobCommand:
@@ -40,6 +43,7 @@ class JobCommand:
         environment: Mapping[str, str],
         patience: float,
         marks: Sequence[Path] = (),
+        logs: Sequence[Path] = (),
     ) -> None:
         """Keep what to run.
 
@@ -51,10 +55,11 @@ class JobCommand:
             environment: variables on top of the job's own.
             patience: seconds that the command has to save its state after a signal.
             marks: files that say that outputs are incomplete; the command takes them away, and they are put back.
+            logs: files that the command writes anew; what it wrote before a restart is kept beside them.
         """
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
-        self.marks = list(marks)
+        self.marks, self.logs = list(marks), list(logs)
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
 
@@ -66,6 +71,7 @@ class JobCommand:
         if not inline:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._terminate)
+        _keep(self.logs, os.environ.get(RESTARTS, "0"))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
@@ -85,6 +91,8 @@ class JobCommand:
             time.sleep(POLL_SECONDS)
             if inline and self.cancelled.exists():  # no signal comes here
                 self._end(signal.SIGTERM)
+        if self._exit_code and not inline:
+            atexit.register(_fail, self._exit_code)
         return self._exit_code
 
     def checkpoint(self) -> DelayedSubmission | None:
@@ -97,7 +105,9 @@ class JobCommand:
             return None
         command = DONE if self._exit_code == 0 else self.command
         return DelayedSubmission(
-            JobCommand(command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.marks)
+            JobCommand(
+                command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.marks, self.logs
+            )
         )
 
     def _environment(self) -> dict[str, str]:
@@ -129,6 +139,22 @@ class JobCommand:
         # No result is written: whether this was a cancellation or a requeue is SLURM's to say.
         sys.stdout.flush()
         os._exit(TERMINATED)
+
+
+def _keep(logs: Sequence[Path], restarts: str) -> None:
+    """Give logs of the piece before a restart a name of their own: `train.log.1` before the first."""
+    if restarts == "0":
+        return
+    for log in logs:
+        with contextlib.suppress(OSError):  # none was written, or the disk is full: that is no reason not to go on
+            log.replace(log.with_name(f"{log.name}.{restarts}"))
+
+
+def _fail(exit_code: int) -> None:
+    """End the process as the command has ended, once its result is written: SLURM then calls the job failed, too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code if 0 < exit_code < 256 else 1)
 
 
 def _ignore_usr2() -> None:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from snakemake_executor_plugin_submitit.partitions import Partition, partitions
@@ -16,6 +16,8 @@ from snakemake_executor_plugin_submitit.states import AccountingError, query
 # Words of SLURM's programs where nothing has reached the scheduler.
 AWAY = ("Unable to contact slurm controller", "Connection refused", "timed out")
 ANSWER_SECONDS = 60
+# Letters of a field of squeue's.
+FIELD_WIDTH = 64
 # Between two attempts, s.
 PAUSE_SECONDS = 2.0
 
@@ -133,3 +135,18 @@ def queue(patience: float) -> dict[str, str]:
             time.sleep(PAUSE_SECONDS)
         else:
             return dict(line.split(maxsplit=1) for line in answer.splitlines())
+
+
+def fields_of_queue(fields: Sequence[str]) -> list[list[str]]:
+    """Return fields of all jobs of this user in the queue, as squeue calls them, tasks of arrays one by one.
+
+    Nothing where SLURM does not answer: it is asked for what is good to know.
+    """
+    columns = ",".join(f"{field}:{FIELD_WIDTH}|" for field in fields)
+    command = ["squeue", "--noheader", "--array", "--user", str(os.geteuid()), "--Format", columns]
+    try:
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = ([cell.strip() for cell in line.split("|")[: len(fields)]] for line in answer.splitlines())
+    return [row for row in rows if len(row) == len(fields)]

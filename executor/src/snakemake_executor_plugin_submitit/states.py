@@ -15,7 +15,7 @@ PENDING_OR_RUNNING = {
 REASONS = {
     "OUT_OF_MEMORY": "it needed more memory than it asked for (mem_mb)",
     "TIMEOUT": "it reached its time limit (runtime), and has been put back in the queue as often as is allowed",
-    "CANCELLED": "it was cancelled (scancel)",
+    "CANCELLED": "it was cancelled (scancel); if its rule has retries left, it is submitted again",
     "NODE_FAIL": "its node failed",
     "BOOT_FAIL": "its node could not be booted",
     "DEADLINE": "it passed its deadline",
