@@ -367,6 +367,28 @@ def test_the_cluster_is_asked_what_it_allows(tmp_path, monkeypatch, told, size):
     assert limits() == Limits({"cpu": Partition(60.0, 8, 16000)}, size)
 
 
+def test_a_cluster_without_accounts_is_asked_by_its_queue(tmp_path, monkeypatch):
+    programs(
+        tmp_path, monkeypatch, sinfo="echo 'cpu|1:00:00|8|16000'", sacct="echo accounting is disabled >&2; exit 1",
+        scontrol="true", squeue="echo 7 RUNNING",
+    )  # fmt: skip
+    assert limits().no_accounts == "sacct failed: accounting is disabled"
+    now = [0.0]
+    monkeypatch.setattr(states.time, "monotonic", lambda: now[0])
+    complaints: list[str] = []
+    accounting = states.Accounting(10.0, complaints.append, scheduler.states_in_queue)
+    now[0] = 10.0
+    accounting.ask(["7", "8"])
+    assert [states.is_over(accounting.state(job_id)) for job_id in ("7", "8")] == [False, True]
+    assert "left the queue without a result" in states.reason(accounting.state("8"), "")
+    # A controller that is away has lost nothing.
+    programs(tmp_path, monkeypatch, squeue="echo Unable to contact slurm controller >&2; exit 1")
+    now[0] = 30.0
+    accounting.ask(["7", "8"])
+    assert accounting.state("7") == "RUNNING"
+    assert len(complaints) == 1
+
+
 def test_a_cluster_that_is_away_is_told_from_none(tmp_path, monkeypatch):
     programs(tmp_path, monkeypatch, sinfo="echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(SchedulerError, match="sinfo: Unable to contact slurm controller"):

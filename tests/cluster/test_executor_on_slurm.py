@@ -514,10 +514,16 @@ def test_a_slow_scheduler_is_waited_for(workflow):
     assert code == 0, output
 
 
-def test_without_accounting_nothing_is_submitted(workflow):
-    workflow.write(SLEEPING.format(count=1, seconds=1))
-    path = wrapper(workflow.folder / "bin", "sacct", "echo Slurm accounting storage is disabled >&2; exit 1")
-    code, output = workflow.run(path=path)
+def test_without_accounting_the_queue_is_asked(workflow):
+    workflow.write(SLEEPING.format(count=2, seconds=15))
+    workflow.start(
+        "--keep-going",
+        path=wrapper(workflow.folder / "bin", "sacct", "echo Slurm accounting storage is disabled >&2; exit 1"),
+    )
+    until(lambda: len(workflow.lines("trace")) == 2, "start of both jobs")
+    subprocess.run(["scancel", running()[0]], check=True)
+    code, output = workflow.wait()
     assert code == 1
-    assert "accounting storage is disabled. Without accounting nobody learns that a job was killed" in output
-    assert not workflow.lines("trace")
+    assert "accounting storage is disabled. Without accounting (slurmdbd) the queue is asked instead" in output
+    assert output.count("it left the queue without a result") == 1
+    assert len(list(workflow.folder.glob("[01].txt"))) == 1

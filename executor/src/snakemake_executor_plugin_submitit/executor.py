@@ -89,6 +89,12 @@ class Executor(RemoteExecutor):
                 self._limits = scheduler.limits()
             except scheduler.SchedulerError as error:
                 raise WorkflowError(str(error)) from None
+            if self._limits.no_accounts:
+                self.logger.warning(
+                    f"{self._limits.no_accounts}. Without accounting (slurmdbd) the queue is asked instead: that a job "
+                    "was killed is known by its having left, and not why."
+                )
+                self._accounting = states.Accounting(seconds, self.logger.warning, scheduler.states_in_queue)
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit all that is ready: what asks for the same as one array; attach to what runs already."""

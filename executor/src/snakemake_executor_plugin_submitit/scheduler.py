@@ -32,13 +32,15 @@ class Limits:
 
     partitions: dict[str, Partition]
     array_size: int
+    no_accounts: str = ""
+    """Why accounting (slurmdbd) cannot be asked, if it cannot."""
 
 
 def limits() -> Limits:
     """Ask the cluster for its limits, and whether it keeps accounts.
 
     Raises:
-        SchedulerError: there is no SLURM, it does not answer, or it keeps no accounts.
+        SchedulerError: there is no SLURM, or it does not answer.
     """
     try:
         found = partitions()
@@ -51,10 +53,7 @@ def limits() -> Limits:
     try:
         query([str(sys.maxsize % 2**31 - 1)])
     except AccountingError as error:
-        raise SchedulerError(
-            f"{error}. Without accounting nobody learns that a job was killed; ask for slurmdbd, or say "
-            "--submitit-cluster local"
-        ) from None
+        return Limits(found, _largest_array(), str(error))
     return Limits(found, _largest_array())
 
 
@@ -130,11 +129,24 @@ def queue(patience: float) -> dict[str, str]:
         try:
             answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise SchedulerError(f"SLURM does not answer (squeue: {error})") from None
             time.sleep(PAUSE_SECONDS)
         else:
             return dict(line.split(maxsplit=1) for line in answer.splitlines())
+
+
+def states_in_queue(job_ids: Iterable[str]) -> dict[str, str]:
+    """Return the states of jobs as far as the queue tells: one that is not there any more is GONE.
+
+    Raises:
+        AccountingError: SLURM does not answer.
+    """
+    try:
+        found = queue(0.0)
+    except SchedulerError as error:
+        raise AccountingError(str(error)) from None
+    return {job_id: found.get(job_id, "GONE") for job_id in job_ids}
 
 
 def fields_of_queue(fields: Sequence[str]) -> list[list[str]]:

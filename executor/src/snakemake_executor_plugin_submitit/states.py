@@ -21,6 +21,7 @@ REASONS = {
     "DEADLINE": "it passed its deadline",
     "FAILED": "it ended without a result",
     "COMPLETED": "it ended without a result",
+    "GONE": "it left the queue without a result; SLURM has no accounts that say why (time, memory, scancel, node)",
 }
 # What the node's daemon writes to a job's output where the state alone does not say it.
 MEMORY_WORDS = ("exceeded memory limit", "oom-kill", "Out Of Memory")
@@ -72,14 +73,20 @@ class Accounting:
     A job that ends well is known by its result: sacct is there for those that will never have one.
     """
 
-    def __init__(self, shortest: float, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        shortest: float,
+        complain: Callable[[str], None],
+        query: Callable[[Iterable[str]], dict[str, str]] = query,
+    ) -> None:
         """Know nothing yet.
 
         Args:
             shortest: seconds between two questions at least.
-            complain: is told, once, that sacct does not answer.
+            complain: is told, once, that SLURM does not answer.
+            query: asks for the states of jobs.
         """
-        self._shortest, self._complain = shortest, complain
+        self._shortest, self._complain, self._query = shortest, complain, query
         self._pause = shortest
         self._next = time.monotonic() + shortest
         self._states: dict[str, str] = {}
@@ -91,7 +98,7 @@ class Accounting:
             return
         wanted = set(job_ids)
         try:
-            found = query(wanted)
+            found = self._query(wanted)
         except AccountingError as error:
             if not self._complained:
                 self._complain(f"{error}; jobs go on, and are asked for again.")
