@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One process of one thread a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-workflow fuzz test-browser test-cluster test-psi4 lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
+.PHONY: demo test test-workflow fuzz test-browser test-cluster test-psi4 test-gpu lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot docs
 
 $(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
@@ -53,6 +53,10 @@ test-cluster: $(ENVIRONMENT)
 # PySCF's levels beside psi4's, whose energies are stored, and psi4 itself, which the tests install (as root, on Debian).
 test-psi4: $(ENVIRONMENT)
 	$(BIN)/python -m pytest tests/psi4
+
+# What is computed on a GPU, beside the same on the CPU; skipped where torch sees none.
+test-gpu: $(ENVIRONMENT)
+	$(BIN)/python -m pytest tests/gpu
 
 lint: $(ENVIRONMENT)
 	ruff check
