@@ -26,8 +26,7 @@ def install(programs: Iterable[str], *packages: str) -> str | None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with (Path(tempfile.gettempdir()) / "piwsl-tests-apt.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # An index that cannot be reached may not be the one that is needed.
         for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
             done = subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, text=True)
-            if done.returncode:
-                return f"apt-get {command[0]} failed: {done.stderr.strip()[-300:]}"
-    return None
+    return f"apt-get install failed: {done.stderr.strip()[-300:]}" if done.returncode else None

@@ -37,7 +37,7 @@ from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
-from snakemake_executor_plugin_submitit.payload import JobCommand
+from snakemake_executor_plugin_submitit.payload import DONE, JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
@@ -347,6 +347,13 @@ def test_jobs_that_wait_say_why_and_those_put_back_that_they_were(tmp_path, monk
     assert look(waits) == [why]
     assert look(waits, REPEAT_SECONDS) == [why]
     assert look("nonsense\n|||\n") == []
+    assert look("8|PENDING|ReqNodeNotAvail, UnavailableNodes:n1|0|\n") == [
+        "Jobs that wait: 1 for nodes that are reserved or down (ReqNodeNotAvail)."
+    ]
+    assert look("8|PENDING|ReqNodeNotAvail, UnavailableNodes:n[1-2]|0|\n") == []
+    waiting.take_over("8")
+    assert look("8|RUNNING|None|3|\n") == []  # before this run
+    assert look("8|RUNNING|None|4|\n") == ["Job 8 (label/x) was put back in the queue (restart 4)."]
     programs(tmp_path, monkeypatch, squeue="exit 1")
     assert look(waits) == []
 
@@ -376,7 +383,7 @@ def test_a_cluster_without_accounts_is_asked_by_its_queue(tmp_path, monkeypatch)
     now = [0.0]
     monkeypatch.setattr(states.time, "monotonic", lambda: now[0])
     complaints: list[str] = []
-    accounting = states.Accounting(10.0, complaints.append, scheduler.states_in_queue)
+    accounting = states.Accounting(10.0, complaints.append, scheduler.states_with_or_without_accounts)
     now[0] = 10.0
     accounting.ask(["7", "8"])
     assert [states.is_over(accounting.state(job_id)) for job_id in ("7", "8")] == [False, True]
@@ -385,8 +392,17 @@ def test_a_cluster_without_accounts_is_asked_by_its_queue(tmp_path, monkeypatch)
     programs(tmp_path, monkeypatch, squeue="echo Unable to contact slurm controller >&2; exit 1")
     now[0] = 30.0
     accounting.ask(["7", "8"])
-    assert accounting.state("7") == "RUNNING"
+    assert not states.is_over(accounting.state("7"))
     assert len(complaints) == 1
+    # A state that we do not know, of a job that is there; and the accounts again, once they answer.
+    programs(tmp_path, monkeypatch, squeue="echo 7 RESV_DEL_HOLD")
+    now[0] = 60.0
+    accounting.ask(["7"])
+    assert not states.is_over(accounting.state("7"))
+    programs(tmp_path, monkeypatch, sacct="printf 'JobID|State\\n7|OUT_OF_MEMORY\\n'")
+    now[0] = 200.0
+    accounting.ask(["7"])
+    assert accounting.state("7") == "OUT_OF_MEMORY"
 
 
 def test_a_cluster_that_is_away_is_told_from_none(tmp_path, monkeypatch):
@@ -838,6 +854,7 @@ def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_pa
 
 def test_what_a_command_logged_before_a_restart_is_kept(tmp_path, monkeypatch):
     log = tmp_path / "train.log"
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     again, never = ["bash", "-c", f"echo again > {log}"], tmp_path / "never.log"
     for restarts, kept in ((None, []), ("1", ["train.log.1"]), ("2", ["train.log.1", "train.log.2"])):
         log.write_text(f"before {restarts}")
@@ -848,6 +865,10 @@ def test_what_a_command_logged_before_a_restart_is_kept(tmp_path, monkeypatch):
         assert log.read_text() == "again\n"
         assert sorted(path.name for path in tmp_path.glob("train.log.*")) == kept
     assert (tmp_path / "train.log.2").read_text() == "before 2"
+    # One that has ended well in its last moments writes no other.
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    assert JobCommand(DONE, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, logs=[log])() == 0
+    assert log.exists()
 
 
 def test_a_terminated_job_lets_its_command_save_and_leaves_no_result(tmp_path):

@@ -524,6 +524,6 @@ def test_without_accounting_the_queue_is_asked(workflow):
     subprocess.run(["scancel", running()[0]], check=True)
     code, output = workflow.wait()
     assert code == 1
-    assert "accounting storage is disabled. Without accounting (slurmdbd) the queue is asked instead" in output
+    assert "accounting storage is disabled. While accounting (slurmdbd) does not answer the queue is asked" in output
     assert output.count("it left the queue without a result") == 1
     assert len(list(workflow.folder.glob("[01].txt"))) == 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from helpers import MEMORY_MB
 
 from piwsl.files import read_json, write_json
 from piwsl.reference import labelling
-from piwsl.reference.claims import Claims, unclaimed_first
+from piwsl.reference.claims import Claims, Holder, unclaimed_first
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import Labeller, label_frames
 from piwsl.reference.store import LabelStore
@@ -70,22 +70,23 @@ def test_two_jobs_at_once_compute_each_frame_once(tmp_path, forces):
     assert not [*(LabelStore(tmp_path, HF).folder / "claims").iterdir()]
 
 
-def claimed(folder: Path, host: str, pid: int) -> None:
+def claimed(folder: Path, **said: Any) -> None:
+    """Leave the claim of another; what is not said is as of this process."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "one", {"host": host, "pid": pid})
+    write_json(folder / "one", asdict(Holder.here()) | said)
 
 
 def test_the_claim_of_a_process_that_is_no_more_counts_no_more(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    claimed(tmp_path, socket.gethostname(), dead.pid)
+    claimed(tmp_path, pid=dead.pid)
     claim = Claims(tmp_path).take("one")
     assert claim is not None
     assert read_json(claim.path)["pid"] == os.getpid()
 
 
 def test_a_claim_of_another_machine_counts_as_long_as_it_is_touched(tmp_path):
-    claimed(tmp_path, "elsewhere", 1)
+    claimed(tmp_path, host="elsewhere", pid=1)
     claims = Claims(tmp_path, silent_s=0.3)
     for beat in range(3):
         assert claims.take("one") is None
@@ -111,8 +112,44 @@ def test_a_claim_is_touched_and_taken_back(tmp_path):
     second.release()
 
 
+def test_a_job_that_was_put_back_in_the_queue_does_not_wait_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    claimed(tmp_path, host="elsewhere")
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert Claims(tmp_path).take("one") is None
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert Claims(tmp_path).take("one") is not None
+
+
+def test_a_process_of_a_container_is_not_looked_for_outside(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    claimed(tmp_path, pid=dead.pid, world="another")
+    assert Claims(tmp_path).take("one") is None
+
+
+def test_a_claim_that_another_has_taken_over_is_left_to_it(tmp_path):
+    claim = Claims(tmp_path).take("one")
+    assert claim is not None
+    claimed(tmp_path, token="another")
+    claim.release()
+    assert read_json(claim.path)["token"] == "another"
+
+
+def test_a_dead_claim_that_cannot_be_taken_away_is_not_waited_for(tmp_path, monkeypatch):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    claimed(tmp_path, pid=dead.pid)
+
+    def refused(*_given: Any, **_named: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert Claims(tmp_path).take("one") is not None
+
+
 def test_a_claim_whose_file_is_nonsense_counts_until_it_is_silent(tmp_path):
-    tmp_path.joinpath("one").write_text("{")
+    tmp_path.joinpath("one").write_text('{"pid": 1e30}')
     claims = Claims(tmp_path, silent_s=0.1)
     assert claims.take("one") is None
     assert claims.holder("one") is None
@@ -121,7 +158,7 @@ def test_a_claim_whose_file_is_nonsense_counts_until_it_is_silent(tmp_path):
 
 
 def test_what_others_compute_comes_last_and_is_waited_for_with_one_line(tmp_path):
-    claimed(tmp_path, "elsewhere", 7)
+    claimed(tmp_path, host="elsewhere", pid=7)
     lines, order = [], []
 
     def tell(line: str) -> None:

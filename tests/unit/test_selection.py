@@ -173,6 +173,7 @@ def test_beside_a_test_file_the_pool_is_what_training_leaves():
         {},
         {"blocks": 5, "test_fraction": 0.4},
         {"pool_file": Path("p.xyz")},
+        {"pool_file": Path("p.xyz"), "blocks": 5, "test_fraction": 0.4},
         {"test_file": Path("t.xyz")},
         {"test_file": Path("t.xyz"), "pool_file": Path("p.xyz"), "charge": 1},
     ],
@@ -510,7 +511,8 @@ def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_pa
 
 def in_files(folder: Path, **edits: object) -> ComputedDataset:
     frames = cloud(40)
-    for name, some in {"mine": frames[:20], "test": frames[20:28], "pool": frames[28:]}.items():
+    parts = {"mine": frames[:20], "test": frames[20:28], "pool": frames[28:], "all": frames}
+    for name, some in (parts | {"others": [molecule("CO")]}).items():
         ase.io.write(folder / f"{name}.xyz", some)
     files = {"file": "mine.xyz", "test_file": "test.xyz", "pool_file": "pool.xyz"}
     said = {key: str(folder / name) for key, name in (files | edits.pop("files", {})).items() if name}
@@ -519,7 +521,7 @@ def in_files(folder: Path, **edits: object) -> ComputedDataset:
 
 
 def test_files_of_training_test_and_pool_give_all_of_their_frames(tmp_path):
-    assert len(check_computed_dataset("d", in_files(tmp_path), HF)) == 40
+    assert len(check_computed_dataset("d", in_files(tmp_path), HF)) == 28  # of which the level labels some
 
 
 @pytest.mark.parametrize(
@@ -528,8 +530,12 @@ def test_files_of_training_test_and_pool_give_all_of_their_frames(tmp_path):
         ({"test_frames": 9}, r"test\.xyz has 8 frames, 8 of them for test, and test_frames asks for 9; ask for fewer"),
         ({"pool_frames": 13}, r"pool\.xyz has 12 frames, 12 of them for pool, and pool_frames asks for 13"),
         ({"pool_frames": None}, r"geometries\.pool_file: say how many of its frames to take, pool_frames"),
-        ({"files": {"test_file": "pool.xyz"}}, r"frame 0 of .*pool\.xyz is frame 0 of .*pool\.xyz, and a test frame"),
-        ({"files": {"test_file": "mine.xyz"}}, r"frame 0 of .*mine\.xyz is frame 0 of .*mine\.xyz, and a test frame"),
+        ({"files": {"test_file": "pool.xyz"}}, r"test frame \d+ of .*pool\.xyz is frame \d+ of .*pool\.xyz"),
+        (
+            {"files": {"test_file": None, "pool_file": "all.xyz"}, "training_frames": 9, "test_frames": 2},
+            r"test frame \d+ of .*mine\.xyz is frame \d+ of .*all\.xyz",
+        ),
+        ({"files": {"pool_file": "others.xyz"}, "pool_frames": 1}, r"pool_file: .*others\.xyz holds C, which no"),
         ({"files": {"pool_file": None}}, r"mine\.xyz has 20 frames, 8 of them for training \(pool_frames 12\), and"),
         ({"files": {"test_file": "none.xyz"}}, r"none\.xyz"),
     ],
@@ -544,7 +550,7 @@ def test_a_test_frame_that_stands_among_training_frames_is_refused(tmp_path):
     twin = ase.io.read(tmp_path / "mine.xyz", 7)
     twin.positions += 1e-10  # another program's digits
     ase.io.write(tmp_path / "test.xyz", [*ase.io.read(tmp_path / "test.xyz", ":"), twin])
-    with pytest.raises(ConfigError, match=r"test_file: frame 8 of .*test\.xyz is frame 7 of .*mine\.xyz"):
+    with pytest.raises(ConfigError, match=r"test frame 8 of .*test\.xyz is frame 7 of .*mine"):
         check_computed_dataset("d", given, HF)
 
 

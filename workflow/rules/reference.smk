@@ -66,7 +66,9 @@ rule split_geometries:
         geometries=lambda wildcards: jobs.geometries(
             wildcards.dataset, wildcards.part
         ).beyond_defaults(),
-        pool_frames=lambda wildcards: jobs.pool_of_file(wildcards.dataset),
+        pool_frames=lambda wildcards: jobs.pool_of_file(
+            wildcards.dataset, wildcards.part
+        ),
         contents=lambda wildcards: jobs.contents(
             jobs.geometries(wildcards.dataset, wildcards.part).file
         ),

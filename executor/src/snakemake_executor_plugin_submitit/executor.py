@@ -91,10 +91,11 @@ class Executor(RemoteExecutor):
                 raise WorkflowError(str(error)) from None
             if self._limits.no_accounts:
                 self.logger.warning(
-                    f"{self._limits.no_accounts}. Without accounting (slurmdbd) the queue is asked instead: that a job "
-                    "was killed is known by its having left, and not why."
+                    f"{self._limits.no_accounts}. While accounting (slurmdbd) does not answer the queue is asked: that a "
+                    "job was killed is known by its having left, and not why."
                 )
-                self._accounting = states.Accounting(seconds, self.logger.warning, scheduler.states_in_queue)
+                query = scheduler.states_with_or_without_accounts
+                self._accounting = states.Accounting(seconds, self.logger.warning, query)
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit all that is ready: what asks for the same as one array; attach to what runs already."""
@@ -175,6 +176,7 @@ class Executor(RemoteExecutor):
     def _go_on(self, item: Ready, note: Note) -> None:
         self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
         self._folders.add(Path(note.folder))
+        self._waiting.take_over(note.job_id)
         self._report(replace(item, log=Path(note.log)), submitted_job(note))
 
     def _is_blocked(self, item: Ready, left: set[str]) -> bool:

@@ -27,6 +27,7 @@ from snakemake_executor_plugin_submitit.marks import put_back
 POLL_SECONDS = 0.1
 TERMINATED = 128 + signal.SIGTERM
 DONE = ("true",)
+EXECUTOR = "SUBMITIT_EXECUTOR"
 # How often SLURM has put the job back in the queue; unset at first.
 RESTARTS = "SLURM_RESTART_COUNT"
 
@@ -71,7 +72,8 @@ class JobCommand:
         if not inline:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._terminate)
-        _keep(self.logs, os.environ.get(RESTARTS, "0"))
+        if tuple(self.command) != DONE and os.environ.get(EXECUTOR) == "slurm":
+            _keep(self.logs, os.environ.get(RESTARTS, "0"))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(

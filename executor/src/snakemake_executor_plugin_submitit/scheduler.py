@@ -123,11 +123,10 @@ def queue(patience: float) -> dict[str, str]:
     Raises:
         SchedulerError: it was away all the time.
     """
-    command = ["squeue", "--noheader", "--array", "--user", str(os.geteuid()), "--format", "%i %T"]
     deadline = time.monotonic() + patience
     while True:
         try:
-            answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout
+            answer = _squeue("--format", "%i %T")
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             if time.monotonic() >= deadline:
                 raise SchedulerError(f"SLURM does not answer (squeue: {error})") from None
@@ -136,17 +135,37 @@ def queue(patience: float) -> dict[str, str]:
             return dict(line.split(maxsplit=1) for line in answer.splitlines())
 
 
-def states_in_queue(job_ids: Iterable[str]) -> dict[str, str]:
-    """Return the states of jobs as far as the queue tells: one that is not there any more is GONE.
+def states_with_or_without_accounts(job_ids: Iterable[str]) -> dict[str, str]:
+    """Return what the accounts say of jobs; where they do not answer, what the queue tells.
+
+    One that is not there any more is GONE; one that is there is none of those that are over, whatever it is called.
 
     Raises:
         AccountingError: SLURM does not answer.
     """
+    wanted = list(job_ids)
+    try:
+        return query(wanted)
+    except AccountingError:
+        pass
     try:
         found = queue(0.0)
     except SchedulerError as error:
         raise AccountingError(str(error)) from None
-    return {job_id: found.get(job_id, "GONE") for job_id in job_ids}
+    return {job_id: "UNKNOWN" if job_id in found else "GONE" for job_id in wanted}
+
+
+def _squeue(*arguments: str) -> str:
+    """Ask for all jobs of this user, in hidden partitions, too, whatever the user's variables say for squeue.
+
+    Raises:
+        OSError: there is no squeue.
+        subprocess.SubprocessError: it failed, or gave no answer in time.
+    """
+    command = ["squeue", "--noheader", "--all", "--array", "--user", str(os.geteuid()), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=environment)
+    return done.stdout
 
 
 def fields_of_queue(fields: Sequence[str]) -> list[list[str]]:
@@ -155,9 +174,8 @@ def fields_of_queue(fields: Sequence[str]) -> list[list[str]]:
     Nothing where SLURM does not answer: it is asked for what is good to know.
     """
     columns = ",".join(f"{field}:{FIELD_WIDTH}|" for field in fields)
-    command = ["squeue", "--noheader", "--array", "--user", str(os.geteuid()), "--Format", columns]
     try:
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout
+        answer = _squeue("--Format", columns)
     except (OSError, subprocess.SubprocessError):
         return []
     rows = ([cell.strip() for cell in line.split("|")[: len(fields)]] for line in answer.splitlines())

@@ -21,7 +21,7 @@ REASONS = {
     "DEADLINE": "it passed its deadline",
     "FAILED": "it ended without a result",
     "COMPLETED": "it ended without a result",
-    "GONE": "it left the queue without a result; SLURM has no accounts that say why (time, memory, scancel, node)",
+    "GONE": "it left the queue without a result; no accounts said why (time, memory, scancel, node)",
 }
 # What the node's daemon writes to a job's output where the state alone does not say it.
 MEMORY_WORDS = ("exceeded memory limit", "oom-kill", "Out Of Memory")

@@ -50,6 +50,11 @@ class Waiting:
         self._next = clock() + PAUSE_SECONDS
         self._said: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._restarts: dict[str, int] = {}
+        self._taken_over: set[str] = set()
+
+    def take_over(self, job_id: str) -> None:
+        """Say nothing of what became of a job before this run."""
+        self._taken_over.add(job_id)
 
     def look(self, labels: Mapping[str, str]) -> None:
         """Say, if it is time to, why jobs wait and which were put back in the queue.
@@ -62,6 +67,9 @@ class Waiting:
         self._next = self._clock() + PAUSE_SECONDS
         found = {job_id: queued for job_id, queued in in_queue().items() if job_id in labels}
         for job_id, queued in found.items():
+            if job_id in self._taken_over:
+                self._taken_over.remove(job_id)
+                self._restarts[job_id] = queued.restarts
             if queued.restarts > self._restarts.get(job_id, 0):
                 self._restarts[job_id] = queued.restarts
                 self._tell(f"Job {job_id} ({labels[job_id]}) was put back in the queue (restart {queued.restarts}).")
@@ -83,4 +91,5 @@ def _in_words(reason: str, count: int) -> str:
 def in_queue() -> dict[str, Queued]:
     """Return the jobs of this user in the queue, tasks of arrays one by one; none where SLURM does not answer."""
     rows = (row for row in fields_of_queue(FIELDS) if row[3].isdigit())
-    return {job_id: Queued(state, reason, int(restarts)) for job_id, state, reason, restarts in rows}
+    # "ReqNodeNotAvail, UnavailableNodes:n[1-9]": which nodes they are changes all the time.
+    return {job_id: Queued(state, reason.split(",")[0], int(restarts)) for job_id, state, reason, restarts in rows}

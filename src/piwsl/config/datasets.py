@@ -103,6 +103,11 @@ class Geometries(Section):
         files = {"file": self.file, "test_file": self.test_file, "pool_file": self.pool_file}
         return {key: path for key, path in files.items() if path is not None}
 
+    @property
+    def labelled_files(self) -> list[Path]:
+        """Those whose frames get labels of the level: all but that of the pool."""
+        return [path for key, path in self.files.items() if key != "pool_file"]
+
     def file_of(self, part: str) -> Path:
         """Return the file that frames of a part are taken from."""
         return self.files.get(f"{part}_file", self.file)
@@ -116,9 +121,10 @@ class Geometries(Section):
         own = self.file_of(part)
         whole = own != self.file or self.test_file is not None
         shares = part == "test" or self.pool_file is None
-        return self.model_copy(
-            update={"file": own, "test_file": own if whole else None, "pool_file": None if shares else own}
-        )
+        said = {key: value for key, value in self if key in self.model_fields_set}
+        uncut = {key: value for key, value in said.items() if not (whole and key in ("blocks", "test_fraction"))}
+        files = {"file": own, "test_file": own if whole else None, "pool_file": None if shares else own}
+        return Geometries.model_validate({**uncut, **files})
 
     @model_validator(mode="after")
     def _cut_or_given(self) -> Self:

@@ -12,10 +12,10 @@ from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecu
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
-from piwsl.reference.geometries import indices_of_parts, load_molecule, read_file, unpaired_electrons
+from piwsl.reference.geometries import indices_of, indices_of_parts, load_molecule, read_file, unpaired_electrons
 from piwsl.reference.store import rounded
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
-from piwsl.structures.geometry import atom_problem, geometry_problem
+from piwsl.structures.geometry import atom_problem, geometry_problem, symbols_of
 
 
 def check_computed_dataset(name: str, dataset: ComputedDataset, level: Level) -> list[Atoms]:
@@ -111,8 +111,17 @@ def _checked_geometries(where: str, geometries: Geometries, dataset: ComputedDat
             if problem is not None:
                 raise ConfigError(f"{where}: frame {position} of {path}: {problem}")
     _check_parts(where, geometries, {path: len(frames) for path, frames in files.items()}, dataset)
-    _check_no_frame_stands_twice(where, geometries, files)
-    return [atoms for frames in files.values() for atoms in frames]
+    if geometries.pool_file == geometries.file:
+        raise ConfigError(f"{where}.pool_file: is file itself; leave it out, and its frames that are left are the pool")
+    _check_no_test_frame_is_elsewhere(where, geometries, files)
+    labelled = [atoms for path in geometries.labelled_files for atoms in files[path]]
+    pool = [] if geometries.pool_file is None else files[geometries.pool_file]
+    if unknown := sorted(symbols_of(pool) - symbols_of(labelled)):
+        raise ConfigError(
+            f"{where}.pool_file: {geometries.pool_file} holds {', '.join(unknown)}, which no labelled frame does; take "
+            "those frames out"
+        )
+    return labelled
 
 
 def _check_parts(where: str, geometries: Geometries, frames: Mapping[Path, int], dataset: ComputedDataset) -> None:
@@ -134,18 +143,19 @@ def _check_parts(where: str, geometries: Geometries, frames: Mapping[Path, int],
             )
 
 
-def _check_no_frame_stands_twice(where: str, geometries: Geometries, files: Mapping[Path, list[Atoms]]) -> None:
+def _check_no_test_frame_is_elsewhere(where: str, geometries: Geometries, files: Mapping[Path, list[Atoms]]) -> None:
     """Refuse a test frame that is a frame of another file, to the digits that labels are kept by."""
+    test_file = geometries.file_of("test")
+    own = indices_of("test", len(files[test_file]), geometries)
+    tested = {_digits(files[test_file][position]): int(position) for position in own}
+    others = {geometries.file, geometries.file_of("pool")}
     if geometries.test_file is None:
-        return
-    tested = {_digits(atoms): position for position, atoms in enumerate(files[geometries.test_file])}
-    for key in ("file", "pool_file"):
-        path = geometries.files.get(key)
-        for position, atoms in enumerate(files[path] if path is not None else []):
+        others.remove(geometries.file)  # whose blocks are apart
+    for path in others:
+        for position, atoms in enumerate(files[path]):
             if (twin := tested.get(_digits(atoms))) is not None:
                 raise ConfigError(
-                    f"{where}.test_file: frame {twin} of {geometries.test_file} is frame {position} of {path}, and a "
-                    "test frame is none to learn from; take it out of one of them"
+                    f"{where}: test frame {twin} of {test_file} is frame {position} of {path}; take it out of one"
                 )
 
 

@@ -13,9 +13,10 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 BEAT_S = 30.0
@@ -30,17 +31,28 @@ Tell = Callable[[str], object]
 class Holder:
     """Who holds a claim, as its file says."""
 
+    token: str
+    """Of this claim alone."""
     host: str
+    world: str
+    """Since when the machine runs, and which processes its numbers are of: those of a container are others."""
     pid: int
+    job: str
+    """Of SLURM; "" elsewhere."""
+
+    @classmethod
+    def here(cls) -> Holder:
+        """Return a claim of this process."""
+        return cls(uuid.uuid4().hex, socket.gethostname(), _world(), os.getpid(), _job())
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is a process of this machine that is no more."""
-        if self.host != socket.gethostname():
-            return False
+        """Whether it is of our own job before that was put back in the queue, or a process of this machine no more."""
+        if (self.host, self.world) != (socket.gethostname(), _world()):
+            return bool(self.job) and self.job == _job()
         try:
             os.kill(self.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return True
         except OSError:  # another user's
             return False
@@ -49,6 +61,21 @@ class Holder:
     def __str__(self) -> str:
         """Return it as the log has it."""
         return f"process {self.pid} on {self.host}"
+
+
+def _world() -> str:
+    """Return what tells apart machines of one name, and containers on one machine."""
+    found = []
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    with suppress(OSError):
+        found.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(found)
+
+
+def _job() -> str:
+    """Return SLURM's number of the job that this process runs in, or ""; of tasks of an array each has its own."""
+    return os.environ.get("SLURM_JOB_ID", "")
 
 
 class Claims:
@@ -63,34 +90,30 @@ class Claims:
             silent_s: seconds after which a claim that nobody touches counts no more.
         """
         self._folder, self._beat_s, self._silent_s = folder, beat_s, silent_s
-        self._seen: dict[str, tuple[int, float]] = {}
-        """When each claim of another was last touched, by its file, and since when we know."""
+        self._seen: dict[str, tuple[Holder | None, int, float]] = {}
+        """Whose claim it was, when it was last touched, by its file, and since when we know that."""
 
     def take(self, name: str) -> Claim | None:
         """Claim something; None where another holds it.
 
-        Where claims cannot be written there are none: who can compute nothing there learns that when it stores.
+        Where claims cannot be written, or one that counts no more cannot be taken away, the claim is one without a
+        file: who can compute nothing there learns that when it stores.
         """
         claim = Claim(self._folder / name, self._beat_s)
         for _ in range(2):
             try:
                 if claim.write():
                     return claim
+                if self._counts(name):
+                    return None
+                claim.path.unlink(missing_ok=True)
             except OSError:
                 return claim
-            if self._counts(name):
-                return None
-            with suppress(OSError):
-                claim.path.unlink()
         return None
 
     def holder(self, name: str) -> Holder | None:
         """Return who holds a claim, None where nobody does or its file does not say it."""
-        try:
-            said = json.loads((self._folder / name).read_text(encoding="utf-8"))
-            return Holder(str(said["host"]), int(said["pid"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return _holder(self._folder / name)
 
     def _counts(self, name: str) -> bool:
         """Whether a claim that is there is alive: its process, if it is of this machine, and touched not long ago."""
@@ -99,14 +122,14 @@ class Claims:
             return False
         try:
             touched = (self._folder / name).stat().st_mtime_ns
-        except OSError:
+        except FileNotFoundError:
             return False
         now = time.monotonic()  # clocks of machines differ: how long it is silent is measured by ours
-        before, since = self._seen.setdefault(name, (touched, now))
-        if touched != before:
-            self._seen[name] = (touched, now)
+        before = self._seen.get(name)
+        if before is None or before[:2] != (holder, touched):
+            self._seen[name] = (holder, touched, now)
             return True
-        return now - since < self._silent_s
+        return now - before[2] < self._silent_s
 
 
 class Claim:
@@ -116,6 +139,7 @@ class Claim:
         """Keep file and seconds between touches."""
         self.path = path
         self._beat_s = beat_s
+        self._holder = Holder.here()
         self._ended = threading.Event()
 
     def write(self) -> bool:
@@ -127,22 +151,32 @@ class Claim:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.path.open("x", encoding="utf-8") as file:
-                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+                json.dump(asdict(self._holder), file)
         except FileExistsError:
             return False
         threading.Thread(target=self._beat, daemon=True).start()
         return True
 
     def release(self) -> None:
-        """Take the claim back; without a file nothing happens."""
+        """Take the claim back; nothing happens without a file, or where another has taken it over."""
         self._ended.set()
-        with suppress(OSError):
-            self.path.unlink()
+        if _holder(self.path) == self._holder:
+            with suppress(OSError):
+                self.path.unlink()
 
     def _beat(self) -> None:
-        while not self._ended.wait(self._beat_s):
+        while not self._ended.wait(self._beat_s) and _holder(self.path) == self._holder:
             with suppress(OSError):
                 os.utime(self.path)
+
+
+def _holder(path: Path) -> Holder | None:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        texts = {key: str(said[key]) for key in ("token", "host", "world", "job")}
+        return Holder(**texts, pid=int(said["pid"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
 def unclaimed_first(

@@ -136,10 +136,8 @@ class Labeller:
             key = geometry_hash(frame, *_checked(frame))
         except FrameFailure:
             return None
-        if forces not in BY_DIFFERENCES:
-            record = self.store.find(key)
-            if record is not None and (forces is None or STORED_FORCES in record):
-                return None
+        if forces not in BY_DIFFERENCES and self.store.has(key, forces == "analytic"):
+            return None
         return f"{key}-{forces or 'energy'}"
 
     def label_displaced(
@@ -217,6 +215,8 @@ class Labeller:
         frame = rounded(atoms)
         charge, multiplicity = charge_of(frame), multiplicity_of(frame)
         key = geometry_hash(frame, charge, multiplicity)
+        if not self.store.has(key, analytic):
+            self.store.look_anew(key)
         found = self.store.find(key)
         if found is not None and (STORED_FORCES in found or not analytic):
             return found | {"stored": True}

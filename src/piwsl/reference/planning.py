@@ -17,7 +17,7 @@ from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import displaced_geometries, energies_needed
 from piwsl.reference.forces import BY_DIFFERENCES, ForceMethod, check_forces, force_method
-from piwsl.reference.geometries import load_molecule, read_geometries
+from piwsl.reference.geometries import load_molecule, read_file, read_geometries
 from piwsl.reference.selection import candidates_needed
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry_hash
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
@@ -85,11 +85,17 @@ class FrameCost(Cost):
 
 
 def structures(dataset: ComputedDataset) -> list[Atoms]:
-    """Return the molecule, or all given geometries."""
+    """Return the molecule, or all given geometries but those of a file for the pool, which the level never labels."""
     if dataset.molecule is not None:
         return [load_molecule(dataset.molecule)]
-    assert dataset.geometries is not None
-    return read_geometries(dataset.geometries)
+    geometries = dataset.geometries
+    assert geometries is not None
+    return [frame for path in geometries.labelled_files for frame in read_file(path, geometries)]
+
+
+def structures_with_pool(dataset: ComputedDataset) -> list[Atoms]:
+    """Return the molecule, or all given geometries."""
+    return structures(dataset) if dataset.geometries is None else read_geometries(dataset.geometries)
 
 
 def representative(every: list[Atoms]) -> Atoms:

@@ -110,6 +110,17 @@ class RecordFolder(ABC):
             self.tell(f"{self.path(geometry)}: {problem}")
         return record
 
+    def has(self, geometry: str, with_derivative: bool = False) -> bool:
+        """Whether there is a record of a geometry hash that is to be believed; nothing is said of one that is not."""
+        record, _ = self._read(geometry)
+        return record is not None and (self.derivative in record or not with_derivative)
+
+    def look_anew(self, geometry: str) -> None:
+        """Let an NFS client forget that there was no record: it looks at a folder anew after it has changed it."""
+        folder = self.path(geometry).parent
+        with suppress(OSError):
+            folder.chmod(folder.stat().st_mode)
+
     def geometries(self) -> set[str]:
         """Return the geometry hashes of which there are records, to be believed or not."""
         return {path.stem for path in self.folder.glob("??/*.json") if not path.name.startswith(".")}

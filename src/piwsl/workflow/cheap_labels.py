@@ -19,7 +19,7 @@ from piwsl.reference.planning import (
     frames_wanted,
     labelled_parts,
     plan_cheap_level,
-    structures,
+    structures_with_pool,
 )
 
 
@@ -41,7 +41,11 @@ class CheapJobs:
 
     @cached_property
     def _examples(self) -> list[Atoms]:
-        return structures(self._dataset) if isinstance(self._dataset, ComputedDataset) else examples(self._dataset)
+        return (
+            structures_with_pool(self._dataset)
+            if isinstance(self._dataset, ComputedDataset)
+            else examples(self._dataset)
+        )
 
     @cached_property
     def parts(self) -> dict[str, int]:

@@ -252,11 +252,11 @@ class Jobs:
         assert section is not None
         return section.of_part(part)
 
-    def pool_of_file(self, dataset: str) -> int:
-        """Return how many frames of the file that training frames are taken from are the pool's."""
+    def pool_of_file(self, dataset: str, part: str) -> int:
+        """Return how many frames of the file that training frames are taken from are the pool's; no test frame is."""
         section = self.computed[dataset]
         assert section.geometries is not None
-        return 0 if section.geometries.pool_file is not None else section.pool_frames or 0
+        return 0 if part == TEST or section.geometries.pool_file is not None else section.pool_frames or 0
 
     def whole_files(self) -> list[str]:
         """Return the named test sets of computed datasets that take all geometries of a file."""
