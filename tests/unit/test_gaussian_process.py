@@ -22,7 +22,7 @@ from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.gaussian_process.bonds import MOST_PERMUTATIONS, BondGraph, kinds_of_pairs, symmetries
 from piwsl.architectures.gaussian_process.fit import fit
 from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of, pairs_of
-from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem, left_out, likeliest, solve
+from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem, factorised, left_out, likeliest, solve
 from piwsl.cli import app
 from piwsl.config import Experiment, Loss
 from piwsl.data.batch import Batch, collate, graph, pad
@@ -75,9 +75,22 @@ def stretched(by: float) -> Atoms:
     return atoms
 
 
+def test_a_covariance_that_rounding_has_spoilt_is_factorised_all_the_same():
+    # Two labels that are nearly one, without noise: on some processors that is no covariance any more.
+    exact = torch.tensor([[1.0, 1.0, 0.5], [1.0, 1.0, 0.5], [0.5, 0.5, 1.0]], dtype=torch.float64)
+    spoilt = exact - 1e-14 * torch.diag(torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64))
+    assert torch.linalg.cholesky_ex(spoilt).info
+    factor = factorised(spoilt)
+    torch.testing.assert_close(factor @ factor.T, exact, rtol=0, atol=1e-12)
+    sound = exact + torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(factorised(sound), torch.linalg.cholesky(sound), rtol=0, atol=0)
+    with pytest.raises(PiwslError, match="its model file is damaged"):
+        factorised(-exact)
+
+
 def test_labels_without_noise_are_known(potential):
     spread = labels(FRAMES).std()
-    assert np.abs(energies(potential, FRAMES) - labels(FRAMES)).max() < 1e-3 * spread
+    assert np.abs(energies(potential, FRAMES) - labels(FRAMES)).max() < 5e-3 * spread
     known = potential.learned.network.labelled[0]
     if len(known) > 1:
         _, forces = potential.energy_and_forces(batch_of(FRAMES))

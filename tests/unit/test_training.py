@@ -196,8 +196,13 @@ def is_of(saved: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> b
 
 
 def test_weights_whose_learning_rate_fell_to_zero_are_kept_whatever_few_frames_say(dataset, tmp_path, monkeypatch):
-    # At this rate the few validation frames are best before the end.
-    saved, seen, criteria = saved_and_seen(tmp_path, dataset, monkeypatch, learning_rate=0.02, steps=150)
+    # At one of these rates, which depends on the processor, the few validation frames are best before the end.
+    for rate in (0.02, 0.03, 0.05):
+        saved, seen, criteria = saved_and_seen(
+            tmp_path / str(rate), dataset, monkeypatch, learning_rate=rate, steps=150
+        )
+        if criteria.idxmin() < len(criteria) - 1:
+            break
     assert criteria.idxmin() < len(criteria) - 1
     assert is_of(saved, seen[-1])
 

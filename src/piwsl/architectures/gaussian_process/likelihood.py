@@ -33,6 +33,8 @@ MOST_IN_SEARCH = 800
 SHORTEST = 1e-4
 # (eV)²; what is left of amplitude where all energies are the same.
 LEAST_VARIANCE = 1e-20
+# Of rounding, by which a covariance may miss being one: the largest is a millionth of a variance.
+MOST_POWERS = 10
 # Instead of a cost, where rounding leaves none.
 NO_COVARIANCE = 1e10
 SINGULAR = "the covariance of the training frames has no inverse; are there frames twice?"
@@ -106,6 +108,22 @@ class Solution(NamedTuple):
     """The likeliest squared amplitude, eV²."""
     cost: float
     """Minus the logarithm of the likelihood, but for a constant."""
+
+
+def factorised(covariance: Tensor) -> Tensor:
+    """Return the Cholesky factor of a covariance that was solved for once, (L, L).
+
+    Where rounding, which is not the same on all processors, has made of it none, as little noise is added as it takes.
+
+    Raises:
+        PiwslError: it is far from a covariance.
+    """
+    least = torch.finfo(covariance.dtype).eps * covariance.diagonal().max()
+    for noise in (0.0, *(10.0**power for power in range(MOST_POWERS))):
+        factor, failed = torch.linalg.cholesky_ex(covariance + torch.diag(noise * least.expand(len(covariance))))
+        if not failed:
+            return factor
+    raise PiwslError("the covariance of the labels of a Gaussian process is none; its model file is damaged")
 
 
 def solve(covariance: Tensor, targets: Tensor, of_energies: Tensor) -> Solution | None:

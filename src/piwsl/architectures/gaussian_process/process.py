@@ -19,7 +19,7 @@ from piwsl.architectures.gaussian_process.kernel import (
     radial,
     squared_distances,
 )
-from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem
+from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem, factorised
 from piwsl.architectures.gaussian_process.posterior import ForceVariance, Known, Posterior
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
@@ -198,7 +198,7 @@ class Network(nn.Module):
         if self._factor is None or self._factor[0].device != self.weights.device:
             problem = Problem(known, torch.where(self.labelled, 0.0, torch.nan).to(self.weights))
             covariance = problem.covariance(self.kernel_parameters)
-            self._factor = torch.linalg.cholesky(covariance), problem.of_energies
+            self._factor = factorised(covariance), problem.of_energies
         return self._factor
 
 
