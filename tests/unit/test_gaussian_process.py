@@ -95,7 +95,7 @@ def test_labels_without_noise_are_known(potential):
     if len(known) > 1:
         _, forces = potential.energy_and_forces(batch_of(FRAMES))
         expected = np.concatenate([atoms.arrays["REF_forces"] for atoms in FRAMES])
-        assert np.abs(forces.numpy() - expected).max() < 1e-3 * np.abs(expected).max()
+        assert np.abs(forces.numpy() - expected).max() < 5e-3 * np.abs(expected).max()
 
 
 def test_forces_are_the_gradient(potential):
