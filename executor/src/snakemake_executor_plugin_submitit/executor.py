@@ -91,8 +91,8 @@ class Executor(RemoteExecutor):
                 raise WorkflowError(str(error)) from None
             if self._limits.no_accounts:
                 self.logger.warning(
-                    f"{self._limits.no_accounts}. While accounting (slurmdbd) does not answer the queue is asked: that a "
-                    "job was killed is known by its having left, and not why."
+                    f"{self._limits.no_accounts}. While accounting (slurmdbd) does not answer the queue is asked: that "
+                    "a job was killed is known by its having left, and not why."
                 )
                 query = scheduler.states_with_or_without_accounts
                 self._accounting = states.Accounting(seconds, self.logger.warning, query)
