@@ -110,23 +110,27 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
 
 
 def _teach(network: Network, targets: Tensor, graph: BondGraph) -> Tensor:
-    """Have a network know labels (M, rows); return what is left of them where their structure is left out."""
-    labelled = network.labelled
-    centre = centre_of(network.positions, network.permutations)
-    searched = max(2, int((labelled.sum(dim=1).cumsum(dim=0) <= MOST_IN_SEARCH).sum()))
+    """Have a network know labels (M, rows); return what is left of them where their structure is left out.
 
-    def problem(count: int) -> Problem:
-        some = Molecules(network.positions[:count], network.permutations, centre, forces=targets.shape[1] > 1)
-        return Problem(some, targets[:count])
-
+    Raises:
+        PiwslError: the frames do not determine a process.
+    """
+    centre, forces = centre_of(network.positions, network.permutations), targets.shape[1] > 1
+    molecules = Molecules(network.positions, network.permutations, centre, forces)
+    labels = molecules.internal(targets)
+    count = max(2, int(((~labels.isnan()).sum(dim=1).cumsum(dim=0) <= MOST_IN_SEARCH).sum()))
+    searched = Molecules(network.positions[:count], network.permutations, centre, forces)
     first, second = pairs_of(len(network.numbers))
     kinds = torch.tensor(kinds_of_pairs(graph))[first, second].unique(return_inverse=True)[1]
-    network.set_parameters(parameters := likeliest(problem(searched), kinds))
-    whole = problem(len(targets))
-    solution = solve_for(whole, parameters)
+    network.set_parameters(parameters := likeliest(Problem(searched, labels[:count]), kinds))
+    problem = Problem(molecules, labels)
+    solution = solve_for(problem, parameters)
     if solution is None:
         raise PiwslError(SINGULAR)
-    network.weights[labelled] = solution.weights
-    rest = torch.full_like(targets, torch.nan)
-    rest[labelled] = left_out(whole, solution)
-    return rest
+    known = ~labels.isnan()
+    weights, rest = torch.zeros_like(labels), torch.full_like(labels, torch.nan)
+    weights[known] = solution.weights
+    rest[known] = left_out(problem, solution)
+    network.weights.copy_(molecules.of_atoms(weights))
+    # Nothing is said of forces that move or turn a molecule as a whole.
+    return molecules.of_atoms(rest) + targets - molecules.of_atoms(labels)

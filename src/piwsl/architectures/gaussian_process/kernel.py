@@ -56,6 +56,16 @@ def jacobian(positions: Tensor) -> Tensor:
     return found.flatten(2)
 
 
+def internal_directions(jacobians: Tensor) -> Tensor:
+    """Return orthonormal directions in which shapes change, (M, 3n, C), of `jacobian` (M, D, 3n): C is 3n - 6, or 1.
+
+    In the others a molecule moves or turns as a whole. Forces there are zero, and of any size of noise the smallest
+    would be the likeliest for them.
+    """
+    _, _, directions = torch.linalg.svd(jacobians, full_matrices=False)
+    return directions[:, : max(jacobians.shape[2] - 6, 1)].transpose(1, 2)
+
+
 def along(positions: Tensor, directions: Tensor) -> Tensor:
     """Return ∂x/∂r · d, (M, D), at positions (M, n, 3), of directions d of the same shape."""
     first, second = pairs_of(positions.shape[1], positions.device)
@@ -95,20 +105,34 @@ class Molecules:
             positions: (M, n, 3), Å, float64.
             permutations: (G, n), a group.
             centre: (D,), 1/Å, that the group leaves as it is: x is taken from there.
-            forces: whether forces are looked at beside energies.
+            forces: whether forces, along directions in which the shape changes, are looked at beside energies.
         """
         self.x = inverse_distances(positions) - centre
         self.orders = pair_permutations(permutations)
         self.permuted = self.x[:, self.orders]  # (M, G, D)
         self.forces = forces
         if forces:
-            self.jacobian = jacobian(positions)  # (M, D, C)
+            slopes = jacobian(positions)
+            self.directions = internal_directions(slopes)  # (M, 3n, C)
+            self.jacobian = slopes @ self.directions  # (M, D, C)
             self.permuted_jacobian = self.jacobian[:, self.orders]  # (M, G, D, C)
 
     @property
     def rows(self) -> int:
         """1 + C: the energy, and the components of the forces."""
         return 1 + (self.jacobian.shape[2] if self.forces else 0)
+
+    def internal(self, rows: Tensor) -> Tensor:
+        """Return rows of energies and forces on atoms (M, 1 + 3n) with the forces along `directions`, (M, rows)."""
+        if not self.forces:
+            return rows
+        return torch.cat([rows[:, :1], (rows[:, None, 1:] @ self.directions)[:, 0]], dim=1)
+
+    def of_atoms(self, rows: Tensor) -> Tensor:
+        """Return rows of energies and forces along `directions` (M, rows) with forces on atoms, (M, 1 + 3n)."""
+        if not self.forces:
+            return rows
+        return torch.cat([rows[:, :1], (self.directions @ rows[:, 1:, None])[:, :, 0]], dim=1)
 
     def covariance(self, other: Molecules, lengths: Tensor) -> Tensor:
         """Return covariances of unit amplitude, (A, rows, B, rows of the other): energies first, then forces.

@@ -23,8 +23,8 @@ from piwsl.errors import PiwslError
 # Lengths over the typical distance of a geometry to its nearest neighbour: bounds, and where searches start.
 LENGTHS = (0.3, 300.0)
 STARTS = (2.0, 5.0, 20.0)
-# Noise over the amplitude: of energies, and of forces in 1/Å. Below, rounding decides (the jitter of the literature).
-NOISES = (1e-6, 1.0)
+# Noise over the amplitude: of energies, and of forces in 1/Å. Below, nothing is gained, and rounding is felt.
+NOISES = (1e-5, 1.0)
 FIRST_NOISE = 1e-3
 MOST_ITERATIONS = 40
 # The likelihood is looked at for so many labels, of the first structures; all are fitted then.

@@ -21,7 +21,7 @@ class Known:
 
     molecules: Molecules
     labelled: Tensor
-    """(M, rows), energies first, then components of forces."""
+    """(M, rows), energies first, then forces along internal directions."""
 
 
 class Posterior:
@@ -83,7 +83,7 @@ class Posterior:
             forces: whether there are rows of forces.
 
         Returns:
-            (B, S, 1 + 3n or 1), of unit amplitude, that of the constant included.
+            (B, S, 1 + C or 1), of unit amplitude, that of the constant included; C internal directions of forces.
         """
         molecules = self._molecules(positions, forces)
         shape = (len(positions), molecules.rows)

@@ -159,7 +159,7 @@ class Network(nn.Module):
             positions = batch.positions[self._atoms(batch)].to(self.weights)
             asked = Molecules(positions, self.permutations, centre, forces=False)
             known = self._known(centre)
-            covariance = asked.covariance(known, lengths).flatten(1)[:, self.labelled.flatten()]
+            covariance = asked.covariance(known.molecules, lengths).flatten(1)[:, known.labelled.flatten()]
             factor, energies = self._factorised(known)
             solved = torch.cholesky_solve(covariance.T, factor)  # (L, B)
             variance = asked.own_covariance(lengths) - (covariance * solved.T).sum(dim=1)
@@ -177,9 +177,9 @@ class Network(nn.Module):
             PiwslError: a structure is periodic, or not the molecule that the process knows.
         """
         centre = centre_of(self.positions, self.permutations)
-        known = Known(self._known(centre), self.labelled)
+        known = self._known(centre)
         positions = batch.positions[self._atoms(batch)].detach().to(self.weights)
-        factor, _ = self._factorised(known.molecules)
+        factor, _ = self._factorised(known)
         return Posterior(known, factor, positions, self.permutations, centre, self.kernel_parameters)
 
     def force_variance(self, batch: Batch, seen: Batch) -> ForceVariance:
@@ -190,13 +190,15 @@ class Network(nn.Module):
         """
         return ForceVariance(self.posterior(batch), seen.positions[self._atoms(seen)].detach().to(self.weights))
 
-    def _known(self, centre: Tensor) -> Molecules:
-        return Molecules(self.positions, self.permutations, centre, forces=self.weights.shape[1] > 1)
+    def _known(self, centre: Tensor) -> Known:
+        molecules = Molecules(self.positions, self.permutations, centre, forces=self.weights.shape[1] > 1)
+        of_forces = self.labelled[:, 1:2].expand(-1, molecules.rows - 1)
+        return Known(molecules, torch.cat([self.labelled[:, :1], of_forces], dim=1))
 
-    def _factorised(self, known: Molecules) -> tuple[Tensor, Tensor]:
+    def _factorised(self, known: Known) -> tuple[Tensor, Tensor]:
         """Return the Cholesky factor of C (L, L), kept for the next call, and which labels are energies."""
         if self._factor is None or self._factor[0].device != self.weights.device:
-            problem = Problem(known, torch.where(self.labelled, 0.0, torch.nan).to(self.weights))
+            problem = Problem(known.molecules, torch.where(known.labelled, 0.0, torch.nan).to(self.weights))
             covariance = problem.covariance(self.kernel_parameters)
             self._factor = factorised(covariance), problem.of_energies
         return self._factor
