@@ -61,6 +61,7 @@ def test_a_store_without_room_stops_before_anything_is_computed(disk, watch):
         labelled(water(2), COUPLED_CLUSTER, disk / "store")
     assert watch.scfs == []
     assert not list(disk.rglob(".*"))
+    assert not [path for path in disk.rglob("*") if path.stat().st_size == 0]  # such as a claim, for which others wait
     filling.unlink()
     labelled(water(2), COUPLED_CLUSTER, disk / "store")
 

@@ -150,10 +150,15 @@ class Claim:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self.path.open("x", encoding="utf-8") as file:
-                json.dump(asdict(self._holder), file)
+            file = self.path.open("x", encoding="utf-8")
         except FileExistsError:
             return False
+        try:
+            with file:
+                file.write(json.dumps(asdict(self._holder)))
+        except OSError:  # others would wait for a claim of nobody
+            self.path.unlink(missing_ok=True)
+            raise
         threading.Thread(target=self._beat, daemon=True).start()
         return True
 
