@@ -27,7 +27,7 @@ from piwsl.config import (
 )
 from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
-from piwsl.data.given import GivenFrames, free_atoms, parts, read_files, summary
+from piwsl.data.given import GivenFrames, frames_in_part, free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.reading import count_of
 from piwsl.errors import PiwslError
@@ -214,6 +214,8 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
         files = {"molecule.file": None if dataset.molecule is None else dataset.molecule.file}
         if dataset.geometries is not None:
             files |= {f"geometries.{key}": path for key, path in dataset.geometries.files.items()}
+    if isinstance(dataset, GivenDataset) and dataset.split is not None:
+        files |= {"split.training": dataset.split.training, "split.test": dataset.split.test}
     files |= {f"tests.{test}.file": said.file for test, said in dataset.tests.items()}
     for key, file in files.items():
         if file is not None and file.exists() and not file.is_file():
@@ -267,13 +269,15 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     try:
         frames = count_of(dataset.file, dataset.format_of(dataset.file))
         files = read_files(dataset, FRAMES_CHECKED)
+        # Groups of a file that was not read whole are not known yet.
+        grouped = files[0].every > 1 and dataset.split is not None and dataset.split.by != "frame"
+        available = frames - (dataset.test_frames or 0) if grouped else frames_in_part(dataset, TRAINING)
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
-    available = frames - (dataset.test_frames or 0)
     runs = [run for run in experiment.runs() if run.dataset == name]
     largest = max((run.size for run in runs), default=0)
     if largest > available:
-        held = f" less {dataset.test_frames} held out for testing" if dataset.test_frames else ""
+        held = f" less {frames - available} held out for testing" if available < frames else ""
         raise ConfigError(
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"

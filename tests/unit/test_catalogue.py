@@ -225,12 +225,11 @@ def test_download_brings_what_is_missing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(download, "download", bring)
     monkeypatch.setattr(download, "unpack", bring)
-    assert said("download", "rmd17/ethanol").split() == [
-        "results/downloads/rmd17/rmd17.tar.bz2",
-        "results/downloads/rmd17/rmd17_ethanol.npz",
-    ]
+    positions = [f"index_{part}_0{number}.csv" for number in range(1, 6) for part in ("train", "test")]
+    files = ["rmd17.tar.bz2", "rmd17_ethanol.npz", *positions]
+    assert said("download", "rmd17/ethanol").split() == [f"results/downloads/rmd17/{name}" for name in files]
     said("download", "rmd17/toluene")
-    assert [path.name for path in brought] == ["rmd17.tar.bz2", "rmd17_ethanol.npz", "rmd17_toluene.npz"]
+    assert [path.name for path in brought] == [*files, "rmd17_toluene.npz"]
     result = CliRunner().invoke(app, ["data", "download", "lmnto"])
     assert (result.exit_code, "say path in the config" in result.output) == (1, True)
 

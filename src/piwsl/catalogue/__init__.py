@@ -77,6 +77,8 @@ class Entry:
     """Name of the archive that the files are in."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Where known, by the name of what is downloaded."""
+    index_files: list[dict[str, str]] = field(default_factory=list)
+    """Of each published split the files of positions in `file`: `training` and `test`."""
     keys: dict[str, str] = field(default_factory=dict)
     """Keys of a dataset's section that its files need, such as `energy_key`."""
 
@@ -92,8 +94,8 @@ class Entry:
         if self.archive is None:
             return [self._source(name) for name in self.files]
         whole = self._source(self.archive)
-        members = [Source(self._here(name), whole.address, None, name, whole.path) for name in self.files]
-        return [whole, *members]
+        names = [*self.files, *(name for split in self.index_files for name in split.values())]
+        return [whole, *(Source(self._here(name), whole.address, None, name, whole.path) for name in names)]
 
     def _source(self, name: str) -> Source:
         assert self.address is not None
@@ -126,6 +128,21 @@ class Entry:
         if self.tests:
             said["tests"] = {name: {"file": placed(file)} for name, file in self.tests.items()}
         return said
+
+    def split(self, number: int, path: Path | None = None) -> dict[str, str]:
+        """Return the files of positions of a published split, from 1, as a section `split` says them.
+
+        Raises:
+            PiwslError: there is none of that number, or the set is not downloaded.
+        """
+        if not 1 <= number <= len(self.index_files):
+            known = f"1 to {len(self.index_files)}" if self.index_files else "none as files"
+            raise PiwslError(f"split {number} of '{self.name}' is not published; there are {known}")
+        if path is not None:
+            raise PiwslError(
+                f"split {number} of '{self.name}' comes with its download; say split: {{training, test}} with path"
+            )
+        return {part: str(self._here(name)) for part, name in self.index_files[number - 1].items()}
 
 
 @cache

@@ -36,6 +36,7 @@ from piwsl.config.section import (
     Seed,
     renamed,
 )
+from piwsl.config.split import Split
 from piwsl.config.test_sets import (
     MAX_TRAJECTORIES,
     MOST_TESTS,
@@ -387,6 +388,9 @@ class GivenDataset(Section):
         None, description="Frames whose labels are not looked at, for losses with a pool. Default: none."
     )
     format: Format = None
+    split: Split | None = Field(
+        None, description="What the test frames are; default: test_file, or test_frames of file at random."
+    )
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     level: str | None = Field(
         None, max_length=200, description="The level of theory of the labels, in words, for the report."
@@ -419,7 +423,12 @@ class GivenDataset(Section):
     def files(self) -> list[Path]:
         """All files, those of named test sets included."""
         own = [path for path in (self.file, self.test_file, self.pool_file) if path is not None]
-        return [*own, *(test.file for test in self.tests.values())]
+        positions = [] if self.split is None else self.split.files
+        return [*own, *positions, *(test.file for test in self.tests.values())]
+
+    def split_off(self, part: str) -> list[Path]:
+        """Return the files of positions that a part depends on: "training" or "test"; of "pool" none."""
+        return [] if self.split is None or part == "pool" else self.split.files
 
     def format_of(self, path: Path) -> str:
         """Return the name of what reads a file of the dataset.
@@ -446,6 +455,7 @@ class GivenDataset(Section):
             "catalogue": None,
             "path": None,
             "test_frames": None,
+            "split": None,
             "pool_file": None,
             "weak_forces": None,
             "weak_forces_key": None,
@@ -477,11 +487,17 @@ class GivenDataset(Section):
                 raise ValueError(f"{key}: expected text, found {found!r:.40}")
         try:
             said = catalogue.find(name).section(None if path is None else Path(path))
+            number = value["split"].get("published") if isinstance(value.get("split"), Mapping) else None
+            if isinstance(number, int):
+                said["split"] = catalogue.find(name).split(number, None if path is None else Path(path))
+                value = {key: kept for key, kept in value.items() if key != "split"}
+                said.pop("test_file", None)
         except PiwslError as error:
             raise ValueError(f"catalogue: {error}") from None
         if "file" in value and Path(value["file"]) != Path(said["file"]):
             raise ValueError("file: is the catalogue's; say path for what is there already")
-        if value.get("test_frames") is not None:
+        split = value.get("split")
+        if value.get("test_frames") is not None or (isinstance(split, Mapping) and "test" in split):
             said.pop("test_file", None)
         return {**said, **value}
 
@@ -489,8 +505,11 @@ class GivenDataset(Section):
     def _check(self) -> Self:
         if self.path is not None and self.catalogue is None:
             raise ValueError("path: is of a set of the catalogue; say file")
-        if (self.test_file is None) == (self.test_frames is None):
-            raise ValueError("give either 'test_file' or 'test_frames' (frames of file to hold out)")
+        positions = None if self.split is None else self.split.test
+        if sum(each is not None for each in (self.test_file, self.test_frames, positions)) != 1:
+            raise ValueError("give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test'")
+        if self.split is not None and positions is None and self.test_frames is None:
+            raise ValueError("split: goes with 'test_frames'; test_file brings the test frames")
         return self
 
 

@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
-from piwsl.data.given import free_atoms, parts, read_files, summary
+from piwsl.data.given import free_atoms, left_out, parts, read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
 from piwsl.records import read_free_atoms
@@ -122,15 +122,17 @@ def import_given(
     alone = free_atoms(frames[TRAINING]) if part in (TRAINING, None) else {}
     labels = dataset.labels_of(dataset.file)
     odd = warnings(frames, labels.energy_unit, labels.forces_unit) if part is None else []
-    if part is not None:
-        frames = {part: frames[part]}
     for line in dict.fromkeys(summary(dataset, file) for file in files):
         print(line)
+    if (said := left_out(dataset, frames, files[0])) is not None:
+        print(said)
+    if part is not None:
+        frames = {part: frames[part]}
     if dataset.weak_forces is not None:
         sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
         frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
-    frames, left_out = with_cheap_labels(frames, cheap)
-    odd += left_out
+    frames, failed = with_cheap_labels(frames, cheap)
+    odd += failed
     _say(odd)
     write_dataset(dataset_path, frames, alone, odd, [labels.name for labels in cheap])
 

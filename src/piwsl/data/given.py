@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from piwsl.config import GivenDataset
 from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.reading import count_of, frames_of, our_labels
-from piwsl.data.splits import hold_out
+from piwsl.data.splits import hold_out, hold_out_groups, read_positions
 from piwsl.errors import PiwslError
 from piwsl.readers import LabelNames
 from piwsl.structures.frames import (
@@ -32,6 +33,8 @@ from piwsl.structures.geometry import geometry_problem
 NAMES_SHOWN = 12
 # Of a file.
 EXAMPLES = 50
+# Name in info of what a frame is held out with.
+GROUP = "group"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
             raise PiwslError(f"{path}: frame {position}: {problem}")
         try:
             frames.append(_with_our_labels(atoms, labels, position, labelled))
+            if labelled and (group := _group_of(dataset, atoms)) is not None:
+                frames[-1].info[GROUP] = group
         except PiwslError as error:
             raise PiwslError(f"{path}: frame {position}: {error}") from None
         ignored += labels.energy_key in atoms.info or labels.forces_key in atoms.arrays
@@ -106,6 +111,20 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
     for name, values in arrays.items():
         frame.set_array(name, values)
     return frame
+
+
+def _group_of(dataset: GivenDataset, atoms: Atoms) -> str | int | None:
+    """Return what a frame is held out with; None of frames that are held out one by one."""
+    split = dataset.split
+    if split is None or split.by == "frame":
+        return None
+    if split.by == "size":
+        return len(atoms)
+    if split.by == "composition":
+        return str(atoms.get_chemical_formula())
+    if split.key not in atoms.info:
+        raise PiwslError(f"has no {split.key}, which split.key is; its info holds {_names(set(atoms.info))}")
+    return str(atoms.info[split.key])
 
 
 def _names(names: set[str]) -> str:
@@ -182,27 +201,75 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
         files: of `read_files`; where it read fewer frames, fewer are held out.
 
     Raises:
-        PiwslError: holding out leaves nothing to train on.
+        PiwslError: holding out leaves nothing to train on, or a file of positions names no frames of the file.
     """
     frames = files[0].frames
     pool = [] if dataset.pool_file is None else files[-1].frames
-    if dataset.test_frames is None:
+    if dataset.test_file is not None:
         return {TRAINING: frames, TEST: files[1].frames, POOL: pool}
-    kept, held = hold_out(len(frames), max(1, dataset.test_frames // files[0].every), dataset.seed)
-    return {TRAINING: [frames[i] for i in kept], TEST: [frames[i] for i in held], POOL: pool}
+    training, test = _divided(dataset, files[0])
+    return {TRAINING: [frames[i] for i in training], TEST: [frames[i] for i in test], POOL: pool}
+
+
+def _divided(dataset: GivenDataset, file: GivenFrames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return indices of the frames for training, and of those for the test."""
+    wanted = max(1, (dataset.test_frames or 1) // file.every)
+    if file.every == 1:
+        return _split(dataset, len(file.frames), (atoms.info.get(GROUP) for atoms in file.frames))
+    # What parts are like: groups of few frames, and positions, may not be among those that were read.
+    return hold_out(len(file.frames), wanted, dataset.seed)
+
+
+def _split(
+    dataset: GivenDataset, frames: int, groups: Iterator[str | int | None]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide as many frames, of these groups."""
+    split = dataset.split
+    if split is not None and split.test is not None:
+        test = read_positions(split.test, frames)
+        rest = np.setdiff1d(np.arange(frames), test)
+        training = rest if split.training is None else read_positions(split.training, frames)
+        if len(both := np.intersect1d(training, test)):
+            raise PiwslError(f"{split.training}: {both[0]} is a position of {split.test}, too; no frame is in both")
+        if len(training) == 0:
+            raise PiwslError(f"{split.test}: names all of the {frames} frames, and leaves none to train on")
+        return training, test
+    assert dataset.test_frames is not None
+    if split is None or split.by == "frame":
+        return hold_out(frames, dataset.test_frames, dataset.seed)
+    return hold_out_groups(list(groups), dataset.test_frames, dataset.seed, split.by == "size")
 
 
 def frames_in_part(dataset: GivenDataset, part: str) -> int:
-    """Return how many frames `parts` finds for "training", "test" or "pool", without reading them.
+    """Return how many frames `parts` finds for "training", "test" or "pool".
+
+    Nothing is read but where frames are held out in groups.
 
     Raises:
         PiwslError: a file cannot be read.
     """
     path = {TRAINING: dataset.file, TEST: dataset.test_file, POOL: dataset.pool_file}[part]
-    if part == TEST and dataset.test_frames is not None:
-        return dataset.test_frames
-    held = dataset.test_frames or 0 if part == TRAINING else 0
-    return 0 if path is None else count_of(path, dataset.format_of(path)) - held
+    if part != POOL and dataset.test_file is None:
+        frames = count_of(dataset.file, dataset.format_of(dataset.file))
+        read = frames_of(dataset.file, dataset.format_of(dataset.file))
+        training, test = _split(dataset, frames, (_group_of(dataset, atoms) for atoms in read))
+        return len(test if part == TEST else training)
+    return 0 if path is None else count_of(path, dataset.format_of(path))
+
+
+def left_out(dataset: GivenDataset, frames: dict[str, list[Atoms]], file: GivenFrames) -> str | None:
+    """Say which frames of a file are in neither part, where that is so.
+
+    Args:
+        dataset: the section.
+        frames: of `parts`.
+        file: what they were taken from.
+    """
+    if dataset.test_file is not None:
+        return None
+    count = len(file.frames) - len(frames[TRAINING]) - len(frames[TEST])
+    why = "of the groups of test frames" if dataset.split is None or dataset.split.test is None else "in no list"
+    return f"{file.path}: {count} frames {why} are in neither part" if count else None
 
 
 def examples(dataset: GivenDataset) -> list[Atoms]:

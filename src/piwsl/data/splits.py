@@ -1,14 +1,22 @@
-"""Which frames a run learns from. Sizes of one seed nest: the frames of a smaller are among those of a larger."""
+"""Which frames are for training and which for the test, and which of them a run learns from.
+
+Sizes of one seed nest: the frames of a smaller are among those of a larger.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
 from piwsl.structures.seeds import generator
+
+# Of a position; there are not that many frames.
+MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -62,3 +70,61 @@ def hold_out(frames: int, test_frames: int, seed: int) -> tuple[NDArray[np.int64
         raise PiwslError(f"test_frames {test_frames} leaves none of the {frames} frames to train on")
     order = generator("held-out frames", seed).permutation(frames)
     return np.sort(order[test_frames:]), np.sort(order[:test_frames])
+
+
+def hold_out_groups(
+    groups: Sequence[str | int | None], test_frames: int, seed: int, largest_first: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Set whole groups of frames apart, and of these frames for testing: no group is trained on and tested.
+
+    Args:
+        groups: that of each frame of a file.
+        test_frames: how many frames to test on; so many groups are set apart that there are no fewer.
+        seed: chooses the groups, and the frames of them.
+        largest_first: whether the groups are numbers, of which the largest are set apart.
+
+    Returns:
+        Indices for training and for test, each in the order of the file. What else the groups for the test have is in
+        neither.
+
+    Raises:
+        PiwslError: nothing would be left to train on.
+    """
+    kinds, kind, counts = np.unique(np.array(groups), return_inverse=True, return_counts=True)
+    order = np.arange(len(kinds))[::-1] if largest_first else generator("held-out groups", seed).permutation(len(kinds))
+    needed = int(np.searchsorted(np.cumsum(counts[order]), test_frames)) + 1
+    if needed >= len(kinds):
+        raise PiwslError(
+            f"test_frames {test_frames} takes all of the {len(kinds)} groups of the {len(groups)} frames, and leaves "
+            "none to train on"
+        )
+    apart = np.isin(kind, order[:needed])
+    chosen = generator("held-out frames", seed).permutation(np.flatnonzero(apart))[:test_frames]
+    return np.flatnonzero(~apart), np.sort(chosen)
+
+
+def read_positions(path: Path, frames: int) -> NDArray[np.int64]:
+    """Read which frames of a file are meant, in the order of that file.
+
+    Args:
+        path: numbers from 0, apart by commas, spaces or lines.
+        frames: how many there are.
+
+    Raises:
+        PiwslError: the file cannot be read, a number is none of a frame, or stands there twice.
+    """
+    try:
+        words = path.read_text(encoding="utf-8").replace(",", " ").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PiwslError(f"{path}: cannot be read ({error}); positions of frames are text") from None
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise PiwslError(f"{path}: '{word[:40]}' is no position of a frame; expected numbers from 0")
+        if len(word) > MOST_DIGITS or int(word) >= frames:
+            raise PiwslError(f"{path}: {word[:40]} is no position of a frame; there are {frames}, from 0")
+    found, counts = np.unique(np.array([int(word) for word in words], dtype=np.int64), return_counts=True)
+    if len(found) == 0:
+        raise PiwslError(f"{path}: holds no position of a frame")
+    if len(found) < len(words):
+        raise PiwslError(f"{path}: {found[counts.argmax()]} stands there {counts.max()} times")
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 Stream = Literal[
     "frames of a run",
     "held-out frames",
+    "held-out groups",
     "blocks of geometries",
     "trajectory",
     "normal modes",

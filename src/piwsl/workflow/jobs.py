@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -483,15 +483,19 @@ class Jobs:
     # Given datasets.
 
     def given_files(self, dataset: str, part: str | None = None) -> list[Path]:
-        """Return the files of the user's that a part is taken from, or all."""
+        """Return the files of the user's that a part is taken from, or all; files of positions last."""
         section = self.given[dataset]
+        wanted = PARTS if part is None else (part,)
+        positions = [path for name in wanted for path in section.split_off(name)]
+        return list(dict.fromkeys([*self._frame_files(section, wanted), *positions]))
+
+    def _frame_files(self, section: GivenDataset, parts: Sequence[str]) -> list[Path]:
         files = {
             TRAINING: section.file,
             TEST: section.file if section.test_file is None else section.test_file,
             POOL: section.pool_file,
         }
-        wanted = PARTS if part is None else (part,)
-        return list(dict.fromkeys(path for name in wanted if (path := files[name]) is not None))
+        return list(dict.fromkeys(path for name in parts if (path := files[name]) is not None))
 
     def published_files(self, dataset: str) -> dict[str, catalogue.Source]:
         """Return where files of a dataset come from that are downloaded, archives included and first, by their names.
@@ -521,7 +525,7 @@ class Jobs:
         said = section.beyond_defaults()
         unread = {"file", "test_file", "pool_file", "level", "format", "tests", "acquisition", "catalogue", "path"}
         if part == POOL or section.test_frames is None:
-            unread |= {"test_frames", "seed"}
+            unread |= {"test_frames", "seed", "split"}
         if part == TEST:
             unread |= {"weak_forces"}
         return {key: value for key, value in said.items() if key not in unread} | self._readers(dataset, part)
@@ -533,7 +537,8 @@ class Jobs:
 
     def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:
         """Return what reads the files of a part, and which readers of others that is; of extended XYZ nothing."""
-        formats = [self.given[dataset].format_of(path) for path in self.given_files(dataset, part)]
+        section = self.given[dataset]
+        formats = [section.format_of(path) for path in self._frame_files(section, PARTS if part is None else (part,))]
         origins = [origin for form in dict.fromkeys(formats) if (origin := READERS.origin(form)) is not None]
         read = {} if set(formats) <= {DEFAULT} else {"formats": formats}
         return read | ({"readers": origins} if origins else {})

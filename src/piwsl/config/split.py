@@ -1,0 +1,58 @@
+"""Which frames of a user's file are for training, and which for the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from piwsl.config.section import InputFile, Section
+
+
+class Split(Section):
+    """How the test frames are told from those for training; by default they are held out one by one, at random."""
+
+    by: Literal["frame", "group", "composition", "size"] = Field(
+        "frame",
+        description="What is held out as a whole: `group`, frames that say the same under `key`; `composition`, frames "
+        "of the same atoms; `size`, the largest molecules, to train on small ones. `test_frames` of them are tested, "
+        "and what is left of them is in neither part.",
+    )
+    key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Of `by: group`: under which name a frame says its group, such as trajectory.",
+    )
+    test: InputFile | None = Field(
+        None,
+        description="A file with the positions of the test frames in `file`, from 0, such as rMD17's "
+        "index_test_01.csv; in place of test_frames.",
+    )
+    training: InputFile | None = Field(
+        None, description="Likewise of the training frames. Default: all that are not in test."
+    )
+    published: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="In place of these files: the number of a published split of the catalogue's set.",
+    )
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of positions."""
+        return [path for path in (self.training, self.test) if path is not None]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.by == "group") != (self.key is not None):
+            raise ValueError("'key' and 'by: group' go together: under which name a frame says its group")
+        if self.published is not None:
+            raise ValueError("published: is of a set of the catalogue, which this is not; say test and training")
+        if self.files and self.by != "frame":
+            raise ValueError(f"by: {self.by}: the files of positions say what is tested; leave one of them out")
+        if self.training is not None and self.test is None:
+            raise ValueError("training: goes with 'test', the positions of the test frames")
+        return self

@@ -1,0 +1,222 @@
+"""What is tested was not trained on: whole groups, compositions or sizes are held out, or a list of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from helpers import morse_frames, plain_experiment
+from typer.testing import CliRunner
+
+from piwsl import preflight
+from piwsl.catalogue import DOWNLOADS, find
+from piwsl.cli import app
+from piwsl.config import ConfigError, GivenDataset, parse_section
+from piwsl.data.assemble import import_given
+from piwsl.data.dataset import TEST, TRAINING, Dataset
+from piwsl.data.given import frames_in_part, parts, read_files
+from piwsl.data.splits import hold_out_groups, read_positions
+from piwsl.errors import PiwslError
+from piwsl.structures.frames import write_frames
+
+TRAJECTORIES = ("cold", "warm", "hot", "melt")
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """Twelve frames of water from four trajectories in turns."""
+    frames = morse_frames("H2O", 12)
+    for number, atoms in enumerate(frames):
+        atoms.info["trajectory"] = TRAJECTORIES[number % 4]
+    write_frames(tmp_path / "mine.xyz", frames)
+    return tmp_path / "mine.xyz"
+
+
+@pytest.fixture
+def mixed(tmp_path) -> Path:
+    """Frames of molecules of two to six atoms, four of each but the largest."""
+    names = ["H2", "H2O", "NH3", "CO2", "CH4", "CH3OH"]
+    frames = [atoms for name in names for atoms in morse_frames(name, 2 if name == "CH3OH" else 4)]
+    write_frames(tmp_path / "mixed.xyz", frames)
+    return tmp_path / "mixed.xyz"
+
+
+def divided(path: Path, **keys: Any) -> dict[str, list[Any]]:
+    dataset = parse_section(GivenDataset, {"file": str(path)} | keys, "datasets.mine")
+    found = parts(dataset, read_files(dataset))
+    assert {part: frames_in_part(dataset, part) for part in (TRAINING, TEST)} == {
+        part: len(found[part]) for part in (TRAINING, TEST)
+    }
+    return found
+
+
+def of_trajectory(path: Path, frames: list[Any]) -> set[str]:
+    return {TRAJECTORIES[atoms.info["frame"] % 4] for atoms in frames}
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 4, 7])
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_no_group_is_trained_on_and_tested(path, wanted, seed):
+    found = divided(path, test_frames=wanted, seed=seed, split={"by": "group", "key": "trajectory"})
+    assert len(found[TEST]) == wanted
+    held = -(-wanted // 3)  # three frames a trajectory
+    assert len(found[TRAINING]) == 12 - 3 * held
+    assert not of_trajectory(path, found[TRAINING]) & of_trajectory(path, found[TEST])
+
+
+def test_a_seed_says_which_groups_are_held_out(path):
+    keys = {"test_frames": 3, "split": {"by": "group", "key": "trajectory"}}
+    held = [of_trajectory(path, divided(path, seed=seed, **keys)[TEST]).pop() for seed in range(12)]
+    assert len(set(held)) > 1
+    assert held[0] == of_trajectory(path, divided(path, seed=0, **keys)[TEST]).pop()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_compositions_are_held_out_whole(mixed, seed):
+    found = divided(mixed, test_frames=5, seed=seed, split={"by": "composition"})
+    tested, learned = ({str(atoms.symbols.formula) for atoms in found[part]} for part in (TEST, TRAINING))
+    assert len(found[TEST]) == 5
+    assert not tested & learned
+
+
+def test_the_largest_molecules_are_held_out(mixed):
+    found = divided(mixed, test_frames=3, split={"by": "size"})
+    # The two frames of methanol are too few, so methane is held out, too.
+    assert {len(atoms) for atoms in found[TEST]} <= {5, 6}
+    assert len(found[TEST]) == 3
+    assert sorted({len(atoms) for atoms in found[TRAINING]}) == [2, 3, 4]
+
+
+def test_what_is_in_neither_part_is_said(path, capsys):
+    dataset = GivenDataset(file=path, test_frames=2, split={"by": "group", "key": "trajectory"})
+    import_given(dataset, path.with_suffix(".h5"))
+    assert "1 frames of the groups of test frames are in neither part" in capsys.readouterr().out
+    with Dataset(path.with_suffix(".h5")) as file:
+        assert (len(file.indices(TRAINING)), len(file.indices(TEST))) == (9, 2)
+
+
+def test_a_list_of_positions_says_what_is_tested(path, tmp_path):
+    (tmp_path / "test.csv").write_text("7\n2\n11\n")
+    found = divided(path, split={"test": str(tmp_path / "test.csv")})
+    assert [atoms.info["frame"] for atoms in found[TEST]] == [2, 7, 11]
+    assert len(found[TRAINING]) == 9
+    (tmp_path / "training.csv").write_text("0, 1, 3")
+    found = divided(path, split={"test": str(tmp_path / "test.csv"), "training": str(tmp_path / "training.csv")})
+    assert [atoms.info["frame"] for atoms in found[TRAINING]] == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no position"),
+        ("index\n3\n", "'index' is no position of a frame; expected numbers from 0"),
+        ("3.0\n", "'3.0' is no position"),
+        ("-1\n", "'-1' is no position"),
+        ("12\n", "12 is no position of a frame; there are 12, from 0"),
+        ("9" * 5000, "is no position of a frame; there are 12"),
+        ("3 4 3", "3 stands there 2 times"),
+        ("²", "is no position"),
+    ],
+)
+def test_positions_that_are_none_are_refused(tmp_path, text, said):
+    (tmp_path / "test.csv").write_text(text)
+    with pytest.raises(PiwslError, match=said) as raised:
+        read_positions(tmp_path / "test.csv", 12)
+    assert "\n" not in str(raised.value)
+
+
+def test_positions_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "test.npy").write_bytes(b"\x93NUMPY\x01\x00\xff")
+    with pytest.raises(PiwslError, match=r"test\.npy: cannot be read .*; positions of frames are text"):
+        read_positions(tmp_path / "test.npy", 12)
+
+
+def test_no_frame_is_in_both_lists_and_some_are_left_to_train_on(path, tmp_path):
+    (tmp_path / "a.csv").write_text("0 1 2")
+    (tmp_path / "b.csv").write_text("2 3")
+    with pytest.raises(PiwslError, match=r"a\.csv: 2 is a position of .*b\.csv, too"):
+        divided(path, split={"training": str(tmp_path / "a.csv"), "test": str(tmp_path / "b.csv")})
+    (tmp_path / "all.csv").write_text(" ".join(map(str, range(12))))
+    with pytest.raises(PiwslError, match="names all of the 12 frames"):
+        divided(path, split={"test": str(tmp_path / "all.csv")})
+
+
+def test_groups_that_leave_nothing_to_train_on_are_refused():
+    with pytest.raises(PiwslError, match="test_frames 4 takes all of the 2 groups of the 6 frames"):
+        hold_out_groups(["a", "b", "a", "b", "a", "b"], 4, seed=0)
+    with pytest.raises(PiwslError, match="takes all of the 1 groups"):
+        hold_out_groups(["a", "a"], 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"test_frames": 1, "split": {"by": "group"}}, "'key' and 'by: group' go together"),
+        ({"test_frames": 1, "split": {"key": "trajectory"}}, "'key' and 'by: group' go together"),
+        ({"test_frames": 1, "split": {"test": "a.csv"}}, "give one of 'test_file', 'test_frames'"),
+        ({"test_file": "b.xyz", "split": {"by": "size"}}, "split: goes with 'test_frames'"),
+        ({"split": {"by": "size"}}, "give one of 'test_file', 'test_frames'"),
+        ({"split": {"by": "size", "test": "a.csv"}}, "leave one of them out"),
+        ({"test_frames": 1, "split": {"training": "a.csv"}}, "goes with 'test'"),
+        ({"split": {"published": 1}}, "published: is of a set of the catalogue, which this is not"),
+        ({"catalogue": "rmd17/ethanol", "split": {"published": 6}}, "split 6 of 'rmd17/ethanol' is not published"),
+        ({"catalogue": "3bpa", "split": {"published": 1}}, "there are none as files"),
+        ({"catalogue": "rmd17/ethanol", "path": "a.npz", "split": {"published": 1}}, "comes with its download"),
+    ],
+)
+def test_a_split_that_says_two_things_is_refused(keys, said):
+    section = keys if "catalogue" in keys else {"file": "a.xyz"} | keys
+    with pytest.raises(ConfigError, match=said):
+        parse_section(GivenDataset, section, "datasets.mine")
+
+
+def test_a_published_split_is_downloaded_with_its_set():
+    given = parse_section(GivenDataset, {"catalogue": "rmd17/ethanol", "split": {"published": 2}}, "datasets.mine")
+    assert given.split.files == [DOWNLOADS / "rmd17" / f"index_{part}_02.csv" for part in ("train", "test")]
+    assert GivenDataset.model_validate(given.beyond_defaults()) == given
+    sources = {source.path: source for source in find("rmd17/ethanol").sources()}
+    assert sources[given.split.test].member == "splits/index_test_02.csv"
+    assert sources[given.split.test].archive == sources[given.file].archive
+
+
+def checked(folder: Path, size: int, **keys: Any) -> tuple[int, str]:
+    config = plain_experiment() | {"levels": {}, "sizes": [size]}
+    config["models"]["painn"]["atomic_references"] = "fitted"
+    config["datasets"] = {"mine": {"file": "mine.xyz"} | keys}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, ["check", "config.yaml"])
+    return result.exit_code, result.output
+
+
+def test_check_knows_what_groups_leave_to_train_on(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = {"test_frames": 4, "split": {"by": "group", "key": "trajectory"}}
+    assert checked(tmp_path, 6, **keys)[0] == 0
+    code, said = checked(tmp_path, 7, **keys)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "7 is more than the training frames of dataset 'mine' (mine.xyz has 12 less 6 held out for testing)" in said
+    code, said = checked(tmp_path, 6, test_frames=4, split={"by": "group", "key": "trjectory"})
+    assert (code, said.count("\n")) == (1, 1)
+    assert "frame 0: has no trjectory, which split.key is; its info holds" in said
+    (tmp_path / "test.csv").write_text("99")
+    code, said = checked(tmp_path, 6, split={"test": "test.csv"})
+    assert (code, said.count("\n")) == (1, 1)
+    assert "test.csv: 99 is no position of a frame; there are 12" in said
+
+
+def test_check_of_a_file_that_is_not_read_whole_leaves_groups_to_the_import(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "FRAMES_CHECKED", 3)  # each fourth: of one trajectory alone
+    assert checked(tmp_path, 6, test_frames=4, split={"by": "group", "key": "trajectory"})[0] == 0
+
+
+def test_indices_are_those_of_the_frames(path):
+    groups = np.arange(12) % 4
+    training, test = hold_out_groups([int(group) for group in groups], 3, seed=3)
+    assert set(groups[training]) | set(groups[test]) == {0, 1, 2, 3}
+    assert len(training) + len(test) == 12
+    assert (np.diff(training) > 0).all()
+    assert (np.diff(test) > 0).all()
