@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import piwsl
 from piwsl.acquisition.choice import SHORTLIST, at_random, by_disagreement, by_force_variance, by_variance
 from piwsl.acquisition.rounds import Bought, Labels, Wanted, choose_round, complete_round, take_bought
+from piwsl.architectures.gaussian_process.likelihood import Parameters
 from piwsl.architectures.gaussian_process.process import Network
 from piwsl.cli import app
 from piwsl.config import Acquisition, ConfigError, Experiment, Loss, parse_section
@@ -52,7 +53,11 @@ def geometries(count: int, seed: int = 1, amplitude: float = 0.08) -> list[Struc
 
 @pytest.fixture(scope="module", params=[0.0, 1.0], ids=["energies alone", "with forces"])
 def process(request, tmp_path_factory) -> Potential:
-    return piwsl.train(LABELLED, tmp_path_factory.mktemp("process"), PROCESS, Loss(forces=request.param))
+    potential = piwsl.train(LABELLED, tmp_path_factory.mktemp("process"), PROCESS, Loss(forces=request.param))
+    network = potential.learned.network
+    # A shorter length and more noise than the likeliest: else rounding, not the choice, would be looked at.
+    network.set_parameters(Parameters(torch.full_like(network.lengths, 0.3), 1.0, 1e-3, 1e-2))
+    return potential
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,15 @@ from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.gaussian_process.bonds import MOST_PERMUTATIONS, BondGraph, kinds_of_pairs, symmetries
 from piwsl.architectures.gaussian_process.fit import fit
 from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of, pairs_of
-from piwsl.architectures.gaussian_process.likelihood import Parameters, Problem, factorised, left_out, likeliest, solve
+from piwsl.architectures.gaussian_process.likelihood import (
+    Parameters,
+    Problem,
+    factorised,
+    left_out,
+    likelier,
+    likeliest,
+    solve,
+)
 from piwsl.cli import app
 from piwsl.config import Experiment, Loss
 from piwsl.data.batch import Batch, collate, graph, pad
@@ -299,6 +307,32 @@ def test_the_likeliest_parameters_are_more_likely_than_others():
     assert cost(found._replace(energy_noise=100 * found.energy_noise, force_noise=100 * found.force_noise)) > best
 
 
+def test_pairs_of_other_elements_have_lengths_of_their_own_where_the_labels_say_so():
+    """The energy is of the bond between carbon and oxygen alone: other bonds tell nothing, and their lengths grow."""
+    rng = np.random.default_rng(2)
+    frames = [displaced("CH3OH", 0.08, rng) for _ in range(40)]
+    frames = [label(atoms, float(np.sin(12 * atoms.get_distance(0, 1))), None) for atoms in frames]
+    found = fit([from_atoms(atoms) for atoms in frames], energies=True).network
+    pairs = pairs_of(6)
+    bonds = {(0, 1): "CO", (0, 2): "CH"}
+    lengths = {
+        name: float(found.lengths[((torch.tensor(pair) == pairs.T).all(dim=1))][0]) for pair, name in bonds.items()
+    }
+    assert lengths["CH"] > 2 * lengths["CO"]
+
+
+def test_further_labels_make_parameters_likelier():
+    few, kinds = problem_of(FRAMES[:3])
+    more, _ = problem_of(FRAMES)
+    start = likeliest(few, kinds)
+    found = likelier(more, kinds, start)
+
+    def cost(parameters: Parameters) -> float:
+        return solve(more.covariance(parameters), more.known, more.of_energies).cost
+
+    assert cost(found) < cost(start)
+
+
 def problem_of(frames: list[Atoms]) -> tuple[Problem, torch.Tensor]:
     """Return energies and forces of frames, and the kinds of pairs."""
     structures = [from_atoms(atoms) for atoms in frames]
@@ -307,7 +341,7 @@ def problem_of(frames: list[Atoms]) -> tuple[Problem, torch.Tensor]:
     permutations = torch.tensor(symmetries(graph_of_bonds))
     targets = torch.tensor(np.stack([np.r_[each.energy, each.forces.flatten()] for each in structures]))
     first, second = pairs_of(positions.shape[1])
-    kinds = torch.tensor(kinds_of_pairs(graph_of_bonds))[first, second]
+    kinds = torch.tensor(kinds_of_pairs(graph_of_bonds)[0])[first, second]
     molecules = Molecules(positions, permutations, centre_of(positions, permutations), True)
     return Problem(molecules, molecules.internal(targets)), kinds
 

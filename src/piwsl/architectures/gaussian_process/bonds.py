@@ -47,10 +47,16 @@ class BondGraph:
         ]
 
 
-def kinds_of_pairs(graph: BondGraph) -> NDArray[np.int64]:
-    """Return of each pair of atoms, (n, n), whether it is bonded (0), has one atom between (1), or is farther (2)."""
+def kinds_of_pairs(graph: BondGraph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return numbers of pairs of atoms, (n, n) each, that are equal for pairs of one kind.
+
+    First, whether they are bonded (0), have one atom between (1), or are farther (2); then this and their elements.
+    """
     between = (graph.bonds.astype(np.int64) @ graph.bonds) > 0
-    return np.where(graph.bonds, 0, np.where(between, 1, 2))
+    apart = np.where(graph.bonds, 0, np.where(between, 1, 2))
+    numbers = graph.numbers.astype(np.int64)
+    low, high = (function(numbers[:, None], numbers) for function in (np.minimum, np.maximum))
+    return apart, (3 * low + apart) * (numbers.max() + 1) + high
 
 
 def matches(first: BondGraph, second: BondGraph, fixed: int = 0) -> Iterator[list[int]]:

@@ -13,9 +13,11 @@ from piwsl.architectures.gaussian_process.bonds import BondGraph, kinds_of_pairs
 from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of, pairs_of
 from piwsl.architectures.gaussian_process.likelihood import (
     MOST_IN_SEARCH,
+    MOST_LATER,
     SINGULAR,
     Problem,
     left_out,
+    likelier,
     likeliest,
     solve_for,
 )
@@ -118,11 +120,20 @@ def _teach(network: Network, targets: Tensor, graph: BondGraph) -> Tensor:
     centre, forces = centre_of(network.positions, network.permutations), targets.shape[1] > 1
     molecules = Molecules(network.positions, network.permutations, centre, forces)
     labels = molecules.internal(targets)
-    count = max(2, int(((~labels.isnan()).sum(dim=1).cumsum(dim=0) <= MOST_IN_SEARCH).sum()))
-    searched = Molecules(network.positions[:count], network.permutations, centre, forces)
+
+    def of_first(most: int) -> Problem:
+        count = max(2, int(((~labels.isnan()).sum(dim=1).cumsum(dim=0) <= most).sum()))
+        some = Molecules(network.positions[:count], network.permutations, centre, forces)
+        return Problem(some, labels[:count])
+
     first, second = pairs_of(len(network.numbers))
-    kinds = torch.tensor(kinds_of_pairs(graph))[first, second].unique(return_inverse=True)[1]
-    network.set_parameters(parameters := likeliest(Problem(searched, labels[:count]), kinds))
+    kinds, finer = (torch.tensor(each)[first, second].unique(return_inverse=True)[1] for each in kinds_of_pairs(graph))
+    searched = of_first(MOST_IN_SEARCH)
+    whole = len(searched.targets) == len(targets)
+    parameters = likeliest(searched, kinds, finer if whole else None)
+    if not whole:
+        parameters = likelier(of_first(MOST_LATER), kinds, parameters)
+    network.set_parameters(parameters)
     problem = Problem(molecules, labels)
     solution = solve_for(problem, parameters)
     if solution is None:

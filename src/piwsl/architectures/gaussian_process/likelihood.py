@@ -27,8 +27,12 @@ STARTS = (2.0, 5.0, 20.0)
 NOISES = (1e-5, 1.0)
 FIRST_NOISE = 1e-3
 MOST_ITERATIONS = 40
-# The likelihood is looked at for so many labels, of the first structures; all are fitted then.
+MOST_LATER_ITERATIONS = 10
+# Of logarithms of lengths of finer kinds about that of the coarser.
+SPREAD_OF_LENGTHS = 1.0
+# The likelihood is looked at for so many labels, of the first structures, then from there for so many; all are fitted.
 MOST_IN_SEARCH = 800
+MOST_LATER = 1600
 # 1/Å; of frames that are alike.
 SHORTEST = 1e-4
 # (eV)²; what is left of amplitude where all energies are the same.
@@ -148,43 +152,100 @@ def solve(covariance: Tensor, targets: Tensor, of_energies: Tensor) -> Solution 
     return Solution(weights, precision, variance, 0.5 * (cost + known * math.log(variance)))
 
 
-def likeliest(problem: Problem, kinds: Tensor) -> Parameters:
+def likeliest(problem: Problem, kinds: Tensor, finer: Tensor | None = None) -> Parameters:
     """Return the parameters of the largest marginal likelihood, of some searches.
 
     There is often more than one maximum, and the highest is not always the best: of those that searches find, that is
-    taken whose errors for structures left out are smallest.
+    taken whose errors for structures left out are smallest. From there the lengths of finer kinds part as far as the
+    labels say so more than a normal distribution about where they were, of logarithms, gainsays.
 
     Args:
         problem: the labels.
         kinds: (D,), from 0: pairs of one kind have one length.
+        finer: (D,), from 0, each a part of one of the kinds; None to leave lengths as they are.
 
     Raises:
         PiwslError: none succeeded.
     """
     step = max(problem.molecules.typical_distance(), SHORTEST)
-    count = int(kinds.max()) + 1
-    bounds = [tuple(math.log(each * step) for each in LENGTHS)] * count + [tuple(map(math.log, NOISES))] * 2
-    found = [
-        minimize(
-            _cost,
-            [math.log(start * step)] * count + [math.log(FIRST_NOISE)] * 2,
-            (problem, kinds),
-            jac=True,
-            bounds=bounds,
-            method="L-BFGS-B",
-            options={"maxiter": MOST_ITERATIONS, "ftol": 1e-6},
-        )
-        for start in STARTS
-    ]
-    solved = [(_parameters(each.x, kinds), solve_for(problem, _parameters(each.x, kinds))) for each in found]
-    possible = [(parameters, solution) for parameters, solution in solved if solution is not None]
+    starts = [[math.log(start * step)] * (int(kinds.max()) + 1) + [math.log(FIRST_NOISE)] * 2 for start in STARTS]
+    found = [_searched(problem, kinds, np.array(start), MOST_ITERATIONS) for start in starts]
+    possible = [each for each in found if each is not None]
     if not possible:
         raise PiwslError(SINGULAR)
-    parameters, solution = min(possible, key=lambda each: _left_out_error(problem, each[1]))
+    best = min(possible, key=lambda each: each.left)
+    if finer is not None:
+        start = _logarithms(best.parameters, finer)
+        other = _searched(problem, finer, start, MOST_ITERATIONS, start[:-2])
+        if other is not None and other.left < best.left:
+            best = other
+    return best.parameters
+
+
+def likelier(problem: Problem, kinds: Tensor, start: Parameters) -> Parameters:
+    """Return parameters of more likelihood than those of a start that is near: those of fewer labels, say.
+
+    Args:
+        problem: the labels.
+        kinds: (D,), from 0: pairs of one kind have one length.
+        start: where the search begins.
+    """
+    found = _searched(problem, kinds, _logarithms(start, kinds), MOST_LATER_ITERATIONS)
+    return start if found is None else found.parameters
+
+
+class _Found(NamedTuple):
+    """Where a search has ended."""
+
+    parameters: Parameters
+    left: float
+    """Of errors for structures left out, a measure."""
+
+
+def _searched(
+    problem: Problem,
+    kinds: Tensor,
+    start: NDArray[np.float64],
+    iterations: int,
+    centre: NDArray[np.float64] | None = None,
+) -> _Found | None:
+    """Search from somewhere, and return where it has ended; None where rounding has made of the covariance none.
+
+    Args:
+        problem: the labels.
+        kinds: (D,), of pairs.
+        start: logarithms of lengths by kind, of noise of energies and of forces.
+        iterations: at most.
+        centre: what logarithms of lengths are distributed about; None where all are alike.
+    """
+    step = max(problem.molecules.typical_distance(), SHORTEST)
+    bounds = [tuple(math.log(each * step) for each in LENGTHS)] * (len(start) - 2) + [tuple(map(math.log, NOISES))] * 2
+
+    def cost(logarithms: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slopes = _cost(logarithms, problem, kinds)
+        if centre is None:
+            return value, slopes
+        away = (logarithms[:-2] - centre) / SPREAD_OF_LENGTHS
+        slopes[:-2] += away / SPREAD_OF_LENGTHS
+        return value + 0.5 * float(away @ away), slopes
+
+    ended = minimize(
+        cost,
+        np.clip(start, *np.transpose(bounds)),
+        jac=True,
+        bounds=bounds,
+        method="L-BFGS-B",
+        options={"maxiter": iterations, "ftol": 1e-6},
+    )
+    parameters = _parameters(ended.x, kinds)
+    solution = solve_for(problem, parameters)
+    if solution is None:
+        return None
     amplitude = math.sqrt(solution.variance)
-    return Parameters(
+    scaled = Parameters(
         parameters.lengths, amplitude, amplitude * parameters.energy_noise, amplitude * parameters.force_noise
     )
+    return _Found(scaled, _left_out_error(problem, solution))
 
 
 def solve_for(problem: Problem, parameters: Parameters) -> Solution | None:
@@ -203,6 +264,14 @@ def _parameters(logarithms: NDArray[np.float64], kinds: Tensor) -> Parameters:
     """Return parameters of unit amplitude of the logarithms of lengths by kind, of noise of energies and of forces."""
     *lengths, energy_noise, force_noise = np.exp(logarithms).tolist()
     return Parameters(torch.tensor(lengths, dtype=torch.float64)[kinds], 1.0, energy_noise, force_noise)
+
+
+def _logarithms(parameters: Parameters, kinds: Tensor) -> NDArray[np.float64]:
+    """Return the logarithms of lengths by kind, and of noise over the amplitude."""
+    lengths = torch.ones(int(kinds.max()) + 1, dtype=torch.float64)
+    lengths[kinds] = parameters.lengths
+    noises = (parameters.energy_noise / parameters.amplitude, parameters.force_noise / parameters.amplitude)
+    return np.log([*lengths.tolist(), *noises])
 
 
 def _cost(logarithms: NDArray[np.float64], problem: Problem, kinds: Tensor) -> tuple[float, NDArray[np.float64]]:
