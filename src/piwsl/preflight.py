@@ -30,6 +30,7 @@ from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import GivenFrames, frames_in_part, free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.reading import count_of
+from piwsl.data.splits import MOST_DIGITS, read_positions
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.report.sections import SECTIONS
@@ -215,7 +216,14 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
         if dataset.geometries is not None:
             files |= {f"geometries.{key}": path for key, path in dataset.geometries.files.items()}
     if isinstance(dataset, GivenDataset) and dataset.split is not None:
-        files |= {"split.training": dataset.split.training, "split.test": dataset.split.test}
+        positions = {"split.training": dataset.split.training, "split.test": dataset.split.test}
+        files |= positions
+        for key, file in positions.items():
+            if file is not None and not is_awaited(file):
+                try:
+                    read_positions(file, frames=10**MOST_DIGITS)  # of how many frames is looked at where these are
+                except PiwslError as error:
+                    raise ConfigError(f"datasets.{name}.{key}: {error}") from None
     files |= {f"tests.{test}.file": said.file for test, said in dataset.tests.items()}
     for key, file in files.items():
         if file is not None and file.exists() and not file.is_file():
@@ -269,15 +277,14 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     try:
         frames = count_of(dataset.file, dataset.format_of(dataset.file))
         files = read_files(dataset, FRAMES_CHECKED)
-        # Groups of a file that was not read whole are not known yet.
-        grouped = files[0].every > 1 and dataset.split is not None and dataset.split.by != "frame"
-        available = frames - (dataset.test_frames or 0) if grouped else frames_in_part(dataset, TRAINING)
+        available = frames_in_part(dataset, TRAINING)
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
     runs = [run for run in experiment.runs() if run.dataset == name]
     largest = max((run.size for run in runs), default=0)
     if largest > available:
-        held = f" less {frames - available} held out for testing" if available < frames else ""
+        why = "held out for testing" if dataset.split is None else "that are tested or in neither part"
+        held = f" less {frames - available} {why}" if available < frames else ""
         raise ConfigError(
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
@@ -288,18 +295,19 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
     # Of a file that was not read whole, the import will tell, as below.
-    _check_tests(name, experiment, symbols_of(files[0].frames) if files[0].every == 1 else None)
+    learned = parts(dataset, files)[TRAINING]
+    _check_tests(name, experiment, symbols_of(learned) if files[0].every == 1 else None)
     if runs:
         frames_of = parts(dataset, files)
         training = frames_of[TRAINING]
-        symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(training)}
+        symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
         whole = files[0].every == 1
         _check_references(name, experiment, symbols, alone if whole else symbols)
         if whole:
             _check_labels(name, dataset, experiment, runs, frames_of)
         untested = sorted(symbols_of(frames_of[TEST]) - symbols)
         if untested and whole:
-            key = "test_frames" if dataset.test_file is None else "test_file"
+            key = next(key for key in ("test_file", "test_frames", "split") if getattr(dataset, key) is not None)
             raise ConfigError(
                 f"datasets.{name}.{key}: test frames hold {', '.join(untested)}, which no training frame does; take "
                 "those frames out, or train on some"
@@ -447,7 +455,7 @@ def remarks(experiment: Experiment) -> list[str]:
             lines += [f"{name}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
-            lines += _remarks_on_tests(name, dataset, files[0].frames)
+            lines += _remarks_on_tests(name, dataset, parts(dataset, files)[TRAINING])
         elif remark := level_remark(dataset, experiment):
             lines.append(f"{name}: {dataset.level}: {remark}")
     return lines

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 from helpers import morse_frames, plain_experiment
 from typer.testing import CliRunner
 
@@ -15,9 +16,10 @@ from piwsl import preflight
 from piwsl.catalogue import DOWNLOADS, find
 from piwsl.cli import app
 from piwsl.config import ConfigError, GivenDataset, parse_section
-from piwsl.data.assemble import import_given
+from piwsl.data import given
+from piwsl.data.assemble import import_given, write_geometries
 from piwsl.data.dataset import TEST, TRAINING, Dataset
-from piwsl.data.given import frames_in_part, parts, read_files
+from piwsl.data.given import _group_of, frames_in_part, parts, read_files
 from piwsl.data.splits import hold_out_groups, read_positions
 from piwsl.errors import PiwslError
 from piwsl.structures.frames import write_frames
@@ -65,6 +67,50 @@ def test_no_group_is_trained_on_and_tested(path, wanted, seed):
     held = -(-wanted // 3)  # three frames a trajectory
     assert len(found[TRAINING]) == 12 - 3 * held
     assert not of_trajectory(path, found[TRAINING]) & of_trajectory(path, found[TEST])
+
+
+@pytest.mark.parametrize(
+    "values", [(300, 300.0, "300", 5e2), ("é", "e\u0301", "é", "e"), (True, np.True_, True, False)]
+)
+def test_a_group_is_one_however_it_is_written(tmp_path, values):
+    frames = morse_frames("H2O", 8)
+    for number, atoms in enumerate(frames):
+        atoms.info["group of mine"] = values[number % 4]
+    dataset = GivenDataset(file="a.traj", test_frames=1, split={"by": "group", "key": "group of mine"})
+    groups = [_group_of(dataset.split, atoms) for atoms in frames]
+    assert len(set(groups[:3])) == 1
+    assert groups[3] != groups[0]
+
+
+@pytest.mark.parametrize("value", [np.eye(3), [1, 2], float("nan"), {"a": 1}, None])
+def test_a_group_that_is_neither_text_nor_a_number_is_refused(value):
+    atoms = morse_frames("H2O", 1)[0]
+    atoms.info["box"] = value
+    dataset = GivenDataset(file="a.traj", test_frames=1, split={"by": "group", "key": "box"})
+    with pytest.raises(PiwslError, match="a group is text or a number") as raised:
+        _group_of(dataset.split, atoms)
+    assert "\n" not in str(raised.value)
+
+
+def test_geometries_for_cheap_levels_do_not_depend_on_what_held_them_out(path, tmp_path):
+    keys = {"file": path, "test_frames": 3}
+    split = {"by": "group", "key": "trajectory"}
+    write_geometries(GivenDataset(**keys, split=split), TEST, tmp_path / "a.xyz")
+    assert "group" not in (tmp_path / "a.xyz").read_text()
+
+
+def test_free_atoms_are_known_wherever_they_are_held_out(tmp_path):
+    atoms = [Atoms("H"), Atoms("O")]
+    for atom, energy in zip(atoms, (-13.6, -2040.0), strict=True):
+        atom.info["REF_energy"] = energy
+    write_frames(tmp_path / "mine.xyz", [*morse_frames("H2O", 6), *atoms])
+    (tmp_path / "lists.csv").write_text("1,2")
+    (tmp_path / "test.csv").write_text("0")
+    split = {"training": tmp_path / "lists.csv", "test": tmp_path / "test.csv"}
+    import_given(GivenDataset(file=tmp_path / "mine.xyz", split=split), tmp_path / "mine.h5")
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        assert dataset.atomic_energies() == {1: -13.6, 8: -2040.0}
+        assert len(dataset.indices(TRAINING)) == 2
 
 
 def test_a_seed_says_which_groups_are_held_out(path):
@@ -119,6 +165,7 @@ def test_a_list_of_positions_says_what_is_tested(path, tmp_path):
         ("9" * 5000, "is no position of a frame; there are 12"),
         ("3 4 3", "3 stands there 2 times"),
         ("²", "is no position"),
+        ("\ufeffindex", "'index' is no position"),
     ],
 )
 def test_positions_that_are_none_are_refused(tmp_path, text, said):
@@ -126,6 +173,11 @@ def test_positions_that_are_none_are_refused(tmp_path, text, said):
     with pytest.raises(PiwslError, match=said) as raised:
         read_positions(tmp_path / "test.csv", 12)
     assert "\n" not in str(raised.value)
+
+
+def test_a_list_that_a_spreadsheet_wrote_is_read(tmp_path):
+    (tmp_path / "test.csv").write_bytes(b"\xef\xbb\xbf3\r\n1\r\n")
+    assert read_positions(tmp_path / "test.csv", 12).tolist() == [1, 3]
 
 
 def test_positions_that_are_no_text_are_refused(tmp_path):
@@ -164,6 +216,8 @@ def test_groups_that_leave_nothing_to_train_on_are_refused():
         ({"split": {"published": 1}}, "published: is of a set of the catalogue, which this is not"),
         ({"catalogue": "rmd17/ethanol", "split": {"published": 6}}, "split 6 of 'rmd17/ethanol' is not published"),
         ({"catalogue": "3bpa", "split": {"published": 1}}, "there are none as files"),
+        ({"catalogue": "rmd17/ethanol", "split": {"published": 1, "by": "size"}}, "leave its other keys out"),
+        ({"catalogue": "rmd17/ethanol", "split": {"published": True}}, "published"),
         ({"catalogue": "rmd17/ethanol", "path": "a.npz", "split": {"published": 1}}, "comes with its download"),
     ],
 )
@@ -174,12 +228,12 @@ def test_a_split_that_says_two_things_is_refused(keys, said):
 
 
 def test_a_published_split_is_downloaded_with_its_set():
-    given = parse_section(GivenDataset, {"catalogue": "rmd17/ethanol", "split": {"published": 2}}, "datasets.mine")
-    assert given.split.files == [DOWNLOADS / "rmd17" / f"index_{part}_02.csv" for part in ("train", "test")]
-    assert GivenDataset.model_validate(given.beyond_defaults()) == given
+    section = parse_section(GivenDataset, {"catalogue": "rmd17/ethanol", "split": {"published": 2}}, "datasets.mine")
+    assert section.split.files == [DOWNLOADS / "rmd17" / f"index_{part}_02.csv" for part in ("train", "test")]
+    assert GivenDataset.model_validate(section.beyond_defaults()) == section
     sources = {source.path: source for source in find("rmd17/ethanol").sources()}
-    assert sources[given.split.test].member == "splits/index_test_02.csv"
-    assert sources[given.split.test].archive == sources[given.file].archive
+    assert sources[section.split.test].member == "splits/index_test_02.csv"
+    assert sources[section.split.test].archive == sources[section.file].archive
 
 
 def checked(folder: Path, size: int, **keys: Any) -> tuple[int, str]:
@@ -197,7 +251,7 @@ def test_check_knows_what_groups_leave_to_train_on(path, tmp_path, monkeypatch):
     assert checked(tmp_path, 6, **keys)[0] == 0
     code, said = checked(tmp_path, 7, **keys)
     assert (code, said.count("\n")) == (1, 1)
-    assert "7 is more than the training frames of dataset 'mine' (mine.xyz has 12 less 6 held out for testing)" in said
+    assert "7 is more than the training frames of dataset 'mine' (mine.xyz has 12 less 6 that are tested or in" in said
     code, said = checked(tmp_path, 6, test_frames=4, split={"by": "group", "key": "trjectory"})
     assert (code, said.count("\n")) == (1, 1)
     assert "frame 0: has no trjectory, which split.key is; its info holds" in said
@@ -207,10 +261,45 @@ def test_check_knows_what_groups_leave_to_train_on(path, tmp_path, monkeypatch):
     assert "test.csv: 99 is no position of a frame; there are 12" in said
 
 
-def test_check_of_a_file_that_is_not_read_whole_leaves_groups_to_the_import(path, tmp_path, monkeypatch):
+def test_check_of_a_file_of_which_some_frames_are_read_divides_it_as_the_import_does(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preflight, "FRAMES_CHECKED", 3)  # each fourth: of one trajectory alone
-    assert checked(tmp_path, 6, test_frames=4, split={"by": "group", "key": "trajectory"})[0] == 0
+    monkeypatch.setattr(preflight, "FRAMES_CHECKED", 4)  # each third: of all trajectories
+    keys = {"test_frames": 4, "split": {"by": "group", "key": "trajectory"}}
+    assert checked(tmp_path, 6, **keys)[0] == 0
+    assert "7 is more than the training frames" in checked(tmp_path, 7, **keys)[1]
+    dataset = GivenDataset(file=path, **keys)
+    some, every = (parts(dataset, read_files(dataset, most)) for most in (4, None))
+    for part in (TRAINING, TEST):
+        assert {atoms.info["frame"] for atoms in some[part]} <= {atoms.info["frame"] for atoms in every[part]}
+    monkeypatch.setattr(given, "MOST_GROUPED", 11)
+    assert checked(tmp_path, 8, **keys)[0] == 0  # the import will tell
+
+
+def test_a_list_is_looked_at_before_its_set_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = plain_experiment() | {"levels": {}, "sizes": [4]}
+    config["models"]["painn"]["atomic_references"] = "fitted"
+    for text, said in ((None, "test.csv: No such file"), ("idx", "test.csv: 'idx' is no position")):
+        if text is not None:
+            Path("test.csv").write_text(text)
+        config["datasets"] = {"mine": {"catalogue": "rmd17/ethanol", "split": {"test": "test.csv"}}}
+        Path("config.yaml").write_text(yaml.safe_dump(config))
+        result = CliRunner().invoke(app, ["check", "config.yaml"])
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+        assert f"datasets.mine.split.test: {said}" in result.output
+
+
+def test_named_tests_hold_elements_that_are_trained_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    water, other = morse_frames("H2O", 8), morse_frames("CO2", 2)
+    write_frames(tmp_path / "mine.xyz", [*water, *other])
+    write_frames(tmp_path / "hot.xyz", morse_frames("CO2", 2, seed=1))
+    Path("training.csv").write_text("0 1 2 3 4 5")
+    Path("test.csv").write_text("6 7")
+    split = {"training": "training.csv", "test": "test.csv"}
+    assert checked(tmp_path, 4, split=split)[0] == 0
+    code, said = checked(tmp_path, 4, split=split, tests={"hot": {"file": "hot.xyz"}})
+    assert (code, "hold C" in said or " C" in said) == (1, True), said
 
 
 def test_indices_are_those_of_the_frames(path):
@@ -220,3 +309,11 @@ def test_indices_are_those_of_the_frames(path):
     assert len(training) + len(test) == 12
     assert (np.diff(training) > 0).all()
     assert (np.diff(test) > 0).all()
+
+
+def test_the_import_refuses_a_test_of_elements_that_nobody_trains_on(tmp_path):
+    write_frames(tmp_path / "mine.xyz", [*morse_frames("H2O", 4), *morse_frames("CO2", 2)])
+    (tmp_path / "test.csv").write_text("4 5")
+    dataset = GivenDataset(file=tmp_path / "mine.xyz", split={"test": tmp_path / "test.csv"})
+    with pytest.raises(PiwslError, match=r"test frames hold C, which no training frame does"):
+        import_given(dataset, tmp_path / "mine.h5")

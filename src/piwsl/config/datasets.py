@@ -469,6 +469,8 @@ class GivenDataset(Section):
         files = [path for path in (self.file, self.test_file, self.pool_file) if path is not None]
         defaults = [asdict(READERS[self.format_of(path)].labels) for path in files]
         said = super().beyond_defaults()
+        if not said.get("split"):
+            said.pop("split", None)
         return {
             key: value
             for key, value in said.items()
@@ -488,7 +490,9 @@ class GivenDataset(Section):
         try:
             said = catalogue.find(name).section(None if path is None else Path(path))
             number = value["split"].get("published") if isinstance(value.get("split"), Mapping) else None
-            if isinstance(number, int):
+            if type(number) is int:
+                if len(value["split"]) > 1:
+                    raise PiwslError("split.published says all that a split does; leave its other keys out")
                 said["split"] = catalogue.find(name).split(number, None if path is None else Path(path))
                 value = {key: kept for key, kept in value.items() if key != "split"}
                 said.pop("test_file", None)

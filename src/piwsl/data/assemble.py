@@ -119,7 +119,9 @@ def import_given(
     """
     files = read_files(dataset, checked=part is None)
     frames = parts(dataset, files)
-    alone = free_atoms(frames[TRAINING]) if part in (TRAINING, None) else {}
+    _check_elements(frames, dataset)
+    # Wherever they stand in the file: what is held out are molecules.
+    alone = free_atoms(files[0].frames) if part in (TRAINING, None) else {}
     labels = dataset.labels_of(dataset.file)
     odd = warnings(frames, labels.energy_unit, labels.forces_unit) if part is None else []
     for line in dict.fromkeys(summary(dataset, file) for file in files):
@@ -135,6 +137,15 @@ def import_given(
     odd += failed
     _say(odd)
     write_dataset(dataset_path, frames, alone, odd, [labels.name for labels in cheap])
+
+
+def _check_elements(frames: dict[str, list[Atoms]], dataset: GivenDataset) -> None:
+    """Refuse test frames of which a model would know nothing; a check of the config has not read all of many frames."""
+    trained, tested = ({symbol for atoms in frames[part] for symbol in atoms.symbols} for part in (TRAINING, TEST))
+    if unknown := sorted(tested - trained):
+        raise PiwslError(
+            f"{dataset.file}: test frames hold {', '.join(unknown)}, which no training frame does; test on others"
+        )
 
 
 def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:

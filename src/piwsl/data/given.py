@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.config import GivenDataset
+from piwsl.config import GivenDataset, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.reading import count_of, frames_of, our_labels
 from piwsl.data.splits import hold_out, hold_out_groups, read_positions
@@ -33,8 +36,8 @@ from piwsl.structures.geometry import geometry_problem
 NAMES_SHOWN = 12
 # Of a file.
 EXAMPLES = 50
-# Name in info of what a frame is held out with.
-GROUP = "group"
+# Of more frames, which may take minutes to read, groups are not known before the import.
+MOST_GROUPED = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class GivenFrames:
     """Only each so many-th frame of the file was read."""
     ignored: int | None = None
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
+    groups: list[str | int] | None = None
+    """What each frame is held out with; None where frames are held out one by one."""
 
     def with_label(self, key: str) -> int:
         """Return how many frames have labels under a name."""
@@ -70,6 +75,7 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
         PiwslError: the file cannot be read, or a frame is no geometry or lacks its energy; names the frame.
     """
     frames, columns, ignored = [], set(), 0
+    groups: list[str | int] | None = [] if labelled and _is_grouped(dataset) else None
     labels = dataset.labels_of(path)
     for count, atoms in enumerate(frames_of(path, dataset.format_of(path), every)):
         position = count * every
@@ -78,8 +84,8 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
             raise PiwslError(f"{path}: frame {position}: {problem}")
         try:
             frames.append(_with_our_labels(atoms, labels, position, labelled))
-            if labelled and (group := _group_of(dataset, atoms)) is not None:
-                frames[-1].info[GROUP] = group
+            if groups is not None and dataset.split is not None:
+                groups.append(_group_of(dataset.split, atoms))
         except PiwslError as error:
             raise PiwslError(f"{path}: frame {position}: {error}") from None
         ignored += labels.energy_key in atoms.info or labels.forces_key in atoms.arrays
@@ -90,7 +96,7 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
         }
     if not frames:
         raise PiwslError(f"{path}: holds no frame")
-    return GivenFrames(path, frames, columns, every, None if labelled else ignored)
+    return GivenFrames(path, frames, columns, every, None if labelled else ignored, groups)
 
 
 def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
@@ -113,18 +119,33 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
     return frame
 
 
-def _group_of(dataset: GivenDataset, atoms: Atoms) -> str | int | None:
-    """Return what a frame is held out with; None of frames that are held out one by one."""
-    split = dataset.split
-    if split is None or split.by == "frame":
-        return None
+def _is_grouped(dataset: GivenDataset) -> bool:
+    return dataset.split is not None and dataset.split.by != "frame"
+
+
+def _group_of(split: Split, atoms: Atoms) -> str | int:
+    """Return what a frame is held out with.
+
+    Raises:
+        PiwslError: it does not say its group, or says what is neither text nor a number.
+    """
     if split.by == "size":
         return len(atoms)
     if split.by == "composition":
         return str(atoms.get_chemical_formula())
     if split.key not in atoms.info:
         raise PiwslError(f"has no {split.key}, which split.key is; its info holds {_names(set(atoms.info))}")
-    return str(atoms.info[split.key])
+    value = atoms.info[split.key]
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    # 300 and 300.0 are one group.
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real) and np.isfinite(number := float(value)):
+        return str(int(number)) if number.is_integer() else repr(number)
+    raise PiwslError(f"{split.key} is {str(value)[:40]!r}; a group is text or a number")
 
 
 def _names(names: set[str]) -> str:
@@ -213,15 +234,47 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
 
 def _divided(dataset: GivenDataset, file: GivenFrames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return indices of the frames for training, and of those for the test."""
-    wanted = max(1, (dataset.test_frames or 1) // file.every)
     if file.every == 1:
-        return _split(dataset, len(file.frames), (atoms.info.get(GROUP) for atoms in file.frames))
-    # What parts are like: groups of few frames, and positions, may not be among those that were read.
-    return hold_out(len(file.frames), wanted, dataset.seed)
+        return _split(dataset, len(file.frames), file.groups)
+    if dataset.split is not None and (found := _division(dataset)) is not None:
+        positions = np.array([atoms.info["frame"] for atoms in file.frames])
+        training, test = (np.flatnonzero(np.isin(positions, part)) for part in found)
+        if len(training) and len(test):
+            return training, test
+    return hold_out(len(file.frames), max(1, (dataset.test_frames or 1) // file.every), dataset.seed)
+
+
+def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return positions in `file` of the frames for training and test; None of too many to know their groups yet.
+
+    Raises:
+        PiwslError: the file cannot be read, or cannot be divided so.
+    """
+    form = dataset.format_of(dataset.file)
+    frames, split = count_of(dataset.file, form), dataset.split
+    if split is None or not _is_grouped(dataset):
+        return _split(dataset, frames, None)
+    if frames > MOST_GROUPED:
+        return None
+    about = dataset.file.stat()
+    stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, split))
+
+
+@lru_cache(maxsize=8)
+def _groups_in(path: Path, _stamp: tuple[int, int, int], form: str, split: Split) -> list[str | int]:
+    """Return the groups of all frames of a file that is as it was then."""
+    found = []
+    for position, atoms in enumerate(frames_of(path, form)):
+        try:
+            found.append(_group_of(split, atoms))
+        except PiwslError as error:
+            raise PiwslError(f"{path}: frame {position}: {error}") from None
+    return found
 
 
 def _split(
-    dataset: GivenDataset, frames: int, groups: Iterator[str | int | None]
+    dataset: GivenDataset, frames: int, groups: list[str | int] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide as many frames, of these groups."""
     split = dataset.split
@@ -235,26 +288,26 @@ def _split(
             raise PiwslError(f"{split.test}: names all of the {frames} frames, and leaves none to train on")
         return training, test
     assert dataset.test_frames is not None
-    if split is None or split.by == "frame":
+    if split is None or groups is None:
         return hold_out(frames, dataset.test_frames, dataset.seed)
-    return hold_out_groups(list(groups), dataset.test_frames, dataset.seed, split.by == "size")
+    return hold_out_groups(groups, dataset.test_frames, dataset.seed, split.by == "size")
 
 
 def frames_in_part(dataset: GivenDataset, part: str) -> int:
-    """Return how many frames `parts` finds for "training", "test" or "pool".
+    """Return how many frames `parts` finds for "training", "test" or "pool", or how many it finds at most.
 
-    Nothing is read but where frames are held out in groups.
+    Frames are read where they are held out in groups, unless there are too many.
 
     Raises:
-        PiwslError: a file cannot be read.
+        PiwslError: a file cannot be read, or cannot be divided so.
     """
     path = {TRAINING: dataset.file, TEST: dataset.test_file, POOL: dataset.pool_file}[part]
-    if part != POOL and dataset.test_file is None:
-        frames = count_of(dataset.file, dataset.format_of(dataset.file))
-        read = frames_of(dataset.file, dataset.format_of(dataset.file))
-        training, test = _split(dataset, frames, (_group_of(dataset, atoms) for atoms in read))
-        return len(test if part == TEST else training)
-    return 0 if path is None else count_of(path, dataset.format_of(path))
+    if part == POOL or dataset.test_file is not None:
+        return 0 if path is None else count_of(path, dataset.format_of(path))
+    if (found := _division(dataset)) is not None:
+        return len(found[part == TEST])
+    wanted = dataset.test_frames or 0
+    return wanted if part == TEST else count_of(dataset.file, dataset.format_of(dataset.file)) - wanted
 
 
 def left_out(dataset: GivenDataset, frames: dict[str, list[Atoms]], file: GivenFrames) -> str | None:

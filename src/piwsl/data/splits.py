@@ -73,7 +73,10 @@ def hold_out(frames: int, test_frames: int, seed: int) -> tuple[NDArray[np.int64
 
 
 def hold_out_groups(
-    groups: Sequence[str | int | None], test_frames: int, seed: int, largest_first: bool = False
+    groups: Sequence[str] | Sequence[int] | Sequence[str | int],
+    test_frames: int,
+    seed: int,
+    largest_first: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Set whole groups of frames apart, and of these frames for testing: no group is trained on and tested.
 
@@ -90,13 +93,15 @@ def hold_out_groups(
     Raises:
         PiwslError: nothing would be left to train on.
     """
-    kinds, kind, counts = np.unique(np.array(groups), return_inverse=True, return_counts=True)
+    kinds = {group: number for number, group in enumerate(sorted(set(groups)))}
+    kind = np.array([kinds[group] for group in groups])
+    counts = np.bincount(kind)
     order = np.arange(len(kinds))[::-1] if largest_first else generator("held-out groups", seed).permutation(len(kinds))
     needed = int(np.searchsorted(np.cumsum(counts[order]), test_frames)) + 1
     if needed >= len(kinds):
         raise PiwslError(
             f"test_frames {test_frames} takes all of the {len(kinds)} groups of the {len(groups)} frames, and leaves "
-            "none to train on"
+            f"none to train on; take fewer{'' if largest_first else f', or another seed than {seed}'}"
         )
     apart = np.isin(kind, order[:needed])
     chosen = generator("held-out frames", seed).permutation(np.flatnonzero(apart))[:test_frames]
@@ -114,8 +119,10 @@ def read_positions(path: Path, frames: int) -> NDArray[np.int64]:
         PiwslError: the file cannot be read, a number is none of a frame, or stands there twice.
     """
     try:
-        words = path.read_text(encoding="utf-8").replace(",", " ").split()
-    except (OSError, UnicodeDecodeError) as error:
+        words = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
+    except OSError as error:
+        raise PiwslError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise PiwslError(f"{path}: cannot be read ({error}); positions of frames are text") from None
     for word in words:
         if not (word.isascii() and word.isdigit()):
