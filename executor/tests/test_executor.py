@@ -1038,6 +1038,7 @@ def test_closing_the_terminal_leaves_no_process(tmp_path):
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup ignore it, and so would Snakemake
         options = ["--executor", "submitit", "--submitit-cluster", "local", "--jobs", "2", "b.txt"]
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, "--seconds-between-status-checks", "1"])
     deadline = time.monotonic() + 60
