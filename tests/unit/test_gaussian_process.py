@@ -310,7 +310,7 @@ def test_the_likeliest_parameters_are_more_likely_than_others():
 def test_pairs_of_other_elements_have_lengths_of_their_own_where_the_labels_say_so():
     """The energy is of the bond between carbon and oxygen alone: other bonds tell nothing, and their lengths grow."""
     rng = np.random.default_rng(2)
-    frames = [displaced("CH3OH", 0.08, rng) for _ in range(40)]
+    frames = [displaced("CH3OH", 0.08, rng) for _ in range(100)]
     frames = [label(atoms, float(np.sin(12 * atoms.get_distance(0, 1))), None) for atoms in frames]
     found = fit([from_atoms(atoms) for atoms in frames], energies=True).network
     pairs = pairs_of(6)
@@ -319,6 +319,8 @@ def test_pairs_of_other_elements_have_lengths_of_their_own_where_the_labels_say_
         name: float(found.lengths[((torch.tensor(pair) == pairs.T).all(dim=1))][0]) for pair, name in bonds.items()
     }
     assert lengths["CH"] > 2 * lengths["CO"]
+    few = fit([from_atoms(atoms) for atoms in frames[:20]], energies=True).network
+    assert len(few.lengths.unique()) <= 3
 
 
 def test_further_labels_make_parameters_likelier():

@@ -28,6 +28,8 @@ from piwsl.structures.structure import Structure
 
 # Labels of energies and components of forces: the solution holds some matrices of so many squared.
 MOST_LABELS = 8000
+# Of a finer kind of pairs: fewer labels told lengths apart that were the same.
+LABELS_A_LENGTH = 8
 
 
 def _orders(structures: Sequence[Structure]) -> list[NDArray[np.int64]]:
@@ -130,7 +132,8 @@ def _teach(network: Network, targets: Tensor, graph: BondGraph) -> Tensor:
     kinds, finer = (torch.tensor(each)[first, second].unique(return_inverse=True)[1] for each in kinds_of_pairs(graph))
     searched = of_first(MOST_IN_SEARCH)
     whole = len(searched.targets) == len(targets)
-    parameters = likeliest(searched, kinds, finer if whole else None)
+    many = int((~labels.isnan()).sum()) >= LABELS_A_LENGTH * (int(finer.max()) + 1)
+    parameters = likeliest(searched, kinds, finer if whole and many else None)
     if not whole:
         parameters = likelier(of_first(MOST_LATER), kinds, parameters)
     network.set_parameters(parameters)
