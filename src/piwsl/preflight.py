@@ -295,11 +295,10 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
     # Of a file that was not read whole, the import will tell, as below.
-    learned = parts(dataset, files)[TRAINING]
-    _check_tests(name, experiment, symbols_of(learned) if files[0].every == 1 else None)
+    frames_of = parts(dataset, files)
+    training = frames_of[TRAINING]
+    _check_tests(name, experiment, symbols_of(training) if files[0].every == 1 else None)
     if runs:
-        frames_of = parts(dataset, files)
-        training = frames_of[TRAINING]
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
         whole = files[0].every == 1
         _check_references(name, experiment, symbols, alone if whole else symbols)
