@@ -156,11 +156,12 @@ def test_each_member_validates_on_the_next_frames_and_learns_from_all_others(mem
     validated = []
     for member in range(members):
         own = taken.of_member(member)
-        assert sorted([*own.split.training, *own.split.validation]) == list(range(frames))
+        assert sorted([*own.training.indices, *own.validation.indices]) == list(range(frames))
         assert len(own.validation) == round(fraction * frames)
-        for structures, indices in ((own.training, own.split.training), (own.validation, own.split.validation)):
-            assert all(structure is WATER[index] for structure, index in zip(structures, indices, strict=True))
-        validated += own.split.validation.tolist()
+        for taken_of_member in (own.training, own.validation):
+            found = zip(taken_of_member, taken_of_member.indices, strict=True)
+            assert all(structure is WATER[index] for structure, index in found)
+        validated += own.validation.indices.tolist()
     counts = np.bincount(validated, minlength=frames)
     assert counts.max() - counts.min() <= 1
 

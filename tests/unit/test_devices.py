@@ -168,7 +168,8 @@ def test_the_frames_of_all_processes_are_those_of_a_step_and_of_the_pool_as_many
     loss = Loss(pisc=PISC(weight=1.0), pool=0.4)
     task = Task(Training(batch_size=8), loss, 3, frames(), [], np.arange(9), pool(), loss.pool)
     batches = [
-        next(iter(StepBatches(task.graphs + task.pool, task.order, range(1), rank=rank, ranks=3))) for rank in range(3)
+        next(iter(StepBatches(task.graphs, task.order, range(1), rank=rank, ranks=3, pool=task.pool)))
+        for rank in range(3)
     ]
     assert sum(batch.structures for batch in batches) == task.structures_of_step == 8
     assert task.order.of_pool.sum() == 3

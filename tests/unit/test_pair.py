@@ -53,7 +53,7 @@ def methanols(count: int, seed: int = 0, spread: float = 0.1) -> list[Atoms]:
 
 def errors(potential: PairPotential, structures: list[Structure]) -> tuple[float, float]:
     """Return the spread of the energies that it leaves, eV, and the RMS of the forces, eV/Å."""
-    rest = potential.subtracted_from(structures)
+    rest = [potential.subtracted_from(structure) for structure in structures]
     energies = np.array([structure.energy for structure in rest])
     return float(energies.std()), float(np.sqrt(np.mean([structure.forces**2 for structure in rest])))
 
@@ -133,7 +133,7 @@ def test_labels_that_are_noise_are_left_to_the_network():
 def test_what_is_left_and_the_potential_are_the_labels():
     structures = [from_atoms(atoms) for atoms in morse_frames("NH3", 10, forces=True)]
     potential = fit_pair_potential(structures, CUTOFF).potential
-    rest = potential.subtracted_from(structures)
+    rest = [potential.subtracted_from(structure) for structure in structures]
     energy, _, forces, *_ = potential.predict(collate([graph(s, CUTOFF, torch.float64) for s in structures]))
     np.testing.assert_allclose(
         energy.numpy() + [structure.energy for structure in rest], [s.energy for s in structures], atol=1e-9

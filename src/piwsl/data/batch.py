@@ -271,24 +271,28 @@ def _open_vectors(lattice: np.ndarray, positions: np.ndarray, cutoff: float) -> 
 
 
 def graphs(structures: Sequence[Structure], cutoff: float, dtype: torch.dtype, frames: Iterable[int]) -> list[Batch]:
-    """Make a batch of each structure; arguments as of `graph`.
+    """Make a batch of each structure; arguments, and what it raises, as of `graph_of_frame`."""
+    return [
+        graph_of_frame(structure, cutoff, dtype, frame) for structure, frame in zip(structures, frames, strict=True)
+    ]
+
+
+def graph_of_frame(structure: Structure, cutoff: float, dtype: torch.dtype, frame: int) -> Batch:
+    """Make a batch of one structure; arguments as of `graph`.
 
     Args:
-        structures: geometries and labels.
+        structure: geometry and labels.
         cutoff: Å.
         dtype: of positions and forces.
-        frames: what to call the structures in errors.
+        frame: what to call the structure in errors.
 
     Raises:
         ImpossibleGeometry: names the frame.
     """
-    made = []
-    for structure, frame in zip(structures, frames, strict=True):
-        try:
-            made.append(graph(structure, cutoff, dtype))
-        except ImpossibleGeometry as error:
-            raise ImpossibleGeometry(f"frame {frame}: {error}") from None
-    return made
+    try:
+        return graph(structure, cutoff, dtype)
+    except ImpossibleGeometry as error:
+        raise ImpossibleGeometry(f"frame {frame}: {error}") from None
 
 
 def graph(

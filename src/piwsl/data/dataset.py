@@ -22,12 +22,13 @@ import json
 import math
 import os
 import re
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -40,6 +41,9 @@ from piwsl.files import REFUSALS, write_atomically
 from piwsl.structures.frames import ENERGY_KEY
 from piwsl.structures.labels import QUANTITIES, REFERENCE, WEAK, Labels, Quantity, Slope, labels_of
 from piwsl.structures.structure import Structure, from_atoms
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 TRAINING, TEST, POOL = "training", "test", "pool"
 PARTS = (TRAINING, TEST, POOL)
@@ -222,14 +226,14 @@ def _elements(file: h5py.File, labelled: int) -> NDArray[np.int64]:
 
 def _digest_in(part: str, structure: Structure) -> bytes:
     """Return the SHA-256 of a structure in its part."""
-    digest = _digest([structure])
+    digest = hashlib.sha256()
+    add_content(digest, [structure])
     digest.update(part.encode())
     return digest.digest()
 
 
-def _digest(structures: Sequence[Structure]) -> Any:
-    """Return the SHA-256 of geometries and labels, in order."""
-    digest = hashlib.sha256()
+def add_content(digest: _Hash, structures: Iterable[Structure]) -> None:
+    """Add geometries and labels to a hash, in order."""
     for structure in structures:
         digest.update(_bytes(structure.numbers, structure.positions, structure.cell, structure.pbc))
         digest.update(f"{structure.charge} {structure.multiplicity}".encode())
@@ -245,7 +249,6 @@ def _digest(structures: Sequence[Structure]) -> Any:
                 digest.update(b"slope" + _bytes(labels.slope.value, labels.slope.direction))
             if labels.weight != 1.0:
                 digest.update(f"weight {labels.weight!r}".encode())
-    return digest
 
 
 def _bytes(*values: NDArray[Any] | float | None) -> bytes:
@@ -320,6 +323,7 @@ class Dataset:
                 self._read_common(file)
                 self._columns, self._labels = _columns_of(file)
         self._descriptor = os.open(path, os.O_RDONLY)
+        self._close = weakref.finalize(self, os.close, self._descriptor)
 
     def _read_common(self, file: h5py.File) -> None:
         self._counts: dict[str, int] = json.loads(file.attrs["frames"])
@@ -334,7 +338,7 @@ class Dataset:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self._close()
 
     def __len__(self) -> int:
         return sum(self._counts.values())
@@ -365,6 +369,40 @@ class Dataset:
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any labelled frame."""
         return self._elements
+
+    def elements_of(self, indices: NDArray[np.int64]) -> set[int]:
+        """Return the atomic numbers that occur in some frames."""
+        found: set[int] = set()
+        for wanted, first, last in self._blocks(indices):
+            with _damage_in_one_line(self._path):
+                offsets = self._columns["offsets"].rows(self._descriptor, first, last + 1)
+                numbers = self._columns["numbers"].rows(self._descriptor, int(offsets[0]), int(offsets[-1]))
+            found.update(np.unique(numbers[np.repeat(wanted, np.diff(offsets))]).tolist())
+        return found
+
+    def electrons_of(self, indices: NDArray[np.int64]) -> set[tuple[int, int]]:
+        """Return charge (e) and multiplicity (2S + 1) of some frames, each pair that occurs."""
+        found: set[tuple[int, int]] = set()
+        for wanted, first, last in self._blocks(indices):
+            with _damage_in_one_line(self._path):
+                pair = [self._columns[name].rows(self._descriptor, first, last) for name in ("charge", "multiplicity")]
+            charges, multiplicities = np.unique(np.stack(pair)[:, wanted], axis=1).tolist()
+            found.update(zip(charges, multiplicities, strict=True))
+        return found
+
+    def digests_of(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Return the SHA-256 of some frames, in the order of the file, (B, 32) at a time."""
+        for wanted, first, last in self._blocks(indices):
+            with _damage_in_one_line(self._path):
+                yield self._columns["digests"].rows(self._descriptor, first, last)[wanted]
+
+    def _blocks(self, indices: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.bool_], int, int]]:
+        """Return which frames of a block are wanted, and from where to before where it goes; of all blocks."""
+        wanted = np.zeros(len(self), dtype=np.bool_)
+        wanted[indices] = True
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            last = min(first + ROWS_AT_ONCE, len(self))
+            yield wanted[first:last], first, last
 
     def warnings(self) -> list[str]:
         """Return what looked odd about the data when the file was made."""
@@ -474,6 +512,8 @@ def _labels_of_frame(columns: dict[str, NDArray[Any]], index: int, start: int, s
     )
 
 
-def content_hash(structures: list[Structure]) -> str:
+def content_hash(structures: Iterable[Structure]) -> str:
     """Return a hash of geometries and labels, in order."""
-    return _digest(structures).hexdigest()[:16]
+    digest = hashlib.sha256()
+    add_content(digest, structures)
+    return digest.hexdigest()[:16]

@@ -127,14 +127,11 @@ class PairPotential(nn.Module):
 
         return energies
 
-    def subtracted_from(self, structures: Sequence[Structure]) -> list[Structure]:
-        """Return structures with what this potential leaves of their labels, of all levels."""
-        rest = []
-        for structure in structures:
-            own = self._labels(structure)
-            labels = {level: labels.less(own) for level, labels in structure.labels.items()}
-            rest.append(replace(structure, labels=labels))
-        return rest
+    def subtracted_from(self, structure: Structure) -> Structure:
+        """Return a structure with what this potential leaves of its labels, of all levels."""
+        own = self._labels(structure)
+        labels = {level: labels.less(own) for level, labels in structure.labels.items()}
+        return replace(structure, labels=labels)
 
 
 def places_of(elements: Sequence[int]) -> Tensor:

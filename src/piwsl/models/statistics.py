@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from piwsl.structures.structure import Structure
 
 # So many structures know the constant of a potential's energy to a fourteenth of its scatter, at little cost.
 REFIT_STRUCTURES = 200
+# More of a large data set say no more about what has a few parameters.
+MOST_FITTED = 10_000
 STRUCTURES_PER_BATCH = 64
 # eV, or eV/Å: what differs by less does not differ.
 LEAST_SCALE = 1e-6
@@ -39,7 +43,7 @@ def fit_atomic_energies(counts: NDArray[np.float64], energies: NDArray[np.float6
     return np.asarray(solution, dtype=np.float64)
 
 
-def reference_energies(structures: list[Structure]) -> dict[int, float]:
+def reference_energies(structures: Sequence[Structure]) -> dict[int, float]:
     """Fit one energy an element to the energies of structures.
 
     Args:
@@ -55,7 +59,7 @@ def reference_energies(structures: list[Structure]) -> dict[int, float]:
 
 
 def stated_references(
-    config: Architecture, structures: list[Structure], free_atoms: Mapping[int, float]
+    config: Architecture, structures: Sequence[Structure], free_atoms: Mapping[int, float]
 ) -> dict[int, float] | None:
     """Return the references that are not fitted element by element; None where they are.
 
@@ -85,18 +89,18 @@ def stated_references(
 
 
 def initial_references(
-    config: Architecture, structures: list[Structure], free_atoms: Mapping[int, float]
+    config: Architecture, structures: Sequence[Structure], free_atoms: Mapping[int, float]
 ) -> dict[int, float]:
     """Return references, atomic number to eV, before there is a network; arguments as of `stated_references`."""
     stated = stated_references(config, structures, free_atoms)
     return reference_energies(structures) if stated is None else _with_shift(stated, structures)
 
 
-def _elements(structures: list[Structure]) -> list[int]:
+def _elements(structures: Sequence[Structure]) -> list[int]:
     return sorted({int(number) for structure in structures for number in structure.numbers})
 
 
-def _with_shift(references: dict[int, float], structures: list[Structure]) -> dict[int, float]:
+def _with_shift(references: dict[int, float], structures: Sequence[Structure]) -> dict[int, float]:
     """Return references, all moved by the one energy an atom that fits the energies of structures best."""
     atoms = np.array([[float(len(structure.numbers))] for structure in structures])
     rest = [structure.energy - sum(references[int(number)] for number in structure.numbers) for structure in structures]
@@ -104,10 +108,31 @@ def _with_shift(references: dict[int, float], structures: list[Structure]) -> di
     return {number: energy + shift for number, energy in references.items()}
 
 
+@dataclass(frozen=True)
+class Collated(Sequence[Batch]):
+    """Graphs of single structures as batches that fit in memory, each collated when it is asked for."""
+
+    graphs: Sequence[Batch]
+
+    def __len__(self) -> int:
+        return -(-len(self.graphs) // STRUCTURES_PER_BATCH)
+
+    @overload
+    def __getitem__(self, place: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Batch]: ...
+
+    def __getitem__(self, place: int | slice) -> Batch | list[Batch]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        start = range(len(self))[place] * STRUCTURES_PER_BATCH
+        return collate(list(self.graphs[start : start + STRUCTURES_PER_BATCH]))
+
+
 def batches_of(graphs: Sequence[Batch]) -> Iterator[Batch]:
     """Collate graphs of single structures to batches that fit in memory."""
-    for start in range(0, len(graphs), STRUCTURES_PER_BATCH):
-        yield collate(list(graphs[start : start + STRUCTURES_PER_BATCH]))
+    return iter(Collated(graphs))
 
 
 def refit_references(potential: Potential, batches: Iterable[Batch]) -> None:
@@ -150,7 +175,7 @@ def element_counts(batch: Batch) -> Tensor:
     return counts.index_put((batch.structure_index, batch.atomic_numbers), ones, accumulate=True)
 
 
-def mean_neighbours(structures: list[Structure], cutoff: float) -> float:
+def mean_neighbours(structures: Sequence[Structure], cutoff: float) -> float:
     """Return how many neighbours within a cutoff (Å) an atom has on average; 1 where all are alone."""
     edges = sum(neighbour_list(structure, cutoff)[0].shape[1] for structure in structures)
     atoms = sum(len(structure.numbers) for structure in structures)
@@ -182,7 +207,7 @@ def limit_untrained_spread(potential: Potential, batches: Iterable[Batch]) -> No
     scale /= max(1.0, spread / float(scale))
 
 
-def energy_spread(structures: list[Structure], references: Mapping[int, float]) -> float:
+def energy_spread(structures: Sequence[Structure], references: Mapping[int, float]) -> float:
     """Return the root mean square of what references leave of energies, eV, per square root of atoms."""
     rest = [
         (structure.energy - sum(references[int(number)] for number in structure.numbers))
@@ -192,7 +217,7 @@ def energy_spread(structures: list[Structure], references: Mapping[int, float]) 
     return float(np.sqrt(np.mean(np.square(rest))))
 
 
-def _are_without_forces(structures: list[Structure]) -> bool:
+def _are_without_forces(structures: Sequence[Structure]) -> bool:
     """Whether forces are known and none, so that energies that do not differ leave nothing to learn."""
     forces = [structure.forces for structure in structures if structure.forces is not None]
     return bool(forces) and max(float(np.abs(each).max()) for each in forces) < LEAST_SCALE
@@ -200,7 +225,7 @@ def _are_without_forces(structures: list[Structure]) -> bool:
 
 def build_potential(
     config: Architecture,
-    structures: list[Structure],
+    structures: Sequence[Structure],
     free_atoms: Mapping[int, float] | None = None,
     least_scale: float = 0.0,
     neighbours: float | None = None,

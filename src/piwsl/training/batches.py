@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from types import FrameType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from piwsl.data.batch import Batch, collate
 from piwsl.structures.seeds import generator
+
+# Batches that each loader has ready.
+AHEAD = 4
+SECONDS_TO_A_CHECKPOINT = 60
 
 Stream = Literal["batches", "pool"]
 
@@ -91,38 +99,97 @@ class Order:
 
 
 class StepBatches:
-    """The batches of a range of steps, collated when asked for.
+    """The batches of a range of steps, collated when asked for, or by processes beside the one that learns.
 
     A process without a frame of its own, where there are more processes than frames, gets one that shall not count.
     """
 
     def __init__(
         self,
-        graphs: list[Batch],
+        graphs: Sequence[Batch],
         order: Order,
         steps: range,
         done: Callable[[], int] = lambda: 0,
         rank: int = 0,
         ranks: int = 1,
+        pool: Sequence[Batch] = (),
+        loaders: int = 0,
     ) -> None:
         """Keep the graphs to learn from and the range of steps.
 
         Args:
-            graphs: labelled training frames, then those of the pool.
+            graphs: of labelled training frames.
             order: says which a step learns from.
             steps: the stretch.
             done: asked when iteration begins: steps before that one were made before an interruption.
             rank: of this process among those that share the frames of a step.
             ranks: how many there are.
+            pool: graphs of the frames of the pool.
+            loaders: processes that make batches ahead; by default none, and each is made when it is asked for.
         """
-        self.graphs, self.order, self.steps, self.done = graphs, order, steps, done
-        self.rank, self.ranks = rank, ranks
+        self.graphs, self.pool, self.order, self.steps, self.done = graphs, pool, order, steps, done
+        self.rank, self.ranks, self.loaders = rank, ranks, loaders
+        self._iterator: Generator[Batch, None, None] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
 
+    def __getitem__(self, step: int) -> Batch:
+        """Return the batch of an optimiser step, wherever the stretch begins."""
+        own = self.order.frames(step)[self.rank :: self.ranks].tolist()
+        return collate([self._graph(index) for index in own or [0]])
+
+    def _graph(self, index: int) -> Batch:
+        return self.graphs[index] if index < len(self.graphs) else self.pool[index - len(self.graphs)]
+
     def __iter__(self) -> Iterator[Batch]:
-        for step in range(max(self.steps.start, self.done()), self.steps.stop):
-            chosen = self.order.frames(step)
-            own = [self.graphs[index] for index in chosen[self.rank :: self.ranks]]
-            yield collate(own or self.graphs[:1])
+        self._iterator = self._batches()
+        return self._iterator
+
+    def close(self) -> None:
+        """End the processes that make batches."""
+        if self._iterator is not None:
+            self._iterator.close()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        steps = range(max(self.steps.start, self.done()), self.steps.stop)
+        if not self.loaders or not steps:
+            yield from (self[step] for step in steps)
+            return
+        # The order of a long epoch is found once, before the processes part.
+        self.order.frames(steps.start)
+        loader = DataLoader[Batch](
+            self,  # type: ignore[arg-type]  # it is a mapping from steps to batches
+            batch_size=None,
+            sampler=steps,
+            num_workers=min(self.loaders, len(steps)),
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # what the mapping has is a batch already
+            worker_init_fn=_outlive_signals,
+            prefetch_factor=AHEAD,
+            multiprocessing_context="fork",
+        )
+        ahead = iter(loader)
+        for batch in islice(ahead, len(steps) - 1):
+            yield batch
+        # Its processes end when it does; whoever knows how many batches there are does not ask for one more.
+        (last,) = ahead
+        yield last
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _outlive_signals(_worker: int) -> None:
+    """Leave stopping signals to the process that learns: it makes its step, writes a checkpoint, and ends its loaders.
+
+    A scheduler sends them to all processes of a job.
+    """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(SECONDS_TO_A_CHECKPOINT)

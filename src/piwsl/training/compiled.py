@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -31,6 +31,9 @@ from piwsl.models.native import Deviation, one_line
 TRACED_TOLERANCE = 1e-9
 COMPILED_TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-9}
 
+# Frames, whose sizes padding goes by.
+MOST_MEASURED = 10_000
+
 Evaluated = tuple[Tensor, dict[str, Tensor], list[Tensor]]
 
 
@@ -50,11 +53,13 @@ class CompiledLoss:
         self,
         potential: Potential,
         loss: Loss,
-        graphs: list[Batch],
+        graphs: Sequence[Batch],
         pool: Sequence[Batch] = (),
         of_pool: NDArray[np.bool_] = NO_PLACES,
     ) -> None:
         """Keep potential and loss; what terms look at will be padded to the largest that so many structures can be.
+
+        Of many frames the first are measured; steps that take more of larger ones are evaluated as the loss stands.
 
         Args:
             potential: whose parameters are trained.
@@ -65,11 +70,12 @@ class CompiledLoss:
         """
         self._potential, self._loss = potential, loss
         self._compiled: dict[tuple[tuple[str, int], ...], Callable[..., Evaluated] | None] = {}
-        sources = (graphs, pool)
         self._of_pool = of_pool
-        self._atoms = [_largest(len(graph.atomic_numbers) for graph in source) for source in sources]
-        self._edges = [_largest(graph.edge_index.shape[1] for graph in source) for source in sources]
-        self._mixed = len({len(graph.atomic_numbers) for source in sources for graph in source}) > 1
+        sizes = [[_size(graph) for graph in source[:MOST_MEASURED]] for source in (graphs, pool)]
+        self._atoms = [_largest(atoms for atoms, _ in found) for found in sizes]
+        self._edges = [_largest(edges for _, edges in found) for found in sizes]
+        alike = len({atoms for found in sizes for atoms, _ in found}) <= 1
+        self._mixed = not alike or max(len(graphs), len(pool)) > MOST_MEASURED
 
     def __call__(
         self, batch: Batch, displacements: list[Tensor], factors: Mapping[str, float], places: range
@@ -77,7 +83,12 @@ class CompiledLoss:
         """Return what `training_loss` returns; the total carries the gradients. All calls have the same places."""
         eager = portions(batch, self._loss, displacements, factors, places)
         kind = tuple((name, portion.batch.structures) for name, portion in eager.items())
-        made = {count: self._padded(portion, places) for (_, count), portion in zip(kind, eager.values(), strict=True)}
+        room = {count: self._room(count, places) for _, count in kind}
+        if any(_exceeds(portion.batch, *room[count]) for (_, count), portion in zip(kind, eager.values(), strict=True)):
+            return loss_of_portions(self._potential, self._loss, eager, factors)
+        made = {
+            count: self._padded(portion, *room[count]) for (_, count), portion in zip(kind, eager.values(), strict=True)
+        }
         padded = {name: made[count] for name, count in kind}
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(padded)
@@ -87,11 +98,15 @@ class CompiledLoss:
         total, terms, gradients = compiled(*_arguments(self._potential, padded, factors))
         return _with_gradients(total, gradients, list(self._potential.parameters())), terms
 
-    def _padded(self, portion: Portion, places: range) -> Portion:
-        here = self._of_pool[places.start : places.stop : places.step][: portion.batch.structures]
+    def _room(self, count: int, places: range) -> tuple[int, int]:
+        """Return how many atoms and edges as many structures at these places have at most."""
+        here = self._of_pool[places.start : places.stop : places.step][:count]
         unlabelled = int(here.sum())
-        labelled = portion.batch.structures - unlabelled
+        labelled = count - unlabelled
         atoms, edges = (largest[0][labelled] + largest[1][unlabelled] for largest in (self._atoms, self._edges))
+        return atoms, edges
+
+    def _padded(self, portion: Portion, atoms: int, edges: int) -> Portion:
         padded = pad(portion.batch, atoms, edges, self._mixed)
         missing = len(padded.positions) - len(portion.batch.positions)
         return Portion(padded, [nn.functional.pad(draw, (0, 0, 0, missing)) for draw in portion.displacements])
@@ -107,7 +122,16 @@ class CompiledLoss:
         return function
 
 
-def _largest(sizes: Iterator[int]) -> list[int]:
+def _size(graph: Batch) -> tuple[int, int]:
+    """Return how many atoms and edges a graph has."""
+    return len(graph.atomic_numbers), graph.edge_index.shape[1]
+
+
+def _exceeds(batch: Batch, atoms: int, edges: int) -> bool:
+    return len(batch.atomic_numbers) > atoms or batch.edge_index.shape[1] > edges
+
+
+def _largest(sizes: Iterable[int]) -> list[int]:
     """Return, for each number of structures from 0, the sum of so many of the largest sizes."""
     return list(accumulate(sorted(sizes, reverse=True), initial=0))
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 
 from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
-from piwsl.data.splits import Split, split_frames
+from piwsl.data.splits import split_frames
+from piwsl.data.views import Change, View, held, view
 from piwsl.errors import PiwslError
-from piwsl.models import Baseline, BaselineFailure, PairPotential
+from piwsl.models import Baseline, PairPotential
 from piwsl.structures.labels import REFERENCE, WEAK
 from piwsl.structures.structure import Structure
 
@@ -35,14 +36,12 @@ class Names:
 
 @dataclass(frozen=True)
 class TrainingFrames:
-    """Labelled frames and those of a pool, and where they stand in what they were taken from."""
+    """Labelled frames and those of a pool."""
 
-    training: list[Structure]
-    validation: list[Structure]
-    split: Split
-    pool: list[Structure] = field(default_factory=list)
+    training: View
+    validation: View
+    pool: View = field(default_factory=lambda: held([]))
     """Frames without reference labels, or with those of a teacher; none where nothing takes any."""
-    pool_indices: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     free_atoms: dict[int, float] = field(default_factory=dict)
     """Energies at the level of the labels, atomic number to eV."""
     distributions: Mapping[str, str] = field(default_factory=dict)
@@ -53,11 +52,22 @@ class TrainingFrames:
     @property
     def taught(self) -> bool:
         """Whether a teacher labelled the pool."""
-        return any(np.isfinite(structure.energy) for structure in self.pool)
+        return self.pool.have_energies()
+
+    def content_hash(self) -> str:
+        """Return a hash of all frames, in order."""
+        digest = hashlib.sha256()
+        for frames in (self.training, self.validation, self.pool):
+            frames.add_to(digest)
+        return digest.hexdigest()[:16]
+
+    def have_forces(self, level: str = REFERENCE) -> bool:
+        """Whether any frame that is learned from has forces of a level."""
+        return self.training.have_forces(level) or self.pool.have_forces(level)
 
     def electrons(self) -> list[dict[str, int]]:
         """Return charge (e) and multiplicity (2S + 1) of the labelled frames, each pair once."""
-        found = {(structure.charge, structure.multiplicity) for structure in [*self.training, *self.validation]}
+        found = self.training.electrons() | self.validation.electrons()
         return [{"charge": charge, "multiplicity": multiplicity} for charge, multiplicity in sorted(found)]
 
     def pool_share(self, model: Architecture, loss: Loss) -> float:
@@ -66,8 +76,15 @@ class TrainingFrames:
 
     def without(self, pair: PairPotential) -> TrainingFrames:
         """Return the frames with what a pair potential leaves of their labels."""
-        training, validation, pool = map(pair.subtracted_from, (self.training, self.validation, self.pool))
-        return replace(self, training=training, validation=validation, pool=pool)
+        return self._mapped(pair.subtracted_from)
+
+    def _mapped(self, change: Change) -> TrainingFrames:
+        return replace(
+            self,
+            training=self.training.mapped(change),
+            validation=self.validation.mapped(change),
+            pool=self.pool.mapped(change),
+        )
 
     def less(self, baseline: Baseline) -> TrainingFrames:
         """Return the frames with what a baseline leaves of their labels.
@@ -79,18 +96,10 @@ class TrainingFrames:
             PiwslError: the baseline gave up on a frame, or cannot be run here.
         """
 
-        def rest(structures: list[Structure], indices: NDArray[np.int64]) -> list[Structure]:
-            found = []
-            for structure, index in zip(structures, indices, strict=True):
-                try:
-                    found.append(baseline.known(structure).less(baseline.name))
-                except BaselineFailure as failure:
-                    raise BaselineFailure(f"frame {index}: {failure}") from None
-            return found
+        def rest(structure: Structure) -> Structure:
+            return baseline.known(structure).less(baseline.name)
 
-        training, validation = rest(self.training, self.split.training), rest(self.validation, self.split.validation)
-        pool = rest(self.pool, self.pool_indices)
-        return replace(self, training=training, validation=validation, pool=pool, free_atoms={})
+        return replace(self._mapped(rest), free_atoms={})
 
     def of_member(self, member: int) -> TrainingFrames:
         """Return the frames as a member of a committee takes them: each validates on the next ones in the seed's order.
@@ -100,16 +109,9 @@ class TrainingFrames:
         Args:
             member: from 0.
         """
-        held = len(self.validation)
-        together = [*self.validation, *self.training]
-        order = np.roll(np.arange(len(together)), -member * held)
-        indices = np.concatenate([self.split.validation, self.split.training])[order]
-        return replace(
-            self,
-            training=[together[position] for position in order[held:]],
-            validation=[together[position] for position in order[:held]],
-            split=Split(training=indices[held:], validation=indices[:held]),
-        )
+        together, count = self.validation.joined(self.training), len(self.validation)
+        order = np.roll(np.arange(len(together)), -member * count)
+        return replace(self, training=together.taken(order[count:]), validation=together.taken(order[:count]))
 
     def of_members(self, members: int) -> list[TrainingFrames]:
         """Return the frames as each member of a committee takes them."""
@@ -117,16 +119,20 @@ class TrainingFrames:
 
     def elements(self) -> set[int]:
         """Return the atomic numbers that are learned from."""
-        return {number for structure in self.training for number in structure.numbers.tolist()}
+        return self.training.elements()
 
     def seen_by(self, loss: Loss) -> TrainingFrames:
         """Return the frames without what a loss shall not see: neither directions nor the choice of weights may."""
         wanted = loss.pool or self.taught
-        seen = self if wanted else replace(self, pool=[], pool_indices=np.empty(0, dtype=np.int64))
+        seen = self if wanted else replace(self, pool=held([]))
         if loss.forces:
             return seen
-        training, validation, pool = map(_without_forces, (seen.training, seen.validation, seen.pool))
-        return replace(seen, training=training, validation=validation, pool=pool)
+        return replace(
+            seen,
+            training=seen.training.without_forces(),
+            validation=seen.validation.without_forces(),
+            pool=seen.pool.without_forces(),
+        )
 
     def check(self, loss: Loss, names: Names) -> None:
         """Refuse frames that a loss could not learn from.
@@ -164,12 +170,11 @@ def frames_of_structures(
         if not np.isfinite(structure.energy):
             raise PiwslError(f"frame {position} has no REF_energy")
     split = split_frames(np.arange(len(structures)), len(structures), seed, model.training.validation_fraction)
+    labelled = held(structures)
     return TrainingFrames(
-        [structures[index] for index in split.training],
-        [structures[index] for index in split.validation],
-        split,
-        list(pool),
-        len(structures) + np.arange(len(pool)),
+        labelled.taken(split.training),
+        labelled.taken(split.validation),
+        held(pool, len(structures) + np.arange(len(pool))),
         dict(free_atoms or {}),
     )
 
@@ -187,34 +192,22 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
     Raises:
         PiwslError: fewer labelled frames than the size, or an element that is in others alone.
     """
-    with Dataset(path) as dataset:
-        split = split_frames(dataset.indices(TRAINING), run.size, run.seed, model.training.validation_fraction)
-        training, validation = (dataset.structures(frames) for frames in (split.training, split.validation))
-        _check_elements(run, training, dataset.elements())
-        free_atoms, labelled = dataset.atomic_energies(), len(dataset.indices(TRAINING))
-    wanted = loss.pool or model.teacher is not None
-    pool, pool_indices = _pool(pool_path or path) if wanted else ([], np.empty(0, dtype=np.int64))
-    if pool_path is not None:
-        pool_indices = pool_indices + labelled  # no frame of the pool stands where a labelled one does
-    return TrainingFrames(training, validation, split, pool, pool_indices, free_atoms)
+    dataset = Dataset(path)
+    available = dataset.indices(TRAINING)
+    split = split_frames(available, run.size, run.seed, model.training.validation_fraction)
+    training, validation = (view(dataset, frames, 0, model.cutoff) for frames in (split.training, split.validation))
+    _check_elements(run, training, dataset.elements())
+    pool: View = held([])
+    if loss.pool or model.teacher is not None:
+        # No frame of the pool stands where a labelled one does.
+        of_pool, first = (dataset, 0) if pool_path is None else (Dataset(pool_path), len(available))
+        pool = view(of_pool, of_pool.indices(POOL), first, model.cutoff)
+    return TrainingFrames(training, validation, pool, dataset.atomic_energies())
 
 
-def _pool(path: Path) -> tuple[list[Structure], NDArray[np.int64]]:
-    with Dataset(path) as dataset:
-        indices = dataset.indices(POOL)
-        return dataset.structures(indices), indices
-
-
-def _without_forces(structures: list[Structure]) -> list[Structure]:
-    return [
-        structure.labelled(REFERENCE, replace(structure.at_level(REFERENCE), forces=None)) for structure in structures
-    ]
-
-
-def _check_elements(run: Run, training: list[Structure], needed: list[int]) -> None:
+def _check_elements(run: Run, training: View, needed: list[int]) -> None:
     """Refuse, before it is trained, a model that could not be tested: an element it has never seen."""
-    seen = {number for structure in training for number in structure.numbers.tolist()}
-    if missing := sorted(set(needed) - seen):
+    if missing := sorted(set(needed) - training.elements()):
         names = ", ".join(chemical_symbols[number] for number in missing)
         raise PiwslError(
             f"the {len(training)} training frames of size {run.size}, seed {run.seed} hold no {names}, which other "
@@ -230,15 +223,12 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
             f"{names.loss} takes frames of the pool, and {names.dataset} has none; say pool_frames or pool_file there"
         )
     learned_from = frames.taught or loss.terms_of_level(None)
-    if not learned_from and all(structure.at_level(WEAK).forces is None for structure in pool):
+    if not learned_from and not pool.have_forces(WEAK):
         raise PiwslError(
             f"{names.loss} has weak_forces for the pool, but none of its {len(pool)} frames in "
             f"{names.dataset} has such forces; say weak_forces: gfn2-xtb there, or give WEAK_forces"
         )
-    labelled, unlabelled = (
-        {number for structure in structures for number in structure.numbers.tolist()} for structures in (training, pool)
-    )
-    if missing := sorted(unlabelled - labelled):
+    if missing := sorted(pool.elements() - training.elements()):
         elements = ", ".join(chemical_symbols[number] for number in missing)
         raise PiwslError(
             f"the pool of {names.dataset} holds {elements}, which the {len(training)} training frames "
@@ -249,23 +239,23 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
 def _check_labels(frames: TrainingFrames, loss: Loss, names: Names) -> None:
     """Refuse a loss on forces, of the level of the labels or of a cheaper one, or on stress, that no frame has."""
     training, pool = frames.training, frames.pool
-    if loss.needs_forces and all(structure.forces is None for structure in training + pool):
+    if loss.needs_forces and not frames.have_forces():
         raise PiwslError(
             f"{names.loss} has energy: 0, but none of the {len(training)} training frames of "
             f"{names.dataset} has forces; give energy a weight"
         )
-    if (terms := loss.terms_of_labelled_forces) and all(structure.forces is None for structure in training + pool):
+    if (terms := loss.terms_of_labelled_forces) and not frames.have_forces():
         raise PiwslError(
             f"{names.loss} has {terms[0]}, which is made of labelled forces, but none of the {len(training)} training "
             f"frames of {names.dataset} has them; say another anchor"
         )
-    if loss.stress and all(structure.stress is None for structure in training):
+    if loss.stress and not training.have_stress():
         raise PiwslError(
             f"{names.loss} has stress, but none of the {len(training)} training frames of "
             f"{names.dataset} has one; give REF_stress, say stress_key, or leave it out"
         )
     cheap = loss.terms_of_level(WEAK)
-    if cheap and all(structure.at_level(WEAK).forces is None for structure in training + pool):
+    if cheap and not frames.have_forces(WEAK):
         beside = f" and {len(pool)} pool" if pool else ""
         raise PiwslError(
             f"{names.loss} has {cheap[0]}, but none of the {len(training)} training{beside} frames of "

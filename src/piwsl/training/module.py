@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,18 +80,20 @@ class Task:
     training: Training
     loss: Loss
     seed: int
-    graphs: list[Batch]
+    graphs: Sequence[Batch]
     """Labelled training frames, one batch of one structure each."""
-    validation: list[Batch]
+    validation: Sequence[Batch]
     """Validation frames, batched."""
     frames: NDArray[np.int64]
     """Where the labelled training frames, and then those of the pool, stand in the dataset."""
-    pool: list[Batch] = field(default_factory=list)
+    pool: Sequence[Batch] = ()
     """Frames of the pool, likewise."""
     pool_share: float = 0.0
     """Of a step's frames, how much is taken from the pool."""
     pair: PairPotential | None = None
     """What the labels of all frames are without, and energies of the potential are with."""
+    loaders: int = 0
+    """Processes that make batches ahead, for each that learns."""
 
     @property
     def order(self) -> Order:
@@ -159,6 +161,11 @@ class EndOfStretch(Callback):
         assert isinstance(pl_module, PotentialModule)
         pl_module.validate()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the rest of the stretch."""
+        assert isinstance(pl_module, PotentialModule)
+        pl_module.stop_loading()
+
 
 class PotentialModule(pl.LightningModule):
     """Trains a potential; keeps averaged weights, the last ones or those that did best in validation."""
@@ -178,6 +185,7 @@ class PotentialModule(pl.LightningModule):
         """Factor of the learning rate by the plateau rule."""
         self._sums: dict[str, tuple[Tensor, int]] = {}
         """Sum of a term since the last validation, and at how many steps it was evaluated."""
+        self._batches: StepBatches | None = None
         self._objective: Objective = partial(_as_it_stands, potential, task.loss)
         if task.training.compile:
             self._objective = CompiledLoss(potential, task.loss, task.graphs, task.pool, task.order.of_pool)
@@ -186,14 +194,22 @@ class PotentialModule(pl.LightningModule):
         """Return the batches of the current stretch of steps."""
         task = self.task
         stretch = task.steps_of_epoch(self.trainer.current_epoch)
-        return StepBatches(
-            task.graphs + task.pool,
+        self._batches = StepBatches(
+            task.graphs,
             task.order,
             stretch,
             done=lambda: self.global_step,
             rank=self.global_rank,
             ranks=self.trainer.world_size,
+            pool=task.pool,
+            loaders=task.loaders,
         )
+        return self._batches
+
+    def stop_loading(self) -> None:
+        """Make no more batches: a process that ends waits for those that make them."""
+        if self._batches is not None:
+            self._batches.close()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to where the potential is."""

@@ -26,8 +26,6 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from piwsl.config import Architecture, Loss, Run
 from piwsl.config.distributions import of_training
-from piwsl.data.batch import graphs
-from piwsl.data.dataset import content_hash
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
 from piwsl.losses import largest_displacement
@@ -43,6 +41,8 @@ from piwsl.models import (
 )
 from piwsl.models.potential import DTYPES
 from piwsl.models.statistics import (
+    MOST_FITTED,
+    Collated,
     batches_of,
     mean_neighbours,
     refit_references,
@@ -59,7 +59,7 @@ from piwsl.training.progress import watchers, write_history
 from piwsl.training.validation import HeldOut
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 5
+PROCEDURE_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Devices:
 
 
 CPU = Devices("cpu", 1)
+MOST_LOADERS = 4
 UNNAMED = Names()
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -162,7 +163,7 @@ def train(
     frames = frames if baseline is None else frames.less(baseline)
     of_members = frames.of_members(model.members)
     stated = _stated_references(model, frames, names)
-    data_hash = content_hash(frames.training + frames.validation + frames.pool)
+    data_hash = frames.content_hash()
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         with_pairs = all(_wants_pairs(model, loss, own) for own in of_members)
@@ -171,7 +172,8 @@ def train(
         _set_aside_foreign_checkpoints(folder, fingerprint)
         # A process that has computed with several threads hangs where it is forked.
         torch.set_num_threads(threads if devices.count == 1 else 1)
-        recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices)
+        loaders = _loaders(devices, threads)
+        recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices, loaders)
         places = Places(model_path.parent, history_path, model.members)
         potential, history, held_out = _trained(recipe, of_members, places)
         potential.baseline = baseline
@@ -194,6 +196,8 @@ class _Recipe:
     seed: int
     with_pairs: bool
     devices: Devices
+    loaders: int
+    """Processes that make batches of frames that are not in memory, for each device."""
 
 
 def _trained(
@@ -204,7 +208,7 @@ def _trained(
     The first member is the potential that is trained without the others, to the last bit: number of neighbours
     included, of which a model has one.
     """
-    neighbours = mean_neighbours(of_members[0].training, recipe.model.cutoff)
+    neighbours = mean_neighbours(of_members[0].training[:MOST_FITTED], recipe.model.cutoff)
     history: History = []
     trained: list[tuple[Potential, Task]] = []
     for member, frames in enumerate(of_members):
@@ -229,13 +233,14 @@ def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Pla
     model, loss, seed = recipe.model, recipe.loss, recipe.seed
     pair, least_scale = None, 0.0
     if recipe.with_pairs:
-        pair, least_scale = fit_pair_potential(frames.training, model.cutoff, frames.free_atoms)
+        pair, least_scale = fit_pair_potential(frames.training.sample(MOST_FITTED), model.cutoff, frames.free_atoms)
         frames = frames.without(pair)
-    task = _task(seed, model, loss, frames, pair)
+    task = _task(recipe, frames, pair)
     found_in_closed_form = closed_form(model, loss, frames, task.graphs)
     if found_in_closed_form is None:
         torch.manual_seed(seed_of("initial weights", seed))
-        untrained = build_potential(model, frames.training, frames.free_atoms, least_scale, neighbours)
+        sample = frames.training.sample(MOST_FITTED)
+        untrained = build_potential(model, sample, frames.free_atoms, least_scale, neighbours)
         potential, history = _by_steps(untrained, task, places, recipe.devices)
     else:
         potential, history = found_in_closed_form
@@ -250,7 +255,7 @@ def _by_steps(potential: Potential, task: Task, places: Places, devices: Devices
     module.potential.load_state_dict(module.kept_weights)
     if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
         raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
-    refit_references(module.potential, batches_of(task.graphs))
+    refit_references(module.potential, batches_of(task.graphs[:MOST_FITTED]))
     return module.potential, module.history
 
 
@@ -276,31 +281,48 @@ def _wants_pairs(model: Architecture, loss: Loss, frames: TrainingFrames) -> boo
     """Whether a pair potential is fitted first: by default where no frame has a force that the loss looks at."""
     if model.pair_potential != "auto":
         return model.pair_potential
-    return not loss.terms_of_level(WEAK) and all(
-        structure.forces is None for structure in frames.training + frames.pool
-    )
+    return not loss.terms_of_level(WEAK) and not frames.have_forces()
 
 
 def _stated_references(model: Architecture, frames: TrainingFrames, names: Names) -> dict[str, float] | None:
     """Return the references that the config states, by chemical symbol in eV; None where they are fitted."""
     try:
-        stated = stated_references(model, frames.training, frames.free_atoms)
+        stated = stated_references(model, frames.training.sample(MOST_FITTED), frames.free_atoms)
     except PiwslError as error:
         raise PiwslError(f"{names.model}, {names.dataset}: {error}") from None
     return None if stated is None else {chemical_symbols[number]: energy for number, energy in stated.items()}
 
 
-def _task(seed: int, model: Architecture, loss: Loss, frames: TrainingFrames, pair: PairPotential | None) -> Task:
+def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -> Task:
+    model, loss = recipe.model, recipe.loss
     dtype = DTYPES[model.dtype]
     # Two atoms may approach each other by one displacement each.
     skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
-    indices = frames.split.training
-    learnt = graphs(frames.training, model.cutoff + skin, dtype, indices)
-    pool = graphs(frames.pool, model.cutoff + skin, dtype, frames.pool_indices)
-    held = graphs(frames.validation, model.cutoff, dtype, frames.split.validation)
-    everywhere = np.concatenate([indices, frames.pool_indices])
-    share = frames.pool_share(model, loss)
-    return Task(model.training, loss, seed, learnt, list(batches_of(held)), everywhere, pool, share, pair)
+    learnt, pool = (view.graphs(model.cutoff + skin, dtype) for view in (frames.training, frames.pool))
+    held = Collated(frames.validation.graphs(model.cutoff, dtype))
+    everywhere = np.concatenate([frames.training.indices, frames.pool.indices])
+    in_memory = isinstance(learnt, list) and isinstance(pool, list)
+    return Task(
+        model.training,
+        loss,
+        recipe.seed,
+        learnt,
+        [*held] if isinstance(held.graphs, list) else held,
+        everywhere,
+        pool,
+        frames.pool_share(model, loss),
+        pair,
+        0 if in_memory else recipe.loaders,
+    )
+
+
+def _loaders(devices: Devices, threads: int) -> int:
+    """Return how many processes make batches for each device that learns: of the cores that are left.
+
+    One keeps up with a network on the CPU; on one core it would take from the steps what it spares them.
+    """
+    most = MOST_LOADERS if devices.kind == "gpu" else 1
+    return min(most, threads // devices.count - 1)
 
 
 def _fit(potential: Potential, task: Task, places: Places, devices: Devices) -> PotentialModule:

@@ -1,0 +1,274 @@
+"""Frames to learn from as one sequence, whether they are in memory or are read when they are asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from piwsl.data.batch import Batch, graph_of_frame
+from piwsl.data.dataset import Dataset, add_content
+from piwsl.errors import PiwslError
+from piwsl.structures.labels import REFERENCE
+from piwsl.structures.structure import Structure
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+READ_AT_ONCE = 1000
+# Frames and graphs of a view together; a job that trains has 4,000 MB where nobody says more.
+MOST_HELD = 2e9
+# Bytes of a frame and its graph beside what is in the tensors: Python's objects, and those of torch.
+OVERHEAD = 12_000
+MEASURED = 50
+
+Change = Callable[[Structure], Structure]
+
+
+@dataclass(frozen=True, eq=False)
+class View(Sequence[Structure], ABC):
+    """Frames in an order, with what is done to each before it is learned from."""
+
+    indices: NDArray[np.int64]
+    """(M,) where they stand in what they were taken from: what messages call them."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, place: int) -> Structure: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Self: ...
+
+    def __getitem__(self, place: int | slice) -> Structure | Self:
+        if isinstance(place, slice):
+            return self.taken(np.arange(len(self))[place])
+        return self._structure(range(len(self))[place])
+
+    @abstractmethod
+    def _structure(self, place: int) -> Structure:
+        """Return the frame at a place, from 0."""
+
+    @abstractmethod
+    def taken(self, places: NDArray[np.int64]) -> Self:
+        """Return the frames at these places, in their order."""
+
+    @abstractmethod
+    def joined(self, others: Self) -> Self:
+        """Return these frames and then others of the same source."""
+
+    @abstractmethod
+    def mapped(self, change: Change) -> Self:
+        """Return the frames with a change made to each, which leaves elements and electrons as they are."""
+
+    @abstractmethod
+    def graphs(self, cutoff: float, dtype: torch.dtype) -> Sequence[Batch]:
+        """Return a batch of each frame, with the neighbours within a cutoff (Å)."""
+
+    def without_forces(self) -> Self:
+        """Return the frames without forces of the reference level."""
+        return self.mapped(_without_forces)
+
+    def elements(self) -> set[int]:
+        """Return the atomic numbers that occur."""
+        return {number for structure in self for number in structure.numbers.tolist()}
+
+    def electrons(self) -> set[tuple[int, int]]:
+        """Return charge (e) and multiplicity (2S + 1), each pair that occurs."""
+        return {(structure.charge, structure.multiplicity) for structure in self}
+
+    def have_forces(self, level: str = REFERENCE) -> bool:
+        """Whether any frame has forces of a level."""
+        return any(structure.at_level(level).forces is not None for structure in self)
+
+    def have_energies(self) -> bool:
+        """Whether any frame has an energy of the reference level."""
+        return any(structure.at_level(REFERENCE).energy is not None for structure in self)
+
+    def have_stress(self) -> bool:
+        """Whether any frame has a stress of the reference level."""
+        return any(structure.stress is not None for structure in self)
+
+    def _changed(self, place: int, structure: Structure, change: Change) -> Structure:
+        """Return a frame with a change made to it; what goes wrong names it."""
+        try:
+            return change(structure)
+        except PiwslError as error:
+            raise type(error)(f"frame {self.indices[place]}: {error}") from None
+
+    def add_to(self, digest: _Hash) -> None:
+        """Add the content to a hash, in order."""
+        add_content(digest, self)
+
+    def sample(self, most: int) -> list[Structure]:
+        """Return the first so many frames, and of elements that those lack the first frame that holds them."""
+        found = [*self[:most]]
+        missing = self.elements() - {number for structure in found for number in structure.numbers.tolist()}
+        rest = iter(self[most:])
+        while missing:
+            structure = next(rest)
+            if here := missing.intersection(structure.numbers.tolist()):
+                found.append(structure)
+                missing -= here
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class HeldView(View):
+    """Frames in memory."""
+
+    structures: list[Structure]
+
+    def __iter__(self) -> Iterator[Structure]:
+        return iter(self.structures)
+
+    def _structure(self, place: int) -> Structure:
+        return self.structures[place]
+
+    def taken(self, places: NDArray[np.int64]) -> Self:
+        """Return the frames at these places, in their order."""
+        return replace(self, indices=self.indices[places], structures=[self.structures[place] for place in places])
+
+    def joined(self, others: Self) -> Self:
+        """Return these frames and then others."""
+        indices = np.concatenate([self.indices, others.indices])
+        return replace(self, indices=indices, structures=self.structures + others.structures)
+
+    def mapped(self, change: Change) -> Self:
+        """Return the frames with a change made to each."""
+        changed = [self._changed(place, structure, change) for place, structure in enumerate(self.structures)]
+        return replace(self, structures=changed)
+
+    def graphs(self, cutoff: float, dtype: torch.dtype) -> list[Batch]:
+        """Return a batch of each frame, made at once: what cannot be searched for neighbours is found now."""
+        return [*Graphs(self, cutoff, dtype)]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredView(View):
+    """Frames of a dataset file, each read, and changed, when it is asked for: none is in memory."""
+
+    dataset: Dataset
+    places: NDArray[np.int64]
+    """(M,) in the file."""
+    changes: tuple[Change, ...] = field(default=())
+
+    def __iter__(self) -> Iterator[Structure]:
+        for start in range(0, len(self), READ_AT_ONCE):
+            read = self.dataset.structures(self.places[start : start + READ_AT_ONCE])
+            yield from (self._with_changes(start + place, structure) for place, structure in enumerate(read))
+
+    def _structure(self, place: int) -> Structure:
+        return self._with_changes(place, self.dataset.structure(int(self.places[place])))
+
+    def _with_changes(self, place: int, structure: Structure) -> Structure:
+        for change in self.changes:
+            structure = self._changed(place, structure, change)
+        return structure
+
+    def taken(self, places: NDArray[np.int64]) -> Self:
+        """Return the frames at these places, in their order."""
+        return replace(self, indices=self.indices[places], places=self.places[places])
+
+    def joined(self, others: Self) -> Self:
+        """Return these frames and then others of the same file, changed likewise."""
+        indices = np.concatenate([self.indices, others.indices])
+        return replace(self, indices=indices, places=np.concatenate([self.places, others.places]))
+
+    def mapped(self, change: Change) -> Self:
+        """Return the frames with a change made to each."""
+        return replace(self, changes=(*self.changes, change))
+
+    def graphs(self, cutoff: float, dtype: torch.dtype) -> Graphs:
+        """Return a batch of each frame, made when it is asked for."""
+        return Graphs(self, cutoff, dtype)
+
+    def elements(self) -> set[int]:
+        """Return the atomic numbers that occur."""
+        return self.dataset.elements_of(self.places)
+
+    def electrons(self) -> set[tuple[int, int]]:
+        """Return charge (e) and multiplicity (2S + 1), each pair that occurs."""
+        return self.dataset.electrons_of(self.places)
+
+    def have_forces(self, level: str = REFERENCE) -> bool:
+        """Whether any frame has forces of a level."""
+        if level == REFERENCE and _without_forces in self.changes:
+            return False
+        return bool(self.dataset.labelled(level, "forces")[self.places].any()) and super().have_forces(level)
+
+    def have_energies(self) -> bool:
+        """Whether any frame has an energy of the reference level."""
+        return bool(self.dataset.labelled(REFERENCE, "energy")[self.places].any())
+
+    def have_stress(self) -> bool:
+        """Whether any frame has a stress of the reference level."""
+        return bool(self.dataset.labelled(REFERENCE, "stress")[self.places].any()) and super().have_stress()
+
+    def add_to(self, digest: _Hash) -> None:
+        """Add what was written of the frames, their order, and what becomes of the first ones, to a hash."""
+        digest.update(self.places.tobytes())
+        for digests in self.dataset.digests_of(self.places):
+            digest.update(digests.tobytes())
+        add_content(digest, self[:READ_AT_ONCE])
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs(Sequence[Batch]):
+    """Batches of one structure each, made when they are asked for."""
+
+    frames: View
+    cutoff: float
+    """Å."""
+    dtype: torch.dtype
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, place: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Self: ...
+
+    def __getitem__(self, place: int | slice) -> Batch | Self:
+        if isinstance(place, slice):
+            return replace(self, frames=self.frames[place])
+        return graph_of_frame(self.frames[place], self.cutoff, self.dtype, int(self.frames.indices[place]))
+
+
+def held(structures: Sequence[Structure], indices: NDArray[np.int64] | None = None) -> HeldView:
+    """Return frames in memory; by default they stand where they stand in the sequence."""
+    return HeldView(np.arange(len(structures)) if indices is None else indices, list(structures))
+
+
+def view(dataset: Dataset, places: NDArray[np.int64], first: int, cutoff: float) -> View:
+    """Return frames of a dataset file: in memory if they are few enough, or as they are asked for.
+
+    Args:
+        dataset: stays open as long as the view is used.
+        places: (M,) of the frames in the file.
+        first: what messages call the first frame of the file.
+        cutoff: Å, of the graphs that will be made of them.
+    """
+    stored = StoredView(first + places, dataset, places)
+    if _bytes(stored, cutoff) > MOST_HELD:
+        return stored
+    return held(dataset.structures(places), stored.indices)
+
+
+def _bytes(frames: StoredView, cutoff: float) -> float:
+    """Estimate how much memory frames and their graphs would take together."""
+    found = frames[:MEASURED].graphs(cutoff, torch.float32)
+    each = [sum(tensor.nbytes for tensor in made.tensors()) for made in found]
+    return len(frames) * (OVERHEAD + float(np.mean(each))) if each else 0.0
+
+
+def _without_forces(structure: Structure) -> Structure:
+    return structure.labelled(REFERENCE, replace(structure.at_level(REFERENCE), forces=None))

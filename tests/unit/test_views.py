@@ -1,0 +1,246 @@
+"""Frames that are read when they are asked for train what frames in memory train, by as many processes as one likes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from helpers import ROOT, morse_frames
+from safetensors.torch import load_file
+
+from piwsl.architectures.painn import PaiNN
+from piwsl.config import Loss, Run, Training
+from piwsl.data import views
+from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, content_hash, write_dataset
+from piwsl.data.views import HeldView, StoredView, View, held, view
+from piwsl.errors import PiwslError
+from piwsl.loss_terms.pitc import PITC
+from piwsl.structures.frames import without_labels
+from piwsl.structures.structure import Structure
+from piwsl.training.frames import frames_of_run
+from piwsl.training.run import train_run
+
+CUTOFF = 4.0
+WEAK = Loss(forces=1.0, pitc=PITC(weight=0.1), displacement=0.01, pool=0.5)
+ENERGIES = Loss(pitc=PITC(weight=0.1), displacement=0.01, pool=0.5)
+
+
+def labelled_frames() -> list[Atoms]:
+    """Return water and ammonia, with forces and without, of which some are charged."""
+    frames = morse_frames("H2O", 30) + morse_frames("NH3", 20, forces=True)
+    for atoms in frames[::7]:
+        atoms.info |= {"charge": 1, "multiplicity": 2}
+    return frames
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    found = tmp_path_factory.mktemp("data") / "dataset.h5"
+    pool = [without_labels(atoms) for name in ("H2O", "NH3") for atoms in morse_frames(name, 5, seed=9)]
+    write_dataset(found, {TRAINING: labelled_frames(), TEST: morse_frames("H2O", 5, seed=5, forces=True), POOL: pool})
+    return found
+
+
+@pytest.fixture
+def nothing_is_held(monkeypatch):
+    """As if the frames were too many for the memory."""
+    monkeypatch.setattr(views, "MOST_HELD", 0.0)
+
+
+def both(path: Path) -> tuple[HeldView, StoredView]:
+    """Return some frames of a file, not in its order, in memory and not."""
+    dataset = Dataset(path)
+    places = dataset.indices(TRAINING)[[3, 40, 7, 8, 21, 14, 33]]
+    return held(dataset.structures(places), places), StoredView(places, dataset, places)
+
+
+def same(ours: View, theirs: View) -> bool:
+    """Whether views hold the same frames, to the last bit."""
+    return [*map(_content, ours)] == [*map(_content, theirs)] and ours.indices.tolist() == theirs.indices.tolist()
+
+
+def _content(structure: Structure) -> str:
+    return content_hash([structure])
+
+
+def small(**training) -> PaiNN:
+    settings = Training(**({"steps": 30, "validate_every": 10, "batch_size": 4} | training))
+    return PaiNN(architecture="painn", cutoff=CUTOFF, features=16, layers=2, radial=8, training=settings)
+
+
+def run(size: int = 30) -> Run:
+    return Run(dataset="d", model="m", loss="l", size=size, seed=0)
+
+
+def trained(folder: Path, path: Path, loss: Loss, threads: int = 1, **training) -> dict[str, bytes]:
+    """Train, and return the weights to the last bit."""
+    folder.mkdir()
+    train_run(path, run(), small(**training), loss, folder / "model.safetensors", folder / "history.csv", threads)
+    return {name: weights.numpy().tobytes() for name, weights in load_file(folder / "model.safetensors").items()}
+
+
+def test_a_view_is_the_same_sequence_whether_frames_are_in_memory_or_not(path):
+    in_memory, stored = both(path)
+    assert len(in_memory) == len(stored) == 7
+    assert same(in_memory, stored)
+    assert same(in_memory[2:6], stored[2:6])
+    assert same(in_memory[::-1], stored[::-1])
+    order = np.array([5, 0, 0, 3])
+    assert same(in_memory.taken(order), stored.taken(order))
+    assert same(in_memory[:2].joined(in_memory[4:]), stored[:2].joined(stored[4:]))
+    assert _content(in_memory[-1]) == _content(stored[-1])
+    with pytest.raises(IndexError):
+        stored[7]
+
+
+def test_what_a_view_knows_of_its_frames_is_what_they_say(path):
+    in_memory, stored = both(path)
+    for places in (slice(None), slice(1), slice(2, 3), slice(0)):
+        ours, theirs = in_memory[places], stored[places]
+        assert ours.elements() == theirs.elements() == {n for each in ours for n in each.numbers.tolist()}
+        assert ours.electrons() == theirs.electrons() == {(each.charge, each.multiplicity) for each in ours}
+        assert ours.have_forces() == theirs.have_forces() == any(each.forces is not None for each in ours)
+        assert ours.have_energies() == theirs.have_energies() == bool(len(ours))
+        assert ours.have_stress() == theirs.have_stress() is False
+    assert (1, 2) in stored.electrons()
+    assert stored.without_forces().have_forces() is in_memory.without_forces().have_forces() is False
+    assert same(in_memory.without_forces(), stored.without_forces())
+
+
+def test_a_change_is_made_to_each_frame_and_names_the_one_it_fails_on(path):
+    in_memory, stored = both(path)
+
+    def doubled(structure):
+        if structure.charge:
+            raise PiwslError("is charged")
+        return replace(structure, positions=2 * structure.positions)
+
+    neutral = [place for place, structure in enumerate(in_memory) if not structure.charge]
+    ours, theirs = (each.taken(np.array(neutral)).mapped(doubled) for each in (in_memory, stored))
+    assert same(ours, theirs)
+    np.testing.assert_array_equal(ours[0].positions, 2 * in_memory[neutral[0]].positions)
+    with pytest.raises(PiwslError, match=r"^frame 7: is charged"):
+        in_memory.mapped(doubled)
+    with pytest.raises(PiwslError, match=r"^frame 7: is charged"):
+        [*stored.mapped(doubled)]
+
+
+def test_a_sample_holds_every_element(path):
+    in_memory, stored = both(path)
+    water = int(np.flatnonzero([8 in structure.numbers for structure in in_memory])[0])
+    for frames in (in_memory, stored):
+        without_oxygen = next(n for n in range(len(frames)) if 8 not in frames[n].numbers)
+        ordered = frames.taken(np.array([without_oxygen, without_oxygen, water, water]))
+        assert [_content(each) for each in ordered.sample(1)] == [_content(ordered[0]), _content(ordered[2])]
+        assert len(ordered.sample(4)) == 4
+        assert len(frames.sample(1000)) == len(frames)
+
+
+def test_frames_are_held_where_their_graphs_fit(path, monkeypatch):
+    dataset = Dataset(path)
+    places = dataset.indices(TRAINING)
+    assert isinstance(view(dataset, places, 0, CUTOFF), HeldView)
+    graphs = held(dataset.structures(places)).graphs(CUTOFF, torch.float32)
+    tensors = sum(tensor.nbytes for graph in graphs for tensor in graph.tensors())
+    monkeypatch.setattr(views, "MOST_HELD", tensors)
+    assert isinstance(view(dataset, places, 0, CUTOFF), StoredView)
+    assert isinstance(view(dataset, places[:0], 0, CUTOFF), HeldView)
+
+
+@pytest.mark.parametrize("loss", [WEAK, ENERGIES, Loss()], ids=["forces", "energies", "plain"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_read_on_the_way_trains_the_same_model(path, tmp_path, loss, threads, monkeypatch):
+    torch.set_num_threads(1)
+    expected = trained(tmp_path / "held", path, loss)
+    monkeypatch.setattr(views, "MOST_HELD", 0.0)
+    # With two threads another process makes the batches; computing is left to one, whose sums have one order.
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    assert trained(tmp_path / "stored", path, loss, threads) == expected
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_what_frames_lack_is_refused_in_the_same_words(path, tmp_path):
+    for loss, words in (
+        (Loss(stress=1.0), "has stress, but none of the 27 training frames"),
+        (Loss(weak_forces={"weight": 1.0}), "none of the 27 training frames of dataset 'd' has forces of a cheaper"),
+    ):
+        frames = frames_of_run(path, None, run(), small(), loss)
+        assert isinstance(frames.training, StoredView)
+        with pytest.raises(PiwslError, match=words):
+            train_run(path, run(), small(), loss, tmp_path / "model.safetensors", tmp_path / "history.csv")
+
+
+def test_the_hash_of_what_is_stored_knows_frames_order_and_changes(path):
+    def hash_of(frames: View) -> str:
+        digest = hashlib.sha256()
+        frames.add_to(digest)
+        return digest.hexdigest()
+
+    _, stored = both(path)
+    moved = stored.mapped(lambda structure: replace(structure, positions=structure.positions + 1.0))
+    found = [hash_of(each) for each in (stored, stored[::-1], stored[1:], stored.without_forces(), moved)]
+    assert len(set(found)) == 5
+    assert hash_of(both(path)[1]) == found[0]
+
+
+def test_a_frame_that_is_damaged_on_disk_ends_the_training_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(views, "MOST_HELD", 0.0)
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: labelled_frames(), TEST: morse_frames("NH3", 5, forces=True)})
+    frames = frames_of_run(path, None, run(), small(), Loss())
+    data = bytearray(path.read_bytes())
+    place = data.find(frames.training[0].positions.tobytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PiwslError, match=r"dataset.h5: is damaged .*is not what was written"):
+        trained(tmp_path / "run", path, Loss(), threads=2)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from test_views import *
+from piwsl.data import views
+views.MOST_HELD = 0.0
+folder, path = Path(sys.argv[1]), Path(sys.argv[2])
+model = small(steps=1_000_000, validate_every=100_000)
+print("begun", flush=True)
+try:
+    train_run(path, run(), model, WEAK, folder / "model.safetensors", folder / "history.csv", threads=2)
+except PiwslError as error:
+    sys.exit(str(error))
+"""
+
+
+def children_of(process: int) -> list[int]:
+    """Return the processes that a process started."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_to_all_processes_of_a_job_ends_them_all_at_a_checkpoint(path, tmp_path, number):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{Path(__file__).parent}"}
+    arguments = [sys.executable, "-c", SCRIPT, tmp_path, path]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, env=environment, start_new_session=True) as training:
+        deadline = time.monotonic() + 120
+        while not (loaders := children_of(training.pid)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(2.0)  # until it listens to signals
+        asked = time.monotonic()
+        os.killpg(training.pid, number)
+        _, said = training.communicate(timeout=120)
+    assert loaders
+    assert f"training was stopped by {number.name} at step" in said.decode()
+    assert time.monotonic() - asked < 30
+    assert [*tmp_path.glob("checkpoints/step-*.ckpt")]
+    assert not any(Path(f"/proc/{loader}").exists() for loader in loaders)
