@@ -1,0 +1,177 @@
+"""Batches a second that reach a training, and how long its steps wait for them; ours beside schnetpack and graph-pes.
+
+Frames are those of large_dataset.py: 15 atoms, with energies and forces, which lie in a file of each package's own kind;
+64 random ones a batch, with the neighbours within 5 Å. Each loader runs in a process of its own, which makes batches by
+itself or has them made by others beside it. A step is that of PaiNN, loss and gradients, on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import torch
+from large_dataset import BATCH, CUTOFF, as_atoms, frames, memory_mb, write_ours
+
+from piwsl.architectures.painn import PaiNN
+from piwsl.data import views
+from piwsl.data.dataset import TRAINING, Dataset
+from piwsl.data.views import view
+from piwsl.models import Potential, build_potential
+from piwsl.training.batches import Order, StepBatches
+
+Batches = Iterator[Any]
+
+
+def ours(path: Path, loaders: int, batches: int) -> Batches:
+    """Return batches of our file, read on the way."""
+    views.MOST_HELD = 0.0
+    return _ours(path, loaders, batches)
+
+
+def ours_in_memory(path: Path, loaders: int, batches: int) -> Batches:
+    """Return batches of graphs that are made at the start."""
+    return _ours(path, loaders, batches)
+
+
+def _ours(path: Path, loaders: int, batches: int) -> Batches:
+    dataset = Dataset(path)
+    graphs = view(dataset, dataset.indices(TRAINING), 0, CUTOFF).graphs(CUTOFF, torch.float32)
+    return iter(StepBatches(graphs, Order(len(graphs), BATCH, seed=0), range(batches), loaders=loaders))
+
+
+def schnetpack(path: Path, loaders: int, batches: int) -> Batches:
+    """Return batches of schnetpack's loader from its ASE database, with the neighbour list of matscipy."""
+    import packages  # noqa: F401  # makes it importable with this torch
+    import schnetpack.data
+    from schnetpack.transform import CastTo32, MatScipyNeighborList
+
+    transforms = [MatScipyNeighborList(CUTOFF), CastTo32()]
+    data = schnetpack.data.ASEAtomsData(str(path), transforms=transforms)
+    loader = schnetpack.data.AtomsLoader(data, batch_size=BATCH, shuffle=True, num_workers=loaders)
+    return itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), batches)
+
+
+def graph_pes(path: Path, loaders: int, batches: int) -> Batches:
+    """Return batches of graph-pes's loader from an ASE database."""
+    from graph_pes.data import GraphDataLoader, file_dataset
+
+    data = file_dataset(str(path), CUTOFF)
+    data.setup()
+    loader = GraphDataLoader(data, batch_size=BATCH, shuffle=True, num_workers=loaders)
+    return itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), batches)
+
+
+def write_schnetpack(path: Path, count: int) -> None:
+    """Write schnetpack's database."""
+    import packages  # noqa: F401
+    from schnetpack.data import ASEAtomsData
+
+    units = {"energy": "eV", "forces": "eV/Ang"}
+    data = ASEAtomsData.create(str(path), distance_unit="Ang", property_unit_dict=units)
+    found = [*frames(count)]
+    labels = [{"energy": [structure.energy], "forces": structure.forces} for structure in found]
+    data.add_systems(labels, [structure.atoms() for structure in found])
+
+
+def write_database(path: Path, count: int) -> None:
+    """Write an ASE database."""
+    with ase.db.connect(path, append=False) as database:
+        for structure in frames(count):
+            database.write(as_atoms(structure))
+
+
+Loader = tuple[Callable[[Path, int, int], Batches], str, Callable[[Path, int], None]]
+LOADERS: dict[str, Loader] = {
+    "piwsl, read on the way": (ours, "ours.h5", write_ours),
+    "piwsl, in memory": (ours_in_memory, "ours.h5", write_ours),
+    "schnetpack": (schnetpack, "schnetpack.db", write_schnetpack),
+    "graph-pes": (graph_pes, "ase.db", write_database),
+}
+
+
+def rate(name: str, path: Path, loaders: int, batches: int) -> dict[str, float]:
+    """Return batches a second after the first, seconds to the first, and by how many MB this process grew."""
+    before, started = memory_mb(), time.perf_counter()
+    made = LOADERS[name][0](path, loaders, batches)
+    next(made)
+    first = time.perf_counter()
+    count = sum(1 for _ in made)
+    return {
+        "first": first - started,
+        "rate": count / (time.perf_counter() - first),
+        "grew": memory_mb() - before,
+    }
+
+
+def waiting(name: str, path: Path, loaders: int, batches: int) -> dict[str, float]:
+    """Return which share of the time of steps, after the first, passes until their batch is there."""
+    structures = [*frames(BATCH)]
+    potential = build_potential(PaiNN(architecture="painn"), structures)
+    made = LOADERS[name][0](path, loaders, batches)
+    waited = learned = 0.0
+    for number in range(batches):
+        started = time.perf_counter()
+        batch = next(made)
+        there = time.perf_counter()
+        _step(potential, batch)
+        if number:
+            waited, learned = waited + there - started, learned + time.perf_counter() - there
+    return {"share": waited / (waited + learned), "step": learned / (batches - 1)}
+
+
+def _step(potential: Potential, batch: Any) -> None:
+    energy, forces = potential.energy_and_forces(batch, create_graph=True)
+    (energy.square().mean() + forces.square().mean()).backward()
+
+
+def alone(what: str, *arguments: Any) -> dict[str, float]:
+    """Measure in a process of its own."""
+    command = [sys.executable, __file__, "--one", what, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="where files are written; those that are there are read")
+    parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--batches", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.one:
+        what, name, path, loaders, batches = args.one
+        measure = {"rate": rate, "waiting": waiting}[what]
+        print(json.dumps(measure(name, Path(path), int(loaders), int(batches))))
+        return
+    args.folder.mkdir(parents=True, exist_ok=True)
+    print("| loader | processes beside | to the first batch (s) | batches a second | grew (MB) | steps wait |")
+    print("|---|---|---|---|---|---|")
+    for name, (_, file, write) in LOADERS.items():
+        path = args.folder / f"{args.frames}-{file}"
+        if not path.exists():
+            write(path, args.frames)
+        for loaders in (0, 1):
+            found = alone("rate", name, path, loaders, args.batches)
+            share = "" if "piwsl" not in name else f"{alone('waiting', name, path, loaders, args.steps)['share']:.1%}"
+            print(
+                f"| {name} | {loaders} | {found['first']:.1f} | {found['rate']:.0f} | {found['grew']:.0f} | {share} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
