@@ -1,8 +1,8 @@
 """Batches a second that reach a training, and how long its steps wait for them; ours beside schnetpack and graph-pes.
 
-Frames are those of large_dataset.py: 15 atoms, with energies and forces, which lie in a file of each package's own kind;
-64 random ones a batch, with the neighbours within 5 Å. Each loader runs in a process of its own, which makes batches by
-itself or has them made by others beside it. A step is that of PaiNN, loss and gradients, on one core.
+Frames are those of large_dataset.py: 15 atoms, with energies and forces, which lie in a file of each package's own
+kind; 64 random ones a batch, with the neighbours within 5 Å. Each loader runs in a process of its own, which makes
+batches by itself or has them made by others beside it. A step is that of PaiNN, loss and gradients, on one core.
 """
 
 from __future__ import annotations

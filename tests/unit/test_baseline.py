@@ -251,9 +251,9 @@ def test_a_student_learns_all_that_its_teacher_and_the_level_say(tmp_path):
 
 
 def test_a_model_file_names_its_baseline_and_gives_it_back(tmp_path):
-    path = saved(tmp_path, untrained(Baseline("cheap", COLD)))
-    assert read_header(path)["baseline"] == {"name": "cheap", "level": COLD.plain()}
-    assert load_model(path).baseline == Baseline("cheap", COLD)
+    path = saved(tmp_path, untrained(Baseline("cheap", COLD, scale=0.8)))
+    assert read_header(path)["baseline"] == {"name": "cheap", "level": COLD.plain(), "scale": 0.8}
+    assert load_model(path).baseline == Baseline("cheap", COLD, scale=0.8)
     assert load_model(saved(tmp_path, untrained(None))).baseline is None
 
 

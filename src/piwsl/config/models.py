@@ -93,6 +93,11 @@ class Architecture(Section):
         description="One of the cheap_levels of the dataset, which the network learns the difference to; it is "
         "computed wherever the model is used.",
     )
+    baseline_scale: Literal["fitted"] | Annotated[float, Field(ge=0, le=10)] = Field(
+        "fitted",
+        description="What the baseline is multiplied by before the difference to it is learned: fitted to the labelled "
+        "frames, or a number; 1 is the plain difference.",
+    )
     teacher: Teacher | None = Field(
         None,
         description="A run whose model labels the dataset's pool with energies and forces, which this one learns "
@@ -113,6 +118,12 @@ class Architecture(Section):
     def _references_are_of_the_difference(self) -> Self:
         if self.baseline is not None and self.atomic_references != "fitted":
             raise ValueError("atomic_references: of a difference to a baseline they are fitted; say so, or no baseline")
+        return self
+
+    @model_validator(mode="after")
+    def _a_scale_is_of_a_baseline(self) -> Self:
+        if self.baseline is None and self.baseline_scale != "fitted":
+            raise ValueError("baseline_scale: there is no baseline; leave it out, or name one")
         return self
 
     @property

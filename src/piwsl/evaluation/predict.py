@@ -96,7 +96,7 @@ def _with_baseline(
     energy, forces = found.energy.copy(), []
     for position, structure in enumerate(structures):
         try:
-            own = baseline.known(structure).at_level(baseline.name)
+            own = baseline.part(structure)
         except BaselineFailure as failure:
             raise BaselineFailure(f"frame {positions[position]}: {failure}") from None
         assert own.energy is not None

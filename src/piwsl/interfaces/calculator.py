@@ -81,7 +81,7 @@ class PotentialCalculator(Calculator):
             wanted.add("spread")
         prediction = self.potential.predict(batch, wanted)
         total = float(prediction.energy.detach()[0])
-        own = None if self.potential.baseline is None else self.potential.baseline.labels(structure)
+        own = None if self.potential.baseline is None else self.potential.baseline.part(structure)
         if own is not None:
             assert own.energy is not None
             total += own.energy

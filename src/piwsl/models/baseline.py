@@ -35,6 +35,8 @@ class Baseline:
     level: Level
     role: str = "baseline"
     """What messages call it."""
+    scale: float = 1.0
+    """What its energies and forces count for: a potential is the difference to that many times them."""
 
     def __str__(self) -> str:
         """Return role, name and level for messages."""
@@ -63,6 +65,22 @@ class Baseline:
         if there.energy is not None and there.forces is not None:
             return structure
         return structure.labelled(self.name, self.labels(structure))
+
+    def part(self, structure: Structure) -> Labels:
+        """Return what a potential adds to its own energy (eV) and forces (eV/Å): those of the level times the scale.
+
+        Raises:
+            PiwslError: as of `labels`, where the structure has none yet.
+        """
+        return self.known(structure).at_level(self.name).times(self.scale)
+
+    def rest(self, structure: Structure) -> Structure:
+        """Return a structure with what a potential has to learn of its labels.
+
+        Raises:
+            PiwslError: as of `labels`, where the structure has none of this level yet.
+        """
+        return self.known(structure).less(self.name, self.scale)
 
     def known_of(self, structures: Sequence[Structure], source: str) -> list[Structure]:
         """Return structures with labels of the baseline, without those that it fails, of which a line is printed.

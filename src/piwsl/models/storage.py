@@ -47,6 +47,7 @@ class BaselineHeader(Section):
 
     name: Name = Field(description="What datasets call its labels.")
     level: dict[str, JsonValue]
+    scale: float = Field(1.0, ge=-100, le=100, description="What its energies and forces are multiplied by.")
 
     @field_validator("name")
     @classmethod
@@ -147,7 +148,8 @@ def save_model(path: Path, potential: Predictor, provenance: dict[str, Any]) -> 
         "versions": {"piwsl": version("piwsl"), "torch": version("torch")},
     }
     if potential.baseline is not None:
-        header["baseline"] = {"name": potential.baseline.name, "level": potential.baseline.level.plain()}
+        corrected = potential.baseline
+        header["baseline"] = {"name": corrected.name, "level": corrected.level.plain(), "scale": corrected.scale}
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in header.items()}
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in potential.state_dict().items()}
     content = _with_sorted_header(save(tensors, metadata))
@@ -346,7 +348,7 @@ def _baseline(config: Architecture, header: Header, folder: Path) -> Baseline | 
         level = level_checks.beside(level, folder)
     except PiwslError as error:
         raise PiwslError(f"baseline '{said.name}': {error}") from None
-    baseline = Baseline(said.name, level)
+    baseline = Baseline(said.name, level, scale=said.scale)
     baseline.check(set(header.elements))
     return baseline
 

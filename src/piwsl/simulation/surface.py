@@ -99,7 +99,7 @@ class ReplicaSurface:
             if number in self.problems:
                 continue
             try:
-                labels = self._potential.baseline.labels(replace(self._structures[number], positions=here.numpy()))
+                labels = self._potential.baseline.part(replace(self._structures[number], positions=here.numpy()))
             except BaselineFailure as failure:
                 self.problems[number] = str(failure)
                 continue

@@ -69,6 +69,14 @@ class Labels:
         """Whether the level says nothing."""
         return all(getattr(self, name) is None for name in (*QUANTITIES, "slope"))
 
+    def times(self, factor: float) -> Labels:
+        """Return energy, forces and stress times a factor."""
+        scaled: dict[str, Any] = {}
+        for quantity in QUANTITIES:
+            own = getattr(self, quantity)
+            scaled[quantity] = None if own is None else factor * own
+        return replace(self, **scaled)
+
     def less(self, other: Labels) -> Labels:
         """Return what another level's labels leave of these; what either of the two lacks is absent."""
         rest: dict[str, Any] = {}

@@ -75,9 +75,9 @@ class Structure:
         info = {"charge": self.charge, "multiplicity": self.multiplicity}
         return Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc, info=info)
 
-    def less(self, level: str) -> Structure:
-        """Return the structure with what a level leaves of the labels of all others; itself is left as it is."""
-        theirs = self.at_level(level)
+    def less(self, level: str, scale: float = 1.0) -> Structure:
+        """Return the structure with what a level, times a scale, leaves of the labels of all others, its own apart."""
+        theirs = self.at_level(level).times(scale)
         rest = {name: labels if name == level else labels.less(theirs) for name, labels in self.labels.items()}
         return replace(self, labels=rest)
 

@@ -169,8 +169,7 @@ class StepBatches:
             multiprocessing_context="fork",
         )
         ahead = iter(loader)
-        for batch in islice(ahead, len(steps) - 1):
-            yield batch
+        yield from islice(ahead, len(steps) - 1)
         # Its processes end when it does; whoever knows how many batches there are does not ask for one more.
         (last,) = ahead
         yield last

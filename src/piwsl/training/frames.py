@@ -86,6 +86,14 @@ class TrainingFrames:
             pool=self.pool.mapped(change),
         )
 
+    def knowing(self, baseline: Baseline) -> TrainingFrames:
+        """Return the frames with labels of a baseline, which is computed of those that have none.
+
+        Raises:
+            PiwslError: the baseline gave up on a frame, or cannot be run here.
+        """
+        return self._mapped(baseline.known)
+
     def less(self, baseline: Baseline) -> TrainingFrames:
         """Return the frames with what a baseline leaves of their labels.
 
@@ -95,11 +103,7 @@ class TrainingFrames:
         Raises:
             PiwslError: the baseline gave up on a frame, or cannot be run here.
         """
-
-        def rest(structure: Structure) -> Structure:
-            return baseline.known(structure).less(baseline.name)
-
-        return replace(self._mapped(rest), free_atoms={})
+        return replace(self._mapped(baseline.rest), free_atoms={})
 
     def of_member(self, member: int) -> TrainingFrames:
         """Return the frames as a member of a committee takes them: each validates on the next ones in the seed's order.

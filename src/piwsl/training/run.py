@@ -44,6 +44,7 @@ from piwsl.models.statistics import (
     MOST_FITTED,
     Collated,
     batches_of,
+    fit_scale,
     mean_neighbours,
     refit_references,
     stated_references,
@@ -160,7 +161,10 @@ def train(
     _check_members(frames.of_members(model.members), loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
-    frames = frames if baseline is None else frames.less(baseline)
+    if baseline is not None:
+        frames = frames.knowing(baseline)
+        baseline = replace(baseline, scale=_scale(baseline, model, frames))
+        frames = frames.less(baseline)
     of_members = frames.of_members(model.members)
     stated = _stated_references(model, frames, names)
     data_hash = frames.content_hash()
@@ -282,6 +286,15 @@ def _wants_pairs(model: Architecture, loss: Loss, frames: TrainingFrames) -> boo
     if model.pair_potential != "auto":
         return model.pair_potential
     return not loss.terms_of_level(WEAK) and not frames.have_forces()
+
+
+def _scale(baseline: Baseline, model: Architecture, frames: TrainingFrames) -> float:
+    """Return what a baseline is multiplied by: a number of the config, or what fits the training frames best."""
+    if model.baseline_scale != "fitted":
+        return model.baseline_scale
+    scale = fit_scale(frames.training.sample(MOST_FITTED), baseline.name)
+    print(f"{baseline} is taken {scale:.3f} times", flush=True)
+    return scale
 
 
 def _stated_references(model: Architecture, frames: TrainingFrames, names: Names) -> dict[str, float] | None:

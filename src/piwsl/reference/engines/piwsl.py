@@ -65,7 +65,7 @@ class PiwslModel(PotentialLevel):
         if model.baseline is None:
             return SinglePoint(energy, gradient)
         try:
-            own = model.baseline.labels(structure)
+            own = model.baseline.part(structure)
         except BaselineFailure as failure:
             raise FrameFailure(self.engine, str(failure)) from None
         except PiwslError as error:
