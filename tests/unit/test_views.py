@@ -28,7 +28,7 @@ from piwsl.loss_terms.pitc import PITC
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import Structure
 from piwsl.training.frames import frames_of_run
-from piwsl.training.run import train_run
+from piwsl.training.run import Devices, train_run
 
 CUTOFF = 4.0
 WEAK = Loss(forces=1.0, pitc=PITC(weight=0.1), displacement=0.01, pool=0.5)
@@ -166,6 +166,18 @@ def test_what_is_read_on_the_way_trains_the_same_model(path, tmp_path, loss, thr
     # With two threads another process makes the batches; computing is left to one, whose sums have one order.
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     assert trained(tmp_path / "stored", path, loss, threads) == expected
+
+
+def test_processes_that_share_the_steps_have_loaders_of_their_own(path, tmp_path, monkeypatch):
+    (tmp_path / "held").mkdir()
+    (tmp_path / "stored").mkdir()
+    found = []
+    for folder, most in (("held", views.MOST_HELD), ("stored", 0.0)):
+        monkeypatch.setattr(views, "MOST_HELD", most)
+        files = (tmp_path / folder / "model.safetensors", tmp_path / folder / "history.csv")
+        train_run(path, run(), small(), WEAK, *files, threads=4, devices=Devices("cpu", 2))
+        found.append({name: weights.numpy().tobytes() for name, weights in load_file(files[0]).items()})
+    assert found[0] == found[1]
 
 
 @pytest.mark.usefixtures("nothing_is_held")
