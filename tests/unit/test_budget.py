@@ -308,7 +308,7 @@ def test_plan_prints_the_division_and_its_keys(tmp_path: Path, monkeypatch: pyte
 def test_the_guide_shows_the_plan_of_its_experiment() -> None:
     said = CliRunner().invoke(app, ["plan", "workflow/experiments/fifty-hours.yaml"]).stdout
     shown = [line for line in said.splitlines() if "budget" in line or "CPU hours are left" in line]
-    assert len(shown) == 3
+    assert len(shown) == 2
     page = (ROOT / "docs" / "how-to" / "fifty-hours.md").read_text()
     assert [line for line in shown if line not in page] == []
 
