@@ -82,7 +82,7 @@ def sets_of(survey: Survey, frame_of: Callable[[int], Atoms]) -> NDArray[np.int6
 
 
 def _neighbours(survey: Survey) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return rows in order of fingerprints within each formula, and which (M - 1,) may have the geometry of the next."""
+    """Return rows, by formula and in order of fingerprints, and which (M - 1,) may have the geometry of the next."""
     order = np.lexsort((survey.fingerprints[:, 0], survey.formula))
     formula = survey.formula[order]
     near = formula[1:] == formula[:-1]

@@ -110,14 +110,21 @@ class Surveyor:
         forces = atoms.arrays.get(FORCES_KEY)
         self._formula.append(self._formulas.number_of(atoms))
         self._energies.append(atoms.info.get(ENERGY_KEY, np.nan))
-        self._net.append(np.nan if forces is None else np.linalg.norm(forces.sum(axis=0)))
-        self._sums.append(np.nan if forces is None else np.linalg.norm(forces, axis=1).sum())
+        self._net.append(np.nan if forces is None else float(np.linalg.norm(forces.sum(axis=0))))
+        self._sums.append(np.nan if forces is None else float(np.linalg.norm(forces, axis=1).sum()))
         self._fingerprints.extend(fingerprint(atoms).tolist())
 
     def survey(self, names: NDArray[Any]) -> Survey:
         """Return the survey of the frames, which messages call by these names."""
-        columns = (np.asarray(each) for each in (self._formula, self._energies, self._net, self._sums))
-        return Survey(self._formulas, names, *columns, np.asarray(self._fingerprints).reshape(-1, FINGERPRINT))
+        return Survey(
+            self._formulas,
+            names,
+            np.asarray(self._formula),
+            np.asarray(self._energies),
+            np.asarray(self._net),
+            np.asarray(self._sums),
+            np.asarray(self._fingerprints).reshape(-1, FINGERPRINT),
+        )
 
 
 def survey_of(frames: Iterable[Atoms], formulas: Formulas) -> Survey:
