@@ -158,7 +158,7 @@ class _Watched:
     """All frames of given files, as they pass a second time; the few that are doubted in full are kept."""
 
     def __init__(self, divided: Mapping[str, Part[GivenFile]]) -> None:
-        self._parts = Parts.of({name: part.file.survey.rows(part.indices) for name, part in divided.items()})
+        self._parts = Parts.of({name: (part.file.survey, part.indices) for name, part in divided.items()})
         self._wanted = np.zeros(len(self._parts.survey), dtype=bool)
         self._wanted[asked_for(self._parts)] = True
         self._kept: dict[int, Atoms] = {}

@@ -15,7 +15,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
 
 if TYPE_CHECKING:
     from piwsl.data.survey import Survey
@@ -56,7 +55,9 @@ def _pairs(atoms: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _mean_distance(atoms: Atoms) -> float:
     """Return the mean of the distances, Å, each with the product of the two atomic numbers as its weight."""
     first, second = _pairs(len(atoms))
-    return float(np.average(pdist(atoms.positions), weights=atoms.numbers[first] * atoms.numbers[second]))
+    weights = atoms.numbers[first] * atoms.numbers[second]
+    distances = np.sqrt(np.square(atoms.positions[first] - atoms.positions[second]).sum(axis=1))
+    return float(weights @ distances / weights.sum())
 
 
 def compared(survey: Survey) -> NDArray[np.int64]:
@@ -116,7 +117,7 @@ def _distances(atoms: Atoms) -> NDArray[np.float64]:
     """Return all distances, Å, in order within each pair of elements; of periodic frames the cell's Å and °, too."""
     order = np.argsort(atoms.numbers, kind="stable")
     numbers, positions = atoms.numbers[order], atoms.positions[order]
-    first, second = np.triu_indices(len(atoms), 1)
+    first, second = _pairs(len(atoms))
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
     kinds = numbers[first] * len(chemical_symbols) + numbers[second]
     return np.concatenate([distances[np.lexsort((distances, kinds))], _cell(atoms)])

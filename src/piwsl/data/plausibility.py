@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from piwsl.data.copies import SAME_GEOMETRY, compared, sets_of
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
-from piwsl.data.survey import Formula, Formulas, Survey, joined, survey_of
+from piwsl.data.survey import EVERY_ROW, Formula, Formulas, Survey, joined, survey_of
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
@@ -40,7 +40,7 @@ NET_SHARE, NET_FORCE = 0.05, 0.1
 NEIGHBOUR_FRAMES = 0.5
 FRAMES_PAIRED = 300
 # Of all formulas.
-MOST_PAIRED = 9000
+MOST_PAIRED = 3000
 NAMES_SHOWN = 5
 
 FrameOf = Callable[[int], Atoms]
@@ -55,10 +55,10 @@ class Parts:
     """How many frames of it each part has."""
 
     @classmethod
-    def of(cls, surveys: Mapping[str, Survey]) -> Parts:
-        """Join the surveys of "training", "test" and "pool", those that there are."""
-        there = {part: surveys[part] for part in PARTS if part in surveys}
-        return cls(joined([*there.values()]), {part: len(survey) for part, survey in there.items()})
+    def of(cls, frames: Mapping[str, tuple[Survey, NDArray[np.int64]]]) -> Parts:
+        """Join frames of "training", "test" and "pool", those that there are: rows of surveys."""
+        there = {part: frames[part] for part in PARTS if part in frames}
+        return cls(joined(*there.values()), {part: len(rows) for part, (_, rows) in there.items()})
 
     def rows(self, part: str) -> slice:
         """Return where the frames of a part are."""
@@ -84,7 +84,8 @@ def warnings(
         computed: whether the labels are ours: then only copies are looked for.
     """
     formulas, found = Formulas(), [atoms for part in PARTS for atoms in frames.get(part, ())]
-    parts = Parts.of({part: survey_of(each, formulas) for part, each in frames.items()})
+    surveys = {part: survey_of(each, formulas) for part, each in frames.items()}
+    parts = Parts.of({part: (survey, np.arange(len(survey))) for part, survey in surveys.items()})
     return _copies(parts, found.__getitem__) if computed else doubts(parts, found.__getitem__, energy_unit, forces_unit)
 
 
@@ -128,7 +129,7 @@ def warnings_of_test(
     fits = not _outliers(training, energy_unit)
     return [
         *_usual_energies(test, energy_unit),
-        *(_outliers(joined([training, test]), energy_unit) if fits else []),
+        *(_outliers(joined((training, EVERY_ROW), (test, EVERY_ROW)), energy_unit) if fits else []),
         *_placeholders(test),
         *_net_forces(test),
         *_slopes(test, frame_of, energy_unit, forces_unit),
@@ -143,7 +144,7 @@ def copies_of(known: Survey, frames: Survey, frame_of: FrameOf) -> list[int]:
         frames: likewise.
         frame_of: returns a frame by its row, first the known ones.
     """
-    sets = sets_of(joined([known, frames]), frame_of)
+    sets = sets_of(joined((known, EVERY_ROW), (frames, EVERY_ROW)), frame_of)
     found: list[int] = np.flatnonzero(np.isin(sets[len(known) :], sets[: len(known)])).tolist()
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from piwsl.data.copies import FINGERPRINT, fingerprint
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
+
+Rows = NDArray[np.int64] | slice
+EVERY_ROW = slice(None)
 
 
 class Formula(NamedTuple):
@@ -71,7 +74,7 @@ class Survey:
     def __len__(self) -> int:
         return len(self.formula)
 
-    def rows(self, rows: NDArray[np.int64] | slice) -> Survey:
+    def rows(self, rows: Rows) -> Survey:
         """Return the survey of some of the frames."""
         return Survey(self.formulas, *(getattr(self, name)[rows] for name in COLUMNS))
 
@@ -141,10 +144,10 @@ def survey_of(frames: Iterable[Atoms], formulas: Formulas) -> Survey:
     return surveyor.survey(_column(names))
 
 
-def joined(surveys: Sequence[Survey]) -> Survey:
-    """Return the survey of the frames of several, one behind the other; their formulas are the same."""
-    columns = (np.concatenate([getattr(survey, name) for survey in surveys]) for name in COLUMNS)
-    return Survey(surveys[0].formulas, *columns)
+def joined(*surveys: tuple[Survey, Rows]) -> Survey:
+    """Return the survey of some of the frames of several, one behind the other; their formulas are the same."""
+    columns = (np.concatenate([getattr(survey, name)[rows] for survey, rows in surveys]) for name in COLUMNS)
+    return Survey(surveys[0][0].formulas, *columns)
 
 
 def _column(values: list[Any]) -> NDArray[Any]:
