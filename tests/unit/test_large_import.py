@@ -25,15 +25,17 @@ from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, 
 
 FEW, MANY = 3_000, 24_000
 # Bytes for each further frame; one that is held takes some thousands.
-MOST_A_FRAME = 300
+MOST_A_FRAME = 400
 IMPORTS = """
 import re, sys
 from pathlib import Path
 from piwsl.config import GivenDataset
 from piwsl.data import columns
 from piwsl.data.assemble import import_given
+from piwsl.readers import _npz
 
-columns.ROWS_AT_ONCE = 1000  # the buffer of a column is as large with few frames as with many
+# Buffers are full with few frames, too.
+columns.ROWS_AT_ONCE, _npz.BLOCK_BYTES = 1000, 1 << 14
 for name in sys.argv[1:]:
     import_given(GivenDataset(file=Path(name), format="npz", test_frames=100), Path(name).with_suffix(".h5"))
     print(re.search(r"VmHWM:.*", Path("/proc/self/status").read_text()).group())
