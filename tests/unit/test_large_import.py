@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from helpers import displaced, morse_frames
 
@@ -173,6 +174,11 @@ def test_turns_about_a_bond_are_no_copies_though_no_radius_changes():
         turned.append(atoms)
     assert copies_among(named(turned)) == []
     assert copies_among(named([*turned, turned[17].copy()])) == ["copies: 1 of 61 training frames (frame 60)"]
+
+
+def test_copies_in_cells_of_one_atom_are_found_wherever_they_stand():
+    cells = [Atoms("Cu", cell=[length] * 3, pbc=True) for length in (3.6, 3.7, 3.8, 3.6, 3.9)]
+    assert copies_among(named(cells)) == ["copies: 1 of 5 training frames (frame 3)"]
 
 
 def test_fingerprints_are_believed_beyond_what_is_compared_in_full(monkeypatch):

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from piwsl.config import Labelling, Level
 from piwsl.data.dataset import POOL
 from piwsl.errors import PiwslError
 from piwsl.records import cheap_level_of, read_labellings
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, charge_of, multiplicity_of, read_frames
+from piwsl.structures.extxyz import iterate_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, charge_of, multiplicity_of
 from piwsl.structures.labels import label_key
 
 # Of failures, in a line.
@@ -27,8 +30,8 @@ class CheapLabels:
 
     name: str
     """That frames keep the labels under."""
-    labelled: Mapping[str, Atoms]
-    """With `REF_energy` (eV) and `REF_forces` (eV/Å), by geometry hash."""
+    labelled: Mapping[str, tuple[float, NDArray[np.float64]]]
+    """Energy, eV, and forces, eV/Å, by geometry hash."""
     failed: Mapping[str, str]
     """Step and reason, by geometry hash."""
 
@@ -49,8 +52,7 @@ class CheapLabels:
         found = self.labelled.get(key)
         if found is None:
             raise PiwslError(f"has no labels of {self.name}: it was not among the frames that were labelled with that")
-        atoms.info[label_key(self.name, "energy")] = found.info[ENERGY_KEY]
-        atoms.arrays[label_key(self.name, "forces")] = found.arrays[FORCES_KEY]
+        atoms.info[label_key(self.name, "energy")], atoms.arrays[label_key(self.name, "forces")] = found
         return None
 
 
@@ -67,7 +69,7 @@ def read_cheap_labels(labelled: Iterable[Path], records: Iterable[Path]) -> list
     found: dict[str, CheapLabels] = {}
     for frames_path, records_path in zip(labelled, records, strict=True):
         name = cheap_level_of(frames_path)
-        frames = read_frames(frames_path) if frames_path.stat().st_size else []
+        frames = iterate_frames(frames_path) if frames_path.stat().st_size else ()
         rows = [row.model_dump() for row in read_labellings(records_path)]
         of_job = _cheap_labels(name, frames, rows)
         before = found.get(name, CheapLabels(name, {}, {}))
@@ -95,7 +97,8 @@ def _cheap_labels(name: str, labelled: Iterable[Atoms], records: Iterable[Mappin
     frames, good, failed = iter(labelled), {}, {}
     for record in records:
         if record["status"] == "ok":
-            good[record["geometry"]] = next(frames)
+            atoms = next(frames)
+            good[record["geometry"]] = atoms.info[ENERGY_KEY], atoms.arrays[FORCES_KEY]
         elif record["geometry"] is not None:
             failed[record["geometry"]] = f"{record['step']}: {record['reason']}"
     return CheapLabels(name, good, failed)
