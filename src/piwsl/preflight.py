@@ -464,7 +464,7 @@ def remarks(experiment: Experiment) -> list[str]:
 def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) -> Iterator[str]:
     """Say likewise what the named test sets of a given dataset hold, beside the frames of its own file."""
     formulas = Formulas()
-    known = survey_of(learned, formulas)
+    known = survey_of(learned if dataset.tests else [], formulas)
     for test in dataset.tests:
         section = dataset.tested_on(test)
         file, labels = read_files(section, FRAMES_CHECKED, checked=False)[0], section.labels_of(section.file)

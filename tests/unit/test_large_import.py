@@ -136,6 +136,18 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(given, tmp_path, 
         import_given(given, tmp_path / "d.h5")
 
 
+@pytest.mark.parametrize(("then", "said"), [(19, "19"), (21, "more")])
+def test_a_reader_that_gives_other_frames_the_second_time_is_refused(given, tmp_path, monkeypatch, then, said):
+    counts = iter([20, then])
+    monkeypatch.setattr(
+        ExtendedXYZ, "frames", lambda self, path, every=1: iter(morse_frames("H2O", next(counts), forces=True))
+    )
+    mine = GivenDataset(file=given.file, test_frames=7)
+    with pytest.raises(PiwslError, match=rf"mine.xyz: the reader 'extxyz' gave 20 frames, and then {said}; mend it$"):
+        import_given(mine, tmp_path / "d.h5")
+    assert not (tmp_path / "d.h5").exists()
+
+
 def test_a_file_of_no_frame_is_refused(tmp_path):
     (tmp_path / "mine.xyz").write_text("")
     with pytest.raises(PiwslError, match=r"mine.xyz: holds no frame$"):

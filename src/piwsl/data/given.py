@@ -212,14 +212,20 @@ def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[Atoms]:
         file: of which every frame was seen.
 
     Raises:
-        PiwslError: it is not the file that it was.
+        PiwslError: it is not the file that it was, or its reader gives more frames or fewer.
     """
-    labels = dataset.labels_of(file.path)
-    frames = unchanged_frames_of(file.path, dataset.format_of(file.path), file.stamp)
-    for position, atoms in enumerate(frames):
-        with _naming(file.path, position):
-            frame = _with_our_labels(atoms, labels, position, file.labelled)
+    labels, form = dataset.labels_of(file.path), dataset.format_of(file.path)
+    count = 0
+    for atoms in unchanged_frames_of(file.path, form, file.stamp):
+        count += 1
+        if count > len(file):
+            break
+        with _naming(file.path, count - 1):
+            frame = _with_our_labels(atoms, labels, count - 1, file.labelled)
         yield frame
+    if count != len(file):
+        often = "more" if count > len(file) else str(count)
+        raise PiwslError(f"{file.path}: the reader '{form}' gave {len(file)} frames, and then {often}; mend it")
 
 
 def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
