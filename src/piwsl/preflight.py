@@ -31,6 +31,7 @@ from piwsl.data.given import GivenFrames, frames_in_part, free_atoms, parts, rea
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.reading import count_of
 from piwsl.data.splits import MOST_DIGITS, read_positions
+from piwsl.data.survey import Formulas, survey_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.report.sections import SECTIONS
@@ -462,13 +463,16 @@ def remarks(experiment: Experiment) -> list[str]:
 
 def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) -> Iterator[str]:
     """Say likewise what the named test sets of a given dataset hold, beside the frames of its own file."""
+    formulas = Formulas()
+    known = survey_of(learned if dataset.tests else [], formulas)
     for test in dataset.tests:
         section = dataset.tested_on(test)
         file, labels = read_files(section, FRAMES_CHECKED, checked=False)[0], section.labels_of(section.file)
         yield f"{name}, test set {test}: {summary(section, file)}"
-        odd = warnings_of_test(file.frames, learned, labels.energy_unit, labels.forces_unit)
+        tested = survey_of(file.frames, formulas)
+        odd = warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
         yield from (f"{name}, test set {test}: warning: {line}" for line in odd)
-        if copies := copies_of(learned, file.frames):
+        if copies := copies_of(known, tested, [*learned, *file.frames].__getitem__):
             yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"
 
 

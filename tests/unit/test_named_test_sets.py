@@ -291,6 +291,21 @@ def test_frames_that_a_model_learned_from_are_left_out_however_they_are_turned(f
     assert said in capsys.readouterr().out
 
 
+def test_few_frames_are_held_at_a_time(files, monkeypatch):
+    training, test = morse_frames("H2O", 20, forces=True), morse_frames("H2O", 9, seed=1, forces=True)
+    write_parts(files, [*test, training[4]], training)
+    read: list[int] = []
+    structures = Dataset.structures
+    monkeypatch.setattr("piwsl.data.dataset.FRAMES_AT_ONCE", 4)
+    monkeypatch.setattr(
+        Dataset, "structures", lambda self, indices: (read.append(len(indices)), structures(self, indices))[1]
+    )
+    write_test_set(*files, along=[1, 0, 2], units=UNITS)
+    assert max(read) == 4
+    monkeypatch.undo()
+    assert energies_in(files[2]) == [atoms.info["REF_energy"] for atoms in test]
+
+
 def test_a_set_of_training_frames_alone_is_refused(files):
     training = morse_frames("H2O", 4)
     write_parts(files, training[:2], training)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from piwsl.config import GivenDataset
-from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, with_cheap_labels
-from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset
-from piwsl.data.given import free_atoms, left_out, parts, read_files, summary
-from piwsl.data.plausibility import warnings
+from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
+from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset, write_structures
+from piwsl.data.given import GivenFile, Part, divide, left_out, summary, survey_files
+from piwsl.data.plausibility import Parts, asked_for, doubts, warnings
+from piwsl.data.rereading import parts_again
 from piwsl.errors import PiwslError
 from piwsl.records import read_free_atoms
 from piwsl.structures.frames import read_frames, too_close, without_labels, write_frames
+from piwsl.structures.labels import REFERENCE, WEAK
+from piwsl.structures.structure import from_atoms
 
 
 def assemble(
@@ -62,10 +66,10 @@ def assemble(
         )
     if weak_forces:
         learnt = [part for part in (TRAINING, POOL) if part in frames]
-        frames = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
-    frames, left_out = with_cheap_labels(frames, cheap, max_failed)
-    odd = (warnings(frames, computed=True) if training and test else []) + left_out
-    _say(odd)
+        weak = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
+        frames = {part: [*found] for part, found in weak.items()}
+    frames, failed = with_cheap_labels(frames, cheap, max_failed)
+    odd = [*_said([*(warnings(frames, computed=True) if training and test else []), *failed])]
     write_dataset(dataset_path, frames, atomic_energies(atoms), odd, [labels.name for labels in cheap])
 
 
@@ -81,16 +85,18 @@ def _possible(pool: list[Atoms]) -> list[Atoms]:
     return found
 
 
-def _with_weak_forces(frames: dict[str, list[Atoms]], sources: dict[str, str]) -> dict[str, list[Atoms]]:
+def _with_weak_forces(frames: Mapping[str, Iterable[Atoms]], sources: dict[str, str]) -> dict[str, Iterable[Atoms]]:
     """Return the parts with forces of GFN2-xTB on those that have a source, which messages name."""
     from piwsl.reference.tight_binding import with_weak_forces
 
-    return frames | {part: with_weak_forces(frames[part], source) for part, source in sources.items()}
+    return {**frames, **{part: with_weak_forces(frames[part], source) for part, source in sources.items()}}
 
 
-def _say(odd: list[str]) -> None:
+def _said(odd: Iterable[str]) -> Iterator[str]:
+    """Yield what is odd, and print it."""
     for warning in odd:
         print(f"warning: {warning}")
+        yield warning
 
 
 def atomic_energies(files: list[Path]) -> dict[int, float]:
@@ -117,32 +123,74 @@ def import_given(
     Raises:
         PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy; or as of `with_cheap_labels`.
     """
-    files = read_files(dataset, checked=part is None)
-    frames = parts(dataset, files)
-    _check_elements(frames, dataset)
-    # Wherever they stand in the file: what is held out are molecules.
-    alone = free_atoms(files[0].frames) if part in (TRAINING, None) else {}
-    labels = dataset.labels_of(dataset.file)
-    odd = warnings(frames, labels.energy_unit, labels.forces_unit) if part is None else []
+    files = survey_files(dataset, checked=part is None)
+    divided = divide(dataset, files)
+    _check_elements(divided, dataset)
     for line in dict.fromkeys(summary(dataset, file) for file in files):
         print(line)
-    if (said := left_out(dataset, frames, files[0])) is not None:
+    if (said := left_out(dataset, divided)) is not None:
         print(said)
-    if part is not None:
-        frames = {part: frames[part]}
-    if dataset.weak_forces is not None:
-        sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
-        frames = _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
-    frames, failed = with_cheap_labels(frames, cheap)
-    odd += failed
-    _say(odd)
-    write_dataset(dataset_path, frames, alone, odd, [labels.name for labels in cheap])
+    # Wherever they stand in the file: what is held out are molecules.
+    alone = files[0].free_atoms if part in (TRAINING, None) else {}
+    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(labels.name for labels in cheap))
+    with parts_again(dataset, _taken(divided, part), dataset_path.parent) as frames:
+        watched = None if part is not None else _Watched(divided)
+        seen = frames if watched is None else watched.seeing(frames)
+        labelled = _with_weak_labels(seen, dataset)
+        structures = {
+            name: (from_atoms(atoms, levels) for atoms in asked.labelled(name, each)) for name, each in labelled.items()
+        }
+        write_structures(dataset_path, structures, alone, _said(_odd(dataset, watched, asked)))
 
 
-def _check_elements(frames: dict[str, list[Atoms]], dataset: GivenDataset) -> None:
+def _taken(divided: Mapping[str, Part[GivenFile]], part: str | None) -> dict[str, Part[GivenFile]]:
+    return {name: found for name, found in divided.items() if part in (name, None)}
+
+
+def _with_weak_labels(frames: Mapping[str, Iterable[Atoms]], dataset: GivenDataset) -> Mapping[str, Iterable[Atoms]]:
+    if dataset.weak_forces is None:
+        return frames
+    sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
+    return _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
+
+
+class _Watched:
+    """All frames of given files, as they pass a second time; the few that are doubted in full are kept."""
+
+    def __init__(self, divided: Mapping[str, Part[GivenFile]]) -> None:
+        self._parts = Parts.of({name: (part.file.survey, part.indices) for name, part in divided.items()})
+        self._wanted = np.zeros(len(self._parts.survey), dtype=bool)
+        self._wanted[asked_for(self._parts)] = True
+        self._kept: dict[int, Atoms] = {}
+
+    def seeing(self, frames: Mapping[str, Iterable[Atoms]]) -> dict[str, Iterable[Atoms]]:
+        """Return the frames of the parts, which are looked at as they pass."""
+        return {name: self._seen(self._parts.rows(name).start, each) for name, each in frames.items()}
+
+    def _seen(self, first: int, frames: Iterable[Atoms]) -> Iterator[Atoms]:
+        for row, atoms in enumerate(frames, first):
+            if self._wanted[row]:
+                self._kept[row] = atoms
+            yield atoms
+
+    def doubts(self, energy_unit: str, forces_unit: str) -> list[str]:
+        """Return what looks odd, when all have passed."""
+        return doubts(self._parts, self._kept.__getitem__, energy_unit, forces_unit)
+
+
+def _odd(dataset: GivenDataset, watched: _Watched | None, asked: CheapLevels) -> Iterator[str]:
+    """Yield what looks odd, and what was left out, when all frames have passed."""
+    labels = dataset.labels_of(dataset.file)
+    yield from [] if watched is None else watched.doubts(labels.energy_unit, labels.forces_unit)
+    yield from asked.left_out()
+
+
+def _check_elements(divided: Mapping[str, Part[GivenFile]], dataset: GivenDataset) -> None:
     """Refuse test frames of which a model would know nothing; a check of the config has not read all of many frames."""
-    trained, tested = ({symbol for atoms in frames[part] for symbol in atoms.symbols} for part in (TRAINING, TEST))
-    if unknown := sorted(tested - trained):
+    trained, tested = (
+        set(divided[part].file.survey.rows(divided[part].indices).elements()) for part in (TRAINING, TEST)
+    )
+    if unknown := sorted(chemical_symbols[number] for number in tested - trained):
         raise PiwslError(
             f"{dataset.file}: test frames hold {', '.join(unknown)}, which no training frame does; test on others"
         )
@@ -161,5 +209,6 @@ def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:
     """
     from piwsl.reference.store import rounded
 
-    frames = parts(dataset, read_files(dataset, checked=False))[part]
-    write_frames(path, [rounded(without_labels(atoms)) for atoms in frames])
+    divided = divide(dataset, survey_files(dataset, checked=False))
+    with parts_again(dataset, _taken(divided, part), path.parent) as frames:
+        write_frames(path, (rounded(without_labels(atoms)) for atoms in frames.get(part, ())))

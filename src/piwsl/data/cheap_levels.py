@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from piwsl.config import Labelling, Level
 from piwsl.data.dataset import POOL
 from piwsl.errors import PiwslError
 from piwsl.records import cheap_level_of, read_labellings
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, charge_of, multiplicity_of, read_frames
+from piwsl.structures.extxyz import iterate_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, charge_of, multiplicity_of
 from piwsl.structures.labels import label_key
 
 # Of failures, in a line.
@@ -27,8 +30,8 @@ class CheapLabels:
 
     name: str
     """That frames keep the labels under."""
-    labelled: Mapping[str, Atoms]
-    """With `REF_energy` (eV) and `REF_forces` (eV/Å), by geometry hash."""
+    labelled: Mapping[str, tuple[float, NDArray[np.float64]]]
+    """Energy, eV, and forces, eV/Å, by geometry hash."""
     failed: Mapping[str, str]
     """Step and reason, by geometry hash."""
 
@@ -49,8 +52,7 @@ class CheapLabels:
         found = self.labelled.get(key)
         if found is None:
             raise PiwslError(f"has no labels of {self.name}: it was not among the frames that were labelled with that")
-        atoms.info[label_key(self.name, "energy")] = found.info[ENERGY_KEY]
-        atoms.arrays[label_key(self.name, "forces")] = found.arrays[FORCES_KEY]
+        atoms.info[label_key(self.name, "energy")], atoms.arrays[label_key(self.name, "forces")] = found
         return None
 
 
@@ -67,7 +69,7 @@ def read_cheap_labels(labelled: Iterable[Path], records: Iterable[Path]) -> list
     found: dict[str, CheapLabels] = {}
     for frames_path, records_path in zip(labelled, records, strict=True):
         name = cheap_level_of(frames_path)
-        frames = read_frames(frames_path) if frames_path.stat().st_size else []
+        frames = iterate_frames(frames_path) if frames_path.stat().st_size else ()
         rows = [row.model_dump() for row in read_labellings(records_path)]
         of_job = _cheap_labels(name, frames, rows)
         before = found.get(name, CheapLabels(name, {}, {}))
@@ -95,7 +97,8 @@ def _cheap_labels(name: str, labelled: Iterable[Atoms], records: Iterable[Mappin
     frames, good, failed = iter(labelled), {}, {}
     for record in records:
         if record["status"] == "ok":
-            good[record["geometry"]] = next(frames)
+            atoms = next(frames)
+            good[record["geometry"]] = atoms.info[ENERGY_KEY], atoms.arrays[FORCES_KEY]
         elif record["geometry"] is not None:
             failed[record["geometry"]] = f"{record['step']}: {record['reason']}"
     return CheapLabels(name, good, failed)
@@ -117,41 +120,84 @@ def with_cheap_labels(
     Raises:
         PiwslError: a level fails more frames than it may, or all of the pool, or was not asked about one.
     """
-    found = {part: [atoms.copy() for atoms in own] for part, own in parts.items()}
-    left_out: list[str] = []
-    for labels in levels:
-        for part, own in found.items():
-            reasons = [labels.put_on(atoms) for atoms in own]
-            found[part] = [atoms for atoms, reason in zip(own, reasons, strict=True) if reason is None]
-            failed = list(_failures(own, reasons))
-            if failed:
-                _check_failures(labels.name, part, failed, len(own), max_failed)
-                left_out.append(f"{_count(labels.name, part, failed, len(own))}, which are left out: {_first(failed)}")
-                for reason in failed:
-                    print(f"{part} frame left out: {labels.name}: {reason}")
-    return found, left_out
+    asked = CheapLevels(levels, max_failed)
+    copies = {part: (atoms.copy() for atoms in own) for part, own in parts.items()}
+    return {part: [*asked.labelled(part, own)] for part, own in copies.items()}, asked.left_out()
 
 
-def _failures(frames: Sequence[Atoms], reasons: Sequence[str | None]) -> Iterator[str]:
-    for position, (atoms, reason) in enumerate(zip(frames, reasons, strict=True)):
-        if reason is not None:
-            yield f"{atoms.info.get('frame', position)}: {reason}"
+@dataclass
+class _Tally:
+    """How many frames of a part a level was asked about, and which it failed."""
+
+    name: str
+    part: str
+    frames: int = 0
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+    """Of the first that it failed."""
+
+    def __str__(self) -> str:
+        return f"{self.name} failed {self.failed} of {self.frames} {self.part} frames"
+
+    def add(self, frame: object, reason: str | None) -> None:
+        """Note what came of a frame; a failure is printed."""
+        self.frames += 1
+        if reason is None:
+            return
+        self.failed += 1
+        if self.failed <= REASONS_SHOWN:
+            self.reasons.append(f"{frame}: {reason}")
+        print(f"{self.part} frame left out: {self.name}: {frame}: {reason}")
+
+    def check(self, max_failed: float) -> None:
+        """Stop where the level fails too many frames; of the pool some must be left."""
+        if self.failed <= (max_failed * self.frames if self.part != POOL else max(self.frames - 1, 0)):
+            return
+        allowed = f"max_failed ({max_failed:g}) allows" if self.part != POOL else "may be"
+        raise PiwslError(
+            f"{self}, more than {allowed}: {'; '.join(self.reasons)}; leave it out of cheap_levels, or those frames"
+        )
 
 
-def _check_failures(name: str, part: str, failed: Sequence[str], frames: int, max_failed: float) -> None:
-    """Stop where a level fails too many frames of a part; of the pool some must be left."""
-    if len(failed) <= (max_failed * frames if part != POOL else frames - 1):
-        return
-    allowed = f"max_failed ({max_failed:g}) allows" if part != POOL else "may be"
-    raise PiwslError(
-        f"{_count(name, part, failed, frames)}, more than {allowed}: {_first(failed)}; leave it out of cheap_levels, "
-        "or those frames"
-    )
+class CheapLevels:
+    """Levels whose labels are put on frames that pass one by one."""
 
+    def __init__(self, levels: Sequence[CheapLabels], max_failed: float = MAX_FAILED) -> None:
+        """Begin with no frame.
 
-def _count(name: str, part: str, failed: Sequence[str], frames: int) -> str:
-    return f"{name} failed {len(failed)} of {frames} {part} frames"
+        Args:
+            levels: as of `with_cheap_labels`.
+            max_failed: likewise.
+        """
+        self._levels, self._max_failed = levels, max_failed
+        self._tallies: list[list[_Tally]] = []
 
+    def labelled(self, part: str, frames: Iterable[Atoms]) -> Iterator[Atoms]:
+        """Yield the frames of a part with the labels of all levels, without those that a level fails.
 
-def _first(failed: Sequence[str]) -> str:
-    return "; ".join(failed[:REASONS_SHOWN])
+        Raises:
+            PiwslError: as of `with_cheap_labels`.
+        """
+        tallies = [_Tally(labels.name, part) for labels in self._levels]
+        self._tallies.append(tallies)
+        yield from (atoms for atoms in frames if self._put_on(atoms, tallies))
+        for tally in tallies:
+            tally.check(self._max_failed)
+
+    def _put_on(self, atoms: Atoms, tallies: Sequence[_Tally]) -> bool:
+        """Give a frame the labels of level after level; return whether no level fails it."""
+        for labels, tally in zip(self._levels, tallies, strict=True):
+            reason = labels.put_on(atoms)
+            tally.add(atoms.info.get("frame", tally.frames), reason)
+            if reason is not None:
+                return False
+        return True
+
+    def left_out(self) -> list[str]:
+        """Return what `with_cheap_labels` does for the report, of the frames that have passed."""
+        return [
+            f"{tally}, which are left out: {'; '.join(tally.reasons)}"
+            for of_level in zip(*self._tallies, strict=True)
+            for tally in of_level
+            if tally.failed
+        ]

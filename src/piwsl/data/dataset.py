@@ -126,7 +126,7 @@ def write_structures(
     path: Path,
     parts: Mapping[str, Iterable[Structure]],
     atomic_energies: Mapping[int, float] | None = None,
-    warnings: Sequence[str] = (),
+    warnings: Iterable[str] = (),
 ) -> None:
     """Write structures with their labels as one dataset file, atomically and one by one; none is held in memory.
 
@@ -134,7 +134,7 @@ def write_structures(
         path: the file to write.
         parts: for "training", "test" and "pool", those that there are; each is gone through once.
         atomic_energies: as of `write_dataset`.
-        warnings: likewise; looked at when all structures were.
+        warnings: likewise; gone through once, after the structures.
     """
 
     def write(temporary: Path) -> None:
@@ -192,7 +192,7 @@ def _finish(
     columns: GrowingColumns,
     counts: Mapping[str, int],
     free_atoms: Mapping[int, float],
-    warnings: Sequence[str],
+    warnings: Iterable[str],
 ) -> None:
     """Make columns and what tells about all frames a file."""
     for name, kind in KINDS.items():  # of no frame, too
@@ -440,6 +440,11 @@ class Dataset:
         ends = np.flatnonzero(np.diff(indices) != 1) + 1
         runs = (run for run in np.split(indices, ends) if len(run))
         return [structure for run in runs for structure in self._read(int(run[0]), int(run[-1]) + 1)]
+
+    def each(self, indices: NDArray[np.int64]) -> Iterator[Structure]:
+        """Read frames one by one, in the order of the indices; never many of them are held."""
+        for start in range(0, len(indices), FRAMES_AT_ONCE):
+            yield from self.structures(indices[start : start + FRAMES_AT_ONCE])
 
     def _read(self, first: int, last: int) -> list[Structure]:
         """Read neighbouring frames and compare each with its hash."""

@@ -1,13 +1,19 @@
-"""Frames that a user labelled elsewhere, made ours: names, units, geometry, and what was taken from them."""
+"""Frames that a user labelled elsewhere, made ours: names, units, geometry, and what was taken from them.
+
+A file of millions of frames is surveyed, not held: they pass one by one, and what is kept of each is a few numbers.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -15,8 +21,9 @@ from numpy.typing import NDArray
 
 from piwsl.config import GivenDataset, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.reading import count_of, frames_of, our_labels
+from piwsl.data.reading import Stamp, count_of, frames_of, our_labels, stamp_of, unchanged_frames_of
 from piwsl.data.splits import hold_out, hold_out_groups, read_positions
+from piwsl.data.survey import Formulas, Survey, Surveyor
 from piwsl.errors import PiwslError
 from piwsl.readers import LabelNames
 from piwsl.structures.frames import (
@@ -40,29 +47,128 @@ EXAMPLES = 50
 MOST_GROUPED = 100_000
 
 
-@dataclass(frozen=True)
-class GivenFrames:
-    """The frames of a file in our names and units, and the names that they had."""
+@dataclass(frozen=True, kw_only=True)
+class GivenFile:
+    """What was seen of a file while its frames passed."""
 
     path: Path
-    frames: list[Atoms]
-    """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³) where there are any, charge,
-    multiplicity, and `frame`, the position in the file."""
+    stamp: Stamp
+    """Of the file when it was read."""
+    labelled: bool
+    """Whether labels of the reference level were looked at."""
+    survey: Survey
+    """Of the frames in our units, whose names are their positions in the file."""
+    keys: Mapping[str, int]
+    """How many frames have a value or column, by our names for labels."""
     columns: set[str]
     """Columns of three numbers that any frame has and that may be forces."""
+    free_atoms: Mapping[int, float]
+    """As of `free_atoms`."""
     every: int = 1
     """Only each so many-th frame of the file was read."""
     ignored: int | None = None
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
-    groups: list[str | int] | None = None
+    groups: Sequence[str | int] | None = None
     """What each frame is held out with; None where frames are held out one by one."""
+
+    def __len__(self) -> int:
+        return len(self.survey)
 
     def with_label(self, key: str) -> int:
         """Return how many frames have labels under a name."""
-        return sum(key in atoms.arrays or key in atoms.info for atoms in self.frames)
+        return self.keys.get(key, 0)
 
 
-def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool = True) -> GivenFrames:
+@dataclass(frozen=True, kw_only=True)
+class GivenFrames(GivenFile):
+    """The same of a file whose frames are few enough to be held."""
+
+    frames: list[Atoms]
+    """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³) where there are any, charge,
+    multiplicity, and `frame`, the position in the file."""
+
+
+File = TypeVar("File", bound=GivenFile)
+
+
+@dataclass(frozen=True)
+class Part(Generic[File]):
+    """The frames of a file that are for training, for the test, or the pool."""
+
+    file: File
+    indices: NDArray[np.int64]
+    """Among those that were read, in their order."""
+
+
+class _Passing:
+    """Frames of a file, made ours one by one; keeps what is told of the file behind them."""
+
+    def __init__(self, dataset: GivenDataset, path: Path, every: int, labelled: bool, formulas: Formulas) -> None:
+        self._dataset, self._path, self._every, self._labelled = dataset, path, every, labelled
+        self._labels, self._stamp = dataset.labels_of(path), stamp_of(path)
+        self._surveyor, self._keys, self._columns = Surveyor(formulas), Counter[str](), set[str]()
+        self._free_atoms: dict[int, float] = {}
+        self._groups: list[str | int] | None = [] if labelled and _is_grouped(dataset) else None
+        self._known_groups: dict[str | int, str | int] = {}
+        self._ignored = 0
+
+    def __iter__(self) -> Iterator[Atoms]:
+        form = self._dataset.format_of(self._path)
+        for count, atoms in enumerate(unchanged_frames_of(self._path, form, self._stamp, self._every)):
+            position = count * self._every
+            with _naming(self._path, position):
+                problem = geometry_problem(atoms)
+                if problem is not None:
+                    raise PiwslError(problem)
+                frame = _with_our_labels(atoms, self._labels, position, self._labelled)
+                self._note(atoms, frame)
+            yield frame
+        if not len(self._surveyor):
+            raise PiwslError(f"{self._path}: holds no frame")
+
+    def _note(self, atoms: Atoms, frame: Atoms) -> None:
+        """Note what is told of a frame as it was read and as ours."""
+        if self._groups is not None and self._dataset.split is not None:
+            group = _group_of(self._dataset.split, atoms)
+            self._groups.append(self._known_groups.setdefault(group, group))  # one text for all frames of a group
+        self._surveyor.add(frame)
+        self._keys.update([*frame.info, *frame.arrays])
+        self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
+        self._columns |= {
+            name
+            for name, values in atoms.arrays.items()
+            if values.shape[1:] == (3,) and name not in ("positions", DIRECTION_KEY)
+        }
+        _note_free_atom(self._free_atoms, frame)
+
+    def seen(self) -> dict[str, Any]:
+        """Return what was seen, as attributes of `GivenFile`."""
+        return {
+            "path": self._path,
+            "stamp": self._stamp,
+            "labelled": self._labelled,
+            "survey": self._surveyor.survey(self._every * np.arange(len(self._surveyor))),
+            "keys": self._keys,
+            "columns": self._columns,
+            "free_atoms": self._free_atoms,
+            "every": self._every,
+            "ignored": None if self._labelled else self._ignored,
+            "groups": self._groups,
+        }
+
+
+@contextmanager
+def _naming(path: Path, position: int) -> Iterator[None]:
+    """Say of which frame an error is."""
+    try:
+        yield
+    except PiwslError as error:
+        raise PiwslError(f"{path}: frame {position}: {error}") from None
+
+
+def read_given(
+    dataset: GivenDataset, path: Path, every: int = 1, labelled: bool = True, formulas: Formulas | None = None
+) -> GivenFrames:
     """Read frames of a user's file.
 
     Args:
@@ -70,33 +176,56 @@ def read_given(dataset: GivenDataset, path: Path, every: int = 1, labelled: bool
         path: one of its files.
         every: read only each so many-th frame.
         labelled: whether the labels are looked at; of a pool, those of the cheaper level alone.
+        formulas: those of other files that were read.
 
     Raises:
         PiwslError: the file cannot be read, or a frame is no geometry or lacks its energy; names the frame.
     """
-    frames, columns, ignored = [], set(), 0
-    groups: list[str | int] | None = [] if labelled and _is_grouped(dataset) else None
-    labels = dataset.labels_of(path)
-    for count, atoms in enumerate(frames_of(path, dataset.format_of(path), every)):
-        position = count * every
-        problem = geometry_problem(atoms)
-        if problem is not None:
-            raise PiwslError(f"{path}: frame {position}: {problem}")
-        try:
-            frames.append(_with_our_labels(atoms, labels, position, labelled))
-            if groups is not None and dataset.split is not None:
-                groups.append(_group_of(dataset.split, atoms))
-        except PiwslError as error:
-            raise PiwslError(f"{path}: frame {position}: {error}") from None
-        ignored += labels.energy_key in atoms.info or labels.forces_key in atoms.arrays
-        columns |= {
-            name
-            for name, values in atoms.arrays.items()
-            if values.shape[1:] == (3,) and name not in ("positions", DIRECTION_KEY)
-        }
-    if not frames:
-        raise PiwslError(f"{path}: holds no frame")
-    return GivenFrames(path, frames, columns, every, None if labelled else ignored, groups)
+    passing = _Passing(dataset, path, every, labelled, formulas or Formulas())
+    frames = [*passing]
+    return GivenFrames(frames=frames, **passing.seen())
+
+
+def survey_given(dataset: GivenDataset, path: Path, labelled: bool, formulas: Formulas) -> GivenFile:
+    """Survey the frames of a user's file, of which none is kept.
+
+    Args:
+        dataset: as of `read_given`.
+        path: likewise.
+        labelled: likewise.
+        formulas: likewise.
+
+    Raises:
+        PiwslError: as of `read_given`.
+    """
+    passing = _Passing(dataset, path, 1, labelled, formulas)
+    for _ in passing:
+        pass
+    return GivenFile(**passing.seen())
+
+
+def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[Atoms]:
+    """Read the frames of a file that was surveyed once more, one by one.
+
+    Args:
+        dataset: as of `read_given`.
+        file: of which every frame was seen.
+
+    Raises:
+        PiwslError: it is not the file that it was, or its reader gives more frames or fewer.
+    """
+    labels, form = dataset.labels_of(file.path), dataset.format_of(file.path)
+    count = 0
+    for atoms in unchanged_frames_of(file.path, form, file.stamp):
+        count += 1
+        if count > len(file):
+            break
+        with _naming(file.path, count - 1):
+            frame = _with_our_labels(atoms, labels, count - 1, file.labelled)
+        yield frame
+    if count != len(file):
+        often = "more" if count > len(file) else str(count)
+        raise PiwslError(f"{file.path}: the reader '{form}' gave {len(file)} frames, and then {often}; mend it")
 
 
 def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
@@ -153,7 +282,7 @@ def _names(names: set[str]) -> str:
     return f"{shown}{' and more' if len(names) > len(shown) else ''}" if names else "nothing"
 
 
-def check_keys(dataset: GivenDataset, files: list[GivenFrames]) -> None:
+def check_keys(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
     """Check that forces and stress whose names are written out in the config are there.
 
     Args:
@@ -195,11 +324,34 @@ def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = T
     Raises:
         PiwslError: as of `read_given` and `check_keys`.
     """
+    formulas = Formulas()
+
+    def read(path: Path, labelled: bool) -> GivenFrames:
+        return read_given(dataset, path, every_of(dataset, path, most), labelled, formulas)
+
+    return _each_file(dataset, read, checked)
+
+
+def survey_files(dataset: GivenDataset, checked: bool = True) -> list[GivenFile]:
+    """Survey the same files, however many frames they have.
+
+    Args:
+        dataset: names the files.
+        checked: as of `read_files`.
+
+    Raises:
+        PiwslError: as of `read_files`.
+    """
+    formulas = Formulas()
+    return _each_file(dataset, lambda path, labelled: survey_given(dataset, path, labelled, formulas), checked)
+
+
+def _each_file(dataset: GivenDataset, read: Callable[[Path, bool], File], checked: bool) -> list[File]:
     paths = [dataset.file] + ([] if dataset.test_file is None else [dataset.test_file])
-    read = {path: read_given(dataset, path, every_of(dataset, path, most)) for path in dict.fromkeys(paths)}
-    files = [read[path] for path in paths]
+    found = {path: read(path, True) for path in dict.fromkeys(paths)}
+    files = [found[path] for path in paths]
     if dataset.pool_file is not None:
-        files.append(read_given(dataset, dataset.pool_file, every_of(dataset, dataset.pool_file, most), labelled=False))
+        files.append(read(dataset.pool_file, False))
     if checked:
         check_keys(dataset, files)
     return files
@@ -214,7 +366,7 @@ def every_of(dataset: GivenDataset, path: Path, most: int | None) -> int:
     return 1 if most is None else -(-count_of(path, dataset.format_of(path)) // most) or 1
 
 
-def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
+def parts(dataset: GivenDataset, files: Sequence[GivenFrames]) -> dict[str, list[Atoms]]:
     """Return the frames for "training", "test" and "pool"; for test of a file of their own, or held out of one.
 
     Args:
@@ -222,26 +374,43 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
         files: of `read_files`; where it read fewer frames, fewer are held out.
 
     Raises:
+        PiwslError: as of `divide`.
+    """
+    divided = divide(dataset, files)
+    return {POOL: []} | {part: [own.file.frames[i] for i in own.indices] for part, own in divided.items()}
+
+
+def divide(dataset: GivenDataset, files: Sequence[File]) -> dict[str, Part[File]]:
+    """Return which frames are for "training", for "test" and, where there is a file of such, the "pool".
+
+    Args:
+        dataset: says which.
+        files: of `read_files` or `survey_files`.
+
+    Raises:
         PiwslError: holding out leaves nothing to train on, or a file of positions names no frames of the file.
     """
-    frames = files[0].frames
-    pool = [] if dataset.pool_file is None else files[-1].frames
     if dataset.test_file is not None:
-        return {TRAINING: frames, TEST: files[1].frames, POOL: pool}
-    training, test = _divided(dataset, files[0])
-    return {TRAINING: [frames[i] for i in training], TEST: [frames[i] for i in test], POOL: pool}
+        found = {TRAINING: _whole(files[0]), TEST: _whole(files[1])}
+    else:
+        training, test = _divided(dataset, files[0])
+        found = {TRAINING: Part(files[0], training), TEST: Part(files[0], test)}
+    return found | ({} if dataset.pool_file is None else {POOL: _whole(files[-1])})
 
 
-def _divided(dataset: GivenDataset, file: GivenFrames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _whole(file: File) -> Part[File]:
+    return Part(file, np.arange(len(file)))
+
+
+def _divided(dataset: GivenDataset, file: GivenFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return indices of the frames for training, and of those for the test."""
     if file.every == 1:
-        return _split(dataset, len(file.frames), file.groups)
+        return _split(dataset, len(file), file.groups)
     if dataset.split is not None and (found := _division(dataset)) is not None:
-        positions = np.array([atoms.info["frame"] for atoms in file.frames])
-        training, test = (np.flatnonzero(np.isin(positions, part)) for part in found)
+        training, test = (np.flatnonzero(np.isin(file.survey.names, part)) for part in found)
         if len(training) and len(test):
             return training, test
-    return hold_out(len(file.frames), max(1, (dataset.test_frames or 1) // file.every), dataset.seed)
+    return hold_out(len(file), max(1, (dataset.test_frames or 1) // file.every), dataset.seed)
 
 
 def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
@@ -256,25 +425,21 @@ def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int6
         return _split(dataset, frames, None)
     if frames > MOST_GROUPED:
         return None
-    about = dataset.file.stat()
-    stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
-    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, split))
+    return _split(dataset, frames, _groups_in(dataset.file, stamp_of(dataset.file), form, split))
 
 
 @lru_cache(maxsize=8)
-def _groups_in(path: Path, _stamp: tuple[int, int, int], form: str, split: Split) -> list[str | int]:
+def _groups_in(path: Path, _stamp: Stamp, form: str, split: Split) -> list[str | int]:
     """Return the groups of all frames of a file that is as it was then."""
     found = []
     for position, atoms in enumerate(frames_of(path, form)):
-        try:
+        with _naming(path, position):
             found.append(_group_of(split, atoms))
-        except PiwslError as error:
-            raise PiwslError(f"{path}: frame {position}: {error}") from None
     return found
 
 
 def _split(
-    dataset: GivenDataset, frames: int, groups: list[str | int] | None
+    dataset: GivenDataset, frames: int, groups: Sequence[str | int] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide as many frames, of these groups."""
     split = dataset.split
@@ -310,17 +475,17 @@ def frames_in_part(dataset: GivenDataset, part: str) -> int:
     return wanted if part == TEST else count_of(dataset.file, dataset.format_of(dataset.file)) - wanted
 
 
-def left_out(dataset: GivenDataset, frames: dict[str, list[Atoms]], file: GivenFrames) -> str | None:
+def left_out(dataset: GivenDataset, divided: Mapping[str, Part[GivenFile]]) -> str | None:
     """Say which frames of a file are in neither part, where that is so.
 
     Args:
         dataset: the section.
-        frames: of `parts`.
-        file: what they were taken from.
+        divided: of `divide`.
     """
     if dataset.test_file is not None:
         return None
-    count = len(file.frames) - len(frames[TRAINING]) - len(frames[TEST])
+    file = divided[TRAINING].file
+    count = len(file) - len(divided[TRAINING].indices) - len(divided[TEST].indices)
     why = "of the groups of test frames" if dataset.split is None or dataset.split.test is None else "in no list"
     return f"{file.path}: {count} frames {why} are in neither part" if count else None
 
@@ -344,10 +509,14 @@ def free_atoms(frames: Iterable[Atoms]) -> dict[int, float]:
     """
     found: dict[int, float] = {}
     for atoms in frames:
-        if len(atoms) == 1 and not atoms.pbc.any() and ENERGY_KEY in atoms.info and _is_neutral(atoms):
-            number = int(atoms.numbers[0])
-            found[number] = min(atoms.info[ENERGY_KEY], found.get(number, np.inf))
+        _note_free_atom(found, atoms)
     return found
+
+
+def _note_free_atom(found: dict[int, float], atoms: Atoms) -> None:
+    if len(atoms) == 1 and not atoms.pbc.any() and ENERGY_KEY in atoms.info and _is_neutral(atoms):
+        number = int(atoms.numbers[0])
+        found[number] = min(atoms.info[ENERGY_KEY], found.get(number, np.inf))
 
 
 def _is_neutral(atoms: Atoms) -> bool:
@@ -357,14 +526,14 @@ def _is_neutral(atoms: Atoms) -> bool:
         return False
 
 
-def summary(dataset: GivenDataset, file: GivenFrames) -> str:
+def summary(dataset: GivenDataset, file: GivenFile) -> str:
     """Say in one line what was taken from a file: frames, forces, stress, the range of energies, names and units."""
     weak, labels = file.with_label(WEAK_FORCES_KEY), dataset.labels_of(file.path)
     cheaper = f", {weak} with forces of a cheaper level ({labels.weak_forces_key})" if weak else ""
     if file.ignored is not None:
         unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
-        return f"{file.path}: {len(file.frames)} frames of the pool{cheaper}{unseen}"
-    energies = [atoms.info[ENERGY_KEY] / len(atoms) for atoms in file.frames]
+        return f"{file.path}: {len(file)} frames of the pool{cheaper}{unseen}"
+    energies = file.survey.energies / file.survey.sizes
     with_forces = file.with_label(FORCES_KEY)
     forces = f"{with_forces} with forces ({labels.forces_key} in {labels.forces_unit})"
     if not with_forces:
@@ -377,6 +546,6 @@ def summary(dataset: GivenDataset, file: GivenFrames) -> str:
     with_slope = file.with_label(SLOPE_KEY)
     slope = f", {with_slope} with the slope along a direction ({SLOPE_KEY} in eV/Å)" if with_slope else ""
     return (
-        f"{file.path}: {len(file.frames)} frames, {forces}{stress}{slope}{cheaper}; "
+        f"{file.path}: {len(file)} frames, {forces}{stress}{slope}{cheaper}; "
         f"{labels.energy_key} in {labels.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
     )

@@ -17,6 +17,8 @@ from piwsl.structures.frames import DIRECTION_KEY, ENERGY_KEY, FORCES_KEY, SLOPE
 from piwsl.structures.labels import energy_label, forces_label, slope_label, stress_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
+Stamp = tuple[int, int, int]
+
 
 def count_of(path: Path, form: str) -> int:
     """Return how many frames a file has.
@@ -63,6 +65,45 @@ def frames_of(path: Path, form: str, every: int = 1) -> Iterator[Atoms]:
             raise PiwslError(f"{path}:{where} the reader '{form}' gives {type(atoms).__name__}, not ase.Atoms; mend it")
         yield atoms
         position += every
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what of a file is another when it is another file or was written to.
+
+    Raises:
+        PiwslError: it cannot be read.
+    """
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise PiwslError(f"{path}: {error.strerror}") from None
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def unchanged_frames_of(path: Path, form: str, stamp: Stamp, every: int = 1) -> Iterator[Atoms]:
+    """Read the frames of a file, as `frames_of` does, which must be what it was until the last is read.
+
+    Args:
+        path: the file.
+        form: name of its reader.
+        stamp: of the file that is meant.
+        every: read only each so many-th frame, from the first.
+
+    Raises:
+        PiwslError: it is not, or as of `frames_of`.
+    """
+    _check_unchanged(path, stamp)
+    try:
+        yield from frames_of(path, form, every)
+    except PiwslError:
+        _check_unchanged(path, stamp)  # rather than what reading half of each ran into
+        raise
+    _check_unchanged(path, stamp)
+
+
+def _check_unchanged(path: Path, stamp: Stamp) -> None:
+    if stamp_of(path) != stamp:
+        raise PiwslError(f"{path}: changed while it was read; start again")
 
 
 def _check_is_file(path: Path) -> None:

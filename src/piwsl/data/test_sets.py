@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from piwsl.config import Geometries
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_structures
 from piwsl.data.plausibility import copies_of, warnings_of_test
+from piwsl.data.survey import Formulas, Survey, survey_of
 from piwsl.errors import PiwslError
 from piwsl.structures.coordinates import Coordinate, values_in_order
 from piwsl.structures.frames import label, write_frames
@@ -55,41 +58,67 @@ def write_test_set(
             does.
     """
     with Dataset(labelled) as file, Dataset(training) as learned_file:
-        frames, odd = file.structures(file.indices(TEST)), file.warnings()
-        learned = learned_file.structures(learned_file.indices(TRAINING))
-    _check_elements(frames, learned, labelled)
-    frames = frames if along is None else _with_coordinate(frames, along, labelled)
-    tested, known = ([_labelled(structure, n) for n, structure in enumerate(part)] for part in (frames, learned))
-    odd += warnings_of_test(tested, known, **units) if units else []
-    copies = copies_of(known, tested)
-    if len(copies) == len(frames):
-        raise PiwslError(f"{labelled}: each frame has the geometry of a training frame; test on others")
-    if copies:
-        names = ", ".join(map(str, copies[:NAMES_SHOWN])) + ", ..." * (len(copies) > NAMES_SHOWN)
-        odd.append(
-            f"copies: {len(copies)} of {len(frames)} frames (frame {names}) have the geometry of a training frame, and "
-            "are left out"
+        tested, known = _Frames(file, TEST), _Frames(learned_file, TRAINING)
+        formulas = Formulas()
+        frames, learned = survey_of(tested, formulas), survey_of(known, formulas)
+        _check_elements(frames, learned, labelled)
+        coordinates = None if along is None else _coordinates(tested, along, labelled)
+        odd = file.warnings() + (warnings_of_test(frames, learned, tested.frame, **units) if units else [])
+        copies = copies_of(
+            learned, frames, lambda row: known.frame(row) if row < len(known) else tested.frame(row - len(known))
         )
-    for line in odd:
-        print(f"warning: {line}")
-    kept = [structure for position, structure in enumerate(frames) if position not in copies]
-    write_structures(path, {TEST: kept}, warnings=odd)
+        if len(copies) == len(frames):
+            raise PiwslError(f"{labelled}: each frame has the geometry of a training frame; test on others")
+        odd += _left_out(copies, len(frames))
+        for line in odd:
+            print(f"warning: {line}")
+        kept = np.setdiff1d(np.arange(len(frames)), copies)
+        write_structures(path, {TEST: tested.structures(kept, coordinates)}, warnings=odd)
 
 
-def _check_elements(frames: Sequence[Structure], learned: Sequence[Structure], source: Path) -> None:
-    known = {int(number) for structure in learned for number in structure.numbers}
-    found = {int(number) for structure in frames for number in structure.numbers}
-    if unknown := sorted(found - known):
+class _Frames:
+    """The frames of a part of a dataset file, of which few are held at a time; messages call them by their numbers."""
+
+    def __init__(self, file: Dataset, part: str) -> None:
+        self._file, self._indices = file, file.indices(part)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[Atoms]:
+        return (_labelled(each, number) for number, each in enumerate(self._file.each(self._indices)))
+
+    def frame(self, number: int) -> Atoms:
+        """Return a frame with its labels."""
+        return _labelled(self._file.structure(int(self._indices[number])), number)
+
+    def structures(self, numbers: NDArray[np.int64], coordinates: NDArray[np.float64] | None) -> Iterator[Structure]:
+        """Yield some of the frames, with where on a scan they are."""
+        for number, structure in zip(numbers, self._file.each(self._indices[numbers]), strict=True):
+            yield structure if coordinates is None else replace(structure, coordinate=float(coordinates[number]))
+
+
+def _check_elements(frames: Survey, learned: Survey, source: Path) -> None:
+    if unknown := sorted(set(frames.elements()) - set(learned.elements())):
         symbols = ", ".join(chemical_symbols[number] for number in unknown)
         raise PiwslError(f"{source}: test frames hold {symbols}, which no training frame does; take those frames out")
 
 
-def _with_coordinate(frames: Sequence[Structure], along: Sequence[int], source: Path) -> list[Structure]:
+def _coordinates(frames: _Frames, along: Sequence[int], source: Path) -> NDArray[np.float64]:
     try:
-        values = values_in_order(Coordinate(tuple(along)), [structure.atoms() for structure in frames])
+        return values_in_order(Coordinate(tuple(along)), frames)
     except PiwslError as error:
         raise PiwslError(f"{source}: {error}") from None
-    return [replace(frame, coordinate=float(value)) for frame, value in zip(frames, values, strict=True)]
+
+
+def _left_out(copies: Sequence[int], frames: int) -> list[str]:
+    if not copies:
+        return []
+    names = ", ".join(map(str, copies[:NAMES_SHOWN])) + ", ..." * (len(copies) > NAMES_SHOWN)
+    return [
+        f"copies: {len(copies)} of {frames} frames (frame {names}) have the geometry of a training frame, and are left "
+        "out"
+    ]
 
 
 def _labelled(structure: Structure, position: int) -> Atoms:

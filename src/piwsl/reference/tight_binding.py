@@ -6,6 +6,8 @@ chemical method", J. Chem. Theory Comput. 15, 1652 (2019).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from tblite.ase import TBLite
@@ -19,8 +21,8 @@ def gfn2(charge: int, multiplicity: int) -> TBLite:
     return TBLite(method="GFN2-xTB", charge=charge, multiplicity=multiplicity, verbosity=0)
 
 
-def with_weak_forces(frames: list[Atoms], source: str) -> list[Atoms]:
-    """Return copies of frames with the forces of GFN2-xTB, eV/Å, as weak labels.
+def with_weak_forces(frames: Iterable[Atoms], source: str) -> Iterator[Atoms]:
+    """Yield copies of frames with the forces of GFN2-xTB, eV/Å, as weak labels, one by one.
 
     Args:
         frames: with info `charge` and `multiplicity`, where they are not 0 and 1.
@@ -29,7 +31,6 @@ def with_weak_forces(frames: list[Atoms], source: str) -> list[Atoms]:
     Raises:
         PiwslError: GFN2-xTB gave up on a frame, or its charge or multiplicity is no whole number.
     """
-    labelled = []
     for position, atoms in enumerate(frames):
         frame = atoms.copy()
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -45,5 +46,4 @@ def with_weak_forces(frames: list[Atoms], source: str) -> list[Atoms]:
                 f"{source}: GFN2-xTB has no forces for frame {position} ({atoms.get_chemical_formula()}): {reason}; "
                 "take the frame out, or leave weak_forces out"
             ) from None
-        labelled.append(frame)
-    return labelled
+        yield frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +87,7 @@ class Coordinate:
         return FixInternals(**{names[self.kind]: [[value, list(self.indices)]]})
 
 
-def values_in_order(coordinate: Coordinate, frames: Sequence[Atoms]) -> NDArray[np.float64]:
+def values_in_order(coordinate: Coordinate, frames: Iterable[Atoms]) -> NDArray[np.float64]:
     """Return the values of a coordinate in frames that go along it, (M,), Å or °.
 
     A dihedral starts between -180 and 180°, and goes on beyond where the next frame is nearer so.

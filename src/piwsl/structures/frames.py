@@ -6,14 +6,16 @@ column `REF_direction` holds: not forces, and no program takes it for some.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.data import chemical_symbols, covalent_radii, ground_state_magnetic_moments
+from ase.io.extxyz import write_xyz
+from ase.io.formats import open_with_compression
 
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
@@ -46,13 +48,18 @@ def read_frames(path: Path | str) -> list[Atoms]:
     return frames
 
 
-def write_frames(path: Path | str, frames: list[Atoms]) -> None:
-    """Write frames as extended XYZ, atomically; an empty list gives an empty file.
+def write_frames(path: Path | str, frames: Iterable[Atoms]) -> None:
+    """Write frames as extended XYZ, atomically and one by one; no frame gives an empty file.
 
     What a frame's calculator has computed is written as `energy`, `forces`, ..., in place of what a file said there.
     """
-    written = [atoms if atoms.calc is None else _with_results_of_its_calculator(atoms) for atoms in frames]
-    write_atomically(Path(path), lambda temporary: ase.io.write(temporary, written, format="extxyz"))
+    written = (atoms if atoms.calc is None else _with_results_of_its_calculator(atoms) for atoms in frames)
+
+    def write(temporary: Path) -> None:
+        with open_with_compression(str(temporary), "w") as file:
+            write_xyz(file, written)
+
+    write_atomically(Path(path), write)
 
 
 def _with_results_of_its_calculator(atoms: Atoms) -> Atoms:
