@@ -128,7 +128,7 @@ rule import_part:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=30,
+        runtime=reading_time,
     params:
         settings=lambda wildcards: jobs.given_settings(
             wildcards.dataset, wildcards.part
@@ -164,7 +164,7 @@ rule import_dataset:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=30,
+        runtime=reading_time,
     params:
         settings=lambda wildcards: jobs.given_settings(wildcards.dataset),
         contents=lambda wildcards: jobs.contents(*jobs.given_files(wildcards.dataset)),

@@ -110,6 +110,11 @@ def growing(amount: Callable[[Any], int]) -> Callable[[Any, int], int]:
     return grown
 
 
+def reading_time(_wildcards: Any, input: Any) -> int:
+    """Return minutes for what reads a user's files twice: 30, and as many more for each GB."""
+    return 30 + round(30 * input.size_mb / 1000)
+
+
 def run_of(wildcards: RunWildcards) -> dict[str, str | int]:
     """Return the point of the grid that wildcards name, as plain values of a `Run`."""
     return {
