@@ -384,6 +384,13 @@ class GivenDataset(Section):
     )
     test_file: InputFile | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
     test_frames: Frames | None = Field(None, description="Frames of file to hold out for testing.")
+    stride: int = Field(
+        1,
+        ge=1,
+        le=1_000_000,
+        description="Of file each so many-th frame is taken, from the first: of a set that is larger than what is "
+        "learned from it.",
+    )
     pool_file: InputFile | None = Field(
         None, description="Frames whose labels are not looked at, for losses with a pool. Default: none."
     )
@@ -426,6 +433,10 @@ class GivenDataset(Section):
         positions = [] if self.split is None else self.split.files
         return [*own, *positions, *(test.file for test in self.tests.values())]
 
+    def stride_of(self, path: Path) -> int:
+        """Return of how many frames of a file one is taken."""
+        return self.stride if path == self.file else 1
+
     def split_off(self, part: str) -> list[Path]:
         """Return the files of positions that a part depends on: "training" or "test"; of "pool" none."""
         return [] if self.split is None or part == "pool" else self.split.files
@@ -455,6 +466,7 @@ class GivenDataset(Section):
             "catalogue": None,
             "path": None,
             "test_frames": None,
+            "stride": 1,
             "split": None,
             "pool_file": None,
             "weak_forces": None,
@@ -514,6 +526,8 @@ class GivenDataset(Section):
             raise ValueError("give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test'")
         if self.split is not None and positions is None and self.test_frames is None:
             raise ValueError("split: goes with 'test_frames'; test_file brings the test frames")
+        if self.stride > 1 and positions is not None:
+            raise ValueError("stride: positions of 'split.test' are of all frames of file; leave one of the two out")
         return self
 
 

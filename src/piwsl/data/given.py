@@ -51,7 +51,7 @@ class GivenFrames:
     columns: set[str]
     """Columns of three numbers that any frame has and that may be forces."""
     every: int = 1
-    """Only each so many-th frame of the file was read."""
+    """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
     groups: list[str | int] | None = None
@@ -206,12 +206,22 @@ def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = T
 
 
 def every_of(dataset: GivenDataset, path: Path, most: int | None) -> int:
-    """Return of how many frames of a file one is read, so that there are no more than `most`.
+    """Return of how many frames of a file one is read: the dataset's stride, and no more of those than `most`.
 
     Raises:
         PiwslError: the file cannot be read.
     """
-    return 1 if most is None else -(-count_of(path, dataset.format_of(path)) // most) or 1
+    stride = dataset.stride_of(path)
+    return stride if most is None else stride * (-(-frames_taken(dataset, path) // most) or 1)
+
+
+def frames_taken(dataset: GivenDataset, path: Path) -> int:
+    """Return how many frames of a file the dataset takes.
+
+    Raises:
+        PiwslError: the file cannot be read.
+    """
+    return -(-count_of(path, dataset.format_of(path)) // dataset.stride_of(path))
 
 
 def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Atoms]]:
@@ -234,42 +244,42 @@ def parts(dataset: GivenDataset, files: list[GivenFrames]) -> dict[str, list[Ato
 
 def _divided(dataset: GivenDataset, file: GivenFrames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return indices of the frames for training, and of those for the test."""
-    if file.every == 1:
+    if (every := file.every // dataset.stride) == 1:
         return _split(dataset, len(file.frames), file.groups)
     if dataset.split is not None and (found := _division(dataset)) is not None:
-        positions = np.array([atoms.info["frame"] for atoms in file.frames])
-        training, test = (np.flatnonzero(np.isin(positions, part)) for part in found)
+        taken = np.array([atoms.info["frame"] for atoms in file.frames]) // dataset.stride
+        training, test = (np.flatnonzero(np.isin(taken, part)) for part in found)
         if len(training) and len(test):
             return training, test
-    return hold_out(len(file.frames), max(1, (dataset.test_frames or 1) // file.every), dataset.seed)
+    return hold_out(len(file.frames), max(1, (dataset.test_frames or 1) // every), dataset.seed)
 
 
 def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return positions in `file` of the frames for training and test; None of too many to know their groups yet.
+    """Return which frames that are taken of `file` are for training and test; None of too many to know their groups yet.
 
     Raises:
         PiwslError: the file cannot be read, or cannot be divided so.
     """
-    form = dataset.format_of(dataset.file)
-    frames, split = count_of(dataset.file, form), dataset.split
+    frames, split = frames_taken(dataset, dataset.file), dataset.split
     if split is None or not _is_grouped(dataset):
         return _split(dataset, frames, None)
     if frames > MOST_GROUPED:
         return None
     about = dataset.file.stat()
     stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
-    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, split))
+    form = dataset.format_of(dataset.file)
+    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, dataset.stride, split))
 
 
 @lru_cache(maxsize=8)
-def _groups_in(path: Path, _stamp: tuple[int, int, int], form: str, split: Split) -> list[str | int]:
-    """Return the groups of all frames of a file that is as it was then."""
+def _groups_in(path: Path, _stamp: tuple[int, int, int], form: str, stride: int, split: Split) -> list[str | int]:
+    """Return the groups of each so many-th frame of a file that is as it was then."""
     found = []
-    for position, atoms in enumerate(frames_of(path, form)):
+    for count, atoms in enumerate(frames_of(path, form, stride)):
         try:
             found.append(_group_of(split, atoms))
         except PiwslError as error:
-            raise PiwslError(f"{path}: frame {position}: {error}") from None
+            raise PiwslError(f"{path}: frame {count * stride}: {error}") from None
     return found
 
 
@@ -303,11 +313,11 @@ def frames_in_part(dataset: GivenDataset, part: str) -> int:
     """
     path = {TRAINING: dataset.file, TEST: dataset.test_file, POOL: dataset.pool_file}[part]
     if part == POOL or dataset.test_file is not None:
-        return 0 if path is None else count_of(path, dataset.format_of(path))
+        return 0 if path is None else frames_taken(dataset, path)
     if (found := _division(dataset)) is not None:
         return len(found[part == TEST])
     wanted = dataset.test_frames or 0
-    return wanted if part == TEST else count_of(dataset.file, dataset.format_of(dataset.file)) - wanted
+    return wanted if part == TEST else frames_taken(dataset, dataset.file) - wanted
 
 
 def left_out(dataset: GivenDataset, frames: dict[str, list[Atoms]], file: GivenFrames) -> str | None:
