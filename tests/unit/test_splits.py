@@ -312,7 +312,7 @@ def test_a_stride_is_of_the_file_that_is_divided(mixed, tmp_path, monkeypatch):
     dataset = GivenDataset(file=mixed, test_file=tmp_path / "test.xyz", stride=4)
     write_frames(tmp_path / "test.xyz", morse_frames("H2O", 3))
     assert [len(file.frames) for file in read_files(dataset)] == [6, 3]
-    with pytest.raises(ConfigError, match="stride: positions of 'split.test' are of all frames"):
+    with pytest.raises(ConfigError, match=r"stride: positions of 'split\.test' are of all frames"):
         parse_section(GivenDataset, {"file": "a.xyz", "stride": 2, "split": {"test": "a.csv"}}, "datasets.mine")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.xyz").write_bytes(mixed.read_bytes())

@@ -452,11 +452,16 @@ class GivenDataset(Section):
     def labels_of(self, path: Path) -> LabelNames:
         """Return the names and units of the labels in a file of the dataset: what the config says, else its reader.
 
+        What a reader takes for forces of a cheaper level is that no more, where the config says that it is forces_key.
+
         Raises:
             PiwslError: the reader cannot be loaded.
         """
         said = {name: getattr(self, name) for name in LABELS if getattr(self, name) is not None}
-        return replace(READERS[self.format_of(path)].labels, **said)
+        of_reader = READERS[self.format_of(path)].labels
+        if said.get("forces_key") == of_reader.weak_forces_key:
+            of_reader = replace(of_reader, weak_forces_key=LabelNames.weak_forces_key)
+        return replace(of_reader, **said)
 
     def tested_on(self, name: str) -> GivenDataset:
         """Return a named test set as a dataset: all of its file is for the test."""

@@ -255,7 +255,7 @@ def _divided(dataset: GivenDataset, file: GivenFrames) -> tuple[NDArray[np.int64
 
 
 def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return which frames that are taken of `file` are for training and test; None of too many to know their groups yet.
+    """Return which of the frames that are taken are for training and test; None of too many to know their groups yet.
 
     Raises:
         PiwslError: the file cannot be read, or cannot be divided so.

@@ -21,6 +21,8 @@ from piwsl.structures.structure import Structure
 # So many structures know the constant of a potential's energy to a fourteenth of its scatter, at little cost.
 REFIT_STRUCTURES = 200
 STRUCTURES_PER_BATCH = 64
+# Of the largest singular value of compositions, which are whole numbers.
+LEAST_SINGULAR = 1e-9
 # eV, or eV/Å: what differs by less does not differ.
 LEAST_SCALE = 1e-6
 
@@ -48,10 +50,29 @@ def reference_energies(structures: list[Structure]) -> dict[int, float]:
     Returns:
         Atomic number to eV.
     """
-    elements = _elements(structures)
-    counts = np.array([[(structure.numbers == number).sum() for number in elements] for structure in structures])
+    elements, counts = _compositions(structures)
     energies = np.array([structure.energy for structure in structures])
-    return dict(zip(elements, fit_atomic_energies(counts.astype(float), energies).tolist(), strict=True))
+    return dict(zip(elements, fit_atomic_energies(counts, energies).tolist(), strict=True))
+
+
+def undetermined_elements(structures: Sequence[Structure]) -> list[int]:
+    """Return the atomic numbers whose energy a fit to compositions leaves open; none where it tells all elements apart.
+
+    Args:
+        structures: one at least.
+    """
+    elements, counts = _compositions(structures)
+    _, singular, directions = np.linalg.svd(np.unique(counts, axis=0), full_matrices=True)
+    rank = int((singular > LEAST_SINGULAR * singular[0]).sum())
+    shares = np.abs(directions[rank:]).max(axis=0, initial=0.0)  # of the elements in what no composition sees
+    return [number for number, share in zip(elements, shares, strict=True) if share > LEAST_SINGULAR]
+
+
+def _compositions(structures: Sequence[Structure]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the atomic numbers that occur, and how many atoms of each the structures have, (M, K)."""
+    elements = _elements(structures)
+    counts = [[(structure.numbers == number).sum() for number in elements] for structure in structures]
+    return elements, np.array(counts, dtype=np.float64)
 
 
 def stated_references(
@@ -92,7 +113,7 @@ def initial_references(
     return reference_energies(structures) if stated is None else _with_shift(stated, structures)
 
 
-def _elements(structures: list[Structure]) -> list[int]:
+def _elements(structures: Sequence[Structure]) -> list[int]:
     return sorted({int(number) for structure in structures for number in structure.numbers})
 
 
