@@ -62,7 +62,7 @@ def test_a_fit_that_is_left_open_is_the_smallest():
             {},
             False,
             "least squares of the training energies, an energy an element; compositions leave those of H, O open: the "
-            "smallest that fit, and no measure of others",
+            "smallest that fit, for these compositions alone",
         ),
         (
             "fitted",

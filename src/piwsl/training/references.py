@@ -35,7 +35,7 @@ def _kind(model: Architecture, structures: Sequence[Structure]) -> str:
     if not (numbers := undetermined_elements(structures)):
         return fitted
     symbols = ", ".join(chemical_symbols[number] for number in numbers)
-    return f"{fitted}; compositions leave those of {symbols} open: the smallest that fit, and no measure of others"
+    return f"{fitted}; compositions leave those of {symbols} open: the smallest that fit, for these compositions alone"
 
 
 def _free_atoms(model: Architecture, frames: TrainingFrames, with_pairs: bool) -> str:
