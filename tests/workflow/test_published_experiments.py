@@ -177,4 +177,5 @@ def test_titanium_dioxide_is_learned_from_its_archive(folder):
     table = run(folder, config)
     assert len(table) == 2
     assert np.isfinite(table[["energy_mae_meV", "force_mae_meV_per_A"]]).all(axis=None)
+    assert "compositions leave those of O, Ti open" in (folder / "results/tio2/report.html").read_text()
     assert compositions(folder, "tio2", "tio2-larger") == {TRAINING: {"Ti2O4"}, TEST: {"Ti2O4Ti2O4"}}
