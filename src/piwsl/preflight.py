@@ -27,9 +27,8 @@ from piwsl.config import (
 )
 from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
-from piwsl.data.given import GivenFrames, frames_in_part, free_atoms, parts, read_files, summary
+from piwsl.data.given import GivenFrames, frames_in_part, frames_taken, free_atoms, parts, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
-from piwsl.data.reading import count_of
 from piwsl.data.splits import MOST_DIGITS, read_positions
 from piwsl.data.survey import Formulas, survey_of
 from piwsl.errors import PiwslError
@@ -276,7 +275,7 @@ def _check_tests(name: str, experiment: Experiment, symbols: set[str] | None) ->
 
 def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> None:
     try:
-        frames = count_of(dataset.file, dataset.format_of(dataset.file))
+        frames = frames_taken(dataset, dataset.file)
         files = read_files(dataset, FRAMES_CHECKED)
         available = frames_in_part(dataset, TRAINING)
     except PiwslError as error:
@@ -285,10 +284,11 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     largest = max((run.size for run in runs), default=0)
     if largest > available:
         why = "held out for testing" if dataset.split is None else "that are tested or in neither part"
+        strided = f" by its stride of {dataset.stride}" if dataset.stride > 1 else ""
         held = f" less {frames - available} {why}" if available < frames else ""
         raise ConfigError(
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
-            f"({dataset.file} has {frames}{held}); leave the size out or give more frames"
+            f"({dataset.file} has {frames}{strided}{held}); leave the size out or give more frames"
         )
     if dataset.acquisition is not None:
         _check_acquisition(name, dataset.acquisition, available, files[0].frames)
@@ -298,10 +298,10 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     # Of a file that was not read whole, the import will tell, as below.
     frames_of = parts(dataset, files)
     training = frames_of[TRAINING]
-    _check_tests(name, experiment, symbols_of(training) if files[0].every == 1 else None)
+    _check_tests(name, experiment, symbols_of(training) if files[0].every == dataset.stride else None)
     if runs:
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
-        whole = files[0].every == 1
+        whole = files[0].every == dataset.stride
         _check_references(name, experiment, symbols, alone if whole else symbols)
         if whole:
             _check_labels(name, dataset, experiment, runs, frames_of)

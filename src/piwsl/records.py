@@ -107,6 +107,8 @@ class Errors(OfRun):
     """An estimate, of frames without whole forces; the next is its standard error."""
     force_rmse_from_slopes_error_meV_per_A: float | None = None
     pair_potential: bool = False
+    references: str | None = None
+    """What the atomic references of the model come from, in words; None of a model file that does not say it."""
 
 
 class HeldOutErrors(Record):

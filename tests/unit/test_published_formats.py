@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import tracemalloc
-import zipfile
+from itertools import islice
 from pathlib import Path
 
 import h5py
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from ase.units import Bohr, Hartree, kcal, mol
 from helpers import ROOT, morse_frames
+from published import COUPLED_CLUSTER_AN_ATOM, TRIPLE_ZETA, write_ani, write_archive, xsf
 
 from piwsl.config import GivenDataset
 from piwsl.data.given import read_files
@@ -253,24 +252,9 @@ def test_rmd17_itself(name, formula):
 
 
 def ani(path: Path, groups: dict[str, int], lacking: tuple[int, ...] = ()) -> None:
-    """Write water as ANI-1x is published, under several names: every third has CCSD(T), `lacking` no DFT."""
-    energies, forces = labels(sum(groups.values()))
-    positions, start = geometries(len(energies)), 0
-    with h5py.File(path, "w") as file:
-        for name, count in groups.items():
-            group, own = file.create_group(name), slice(start, start + count)
-            start += count
-            dft = energies[own] / Hartree
-            dft[[index for index in lacking if index < count]] = np.nan
-            cc = np.where(np.arange(count) % 3 == 0, energies[own] / Hartree - 1.0, np.nan)
-            triple = np.where((np.arange(count) % 2 == 0)[:, None, None], 2.0 * forces[own] / Hartree, np.nan)
-            group["atomic_numbers"] = WATER
-            group["coordinates"] = positions[own]
-            group["wb97x_dz.energy"], group["wb97x_dz.forces"] = dft, forces[own] / Hartree
-            group["wb97x_tz.energy"], group["wb97x_tz.forces"] = dft - 2.0, triple
-            group["ccsd(t)_cbs.energy"] = cc
-            group["mp2_dz.corr_energy"] = np.full(count, -0.2)
-            group["wb97x_dz.dipole"] = np.zeros((count, 3))
+    """Write water as ANI-1x is published, so many conformations under several names."""
+    frames = iter(morse_frames("H2O", sum(groups.values()), forces=True))
+    write_ani(path, {name: [*islice(frames, count)] for name, count in groups.items()}, lacking)
 
 
 def test_each_level_of_ani_has_labels_of_its_own(tmp_path):
@@ -281,12 +265,14 @@ def test_each_level_of_ani_has_labels_of_its_own(tmp_path):
         double, triple, coupled = (labels_of(atoms, level) for level in ("wb97x_dz", "wb97x_tz", "ccsd(t)_cbs"))
         assert double.energy == pytest.approx(energies[number])
         np.testing.assert_allclose(double.forces, forces[number], atol=1e-6)
-        assert triple.energy == pytest.approx(energies[number] - 2.0 * Hartree)
+        assert triple.energy == pytest.approx(energies[number] + TRIPLE_ZETA * Hartree)
         assert (triple.forces is None) == (number % 2 == 1)
         assert (coupled.energy is None) == (number % 3 != 0)
         assert coupled.forces is None
         assert not any("corr" in name for name in atoms.info)
-    assert labels_of(frames[3], "ccsd(t)_cbs").energy == pytest.approx(energies[3] - Hartree)
+    assert labels_of(frames[3], "ccsd(t)_cbs").energy == pytest.approx(
+        energies[3] + 3 * COUPLED_CLUSTER_AN_ATOM * Hartree
+    )
 
 
 def test_ani1x_and_ani1ccx_are_views_of_one_file(tmp_path):
@@ -301,6 +287,22 @@ def test_ani1x_and_ani1ccx_are_views_of_one_file(tmp_path):
     assert second.with_label(FORCES_KEY) == 0
     triple = GivenDataset(file=path, format="ani1ccx", test_frames=1, weak_forces_key="wb97x_tz_forces")
     assert 0 < read_files(triple)[0].with_label(WEAK_FORCES_KEY) < 6
+
+
+def test_what_ani1ccx_takes_for_cheap_forces_may_be_the_labels(tmp_path):
+    """The first of two steps: the conformations that have coupled cluster, with labels of ωB97X."""
+    path = tmp_path / "ani1x-release.h5"
+    ani(path, {"H2O": 6, "other": 4})
+    keys = {"file": path, "format": "ani1ccx", "test_frames": 1}
+    (dear,) = read_files(GivenDataset(**keys))
+    (cheap,) = read_files(GivenDataset(**keys, energy_key="wb97x_dz_energy", forces_key="wb97x_dz_forces"))
+    assert cheap.with_label(FORCES_KEY) == len(cheap.frames) == len(dear.frames) == 4
+    assert cheap.with_label(WEAK_FORCES_KEY) == 0
+    for above, below in zip(dear.frames, cheap.frames, strict=True):
+        np.testing.assert_array_equal(above.positions, below.positions)
+        lower = above.info[ENERGY_KEY] - below.info[ENERGY_KEY]
+        assert lower == pytest.approx(3 * COUPLED_CLUSTER_AN_ATOM * Hartree)
+        np.testing.assert_array_equal(below.arrays[FORCES_KEY], above.arrays[WEAK_FORCES_KEY])
 
 
 @pytest.mark.parametrize("every", [2, 3, 5, 100])
@@ -426,29 +428,11 @@ def test_a_structure_of_aenet_is_in_ev(tmp_path):
     assert (len(atoms), atoms.pbc.any(), atoms.info[ENERGY_KEY]) == (1, False, -13.6)
 
 
-def archive(path: Path, members: dict[str, str], link: bool = False) -> None:
-    """Write an archive by the end of its name."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            for name, content in members.items():
-                file.writestr(name, content)
-        return
-    with tarfile.open(path, f"w:{path.suffix[1:]}" if path.suffix != ".tar" else "w") as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content.encode()))
-        if link:
-            info = tarfile.TarInfo("data/link.xsf")
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            file.addfile(info)
-
-
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip"])
 def test_an_archive_of_structures_is_read_as_it_is(tmp_path, suffix):
     path = tmp_path / f"TiO2{suffix}"
     members = {f"data/structure{number:04}.xsf": CRYSTAL if number % 2 else MOLECULE for number in range(5)}
-    archive(path, {"data/README": "read me", "data/._structure0000.xsf": "of macOS"} | members, link=True)
+    write_archive(path, {"data/README": "read me", "data/._structure0000.xsf": "of macOS"} | members, link=True)
     assert count_of(path, "aenet") == 5
     frames = read_frames(path, "aenet")
     assert [len(atoms) for atoms in frames] == [1, 3, 1, 3, 1]
@@ -468,7 +452,7 @@ def test_an_archive_of_structures_is_read_as_it_is(tmp_path, suffix):
     ],
 )
 def test_xsf_that_is_cut_or_another_is_refused_with_its_name(tmp_path, text, said):
-    archive(tmp_path / "some.zip", {"good.xsf": CRYSTAL, "bad.xsf": text})
+    write_archive(tmp_path / "some.zip", {"good.xsf": CRYSTAL, "bad.xsf": text})
     with pytest.raises(PiwslError) as raised:
         read_frames(tmp_path / "some.zip", "aenet")
     assert str(raised.value).startswith(f"{tmp_path / 'some.zip'}: bad.xsf: ")
@@ -479,6 +463,15 @@ def test_a_structure_without_energy_is_asked_for_it(tmp_path):
     (tmp_path / "a.xsf").write_text(CRYSTAL.replace("# total", "# some"))
     with pytest.raises(PiwslError, match="frame 0: has no REF_energy; its info holds nothing"):
         read_files(GivenDataset(file=tmp_path / "a.xsf", test_frames=1))
+
+
+def test_what_a_frame_is_written_as_in_xsf_is_that_frame(tmp_path):
+    (tmp_path / "a.xsf").write_text(CRYSTAL)
+    (atoms,) = read_frames(tmp_path / "a.xsf")
+    (tmp_path / "b.xsf").write_text(xsf(atoms))
+    (again,) = read_frames(tmp_path / "b.xsf")
+    assert_is_crystal(again)
+    np.testing.assert_allclose(again.positions, atoms.positions)
 
 
 def test_the_formats_are_entries_of_the_registry():

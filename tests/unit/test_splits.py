@@ -275,6 +275,52 @@ def test_check_of_a_file_of_which_some_frames_are_read_divides_it_as_the_import_
     assert checked(tmp_path, 8, **keys)[0] == 0  # the import will tell
 
 
+@pytest.mark.parametrize("stride", [2, 3, 5, 40])
+def test_a_stride_takes_each_so_many_th_frame(mixed, stride):
+    whole = [atoms.info["frame"] for atoms in read_files(GivenDataset(file=mixed, test_frames=1))[0].frames]
+    dataset = GivenDataset(file=mixed, test_frames=1, stride=stride)
+    (file,) = read_files(dataset)
+    assert [atoms.info["frame"] for atoms in file.frames] == whole[::stride]
+    (some,) = read_files(dataset, most=2)
+    assert len(some.frames) <= 2
+    assert {atoms.info["frame"] for atoms in some.frames} <= set(whole[::stride])
+
+
+@pytest.mark.parametrize("split", [{"by": "composition"}, {"by": "size"}, {"by": "frame"}])
+def test_frames_that_a_stride_takes_are_divided_by_check_as_by_the_import(mixed, split):
+    keys = {"file": mixed, "test_frames": 4, "split": split, "stride": 2}
+    every = divided(mixed, test_frames=4, split=split, stride=2)
+    assert len(every[TEST]) == 4
+    dataset = parse_section(GivenDataset, keys, "datasets.mine")
+    some = parts(dataset, read_files(dataset, most=6))
+    if split["by"] != "frame":
+        for part in (TRAINING, TEST):
+            assert {atoms.info["frame"] for atoms in some[part]} <= {atoms.info["frame"] for atoms in every[part]}
+        assert not {str(atoms.symbols) for atoms in every[TRAINING]} & {str(atoms.symbols) for atoms in every[TEST]}
+    assert len(some[TEST]) >= 1
+
+
+def test_two_levels_of_one_file_hold_the_same_frames_out(mixed):
+    """What a first step learned at a cheap level is none of what the second is tested on."""
+    keys = {"test_frames": 5, "split": {"by": "composition"}, "stride": 2}
+    dear, cheap = divided(mixed, **keys), divided(mixed, energy_key="REF_energy", level="cheap", **keys)
+    for part in (TRAINING, TEST):
+        assert [atoms.info["frame"] for atoms in dear[part]] == [atoms.info["frame"] for atoms in cheap[part]]
+
+
+def test_a_stride_is_of_the_file_that_is_divided(mixed, tmp_path, monkeypatch):
+    dataset = GivenDataset(file=mixed, test_file=tmp_path / "test.xyz", stride=4)
+    write_frames(tmp_path / "test.xyz", morse_frames("H2O", 3))
+    assert [len(file.frames) for file in read_files(dataset)] == [6, 3]
+    with pytest.raises(ConfigError, match=r"stride: positions of 'split\.test' are of all frames"):
+        parse_section(GivenDataset, {"file": "a.xyz", "stride": 2, "split": {"test": "a.csv"}}, "datasets.mine")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.xyz").write_bytes(mixed.read_bytes())
+    code, said = checked(tmp_path, 10, test_frames=2, stride=2)
+    assert code == 1
+    assert "(mine.xyz has 11 by its stride of 2 less 2 held out for testing)" in said
+
+
 def test_a_list_is_looked_at_before_its_set_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = plain_experiment() | {"levels": {}, "sizes": [4]}

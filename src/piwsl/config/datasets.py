@@ -384,6 +384,13 @@ class GivenDataset(Section):
     )
     test_file: InputFile | None = Field(None, description="Frames to test on; else test_frames are held out of file.")
     test_frames: Frames | None = Field(None, description="Frames of file to hold out for testing.")
+    stride: int = Field(
+        1,
+        ge=1,
+        le=1_000_000,
+        description="Of file each so many-th frame is taken, from the first: of a set that is larger than what is "
+        "learned from it.",
+    )
     pool_file: InputFile | None = Field(
         None, description="Frames whose labels are not looked at, for losses with a pool. Default: none."
     )
@@ -426,6 +433,10 @@ class GivenDataset(Section):
         positions = [] if self.split is None else self.split.files
         return [*own, *positions, *(test.file for test in self.tests.values())]
 
+    def stride_of(self, path: Path) -> int:
+        """Return of how many frames of a file one is taken."""
+        return self.stride if path == self.file else 1
+
     def split_off(self, part: str) -> list[Path]:
         """Return the files of positions that a part depends on: "training" or "test"; of "pool" none."""
         return [] if self.split is None or part == "pool" else self.split.files
@@ -441,11 +452,16 @@ class GivenDataset(Section):
     def labels_of(self, path: Path) -> LabelNames:
         """Return the names and units of the labels in a file of the dataset: what the config says, else its reader.
 
+        What a reader takes for forces of a cheaper level is that no more, where the config says that it is forces_key.
+
         Raises:
             PiwslError: the reader cannot be loaded.
         """
         said = {name: getattr(self, name) for name in LABELS if getattr(self, name) is not None}
-        return replace(READERS[self.format_of(path)].labels, **said)
+        of_reader = READERS[self.format_of(path)].labels
+        if said.get("forces_key") == of_reader.weak_forces_key:
+            of_reader = replace(of_reader, weak_forces_key=LabelNames.weak_forces_key)
+        return replace(of_reader, **said)
 
     def tested_on(self, name: str) -> GivenDataset:
         """Return a named test set as a dataset: all of its file is for the test."""
@@ -455,6 +471,7 @@ class GivenDataset(Section):
             "catalogue": None,
             "path": None,
             "test_frames": None,
+            "stride": 1,
             "split": None,
             "pool_file": None,
             "weak_forces": None,
@@ -514,6 +531,8 @@ class GivenDataset(Section):
             raise ValueError("give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test'")
         if self.split is not None and positions is None and self.test_frames is None:
             raise ValueError("split: goes with 'test_frames'; test_file brings the test frames")
+        if self.stride > 1 and positions is not None:
+            raise ValueError("stride: positions of 'split.test' are of all frames of file; leave one of the two out")
         return self
 
 

@@ -65,7 +65,7 @@ class GivenFile:
     free_atoms: Mapping[int, float]
     """As of `free_atoms`."""
     every: int = 1
-    """Only each so many-th frame of the file was read."""
+    """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
     groups: Sequence[str | int] | None = None
@@ -198,7 +198,7 @@ def survey_given(dataset: GivenDataset, path: Path, labelled: bool, formulas: Fo
     Raises:
         PiwslError: as of `read_given`.
     """
-    passing = _Passing(dataset, path, 1, labelled, formulas)
+    passing = _Passing(dataset, path, dataset.stride_of(path), labelled, formulas)
     for _ in passing:
         pass
     return GivenFile(**passing.seen())
@@ -209,19 +209,20 @@ def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[Atoms]:
 
     Args:
         dataset: as of `read_given`.
-        file: of which every frame was seen.
+        file: of which every frame was seen that the dataset takes.
 
     Raises:
         PiwslError: it is not the file that it was, or its reader gives more frames or fewer.
     """
     labels, form = dataset.labels_of(file.path), dataset.format_of(file.path)
     count = 0
-    for atoms in unchanged_frames_of(file.path, form, file.stamp):
+    for atoms in unchanged_frames_of(file.path, form, file.stamp, file.every):
+        position = count * file.every
         count += 1
         if count > len(file):
             break
-        with _naming(file.path, count - 1):
-            frame = _with_our_labels(atoms, labels, count - 1, file.labelled)
+        with _naming(file.path, position):
+            frame = _with_our_labels(atoms, labels, position, file.labelled)
         yield frame
     if count != len(file):
         often = "more" if count > len(file) else str(count)
@@ -358,12 +359,22 @@ def _each_file(dataset: GivenDataset, read: Callable[[Path, bool], File], checke
 
 
 def every_of(dataset: GivenDataset, path: Path, most: int | None) -> int:
-    """Return of how many frames of a file one is read, so that there are no more than `most`.
+    """Return of how many frames of a file one is read: the dataset's stride, and no more of those than `most`.
 
     Raises:
         PiwslError: the file cannot be read.
     """
-    return 1 if most is None else -(-count_of(path, dataset.format_of(path)) // most) or 1
+    stride = dataset.stride_of(path)
+    return stride if most is None else stride * (-(-frames_taken(dataset, path) // most) or 1)
+
+
+def frames_taken(dataset: GivenDataset, path: Path) -> int:
+    """Return how many frames of a file the dataset takes.
+
+    Raises:
+        PiwslError: the file cannot be read.
+    """
+    return -(-count_of(path, dataset.format_of(path)) // dataset.stride_of(path))
 
 
 def parts(dataset: GivenDataset, files: Sequence[GivenFrames]) -> dict[str, list[Atoms]]:
@@ -404,36 +415,37 @@ def _whole(file: File) -> Part[File]:
 
 def _divided(dataset: GivenDataset, file: GivenFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return indices of the frames for training, and of those for the test."""
-    if file.every == 1:
+    if (every := file.every // dataset.stride) == 1:
         return _split(dataset, len(file), file.groups)
     if dataset.split is not None and (found := _division(dataset)) is not None:
-        training, test = (np.flatnonzero(np.isin(file.survey.names, part)) for part in found)
+        taken = file.survey.names // dataset.stride
+        training, test = (np.flatnonzero(np.isin(taken, part)) for part in found)
         if len(training) and len(test):
             return training, test
-    return hold_out(len(file), max(1, (dataset.test_frames or 1) // file.every), dataset.seed)
+    return hold_out(len(file), max(1, (dataset.test_frames or 1) // every), dataset.seed)
 
 
 def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return positions in `file` of the frames for training and test; None of too many to know their groups yet.
+    """Return which of the frames that are taken are for training and test; None of too many to know their groups yet.
 
     Raises:
         PiwslError: the file cannot be read, or cannot be divided so.
     """
-    form = dataset.format_of(dataset.file)
-    frames, split = count_of(dataset.file, form), dataset.split
+    frames, split = frames_taken(dataset, dataset.file), dataset.split
     if split is None or not _is_grouped(dataset):
         return _split(dataset, frames, None)
     if frames > MOST_GROUPED:
         return None
-    return _split(dataset, frames, _groups_in(dataset.file, stamp_of(dataset.file), form, split))
+    form, stamp = dataset.format_of(dataset.file), stamp_of(dataset.file)
+    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, dataset.stride, split))
 
 
 @lru_cache(maxsize=8)
-def _groups_in(path: Path, _stamp: Stamp, form: str, split: Split) -> list[str | int]:
-    """Return the groups of all frames of a file that is as it was then."""
+def _groups_in(path: Path, _stamp: Stamp, form: str, stride: int, split: Split) -> list[str | int]:
+    """Return the groups of each so many-th frame of a file that is as it was then."""
     found = []
-    for position, atoms in enumerate(frames_of(path, form)):
-        with _naming(path, position):
+    for count, atoms in enumerate(frames_of(path, form, stride)):
+        with _naming(path, count * stride):
             found.append(_group_of(split, atoms))
     return found
 
@@ -468,11 +480,11 @@ def frames_in_part(dataset: GivenDataset, part: str) -> int:
     """
     path = {TRAINING: dataset.file, TEST: dataset.test_file, POOL: dataset.pool_file}[part]
     if part == POOL or dataset.test_file is not None:
-        return 0 if path is None else count_of(path, dataset.format_of(path))
+        return 0 if path is None else frames_taken(dataset, path)
     if (found := _division(dataset)) is not None:
         return len(found[part == TEST])
     wanted = dataset.test_frames or 0
-    return wanted if part == TEST else count_of(dataset.file, dataset.format_of(dataset.file)) - wanted
+    return wanted if part == TEST else frames_taken(dataset, dataset.file) - wanted
 
 
 def left_out(dataset: GivenDataset, divided: Mapping[str, Part[GivenFile]]) -> str | None:

@@ -13,6 +13,7 @@ from piwsl.evaluation.predict import predict
 from piwsl.evaluation.predictions import write_predictions
 from piwsl.files import write_json
 from piwsl.models import load_model
+from piwsl.models.storage import read_header
 from piwsl.structures.frames import write_frames
 
 
@@ -32,8 +33,8 @@ def evaluate(
         run: the point of the grid, repeated in the output.
         model_path: the trained model.
         errors_path: JSON to write: the run, its errors, as a whole and by element and temperature, how they compare
-            with the spread that the model predicted, if it did, how physical the model is, and whether a pair potential
-            is part of it.
+            with the spread that the model predicted, if it did, how physical the model is, whether a pair potential
+            is part of it, and what its atomic references come from, in words.
         predictions_path: Parquet to write, as `write_predictions` does.
         worst_path: extended XYZ to write, the frames of `worst_frames`.
         test: name of the test set, repeated in the output; None of a dataset's own test frames.
@@ -51,4 +52,6 @@ def evaluate(
         | consistency(model_path, structures)
     )
     named = {} if test is None else {"test": test}
-    write_json(errors_path, run.plain() | named | found | {"pair_potential": potential.has_pair_potential})
+    references = read_header(model_path)["provenance"].get("references")
+    about = {"pair_potential": potential.has_pair_potential, "references": references}
+    write_json(errors_path, run.plain() | named | found | about)

@@ -27,6 +27,8 @@ MOST_FITTED = 10_000
 STRUCTURES_PER_BATCH = 64
 # Of a baseline's factor about 1: Hartree-Fock is stiffer than what electrons do by a seventh, GFN2-xTB by a fiftieth.
 SPREAD_OF_SCALE = 0.3
+# Of the largest singular value of compositions, which are whole numbers.
+LEAST_SINGULAR = 1e-9
 # eV, or eV/Å: what differs by less does not differ.
 LEAST_SCALE = 1e-6
 
@@ -54,10 +56,29 @@ def reference_energies(structures: Sequence[Structure]) -> dict[int, float]:
     Returns:
         Atomic number to eV.
     """
-    elements = _elements(structures)
-    counts = np.array([[(structure.numbers == number).sum() for number in elements] for structure in structures])
+    elements, counts = _compositions(structures)
     energies = np.array([structure.energy for structure in structures])
-    return dict(zip(elements, fit_atomic_energies(counts.astype(float), energies).tolist(), strict=True))
+    return dict(zip(elements, fit_atomic_energies(counts, energies).tolist(), strict=True))
+
+
+def undetermined_elements(structures: Sequence[Structure]) -> list[int]:
+    """Return the atomic numbers whose energy a fit to compositions leaves open; none where it tells all elements apart.
+
+    Args:
+        structures: one at least.
+    """
+    elements, counts = _compositions(structures)
+    _, singular, directions = np.linalg.svd(np.unique(counts, axis=0), full_matrices=True)
+    rank = int((singular > LEAST_SINGULAR * singular[0]).sum())
+    shares = np.abs(directions[rank:]).max(axis=0, initial=0.0)  # of the elements in what no composition sees
+    return [number for number, share in zip(elements, shares, strict=True) if share > LEAST_SINGULAR]
+
+
+def _compositions(structures: Sequence[Structure]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the atomic numbers that occur, and how many atoms of each the structures have, (M, K)."""
+    elements = _elements(structures)
+    counts = [[(structure.numbers == number).sum() for number in elements] for structure in structures]
+    return elements, np.array(counts, dtype=np.float64)
 
 
 def fit_scale(structures: Sequence[Structure], level: str) -> float:
@@ -96,11 +117,10 @@ def _energies_beside(structures: Sequence[Structure], level: str) -> Beside:
         for structure in structures
         if not np.isnan(structure.energy) and structure.at_level(level).energy is not None
     ]
-    elements = _elements(known)
-    counts = np.array([[(structure.numbers == number).sum() for number in elements] for structure in known], float)
-    both = np.array([[structure.energy, structure.at_level(level).energy] for structure in known], float)
     if not known:
         return np.empty(0), np.empty(0), 0
+    _, counts = _compositions(known)
+    both = np.array([[structure.energy, structure.at_level(level).energy] for structure in known], float)
     roots = np.sqrt(counts.sum(axis=1, keepdims=True))
     rest = (both - counts @ fit_atomic_energies(counts, both)) / roots
     return rest[:, 0], rest[:, 1], int(np.linalg.matrix_rank(counts))

@@ -57,6 +57,7 @@ from piwsl.training.frames import Names, TrainingFrames, frames_of_run
 from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.places import TENSORBOARD, History, Places
 from piwsl.training.progress import watchers, write_history
+from piwsl.training.references import references_in_words
 from piwsl.training.validation import HeldOut
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
@@ -161,6 +162,7 @@ def train(
     _check_members(frames.of_members(model.members), loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
+    of_data = frames
     if baseline is not None:
         frames = frames.knowing(baseline)
         baseline = replace(baseline, scale=_scale(baseline, model, frames))
@@ -171,6 +173,8 @@ def train(
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         with_pairs = all(_wants_pairs(model, loss, own) for own in of_members)
+        references = references_in_words(model, of_data, with_pairs)
+        print(f"atomic references: {references}", flush=True)
         atoms = frames.free_atoms if with_pairs else {}
         fingerprint = _fingerprint(provenance, seed, model, loss, data_hash, [stated, atoms])
         _set_aside_foreign_checkpoints(folder, fingerprint)
@@ -182,6 +186,7 @@ def train(
         potential, history, held_out = _trained(recipe, of_members, places)
         potential.baseline = baseline
         found = {"seed": seed, "loss": loss.plain(), "data": data_hash, "atomic_references": stated, **held_out}
+        found["references"] = references
         found |= {"level": frames.level, "electrons": frames.electrons()}
         if brought := {**frames.distributions, **of_training(model, loss)}:
             found["distributions"] = brought
