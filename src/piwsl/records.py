@@ -109,6 +109,8 @@ class Errors(OfRun):
     pair_potential: bool = False
     references: str | None = None
     """What the atomic references of the model come from, in words; None of a model file that does not say it."""
+    baseline_scale: float | None = None
+    """What the model multiplies its baseline by, where it has one."""
 
 
 class HeldOutErrors(Record):

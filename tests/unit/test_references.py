@@ -133,8 +133,21 @@ def test_the_report_has_a_row_for_models_that_are_alike(tmp_path):
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
     html = (tmp_path / "report.html").read_text()
     sizes = ", ".join(map(str, experiment.sizes))
-    cells = ["ammonia", "painn", "supervised, weak", sizes, "least squares &lt;of&gt; energies"]
+    cells = ["ammonia", "painn", "supervised, weak", sizes, "", "least squares &lt;of&gt; energies"]
     assert html.count("".join(f"<td>{cell}</td>" for cell in cells)) == 1
+
+
+def test_the_report_says_how_many_times_a_baseline_is_taken(tmp_path):
+    config = plain_experiment()
+    config["datasets"]["ammonia"]["cheap_levels"] = ["gfn2-xtb"]
+    config["models"]["painn"]["baseline"] = "gfn2-xtb"
+    experiment = parse_section(Experiment, config, "config.yaml")
+    files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0], "weak": [5.0, 10.0]})
+    for number, path in enumerate(files.errors):
+        said = {"references": "least squares", "baseline_scale": 0.85 + 0.1 * (number == 0)}
+        write_json(path, read_json(path) | said)
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    assert "<td>0.85 to 0.95 × gfn2-xtb</td><td>least squares</td>" in (tmp_path / "report.html").read_text()
 
 
 def test_a_report_of_models_that_do_not_say_it_has_no_such_rows(tmp_path):

@@ -34,7 +34,7 @@ def evaluate(
         model_path: the trained model.
         errors_path: JSON to write: the run, its errors, as a whole and by element and temperature, how they compare
             with the spread that the model predicted, if it did, how physical the model is, whether a pair potential
-            is part of it, and what its atomic references come from, in words.
+            is part of it, what its atomic references come from, in words, and what its baseline is multiplied by.
         predictions_path: Parquet to write, as `write_predictions` does.
         worst_path: extended XYZ to write, the frames of `worst_frames`.
         test: name of the test set, repeated in the output; None of a dataset's own test frames.
@@ -53,5 +53,6 @@ def evaluate(
     )
     named = {} if test is None else {"test": test}
     references = read_header(model_path)["provenance"].get("references")
-    about = {"pair_potential": potential.has_pair_potential, "references": references}
+    scale = None if potential.baseline is None else potential.baseline.scale
+    about = {"pair_potential": potential.has_pair_potential, "references": references, "baseline_scale": scale}
     write_json(errors_path, run.plain() | named | found | about)

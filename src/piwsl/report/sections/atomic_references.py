@@ -1,4 +1,4 @@
-"""What the atomic references of models come from, below the energies of free atoms."""
+"""What the atomic references of models come from, and what baselines are multiplied by, below the free atoms."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from piwsl.report.sections import ReportSection
 
 SAME = ["dataset", "model", "references"]
 TEMPLATE = """\
-<h3>Atomic references</h3>
-<p>The part of a model's energy that elements alone say.</p>
+<h3>Atomic references and baselines</h3>
+<p>The part of a model's energy that elements alone say, and how many times it takes the level that it corrects.</p>
 <div class="scroll"><table>
-<thead><tr><th>Dataset</th><th>Model</th><th>Losses</th><th>Frames</th><th>Atomic references</th></tr></thead>
+<thead><tr><th>Dataset</th><th>Model</th><th>Losses</th><th>Frames</th><th>Baseline</th>
+<th>Atomic references</th></tr></thead>
 <tbody>
 {% for row in rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
@@ -36,7 +37,17 @@ class AtomicReferences(ReportSection):
 
 def _rows(context: Context) -> Iterator[tuple[str, ...]]:
     for (dataset, model, said), runs in context.runs.groupby(SAME, sort=False):
-        yield str(dataset), str(model), _listed(runs["loss"]), _listed(runs["size"]), str(said)
+        name = context.experiment.models[str(model)].baseline
+        beneath = "" if name is None else f"{_range(runs['baseline_scale'].dropna())} {name}"
+        yield str(dataset), str(model), _listed(runs["loss"]), _listed(runs["size"]), beneath, str(said)
+
+
+def _range(scales: Any) -> str:
+    """Return the least and the largest factor, or the one that all have."""
+    if not len(scales):
+        return ""
+    least, largest = (f"{number:.2f}" for number in (scales.min(), scales.max()))
+    return f"{least} ×" if least == largest else f"{least} to {largest} ×"
 
 
 def _listed(values: Any) -> str:
