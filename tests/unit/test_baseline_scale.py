@@ -13,7 +13,7 @@ from piwsl.config import ConfigError, Loss, named_level, parse_model
 from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Baseline, load_model
-from piwsl.models.statistics import SPREAD_OF_SCALE, fit_scale
+from piwsl.models.scale import SPREAD_OF_SCALE, fit_scale
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure, from_atoms
 from piwsl.training.frames import frames_of_structures

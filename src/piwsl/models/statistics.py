@@ -25,8 +25,6 @@ REFIT_STRUCTURES = 200
 # More of a large data set say no more about what has a few parameters.
 MOST_FITTED = 10_000
 STRUCTURES_PER_BATCH = 64
-# Of a baseline's factor about 1: Hartree-Fock is stiffer than what electrons do by a seventh, GFN2-xTB by a fiftieth.
-SPREAD_OF_SCALE = 0.3
 # Of the largest singular value of compositions, which are whole numbers.
 LEAST_SINGULAR = 1e-9
 # eV, or eV/Å: what differs by less does not differ.
@@ -56,7 +54,7 @@ def reference_energies(structures: Sequence[Structure]) -> dict[int, float]:
     Returns:
         Atomic number to eV.
     """
-    elements, counts = _compositions(structures)
+    elements, counts = compositions(structures)
     energies = np.array([structure.energy for structure in structures])
     return dict(zip(elements, fit_atomic_energies(counts, energies).tolist(), strict=True))
 
@@ -67,70 +65,18 @@ def undetermined_elements(structures: Sequence[Structure]) -> list[int]:
     Args:
         structures: one at least.
     """
-    elements, counts = _compositions(structures)
+    elements, counts = compositions(structures)
     _, singular, directions = np.linalg.svd(np.unique(counts, axis=0), full_matrices=True)
     rank = int((singular > LEAST_SINGULAR * singular[0]).sum())
     shares = np.abs(directions[rank:]).max(axis=0, initial=0.0)  # of the elements in what no composition sees
     return [number for number, share in zip(elements, shares, strict=True) if share > LEAST_SINGULAR]
 
 
-def _compositions(structures: Sequence[Structure]) -> tuple[list[int], NDArray[np.float64]]:
+def compositions(structures: Sequence[Structure]) -> tuple[list[int], NDArray[np.float64]]:
     """Return the atomic numbers that occur, and how many atoms of each the structures have, (M, K)."""
     elements = _elements(structures)
     counts = [[(structure.numbers == number).sum() for number in elements] for structure in structures]
     return elements, np.array(counts, dtype=np.float64)
-
-
-def fit_scale(structures: Sequence[Structure], level: str) -> float:
-    """Fit the factor ρ by which the energies and forces of a level are nearest to the labels.
-
-    The labels are ρ times those of the level and a rest that is learned: Kennedy, O'Hagan, "Predicting the output from
-    a complex computer code when fast approximations are available", Biometrika 87, 1 (2000), equation 1. Least squares,
-    of what atomic energies leave of energies, and of forces; each weighs as its own residuals scatter. A normal prior
-    about 1, the plain difference, decides where there is little to tell from.
-
-    Args:
-        structures: with labels of both; what either lacks is passed over.
-        level: its name.
-    """
-    precision = 1 / SPREAD_OF_SCALE**2
-    moment = precision
-    for labels, theirs, spent in (_energies_beside(structures, level), _forces_beside(structures, level)):
-        square = float(theirs @ theirs)
-        free = len(labels) - spent - 1
-        if free > 0 and square > 0:
-            rest = labels - theirs * float(theirs @ labels) / square
-            variance = max(float(rest @ rest) / free, LEAST_SCALE**2)
-            precision += square / variance
-            moment += float(theirs @ labels) / variance
-    return moment / precision
-
-
-Beside = tuple[NDArray[np.float64], NDArray[np.float64], int]
-"""Labels, those of a level in the same order, and how many numbers were fitted to both before."""
-
-
-def _energies_beside(structures: Sequence[Structure], level: str) -> Beside:
-    """Return what atomic energies leave of both, per square root of atoms."""
-    known = [
-        structure
-        for structure in structures
-        if not np.isnan(structure.energy) and structure.at_level(level).energy is not None
-    ]
-    if not known:
-        return np.empty(0), np.empty(0), 0
-    _, counts = _compositions(known)
-    both = np.array([[structure.energy, structure.at_level(level).energy] for structure in known], float)
-    roots = np.sqrt(counts.sum(axis=1, keepdims=True))
-    rest = (both - counts @ fit_atomic_energies(counts, both)) / roots
-    return rest[:, 0], rest[:, 1], int(np.linalg.matrix_rank(counts))
-
-
-def _forces_beside(structures: Sequence[Structure], level: str) -> Beside:
-    pairs = [(structure.forces, structure.at_level(level).forces) for structure in structures]
-    known = [(own.ravel(), theirs.ravel()) for own, theirs in pairs if own is not None and theirs is not None]
-    own, theirs = (np.concatenate([np.empty(0), *column]) for column in ([o for o, _ in known], [t for _, t in known]))
-    return own, theirs, 0
 
 
 def stated_references(

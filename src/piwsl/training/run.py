@@ -40,11 +40,11 @@ from piwsl.models import (
     save_model,
 )
 from piwsl.models.potential import DTYPES
+from piwsl.models.scale import fit_scale
 from piwsl.models.statistics import (
     MOST_FITTED,
     Collated,
     batches_of,
-    fit_scale,
     mean_neighbours,
     refit_references,
     stated_references,
