@@ -61,6 +61,25 @@ def test_the_factor_scatters_as_the_labels_do():
     assert found[1] == pytest.approx(0.85, abs=0.1)
 
 
+def test_what_is_smooth_is_left_to_the_difference():
+    rng = np.random.default_rng(1)
+    structures, totals = [], []
+    for _ in range(60):
+        slow, stiff = rng.uniform(-1.0, 1.0, 2)
+        atoms = Atoms("HCN", [[-1.1 + 0.05 * stiff, 0.0, 0.0], [0.0, 0.0, 0.0], [1.2 + 0.2 * slow, 0.0, 0.0]])
+        cheap = 1.0 * np.sin(3.0 * stiff) + 1.0 * slow
+        labels = 0.85 * np.sin(3.0 * stiff) + 0.3 * slow + 0.2 * slow**2
+        structures.append(
+            from_atoms(atoms).labelled(REFERENCE, Labels(labels)).labelled("cheap", Labels(cheap, np.zeros((3, 3))))
+        )
+        totals.append((cheap, labels))
+    cheap, labels = (np.array(column) - np.mean(column) for column in zip(*totals, strict=True))
+    plain = float(cheap @ labels / (cheap @ cheap))
+    found = fit_scale(structures, "cheap")
+    assert abs(plain - 0.85) > 0.1
+    assert found == pytest.approx(0.85, abs=0.03)
+
+
 def test_labels_that_scatter_less_count_for_more():
     exact = labelled(["H2O"] * 20, 0.85, forces=True, energies=False)
     useless = labelled(["CH4"] * 20, 1.3, noise=1.0)
