@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.fd import calculate_numerical_forces
 from helpers import displaced
 
 from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.config import ConfigError, Loss, named_level, parse_model
+from piwsl.errors import PiwslError
 from piwsl.evaluation.predict import predict
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import Baseline, load_model
+from piwsl.models import Baseline, Potential, load_model
 from piwsl.models.scale import SPREAD_OF_SCALE, fit_scale
+from piwsl.simulation.surface import ReplicaSurface
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure, from_atoms
 from piwsl.training.frames import frames_of_structures
@@ -139,3 +145,31 @@ def test_a_factor_that_is_none_is_refused(scale):
 def test_what_has_no_baseline_has_no_factor():
     with pytest.raises(ConfigError, match="baseline_scale: there is no baseline"):
         parse_model({"architecture": "painn", "baseline_scale": 1.0}, "model")
+
+
+def test_a_simulation_computes_the_baseline_where_the_atoms_are(tmp_path):
+    atoms = molecule("H2O")
+    known = CHEAP.known(from_atoms(atoms))  # as the test frames of a dataset with that cheap level are
+    torch.manual_seed(0)
+    config = parse_model(
+        {"architecture": "painn", "baseline": XTB, "features": 8, "layers": 1, "dtype": "float64"}, "model"
+    )
+    potential = Potential(config, 0.5, {1: -0.1, 8: 0.3}, neighbours=2.0)
+    potential.baseline = replace(CHEAP, scale=0.8)
+    surface_of = ReplicaSurface(potential.eval().requires_grad_(False), [known])
+    for moved in (0.0, 0.1):
+        atoms.positions[1, 1] += moved
+        atoms.calc = PotentialCalculator(potential)
+        energies, forces = surface_of(torch.tensor(atoms.positions))
+        assert float(energies[0]) == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+        np.testing.assert_allclose(forces.numpy(), atoms.get_forces(), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [-1.0, 300.0])
+def test_labels_of_another_unit_or_sign_are_doubted(tmp_path, factor):
+    structures = [CHEAP.known(from_atoms(displaced("H2O", 0.05, np.random.default_rng(seed)))) for seed in range(8)]
+    learned = [each.labelled(REFERENCE, each.at_level(XTB).times(factor)) for each in structures]
+    model = GaussianProcess(architecture="gaussian_process", baseline=XTB)
+    frames = frames_of_structures(learned, model, seed=0)
+    with pytest.raises(PiwslError, match=rf"nearest to {factor:.3g} times .* in the units that were said"):
+        train(frames, model, Loss(forces=1.0), 0, tmp_path / "m.safetensors", tmp_path / "h.csv", baseline=CHEAP)

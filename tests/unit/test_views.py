@@ -18,15 +18,21 @@ from ase import Atoms
 from helpers import ROOT, morse_frames
 from safetensors.torch import load_file
 
+from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
 from piwsl.data import views
+from piwsl.data.batch import Batch
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, content_hash, write_dataset
-from piwsl.data.views import HeldView, StoredView, View, held, view
+from piwsl.data.views import HeldView, StoredView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
 from piwsl.loss_terms.pitc import PITC
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import Structure
+from piwsl.training import module as training_module
+from piwsl.training import references
+from piwsl.training import run as training_run
+from piwsl.training.batches import StepBatches
 from piwsl.training.frames import frames_of_run
 from piwsl.training.run import Devices, train_run
 
@@ -146,15 +152,21 @@ def test_a_sample_holds_every_element(path):
         assert len(frames.sample(1000)) == len(frames)
 
 
-def test_frames_are_held_where_their_graphs_fit(path, monkeypatch):
+def test_all_frames_are_held_where_their_graphs_fit_together(path, monkeypatch):
     dataset = Dataset(path)
     places = dataset.indices(TRAINING)
-    assert isinstance(view(dataset, places, 0, CUTOFF), HeldView)
+    parts = [stored(dataset, places[:40]), stored(dataset, places[40:], first=100), stored(dataset, places[:0])]
+    found = in_memory(parts, CUTOFF)
+    assert all(isinstance(each, HeldView) for each in found)
+    assert all(same(ours, theirs) for ours, theirs in zip(found, parts, strict=True))
+    assert found[1].indices.tolist() == (100 + places[40:]).tolist()
     graphs = held(dataset.structures(places)).graphs(CUTOFF, torch.float32)
-    tensors = sum(tensor.nbytes for graph in graphs for tensor in graph.tensors())
-    monkeypatch.setattr(views, "MOST_HELD", tensors)
-    assert isinstance(view(dataset, places, 0, CUTOFF), StoredView)
-    assert isinstance(view(dataset, places[:0], 0, CUTOFF), HeldView)
+    all_of_them = len(graphs) * views.OVERHEAD + sum(each.nbytes for graph in graphs for each in graph.tensors())
+    monkeypatch.setattr(views, "MOST_HELD", 1.1 * all_of_them)
+    assert isinstance(in_memory(parts, CUTOFF)[0], HeldView)
+    assert all(isinstance(each, StoredView) for each in in_memory(parts, CUTOFF, copies=2))
+    monkeypatch.setattr(views, "MOST_HELD", 0.9 * all_of_them)  # more than either
+    assert all(isinstance(each, StoredView) for each in in_memory(parts, CUTOFF))
 
 
 @pytest.mark.parametrize("loss", [WEAK, ENERGIES, Loss()], ids=["forces", "energies", "plain"])
@@ -178,6 +190,77 @@ def test_processes_that_share_the_steps_have_loaders_of_their_own(path, tmp_path
         train_run(path, run(), small(), WEAK, *files, threads=4, devices=Devices("cpu", 2))
         found.append({name: weights.numpy().tobytes() for name, weights in load_file(files[0]).items()})
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        (small(validation_fraction=0.0), Loss()),
+        (small().model_copy(update={"members": 2}), ENERGIES),
+        (GaussianProcess(architecture="gaussian_process", cutoff=CUTOFF), Loss()),
+    ],
+    ids=["without validation", "committee", "process"],
+)
+def test_whatever_is_trained_may_stay_in_the_file(tmp_path, monkeypatch, model, loss):
+    path = tmp_path / "dataset.h5"
+    pool = [without_labels(atoms) for atoms in morse_frames("H2O", 5, seed=9)]
+    write_dataset(path, {TRAINING: morse_frames("H2O", 30), TEST: morse_frames("H2O", 5, seed=5), POOL: pool})
+    found = []
+    for most in (views.MOST_HELD, 0.0):
+        monkeypatch.setattr(views, "MOST_HELD", most)
+        folder = tmp_path / f"{most:g}"
+        folder.mkdir()
+        train_run(path, run(), model, loss, folder / "model.safetensors", folder / "history.csv")
+        weights = load_file(folder / "model.safetensors")
+        found.append({name: each.numpy().tobytes() for name, each in weights.items()})
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_a_short_training_reads_a_part_of_the_frames(tmp_path, monkeypatch):
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: morse_frames("H2O", 2000), TEST: morse_frames("H2O", 2)})
+    monkeypatch.setattr(views, "READ_AT_ONCE", 20)
+    monkeypatch.setattr(training_run, "MOST_FITTED", 20)
+    monkeypatch.setattr(references, "MOST_FITTED", 20)
+    monkeypatch.setattr(training_module, "REFIT_STRUCTURES", 20)
+    seen: set[int] = set()
+    read = Dataset._read
+
+    def noted(self: Dataset, first: int, last: int) -> list[Structure]:
+        seen.update(range(first, last))
+        return read(self, first, last)
+
+    monkeypatch.setattr(Dataset, "_read", noted)
+    model = small(steps=10, validate_every=10, validation_fraction=0.005).model_copy(update={"pair_potential": False})
+    train_run(path, run(2000), model, Loss(), tmp_path / "model.safetensors", tmp_path / "history.csv")
+    assert 40 < len(seen) < 300
+
+
+@pytest.mark.parametrize(("devices", "threads", "count"), [(1, 1, 0), (1, 2, 1), (1, 8, 1), (2, 1, 0), (2, 4, 1)])
+def test_loaders_take_the_cores_that_are_left(devices, threads, count):
+    assert training_run._loaders(Devices("cpu", devices), threads) == count
+
+
+def test_a_gpu_has_more_loaders():
+    assert training_run._loaders(Devices("gpu", 1), 16) == 4
+    assert training_run._loaders(Devices("gpu", 4), 16) == 3
+
+
+def test_what_goes_wrong_in_a_loader_is_said_as_if_there_were_none(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(views, "MOST_HELD", 0.0)
+    made = StepBatches.__getitem__
+
+    def failing(self: StepBatches, step: int) -> Batch:
+        if step == 7:
+            raise PiwslError("frame 5: atoms 0 and 1 lie on one another")
+        return made(self, step)
+
+    monkeypatch.setattr(StepBatches, "__getitem__", failing)
+    before = set(children_of(os.getpid()))
+    with pytest.raises(PiwslError, match=r"^frame 5: atoms 0 and 1 lie on one another$"):
+        trained(tmp_path / "run", path, Loss(), threads=2)
+    assert set(children_of(os.getpid())) <= before
 
 
 @pytest.mark.usefixtures("nothing_is_held")

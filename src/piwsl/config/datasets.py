@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from os.path import abspath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -531,6 +532,9 @@ class GivenDataset(Section):
             raise ValueError("give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test'")
         if self.split is not None and positions is None and self.test_frames is None:
             raise ValueError("split: goes with 'test_frames'; test_file brings the test frames")
+        others = [abspath(path) for path in (self.test_file, self.pool_file) if path is not None]
+        if self.stride > 1 and abspath(self.file) in others:
+            raise ValueError("stride: is of 'file' alone, which is test_file or pool_file, too; give others there")
         if self.stride > 1 and positions is not None:
             raise ValueError("stride: positions of 'split.test' are of all frames of file; leave one of the two out")
         return self

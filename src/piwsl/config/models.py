@@ -189,6 +189,11 @@ class Architecture(Section):
         """
         return None
 
+    @property
+    def in_closed_form(self) -> bool:
+        """Whether `fitted` fits anything: those that have none of their own are trained by steps."""
+        return type(self).fitted is not Architecture.fitted
+
     def network_of_file(
         self, elements: list[int], neighbours: float, shapes: Mapping[str, tuple[int, ...]]
     ) -> nn.Module:

@@ -106,17 +106,21 @@ class View(Sequence[Structure], ABC):
         """Add the content to a hash, in order."""
         add_content(digest, self)
 
-    def sample(self, most: int) -> list[Structure]:
-        """Return the first so many frames, and of elements that those lack the first frame that holds them."""
-        found = [*self[:most]]
-        missing = self.elements() - {number for structure in found for number in structure.numbers.tolist()}
-        rest = iter(self[most:])
-        while missing:
-            structure = next(rest)
+    def sampled(self, most: int) -> NDArray[np.int64]:
+        """Return the places of the first so many frames, and of the first that hold elements which those lack."""
+        places = [*range(min(most, len(self)))]
+        missing = self.elements() - self[:most].elements()
+        for place, structure in enumerate(self[most:] if missing else (), most):
             if here := missing.intersection(structure.numbers.tolist()):
-                found.append(structure)
+                places.append(place)
                 missing -= here
-        return found
+            if not missing:
+                break
+        return np.array(places, dtype=np.int64)
+
+    def sample(self, most: int) -> list[Structure]:
+        """Return the frames at these places."""
+        return [*self.taken(self.sampled(most))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,19 +252,28 @@ def held(structures: Sequence[Structure], indices: NDArray[np.int64] | None = No
     return HeldView(np.arange(len(structures)) if indices is None else indices, list(structures))
 
 
-def view(dataset: Dataset, places: NDArray[np.int64], first: int, cutoff: float) -> View:
-    """Return frames of a dataset file: in memory if they are few enough, or as they are asked for.
+def stored(dataset: Dataset, places: NDArray[np.int64], first: int = 0) -> StoredView:
+    """Return frames of a dataset file, to be read when they are asked for.
 
     Args:
         dataset: stays open as long as the view is used.
         places: (M,) of the frames in the file.
         first: what messages call the first frame of the file.
-        cutoff: Å, of the graphs that will be made of them.
     """
-    stored = StoredView(first + places, dataset, places)
-    if _bytes(stored, cutoff) > MOST_HELD:
-        return stored
-    return held(dataset.structures(places), stored.indices)
+    return StoredView(first + places, dataset, places)
+
+
+def in_memory(frames: Sequence[StoredView], cutoff: float, copies: int = 1) -> list[View]:
+    """Return frames in memory if they all fit, and as they are if not.
+
+    Args:
+        frames: those of one training.
+        cutoff: Å, of the graphs that will be made of them.
+        copies: how many graphs of each there will be.
+    """
+    if copies * sum(_bytes(each, cutoff) for each in frames) > MOST_HELD:
+        return [*frames]
+    return [held(each.dataset.structures(each.places), each.indices) for each in frames]
 
 
 def _bytes(frames: StoredView, cutoff: float) -> float:

@@ -69,6 +69,9 @@ class Baseline:
     def part(self, structure: Structure) -> Labels:
         """Return what a potential adds to its own energy (eV) and forces (eV/Å): those of the level times the scale.
 
+        Args:
+            structure: with labels of this level that are of its geometry, or without any.
+
         Raises:
             PiwslError: as of `labels`, where the structure has none yet.
         """

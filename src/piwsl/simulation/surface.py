@@ -99,7 +99,9 @@ class ReplicaSurface:
             if number in self.problems:
                 continue
             try:
-                labels = self._potential.baseline.part(replace(self._structures[number], positions=here.numpy()))
+                # Of another geometry: what the start is known to have is not its own.
+                moved = replace(self._structures[number], positions=here.numpy(), labels={})
+                labels = self._potential.baseline.part(moved)
             except BaselineFailure as failure:
                 self.problems[number] = str(failure)
                 continue

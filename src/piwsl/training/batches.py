@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from types import FrameType
 from typing import Literal
 
@@ -15,11 +14,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from piwsl.data.batch import Batch, collate
+from piwsl.errors import PiwslError
 from piwsl.structures.seeds import generator
 
 # Batches that each loader has ready.
 AHEAD = 4
-SECONDS_TO_A_CHECKPOINT = 60
+# The batch of the step that is being made is there by then.
+SECONDS_TO_A_CHECKPOINT = 15
 
 Stream = Literal["batches", "pool"]
 
@@ -158,8 +159,8 @@ class StepBatches:
             return
         # The order of a long epoch is found once, before the processes part.
         self.order.frames(steps.start)
-        loader = DataLoader[Batch](
-            self,  # type: ignore[arg-type]  # it is a mapping from steps to batches
+        loader = DataLoader[Made](
+            _Making(self),  # type: ignore[arg-type]  # it is a mapping from steps to batches
             batch_size=None,
             sampler=steps,
             num_workers=min(self.loaders, len(steps)),
@@ -169,14 +170,41 @@ class StepBatches:
             multiprocessing_context="fork",
         )
         ahead = iter(loader)
-        yield from islice(ahead, len(steps) - 1)
-        # Its processes end when it does; whoever knows how many batches there are does not ask for one more.
-        (last,) = ahead
-        yield last
+        try:
+            for _ in steps[1:]:
+                yield _batch(next(ahead))
+            # Its processes end when it does; whoever knows how many batches there are does not ask for one more.
+            (last,) = ahead
+            yield _batch(last)
+        finally:
+            del ahead
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+Made = Batch | PiwslError
+"""A batch, or why it could not be made."""
+
+
+class _Making:
+    """The batches of steps for another process, which has an error arrive as it is, and not as text."""
+
+    def __init__(self, batches: StepBatches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> Made:
+        try:
+            return self._batches[step]
+        except PiwslError as error:
+            return error
+
+
+def _batch(made: Made) -> Batch:
+    if isinstance(made, PiwslError):
+        raise made
+    return made
+
+
+def _as_it_is(made: Made) -> Made:
+    return made
 
 
 def _outlive_signals(_worker: int) -> None:

@@ -35,6 +35,8 @@ def closed_form(
     Raises:
         PiwslError: the frames cannot be fitted, or the network does not give what it must.
     """
+    if not model.in_closed_form:
+        return None
     references = initial_references(model, frames.training, frames.free_atoms)
     fitted = model.fitted([_without(references, structure) for structure in frames.training], loss)
     if fitted is None:

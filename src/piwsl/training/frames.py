@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.splits import split_frames
-from piwsl.data.views import Change, View, held, view
+from piwsl.data.views import Change, HeldView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, PairPotential
 from piwsl.structures.labels import REFERENCE, WEAK
@@ -125,6 +125,11 @@ class TrainingFrames:
         """Return the atomic numbers that are learned from."""
         return self.training.elements()
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether none is read from a file on the way."""
+        return all(isinstance(frames, HeldView) for frames in (self.training, self.validation, self.pool))
+
     def seen_by(self, loss: Loss) -> TrainingFrames:
         """Return the frames without what a loss shall not see: neither directions nor the choice of weights may."""
         wanted = loss.pool or self.taught
@@ -199,13 +204,14 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
     dataset = Dataset(path)
     available = dataset.indices(TRAINING)
     split = split_frames(available, run.size, run.seed, model.training.validation_fraction)
-    training, validation = (view(dataset, frames, 0, model.cutoff) for frames in (split.training, split.validation))
-    _check_elements(run, training, dataset.elements())
-    pool: View = held([])
+    found = [stored(dataset, split.training), stored(dataset, split.validation)]
+    _check_elements(run, found[0], dataset.elements())
     if loss.pool or model.teacher is not None:
         # No frame of the pool stands where a labelled one does.
         of_pool, first = (dataset, 0) if pool_path is None else (Dataset(pool_path), len(available))
-        pool = view(of_pool, of_pool.indices(POOL), first, model.cutoff)
+        found.append(stored(of_pool, of_pool.indices(POOL), first))
+    training, validation, *pools = in_memory(found, model.cutoff, model.members)
+    (pool,) = pools or [held([])]
     return TrainingFrames(training, validation, pool, dataset.atomic_energies())
 
 

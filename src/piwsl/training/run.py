@@ -74,6 +74,8 @@ class Devices:
 
 CPU = Devices("cpu", 1)
 MOST_LOADERS = 4
+# How many times a baseline may be taken: beyond, labels are in another unit, or gradients.
+LEAST_BELIEVED, MOST_BELIEVED = -0.1, 10.0
 UNNAMED = Names()
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -179,8 +181,8 @@ def train(
         fingerprint = _fingerprint(provenance, seed, model, loss, data_hash, [stated, atoms])
         _set_aside_foreign_checkpoints(folder, fingerprint)
         # A process that has computed with several threads hangs where it is forked.
-        torch.set_num_threads(threads if devices.count == 1 else 1)
-        loaders = _loaders(devices, threads)
+        loaders = 0 if frames.in_memory else _loaders(devices, threads)
+        torch.set_num_threads(threads - loaders * (devices.kind == "cpu") if devices.count == 1 else 1)
         recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices, loaders)
         places = Places(model_path.parent, history_path, model.members)
         potential, history, held_out = _trained(recipe, of_members, places)
@@ -206,7 +208,7 @@ class _Recipe:
     with_pairs: bool
     devices: Devices
     loaders: int
-    """Processes that make batches of frames that are not in memory, for each device."""
+    """Processes that make batches for each device, of frames that are not in memory."""
 
 
 def _trained(
@@ -248,23 +250,29 @@ def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Pla
     found_in_closed_form = closed_form(model, loss, frames, task.graphs)
     if found_in_closed_form is None:
         torch.manual_seed(seed_of("initial weights", seed))
-        sample = frames.training.sample(MOST_FITTED)
+        fitted_to = frames.training.sampled(MOST_FITTED)
+        sample = [*frames.training.taken(fitted_to)]
         untrained = build_potential(model, sample, frames.free_atoms, least_scale, neighbours)
-        potential, history = _by_steps(untrained, task, places, recipe.devices)
+        potential, history = _by_steps(untrained, task, fitted_to.tolist(), places, recipe.devices)
     else:
         potential, history = found_in_closed_form
     return potential, history, task
 
 
-def _by_steps(potential: Potential, task: Task, places: Places, devices: Devices) -> tuple[Potential, History]:
-    """Train an untrained potential; return it with the weights that are kept, and its history."""
+def _by_steps(
+    potential: Potential, task: Task, fitted_to: Sequence[int], places: Places, devices: Devices
+) -> tuple[Potential, History]:
+    """Train an untrained potential; return it with the weights that are kept, and its history.
+
+    References are fitted once more in the end, to some of the training frames.
+    """
     module = _fit(potential, task, places, devices)
     if not (task.training.keeps_last or math.isfinite(module.best_criterion)):
         raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
     module.potential.load_state_dict(module.kept_weights)
     if not all(torch.isfinite(parameter).all() for parameter in module.potential.parameters()):
         raise PiwslError("the trained weights are not finite; lower learning_rate or the weights of the loss")
-    refit_references(module.potential, batches_of(task.graphs[:MOST_FITTED]))
+    refit_references(module.potential, batches_of([task.graphs[place] for place in fitted_to]))
     return module.potential, module.history
 
 
@@ -298,6 +306,11 @@ def _scale(baseline: Baseline, model: Architecture, frames: TrainingFrames) -> f
     if model.baseline_scale != "fitted":
         return model.baseline_scale
     scale = fit_scale(frames.training.sample(MOST_FITTED), baseline.name)
+    if not LEAST_BELIEVED < scale < MOST_BELIEVED:
+        raise PiwslError(
+            f"{baseline}: the labels are nearest to {scale:.3g} times its energies and forces; are they of the sign "
+            "and in the units that were said? If so, say baseline_scale: 1"
+        )
     print(f"{baseline} is taken {scale:.3f} times", flush=True)
     return scale
 
@@ -319,18 +332,17 @@ def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -
     learnt, pool = (view.graphs(model.cutoff + skin, dtype) for view in (frames.training, frames.pool))
     held = Collated(frames.validation.graphs(model.cutoff, dtype))
     everywhere = np.concatenate([frames.training.indices, frames.pool.indices])
-    in_memory = isinstance(learnt, list) and isinstance(pool, list)
     return Task(
         model.training,
         loss,
         recipe.seed,
         learnt,
-        [*held] if isinstance(held.graphs, list) else held,
+        [*held] if frames.in_memory else held,
         everywhere,
         pool,
         frames.pool_share(model, loss),
         pair,
-        0 if in_memory else recipe.loaders,
+        recipe.loaders,
     )
 
 
@@ -340,7 +352,7 @@ def _loaders(devices: Devices, threads: int) -> int:
     One keeps up with a network on the CPU; on one core it would take from the steps what it spares them.
     """
     most = MOST_LOADERS if devices.kind == "gpu" else 1
-    return min(most, threads // devices.count - 1)
+    return max(0, min(most, threads // devices.count - 1))
 
 
 def _fit(potential: Potential, task: Task, places: Places, devices: Devices) -> PotentialModule:
