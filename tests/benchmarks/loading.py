@@ -1,8 +1,9 @@
-"""Batches a second that reach a training, and how long its steps wait for them; ours beside schnetpack and graph-pes.
+"""What a batch costs that a training learns from, and how long its steps wait; ours beside schnetpack and graph-pes.
 
 Frames are those of large_dataset.py: 15 atoms, with energies and forces, which lie in a file of each package's own
-kind; 64 random ones a batch, with the neighbours within 5 Å. Each loader runs in a process of its own, which makes
-batches by itself or has them made by others beside it. A step is that of PaiNN, loss and gradients, on one core.
+kind; 64 random ones a batch, with the neighbours within 5 Å. Each loader runs in a process of its own. CPU time
+is that of making batches there; steps are those of PaiNN, loss and gradients, on one core, and wait for batches that
+are made in between, or by a process beside.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ import torch
 from large_dataset import BATCH, CUTOFF, as_atoms, frames, memory_mb, write_ours
 
 from piwsl.architectures.painn import PaiNN
-from piwsl.data import views
 from piwsl.data.dataset import TRAINING, Dataset
-from piwsl.data.views import view
+from piwsl.data.views import StoredView, View, held, stored
 from piwsl.models import Potential, build_potential
 from piwsl.training.batches import Order, StepBatches
 
@@ -34,18 +34,21 @@ Batches = Iterator[Any]
 
 def ours(path: Path, loaders: int, batches: int) -> Batches:
     """Return batches of our file, read on the way."""
-    views.MOST_HELD = 0.0
-    return _ours(path, loaders, batches)
+    return _batches_of(_stored(path), loaders, batches)
 
 
 def ours_in_memory(path: Path, loaders: int, batches: int) -> Batches:
     """Return batches of graphs that are made at the start."""
-    return _ours(path, loaders, batches)
+    return _batches_of(held([*_stored(path)]), loaders, batches)
 
 
-def _ours(path: Path, loaders: int, batches: int) -> Batches:
+def _stored(path: Path) -> StoredView:
     dataset = Dataset(path)
-    graphs = view(dataset, dataset.indices(TRAINING), 0, CUTOFF).graphs(CUTOFF, torch.float32)
+    return stored(dataset, dataset.indices(TRAINING))
+
+
+def _batches_of(found: View, loaders: int, batches: int) -> Batches:
+    graphs = found.graphs(CUTOFF, torch.float32)
     return iter(StepBatches(graphs, Order(len(graphs), BATCH, seed=0), range(batches), loaders=loaders))
 
 
@@ -99,16 +102,16 @@ LOADERS: dict[str, Loader] = {
 }
 
 
-def rate(name: str, path: Path, loaders: int, batches: int) -> dict[str, float]:
-    """Return batches a second after the first, seconds to the first, and by how many MB this process grew."""
-    before, started = memory_mb(), time.perf_counter()
+def cost(name: str, path: Path, loaders: int, batches: int) -> dict[str, float]:
+    """Return CPU seconds to the first batch, and of each further one, and by how many MB this process grew."""
+    before, started = memory_mb(), time.process_time()
     made = LOADERS[name][0](path, loaders, batches)
     next(made)
-    first = time.perf_counter()
+    first = time.process_time()
     count = sum(1 for _ in made)
     return {
         "first": first - started,
-        "rate": count / (time.perf_counter() - first),
+        "each": (time.process_time() - first) / count,
         "grew": memory_mb() - before,
     }
 
@@ -154,23 +157,23 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.one:
         what, name, path, loaders, batches = args.one
-        measure = {"rate": rate, "waiting": waiting}[what]
+        measure = {"cost": cost, "waiting": waiting}[what]
         print(json.dumps(measure(name, Path(path), int(loaders), int(batches))))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
-    print("| loader | processes beside | to the first batch (s) | batches a second | grew (MB) | steps wait |")
+    print("| loader | to the first batch (CPU s) | a batch (CPU ms) | grew (MB) | steps wait | with a process beside |")
     print("|---|---|---|---|---|---|")
     for name, (_, file, write) in LOADERS.items():
         path = args.folder / f"{args.frames}-{file}"
         if not path.exists():
             write(path, args.frames)
-        for loaders in (0, 1):
-            found = alone("rate", name, path, loaders, args.batches)
-            share = "" if "piwsl" not in name else f"{alone('waiting', name, path, loaders, args.steps)['share']:.1%}"
-            print(
-                f"| {name} | {loaders} | {found['first']:.1f} | {found['rate']:.0f} | {found['grew']:.0f} | {share} |",
-                flush=True,
-            )
+        found = alone("cost", name, path, 0, args.batches)
+        own = [alone("waiting", name, path, loaders, args.steps)["share"] for loaders in (0, 1) if "piwsl" in name]
+        waits = " | ".join(f"{share:.1%}" for share in own) or " | "
+        print(
+            f"| {name} | {found['first']:.1f} | {1000 * found['each']:.1f} | {found['grew']:.0f} | {waits} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
