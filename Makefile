@@ -133,6 +133,7 @@ bench: $(ENVIRONMENT) .venv-others/complete
 	$(BIN)/python tests/benchmarks/graph_of_many_runs.py
 	$(BIN)/python tests/benchmarks/large_dataset.py build/large-dataset
 	PYTHONPATH=tests:tests/browser $(BIN)/python tests/benchmarks/report_of_many_runs.py
+	PYTHONPATH=tests/others .venv-others/bin/python tests/benchmarks/loading.py build/loading
 	.venv-others/bin/python tests/benchmarks/training_step.py --others --compiled
 	.venv-others/bin/python tests/benchmarks/dynamics_step.py --others
 	$(BIN)/python tests/benchmarks/committee.py
