@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from helpers import MEMORY_MB
 from pyscf import gto, mp, scf
 from scipy.linalg import eigh
 
@@ -35,7 +36,7 @@ def level(method: str, basis: str, **more: Any) -> PySCF:
 
 
 def energies(atoms: Atoms, of_level: PySCF) -> list[float]:
-    return [*run_level(atoms, of_level, 0, 1, 2000).energies.values()]
+    return [*run_level(atoms, of_level, 0, 1, MEMORY_MB).energies.values()]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_an_element_without_a_core_or_a_d_shell_has_the_valence_basis(basis, sym
 
 def test_core_valence_sets_add_functions_for_cores_to_what_hydrogen_has():
     of_level = level("mp2", "cc-pcvtz", density_fitting=False, frozen_core=False)
-    outcome = run_level(molecule("H2O"), of_level, 0, 1, 2000)
+    outcome = run_level(molecule("H2O"), of_level, 0, 1, MEMORY_MB)
     assert outcome.notes["bases_of_elements"] == {"cc-pcvtz": {"H": "cc-pvtz"}}
     hand = gto.M(atom=pyscf_atoms(molecule("H2O")), basis={"O": "cc-pcvtz", "H": "cc-pvtz"}, verbose=0)
     mean_field = scf.RHF(hand).run(conv_tol=1e-11)
@@ -154,7 +155,7 @@ def test_bases_of_elements_are_extrapolated_with_those_that_they_stand_for():
     others = {basis: {"I": f"{basis}-pp"} for basis in ("cc-pvdz", "cc-pvtz")}
     stage = {"method": "hf", "bases": ["cc-pvdz", "cc-pvtz"], "density_fitting": False}
     mixed = PySCF.model_validate({"stages": [stage], "element_bases": others})
-    outcome = run_level(IODIDE, mixed, 0, 1, 2000)
+    outcome = run_level(IODIDE, mixed, 0, 1, MEMORY_MB)
     small, large = outcome.energies.values()
     limit = large + (large - small) / (math.exp(1.63) - 1)
     assert level_energy(mixed, outcome).energy == pytest.approx(limit, abs=1e-9)

@@ -139,7 +139,7 @@ def test_amplitudes_go_with_their_orbitals_whatever_the_signs():
 )
 def test_amplitudes_of_the_frame_save_cycles_and_change_nothing(level, molecule, multiplicity):
     frame = frame_of(molecule, 5)
-    near = solutions_of(frame, level, 0, multiplicity, 2000)
+    near = solutions_of(frame, level, 0, multiplicity, MEMORY_MB)
     frame.positions[0, 0] += 0.005
     alone, started = computed(frame, level, multiplicity), computed(frame, level, multiplicity, starts=lambda: near)
     assert started.notes["ccsd_cycles"] < alone.notes["ccsd_cycles"]
@@ -152,7 +152,7 @@ def test_displaced_geometries_keep_the_orbitals_of_their_frame():
     # A threshold that lies just above an occupation: the displaced geometry by itself keeps one orbital more or less.
     water = frame_of("H2O", 6)
     level = focal_point(natural_orbitals=1e-4)
-    near = solutions_of(water, level, 0, 1, 2000)
+    near = solutions_of(water, level, 0, 1, MEMORY_MB)
     kept = computed(water, level).notes["virtual_orbitals"]
     far = water.copy()
     far.set_distance(0, 1, 1.6, fix=0)
@@ -164,7 +164,7 @@ def test_forces_by_differences_are_of_a_smooth_surface():
     # Four points and two give one slope, along every direction: where orbitals come and go, they do not.
     frame = frame_of("H2O", 7)
     level = focal_point(natural_orbitals=1e-3)
-    near = level.displaced(frame, 0, 1, 2000)
+    near = level.displaced(frame, 0, 1, MEMORY_MB)
     fine, coarse = (
         central_difference_forces(frame, lambda moved: near(moved).energy, step=step) for step in (0.005, 0.01)
     )

@@ -216,7 +216,7 @@ def test_displaced_geometries_start_from_the_frame_and_give_the_energies_that_th
     levels = [(UHF, 0, 1), (level(method="ccsd(t)", basis="sto-3g"), 0, 1)]
     levels += [(level(method="mp2", basis="6-31g", orbitals="restricted"), 1, 2)]
     for of_level, charge, multiplicity in levels:
-        near = of_level.displaced(atoms, charge, multiplicity, 2000)
+        near = of_level.displaced(atoms, charge, multiplicity, MEMORY_MB)
         moved = atoms.copy()
         moved.positions[0, 0] += 0.005
         found = near(moved)
@@ -274,7 +274,7 @@ def test_single_excitations_are_part_of_mp2_on_restricted_orbitals():
 def test_densities_of_all_scfs_are_kept_by_basis(orbitals):
     stages = [{"method": "hf", "bases": ["cc-pvdz", "cc-pvtz"]}]
     of_level = PySCF.model_validate({"stages": stages, "orbitals": orbitals})
-    found = solutions_of(molecule("OH"), of_level, 0, 2, 1000)
+    found = solutions_of(molecule("OH"), of_level, 0, 2, MEMORY_MB)
     sizes = [gto.M(atom="O; H 1 1", basis=key.basis, spin=1, verbose=0).nao for key in found]
     assert [start.density.shape for start in found.values()] == [(2, size, size) for size in sizes]
 
