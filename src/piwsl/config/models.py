@@ -93,7 +93,7 @@ class Architecture(Section):
         description="One of the cheap_levels of the dataset, which the network learns the difference to; it is "
         "computed wherever the model is used.",
     )
-    baseline_scale: Literal["fitted"] | Annotated[float, Field(ge=0, le=10)] = Field(
+    baseline_scale: Annotated[float, Field(ge=0, le=10)] | Literal["fitted"] = Field(
         "fitted",
         description="What the baseline is multiplied by before the difference to it is learned: fitted to the labelled "
         "frames, or a number; 1 is the plain difference.",
