@@ -146,6 +146,8 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.cutoff", float("inf"), "models.painn.cutoff", "found inf"),
         ("models.painn.cutoff", 1000, "models.painn.cutoff", "less than or equal to 20, found 1000"),
         ("models.painn.cutoff", 1e-300, "models.painn.cutoff", "found 1e-300"),
+        ("models.painn", {"architecture": "painn", "baseline_scale": -2}, "n.baseline_scale: ", "'fitted', found -2"),
+        ("models.painn", {"architecture": "painn", "baseline_scale": [1]}, "n.baseline_scale: ", "valid number, or"),
         ("models.painn.layers", 10**6, "models.painn.layers", "found 1000000"),
         ("models.painn.training.steps", 2**70, "models.painn.training.steps", "found 1180591620717411303424"),
         ("models.painn.training.compile", 1, "models.painn.training.compile", "valid boolean, found 1"),

@@ -278,22 +278,42 @@ _values = reprlib.Repr()
 _values.maxstring = _values.maxother = _values.maxlong = LONGEST_VALUE
 
 
-def _problem(error: ValidationError) -> str:
+def _problem(error: ValidationError, mapping: Mapping[Any, Any]) -> str:
     """Turn the first problem that pydantic found into `key: what was found; what would be right`."""
-    first = error.errors(include_url=False)[0]
-    path = list(first["loc"])
-    if path[:1] == ["datasets"]:
-        del path[2:3]  # which kind of section pydantic took it for
+    first, *others = error.errors(include_url=False)
+    path = _keys(first["loc"], mapping)
     where = one_line(".".join(str(part) for part in path if part != "[key]"), 2 * LONGEST_VALUE)
+    if first["type"] == "missing":
+        return f"{where}: this key is missing"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in NO_SECTION:
         message = "Expected keys and values"
-    if first["type"] not in ("value_error", "missing"):
-        found = one_line(_values.repr(first["input"]), LONGEST_VALUE)
-        message = f"{message[0].lower()}{message[1:]}, found {found}"
-    if first["type"] == "missing":
-        message = "this key is missing"
+    if first["type"] != "value_error":
+        # Of a value that may be of several kinds there is a problem for each.
+        kinds = [each for each in others if each["type"] != "value_error" and _keys(each["loc"], mapping) == path]
+        wanted = ", or ".join(
+            dict.fromkeys(_uncapitalized(each) for each in [message, *(kind["msg"] for kind in kinds)])
+        )
+        message = f"{wanted}, found {one_line(_values.repr(first['input']), LONGEST_VALUE)}"
     return f"{where}: {message}" if where else message
+
+
+def _keys(location: tuple[int | str, ...], mapping: Mapping[Any, Any]) -> list[int | str]:
+    """Return the keys that lead to a problem, without what pydantic took the value for."""
+    path = list(location)
+    if path[:1] == ["datasets"]:
+        del path[2:3]
+    value: Any = mapping
+    for depth, part in enumerate(path):
+        within = value if isinstance(value, Mapping) else {}
+        if part not in within and isinstance(part, str) and part != "[key]" and not part.isidentifier():
+            return path[:depth]  # "constrained-float", "literal['fitted']"
+        value = value[part] if isinstance(value, list) and isinstance(part, int) else within.get(part)
+    return path
+
+
+def _uncapitalized(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def parse_section(section: type[SectionType], mapping: Any, source: str) -> SectionType:
@@ -321,4 +341,4 @@ def _parsed(parse: Callable[[Any], SectionType], mapping: Any, source: str) -> S
     try:
         return parse(mapping)
     except ValidationError as error:
-        raise config_error(source, _problem(error)) from None
+        raise config_error(source, _problem(error, mapping)) from None
