@@ -165,6 +165,10 @@ def test_commands(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "records: x.jsonl.xz" in packed.stdout
     taken = CliRunner().invoke(app, ["labels", "unpack", "x.jsonl.xz"])
     assert taken.stdout == "GFN2-xTB: 2 records new, 0 there already\n"
+    both = ["--level", "gfn2-xtb", "--level", "gfn1-xtb"]
+    missing = CliRunner().invoke(app, ["labels", "pack", "y.jsonl.xz", *both, "--store", str(store)])
+    assert missing.exit_code == 1
+    assert "has no energies of gfn1-xtb" in missing.stderr
     missing = CliRunner().invoke(app, ["labels", "pack", "y.jsonl.xz", "--level", "dft", "--store", str(store)])
     assert missing.exit_code == 1
     assert not Path("y.jsonl.xz").exists()

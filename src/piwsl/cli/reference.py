@@ -175,7 +175,10 @@ Archive = Annotated[Path, typer.Argument(metavar="LABELS.jsonl.xz", help="Finish
 @partial(command, group=labels, name="pack")
 def pack_labels(
     archive: Archive,
-    level: Annotated[str, typer.Option(metavar="LEVEL", help="A preset, a YAML file of one level, or `all`.")] = ALL,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LEVEL", help="A preset, or a YAML file of one level; may be said again. Default: all."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="An experiment, of which LEVEL is one of the levels.")] = None,
     store: Store = Path("results/labels"),
 ) -> None:
@@ -191,13 +194,14 @@ def pack_labels(
     from piwsl.reference.exporting import opened
     from piwsl.reference.recipe import level_key
 
-    check_outputs([archive], inputs=[Path(level), *([config] if config else [])])
+    check_outputs([archive], inputs=[*map(Path, level or []), *([config] if config else [])])
     folders, _ = opened(store, _left_out)
-    if level != ALL:
-        key = level_key(_level(level, config))
-        folders = [folder for folder in folders if folder.key == key]
-        if not folders:
-            raise PiwslError(f"{store}: has no energies of {level}; `piwsl labels list` says what it has")
+    if level:
+        of_key = {folder.key: folder for folder in folders}
+        keys = {level_key(_level(said, config)): said for said in level}
+        for key in keys.keys() - of_key.keys():
+            raise PiwslError(f"{store}: has no energies of {keys[key]}; `piwsl labels list` says what it has")
+        folders = [of_key[key] for key in keys]
     print(f"{pack(folders, archive)} records: {archive}, {archive.stat().st_size / 1000:,.0f} kB")
 
 
