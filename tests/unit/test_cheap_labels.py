@@ -33,7 +33,7 @@ from piwsl.errors import PiwslError
 from piwsl.models import Baseline
 from piwsl.preflight import check_experiment, remarks
 from piwsl.reference.batches import label_batch
-from piwsl.reference.planning import cheap_batch, cheap_batches
+from piwsl.reference.planning import KnownFrames, cheap_batch, cheap_batches
 from piwsl.structures.frames import label, write_frames
 from piwsl.structures.structure import from_atoms
 from piwsl.training.frames import frames_of_structures
@@ -204,7 +204,7 @@ def test_a_plan_has_a_row_for_each_cheap_level_and_part_and_knows_what_is_stored
     write_frames(tmp_path / "mine.xyz", frames(8))
     found = experiment(tmp_path)
     jobs = CheapJobs("mine", found.datasets["mine"], found.levels)
-    rows = list(jobs.plans(tmp_path, tmp_path / "store"))
+    rows = list(jobs.plans(KnownFrames(tmp_path), tmp_path / "store"))
     assert [(row.labels, row.frames, row.stored) for row in rows] == [
         ("gfn2-xtb, training", 5, None), ("gfn2-xtb, test", 3, None), ("hf, training", 5, None), ("hf, test", 3, None),
     ]  # fmt: skip
@@ -212,7 +212,7 @@ def test_a_plan_has_a_row_for_each_cheap_level_and_part_and_knows_what_is_stored
     assert isinstance(given, GivenDataset)
     write_geometries(given, TRAINING, tmp_path / "frames" / "training.xyz")
     labelled_by_jobs(tmp_path, tmp_path / "frames" / "training.xyz", TRAINING, [(0, 4)])
-    first = next(jobs.plans(tmp_path, tmp_path / "store"))
+    first = next(jobs.plans(KnownFrames(tmp_path), tmp_path / "store"))
     assert first.stored == 4
     assert first.cpu_hours == pytest.approx(rows[0].cpu_hours / 5)
 

@@ -20,13 +20,14 @@ from piwsl.errors import PiwslError
 from piwsl.preflight import check_experiment, costly_datasets
 from piwsl.reference import geometries
 from piwsl.reference.bases import check_functional
-from piwsl.reference.batches import split_geometries
+from piwsl.reference.batches import select, split_geometries
 from piwsl.reference.checks import check_computed_dataset
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.geometries import indices_of, indices_of_parts, load_molecule, read_geometries
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import (
     RECORD_KILOBYTES,
+    KnownFrames,
     LabellingJob,
     frame_cost,
     label_batches,
@@ -362,7 +363,9 @@ def test_a_plan_counts_the_energies_that_labelling_computes(tmp_path):
     frames = [molecule("CO2") for _ in range(2)]
     write_frames(tmp_path / "frames.xyz", frames)
     given = dataset(molecule={"name": "CO2"}, test_force_frames=1, test_frames=1, forces_by="differences")
-    row = next(row for row in plan_dataset("d", given, HF, tmp_path, tmp_path) if row.labels == "test-forces")
+    row = next(
+        row for row in plan_dataset("d", given, HF, KnownFrames(tmp_path), tmp_path) if row.labels == "test-forces"
+    )
     label_frames(frames[:1], HF, tmp_path / "labels", "differences", 1000, progress=lambda line: None)
     records = [path for path in (tmp_path / "labels").rglob("*.json") if path.name not in ("level.json", "part.json")]
     assert row.disk_mb == pytest.approx(len(records) * RECORD_KILOBYTES / 1000)
@@ -384,17 +387,38 @@ def test_given_geometries_are_read_once_for_checks_jobs_and_once_for_warnings(tm
     (line,) = costly_datasets(experiment)
     assert "mp2-cbs about" in line
     assert len(reads) == 2
-    assert list(plan_dataset("d", given, HF, tmp_path, tmp_path))
+    assert list(plan_dataset("d", given, HF, KnownFrames(tmp_path), tmp_path))
     assert len(reads) == 3
+
+
+def test_a_plan_finds_what_is_stored_of_files_before_their_frames_are_cut(tmp_path):
+    ase.io.write(tmp_path / "mine.xyz", cloud(12))
+    ase.io.write(tmp_path / "others.xyz", cloud(3))
+    files = {"file": str(tmp_path / "mine.xyz"), "blocks": 4, "pool_file": str(tmp_path / "others.xyz")}
+    given = ComputedDataset.model_validate(
+        {"geometries": files, "level": "hf", "training_frames": 5, "test_frames": 2, "pool_frames": 3}
+    )
+    for part, number in (("training", 5), ("test", 2)):
+        split_geometries(given.geometries, part, tmp_path / "candidates.xyz")
+        select([tmp_path / "candidates.xyz"], number, tmp_path / "made" / f"{part}.xyz", None)
+    label_frames(read_frames(tmp_path / "made" / "training.xyz")[:4], HF, tmp_path / "labels", None, 1000)
+    known = KnownFrames(tmp_path / "nothing made", given)
+    rows = list(plan_dataset("d", given, HF, known, tmp_path / "labels"))
+    assert [(row.labels, row.frames, row.stored) for row in rows] == [("training", 5, 4), ("test", 2, 0)]
+    for part in ("training", "test"):
+        made = read_frames(tmp_path / "made" / f"{part}.xyz")
+        assert [frame.positions.tolist() for frame in known.of_part(part)] == [each.positions.tolist() for each in made]
+    far = given.model_copy(update={"selection": "farthest_point"})
+    assert next(plan_dataset("d", far, HF, KnownFrames(tmp_path, far), tmp_path / "labels")).stored is None
 
 
 def test_a_plan_counts_what_is_stored_already(tmp_path):
     frames = cloud(4)
     write_frames(tmp_path / "data" / "frames" / "training.xyz", frames)
     label_frames(read_frames(tmp_path / "data" / "frames" / "training.xyz")[:3], HF, tmp_path / "labels", None, 1000)
-    rows = list(plan_dataset("d", dataset(training_frames=4), HF, tmp_path / "data", tmp_path / "labels"))
+    rows = list(plan_dataset("d", dataset(training_frames=4), HF, KnownFrames(tmp_path / "data"), tmp_path / "labels"))
     assert [(row.labels, row.frames, row.stored) for row in rows] == [("training", 4, 3), ("test", 10, None)]
-    full = next(plan_dataset("d", dataset(training_frames=4), HF, tmp_path / "data", tmp_path / "empty"))
+    full = next(plan_dataset("d", dataset(training_frames=4), HF, KnownFrames(tmp_path / "data"), tmp_path / "empty"))
     assert rows[0].cpu_hours == pytest.approx(full.cpu_hours / 4)
 
 

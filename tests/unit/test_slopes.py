@@ -26,7 +26,7 @@ from piwsl.reference.differences import central_difference_slope, energies_neede
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.failures import FrameFailure
 from piwsl.reference.labelling import label_frames
-from piwsl.reference.planning import frame_cost, label_batches, label_spans, plan_dataset, structures
+from piwsl.reference.planning import KnownFrames, frame_cost, label_batches, label_spans, plan_dataset, structures
 from piwsl.structures.frames import DIRECTION_KEY, FORCES_KEY, SLOPE_KEY, label, read_frames, write_frames
 from piwsl.structures.labels import Labels, Slope
 from piwsl.structures.rigid import internal_degrees, rigid_motions
@@ -158,7 +158,9 @@ def test_a_slope_costs_five_energies_and_jobs_hold_several_frames(tmp_path):
     batches = {name: batch for (labels, name), batch in label_batches(section, every, level).items() if "slo" in labels}
     assert 1 < len(batches) < 100
     assert all(batch.shares == 0 for batch in batches.values())
-    row = next(row for row in plan_dataset("d", section, level, tmp_path, tmp_path) if row.labels == "test-slopes")
+    row = next(
+        row for row in plan_dataset("d", section, level, KnownFrames(tmp_path), tmp_path) if row.labels == "test-slopes"
+    )
     assert row.cpu_hours == pytest.approx(100 * cost.cpu_s / 3600)
 
 
@@ -175,7 +177,7 @@ def test_a_plan_finds_the_energies_of_slopes_in_the_store(tmp_path):
     write_frames(tmp_path / "frames/test.xyz", frames)
     given = dataset(molecule={"name": "H2O"}, test_frames=2, test_slope_frames=2)
     labelled(frames[:1], tmp_path / "labels", "slope", HF)
-    rows = {row.labels: row for row in plan_dataset("d", given, HF, tmp_path, tmp_path / "labels")}
+    rows = {row.labels: row for row in plan_dataset("d", given, HF, KnownFrames(tmp_path), tmp_path / "labels")}
     cost = frame_cost(structures(given), HF, "slope")
     assert rows["test-slopes"].stored == 1
     assert rows["test-slopes"].cpu_hours == pytest.approx(cost.cpu_s / 3600)

@@ -50,7 +50,7 @@ def plan(
     from piwsl.config import ComputedDataset, read_yaml
     from piwsl.data.dataset import PARTS, TEST
     from piwsl.preflight import costly_datasets, load_experiment
-    from piwsl.reference.planning import of_all_rounds, plan_dataset, structures
+    from piwsl.reference.planning import KnownFrames, of_all_rounds, plan_dataset, structures
     from piwsl.reference.savings import savings
     from piwsl.workflow.cheap_labels import CheapJobs
     from piwsl.workflow.planned import divisions
@@ -58,8 +58,7 @@ def plan(
 
     experiment = load_experiment(config)
     warn(config, costly_datasets(experiment))
-    hours, jobs = 0.0, 0
-    planned: dict[tuple[object, ...], str] = {}
+    counted = _Counted()
     budgets = divisions(read_yaml(config), str(config))
     tests, runs = named_tests(experiment), experiment.runs()
     taken = {run.dataset for run in runs}
@@ -70,32 +69,51 @@ def plan(
             continue
         folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
         parts = (TEST,) if name in tests else PARTS
-        rows = list(CheapJobs(name, dataset, experiment.levels, parts).plans(folder, store))
+        known = KnownFrames(folder, dataset if isinstance(dataset, ComputedDataset) else None, whole=name in tests)
+        cheap = CheapJobs(name, dataset, experiment.levels, parts).plans(known, store)
         if isinstance(dataset, ComputedDataset):
             _print_level(name, dataset, experiment, budgets.get(name))
             level = experiment.levels[dataset.level]
-            reference = [*plan_dataset(name, dataset, level, folder, store)]
-            rows = [*reference, *rows]
-        elif rows:
+            reference = of_all_rounds(plan_dataset(name, dataset, level, known, store))
+            own = sum(counted.add(name, row, _shared(row, dataset, tests.get(name))) for row in reference)
+        elif dataset.cheap_levels:
             print(f"{name}: {dataset.file}, with cheap levels")
-        for row in of_all_rounds(rows):
-            shared = _shared(row, dataset, tests.get(name))
-            first = planned.setdefault(shared, name) if shared else name
-            if first == name:
-                _print_plan(row)
-                hours, jobs = hours + row.cpu_hours, jobs + row.jobs
-            else:
-                print(f"  {row.labels}: {row.frames} frames, those of {first}; {row.jobs} jobs that find their labels")
-                jobs += row.jobs
+        for row in of_all_rounds(cheap):
+            counted.add(name, row, _shared(row, dataset, tests.get(name)))
         if isinstance(dataset, ComputedDataset):
-            for line in savings(dataset, structures(dataset), level, sum(row.cpu_hours for row in reference)):
+            for line in savings(dataset, structures(dataset), level, own):
                 print(f"  {line}")
     choosing = len(set(experiment.trained(runs)) - set(runs))
     beside = f", and {choosing} whose models choose frames" if choosing else ""
     print(
-        f"In all {jobs} jobs, about {hours:.2g} CPU hours, for reference energies and cheap levels; "
+        f"In all {counted.jobs} jobs, about {counted.hours:.2g} CPU hours, for reference energies and cheap levels; "
         f"{len(runs)} training runs{beside}."
     )
+
+
+class _Counted:
+    """What plans add up to: labels that datasets share count once."""
+
+    def __init__(self) -> None:
+        self.jobs, self.hours = 0, 0.0
+        self._first: dict[tuple[object, ...], str] = {}
+
+    def add(self, name: str, row: Plan, shared: tuple[object, ...] | None) -> float:
+        """Print a plan of a dataset, and return the CPU hours that it takes beyond those of datasets before it.
+
+        Args:
+            name: of the dataset.
+            row: the plan.
+            shared: what its labels follow from; None where they are the dataset's own.
+        """
+        self.jobs += row.jobs
+        first = self._first.setdefault(shared, name) if shared else name
+        if first != name:
+            print(f"  {row.labels}: {row.frames} frames, those of {first}; {row.jobs} jobs that find their labels")
+            return 0.0
+        _print_plan(row)
+        self.hours += row.cpu_hours
+        return row.cpu_hours
 
 
 def _shared(row: Plan, dataset: ComputedDataset | GivenDataset, test: NamedTest | None) -> tuple[object, ...] | None:

@@ -33,10 +33,9 @@ def take_whole_file(geometries: Geometries, path: Path) -> None:
     Raises:
         PiwslError: the file cannot be read, or a frame is periodic.
     """
-    from piwsl.reference.geometries import read_geometries
-    from piwsl.reference.store import rounded
+    from piwsl.reference.geometries import whole_file
 
-    write_frames(path, [rounded(atoms) for atoms in read_geometries(geometries)])
+    write_frames(path, whole_file(geometries))
 
 
 def write_test_set(

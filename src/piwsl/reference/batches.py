@@ -10,10 +10,10 @@ from piwsl.files import write_json_lines
 from piwsl.records import read_labellings
 from piwsl.reference.differences import energies_needed
 from piwsl.reference.forces import ForceMethod
-from piwsl.reference.geometries import indices_of, read_file
+from piwsl.reference.geometries import frames_of_part
 from piwsl.reference.labelling import Labeller, Progress, label_frames
 from piwsl.reference.selection import farthest_points, in_turn
-from piwsl.reference.store import LabelStore, rounded
+from piwsl.reference.store import LabelStore
 from piwsl.structures.frames import read_frames, write_frames
 
 
@@ -40,9 +40,7 @@ def split_geometries(geometries: Geometries, part: str, candidates: Path, pool_f
         candidates: extended XYZ to write.
         pool_frames: how many frames are not labelled.
     """
-    frames = read_file(geometries.file_of(part), geometries)
-    chosen = indices_of(part, len(frames), geometries, pool_frames)
-    write_frames(candidates, [rounded(frames[index]) for index in chosen])
+    write_frames(candidates, frames_of_part(geometries, part, pool_frames))
 
 
 def label_batch(

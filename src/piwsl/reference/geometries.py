@@ -16,6 +16,7 @@ from piwsl.config import Geometries, Molecule
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.selection import in_turn
+from piwsl.reference.store import rounded
 from piwsl.structures.frames import (
     charge_of,
     free_atom_problem,
@@ -171,6 +172,27 @@ def indices_of(part: str, frames: int, geometries: Geometries, pool_frames: int 
         return chosen
     labelled = max(len(chosen) - pool_frames, 0)
     return chosen[:labelled] if part == TRAINING else chosen[labelled:]
+
+
+def frames_of_part(geometries: Geometries, part: str, pool_frames: int = 0) -> list[Atoms]:
+    """Return the frames of the user's files that belong to a part, rounded as they are stored.
+
+    Arguments as of `indices_of`.
+
+    Raises:
+        PiwslError: as of `read_file`.
+    """
+    frames = read_file(geometries.file_of(part), geometries)
+    return [rounded(frames[index]) for index in indices_of(part, len(frames), geometries, pool_frames)]
+
+
+def whole_file(geometries: Geometries) -> list[Atoms]:
+    """Return all geometries of a file of the user's, in its order, rounded as they are stored.
+
+    Raises:
+        PiwslError: as of `read_file`.
+    """
+    return [rounded(atoms) for atoms in read_geometries(geometries)]
 
 
 def indices_of_parts(

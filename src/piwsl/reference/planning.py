@@ -17,7 +17,15 @@ from piwsl.errors import PiwslError
 from piwsl.reference.checks import check_level
 from piwsl.reference.differences import displaced_geometries, energies_needed
 from piwsl.reference.forces import BY_DIFFERENCES, ForceMethod, check_forces, force_method
-from piwsl.reference.geometries import load_molecule, read_file, read_geometries
+from piwsl.reference.geometries import (
+    TEST,
+    TRAINING,
+    frames_of_part,
+    load_molecule,
+    read_file,
+    read_geometries,
+    whole_file,
+)
 from piwsl.reference.selection import candidates_needed
 from piwsl.reference.store import STORED_FORCES, LabelStore, geometry_hash
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
@@ -119,6 +127,12 @@ def frames_wanted(dataset: ComputedDataset, part: str) -> int:
         return dataset.acquisition.frames_of(number)
     wanted = {"training": dataset.training_frames, "test": dataset.test_frames, "pool": dataset.pool_frames or 0}
     return wanted[part]
+
+
+def pool_of_file(dataset: ComputedDataset, part: str) -> int:
+    """Return how many frames of the file that training frames are taken from are the pool's; no test frame is."""
+    assert dataset.geometries is not None
+    return 0 if part == TEST or dataset.geometries.pool_file is not None else dataset.pool_frames or 0
 
 
 def labelled_parts(dataset: ComputedDataset, part: str) -> list[str]:
@@ -408,7 +422,7 @@ class Plan:
     forces: ForceMethod | None
     frames: int
     stored: int | None
-    """Frames whose energy is in the store already; None while the frames themselves are not made yet."""
+    """Frames whose energy is in the store already; None while the frames themselves are not known yet."""
     jobs: int
     cpu_hours: float
     """Of the energies that are not stored."""
@@ -422,14 +436,46 @@ class Plan:
     """Temporary files of one job."""
 
 
-def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path, store: Path) -> Iterator[Plan]:
+class KnownFrames:
+    """Frames of a dataset that are known before anything runs: those that are made, and those that its files say."""
+
+    def __init__(self, folder: Path, dataset: ComputedDataset | None = None, whole: bool = False) -> None:
+        """Keep where frames are looked for.
+
+        Args:
+            folder: of the dataset's results.
+            dataset: the section, whose files say frames; None: those that are made are known.
+            whole: the test frames are those of its file, in the order there.
+        """
+        self._folder, self._dataset, self._whole = folder, dataset, whole
+        self._parts: dict[str, list[Atoms] | None] = {}
+
+    def of_part(self, part: str) -> list[Atoms] | None:
+        """Return the frames of a part, or of a round of an acquisition; None while nothing says them."""
+        if part not in self._parts:
+            made = self._folder / "frames" / f"{part}.xyz"
+            self._parts[part] = read_frames(made) if made.exists() else self._cut(part)
+        return self._parts[part]
+
+    def _cut(self, part: str) -> list[Atoms] | None:
+        dataset = self._dataset
+        if dataset is None or dataset.geometries is None or round_number(part) is not None:
+            return None
+        if part == TRAINING and dataset.selection == "farthest_point":
+            return None
+        if self._whole:
+            return whole_file(dataset.geometries)
+        return frames_of_part(dataset.geometries, part, pool_of_file(dataset, part))[: frames_wanted(dataset, part)]
+
+
+def plan_dataset(name: str, dataset: ComputedDataset, level: Level, known: KnownFrames, store: Path) -> Iterator[Plan]:
     """Say what labelling a dataset takes.
 
     Args:
         name: of the dataset.
         dataset: the section.
         level: the level of theory.
-        folder: of the dataset's results; frames that are there already are looked up in the store.
+        known: frames, which are looked up in the store.
         store: folder of finished energies.
     """
     every = structures(dataset)
@@ -438,21 +484,21 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, folder: Path
     for labels in dict.fromkeys(labels for labels, _ in batches):
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
         energies = energies_needed(positions, own[0].forces)
-        yield _plan(name, labels, own, energies, folder, LabelStore(store, level))
+        yield _plan(name, labels, own, energies, known, LabelStore(store, level))
 
 
 def shared_labels(plan: Plan, dataset: ComputedDataset) -> tuple[object, ...] | None:
-    """Return what labels that are not made yet follow from: those of plans alike in it are computed once.
+    """Return what labels follow from: those of plans alike in it are computed once.
 
     Args:
         plan: of the dataset.
         dataset: the section.
 
     Returns:
-        None where the frames are there, whose energies are counted, or of a round.
+        None of a round.
     """
     geometries = made_from(dataset, plan.part)
-    if plan.stored is not None or geometries is None:
+    if geometries is None:
         return None
     return geometries, plan.labels, plan.forces, plan.frames, dataset.level
 
@@ -478,7 +524,7 @@ def _added(plans: list[Plan]) -> Plan:
 
 
 def plan_cheap_level(
-    name: str, batches: Sequence[LabellingJob], level_name: str, level: Level, folder: Path, store: Path
+    name: str, batches: Sequence[LabellingJob], level_name: str, level: Level, known: KnownFrames, store: Path
 ) -> Plan:
     """Say what labelling a part of a dataset with a cheap level takes; other arguments as of `plan_dataset`.
 
@@ -487,16 +533,18 @@ def plan_cheap_level(
         batches: of the part and level.
         level_name: that the frames keep the labels under.
         level: the level.
-        folder: of the dataset's results.
+        known: frames, which are looked up in the store.
         store: folder of finished energies.
     """
-    return _plan(name, f"{level_name}, {batches[0].part}", batches, 1, folder, LabelStore(store, level))
+    return _plan(name, f"{level_name}, {batches[0].part}", batches, 1, known, LabelStore(store, level))
 
 
-def _plan(name: str, labels: str, own: Sequence[LabellingJob], energies: int, folder: Path, store: LabelStore) -> Plan:
+def _plan(
+    name: str, labels: str, own: Sequence[LabellingJob], energies: int, known: KnownFrames, store: LabelStore
+) -> Plan:
     """Add up the jobs of one kind of labels, of which each frame takes so many energies."""
     frames = sum(batch.stop - batch.start for batch in own)
-    found = _found(folder / "frames" / f"{own[0].part}.xyz", own, store)
+    found = _found(known.of_part(own[0].part), own, store)
     wanted = found.wanted if found else frames * energies
     left = wanted - (found.stored if found else 0)
     return Plan(
@@ -526,12 +574,12 @@ class _Found(NamedTuple):
     """Energies in all: a linear molecule has fewer internal directions once it is bent."""
 
 
-def _found(path: Path, batches: Sequence[LabellingJob], store: LabelStore) -> _Found | None:
-    """Look frames up in the store; None while they are not made yet."""
-    if not path.exists():
+def _found(part: list[Atoms] | None, batches: Sequence[LabellingJob], store: LabelStore) -> _Found | None:
+    """Look frames of a part up in the store; None while they are not known yet."""
+    if part is None:
         return None
     forces = batches[0].forces
-    frames = read_frames(path)[batches[0].start : batches[-1].stop]
+    frames = part[batches[0].start : batches[-1].stop]
     displaced = [each for frame in frames for each in displaced_geometries(frame, forces)]
     own = sum(_is_stored(frame, forces, store) for frame in frames)
     return _Found(own, own + sum(_is_stored(each, None, store) for each in displaced), len(frames) + len(displaced))

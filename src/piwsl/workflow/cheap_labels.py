@@ -12,6 +12,7 @@ from piwsl.config import ComputedDataset, GivenDataset, Level
 from piwsl.data.dataset import PARTS
 from piwsl.data.given import examples, frames_in_part
 from piwsl.reference.planning import (
+    KnownFrames,
     LabellingJob,
     Plan,
     cheap_batch,
@@ -66,14 +67,14 @@ class CheapJobs:
         """Return the job of a name, however jobs would be cut now."""
         return cheap_batch(part, self._examples, self.levels[level], name)
 
-    def plans(self, folder: Path, store: Path) -> Iterator[Plan]:
+    def plans(self, known: KnownFrames, store: Path) -> Iterator[Plan]:
         """Say what each level and part takes.
 
         Args:
-            folder: of the dataset's results.
+            known: frames, which are looked up in the store.
             store: folder of finished energies.
         """
         for level_name, level in self.levels.items():
             for part in self.parts:
                 batches = list(self.batches(level_name, part).values())
-                yield plan_cheap_level(self.name, batches, level_name, level, folder, store)
+                yield plan_cheap_level(self.name, batches, level_name, level, known, store)

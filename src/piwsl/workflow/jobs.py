@@ -259,9 +259,9 @@ class Jobs:
 
     def pool_of_file(self, dataset: str, part: str) -> int:
         """Return how many frames of the file that training frames are taken from are the pool's; no test frame is."""
-        section = self.computed[dataset]
-        assert section.geometries is not None
-        return 0 if part == TEST or section.geometries.pool_file is not None else section.pool_frames or 0
+        from piwsl.reference.planning import pool_of_file
+
+        return pool_of_file(self.computed[dataset], part)
 
     def whole_files(self) -> list[str]:
         """Return the named test sets of computed datasets that take all geometries of a file."""
