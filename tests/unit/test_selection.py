@@ -412,6 +412,21 @@ def test_a_plan_finds_what_is_stored_of_files_before_their_frames_are_cut(tmp_pa
     assert next(plan_dataset("d", far, HF, KnownFrames(tmp_path, far), tmp_path / "labels")).stored is None
 
 
+def test_a_plan_of_rounds_counts_the_share_of_the_candidates_that_is_not_stored(tmp_path):
+    write_frames(tmp_path / "data" / "frames" / "training.xyz", cloud(8))
+    rounds = {"start": 2, "rounds": 1, "each": 2, "by": "random"}
+    chosen = dataset(training_frames=8, acquisition=rounds)
+    known = KnownFrames(tmp_path / "data")
+    label_frames(known.of_part("training")[:6], HF, tmp_path / "labels", None, 1000)
+    found, full = (
+        {row.labels: row for row in plan_dataset("d", chosen, HF, known, tmp_path / store)}
+        for store in ("labels", "empty")
+    )
+    assert found["round-1"].stored is None
+    assert found["round-1"].cpu_hours == pytest.approx(full["round-1"].cpu_hours / 4)
+    assert found["test"].cpu_hours == full["test"].cpu_hours > 0
+
+
 def test_a_plan_counts_what_is_stored_already(tmp_path):
     frames = cloud(4)
     write_frames(tmp_path / "data" / "frames" / "training.xyz", frames)

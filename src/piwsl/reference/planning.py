@@ -49,6 +49,8 @@ MOST_HOURS = 2000
 # Of a step of dynamics on GFN2-xTB: ethanol 2 ms, aspirin 10.
 STEP_SECONDS, STEP_SECONDS_A_PAIR = 3e-4, 2.2e-5
 MINIMUM_STEPS = 50
+# In the store, to estimate how many of them are there.
+CANDIDATES_LOOKED_AT = 50
 BY_ESTIMATE = Labelling()
 
 
@@ -457,6 +459,10 @@ class KnownFrames:
             self._parts[part] = read_frames(made) if made.exists() else self._cut(part)
         return self._parts[part]
 
+    def candidates(self, part: str) -> list[Atoms]:
+        """Return the frames that those of a round are chosen from; none where nothing says them, and of other parts."""
+        return (self.of_part(TRAINING) or []) if round_number(part) is not None else []
+
     def _cut(self, part: str) -> list[Atoms] | None:
         dataset = self._dataset
         if dataset is None or dataset.geometries is None or round_number(part) is not None:
@@ -546,7 +552,7 @@ def _plan(
     frames = sum(batch.stop - batch.start for batch in own)
     found = _found(known.of_part(own[0].part), own, store)
     wanted = found.wanted if found else frames * energies
-    left = wanted - (found.stored if found else 0)
+    left = wanted - found.stored if found else wanted * (1 - _share_stored(known.candidates(own[0].part), own, store))
     return Plan(
         dataset=name,
         part=own[0].part,
@@ -561,6 +567,13 @@ def _plan(
         disk_mb=wanted * (1 + len(level_checks.part_recipes(store.level))) * RECORD_KILOBYTES / 1000,
         scratch_mb=max(batch.scratch_mb for batch in own),
     )
+
+
+def _share_stored(candidates: list[Atoms], batches: Sequence[LabellingJob], store: LabelStore) -> float:
+    """Estimate which share of the energies of frames that a model will choose is in the store."""
+    looked_at = candidates[:: max(1, len(candidates) // CANDIDATES_LOOKED_AT)]
+    stored = sum(_is_stored(frame, batches[0].forces, store) for frame in looked_at)
+    return stored / len(looked_at) if looked_at else 0.0
 
 
 class _Found(NamedTuple):
