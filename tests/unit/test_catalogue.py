@@ -224,7 +224,7 @@ def test_download_brings_what_is_missing(tmp_path, monkeypatch):
         brought.append(source.path)
 
     monkeypatch.setattr(download, "download", bring)
-    monkeypatch.setattr(download, "unpack", bring)
+    monkeypatch.setattr(download, "unpack", lambda archive, sources: [bring(source) for source in sources])
     positions = [f"index_{part}_0{number}.csv" for number in range(1, 6) for part in ("train", "test")]
     files = ["rmd17.tar.bz2", "rmd17_ethanol.npz", *positions]
     assert said("download", "rmd17/ethanol").split() == [f"results/downloads/rmd17/{name}" for name in files]

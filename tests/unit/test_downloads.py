@@ -274,7 +274,7 @@ def packed(folder: Path, kind: str, members: dict[str, bytes]) -> Path:
 
 def taken(archive: Path, member: str = "data/a.npz") -> Path:
     source = Source(archive.parent / "here" / "a.npz", "http://nowhere", None, member, archive)
-    unpack(source)
+    unpack(archive, [source])
     return source.path
 
 
@@ -288,6 +288,23 @@ def test_one_file_of_an_archive_is_unpacked_and_no_other(tmp_path, kind):
         "here/a.npz",
         path.name,
     ]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.bz2"])
+def test_several_files_come_out_of_one_reading_or_none(tmp_path, kind, monkeypatch):
+    path = packed(tmp_path, kind, {f"set/{name}.csv": name.encode() for name in "abc"})
+    read = download._members
+    readings: list[Path] = []
+    monkeypatch.setattr(download, "_members", lambda archive: readings.append(archive) or read(archive))
+    sources = {
+        name: Source(tmp_path / "here" / f"{name}.csv", "http://nowhere", None, f"{name}.csv", path) for name in "acd"
+    }
+    with pytest.raises(PiwslError, match=r"0 files are d\.csv"):
+        unpack(path, [sources["a"], sources["d"]])
+    assert not [*(tmp_path / "here").iterdir()]
+    unpack(path, [sources["c"], sources["a"]])
+    assert {file.name: file.read_bytes() for file in (tmp_path / "here").iterdir()} == {"a.csv": b"a", "c.csv": b"c"}
+    assert readings == [path, path]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.bz2"])

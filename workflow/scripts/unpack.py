@@ -6,4 +6,4 @@ with logged_to(snakemake.log[0]):
     from piwsl.catalogue import source_of
     from piwsl.catalogue.download import unpack
 
-    unpack(source_of(Path(snakemake.output.file)))
+    unpack(Path(snakemake.input.archive), [source_of(Path(snakemake.output.file))])

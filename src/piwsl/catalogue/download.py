@@ -9,9 +9,10 @@ import stat
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -257,57 +258,82 @@ def _record(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def unpack(source: Source) -> None:
-    """Write one file of an archive, tar or zip, to where it shall lie; nothing else is unpacked.
+def unpack(archive: Path, sources: Sequence[Source]) -> None:
+    """Write files of an archive, tar or zip, to where they shall lie, in one reading; nothing else is unpacked.
 
     Args:
-        source: names archive and member: by the end of its path there, for folders around it vary.
+        archive: the file.
+        sources: name members of it: each by the end of its path there, for folders around it vary.
 
     Raises:
-        PiwslError: the archive has no such file, or several, or is damaged; or what has the name is no file.
+        PiwslError: the archive has no such file, or several, or is damaged; or what has the name is no file. None is
+            written then.
     """
-    assert source.archive is not None
-    assert source.member is not None
-    opened = _of_zip if zipfile.is_zipfile(source.archive) else _of_tar
+    unpacked = {source: source.path.with_name(f".{source.path.name}.unpacked") for source in sources}
+    found: dict[Source, set[str]] = {source: set() for source in sources}
+    names = []
     try:
-        opened(source.archive, source.member, lambda stream: _write(source.path, stream))
+        for member in _members(archive):
+            names.append(member.name)
+            for source in filter(member.is_of, sources):
+                found[source].add(member.name)
+                _write(unpacked[source], archive, member)
+        for source in sources:
+            _check_only(archive, source, sorted(found[source]), names)
+        for source, path in unpacked.items():
+            path.replace(source.path)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
-        raise PiwslError(f"{source.archive}: {reason(error)}; is it whole?") from error
+        raise PiwslError(f"{archive}: {reason(error)}; is it whole?") from error
+    finally:
+        for path in unpacked.values():
+            path.unlink(missing_ok=True)
 
 
-def _write(path: Path, stream: IO[bytes]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            shutil.copyfileobj(stream, file, CHUNK_BYTES)
+@dataclass(frozen=True)
+class _Member:
+    """What an archive holds under a name."""
 
-    write_atomically(path, write)
+    name: str
+    open: Callable[[], IO[bytes]] | None
+    """None of a link, a folder and whatever else is no file."""
 
-
-def _of_zip(archive: Path, member: str, write: Callable[[IO[bytes]], None]) -> None:
-    with zipfile.ZipFile(archive) as file:
-        name = _only(archive, member, file.namelist())
-        info = file.getinfo(name)
-        if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
-            raise PiwslError(f"{archive}: {name} is a link or a folder, not a file")
-        with file.open(info) as stream:
-            write(stream)
+    def is_of(self, source: Source) -> bool:
+        """Whether the name is, or ends in, the path of a source."""
+        return self.name == source.member or self.name.endswith(f"/{source.member}")
 
 
-def _of_tar(archive: Path, member: str, write: Callable[[IO[bytes]], None]) -> None:
-    with tarfile.open(archive) as file:
-        name = _only(archive, member, file.getnames())
-        info: Any = file.getmember(name)
-        stream = file.extractfile(info) if info.isfile() else None
-        if stream is None:
-            raise PiwslError(f"{archive}: {name} is a link or a folder, not a file")
-        with stream:
-            write(stream)
+def _members(archive: Path) -> Iterator[_Member]:
+    """Yield what an archive holds; a member can be opened until the next is asked for."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                no_file = info.is_dir() or stat.S_ISLNK(info.external_attr >> 16)
+                yield _Member(info.filename, None if no_file else partial(zipped.open, info))
+        return
+    with tarfile.open(archive, "r|*") as tarred:  # as a stream: to go back in what is compressed is to begin anew
+        for entry in tarred:
+            yield _Member(entry.name, partial(_extracted, tarred, entry) if entry.isfile() else None)
 
 
-def _only(archive: Path, member: str, names: list[str]) -> str:
-    """Return the one name of an archive that is, or ends in, a path."""
-    found = [name for name in dict.fromkeys(names) if name == member or name.endswith(f"/{member}")]
-    if len(found) == 1:
-        return found[0]
-    shown = ", ".join((found or sorted(names))[:NAMES_SHOWN])
-    raise PiwslError(f"{archive}: {len(found)} files are {member}; it holds {shown or 'nothing'}")
+def _extracted(tarred: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    stream = tarred.extractfile(entry)
+    assert stream is not None
+    return stream
+
+
+def _write(path: Path, archive: Path, member: _Member) -> None:
+    if member.open is None:
+        raise PiwslError(f"{archive}: {member.name} is a link or a folder, not a file")
+    with member.open() as stream:
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                shutil.copyfileobj(stream, file, CHUNK_BYTES)
+
+        write_atomically(path, write)
+
+
+def _check_only(archive: Path, source: Source, found: list[str], names: list[str]) -> None:
+    if len(found) != 1:
+        shown = ", ".join((found or sorted(names))[:NAMES_SHOWN])
+        raise PiwslError(f"{archive}: {len(found)} files are {source.member}; it holds {shown or 'nothing'}")

@@ -10,7 +10,9 @@ import typer
 from piwsl.cli.application import app, command
 
 if TYPE_CHECKING:
-    from piwsl.catalogue import Entry
+    from pathlib import Path
+
+    from piwsl.catalogue import Entry, Source
 
 SetName = Annotated[str, typer.Argument(metavar="NAME", help="As `piwsl data list` has it, such as rmd17/ethanol.")]
 data = typer.Typer(no_args_is_help=True, help="Published data sets that a dataset names as `catalogue`.")
@@ -72,9 +74,16 @@ def download_set(name: SetName) -> None:
     entry = find(name)
     if entry.address is None:
         raise PiwslError(f"'{name}' is not downloaded here; get it from {entry.homepage}, and say path in the config")
+    missing = [source for source in entry.sources() if not source.path.exists()]
+    packed: dict[Path, list[Source]] = {}
+    for source in missing:
+        if source.archive is None:
+            download(source)
+        else:
+            packed.setdefault(source.archive, []).append(source)
+    for archive, sources in packed.items():
+        unpack(archive, sources)
     for source in entry.sources():
-        if not source.path.exists():
-            (download if source.archive is None else unpack)(source)
         print(source.path)
 
 
