@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from snakemake.io import IOFile
 from snakemake.persistence.file import FilePersistence
+from snakemake.resources import Resources
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -32,6 +33,7 @@ from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs
 from snakemake_executor_plugin_submitit.executor import Executor
+from snakemake_executor_plugin_submitit.groups import bounded_resources
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -220,6 +222,67 @@ def test_a_retry_asks_for_no_more_than_there_is():
     assert asked(slurm_partition="open", runtime=10**6, mem_mb=5) == (10**6, 5)
     assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)  # the default partition's limits are not known
     assert "timeout_min" not in grown_to_fit(submission_parameters("x", {"slurm_partition": "cpu"}, 1), known)
+
+
+@dataclass(frozen=True, eq=False)
+class OneOfGroup:
+    """What a group sees of its member."""
+
+    resources: dict[str, object]
+    pipe_group: str | None
+
+
+def group(*layers: list[dict[str, object]], cores: int | None = None) -> SimpleNamespace:
+    """Return a group of jobs by their resources, each layer after those before; of one pipe where these name one."""
+    usual = {"runtime": 60, "mem_mb": 300}
+    jobs = [[OneOfGroup(usual | one, one.get("pipe")) for one in layer] for layer in layers]
+    bounds = Resources()
+    bounds["_cores"] = cores
+    return SimpleNamespace(
+        name="some", jobs=[one for layer in jobs for one in layer], toposorted=jobs, global_resources=bounds
+    )
+
+
+NODES = {"small": Partition(1440.0, 2, 1000), "large": Partition(1440.0, 64, 64000)}
+
+
+@pytest.mark.parametrize(
+    ("members", "cpus", "asked"),
+    [
+        # As many at a time as the setting allows, for as long as all of them take.
+        (group([{"_cores": 1}] * 8), 1, (1, 300, 480)),
+        (group([{"_cores": 1}] * 8), 4, (4, 1200, 120)),
+        (group([{"_cores": 1}] * 8), 5, (5, 1500, 120)),
+        (group([{"_cores": 1}] * 8), 16, (8, 2400, 60)),
+        (group([{"_cores": 1}] * 2, [{"_cores": 1}]), 4, (2, 600, 120)),
+        # One that needs more has it; so do those that a pipe joins, which run at the same time.
+        (group([{"_cores": 6}, {"_cores": 1}, {"_cores": 1}]), 4, (6, 600, 120)),
+        (group([{"_cores": 3, "pipe": "a"}, {"_cores": 3, "pipe": "a"}]), 4, (6, 600, 60)),
+        # No more than Snakemake was told.
+        (group([{"_cores": 1}] * 4, cores=2), 4, (2, 600, 120)),
+        # No more than the largest node of its partition has, of CPUs and of memory.
+        (group([{"_cores": 1, "slurm_partition": "small"}] * 4), 4, (2, 600, 120)),
+        (group([{"_cores": 1, "slurm_partition": "small,large"}] * 4), 4, (4, 1200, 60)),
+        (group([{"_cores": 1, "slurm_partition": "small", "mem_mb": 600}] * 4), 4, (1, 600, 240)),
+    ],
+)
+def test_members_of_a_group_run_as_many_at_a_time_as_fit_its_job(members, cpus, asked):
+    resources = bounded_resources(members, cpus, NODES)
+    assert (resources["_cores"], resources["mem_mb"], resources["runtime"]) == asked
+
+
+def test_what_a_group_says_once_is_not_added_up():
+    said = {"mem_mb_per_cpu": 500, "nodes": 1, "tasks": 1}
+    members = group([{"_cores": 1, "gpu": 1} | said, {"_cores": 1} | said])
+    resources = bounded_resources(members, 2, {})
+    assert {name: resources[name] for name in said} == said
+    assert resources["gpu"] == 1
+
+
+def test_a_group_of_two_partitions_is_refused():
+    members = group([{"_cores": 1, "slurm_partition": name} for name in NODES])
+    with pytest.raises(ResourceError, match="some: "):
+        bounded_resources(members, 4, NODES)
 
 
 def test_one_call_asks_for_all_jobs_and_understands_arrays(tmp_path, monkeypatch):
