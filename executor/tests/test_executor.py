@@ -34,6 +34,7 @@ from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs
 from snakemake_executor_plugin_submitit.executor import Executor
 from snakemake_executor_plugin_submitit.groups import bounded_resources
+from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -1149,3 +1150,67 @@ def test_an_unknown_cluster_is_named(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "submitit-cluster: found 'lsf'; known are slurm, local, debug" in done.stderr + done.stdout
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in leftovers(folder).files)
+
+
+def noted(folder: Path, key: str, job_id: str, outcome: tuple[str, object] | None) -> None:
+    """Note a job in a folder of its own; one that has ended has left its result."""
+    jobs = folder / "jobs" / f"run-{key}"
+    jobs.mkdir(parents=True)
+    job = SlurmJob(folder=jobs, job_id=job_id)
+    (jobs / f"{job_id}_submission.sh").write_text("")
+    job.paths.submitted_pickle.write_text("")
+    if outcome is not None:
+        job.paths.result_pickle.write_bytes(pickle.dumps(outcome))
+    log = folder / "logs" / "rule" / f"{key}.log"
+    for path in (log, folder / "cancelled" / key):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    Notebook(folder).write(Note(key, "content", key, job_id, str(jobs), str(log)))
+
+
+def test_what_no_job_and_no_snakemake_needs_is_left_over(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="exit 0")
+    folder = tmp_path / "submitit"
+    noted(folder, "made", "7_0", ("success", 0))
+    noted(folder, "failed", "8_0", ("success", 1))
+    noted(folder, "lost", "9_0", None)
+    # Of one that Snakemake has recorded nothing but its log is there.
+    (folder / "logs" / "rule" / "recorded.log").write_text("")
+    assert left_in(folder) == [
+        "cancelled/failed", "cancelled/lost", "cancelled/made", "jobs/run-failed", "jobs/run-lost",
+        "logs/rule/failed.log", "logs/rule/lost.log", "logs/rule/recorded.log", "notes/failed.json", "notes/lost.json",
+    ]  # fmt: skip
+
+
+def test_while_a_job_waits_or_runs_its_files_stay_and_all_logs(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="echo 9_0 RUNNING; echo 12345 RUNNING")
+    folder = tmp_path / "submitit"
+    noted(folder, "lost", "8_0", None)
+    noted(folder, "alive", "9_0", None)
+    # One that could not be noted, on a disk that was full.
+    (folder / "notes" / "alive.json").unlink()
+    assert left_in(folder) == ["jobs/run-lost", "notes/lost.json"]
+    assert leftovers(folder).jobs == ["9"]
+
+
+def test_without_an_answer_of_slurm_nothing_is_left_over(tmp_path, monkeypatch):
+    folder = tmp_path / "submitit"
+    noted(folder, "lost", "8_0", None)
+    programs(tmp_path, monkeypatch, squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(SchedulerError, match="SLURM does not answer"):
+        leftovers(folder)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(SchedulerError, match="no squeue here"):
+        leftovers(folder)
+
+
+def test_jobs_of_this_machine_are_over_when_their_process_is(tmp_path):
+    jobs = tmp_path / "submitit" / "jobs"
+    for name, number in (("run-alive", os.getpid()), ("run-over", 2**22 + 1)):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / f"{number}_submitted.pkl").write_text("")
+    assert left_in(tmp_path / "submitit") == ["jobs/run-over"]

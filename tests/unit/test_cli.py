@@ -33,6 +33,7 @@ COMMANDS = [
     "check",
     "plan",
     "status",
+    "clean",
     "compare",
     "schema",
 ]

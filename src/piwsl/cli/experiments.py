@@ -166,6 +166,34 @@ def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An exp
 
 
 @command
+def clean(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
+    runs: Annotated[bool, typer.Option("--runs", help="Take away runs, too, that the config does not name.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take it away; without, it is only said.")] = False,
+) -> None:
+    """Say what killed runs and edits have left on the disk, and how much it is; with --yes, take it away.
+
+    In the folder where Snakemake ran: files of the executor of jobs that are over, files that were not written to
+    their end, partial downloads, checkpoints that were set aside. Reference energies stay, and what jobs need that
+    wait or run.
+
+    Example: `piwsl clean config.yaml`
+    """
+    from piwsl.preflight import named_experiment
+    from piwsl.workflow import leftovers
+    from piwsl.workflow.jobs import Jobs
+
+    found = leftovers.find(Jobs(named_experiment(config), Path("workflow/scripts")))
+    asked = [each for each in found.leftovers if runs or each.kind != leftovers.Kind.RUN]
+    for line in leftovers.lines(found, asked):
+        print(line)
+    if yes:
+        leftovers.remove(asked)
+    megabytes = sum(each.size for each in asked) / 1e6
+    print(f"{'removed' if yes else 'to remove with --yes'}: {megabytes:.1f} MB")
+
+
+@command
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results, two or more.")],
     page: Annotated[Path, typer.Option(metavar="OUT.html", help="The page to write.")] = Path("comparison.html"),
