@@ -34,6 +34,7 @@ COMMANDS = [
     "plan",
     "status",
     "clean",
+    "submit",
     "compare",
     "schema",
 ]

@@ -166,6 +166,38 @@ def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An exp
 
 
 @command
+def submit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- OPTIONS]", help="Of Snakemake, beside those below.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Of Snakemake.")] = "slurm",
+    cores: Annotated[int | None, typer.Option(help="Run on so many cores of this machine, without a profile.")] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Run Snakemake on this machine, its jobs by the profile.")
+    ] = False,
+    sbatch: Annotated[str, typer.Option(help="Options of sbatch for Snakemake's own job.")] = "",
+) -> None:
+    """Start Snakemake so that it outlives the terminal, and say how to follow and to stop it.
+
+    Where sbatch is, in a small job of SLURM (one CPU, the partition and account of the profile), which goes back to the
+    queue at its time limit and then goes on with the jobs that wait or run. Else as a process of this machine.
+
+    Example: `piwsl submit config.yaml`, or `piwsl submit config.yaml --cores 2`
+    """
+    import shutil
+
+    from piwsl.preflight import load_experiment
+    from piwsl.workflow.submission import start
+
+    load_experiment(config)
+    how = ["--profile", profile] if cores is None else ["--cores", str(cores)]
+    in_job = cores is None and not here and shutil.which("sbatch") is not None
+    for line in start([*how, "--configfile", str(config), *(options or [])], in_job, sbatch).lines():
+        print(line)
+
+
+@command
 def clean(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
     runs: Annotated[bool, typer.Option("--runs", help="Take away runs, too, that the config does not name.")] = False,
