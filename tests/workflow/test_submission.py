@@ -11,8 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from experiment import configure
+from helpers import morse_frames
+from typer.testing import CliRunner
 
+from piwsl.cli import app
 from piwsl.errors import PiwslError
+from piwsl.structures.frames import write_frames
 from piwsl.workflow.submission import start
 
 SNAKEFILE = """
@@ -89,3 +94,45 @@ def test_where_users_have_a_systemd_it_is_a_scope_of_its_own(folder, monkeypatch
     start(["--cores", "1"], in_job=False)
     until(Path("out.txt").exists, "result")
     assert f"--user --scope --quiet {sys.executable} -m snakemake --cores 1" in Path("said").read_text()
+
+
+def submit(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Say it of an experiment of given frames."""
+    write_frames(folder / "mine.xyz", morse_frames("H2O", 10, forces=True))
+    configure(folder, datasets={"mine": {"file": "mine.xyz", "test_frames": 4}}, losses={"supervised": {}}, exclude=[])
+    result = CliRunner().invoke(app, ["submit", "config.yaml", *arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_where_sbatch_is_it_goes_into_a_job_with_the_partition_of_the_profile(folder, monkeypatch):
+    Path("sbatch").write_text('#!/bin/bash\necho "$@" > said\ncat > script\necho "7;cluster"\n')
+    Path("sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    Path("slurm").mkdir()
+    Path("slurm/config.yaml").write_text("default-resources: {slurm_partition: short, slurm_account: chemists}\n")
+    said = submit(folder, "--sbatch", "--qos='a b'", "--", "--keep-going")
+    assert "Snakemake runs as job 7 of SLURM\n" in said
+    assert "stop it, and its jobs: scancel 7\n" in said
+    assert "--qos=a b" in Path("said").read_text()
+    script = Path("script").read_text()
+    assert "#SBATCH --partition=short\n#SBATCH --account=chemists\n" in script
+    assert "-m snakemake --profile slurm --configfile config.yaml --keep-going)" in script
+
+
+def test_a_number_of_cores_is_of_this_machine(folder):
+    Path("go").touch()
+    assert "Snakemake runs as process" in submit(folder, "--cores", "1")
+    until(Path("out.txt").exists, "result")
+
+
+def test_where_it_would_not_work_it_is_refused_at_once(folder):
+    Path("Snakefile").unlink()
+    assert "no Snakefile is here; go to the folder" in submit(folder, "--cores", "1", code=1)
+    assert "did you mean 'datasets'?" in broken(folder)
+    assert not Path(".snakemake").exists()
+
+
+def broken(folder: Path) -> str:
+    (folder / "config.yaml").write_text("dataset: {}\n")
+    return CliRunner().invoke(app, ["submit", "config.yaml", "--cores", "1"]).output

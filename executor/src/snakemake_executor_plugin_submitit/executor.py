@@ -113,8 +113,7 @@ class Executor(RemoteExecutor):
                 refused.append(str(error))
         if refused:
             raise WorkflowError(
-                f"groups that would never start: {len(refused)}. {refused[0]}. Fewer members (--group-components) take "
-                "less; so do fewer CPUs (--submitit-group-cpus), and more of them less time"
+                f"{len(refused)} groups would never start: {refused[0]} (--group-components, --submitit-group-cpus)"
             )
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:

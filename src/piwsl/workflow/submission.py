@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shlex
 import shutil
 import signal
@@ -21,6 +20,8 @@ from piwsl.errors import PiwslError
 from piwsl.files import read_json, write_json
 from piwsl.workflow.snakemake_notes import FOLDER
 
+# Where Snakemake looks for one.
+SNAKEFILES = ("Snakefile", "workflow/Snakefile")
 # Of Snakemake alone, with 10,000 jobs: its jobs ask for their own.
 MEMORY_MB = 2000
 # Before the time limit of its job Snakemake is put back in the queue, s.
@@ -87,8 +88,11 @@ def start(arguments: Sequence[str], in_job: bool, sbatch: str = "", folder: Path
         folder: Snakemake's own.
 
     Raises:
-        PiwslError: one that was submitted, or another, runs here already; SLURM does not take the job.
+        PiwslError: there is no workflow, one that was submitted, or another, runs here already, or SLURM does not take
+            the job.
     """
+    if not any(Path(place).is_file() for place in SNAKEFILES):
+        raise PiwslError(f"{Path.cwd()}: no Snakefile is here; go to the folder that Snakemake is started in")
     own = folder / "submit"
     own.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", *arguments]
@@ -103,14 +107,12 @@ def start(arguments: Sequence[str], in_job: bool, sbatch: str = "", folder: Path
 @contextmanager
 def _alone(own: Path) -> Iterator[int]:
     """Hold the lock that a process of this machine, once started, holds until its end."""
-    handle = os.open(own / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield handle
-    except BlockingIOError:
-        raise _runs(own) from None
-    finally:
-        os.close(handle)
+    with (own / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _runs(own) from None
+        yield lock.fileno()
 
 
 def _runs(own: Path) -> PiwslError:
