@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.common.tbdstring import TBDString
 from snakemake.io import IOFile
 from snakemake.persistence.file import FilePersistence
 from snakemake.resources import Resources
@@ -278,6 +279,12 @@ def test_what_a_group_says_once_is_not_added_up():
     resources = bounded_resources(members, 2, {})
     assert {name: resources[name] for name in said} == said
     assert resources["gpu"] == 1
+
+
+def test_a_member_whose_inputs_are_to_be_made_yet_says_nothing():
+    unknown = {"mem_mb": TBDString(), "mem_mb_per_cpu": TBDString()}
+    members = group([{"_cores": 1, "slurm_partition": "small"} | unknown, {"_cores": 1, "slurm_partition": "small"}])
+    assert bounded_resources(members, 2, NODES)["mem_mb"] == 300
 
 
 def test_a_group_of_two_partitions_is_refused():

@@ -328,7 +328,7 @@ def test_a_group_that_would_never_start_is_refused_before_anything_runs(workflow
     workflow.write(TESTING.format(threads=1, runtime=400))
     code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "1")
     assert code == 1
-    assert "1 groups would never start: testing_test: runtime is 1600, but partition cpu has 1440 minutes" in output
+    assert "1 group(s) would never start: testing_test: runtime is 1600, but partition cpu has 1440 minutes" in output
     assert "Traceback" not in output
     assert not workflow.lines("trained")
     code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "2")

@@ -113,7 +113,7 @@ class Executor(RemoteExecutor):
                 refused.append(str(error))
         if refused:
             raise WorkflowError(
-                f"{len(refused)} groups would never start: {refused[0]} (--group-components, --submitit-group-cpus)"
+                f"{len(refused)} group(s) would never start: {refused[0]} (--group-components, --submitit-group-cpus)"
             )
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:

@@ -8,7 +8,7 @@ is that of all layers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from snakemake.resources import GroupResources
@@ -42,7 +42,7 @@ def bounded_resources(group: Any, most_cpus: int, known: Mapping[str, Partition]
     members = [dict(member.resources) for member in group.jobs]
     names = str(members[0].get("slurm_partition", "")).split(",")
     nodes = [known[name] for name in names if name in known]
-    bounds = {CPUS: min([most_cpus, max((node.cpus for node in nodes), default=most_cpus)])}
+    bounds = {CPUS: min(most_cpus, max((node.cpus for node in nodes), default=most_cpus))}
     if nodes:
         bounds[MEMORY] = max(node.memory_mb for node in nodes)
     constraints = group.global_resources.copy()
@@ -53,16 +53,18 @@ def bounded_resources(group: Any, most_cpus: int, known: Mapping[str, Partition]
         resources = GroupResources.basic_layered(group.toposorted, constraints, run_local=False)
     except WorkflowError as error:
         raise ResourceError(f"{group.name}: {error}") from None
-    once = {
-        name: max(member[name] for member in members if name in member) for name in OF_THE_WHOLE if name in resources
-    }
+    once = {name: max(_amounts(members, name)) for name in OF_THE_WHOLE if name in resources}
     return dict(resources) | once
+
+
+def _amounts(members: Iterable[Mapping[str, Any]], name: str) -> list[int]:
+    """Return how much members ask for; those say nothing whose inputs decide and are not there yet."""
+    return [amount for member in members if isinstance(amount := member.get(name, 0), int)]
 
 
 def _widest(group: Any, name: str) -> int:
     """Return what is needed at one time in any case: by one member, or by those that a pipe joins."""
     together: dict[Any, int] = defaultdict(int)
     for member in group.jobs:
-        amount = member.resources.get(name, 0)
-        together[member.pipe_group or member] += amount if isinstance(amount, int) else 0
+        together[member.pipe_group or member] += sum(_amounts([member.resources], name))
     return max(together.values())
