@@ -169,7 +169,7 @@ def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An exp
 def submit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- OPTIONS]", help="Of Snakemake, beside those below.")
+        list[str] | None, typer.Argument(metavar="-- SNAKEMAKE", help="Options of Snakemake, beside those below.")
     ] = None,
     profile: Annotated[str, typer.Option(help="Of Snakemake.")] = "slurm",
     cores: Annotated[int | None, typer.Option(help="Run on so many cores of this machine, without a profile.")] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shlex
 import shutil
 import signal
@@ -27,8 +28,8 @@ MEMORY_MB = 2000
 # Before the time limit of its job Snakemake is put back in the queue, s.
 NOTICE_SECONDS = 120
 ANSWER_SECONDS = 60
-# At its time limit, after a failure of its node, and when it is put back by others, Snakemake goes on with jobs that
-# wait or run. It is killed at its limit, for all other signals would cancel them.
+# At its time limit, and after a failure of its node, Snakemake starts again and goes on with jobs that wait or run. At
+# its limit it is killed, for other signals have it cancel them: those of who stops it, or puts it back in the queue.
 JOB = """#!/bin/bash
 #SBATCH --job-name=snakemake
 #SBATCH --cpus-per-task=1
@@ -137,15 +138,19 @@ def _check_free(own: Path, folder: Path) -> None:
 
 def _in_queue(job: str) -> bool:
     """Ask SLURM; one that it does not know any more is over."""
-    done = _said(["squeue", "--noheader", "--jobs", job, "--format", "%T"])
+    done = _said(["squeue", "--all", "--noheader", "--jobs", job, "--format", "%T"])
     if done.returncode and "Invalid job id" not in done.stderr:
         raise PiwslError(f"squeue: {done.stderr.strip()}: whether job {job} still runs is not known; try again")
     return bool(done.stdout.strip())
 
 
 def _said(command: Sequence[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    # Whatever a user's variables would have squeue leave out.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=environment
+        )
     except FileNotFoundError:
         raise PiwslError(f"there is no {command[0]} here; go to where jobs are submitted") from None
     except subprocess.TimeoutExpired:
