@@ -18,6 +18,7 @@ from piwsl.preflight import (
 )
 from piwsl.reference.potentials import TRUSTED, trusted_with
 from piwsl.workflow.planned import parse_experiment
+from piwsl.workflow.snakemake_report import write_snakemake_report
 
 min_version("9.0")
 
@@ -117,6 +118,8 @@ onsuccess:
     written = Path(layout.partial_report if partial else layout.report)
     if written.exists():
         print(f"The report is at {written.resolve()}", file=sys.stderr)
+        if not workflow.local_exec and not partial:
+            write_snakemake_report(workflow, Path(layout.snakemake_report))
     elif partial:
         print(
             "There is nothing to report yet; piwsl status says more",

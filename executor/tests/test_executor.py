@@ -15,13 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.common.tbdstring import TBDString
 from snakemake.io import IOFile
 from snakemake.persistence.file import FilePersistence
+from snakemake.resources import Resources
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -32,6 +34,8 @@ from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs
 from snakemake_executor_plugin_submitit.executor import Executor
+from snakemake_executor_plugin_submitit.groups import bounded_resources
+from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -220,6 +224,73 @@ def test_a_retry_asks_for_no_more_than_there_is():
     assert asked(slurm_partition="open", runtime=10**6, mem_mb=5) == (10**6, 5)
     assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)  # the default partition's limits are not known
     assert "timeout_min" not in grown_to_fit(submission_parameters("x", {"slurm_partition": "cpu"}, 1), known)
+
+
+@dataclass(frozen=True, eq=False)
+class OneOfGroup:
+    """What a group sees of its member."""
+
+    resources: dict[str, object]
+    pipe_group: str | None
+
+
+def group(*layers: list[dict[str, object]], cores: int | None = None) -> SimpleNamespace:
+    """Return a group of jobs by their resources, each layer after those before; of one pipe where these name one."""
+    usual = {"runtime": 60, "mem_mb": 300}
+    jobs = [[OneOfGroup(usual | one, one.get("pipe")) for one in layer] for layer in layers]
+    bounds = Resources()
+    bounds["_cores"] = cores
+    return SimpleNamespace(
+        name="some", jobs=[one for layer in jobs for one in layer], toposorted=jobs, global_resources=bounds
+    )
+
+
+NODES = {"small": Partition(1440.0, 2, 1000), "large": Partition(1440.0, 64, 64000)}
+
+
+@pytest.mark.parametrize(
+    ("members", "cpus", "asked"),
+    [
+        # As many at a time as the setting allows, for as long as all of them take.
+        (group([{"_cores": 1}] * 8), 1, (1, 300, 480)),
+        (group([{"_cores": 1}] * 8), 4, (4, 1200, 120)),
+        (group([{"_cores": 1}] * 8), 5, (5, 1500, 120)),
+        (group([{"_cores": 1}] * 8), 16, (8, 2400, 60)),
+        (group([{"_cores": 1}] * 2, [{"_cores": 1}]), 4, (2, 600, 120)),
+        # One that needs more has it; so do those that a pipe joins, which run at the same time.
+        (group([{"_cores": 6}, {"_cores": 1}, {"_cores": 1}]), 4, (6, 600, 120)),
+        (group([{"_cores": 3, "pipe": "a"}, {"_cores": 3, "pipe": "a"}]), 4, (6, 600, 60)),
+        # No more than Snakemake was told.
+        (group([{"_cores": 1}] * 4, cores=2), 4, (2, 600, 120)),
+        # No more than the largest node of its partition has, of CPUs and of memory.
+        (group([{"_cores": 1, "slurm_partition": "small"}] * 4), 4, (2, 600, 120)),
+        (group([{"_cores": 1, "slurm_partition": "small,large"}] * 4), 4, (4, 1200, 60)),
+        (group([{"_cores": 1, "slurm_partition": "small", "mem_mb": 600}] * 4), 4, (1, 600, 240)),
+    ],
+)
+def test_members_of_a_group_run_as_many_at_a_time_as_fit_its_job(members, cpus, asked):
+    resources = bounded_resources(members, cpus, NODES)
+    assert (resources["_cores"], resources["mem_mb"], resources["runtime"]) == asked
+
+
+def test_what_a_group_says_once_is_not_added_up():
+    said = {"mem_mb_per_cpu": 500, "nodes": 1, "tasks": 1}
+    members = group([{"_cores": 1, "gpu": 1} | said, {"_cores": 1} | said])
+    resources = bounded_resources(members, 2, {})
+    assert {name: resources[name] for name in said} == said
+    assert resources["gpu"] == 1
+
+
+def test_a_member_whose_inputs_are_to_be_made_yet_says_nothing():
+    unknown = {"mem_mb": TBDString(), "mem_mb_per_cpu": TBDString()}
+    members = group([{"_cores": 1, "slurm_partition": "small"} | unknown, {"_cores": 1, "slurm_partition": "small"}])
+    assert bounded_resources(members, 2, NODES)["mem_mb"] == 300
+
+
+def test_a_group_of_two_partitions_is_refused():
+    members = group([{"_cores": 1, "slurm_partition": name} for name in NODES])
+    with pytest.raises(ResourceError, match="some: "):
+        bounded_resources(members, 4, NODES)
 
 
 def test_one_call_asks_for_all_jobs_and_understands_arrays(tmp_path, monkeypatch):
@@ -1086,3 +1157,67 @@ def test_an_unknown_cluster_is_named(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "submitit-cluster: found 'lsf'; known are slurm, local, debug" in done.stderr + done.stdout
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in leftovers(folder).files)
+
+
+def noted(folder: Path, key: str, job_id: str, outcome: tuple[str, object] | None) -> None:
+    """Note a job in a folder of its own; one that has ended has left its result."""
+    jobs = folder / "jobs" / f"run-{key}"
+    jobs.mkdir(parents=True)
+    job = SlurmJob(folder=jobs, job_id=job_id)
+    (jobs / f"{job_id}_submission.sh").write_text("")
+    job.paths.submitted_pickle.write_text("")
+    if outcome is not None:
+        job.paths.result_pickle.write_bytes(pickle.dumps(outcome))
+    log = folder / "logs" / "rule" / f"{key}.log"
+    for path in (log, folder / "cancelled" / key):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    Notebook(folder).write(Note(key, "content", key, job_id, str(jobs), str(log)))
+
+
+def test_what_no_job_and_no_snakemake_needs_is_left_over(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="exit 0")
+    folder = tmp_path / "submitit"
+    noted(folder, "made", "7_0", ("success", 0))
+    noted(folder, "failed", "8_0", ("success", 1))
+    noted(folder, "lost", "9_0", None)
+    # Of one that Snakemake has recorded nothing but its log is there.
+    (folder / "logs" / "rule" / "recorded.log").write_text("")
+    assert left_in(folder) == [
+        "cancelled/failed", "cancelled/lost", "cancelled/made", "jobs/run-failed", "jobs/run-lost",
+        "logs/rule/failed.log", "logs/rule/lost.log", "logs/rule/recorded.log", "notes/failed.json", "notes/lost.json",
+    ]  # fmt: skip
+
+
+def test_while_a_job_waits_or_runs_its_files_stay_and_all_logs(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="echo 9_0 RUNNING; echo 12345 RUNNING")
+    folder = tmp_path / "submitit"
+    noted(folder, "lost", "8_0", None)
+    noted(folder, "alive", "9_0", None)
+    # One that could not be noted, on a disk that was full.
+    (folder / "notes" / "alive.json").unlink()
+    assert left_in(folder) == ["jobs/run-lost", "notes/lost.json"]
+    assert leftovers(folder).jobs == ["9"]
+
+
+def test_without_an_answer_of_slurm_nothing_is_left_over(tmp_path, monkeypatch):
+    folder = tmp_path / "submitit"
+    noted(folder, "lost", "8_0", None)
+    programs(tmp_path, monkeypatch, squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(SchedulerError, match="SLURM does not answer"):
+        leftovers(folder)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(SchedulerError, match="no squeue here"):
+        leftovers(folder)
+
+
+def test_jobs_of_this_machine_are_over_when_their_process_is(tmp_path):
+    jobs = tmp_path / "submitit" / "jobs"
+    for name, number in (("run-alive", os.getpid()), ("run-over", 2**22 + 1)):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / f"{number}_submitted.pkl").write_text("")
+    assert left_in(tmp_path / "submitit") == ["jobs/run-over"]

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from workflows import OPTIONS, Workflow, queue, running, until
 
+from snakemake_executor_plugin_submitit.leftovers import leftovers
+
 # A job that says every 0.1 s that it is at work, until a file says that it may end; for a while after TERM, too: as one
 # that saves its state.
 BEATING = """
@@ -136,6 +138,20 @@ def test_what_ended_alone_is_run_again_where_the_user_or_the_code_says_so(workfl
     assert len(workflow.lines("trace")) == 3
     code, output = workflow.run()
     assert "Nothing to be done" in output
+
+
+def test_what_a_killed_snakemake_leaves_is_left_over_once_its_jobs_have_ended(workflow):
+    beating(workflow, 2)
+    workflow.start()
+    until_at_work(workflow, [1, 1])
+    kill(workflow)
+    folder = workflow.folder / ".snakemake" / "submitit"
+    found = leftovers(folder)
+    assert (found.files, found.jobs) == ([], [running()[0].split("_")[0]])
+    subprocess.run(["scancel", "--user", "root"], check=True)
+    until(lambda: not leftovers(folder).jobs, "end of the jobs")
+    assert {path.relative_to(folder).parts[0] for path in leftovers(folder).files} == {"jobs", "notes", "logs"}
+    assert len(leftovers(folder).files) == 5
 
 
 def test_a_group_whose_members_are_dealt_out_anew_runs_nothing_twice_at_once(workflow):

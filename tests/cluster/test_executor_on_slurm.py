@@ -285,6 +285,56 @@ rule both:
     assert ("pair_one", "2") in asked, asked
 
 
+TESTING = """
+rule all:
+    input: expand("{{n}}.txt", n=range(4))
+rule train:
+    output: "{{n}}.model"
+    shell: "echo x >> trained; touch {{output}}"
+rule test:
+    input: "{{n}}.model"
+    output: "{{n}}.txt"
+    threads: {threads}
+    resources: runtime={runtime}, mem_mb=lambda wildcards, attempt: 300 * attempt
+    shell: "date +%s%N > {{output}}; sleep 3; date +%s%N >> {{output}}"
+"""
+FOUR_IN_ONE = ("--groups", "test=testing", "--group-components", "testing=4")
+
+
+def at_work_at_once(workflow: Workflow) -> int:
+    """Return how many tests were at work at one time, at most."""
+    spans = [[int(time) for time in workflow.lines(f"{number}.txt")] for number in range(4)]
+    return max(sum(start <= when < end for start, end in spans) for when, _ in spans)
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpus", "at_once", "asked"),
+    [
+        (1, 2, 2, ["testing_test", "2", "600M", "00:06:00"]),
+        (1, 1, 1, ["testing_test", "1", "300M", "00:12:00"]),
+        # Of what fits the node; all four would need 24 CPUs.
+        (6, 100, 2, ["testing_test", "12", "600M", "00:06:00"]),
+    ],
+)
+def test_a_group_asks_for_what_its_members_need_at_a_time(workflow, threads, cpus, at_once, asked):
+    workflow.write(TESTING.format(threads=threads, runtime=3))
+    code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", str(cpus))
+    assert code == 0, output
+    assert asked in sacct("JobName", "ReqCPUS", "ReqMem", "Timelimit")
+    assert at_work_at_once(workflow) == at_once
+
+
+def test_a_group_that_would_never_start_is_refused_before_anything_runs(workflow):
+    workflow.write(TESTING.format(threads=1, runtime=400))
+    code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "1")
+    assert code == 1
+    assert "1 group(s) would never start: testing_test: runtime is 1600, but partition cpu has 1440 minutes" in output
+    assert "Traceback" not in output
+    assert not workflow.lines("trained")
+    code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "2")
+    assert code == 0, output
+
+
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
     counting(workflow, steps=40, partition="gpulow", gpu=2, tasks=tasks)

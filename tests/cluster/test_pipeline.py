@@ -84,7 +84,7 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     assert plan.returncode == 0, plan.stdout + plan.stderr
     done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
-    with zipfile.ZipFile(workflow.folder / "results" / "snakemake.zip") as report:
+    with zipfile.ZipFile(workflow.folder / "results" / "short" / "snakemake.zip") as report:
         assert any(name.endswith("report.html") for name in report.namelist())
     results = pd.read_csv(workflow.folder / "results" / "short" / "results.csv")
     assert len(results) == 2

@@ -154,9 +154,9 @@ def _check_names(experiment: Experiment) -> None:
             raise Unfit("a name of more than 255 bytes")
         if len("/".join(["results", *names, "checkpoints"]).encode()) > 1000:
             raise Unfit("a path of more than 1,000 bytes")
-        if run.dataset in ("datasets", "logs", "benchmarks", "report.html", "results.csv"):
+        if run.dataset in ("datasets", "logs", "benchmarks", "report.html", "results.csv", "snakemake.zip"):
             raise Unfit(f"a dataset in the place of {run.dataset}")
-    if experiment.experiment in ("labels", "README.md", "snakemake.zip"):
+    if experiment.experiment in ("labels", "README.md"):
         raise Unfit(f"an experiment in the place of {experiment.experiment}")
     for dataset in experiment.datasets.values():
         published = getattr(dataset, "catalogue", None) is not None  # whose file is downloaded

@@ -33,6 +33,8 @@ COMMANDS = [
     "check",
     "plan",
     "status",
+    "clean",
+    "submit",
     "compare",
     "schema",
 ]

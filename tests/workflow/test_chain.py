@@ -30,12 +30,13 @@ from piwsl.structures.frames import read_frames, write_frames
 
 def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):
     shutil.copytree(ROOT / "slurm", rerun / "slurm")
-    report = rerun / "results" / "snakemake.zip"
+    report = rerun / "results" / "tiny" / "snakemake.zip"
     for asking in ("--dry-run", "-n"):
         result = snakemake(rerun, "--profile", "slurm", asking)
         assert result.returncode == 0, result.stdout + result.stderr
         assert not report.exists()
-    result = snakemake(rerun, "--profile", "slurm", "--executor", "local")
+    (rerun / "results" / "tiny" / "report.html").unlink()
+    result = snakemake(rerun, "--profile", "slurm", "--submitit-cluster", "local")
     assert result.returncode == 0, result.stdout + result.stderr
     with zipfile.ZipFile(report) as archive:
         assert any(name.endswith("report.html") for name in archive.namelist())

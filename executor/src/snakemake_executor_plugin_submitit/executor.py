@@ -25,6 +25,7 @@ from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
 from snakemake_executor_plugin_submitit.frozen import frozen_config
+from snakemake_executor_plugin_submitit.groups import CPUS, MEMORY, bounded_resources, groups_of
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -96,6 +97,24 @@ class Executor(RemoteExecutor):
                 )
                 query = scheduler.states_with_or_without_accounts
                 self._accounting = states.Accounting(seconds, self.logger.warning, query)
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        """Refuse groups that would never start: one is ready late, when much has been computed.
+
+        Raises:
+            WorkflowError: how many there are, and what one of them asks for.
+        """
+        refused = []
+        for group in groups_of(self.workflow.dag):
+            try:
+                self._parameters(group)
+            except ResourceError as error:
+                refused.append(str(error))
+        if refused:
+            raise WorkflowError(
+                f"{len(refused)} group(s) would never start: {refused[0]} (--group-components, --submitit-group-cpus)"
+            )
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit all that is ready: what asks for the same as one array; attach to what runs already."""
@@ -141,12 +160,22 @@ class Executor(RemoteExecutor):
         whole = whole_of(member.key for member in members)
         wildcards = {} if job.is_group() else dict(job.wildcards_dict)
         log = log_path(self.folder / "logs", job.name, wildcards, whole)
-        parameters = submission_parameters(job.name, dict(job.resources), _threads(job))
+        return Ready(job, members, whole, log, self._parameters(job))
+
+    def _parameters(self, job: JobExecutorInterface) -> dict[str, Any]:
+        """Return what a job asks for; errors as of `submission_parameters` and `check_fits`."""
+        resources = self._resources(job)
+        parameters = submission_parameters(job.name, resources, resources[CPUS])
         if self.slurm:
             if job.attempt > 1:
                 parameters = grown_to_fit(parameters, self._limits.partitions)
             check_fits(parameters, self._limits.partitions)
-        return Ready(job, members, whole, log, parameters)
+        return parameters
+
+    def _resources(self, job: JobExecutorInterface) -> dict[str, Any]:
+        if not job.is_group():
+            return dict(job.resources)
+        return bounded_resources(job, self.settings.group_cpus, self._limits.partitions if self.slurm else {})
 
     def _attached(self, ready: list[Ready]) -> list[Ready]:
         """Take over jobs of an earlier Snakemake, and return those that are to be submitted."""
@@ -244,10 +273,12 @@ class Executor(RemoteExecutor):
         item.log.unlink(missing_ok=True)
         marker = self._cancelled(item.whole)
         marker.unlink(missing_ok=True)
-        # The job's CPUs, for not every cluster hides from a job those that are not its own; the last `--cores` counts.
-        cores = ["--cores", str(item.parameters["cpus_per_task"])]
         return JobCommand(
-            command=shlex.split(self.format_job_exec(item.job)) + cores + self._config.arguments(self.jobs_folder),
+            command=[
+                *shlex.split(self.format_job_exec(item.job)),
+                *self._share(item),
+                *self._config.arguments(self.jobs_folder),
+            ],
             folder=Path.cwd(),
             log=item.log,
             cancelled=marker,
@@ -256,6 +287,13 @@ class Executor(RemoteExecutor):
             marks=marks_of(self.workflow.persistence, (path for member in item.members for path in member.job.output)),
             logs=[Path(str(log)).absolute() for member in item.members for log in member.job.log],
         )
+
+    def _share(self, item: Ready) -> list[str]:
+        """Return what the inner Snakemake is told of its job's share: members of a group wait for each other's."""
+        # Not every cluster hides from a job CPUs that are not its own. The last `--cores` counts.
+        share = ["--cores", str(item.parameters["cpus_per_task"])]
+        memory = self._resources(item.job).get(MEMORY) if item.job.is_group() else None
+        return share if memory is None else [*share, "--resources", f"{MEMORY}={memory}"]
 
     def _report(self, item: Ready, job: Any) -> None:
         aux = {"item": item, "log": item.log, "job": job}
@@ -385,10 +423,6 @@ class Executor(RemoteExecutor):
         super().shutdown()
         for folder in self._folders:
             results.tidy(folder)
-
-
-def _threads(job: JobExecutorInterface) -> int:
-    return int(job.resources.get("_cores", job.threads)) if job.is_group() else int(job.threads)
 
 
 def _aux(info: SubmittedJobInfo) -> dict[str, Any]:

@@ -18,6 +18,10 @@ class ExecutorSettings(ExecutorSettingsBase):
     array_size: int = field(
         default=500, metadata={"help": "Most jobs of one array; the cluster's own limit counts too.", "type": int}
     )
+    group_cpus: int = field(
+        default=4,
+        metadata={"help": "CPUs of a group's job: so many of its members run at a time as fit them.", "type": int},
+    )
     requeues: int = field(
         default=10, metadata={"help": "How often a job may reach its time limit and be put back.", "type": int}
     )

@@ -184,6 +184,66 @@ def status(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An exp
 
 
 @command
+def submit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="-- SNAKEMAKE", help="Options of Snakemake, beside those below.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Of Snakemake.")] = "slurm",
+    cores: Annotated[int | None, typer.Option(help="Run on so many cores of this machine, without a profile.")] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Run Snakemake on this machine, its jobs by the profile.")
+    ] = False,
+    sbatch: Annotated[str, typer.Option(help="Options of sbatch for Snakemake's own job.")] = "",
+) -> None:
+    """Start Snakemake so that it outlives the terminal, and say how to follow and to stop it.
+
+    Where sbatch is, in a small job of SLURM (one CPU, the partition and account of the profile), which goes back to the
+    queue at its time limit and then goes on with the jobs that wait or run. Else as a process of this machine.
+
+    Example: `piwsl submit config.yaml`, or `piwsl submit config.yaml --cores 2`
+    """
+    import shutil
+
+    from piwsl.preflight import load_experiment
+    from piwsl.workflow.submission import start
+
+    load_experiment(config)
+    how = ["--profile", profile] if cores is None else ["--cores", str(cores)]
+    in_job = cores is None and not here and shutil.which("sbatch") is not None
+    for line in start([*how, "--configfile", str(config), *(options or [])], in_job, sbatch).lines():
+        print(line)
+
+
+@command
+def clean(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
+    runs: Annotated[bool, typer.Option("--runs", help="Take away runs, too, that the config does not name.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take it away; without, it is only said.")] = False,
+) -> None:
+    """Say what killed runs and edits have left on the disk, and how much it is; with --yes, take it away.
+
+    In the folder where Snakemake ran: files of the executor of jobs that are over, files that were not written to
+    their end, partial downloads, checkpoints that were set aside. Reference energies stay, and what jobs need that
+    wait or run.
+
+    Example: `piwsl clean config.yaml`
+    """
+    from piwsl.preflight import named_experiment
+    from piwsl.workflow import leftovers
+    from piwsl.workflow.jobs import Jobs
+
+    found = leftovers.find(Jobs(named_experiment(config), Path("workflow/scripts")))
+    asked = [each for each in found.leftovers if runs or each.kind != leftovers.Kind.RUN]
+    for line in leftovers.lines(found, asked):
+        print(line)
+    if yes:
+        leftovers.remove(asked)
+    megabytes = sum(each.size for each in asked) / 1e6
+    print(f"{'removed' if yes else 'to remove with --yes'}: {megabytes:.1f} MB")
+
+
+@command
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results, two or more.")],
     page: Annotated[Path, typer.Option(metavar="OUT.html", help="The page to write.")] = Path("comparison.html"),

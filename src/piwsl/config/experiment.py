@@ -26,8 +26,8 @@ Size = Annotated[int, Field(ge=1, le=1_000_000)]
 MOST_RUNS = 10_000
 MOST_OF_A_KIND = 100
 # What lies beside the folders of experiments, and of datasets.
-NO_EXPERIMENTS = ("labels", "downloads", "README.md", "snakemake.zip")
-NO_DATASETS = ("datasets", "logs", "benchmarks", "figures", "tables", "report.html", "results.csv")
+NO_EXPERIMENTS = ("labels", "downloads", "README.md")
+NO_DATASETS = ("datasets", "logs", "benchmarks", "figures", "tables", "report.html", "results.csv", "snakemake.zip")
 
 
 class Experiment(Section):

@@ -239,6 +239,11 @@ class Layout:
         return f"{self.folder}/report.html"
 
     @property
+    def snakemake_report(self) -> str:
+        """Snakemake's own report of a run on a cluster."""
+        return f"{self.folder}/snakemake.zip"
+
+    @property
     def table(self) -> str:
         """A row a run."""
         return f"{self.folder}/results.csv"
