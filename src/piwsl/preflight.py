@@ -218,7 +218,7 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
             files |= {f"geometries.{key}": path for key, path in dataset.geometries.files.items()}
     if isinstance(dataset, GivenDataset) and dataset.split is not None:
         positions = {"split.training": dataset.split.training, "split.test": dataset.split.test}
-        files |= positions
+        files |= positions | {"split.stored": dataset.split.stored}
         for key, file in positions.items():
             if file is not None and not is_awaited(file):
                 try:

@@ -37,6 +37,27 @@ class Finding(Record):
     """Dropped is what the config says, left out what cannot be used whatever it says."""
 
 
+class FramesOfFile(Record):
+    """Some frames of a file."""
+
+    file: str
+    sha256: str
+    """Of its content."""
+    format: str
+    """Name of the reader that counts its frames."""
+    positions: list[int]
+    """From 0, in order."""
+
+
+class StoredSplit(Record):
+    """Which frames a dataset has for training and for the test."""
+
+    training: FramesOfFile
+    test: FramesOfFile
+    held_out: list[str | int] = []
+    """The groups that frames are tested of and none is trained on, where whole groups are held out."""
+
+
 class Convergence(Record):
     """How an SCF converged."""
 

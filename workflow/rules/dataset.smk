@@ -154,6 +154,7 @@ rule import_dataset:
     output:
         dataset=DATA.whole,
         dropped=DATA.dropped,
+        split=DATA.split,
     log:
         layout.log("dataset/{dataset}"),
     benchmark:

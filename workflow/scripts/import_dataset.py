@@ -11,4 +11,5 @@ with logged_to(snakemake.log[0]), unchanged(snakemake.input):
     params, files = snakemake.params, snakemake.input
     cheap = read_cheap_labels([Path(path) for path in files.cheap], [Path(path) for path in files.cheap_records])
     made = {name: Path(path) for name, path in snakemake.output.items()}
-    import_given(GivenDataset.model_validate(params.dataset), made["dataset"], params.part, cheap, made.get("dropped"))
+    dataset = GivenDataset.model_validate(params.dataset)
+    import_given(dataset, made["dataset"], params.part, cheap, made.get("dropped"), made.get("split"))

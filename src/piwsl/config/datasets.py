@@ -541,7 +541,7 @@ class GivenDataset(Section):
         if "file" in value and Path(value["file"]) != Path(said["file"]):
             raise ValueError("file: is the catalogue's; say path for what is there already")
         split = value.get("split")
-        if value.get("test_frames") is not None or (isinstance(split, Mapping) and "test" in split):
+        if value.get("test_frames") is not None or (isinstance(split, Mapping) and {"test", "stored"} & {*split}):
             said.pop("test_file", None)
         return {**said, **value}
 
@@ -549,16 +549,19 @@ class GivenDataset(Section):
     def _check(self) -> Self:
         if self.path is not None and self.catalogue is None:
             raise ValueError("path: is of a set of the catalogue; say file")
-        positions = None if self.split is None else self.split.test
-        if sum(each is not None for each in (self.test_file, self.test_frames, positions)) != 1:
-            raise ValueError("give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test'")
-        if self.split is not None and positions is None and self.test_frames is None:
+        is_listed = self.split is not None and self.split.is_listed
+        if sum((self.test_file is not None, self.test_frames is not None, is_listed)) != 1:
+            raise ValueError(
+                "give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test', 'split.stored'"
+            )
+        if self.split is not None and not is_listed and self.test_frames is None:
             raise ValueError("split: goes with 'test_frames'; test_file brings the test frames")
         others = [abspath(path) for path in (self.test_file, self.pool_file) if path is not None]
         if self.stride > 1 and abspath(self.file) in others:
             raise ValueError("stride: is of 'file' alone, which is test_file or pool_file, too; give others there")
-        if self.stride > 1 and positions is not None:
-            raise ValueError("stride: positions of 'split.test' are of all frames of file; leave one of the two out")
+        if self.stride > 1 and is_listed:
+            key = "test" if self.split is not None and self.split.stored is None else "stored"
+            raise ValueError(f"stride: positions of 'split.{key}' are of all frames of file; leave one of the two out")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,9 +15,10 @@ from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset, write_structures
 from piwsl.data.dropping import Kept, kept_of, write_dropped
-from piwsl.data.given import GivenFile, Part, left_out, summary, survey_files
+from piwsl.data.given import GivenFile, Part, held_out_groups, left_out, source_of, summary, survey_files
 from piwsl.data.plausibility import asked_for, doubts, findings
 from piwsl.data.rereading import parts_again
+from piwsl.data.splits import write_split
 from piwsl.errors import PiwslError
 from piwsl.records import Finding, read_free_atoms
 from piwsl.structures.frames import read_frames, too_close, without_labels, write_frames
@@ -117,6 +119,7 @@ def import_given(
     part: str | None = None,
     cheap: Sequence[CheapLabels] = (),
     dropped_path: Path | None = None,
+    split_path: Path | None = None,
 ) -> None:
     """Make a dataset file of the user's frames, and print what was taken from them.
 
@@ -126,6 +129,7 @@ def import_given(
         part: write "training", "test" or "pool" alone; by default all, with what looks odd about them.
         cheap: what further levels say of all frames.
         dropped_path: CSV to write, which frames were dropped and why (`piwsl.data.dropping.COLUMNS`).
+        split_path: JSON to write, which frames are for training and test (`piwsl.records.StoredSplit`).
 
     Raises:
         PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy, and is not dropped for that; or
@@ -143,17 +147,32 @@ def import_given(
     # Wherever they stand in the file: what is held out are molecules.
     alone = files[0].free_atoms if part in (TRAINING, None) else {}
     asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(labels.name for labels in cheap))
+    positions = {name: array("q") for name in kept.parts}
     with parts_again(dataset, _taken(kept.parts, part), dataset_path.parent) as frames:
         watched = None if part is not None else _Watched(kept)
         seen = frames if watched is None else watched.seeing(frames)
         labelled = _with_weak_labels(seen, dataset)
         structures = {
-            name: (from_atoms(atoms, levels) for atoms in asked.labelled(name, each)) for name, each in labelled.items()
+            name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
+            for name, each in labelled.items()
         }
         odd = _said(_odd(dataset, watched, asked))
         write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
     if dropped_path is not None:
         write_dropped(dropped_path, kept.dropped)
+    if split_path is not None:
+        files_of = {name: kept.parts[name].file for name in (TRAINING, TEST)}
+        written = {
+            name: (source_of(dataset, file.path, file.stamp), positions[name]) for name, file in files_of.items()
+        }
+        write_split(split_path, written, held_out_groups(kept.divided))
+
+
+def _noted(frames: Iterable[Atoms], positions: array[int]) -> Iterator[Atoms]:
+    """Yield frames, and note where in their file they stand."""
+    for atoms in frames:
+        positions.append(atoms.info["frame"])
+        yield atoms
 
 
 def _taken(divided: Mapping[str, Part[GivenFile]], part: str | None) -> dict[str, Part[GivenFile]]:

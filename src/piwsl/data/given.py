@@ -22,10 +22,19 @@ from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.reading import Stamp, count_of, frames_of, our_labels, stamp_of, unchanged_frames_of
-from piwsl.data.splits import hold_out, hold_out_groups, read_positions
+from piwsl.data.reading import (
+    Stamp,
+    check_unchanged,
+    count_of,
+    frames_of,
+    our_labels,
+    stamp_of,
+    unchanged_frames_of,
+)
+from piwsl.data.splits import Source, hold_out, hold_out_groups, read_positions, read_split
 from piwsl.data.survey import Formulas, Survey, Surveyor
 from piwsl.errors import PiwslError
+from piwsl.files import file_hash
 from piwsl.readers import LabelNames
 from piwsl.structures.frames import (
     DIRECTION_KEY,
@@ -486,6 +495,8 @@ def _split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide as many frames, of these groups."""
     split = dataset.split
+    if split is not None and split.stored is not None:
+        return read_split(split.stored, source_of(dataset, dataset.file, stamp_of(dataset.file)), frames)
     if split is not None and split.test is not None:
         test = read_positions(split.test, frames)
         rest = np.setdiff1d(np.arange(frames), test)
@@ -499,6 +510,29 @@ def _split(
     if split is None or groups is None:
         return hold_out(frames, dataset.test_frames, dataset.seed)
     return hold_out_groups(groups, dataset.test_frames, dataset.seed, split.by == "size")
+
+
+def source_of(dataset: GivenDataset, path: Path, stamp: Stamp) -> Source:
+    """Return a file of a dataset with its hash.
+
+    Raises:
+        PiwslError: it cannot be read, or is not what it was.
+    """
+    sha256 = _hash_of(path, stamp)
+    check_unchanged(path, stamp)
+    return Source(path, dataset.format_of(path), sha256)
+
+
+@lru_cache(maxsize=8)
+def _hash_of(path: Path, _stamp: Stamp) -> str:
+    """Return the SHA-256 of a file that is as it was then."""
+    return file_hash(path)
+
+
+def held_out_groups(divided: Mapping[str, Part[GivenFile]]) -> list[str | int]:
+    """Return the groups that frames are tested of, in order; none where frames are held out one by one."""
+    part = divided[TEST]
+    return [] if part.file.groups is None else sorted({part.file.groups[row] for row in part.indices.tolist()})
 
 
 def frames_in_part(dataset: GivenDataset, part: str) -> int:
@@ -529,7 +563,7 @@ def left_out(dataset: GivenDataset, divided: Mapping[str, Part[GivenFile]]) -> s
         return None
     file = divided[TRAINING].file
     count = len(file) - len(divided[TRAINING].indices) - len(divided[TEST].indices)
-    why = "of the groups of test frames" if dataset.split is None or dataset.split.test is None else "in no list"
+    why = "of the groups of test frames" if dataset.split is None or not dataset.split.is_listed else "in no list"
     return f"{file.path}: {count} frames {why} are in neither part" if count else None
 
 

@@ -96,6 +96,8 @@ def train_run(
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
+    Which of its frames that learns from and validates on stands in `frames.json` beside the model file.
+
     Args:
         dataset_path: dataset file.
         run: the point of the grid: which frames, which seed, and what messages call data, model and loss.
@@ -111,6 +113,8 @@ def train_run(
         level: of theory, that the labels are of, in words, for the model file.
     """
     frames = frames_of_run(dataset_path, pool_path, run, model, loss)
+    learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
+    write_text(model_path.with_name("frames.json"), json.dumps(learned) + "\n")
     frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
     train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)

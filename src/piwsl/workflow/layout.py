@@ -27,6 +27,11 @@ class RunFiles:
         return f"{self.folder}/model.safetensors"
 
     @property
+    def frames(self) -> str:
+        """Which of the training frames it learned from, and which it validated on."""
+        return f"{self.folder}/frames.json"
+
+    @property
     def taught(self) -> str:
         """The dataset file of the pool with labels of this run's model, for a student."""
         return f"{self.folder}/taught.h5"
@@ -131,6 +136,11 @@ class DatasetFiles:
     def whole(self) -> str:
         """The dataset file of all parts, for people and for the report."""
         return f"{self.folder}/dataset.h5"
+
+    @property
+    def split(self) -> str:
+        """Which frames of given files are for training and test, with hashes of the files."""
+        return f"{self.folder}/split.json"
 
     @property
     def dropped(self) -> str:
