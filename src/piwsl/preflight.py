@@ -129,6 +129,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 symbols = symbols_of(every)
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
+                _check_room(name, experiment, every, every)
                 _check_tests(name, experiment, symbols)
             elif not _is_awaited(name, dataset):
                 _check_given(name, dataset, experiment)
@@ -306,6 +307,7 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
         whole = files[0].every == dataset.stride
         _check_references(name, experiment, symbols, alone if whole else symbols)
+        _check_room(name, experiment, training, by_part[POOL])
         if whole:
             _check_labels(name, dataset, experiment, runs, by_part)
         untested = sorted(symbols_of(by_part[TEST]) - symbols)
@@ -416,6 +418,17 @@ def _check_references(name: str, experiment: Experiment, symbols: set[str], alon
         problem = experiment.models[model].references_problem(symbols, alone)
         if problem is not None:
             raise ConfigError(f"models.{model}.{problem} (dataset '{name}')")
+
+
+def _check_room(name: str, experiment: Experiment, training: list[Atoms], pool: list[Atoms]) -> None:
+    """Refuse a model whose steps have no room for a frame of a dataset, or of the pool where a run takes such."""
+    largest = [max(map(len, frames), default=0) for frames in (training, pool)]
+    for run in experiment.runs():
+        model, loss = experiment.models[run.model], experiment.losses[run.loss]
+        share = loss.pool if model.teacher is None else model.training.taught_share
+        problem = model.training.room_problem(share, largest[0], largest[1] if share else 0)
+        if run.dataset == name and problem is not None:
+            raise ConfigError(f"models.{run.model}.{problem} (dataset '{name}')")
 
 
 def _check_made(name: str, experiment: Experiment) -> None:

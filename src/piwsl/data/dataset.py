@@ -370,6 +370,11 @@ class Dataset:
             known = self._labels.get(level, {}).get(f"has_{quantity}")
             return np.zeros(len(self), dtype=np.bool_) if known is None else known.all(self._descriptor)
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Return how many atoms each frame has, (M,), without reading any."""
+        with _damage_in_one_line(self._path):
+            return np.diff(self._columns["offsets"].all(self._descriptor))
+
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any labelled frame."""
         return self._elements

@@ -165,7 +165,7 @@ def train(
     if (given := None if baseline is None else baseline.name) != model.baseline:
         raise PiwslError(f"{names.model}: its baseline is {model.baseline or 'none'}, and {given or 'none'} was given")
     frames = frames.seen_by(loss)
-    _check_members(frames.of_members(model.members), loss, names)
+    _check_members(frames.of_members(model.members), model, loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
     of_data = frames
@@ -280,14 +280,19 @@ def _by_steps(
     return module.potential, module.history
 
 
-def _check_members(of_members: Sequence[TrainingFrames], loss: Loss, names: Names) -> None:
+def _check_members(of_members: Sequence[TrainingFrames], model: Architecture, loss: Loss, names: Names) -> None:
     """Refuse frames that a member could not learn from, or of which one would know fewer elements than another.
 
     Raises:
-        PiwslError: the labels that the loss looks at are missing, a pool, or an element.
+        PiwslError: the labels that the loss looks at are missing, a pool, or an element; or a frame is larger than a
+            step may be.
     """
     for frames in of_members:
         frames.check(loss, names)
+        if model.training.max_atoms is not None:
+            labelled, pool = (int(view.sizes().max(initial=0)) for view in (frames.training, frames.pool))
+            if problem := model.training.room_problem(frames.pool_share(model, loss), labelled, pool):
+                raise PiwslError(f"{names.model}: {problem}")
     elements = set().union(*(frames.elements() for frames in of_members))
     for member, frames in enumerate(of_members):
         if missing := sorted(elements - frames.elements()):
@@ -347,6 +352,7 @@ def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -
         frames.pool_share(model, loss),
         pair,
         recipe.loaders,
+        None if model.training.max_atoms is None else (frames.training.sizes(), frames.pool.sizes()),
     )
 
 

@@ -27,11 +27,6 @@ class RunFiles:
         return f"{self.folder}/model.safetensors"
 
     @property
-    def frames(self) -> str:
-        """Which of the training frames it learned from, and which it validated on."""
-        return f"{self.folder}/frames.json"
-
-    @property
     def taught(self) -> str:
         """The dataset file of the pool with labels of this run's model, for a student."""
         return f"{self.folder}/taught.h5"
