@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers import morse_frames, plain_experiment
+from test_dropping import FAULTS, NOT_FINITE, faulty_frames
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -82,6 +83,18 @@ def test_its_lists_are_lists_as_any(path):
     for part, name in lists.items():
         Path(name).write_text("\n".join(map(str, found[part]["positions"])))
     assert imported(path, split=lists) == before
+
+
+def test_what_was_dropped_is_not_asked_for_when_the_split_is_given_back(path):
+    write_frames(path, faulty_frames())
+    before = imported(path, test_frames=5, drop=[*FAULTS])
+    stored = path.with_name("split.json").rename(path.with_name("stored.json"))
+    assert imported(path, split={"stored": str(stored)}) == before
+    found = json.loads(stored.read_text())
+    found[TRAINING]["positions"].append(NOT_FINITE)
+    stored.write_text(json.dumps(found))
+    with pytest.raises(PiwslError, match=f"frame {NOT_FINITE}: REF_forces must be"):
+        imported(path, split={"stored": str(stored)})
 
 
 def test_test_frames_of_a_file_of_their_own_are_named_there(path, tmp_path):

@@ -84,7 +84,7 @@ class GivenFile:
     groups: Sequence[str | int] | None = None
     """What each frame is held out with; None where frames are held out one by one."""
     faults: NDArray[np.int8]
-    """(M,) of frames that cannot be taken and are dropped, which of `FAULTS`, from 1; 0 of all others."""
+    """(M,) of frames that cannot be taken, and need not be, which of `FAULTS`, from 1; 0 of all others."""
     first_problem: str | None = None
     """Of the first such frame."""
 
@@ -137,6 +137,7 @@ class _Passing:
         self._groups: list[str | int] | None = [] if labelled and _is_grouped(dataset) else None
         self._known_groups: dict[str | int, str | int] = {}
         self._ignored = 0
+        self._listed = _listed(dataset) if labelled and path == dataset.file else None
         self._faults = array("b")
         self._first_problem: str | None = None
 
@@ -170,8 +171,9 @@ class _Passing:
         return frame
 
     def _drop(self, fault: Fault | None, position: int, problem: PiwslError) -> None:
-        """Pass over a frame that cannot be taken, or refuse it."""
-        if fault is None or fault not in self._dataset.drop:
+        """Pass over a frame that cannot be taken, where that is dropped or no list names it; or refuse it."""
+        is_listed = self._listed is None or (position < len(self._listed) and self._listed[position])
+        if fault is None or (is_listed and fault not in self._dataset.drop):
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
         self._first_problem = self._first_problem or f"frame {position}: {problem}"
@@ -510,6 +512,21 @@ def _split(
     if split is None or groups is None:
         return hold_out(frames, dataset.test_frames, dataset.seed)
     return hold_out_groups(groups, dataset.test_frames, dataset.seed, split.by == "size")
+
+
+def _listed(dataset: GivenDataset) -> NDArray[np.bool_] | None:
+    """Return which frames the lists of a split name, (M,); None where each is for training or test.
+
+    Raises:
+        PiwslError: as of `divide`.
+    """
+    split = dataset.split
+    if split is None or (split.stored is None and split.training is None):
+        return None
+    listed = np.zeros(frames_taken(dataset, dataset.file), dtype=bool)
+    for part in _split(dataset, len(listed), None):
+        listed[part] = True
+    return listed
 
 
 def source_of(dataset: GivenDataset, path: Path, stamp: Stamp) -> Source:
