@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 from ase.units import Hartree
 from helpers import morse_frames, plain_experiment
 from run_files import files_of
@@ -24,7 +25,7 @@ from piwsl.data.dropping import COLUMNS, frames_left
 from piwsl.errors import PiwslError
 from piwsl.readers.extxyz import ExtendedXYZ
 from piwsl.report.write import write_report
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, write_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, write_frames
 
 # Of forty frames, which have which fault.
 WITHOUT, NOT_FINITE, OVERLAPPING, FAR, STRONG, MOVING, COPY = 3, 5, 8, 13, 21, 30, 34
@@ -151,6 +152,16 @@ def test_a_single_frame_in_another_unit_is_an_outlier_and_a_whole_file_is_none(t
     assert imported(dataset, tmp_path)[1] == []
 
 
+def test_free_atoms_are_far_from_molecules_and_stay(tmp_path):
+    frames = morse_frames("H2O", 20)
+    for atoms in frames:
+        atoms.info[ENERGY_KEY] = -2080.0
+    frames.append(label(Atoms("O"), -2040.0, None))
+    write_frames(tmp_path / "mine.xyz", frames)
+    dataset = GivenDataset(file=tmp_path / "mine.xyz", test_frames=2, drop=["energy_outliers"])
+    assert imported(dataset, tmp_path)[1] == []
+
+
 def test_the_test_frames_are_those_of_all_less_what_is_dropped(path, tmp_path):
     """Frames are divided before any is dropped, so that what else is tested stays what it was."""
     frames = faulty_frames()
@@ -200,13 +211,14 @@ def test_files_are_read_once_more_only_where_frames_may_be_copies(tmp_path, monk
     [
         ({"energy_key": "no_such"}, r"drop leaves no training frame; frame 0: has no no_such; its"),
         ({"test": "3 5"}, r"drop leaves no test frame; frame 3: has no REF_energy; its"),
+        ({"test": "13 30"}, r"drop leaves no test frame; there are 1 energy_outliers, 1 net_forces; drop less$"),
     ],
 )
 def test_a_part_of_which_nothing_is_left_is_refused_with_a_reason(path, tmp_path, keys, said):
     if (positions := keys.pop("test", None)) is not None:
         (tmp_path / "test.csv").write_text(positions)
     with pytest.raises(PiwslError, match=said) as raised:
-        imported(given_by_list(path, drop=[*REFUSED], **keys), tmp_path)
+        imported(given_by_list(path, drop=[*FAULTS], **keys), tmp_path)
     assert "\n" not in str(raised.value)
 
 

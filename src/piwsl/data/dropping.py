@@ -124,9 +124,11 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
 
 
 def _nothing_left(dataset: GivenDataset, kept: Kept[File], part: str) -> str:
-    counts = ", ".join(f"{len(each.rows)} {each.fault}" for each in kept.dropped if each.part == part)
-    file = kept.parts[part].file
-    return f"{file.path}: drop leaves no {part} frame; {file.first_problem or f'there are {counts}; drop less'}"
+    file, dropped = kept.parts[part].file, [each for each in kept.dropped if each.part == part]
+    most = max(dropped, key=lambda each: len(each.rows))
+    counts = ", ".join(f"{len(each.rows)} {each.fault}" for each in dropped)
+    why = file.first_problem if file.faults[most.rows].any() else f"there are {counts}; drop less"
+    return f"{file.path}: drop leaves no {part} frame; {why}"
 
 
 def _surveyed(parts: Mapping[str, Part[File]]) -> Parts:

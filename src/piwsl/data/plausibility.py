@@ -279,10 +279,13 @@ def energy_outliers(survey: Survey, energy_unit: str) -> Far:
     """Return the frames whose energies are far from a sum over their elements that fits the others, eV an atom.
 
     Those that another unit would explain are among them where they are the fewer: most are in the unit that was said.
+    Single atoms are not: they are far from molecules, and as they should be.
     """
     explained = _explained(survey, energy_unit)
     few = 2 * np.count_nonzero(explained) < len(survey)
-    return _far_from_fit(survey, np.arange(len(survey)) if few else np.flatnonzero(~explained))[0]
+    (rows, by), _ = _far_from_fit(survey, np.arange(len(survey)) if few else np.flatnonzero(~explained))
+    several = survey.sizes[rows] > 1
+    return Far(rows[several], by[several])
 
 
 def _explained(survey: Survey, energy_unit: str) -> NDArray[np.bool_]:
