@@ -27,7 +27,8 @@ from piwsl.config import (
 )
 from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
-from piwsl.data.given import GivenFrames, frames_in_part, frames_taken, free_atoms, parts, read_files, summary
+from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of
+from piwsl.data.given import GivenFrames, frames_taken, free_atoms, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.splits import MOST_DIGITS, read_positions
 from piwsl.data.survey import Formulas, survey_of
@@ -128,6 +129,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 symbols = symbols_of(every)
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
+                _check_room(name, experiment, every, every)
                 _check_tests(name, experiment, symbols)
             elif not _is_awaited(name, dataset):
                 _check_given(name, dataset, experiment)
@@ -217,7 +219,7 @@ def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:
             files |= {f"geometries.{key}": path for key, path in dataset.geometries.files.items()}
     if isinstance(dataset, GivenDataset) and dataset.split is not None:
         positions = {"split.training": dataset.split.training, "split.test": dataset.split.test}
-        files |= positions
+        files |= positions | {"split.stored": dataset.split.stored}
         for key, file in positions.items():
             if file is not None and not is_awaited(file):
                 try:
@@ -277,13 +279,15 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     try:
         frames = frames_taken(dataset, dataset.file)
         files = read_files(dataset, FRAMES_CHECKED)
-        available = frames_in_part(dataset, TRAINING)
+        available = frames_left(dataset, TRAINING)
+        kept = kept_of(dataset, files)
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
     runs = [run for run in experiment.runs() if run.dataset == name]
     largest = max((run.size for run in runs), default=0)
     if largest > available:
         why = "held out for testing" if dataset.split is None else "that are tested or in neither part"
+        why += ", or dropped" if dataset.drop else ""
         strided = f" by its stride of {dataset.stride}" if dataset.stride > 1 else ""
         held = f" less {frames - available} {why}" if available < frames else ""
         raise ConfigError(
@@ -296,23 +300,24 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         _check_molecules(name, files)
         _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
     # Of a file that was not read whole, the import will tell, as below.
-    frames_of = parts(dataset, files)
-    training = frames_of[TRAINING]
+    by_part = frames_of(kept)
+    training = by_part[TRAINING]
     _check_tests(name, experiment, symbols_of(training) if files[0].every == dataset.stride else None)
     if runs:
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
         whole = files[0].every == dataset.stride
         _check_references(name, experiment, symbols, alone if whole else symbols)
+        _check_room(name, experiment, training, by_part[POOL])
         if whole:
-            _check_labels(name, dataset, experiment, runs, frames_of)
-        untested = sorted(symbols_of(frames_of[TEST]) - symbols)
+            _check_labels(name, dataset, experiment, runs, by_part)
+        untested = sorted(symbols_of(by_part[TEST]) - symbols)
         if untested and whole:
             key = next(key for key in ("test_file", "test_frames", "split") if getattr(dataset, key) is not None)
             raise ConfigError(
                 f"datasets.{name}.{key}: test frames hold {', '.join(untested)}, which no training frame does; take "
                 "those frames out, or train on some"
             )
-        unknown = sorted(symbols_of(frames_of[POOL]) - symbols)
+        unknown = sorted(symbols_of(by_part[POOL]) - symbols)
         if unknown and whole and any(experiment.losses[run.loss].pool for run in runs):
             raise ConfigError(
                 f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
@@ -380,10 +385,10 @@ def _check_labels(
 def _check_molecules(name: str, files: list[GivenFrames]) -> None:
     """Refuse periodic frames beside cheap levels, which compute molecules."""
     for file in files:
-        for count, atoms in enumerate(file.frames):
+        for atoms in file.frames:
             if atoms.pbc.any():
                 raise ConfigError(
-                    f"datasets.{name}.cheap_levels: frame {count * file.every} of {file.path} is periodic, and levels "
+                    f"datasets.{name}.cheap_levels: frame {atoms.info['frame']} of {file.path} is periodic, and levels "
                     'compute molecules; leave them out, or say pbc="F F F" there if it is one'
                 )
 
@@ -413,6 +418,17 @@ def _check_references(name: str, experiment: Experiment, symbols: set[str], alon
         problem = experiment.models[model].references_problem(symbols, alone)
         if problem is not None:
             raise ConfigError(f"models.{model}.{problem} (dataset '{name}')")
+
+
+def _check_room(name: str, experiment: Experiment, training: list[Atoms], pool: list[Atoms]) -> None:
+    """Refuse a model whose steps have no room for a frame of a dataset, or of the pool where a run takes such."""
+    largest = [max(map(len, frames), default=0) for frames in (training, pool)]
+    for run in experiment.runs():
+        model, loss = experiment.models[run.model], experiment.losses[run.loss]
+        share = loss.pool if model.teacher is None else model.training.taught_share
+        problem = model.training.room_problem(share, largest[0], largest[1] if share else 0)
+        if run.dataset == name and problem is not None:
+            raise ConfigError(f"models.{run.model}.{problem} (dataset '{name}')")
 
 
 def _check_made(name: str, experiment: Experiment) -> None:
@@ -450,15 +466,25 @@ def remarks(experiment: Experiment) -> list[str]:
             for file in files:
                 seen = f" (one frame in {file.every} was read)" if file.every > 1 else ""
                 lines.append(f"{name}{seen}: {summary(dataset, file)}")
-            labels = dataset.labels_of(dataset.file)
-            odd = warnings(parts(dataset, files), labels.energy_unit, labels.forces_unit)
+            labels, kept = dataset.labels_of(dataset.file), kept_of(dataset, files)
+            lines += [f"{name}: {found.said}" for found in kept.findings()]
+            if dataset.drop:
+                lines.append(f"{name}: {_left(dataset)}")
+            odd = warnings(frames_of(kept), labels.energy_unit, labels.forces_unit)
             lines += [f"{name}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
-            lines += _remarks_on_tests(name, dataset, parts(dataset, files)[TRAINING])
+            lines += _remarks_on_tests(name, dataset, frames_of(kept)[TRAINING])
         elif remark := level_remark(dataset, experiment):
             lines.append(f"{name}: {dataset.level}: {remark}")
     return lines
+
+
+def _left(dataset: GivenDataset) -> str:
+    """Say how many frames are left of each part."""
+    counts = {part: frames_left(dataset, part) for part in PARTS}
+    at_most = "" if is_counted(dataset) else "at most "
+    return f"left are {at_most}{', '.join(f'{count} {part} frames' for part, count in counts.items() if count)}"
 
 
 def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) -> Iterator[str]:
@@ -471,7 +497,7 @@ def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) ->
         yield f"{name}, test set {test}: {summary(section, file)}"
         tested = survey_of(file.frames, formulas)
         odd = warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
-        yield from (f"{name}, test set {test}: warning: {line}" for line in odd)
+        yield from (f"{name}, test set {test}: warning: {found.said}" for found in odd)
         if copies := copies_of(known, tested, [*learned, *file.frames].__getitem__):
             yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"
 
@@ -487,9 +513,7 @@ def _electrons_that_do_not_fit(files: list[GivenFrames]) -> Iterator[str]:
     """Say of which frames of a file cheap levels will have no labels, for charge and multiplicity cannot be."""
     for file in files:
         problems = [
-            (count * file.every, problem)
-            for count, atoms in enumerate(file.frames)
-            if (problem := frame_electron_problem(atoms))
+            (atoms.info["frame"], problem) for atoms in file.frames if (problem := frame_electron_problem(atoms))
         ]
         if problems:
             position, problem = problems[0]

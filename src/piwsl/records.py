@@ -22,6 +22,42 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class Finding(Record):
+    """What was found among the frames of a dataset when its file was made, and what was done about it."""
+
+    said: str
+    """One line."""
+    kind: str = ""
+    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, cheap_levels."""
+    frames: int | None = None
+    """How many; None where it is the data as a whole."""
+    which: str = ""
+    """The first of them by their files, as positions there."""
+    done: Literal["kept", "left out", "dropped"] = "kept"
+    """Dropped is what the config says, left out what cannot be used whatever it says."""
+
+
+class FramesOfFile(Record):
+    """Some frames of a file."""
+
+    file: str
+    sha256: str
+    """Of its content."""
+    format: str
+    """Name of the reader that counts its frames."""
+    positions: list[int]
+    """From 0, in order."""
+
+
+class StoredSplit(Record):
+    """Which frames a dataset has for training and for the test."""
+
+    training: FramesOfFile
+    test: FramesOfFile
+    held_out: list[str | int] = []
+    """The groups that frames are tested of and none is trained on, where whole groups are held out."""
+
+
 class Convergence(Record):
     """How an SCF converged."""
 

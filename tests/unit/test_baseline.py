@@ -52,6 +52,7 @@ from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Baseline, Committee, Potential, load_model, save_model
 from piwsl.models.storage import read_header
 from piwsl.preflight import check_experiment
+from piwsl.records import Finding
 from piwsl.simulation.dynamics import run_dynamics
 from piwsl.simulation.replicas import simulate
 from piwsl.structures.frames import label, read_frames, write_frames
@@ -522,7 +523,7 @@ def cold(folder: Path, parts: Parts) -> CheapLabels:
     return compute_cheap_labels("cold", COLD, [atoms for own in parts.values() for atoms in own], folder, 1000)
 
 
-def with_cold(folder: Path, parts: Parts, max_failed: float = 0.1) -> tuple[Parts, list[str]]:
+def with_cold(folder: Path, parts: Parts, max_failed: float = 0.1) -> tuple[Parts, list[Finding]]:
     return with_cheap_labels(parts, [cold(folder, parts)], max_failed)
 
 
@@ -533,7 +534,7 @@ def test_a_geometry_that_a_cheap_level_fails_is_left_out_with_its_reason(tmp_pat
     frames[part][3].info["frame"] = "torn-3"
     found, left_out = with_cold(tmp_path, frames)
     assert {name: len(own) for name, own in found.items()} == {name: 20 - (name == part) for name in frames}
-    (line,) = left_out
+    (line,) = (failed.said for failed in left_out)
     assert line.startswith(f"cold failed 1 of 20 {part} frames, which are left out: torn-3: tblite: ")
     assert "SCF not converged" in line
     assert "torn-3" in capsys.readouterr().out
@@ -565,7 +566,7 @@ def test_a_dataset_notes_what_was_left_out_for_the_report(tmp_path):
     import_given(dataset, tmp_path / "d.h5", cheap=[cold(tmp_path, {TRAINING: frames})])
     with Dataset(tmp_path / "d.h5") as made:
         assert len(made) == 19
-        assert any("cold failed 1 of" in warning for warning in made.warnings())
+        assert any("cold failed 1 of" in found.said for found in made.findings())
 
 
 def test_a_run_is_tested_on_the_frames_that_its_baseline_has_labels_of_and_computes_none(tmp_path, monkeypatch):

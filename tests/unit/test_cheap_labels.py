@@ -28,7 +28,8 @@ from piwsl.config import (
 from piwsl.data.assemble import assemble, import_given, write_geometries
 from piwsl.data.cheap_levels import read_cheap_labels, with_cheap_labels
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
-from piwsl.data.given import frames_in_part, parts, read_files
+from piwsl.data.dropping import frames_left, frames_of, kept_of
+from piwsl.data.given import read_files
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline
 from piwsl.preflight import check_experiment, remarks
@@ -103,7 +104,7 @@ def test_geometries_keep_their_labels_to_the_last_digit_that_files_carry(tmp_pat
     ase.io.write(tmp_path / "many.traj", [_for_ase(atoms) for atoms in many])
     write_geometries(given, TRAINING, tmp_path / "training.xyz")
     labels = read_cheap_labels(*labelled_by_jobs(tmp_path, tmp_path / "training.xyz", TRAINING, [(0, 50)]))
-    training = parts(given, read_files(given))[TRAINING]
+    training = frames_of(kept_of(given, read_files(given)))[TRAINING]
     found, left_out = with_cheap_labels({TRAINING: training}, labels)
     assert len(found[TRAINING]) == 50
     assert left_out == []
@@ -137,9 +138,9 @@ def test_a_charge_that_is_none_fails_its_frame(tmp_path):
     odd[-1].info["charge"] = 0.5
     write_frames(tmp_path / "training.xyz", odd)
     labels = read_cheap_labels(*labelled_by_jobs(tmp_path, tmp_path / "training.xyz", TRAINING, [(0, 20)]))
-    found, (line,) = with_cheap_labels({TRAINING: odd}, labels)
+    found, (failed,) = with_cheap_labels({TRAINING: odd}, labels)
     assert len(found[TRAINING]) == 19
-    assert "19: charge=0.5 is no whole number" in line
+    assert "19: charge=0.5 is no whole number" in failed.said
 
 
 def test_computed_frames_get_them_by_geometry_too(tmp_path):
@@ -164,8 +165,8 @@ def test_frames_are_counted_as_they_are_taken(tmp_path, monkeypatch, keys):
     for name, count in (("mine.xyz", 8), ("test.xyz", 2), ("pool.xyz", 5)):
         write_frames(tmp_path / name, frames(count))
     given = GivenDataset.model_validate({"file": "mine.xyz", **keys})
-    taken = parts(given, read_files(given))
-    assert {part: frames_in_part(given, part) for part in PARTS} == {part: len(taken[part]) for part in PARTS}
+    taken = frames_of(kept_of(given, read_files(given)))
+    assert {part: frames_left(given, part) for part in PARTS} == {part: len(taken[part]) for part in PARTS}
 
 
 def test_a_level_of_seconds_is_scattered_over_jobs_and_one_of_milliseconds_is_not():

@@ -22,6 +22,7 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, check_labels, cont
 from piwsl.data.splits import hold_out, split_frames
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
+from piwsl.records import Finding
 from piwsl.structures.extxyz import count_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, without_labels, write_frames
 from piwsl.structures.labels import WEAK, Labels
@@ -390,11 +391,11 @@ def test_of_a_large_dataset_file_frames_from_all_over_it_are_verified(tmp_path, 
 def test_warnings_travel_with_the_data(mixed):
     path, training, test = mixed
     with Dataset(path) as dataset:
-        assert dataset.warnings() == []
+        assert dataset.findings() == []
         dataset.verify()
-    write_dataset(path, {TRAINING: training, TEST: test}, warnings=["energies in Å?"])
+    write_dataset(path, {TRAINING: training, TEST: test}, findings=[Finding(said="energies in Å?")])
     with Dataset(path) as dataset:
-        assert dataset.warnings() == ["energies in Å?"]
+        assert [found.said for found in dataset.findings()] == ["energies in Å?"]
 
 
 def test_a_dataset_file_that_is_absent_is_named(tmp_path):

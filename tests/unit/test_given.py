@@ -282,7 +282,7 @@ def test_what_looks_odd_is_said_by_check_by_the_import_and_in_the_file(tmp_path,
     import_given(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1), tmp_path / "mine.h5")
     assert "warning: copies: 1 of" in capsys.readouterr().out
     with Dataset(tmp_path / "mine.h5") as dataset:
-        assert dataset.warnings()[0].startswith("copies: 1 of")
+        assert dataset.findings()[0].said.startswith("copies: 1 of")
 
 
 PIECES = (

@@ -37,24 +37,30 @@ from piwsl.readers import _npz
 
 # Buffers are full with few frames, too.
 columns.ROWS_AT_ONCE, _npz.BLOCK_BYTES = 1000, 1 << 14
-for name in sys.argv[1:]:
-    import_given(GivenDataset(file=Path(name), format="npz", test_frames=100), Path(name).with_suffix(".h5"))
+drop, *names = sys.argv[1:]
+for name in names:
+    dataset = GivenDataset(file=Path(name), format="npz", test_frames=100, drop=drop.split())
+    path = Path(name)
+    import_given(dataset, path.with_suffix(".h5"), dropped_path=path.with_suffix(".csv"))
     print(re.search(r"VmHWM:.*", Path("/proc/self/status").read_text()).group())
 """
 
 
 def write_water(path: Path, frames: int) -> Path:
+    """Write frames of which each hundredth is a copy of the one before it."""
     rng = np.random.default_rng(0)
     positions = molecule("H2O").positions + 0.05 * rng.normal(size=(frames, 3, 3))
+    positions[99::100] = positions[98::100]
     np.savez(path, R=positions, z=[8, 1, 1], E=rng.normal(size=frames), F=rng.normal(size=(frames, 3, 3)))
     return path
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the largest memory of a process from /proc")
-def test_further_frames_take_a_few_bytes_of_memory_each(tmp_path):
+@pytest.mark.parametrize("drop", ["", "unlabelled overlaps energy_outliers force_outliers duplicates"])
+def test_further_frames_take_a_few_bytes_of_memory_each(tmp_path, drop):
     files = [write_water(tmp_path / "few.npz", FEW), write_water(tmp_path / "many.npz", MANY)]
     run = subprocess.run(
-        [sys.executable, "-c", IMPORTS, *map(str, files)],
+        [sys.executable, "-c", IMPORTS, drop, *map(str, files)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -63,7 +69,10 @@ def test_further_frames_take_a_few_bytes_of_memory_each(tmp_path):
     few, many = (1024 * int(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("VmHWM"))
     assert (many - few) / (MANY - FEW) < MOST_A_FRAME
     with Dataset(tmp_path / "many.h5") as made:
-        assert (len(made.indices(TRAINING)), len(made.indices(TEST))) == (MANY - 100, 100)
+        found = len(made.indices(TRAINING)) + len(made.indices(TEST))
+    # Some copies are missed, whose sums are next to those of other frames.
+    assert found == MANY if not drop else 0.99 * MANY <= found < 0.992 * MANY
+    assert len((tmp_path / "many.csv").read_text().splitlines()) == 1 + MANY - found
 
 
 @pytest.fixture
@@ -113,7 +122,7 @@ def test_a_file_that_changes_between_the_readings_is_refused(given, tmp_path, mo
         write_frames(given.file, morse_frames("H2O", 20, seed=5))
         return divide(*arguments)
 
-    monkeypatch.setattr("piwsl.data.assemble.divide", divide_and_change)
+    monkeypatch.setattr("piwsl.data.dropping.divide", divide_and_change)
     with pytest.raises(PiwslError, match=r"mine.xyz: changed while it was read; start again$"):
         import_given(given, tmp_path / "d.h5")
     with pytest.raises(PiwslError, match=r"mine.xyz: changed while it was read; start again$"):

@@ -24,6 +24,7 @@ from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_constant
 from piwsl.files import read_json, write_json
 from piwsl.preflight import check_experiment, remarks
+from piwsl.records import Finding
 from piwsl.report.write import ForPrint, write_report
 from piwsl.structures.coordinates import Coordinate, values_in_order
 from piwsl.structures.frames import read_frames, write_frames
@@ -286,7 +287,7 @@ def test_frames_that_a_model_learned_from_are_left_out_however_they_are_turned(f
     write_test_set(*files, along=None, units={})
     assert energies_in(files[2]) == [atoms.info["REF_energy"] for atoms in test]
     with Dataset(files[2]) as dataset:
-        (said,) = dataset.warnings()
+        (said,) = (found.said for found in dataset.findings())
     assert said == "copies: 2 of 5 frames (frame 1, 3) have the geometry of a training frame, and are left out"
     assert said in capsys.readouterr().out
 
@@ -325,13 +326,13 @@ def test_given_labels_of_another_level_or_unit_are_asked_about(files):
     write_parts(files, test, training)
     write_test_set(*files, along=None, units=UNITS)
     with Dataset(files[2]) as dataset:
-        assert dataset.warnings() == []
+        assert dataset.findings() == []
     for atoms in test:
         atoms.info["REF_energy"] -= 12.0
     write_parts(files, test, training)
     write_test_set(*files, along=None, units=UNITS)
     with Dataset(files[2]) as dataset:
-        (said,) = dataset.warnings()
+        (said,) = (found.said for found in dataset.findings())
     assert "3 of 15 frames (frame 0, 1, 2) are up to 4.02 eV an atom away from what fits" in said
 
 
@@ -439,7 +440,7 @@ def test_named_test_sets_are_in_the_table_of_runs_and_in_those_for_print(reporte
 
 def test_what_was_odd_about_a_test_set_is_said_first(reported, tmp_path):
     path = tmp_path / "datasets/ammonia/tests/hot.h5"
-    write_dataset(path, {TEST: morse_frames("NH3", 1)}, warnings=["copies: some"])
+    write_dataset(path, {TEST: morse_frames("NH3", 1)}, findings=[Finding(said="copies: some")])
     experiment = experiment_of(computed({"hot": {"temperatures": [900], "frames": 4}}))
     weak = next(loss for loss in experiment.losses if loss != "supervised")
     files = files_of(tmp_path / "again", experiment.runs(), {"supervised": [10.0, 20.0], weak: [5.0, 12.0]})

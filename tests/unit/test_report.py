@@ -13,6 +13,7 @@ from run_files import files_of
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.files import write_json, write_json_lines
+from piwsl.records import Finding
 from piwsl.report.sections.reference import reference_summaries
 from piwsl.report.sections.verdicts import comparisons, multiplicity, pooled, sentence, standing, verdicts_on
 from piwsl.report.tables import run_table
@@ -220,7 +221,7 @@ def test_what_looked_odd_about_the_data_stands_before_all_numbers(tmp_path, expe
     for name, warnings in (("ammonia", ["energies: are they in <Hartree>?"]), ("orderly", [])):
         files.datasets.append(tmp_path / name / "dataset.h5")
         frames = {TRAINING: morse_frames("NH3", 2), TEST: morse_frames("NH3", 1)}
-        write_dataset(files.datasets[-1], frames, warnings=warnings)
+        write_dataset(files.datasets[-1], frames, findings=[Finding(said=each) for each in warnings])
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
     html = (tmp_path / "report.html").read_text()
     body = html[html.index('<div id="content"') :]

@@ -19,7 +19,8 @@ from piwsl.config import ConfigError, GivenDataset, parse_section
 from piwsl.data import given
 from piwsl.data.assemble import import_given, write_geometries
 from piwsl.data.dataset import TEST, TRAINING, Dataset
-from piwsl.data.given import _group_of, frames_in_part, parts, read_files
+from piwsl.data.dropping import frames_left, frames_of, kept_of
+from piwsl.data.given import _group_of, read_files
 from piwsl.data.splits import hold_out_groups, read_positions
 from piwsl.errors import PiwslError
 from piwsl.structures.frames import write_frames
@@ -48,8 +49,8 @@ def mixed(tmp_path) -> Path:
 
 def divided(path: Path, **keys: Any) -> dict[str, list[Any]]:
     dataset = parse_section(GivenDataset, {"file": str(path)} | keys, "datasets.mine")
-    found = parts(dataset, read_files(dataset))
-    assert {part: frames_in_part(dataset, part) for part in (TRAINING, TEST)} == {
+    found = frames_of(kept_of(dataset, read_files(dataset)))
+    assert {part: frames_left(dataset, part) for part in (TRAINING, TEST)} == {
         part: len(found[part]) for part in (TRAINING, TEST)
     }
     return found
@@ -268,7 +269,7 @@ def test_check_of_a_file_of_which_some_frames_are_read_divides_it_as_the_import_
     assert checked(tmp_path, 6, **keys)[0] == 0
     assert "7 is more than the training frames" in checked(tmp_path, 7, **keys)[1]
     dataset = GivenDataset(file=path, **keys)
-    some, every = (parts(dataset, read_files(dataset, most)) for most in (4, None))
+    some, every = (frames_of(kept_of(dataset, read_files(dataset, most))) for most in (4, None))
     for part in (TRAINING, TEST):
         assert {atoms.info["frame"] for atoms in some[part]} <= {atoms.info["frame"] for atoms in every[part]}
     monkeypatch.setattr(given, "MOST_GROUPED", 11)
@@ -292,7 +293,7 @@ def test_frames_that_a_stride_takes_are_divided_by_check_as_by_the_import(mixed,
     every = divided(mixed, test_frames=4, split=split, stride=2)
     assert len(every[TEST]) == 4
     dataset = parse_section(GivenDataset, keys, "datasets.mine")
-    some = parts(dataset, read_files(dataset, most=6))
+    some = frames_of(kept_of(dataset, read_files(dataset, most=6)))
     if split["by"] != "frame":
         for part in (TRAINING, TEST):
             assert {atoms.info["frame"] for atoms in some[part]} <= {atoms.info["frame"] for atoms in every[part]}

@@ -157,6 +157,13 @@ def test_the_saved_energies_have_no_constant_error_on_the_training_frames(tmp_pa
     assert residuals.std() > 1e-3
 
 
+def test_which_frames_a_run_learned_from_stands_beside_its_model(dataset, whole):
+    found = read_json(whole.with_name("frames.json"))
+    with Dataset(dataset) as opened:
+        split = split_frames(opened.indices(TRAINING), 20, 0, small().training.validation_fraction)
+    assert found == {"training": split.training.tolist(), "validation": split.validation.tolist()}
+
+
 def test_a_loss_without_forces_never_sees_those_that_are_labelled(tmp_path):
     with_forces, without = tmp_path / "with.h5", tmp_path / "without.h5"
     for path, forces in ((with_forces, True), (without, False)):

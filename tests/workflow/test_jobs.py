@@ -94,6 +94,16 @@ def test_a_part_of_given_frames_depends_on_its_own_file_and_on_how_that_is_read(
     assert held_out.given_settings("mine", POOL) == {"energy_unit": "Hartree"}
 
 
+def test_a_part_depends_on_all_files_where_frames_are_dropped_by_those_of_other_parts():
+    files = {"file": "a.xyz", "test_file": "b.xyz", "pool_file": "c.xyz"}
+    alone = jobs_of(datasets__mine=files | {"drop": ["unlabelled", "net_forces"]})
+    beside = jobs_of(datasets__mine=files | {"drop": ["duplicates"]})
+    for part, own in ((TRAINING, "a.xyz"), (TEST, "b.xyz"), (POOL, "c.xyz")):
+        assert alone.given_files("mine", part) == [Path(own)]
+        assert beside.given_files("mine", part) == [Path("a.xyz"), Path("b.xyz"), Path("c.xyz")]
+        assert beside.given_settings("mine", part) == {"drop": ["duplicates"]}
+
+
 def test_every_result_of_an_experiment_has_a_path_of_its_own():
     results = jobs_of(sizes=[4, 5], seeds=[0, 1]).results()
     assert len(results) == len(set(results))

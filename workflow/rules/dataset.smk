@@ -153,6 +153,8 @@ rule import_dataset:
         cheap_records=lambda wildcards: jobs.cheap_labels(wildcards.dataset, RECORDS),
     output:
         dataset=DATA.whole,
+        dropped=DATA.dropped,
+        split=DATA.split,
     log:
         layout.log("dataset/{dataset}"),
     benchmark:

@@ -10,4 +10,6 @@ with logged_to(snakemake.log[0]), unchanged(snakemake.input):
 
     params, files = snakemake.params, snakemake.input
     cheap = read_cheap_labels([Path(path) for path in files.cheap], [Path(path) for path in files.cheap_records])
-    import_given(GivenDataset.model_validate(params.dataset), Path(snakemake.output.dataset), params.part, cheap)
+    made = {name: Path(path) for name, path in snakemake.output.items()}
+    dataset = GivenDataset.model_validate(params.dataset)
+    import_given(dataset, made["dataset"], params.part, cheap, made.get("dropped"), made.get("split"))

@@ -210,4 +210,4 @@ def take_bought(dataset_path: Path, records: Sequence[Path], path: Path) -> None
     bought = [index for each in records for index in read_record(Round, each).bought]
     with Dataset(dataset_path) as dataset:
         frames = dataset.structures(dataset.indices(TRAINING)[bought])
-        write_structures(path, {TRAINING: frames}, dataset.atomic_energies(), dataset.warnings())
+        write_structures(path, {TRAINING: frames}, dataset.atomic_energies(), dataset.findings())

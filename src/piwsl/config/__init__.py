@@ -7,6 +7,7 @@ from piwsl.config.acquisition import Acquisition
 from piwsl.config.budget import Budget
 from piwsl.config.datasets import (
     ComputedDataset,
+    Fault,
     Geometries,
     GivenDataset,
     Labelling,
@@ -41,6 +42,7 @@ __all__ = [
     "DisplacedTerm",
     "Experiment",
     "Extrapolation",
+    "Fault",
     "FittingBases",
     "Geometries",
     "GivenDataset",

@@ -57,6 +57,10 @@ MOST_STEPS = 5e7
 ROUND = 32
 
 
+Fault = Literal["unlabelled", "overlaps", "energy_outliers", "force_outliers", "net_forces", "duplicates"]
+# Of these a frame is one by the frames beside it, in all parts.
+BESIDE_OTHERS = ("energy_outliers", "force_outliers", "duplicates")
+
 # Of a tenth of fewer nothing is left for validation.
 FEWEST_OF_A_SIZE = 10
 
@@ -400,6 +404,13 @@ class GivenDataset(Section):
         None, description="What the test frames are; default: test_file, or test_frames of file at random."
     )
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
+    drop: list[Fault] = Field(
+        [],
+        description="Which frames are left out: `unlabelled`, without an energy, or with a label that is not finite; "
+        "`overlaps`, atoms on one another; `energy_outliers`, `force_outliers`, far from the others; `net_forces`, "
+        "forces that do not add up to zero; `duplicates`, all but one of one geometry. Default: none; the first two "
+        "are refused, the others asked about.",
+    )
     level: str | None = Field(
         None, max_length=200, description="The level of theory of the labels, in words, for the report."
     )
@@ -434,6 +445,11 @@ class GivenDataset(Section):
         positions = [] if self.split is None else self.split.files
         return [*own, *positions, *(test.file for test in self.tests.values())]
 
+    @property
+    def parts_are_compared(self) -> bool:
+        """Whether what is left out of one part depends on the frames of the others."""
+        return any(fault in BESIDE_OTHERS for fault in self.drop)
+
     def stride_of(self, path: Path) -> int:
         """Return of how many frames of a file one is taken."""
         return self.stride if path == self.file else 1
@@ -465,7 +481,7 @@ class GivenDataset(Section):
         return replace(of_reader, **said)
 
     def tested_on(self, name: str) -> GivenDataset:
-        """Return a named test set as a dataset: all of its file is for the test."""
+        """Return a named test set as a dataset: all of its file is for the test, and nothing is dropped."""
         test = self.tests[name]
         said = {key: value for key in (*LABELS, "format") if (value := getattr(test, key, None)) is not None}
         rest: dict[str, Any] = {
@@ -474,6 +490,7 @@ class GivenDataset(Section):
             "test_frames": None,
             "stride": 1,
             "split": None,
+            "drop": [],
             "pool_file": None,
             "weak_forces": None,
             "weak_forces_key": None,
@@ -494,6 +511,11 @@ class GivenDataset(Section):
             for key, value in said.items()
             if key not in LABELS or any(value != labels[key] for labels in defaults)
         }
+
+    @field_validator("drop")
+    @classmethod
+    def _each_once(cls, faults: list[Fault]) -> list[Fault]:
+        return sorted(set(faults))
 
     @model_validator(mode="before")
     @classmethod
@@ -519,7 +541,7 @@ class GivenDataset(Section):
         if "file" in value and Path(value["file"]) != Path(said["file"]):
             raise ValueError("file: is the catalogue's; say path for what is there already")
         split = value.get("split")
-        if value.get("test_frames") is not None or (isinstance(split, Mapping) and "test" in split):
+        if value.get("test_frames") is not None or (isinstance(split, Mapping) and {"test", "stored"} & {*split}):
             said.pop("test_file", None)
         return {**said, **value}
 
@@ -527,16 +549,19 @@ class GivenDataset(Section):
     def _check(self) -> Self:
         if self.path is not None and self.catalogue is None:
             raise ValueError("path: is of a set of the catalogue; say file")
-        positions = None if self.split is None else self.split.test
-        if sum(each is not None for each in (self.test_file, self.test_frames, positions)) != 1:
-            raise ValueError("give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test'")
-        if self.split is not None and positions is None and self.test_frames is None:
+        is_listed = self.split is not None and self.split.is_listed
+        if sum((self.test_file is not None, self.test_frames is not None, is_listed)) != 1:
+            raise ValueError(
+                "give one of 'test_file', 'test_frames' (frames of file to hold out), 'split.test', 'split.stored'"
+            )
+        if self.split is not None and not is_listed and self.test_frames is None:
             raise ValueError("split: goes with 'test_frames'; test_file brings the test frames")
         others = [abspath(path) for path in (self.test_file, self.pool_file) if path is not None]
         if self.stride > 1 and abspath(self.file) in others:
             raise ValueError("stride: is of 'file' alone, which is test_file or pool_file, too; give others there")
-        if self.stride > 1 and positions is not None:
-            raise ValueError("stride: positions of 'split.test' are of all frames of file; leave one of the two out")
+        if self.stride > 1 and is_listed:
+            key = "test" if self.split is not None and self.split.stored is None else "stored"
+            raise ValueError(f"stride: positions of 'split.{key}' are of all frames of file; leave one of the two out")
         return self
 
 

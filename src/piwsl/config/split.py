@@ -40,10 +40,21 @@ class Split(Section):
         description="In place of these files: the number of a published split of the catalogue's set.",
     )
 
+    stored: InputFile | None = Field(
+        None,
+        description="In place of all this: the `split.json` that an import of the very same file wrote, with its "
+        "frames for training and test.",
+    )
+
     @property
     def files(self) -> list[Path]:
         """The files of positions."""
-        return [path for path in (self.training, self.test) if path is not None]
+        return [path for path in (self.training, self.test, self.stored) if path is not None]
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether files of positions say what is tested."""
+        return self.test is not None or self.stored is not None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -53,6 +64,8 @@ class Split(Section):
             raise ValueError("published: is of a set of the catalogue, which this is not; say test and training")
         if self.files and self.by != "frame":
             raise ValueError(f"by: {self.by}: the files of positions say what is tested; leave one of them out")
+        if self.stored is not None and len(self.files) > 1:
+            raise ValueError("stored: says what is trained on and tested; leave 'training' and 'test' out")
         if self.training is not None and self.test is None:
             raise ValueError("training: goes with 'test', the positions of the test frames")
         return self

@@ -16,6 +16,13 @@ class Training(Section):
 
     steps: Steps = Field(1500, description="Optimiser steps.")
     batch_size: int = Field(4, ge=1, le=100_000, description="Structures a step.")
+    max_atoms: int | None = Field(
+        None,
+        ge=2,
+        le=100_000_000,
+        description="In place of batch_size: a step learns from as many structures as have no more atoms together, so "
+        "that mixed sizes fill a GPU. Default: batch_size structures.",
+    )
     # At 0.1 a PaiNN of the default size is NaN after its first step.
     learning_rate: float = Field(2e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
     schedule: Literal["cosine", "plateau"] = Field(
@@ -63,12 +70,50 @@ class Training(Section):
         """
         return self.schedule == "cosine" and self.early_stopping is None
 
+    def atoms_of_step(self, share: float) -> tuple[int, int] | None:
+        """Return how many atoms of labelled frames and of the pool a step has at most; None where structures count.
+
+        Args:
+            share: of a step, how much is taken from the pool.
+        """
+        if self.max_atoms is None:
+            return None
+        unlabelled = min(max(1, round(share * self.max_atoms)), self.max_atoms - 1) if share else 0
+        return self.max_atoms - unlabelled, unlabelled
+
+    def room_problem(self, share: float, labelled: int, pool: int) -> str | None:
+        """Say which frames are larger than a step may be, or None where none are.
+
+        Args:
+            share: as of `atoms_of_step`.
+            labelled: atoms of the largest labelled frame.
+            pool: likewise of the pool; 0 where nothing is taken from it.
+        """
+        limits = self.atoms_of_step(share)
+        if limits is None:
+            return None
+        for part, largest, most in zip(("training", "pool"), (labelled, pool), limits, strict=True):
+            if largest > most:
+                less = f", {most} of them for frames of the {part}" if most != self.max_atoms else ""
+                return f"training.max_atoms: {self.max_atoms}{less}, and a {part} frame has {largest}; raise max_atoms"
+        return None
+
     @model_validator(mode="after")
     def _judged_by_some_frames(self) -> Self:
         if self.validation_fraction == 0 and not self.keeps_last:
             raise ValueError(
                 "validation_fraction: the plateau rule and early_stopping go by validation frames; say more than 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_size_of_a_step(self) -> Self:
+        if self.max_atoms is None:
+            return self
+        if self.batch_size != type(self).model_fields["batch_size"].default:
+            raise ValueError("max_atoms: says how large a step is, as batch_size does; leave one of the two out")
+        if self.compile:
+            raise ValueError("max_atoms: steps differ in size, and compile is for one size; leave one of the two out")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ from ase.data import atomic_numbers, chemical_symbols
 from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset, write_structures
-from piwsl.data.given import GivenFile, Part, divide, left_out, summary, survey_files
-from piwsl.data.plausibility import Parts, asked_for, doubts, warnings
+from piwsl.data.dropping import Kept, kept_of, write_dropped
+from piwsl.data.given import GivenFile, Part, held_out_groups, left_out, source_of, summary, survey_files
+from piwsl.data.plausibility import asked_for, doubts, findings
 from piwsl.data.rereading import parts_again
+from piwsl.data.splits import write_split
 from piwsl.errors import PiwslError
-from piwsl.records import read_free_atoms
+from piwsl.records import Finding, read_free_atoms
 from piwsl.structures.frames import read_frames, too_close, without_labels, write_frames
 from piwsl.structures.labels import REFERENCE, WEAK
 from piwsl.structures.structure import from_atoms
@@ -69,7 +73,7 @@ def assemble(
         weak = _with_weak_forces(frames, {part: f"{dataset_path}: {part}" for part in learnt})
         frames = {part: [*found] for part, found in weak.items()}
     frames, failed = with_cheap_labels(frames, cheap, max_failed)
-    odd = [*_said([*(warnings(frames, computed=True) if training and test else []), *failed])]
+    odd = [*_said([*(findings(frames, computed=True) if training and test else []), *failed])]
     write_dataset(dataset_path, frames, atomic_energies(atoms), odd, [labels.name for labels in cheap])
 
 
@@ -92,11 +96,11 @@ def _with_weak_forces(frames: Mapping[str, Iterable[Atoms]], sources: dict[str, 
     return {**frames, **{part: with_weak_forces(frames[part], source) for part, source in sources.items()}}
 
 
-def _said(odd: Iterable[str]) -> Iterator[str]:
+def _said(odd: Iterable[Finding]) -> Iterator[Finding]:
     """Yield what is odd, and print it."""
-    for warning in odd:
-        print(f"warning: {warning}")
-        yield warning
+    for found in odd:
+        print(f"warning: {found.said}")
+        yield found
 
 
 def atomic_energies(files: list[Path]) -> dict[int, float]:
@@ -110,7 +114,12 @@ def atomic_energies(files: list[Path]) -> dict[int, float]:
 
 
 def import_given(
-    dataset: GivenDataset, dataset_path: Path, part: str | None = None, cheap: Sequence[CheapLabels] = ()
+    dataset: GivenDataset,
+    dataset_path: Path,
+    part: str | None = None,
+    cheap: Sequence[CheapLabels] = (),
+    dropped_path: Path | None = None,
+    split_path: Path | None = None,
 ) -> None:
     """Make a dataset file of the user's frames, and print what was taken from them.
 
@@ -119,28 +128,51 @@ def import_given(
         dataset_path: the file to write.
         part: write "training", "test" or "pool" alone; by default all, with what looks odd about them.
         cheap: what further levels say of all frames.
+        dropped_path: CSV to write, which frames were dropped and why (`piwsl.data.dropping.COLUMNS`).
+        split_path: JSON to write, which frames are for training and test (`piwsl.records.StoredSplit`).
 
     Raises:
-        PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy; or as of `with_cheap_labels`.
+        PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy, and is not dropped for that; or
+            as of `kept_of` and `with_cheap_labels`.
     """
     files = survey_files(dataset, checked=part is None)
-    divided = divide(dataset, files)
-    _check_elements(divided, dataset)
+    kept = kept_of(dataset, files)
+    _check_elements(kept.parts, dataset)
     for line in dict.fromkeys(summary(dataset, file) for file in files):
         print(line)
-    if (said := left_out(dataset, divided)) is not None:
+    if (said := left_out(dataset, kept.divided)) is not None:
         print(said)
+    for found in kept.findings():
+        print(found.said)
     # Wherever they stand in the file: what is held out are molecules.
     alone = files[0].free_atoms if part in (TRAINING, None) else {}
     asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(labels.name for labels in cheap))
-    with parts_again(dataset, _taken(divided, part), dataset_path.parent) as frames:
-        watched = None if part is not None else _Watched(divided)
+    positions = {name: array("q") for name in kept.parts}
+    with parts_again(dataset, _taken(kept.parts, part), dataset_path.parent) as frames:
+        watched = None if part is not None else _Watched(kept)
         seen = frames if watched is None else watched.seeing(frames)
         labelled = _with_weak_labels(seen, dataset)
         structures = {
-            name: (from_atoms(atoms, levels) for atoms in asked.labelled(name, each)) for name, each in labelled.items()
+            name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
+            for name, each in labelled.items()
         }
-        write_structures(dataset_path, structures, alone, _said(_odd(dataset, watched, asked)))
+        odd = _said(_odd(dataset, watched, asked))
+        write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
+    if dropped_path is not None:
+        write_dropped(dropped_path, kept.dropped)
+    if split_path is not None:
+        files_of = {name: kept.parts[name].file for name in (TRAINING, TEST)}
+        written = {
+            name: (source_of(dataset, file.path, file.stamp), positions[name]) for name, file in files_of.items()
+        }
+        write_split(split_path, written, held_out_groups(kept.divided))
+
+
+def _noted(frames: Iterable[Atoms], positions: array[int]) -> Iterator[Atoms]:
+    """Yield frames, and note where in their file they stand."""
+    for atoms in frames:
+        positions.append(atoms.info["frame"])
+        yield atoms
 
 
 def _taken(divided: Mapping[str, Part[GivenFile]], part: str | None) -> dict[str, Part[GivenFile]]:
@@ -157,8 +189,8 @@ def _with_weak_labels(frames: Mapping[str, Iterable[Atoms]], dataset: GivenDatas
 class _Watched:
     """All frames of given files, as they pass a second time; the few that are doubted in full are kept."""
 
-    def __init__(self, divided: Mapping[str, Part[GivenFile]]) -> None:
-        self._parts = Parts.of({name: (part.file.survey, part.indices) for name, part in divided.items()})
+    def __init__(self, kept: Kept[GivenFile]) -> None:
+        self._parts = kept.survey
         self._wanted = np.zeros(len(self._parts.survey), dtype=bool)
         self._wanted[asked_for(self._parts)] = True
         self._kept: dict[int, Atoms] = {}
@@ -173,13 +205,13 @@ class _Watched:
                 self._kept[row] = atoms
             yield atoms
 
-    def doubts(self, energy_unit: str, forces_unit: str) -> list[str]:
+    def doubts(self, energy_unit: str, forces_unit: str) -> list[Finding]:
         """Return what looks odd, when all have passed."""
         return doubts(self._parts, self._kept.__getitem__, energy_unit, forces_unit)
 
 
-def _odd(dataset: GivenDataset, watched: _Watched | None, asked: CheapLevels) -> Iterator[str]:
-    """Yield what looks odd, and what was left out, when all frames have passed."""
+def _odd(dataset: GivenDataset, watched: _Watched | None, asked: CheapLevels) -> Iterator[Finding]:
+    """Yield what looks odd, and what a cheap level fails, when all frames have passed."""
     labels = dataset.labels_of(dataset.file)
     yield from [] if watched is None else watched.doubts(labels.energy_unit, labels.forces_unit)
     yield from asked.left_out()
@@ -209,6 +241,6 @@ def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:
     """
     from piwsl.reference.store import rounded
 
-    divided = divide(dataset, survey_files(dataset, checked=False))
-    with parts_again(dataset, _taken(divided, part), path.parent) as frames:
+    kept = kept_of(dataset, survey_files(dataset, checked=False))
+    with parts_again(dataset, _taken(kept.parts, part), path.parent) as frames:
         write_frames(path, (rounded(without_labels(atoms)) for atoms in frames.get(part, ())))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from piwsl.config import Labelling, Level
 from piwsl.data.dataset import POOL
 from piwsl.errors import PiwslError
-from piwsl.records import cheap_level_of, read_labellings
+from piwsl.records import Finding, cheap_level_of, read_labellings
 from piwsl.structures.extxyz import iterate_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, charge_of, multiplicity_of
 from piwsl.structures.labels import label_key
@@ -106,7 +106,7 @@ def _cheap_labels(name: str, labelled: Iterable[Atoms], records: Iterable[Mappin
 
 def with_cheap_labels(
     parts: Mapping[str, Sequence[Atoms]], levels: Sequence[CheapLabels], max_failed: float = MAX_FAILED
-) -> tuple[dict[str, list[Atoms]], list[str]]:
+) -> tuple[dict[str, list[Atoms]], list[Finding]]:
     """Return copies of frames with `NAME_energy` (eV) and `NAME_forces` (eV/Å), without those that a level fails.
 
     Args:
@@ -115,7 +115,7 @@ def with_cheap_labels(
         max_failed: share of a part's labelled frames that a level may fail.
 
     Returns:
-        The frames, and of each level and part that lacks some a line for the report, with the first reasons.
+        The frames, and of each level and part that lacks some what was found, with the first reasons.
 
     Raises:
         PiwslError: a level fails more frames than it may, or all of the pool, or was not asked about one.
@@ -193,10 +193,15 @@ class CheapLevels:
                 return False
         return True
 
-    def left_out(self) -> list[str]:
+    def left_out(self) -> list[Finding]:
         """Return what `with_cheap_labels` does for the report, of the frames that have passed."""
         return [
-            f"{tally}, which are left out: {'; '.join(tally.reasons)}"
+            Finding(
+                kind="cheap_levels",
+                said=f"{tally}, which are left out: {'; '.join(tally.reasons)}",
+                frames=tally.failed,
+                done="left out",
+            )
             for of_level in zip(*self._tallies, strict=True)
             for tally in of_level
             if tally.failed

@@ -10,8 +10,9 @@ numbers that occur in labelled frames; `temperature` (M,), K, is that of samplin
 a frame is, NaN where nobody said, and left out where nobody said it of any. Frames of the pool, the third part, have no
 labels of that level but those that a teacher gave them. `digests` (M, 32) are the SHA-256 of each frame and its part,
 compared when it is read; the attribute `digest` is that of all that is not a frame's own, and names and shapes of all
-columns, compared when the file is opened. The attributes `warnings`, a list of what looks odd about the data, and
-`frames`, their numbers by part, are JSON. Units: eV, Å, eV/Å, eV/Å³.
+columns, compared when the file is opened. The attributes `warnings`, a list of what was found about the data
+(`piwsl.records.Finding`; a line each in older files), and `frames`, their numbers by part, are JSON. Units: eV, Å,
+eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from piwsl.data.columns import ROWS_AT_ONCE, Column, GrowingColumns, Kind, growing_columns
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
+from piwsl.records import Finding
 from piwsl.structures.frames import ENERGY_KEY
 from piwsl.structures.labels import QUANTITIES, REFERENCE, WEAK, Labels, Quantity, Slope, labels_of
 from piwsl.structures.structure import Structure, from_atoms
@@ -103,7 +105,7 @@ def write_dataset(
     path: Path,
     frames: dict[str, list[Atoms]],
     atomic_energies: dict[int, float] | None = None,
-    warnings: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
     cheap_levels: Sequence[str] = (),
 ) -> None:
     """Write labelled frames, and those of the pool, as one dataset file, atomically.
@@ -114,19 +116,19 @@ def write_dataset(
             `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³), `REF_slope` (eV/Å) along `REF_direction`,
             in the pool `WEAK_forces` alone.
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
-        warnings: what looks odd about the data, for the report.
+        findings: what was found about the data, for the report.
         cheap_levels: names of further levels, whose labels stand in the frames as `NAME_energy`, `NAME_forces`.
     """
     levels = (REFERENCE, WEAK, *cheap_levels)
     structures = {part: (from_atoms(atoms, levels) for atoms in found) for part, found in frames.items()}
-    write_structures(path, structures, atomic_energies, warnings)
+    write_structures(path, structures, atomic_energies, findings)
 
 
 def write_structures(
     path: Path,
     parts: Mapping[str, Iterable[Structure]],
     atomic_energies: Mapping[int, float] | None = None,
-    warnings: Iterable[str] = (),
+    findings: Iterable[Finding] = (),
 ) -> None:
     """Write structures with their labels as one dataset file, atomically and one by one; none is held in memory.
 
@@ -134,14 +136,14 @@ def write_structures(
         path: the file to write.
         parts: for "training", "test" and "pool", those that there are; each is gone through once.
         atomic_energies: as of `write_dataset`.
-        warnings: likewise; gone through once, after the structures.
+        findings: likewise; gone through once, after the structures.
     """
 
     def write(temporary: Path) -> None:
         with growing_columns(temporary) as columns:
             counts = {part: _append(columns, part, parts.get(part, ())) for part in PARTS}
             with h5py.File(temporary, "w") as file:
-                _finish(file, columns, counts, atomic_energies or {}, warnings)
+                _finish(file, columns, counts, atomic_energies or {}, findings)
 
     write_atomically(path, write)
 
@@ -192,7 +194,7 @@ def _finish(
     columns: GrowingColumns,
     counts: Mapping[str, int],
     free_atoms: Mapping[int, float],
-    warnings: Iterable[str],
+    findings: Iterable[Finding],
 ) -> None:
     """Make columns and what tells about all frames a file."""
     for name, kind in KINDS.items():  # of no frame, too
@@ -211,7 +213,8 @@ def _finish(
     file["atomic_energies"] = np.array(list(free_atoms.values()), dtype=np.float64)
     file.attrs["format"] = FORMAT
     file.attrs["units"] = "eV, Å, eV/Å"
-    file.attrs["warnings"] = json.dumps([*warnings], ensure_ascii=False)
+    said = [found.model_dump(exclude_defaults=True) for found in findings]
+    file.attrs["warnings"] = json.dumps(said, ensure_ascii=False)
     file.attrs["frames"] = json.dumps(dict(counts))
     file.attrs["digest"] = _common_digest(file)
 
@@ -327,7 +330,8 @@ class Dataset:
 
     def _read_common(self, file: h5py.File) -> None:
         self._counts: dict[str, int] = json.loads(file.attrs["frames"])
-        self._warnings: list[str] = json.loads(file.attrs["warnings"])
+        said = json.loads(file.attrs["warnings"])
+        self._findings = [Finding(said=each) if isinstance(each, str) else Finding(**each) for each in said]
         self._elements: list[int] = file["elements"][:].tolist()
         free_atoms = file["atomic_numbers"][:].tolist(), file["atomic_energies"][:].tolist()
         self._atomic_energies: dict[int, float] = dict(zip(*free_atoms, strict=True))
@@ -365,6 +369,11 @@ class Dataset:
         with _damage_in_one_line(self._path):
             known = self._labels.get(level, {}).get(f"has_{quantity}")
             return np.zeros(len(self), dtype=np.bool_) if known is None else known.all(self._descriptor)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return how many atoms each frame has, (M,), without reading any."""
+        with _damage_in_one_line(self._path):
+            return np.diff(self._columns["offsets"].all(self._descriptor))
 
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any labelled frame."""
@@ -404,9 +413,9 @@ class Dataset:
             last = min(first + ROWS_AT_ONCE, len(self))
             yield wanted[first:last], first, last
 
-    def warnings(self) -> list[str]:
-        """Return what looked odd about the data when the file was made."""
-        return self._warnings
+    def findings(self) -> list[Finding]:
+        """Return what was found about the data when the file was made."""
+        return self._findings
 
     def atomic_energies(self) -> dict[int, float]:
         """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""

@@ -6,6 +6,7 @@ A file of millions of frames is surveyed, not held: they pass one by one, and wh
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,18 +14,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.config import GivenDataset, Split
+from piwsl.config import Fault, GivenDataset, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.reading import Stamp, count_of, frames_of, our_labels, stamp_of, unchanged_frames_of
-from piwsl.data.splits import hold_out, hold_out_groups, read_positions
+from piwsl.data.reading import (
+    Stamp,
+    check_unchanged,
+    count_of,
+    frames_of,
+    our_labels,
+    stamp_of,
+    unchanged_frames_of,
+)
+from piwsl.data.splits import Source, hold_out, hold_out_groups, read_positions, read_split
 from piwsl.data.survey import Formulas, Survey, Surveyor
 from piwsl.errors import PiwslError
+from piwsl.files import file_hash
 from piwsl.readers import LabelNames
 from piwsl.structures.frames import (
     DIRECTION_KEY,
@@ -38,13 +48,16 @@ from piwsl.structures.frames import (
     states_charge,
     states_multiplicity,
 )
-from piwsl.structures.geometry import geometry_problem
+from piwsl.structures.geometry import geometry_problem, lies_on_itself
+from piwsl.structures.labels import NoLabel
 
 NAMES_SHOWN = 12
 # Of a file.
 EXAMPLES = 50
-# Of more frames, which may take minutes to read, groups are not known before the import.
+# Of more frames, which may take minutes to read, groups are not known before the import, nor what is left out.
 MOST_GROUPED = 100_000
+# As numbers of a column, from 1.
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +83,10 @@ class GivenFile:
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
     groups: Sequence[str | int] | None = None
     """What each frame is held out with; None where frames are held out one by one."""
+    faults: NDArray[np.int8]
+    """(M,) of frames that cannot be taken, and need not be, which of `FAULTS`, from 1; 0 of all others."""
+    first_problem: str | None = None
+    """Of the first such frame."""
 
     def __len__(self) -> int:
         return len(self.survey)
@@ -78,14 +95,23 @@ class GivenFile:
         """Return how many frames have labels under a name."""
         return self.keys.get(key, 0)
 
+    @property
+    def taken(self) -> NDArray[np.int64]:
+        """Rows of the frames that can be taken."""
+        return np.flatnonzero(self.faults == 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GivenFrames(GivenFile):
     """The same of a file whose frames are few enough to be held."""
 
     frames: list[Atoms]
-    """With `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³) where there are any, charge,
-    multiplicity, and `frame`, the position in the file."""
+    """Those that can be taken, with `REF_energy` (eV), `REF_forces` and `WEAK_forces` (eV/Å), `REF_stress` (eV/Å³)
+    where there are any, charge, multiplicity, and `frame`, the position in the file."""
+
+    def of_rows(self, rows: NDArray[np.int64]) -> list[Atoms]:
+        """Return the frames of some rows, which can be taken."""
+        return [self.frames[place] for place in np.searchsorted(self.taken, rows).tolist()]
 
 
 File = TypeVar("File", bound=GivenFile)
@@ -111,26 +137,50 @@ class _Passing:
         self._groups: list[str | int] | None = [] if labelled and _is_grouped(dataset) else None
         self._known_groups: dict[str | int, str | int] = {}
         self._ignored = 0
+        self._listed = _listed(dataset) if labelled and path == dataset.file else None
+        self._faults = array("b")
+        self._first_problem: str | None = None
 
     def __iter__(self) -> Iterator[Atoms]:
         form = self._dataset.format_of(self._path)
         for count, atoms in enumerate(unchanged_frames_of(self._path, form, self._stamp, self._every)):
             position = count * self._every
             with _naming(self._path, position):
-                problem = geometry_problem(atoms)
-                if problem is not None:
-                    raise PiwslError(problem)
-                frame = _with_our_labels(atoms, self._labels, position, self._labelled)
-                self._note(atoms, frame)
-            yield frame
+                if self._groups is not None and self._dataset.split is not None:
+                    group = _group_of(self._dataset.split, atoms)
+                    self._groups.append(self._known_groups.setdefault(group, group))  # one text for all of a group
+                frame = self._ours(atoms, position)
+            if frame is not None:
+                yield frame
         if not len(self._surveyor):
             raise PiwslError(f"{self._path}: holds no frame")
 
+    def _ours(self, atoms: Atoms, position: int) -> Atoms | None:
+        """Return a frame with our labels, and note what is told of it; None of one that is dropped."""
+        problem = geometry_problem(atoms)
+        if problem is not None:
+            self._drop("overlaps" if lies_on_itself(atoms) else None, position, PiwslError(problem))
+            return None
+        try:
+            frame = _with_our_labels(atoms, self._labels, position, self._labelled)
+        except NoLabel as error:
+            self._drop("unlabelled", position, error)
+            return None
+        self._faults.append(0)
+        self._note(atoms, frame)
+        return frame
+
+    def _drop(self, fault: Fault | None, position: int, problem: PiwslError) -> None:
+        """Pass over a frame that cannot be taken, where that is dropped or no list names it; or refuse it."""
+        is_listed = self._listed is None or (position < len(self._listed) and self._listed[position])
+        if fault is None or (is_listed and fault not in self._dataset.drop):
+            raise problem
+        self._faults.append(1 + FAULTS.index(fault))
+        self._first_problem = self._first_problem or f"frame {position}: {problem}"
+        self._surveyor.pass_over()
+
     def _note(self, atoms: Atoms, frame: Atoms) -> None:
         """Note what is told of a frame as it was read and as ours."""
-        if self._groups is not None and self._dataset.split is not None:
-            group = _group_of(self._dataset.split, atoms)
-            self._groups.append(self._known_groups.setdefault(group, group))  # one text for all frames of a group
         self._surveyor.add(frame)
         self._keys.update([*frame.info, *frame.arrays])
         self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
@@ -154,6 +204,8 @@ class _Passing:
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
             "groups": self._groups,
+            "faults": np.asarray(self._faults),
+            "first_problem": self._first_problem,
         }
 
 
@@ -204,8 +256,8 @@ def survey_given(dataset: GivenDataset, path: Path, labelled: bool, formulas: Fo
     return GivenFile(**passing.seen())
 
 
-def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[Atoms]:
-    """Read the frames of a file that was surveyed once more, one by one.
+def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[tuple[int, Atoms]]:
+    """Read the frames of a file that was surveyed once more, one by one: those that can be taken, with their rows.
 
     Args:
         dataset: as of `read_given`.
@@ -217,13 +269,15 @@ def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[Atoms]:
     labels, form = dataset.labels_of(file.path), dataset.format_of(file.path)
     count = 0
     for atoms in unchanged_frames_of(file.path, form, file.stamp, file.every):
-        position = count * file.every
+        row, position = count, count * file.every
         count += 1
         if count > len(file):
             break
+        if file.faults[row]:
+            continue
         with _naming(file.path, position):
             frame = _with_our_labels(atoms, labels, position, file.labelled)
-        yield frame
+        yield row, frame
     if count != len(file):
         often = "more" if count > len(file) else str(count)
         raise PiwslError(f"{file.path}: the reader '{form}' gave {len(file)} frames, and then {often}; mend it")
@@ -233,7 +287,7 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
     """Return the bare geometry with the labels that are named, in eV, eV/Å, eV/Å³; absent ones stay absent."""
     info, arrays = our_labels(atoms, labels, reference=labelled)
     if labelled and ENERGY_KEY not in info:
-        raise PiwslError(
+        raise NoLabel(
             f"has no {labels.energy_key}; its info holds {_names(set(atoms.info))}. "
             "Write the total energy there, or say energy_key and energy_unit"
         )
@@ -377,26 +431,14 @@ def frames_taken(dataset: GivenDataset, path: Path) -> int:
     return -(-count_of(path, dataset.format_of(path)) // dataset.stride_of(path))
 
 
-def parts(dataset: GivenDataset, files: Sequence[GivenFrames]) -> dict[str, list[Atoms]]:
-    """Return the frames for "training", "test" and "pool"; for test of a file of their own, or held out of one.
-
-    Args:
-        dataset: says which.
-        files: of `read_files`; where it read fewer frames, fewer are held out.
-
-    Raises:
-        PiwslError: as of `divide`.
-    """
-    divided = divide(dataset, files)
-    return {POOL: []} | {part: [own.file.frames[i] for i in own.indices] for part, own in divided.items()}
-
-
 def divide(dataset: GivenDataset, files: Sequence[File]) -> dict[str, Part[File]]:
     """Return which frames are for "training", for "test" and, where there is a file of such, the "pool".
 
+    All that were read are divided, those included that are dropped afterwards: of a part, others stay what they are.
+
     Args:
         dataset: says which.
-        files: of `read_files` or `survey_files`.
+        files: of `read_files` or `survey_files`; of `read_files` that read fewer frames, fewer are held out.
 
     Raises:
         PiwslError: holding out leaves nothing to train on, or a file of positions names no frames of the file.
@@ -455,6 +497,8 @@ def _split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide as many frames, of these groups."""
     split = dataset.split
+    if split is not None and split.stored is not None:
+        return read_split(split.stored, source_of(dataset, dataset.file, stamp_of(dataset.file)), frames)
     if split is not None and split.test is not None:
         test = read_positions(split.test, frames)
         rest = np.setdiff1d(np.arange(frames), test)
@@ -470,8 +514,46 @@ def _split(
     return hold_out_groups(groups, dataset.test_frames, dataset.seed, split.by == "size")
 
 
+def _listed(dataset: GivenDataset) -> NDArray[np.bool_] | None:
+    """Return which frames the lists of a split name, (M,); None where each is for training or test.
+
+    Raises:
+        PiwslError: as of `divide`.
+    """
+    split = dataset.split
+    if split is None or (split.stored is None and split.training is None):
+        return None
+    listed = np.zeros(frames_taken(dataset, dataset.file), dtype=bool)
+    for part in _split(dataset, len(listed), None):
+        listed[part] = True
+    return listed
+
+
+def source_of(dataset: GivenDataset, path: Path, stamp: Stamp) -> Source:
+    """Return a file of a dataset with its hash.
+
+    Raises:
+        PiwslError: it cannot be read, or is not what it was.
+    """
+    sha256 = _hash_of(path, stamp)
+    check_unchanged(path, stamp)
+    return Source(path, dataset.format_of(path), sha256)
+
+
+@lru_cache(maxsize=8)
+def _hash_of(path: Path, _stamp: Stamp) -> str:
+    """Return the SHA-256 of a file that is as it was then."""
+    return file_hash(path)
+
+
+def held_out_groups(divided: Mapping[str, Part[GivenFile]]) -> list[str | int]:
+    """Return the groups that frames are tested of, in order; none where frames are held out one by one."""
+    part = divided[TEST]
+    return [] if part.file.groups is None else sorted({part.file.groups[row] for row in part.indices.tolist()})
+
+
 def frames_in_part(dataset: GivenDataset, part: str) -> int:
-    """Return how many frames `parts` finds for "training", "test" or "pool", or how many it finds at most.
+    """Return how many frames `divide` finds for "training", "test" or "pool", or how many it finds at most.
 
     Frames are read where they are held out in groups, unless there are too many.
 
@@ -498,7 +580,7 @@ def left_out(dataset: GivenDataset, divided: Mapping[str, Part[GivenFile]]) -> s
         return None
     file = divided[TRAINING].file
     count = len(file) - len(divided[TRAINING].indices) - len(divided[TEST].indices)
-    why = "of the groups of test frames" if dataset.split is None or dataset.split.test is None else "in no list"
+    why = "of the groups of test frames" if dataset.split is None or not dataset.split.is_listed else "in no list"
     return f"{file.path}: {count} frames {why} are in neither part" if count else None
 
 
@@ -541,11 +623,14 @@ def _is_neutral(atoms: Atoms) -> bool:
 def summary(dataset: GivenDataset, file: GivenFile) -> str:
     """Say in one line what was taken from a file: frames, forces, stress, the range of energies, names and units."""
     weak, labels = file.with_label(WEAK_FORCES_KEY), dataset.labels_of(file.path)
+    survey = file.survey.rows(file.taken)
+    if not len(survey):
+        return f"{file.path}: {len(file)} frames, none of which can be taken"
     cheaper = f", {weak} with forces of a cheaper level ({labels.weak_forces_key})" if weak else ""
     if file.ignored is not None:
         unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
         return f"{file.path}: {len(file)} frames of the pool{cheaper}{unseen}"
-    energies = file.survey.energies / file.survey.sizes
+    energies = survey.energies / survey.sizes
     with_forces = file.with_label(FORCES_KEY)
     forces = f"{with_forces} with forces ({labels.forces_key} in {labels.forces_unit})"
     if not with_forces:

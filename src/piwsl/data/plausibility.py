@@ -1,13 +1,15 @@
 """What looks odd about labelled frames: units, single outliers, net forces, copies. Questions, never refusals.
 
-Data may be relative, of pseudopotentials, of slabs that are held: every warning says what was seen and asks.
+Data may be relative, of pseudopotentials, of slabs that are held: every finding says what was seen and asks. What of it
+is left out where the config says so, `piwsl.data.dropping` decides, by the same measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from piwsl.data.copies import SAME_GEOMETRY, compared, sets_of
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.data.survey import EVERY_ROW, Formula, Formulas, Survey, joined, survey_of
+from piwsl.records import Finding
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
@@ -34,6 +37,8 @@ BINDING_AN_ATOM, BINDING_SHARE = 0.15, 0.02
 # eV an atom: no geometry is that far from the others of its data, bonds torn apart included.
 OUTLIER_AN_ATOM = 2.0
 OUTLIER_SPREADS = 20.0
+# eV/Å, a Hartree/Bohr: what dynamics at some thousand K does not come to; and times the median of the data.
+OUTLIER_FORCE, OUTLIER_TIMES = 51.4, 20.0
 # Share of the forces that may be left of their sum, and eV/Å that are noise of any program.
 NET_SHARE, NET_FORCE = 0.05, 0.1
 # Å: pairs of frames whose atoms differ by less tell whether forces are the slope of the energy.
@@ -46,6 +51,21 @@ NAMES_SHOWN = 5
 FrameOf = Callable[[int], Atoms]
 
 
+class Far(NamedTuple):
+    """Rows of a survey that are far from the others, and how far."""
+
+    rows: NDArray[np.int64]
+    by: NDArray[np.float64]
+
+
+class _Seen(NamedTuple):
+    """What is odd about some rows of a survey; rows are None where it is the data as a whole."""
+
+    kind: str
+    said: str
+    rows: NDArray[np.int64] | None = None
+
+
 @dataclass(frozen=True)
 class Parts:
     """A survey of training, test and pool frames, one behind the other."""
@@ -53,12 +73,16 @@ class Parts:
     survey: Survey
     counts: Mapping[str, int]
     """How many frames of it each part has."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The file that each part is of, where it is of one."""
 
     @classmethod
-    def of(cls, frames: Mapping[str, tuple[Survey, NDArray[np.int64]]]) -> Parts:
-        """Join frames of "training", "test" and "pool", those that there are: rows of surveys."""
+    def of(
+        cls, frames: Mapping[str, tuple[Survey, NDArray[np.int64]]], files: Mapping[str, str] | None = None
+    ) -> Parts:
+        """Join frames of "training", "test" and "pool", those that there are: rows of surveys, of these files."""
         there = {part: frames[part] for part in PARTS if part in frames}
-        return cls(joined(*there.values()), {part: len(rows) for part, (_, rows) in there.items()})
+        return cls(joined(*there.values()), {part: len(rows) for part, (_, rows) in there.items()}, files or {})
 
     def rows(self, part: str) -> slice:
         """Return where the frames of a part are."""
@@ -69,6 +93,17 @@ class Parts:
     def labelled(self) -> Survey:
         """Of training and test frames together."""
         return self.survey.rows(slice(0, self.rows(POOL).start))
+
+    def which(self, rows: NDArray[np.int64]) -> str:
+        """Name the first of some rows, by their files."""
+        of_file: dict[str, list[NDArray[np.int64]]] = {}
+        for part in self.counts:
+            own = self.rows(part)
+            there = rows[(rows >= own.start) & (rows < own.stop)]
+            if len(there):
+                of_file.setdefault(self.files.get(part, ""), []).append(there)
+        named = ((file, _names(self.survey, np.concatenate(found))) for file, found in of_file.items())
+        return "; ".join(f"{file}: {names}" if file else names for file, names in named)
 
 
 def warnings(
@@ -83,14 +118,32 @@ def warnings(
         forces_unit: likewise.
         computed: whether the labels are ours: then only copies are looked for.
     """
-    formulas, found = Formulas(), [atoms for part in PARTS for atoms in frames.get(part, ())]
+    return [found.said for found in findings(frames, energy_unit, forces_unit, computed)]
+
+
+def findings(
+    frames: Mapping[str, Sequence[Atoms]], energy_unit: str = "eV", forces_unit: str = "eV/Å", computed: bool = False
+) -> list[Finding]:
+    """Return what looks odd about a dataset; arguments as of `warnings`."""
+    formulas, every = Formulas(), [atoms for part in PARTS for atoms in frames.get(part, ())]
     surveys = {part: survey_of(each, formulas) for part, each in frames.items()}
     parts = Parts.of({part: (survey, np.arange(len(survey))) for part, survey in surveys.items()})
-    return _copies(parts, found.__getitem__) if computed else doubts(parts, found.__getitem__, energy_unit, forces_unit)
+    if computed:
+        return _found(parts, _copies(parts, every.__getitem__))
+    return doubts(parts, every.__getitem__, energy_unit, forces_unit)
 
 
-def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) -> list[str]:
-    """Say what looks odd about given frames that were surveyed, a line each.
+def _found(parts: Parts, seen: Iterable[_Seen]) -> list[Finding]:
+    return [
+        Finding(kind=kind, said=said)
+        if rows is None
+        else Finding(kind=kind, said=said, frames=len(rows), which=parts.which(rows))
+        for kind, said, rows in seen
+    ]
+
+
+def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) -> list[Finding]:
+    """Return what looks odd about given frames that were surveyed.
 
     Args:
         parts: the survey.
@@ -99,14 +152,16 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) 
         forces_unit: likewise.
     """
     together = parts.labelled
-    return [
+    seen = [
         *_usual_energies(together, energy_unit),
         *_outliers(together, energy_unit),
         *_placeholders(together),
+        *_large_forces(together),
         *_net_forces(together),
         *_slopes(together, frame_of, energy_unit, forces_unit),
         *_copies(parts, frame_of),
     ]
+    return _found(parts, seen)
 
 
 def asked_for(parts: Parts) -> NDArray[np.int64]:
@@ -116,8 +171,8 @@ def asked_for(parts: Parts) -> NDArray[np.int64]:
 
 def warnings_of_test(
     test: Survey, training: Survey, frame_of: FrameOf, energy_unit: str = "eV", forces_unit: str = "eV/Å"
-) -> list[str]:
-    """Say what looks odd about a named test set of given frames, by itself and beside the training frames.
+) -> list[Finding]:
+    """Return what looks odd about a named test set of given frames, by itself and beside the training frames.
 
     Args:
         test: survey of frames with labels, as of `warnings`.
@@ -127,12 +182,18 @@ def warnings_of_test(
         forces_unit: likewise.
     """
     fits = not _outliers(training, energy_unit)
-    return [
-        *_usual_energies(test, energy_unit),
-        *(_outliers(joined((training, EVERY_ROW), (test, EVERY_ROW)), energy_unit) if fits else []),
+    both = Parts(joined((training, EVERY_ROW), (test, EVERY_ROW)), {TRAINING: len(training), TEST: len(test)})
+    alone = Parts(test, {TEST: len(test)})
+    of_test = [
         *_placeholders(test),
+        *_large_forces(test),
         *_net_forces(test),
         *_slopes(test, frame_of, energy_unit, forces_unit),
+    ]
+    return [
+        *_found(alone, _usual_energies(test, energy_unit)),
+        *(_found(both, _outliers(both.survey, energy_unit)) if fits else []),
+        *_found(alone, of_test),
     ]
 
 
@@ -174,11 +235,11 @@ def _are_usual(survey: Survey) -> bool:
     return bool(_usual(survey).mean() > 0.5)
 
 
-def _usual_energies(survey: Survey, energy_unit: str) -> list[str]:
+def _usual_energies(survey: Survey, energy_unit: str) -> list[_Seen]:
     """Compare totals with the sum of the atoms' energies: only where another unit or sign makes them agree, ask."""
+    asked = "energies: {}are they {}? Times {:.6g} they are usual total energies of these elements"
     return [
-        f"energies: {_which(meant, survey)}are they {how}? Times {factor:.6g} they are usual total energies of these "
-        "elements"
+        _Seen("unit", asked.format(_which(meant, survey), how, factor), meant)
         for how, factor, meant in _mistaken(survey, energy_unit)
     ]
 
@@ -198,27 +259,53 @@ def _which(rows: NDArray[np.int64], survey: Survey) -> str:
     return "" if len(rows) == len(survey) else f"{len(rows)} of {len(survey)} frames (frame {_names(survey, rows)}): "
 
 
-def _outliers(survey: Survey, energy_unit: str) -> list[str]:
+def _outliers(survey: Survey, energy_unit: str) -> list[_Seen]:
     """Find frames whose energies are far from a sum over their elements that fits the others, for no reason known."""
-    unexplained = np.ones(len(survey), dtype=bool)
-    for _, _, meant in _mistaken(survey, energy_unit):
-        unexplained[meant] = False
-    survey = survey if unexplained.all() else survey.rows(np.flatnonzero(unexplained))
-    if len(survey) < 5:
-        return []
-    energies, fitted = survey.energies, _fitted_to_most(survey)
-    residuals = np.abs(energies - fitted) / survey.sizes
-    spread = 1.4826 * float(np.median(residuals))
-    far = np.flatnonzero(residuals > max(OUTLIER_SPREADS * spread, OUTLIER_AN_ATOM))
+    looked_at = np.flatnonzero(~_explained(survey, energy_unit))
+    (far, by), fitted = _far_from_fit(survey, looked_at)
     if not len(far):
         return []
-    ratio = float(np.median(energies[far] / fitted[far])) if fitted[far].all() else np.nan
+    ratio = float(np.median(survey.energies[far] / fitted)) if fitted.all() else np.nan
     fitting = [how for how, factor in _factors(ENERGY_UNITS, energy_unit).items() if abs(ratio * factor - 1) < 0.02]
     why = f"; are they {fitting[0]}?" if fitting else ""
-    return [
-        f"energies: {len(far)} of {len(survey)} frames (frame {_names(survey, far)}) are up to "
-        f"{residuals.max():.3g} eV an atom away from what fits the others{why}"
-    ]
+    said = (
+        f"energies: {len(far)} of {len(looked_at)} frames (frame {_names(survey, far)}) are up to "
+        f"{by.max():.3g} eV an atom away from what fits the others{why}"
+    )
+    return [_Seen("energy_outliers", said, far)]
+
+
+def energy_outliers(survey: Survey, energy_unit: str) -> Far:
+    """Return the frames whose energies are far from a sum over their elements that fits the others, eV an atom.
+
+    Those that another unit would explain are among them where they are the fewer: most are in the unit that was said.
+    Single atoms are not: they are far from molecules, and as they should be.
+    """
+    explained = _explained(survey, energy_unit)
+    few = 2 * np.count_nonzero(explained) < len(survey)
+    (rows, by), _ = _far_from_fit(survey, np.arange(len(survey)) if few else np.flatnonzero(~explained))
+    several = survey.sizes[rows] > 1
+    return Far(rows[several], by[several])
+
+
+def _explained(survey: Survey, energy_unit: str) -> NDArray[np.bool_]:
+    """Return of which frames the energy is a usual total energy in another unit or of the other sign."""
+    explained = np.zeros(len(survey), dtype=bool)
+    for _, _, meant in _mistaken(survey, energy_unit):
+        explained[meant] = True
+    return explained
+
+
+def _far_from_fit(survey: Survey, rows: NDArray[np.int64]) -> tuple[Far, NDArray[np.float64]]:
+    """Return which of some rows are far from what fits these, and the fitted energies of those, eV."""
+    if len(rows) < 5:
+        return Far(rows[:0], np.empty(0)), np.empty(0)
+    survey = survey if len(rows) == len(survey) else survey.rows(rows)
+    fitted = _fitted_to_most(survey)
+    residuals = np.abs(survey.energies - fitted) / survey.sizes
+    spread = 1.4826 * float(np.median(residuals))
+    far = np.flatnonzero(residuals > max(OUTLIER_SPREADS * spread, OUTLIER_AN_ATOM))
+    return Far(rows[far], residuals[far]), fitted[far]
 
 
 def _counts(formulas: Sequence[Formula]) -> NDArray[np.float64]:
@@ -246,34 +333,63 @@ def _fitted_to_most(survey: Survey) -> NDArray[np.float64]:
     return fitted
 
 
-def _placeholders(survey: Survey) -> list[str]:
+def _placeholders(survey: Survey) -> list[_Seen]:
     """Find labels that stand for none: forces of zero, one energy for all geometries."""
     found, energies = [], survey.energies
     if len(still := np.flatnonzero((survey.sums_of_forces == 0) & (survey.sizes > 1))):
-        found.append(
+        said = (
             f"forces: those of {len(still)} frames (frame {_names(survey, still)}) are all zero; where there are none, "
             "the column is left out"
         )
+        found.append(_Seen("placeholders", said, still))
     if len(survey) > 2 and np.ptp(energies) == 0:
-        found.append(f"energies: all {len(survey)} frames have the same one, {energies[0]:.6g} eV")
+        said = f"energies: all {len(survey)} frames have the same one, {energies[0]:.6g} eV"
+        found.append(_Seen("placeholders", said))
     return found
 
 
-def _net_forces(survey: Survey) -> list[str]:
-    """Find frames whose forces do not add up to nothing."""
-    labelled = survey.with_forces & (survey.sizes > 1)
+def force_outliers(survey: Survey) -> Far:
+    """Return the frames with a force that is far larger than the largest of most frames; that force, eV/Å."""
+    largest = survey.largest_forces
+    if not survey.with_forces.any():
+        return Far(np.empty(0, np.int64), np.empty(0))
+    far = np.flatnonzero(largest > max(OUTLIER_FORCE, OUTLIER_TIMES * float(np.nanmedian(largest))))  # false for NaN
+    return Far(far, largest[far])
+
+
+def _large_forces(survey: Survey) -> list[_Seen]:
+    far, by = force_outliers(survey)
+    if not len(far):
+        return []
+    said = (
+        f"forces: {len(far)} of {np.count_nonzero(survey.with_forces)} frames (frame {_names(survey, far)}) have one "
+        f"of up to {by.max():.3g} eV/Å, far beyond the others; did their calculations converge?"
+    )
+    return [_Seen("force_outliers", said, far)]
+
+
+def net_forces(survey: Survey) -> Far:
+    """Return the frames whose forces do not add up to nothing; their sum, eV/Å."""
     nets = survey.net_forces
-    moving = np.flatnonzero(labelled & (nets > np.maximum(NET_FORCE, NET_SHARE * survey.sums_of_forces)))
+    several = survey.with_forces & (survey.sizes > 1)
+    moving = np.flatnonzero(several & (nets > np.maximum(NET_FORCE, NET_SHARE * survey.sums_of_forces)))
+    return Far(moving, nets[moving])
+
+
+def _net_forces(survey: Survey) -> list[_Seen]:
+    moving, by = net_forces(survey)
     if not len(moving):
         return []
-    return [
-        f"forces: those of {len(moving)} of {np.count_nonzero(labelled)} frames (frame {_names(survey, moving)}) do "
-        f"not add up to zero, but to as much as {nets[labelled].max():.3g} eV/Å; are they the right columns, of all "
+    labelled = np.count_nonzero(survey.with_forces & (survey.sizes > 1))
+    said = (
+        f"forces: those of {len(moving)} of {labelled} frames (frame {_names(survey, moving)}) do "
+        f"not add up to zero, but to as much as {by.max():.3g} eV/Å; are they the right columns, of all "
         "atoms, without an outer field?"
-    ]
+    )
+    return [_Seen("net_forces", said, moving)]
 
 
-def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: str) -> list[str]:
+def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: str) -> list[_Seen]:
     """Compare energy differences of neighbouring frames with the work of their forces."""
     pairs = _work_and_difference([[frame_of(row) for row in rows.tolist()] for rows in _paired(survey)])
     if len(pairs) < 4:
@@ -301,7 +417,8 @@ def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: st
         if off < np.log(1.3)
         else "are both in the units that were said, and are these forces, not gradients?"
     )
-    return [f"forces: between neighbouring frames energies change by {slope:.3g} times what the forces say; {question}"]
+    said = f"forces: between neighbouring frames energies change by {slope:.3g} times what the forces say; {question}"
+    return [_Seen("unit", said)]
 
 
 def _paired(survey: Survey) -> list[NDArray[np.int64]]:
@@ -334,7 +451,7 @@ def _work_and_difference(groups: Sequence[Sequence[Atoms]]) -> NDArray[np.float6
     return np.array(rows).reshape(-1, 2)
 
 
-def _copies(parts: Parts, frame_of: FrameOf) -> list[str]:
+def _copies(parts: Parts, frame_of: FrameOf) -> list[_Seen]:
     """Find frames of one geometry, turned, shifted or renumbered: among the training frames, test and pool among them.
 
     And frames of the pool among the test frames.
@@ -344,10 +461,10 @@ def _copies(parts: Parts, frame_of: FrameOf) -> list[str]:
     again = np.ones(len(training), dtype=bool)
     again[np.unique(training, return_index=True)[1]] = False
 
-    def said(part: str, which: NDArray[np.bool_], what: str) -> list[str]:
+    def said(part: str, which: NDArray[np.bool_], what: str) -> list[_Seen]:
         rows = parts.rows(part).start + np.flatnonzero(which)
         count = f"{len(rows)} of {len(which)} {part} frames (frame {_names(parts.survey, rows)})"
-        return [f"copies: {count} have the geometry of {what}"] if len(rows) else []
+        return [_Seen("duplicates", f"copies: {count} have the geometry of {what}", rows)] if len(rows) else []
 
     return [
         *said(TRAINING, again, "another; they teach nothing, and may be in training and validation"),

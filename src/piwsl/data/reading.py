@@ -92,16 +92,21 @@ def unchanged_frames_of(path: Path, form: str, stamp: Stamp, every: int = 1) -> 
     Raises:
         PiwslError: it is not, or as of `frames_of`.
     """
-    _check_unchanged(path, stamp)
+    check_unchanged(path, stamp)
     try:
         yield from frames_of(path, form, every)
     except PiwslError:
-        _check_unchanged(path, stamp)  # rather than what reading half of each ran into
+        check_unchanged(path, stamp)  # rather than what reading half of each ran into
         raise
-    _check_unchanged(path, stamp)
+    check_unchanged(path, stamp)
 
 
-def _check_unchanged(path: Path, stamp: Stamp) -> None:
+def check_unchanged(path: Path, stamp: Stamp) -> None:
+    """Refuse a file that is not what it was.
+
+    Raises:
+        PiwslError: it is another, or was written to.
+    """
     if stamp_of(path) != stamp:
         raise PiwslError(f"{path}: changed while it was read; start again")
 

@@ -44,7 +44,7 @@ def parts_again(
 
 def _of_part(dataset: GivenDataset, part: Part[GivenFile]) -> Iterator[Atoms]:
     taken = _among(part)
-    return (atoms for index, atoms in enumerate(frames_again(dataset, part.file)) if taken[index])
+    return (atoms for row, atoms in frames_again(dataset, part.file) if taken[row])
 
 
 def _among(part: Part[GivenFile]) -> NDArray[np.bool_]:
@@ -59,10 +59,10 @@ def _putting_aside(
 ) -> Iterator[Atoms]:
     """Yield the frames of one part, and write those of the other to a file."""
     taken, later = _among(part), _among(other)
-    for index, atoms in enumerate(frames_again(dataset, part.file)):
-        if later[index]:
+    for row, atoms in frames_again(dataset, part.file):
+        if later[row]:
             pickle.dump(atoms, aside, pickle.HIGHEST_PROTOCOL)
-        if taken[index]:
+        if taken[row]:
             yield atoms
 
 

@@ -5,7 +5,8 @@ Sizes of one seed nest: the frames of a smaller are among those of a larger.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piwsl.errors import PiwslError
+from piwsl.files import write_atomically
+from piwsl.records import StoredSplit, read_record
 from piwsl.structures.seeds import generator
 
 # Of a position; there are not that many frames.
 MOST_DIGITS = 18
+# Of positions, a text of these is held.
+POSITIONS_AT_ONCE = 100_000
+DIGITS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,81 @@ def read_positions(path: Path, frames: int) -> NDArray[np.int64]:
             raise PiwslError(f"{path}: '{word[:40]}' is no position of a frame; expected numbers from 0")
         if len(word) > MOST_DIGITS or int(word) >= frames:
             raise PiwslError(f"{path}: {word[:40]} is no position of a frame; there are {frames}, from 0")
-    found, counts = np.unique(np.array([int(word) for word in words], dtype=np.int64), return_counts=True)
-    if len(found) == 0:
+    return _in_order(path, [int(word) for word in words], frames)
+
+
+def _in_order(path: Path, positions: Sequence[int], frames: int) -> NDArray[np.int64]:
+    """Return positions that a file names in their order.
+
+    Raises:
+        PiwslError: there is none, one is none of a frame, or stands there twice.
+    """
+    if not positions:
         raise PiwslError(f"{path}: holds no position of a frame")
-    if len(found) < len(words):
+    if (most := max(positions)) >= frames or (most := min(positions)) < 0:
+        raise PiwslError(f"{path}: {most} is no position of a frame; there are {frames}, from 0")
+    found, counts = np.unique(np.array(positions, dtype=np.int64), return_counts=True)
+    if len(found) < len(positions):
         raise PiwslError(f"{path}: {found[counts.argmax()]} stands there {counts.max()} times")
     return found
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, as its reader counts its frames."""
+
+    path: Path
+    form: str
+    """Name of the reader."""
+    sha256: str
+    """Of its content."""
+
+
+def write_split(
+    path: Path, parts: Mapping[str, tuple[Source, Sequence[int]]], held_out: Sequence[str | int] = ()
+) -> None:
+    """Write which frames a dataset has for training and for the test (`piwsl.records.StoredSplit`), atomically.
+
+    Args:
+        path: JSON to write.
+        parts: of "training" and "test" the file, and the positions there, in order.
+        held_out: the groups that only test frames are of.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write("{\n")
+            for part, (source, positions) in parts.items():
+                about = {"file": str(source.path), "sha256": source.sha256, "format": source.form}
+                file.write(f'  "{part}": {json.dumps(about, ensure_ascii=False)[:-1]}, "positions": [')
+                for start in range(0, len(positions), POSITIONS_AT_ONCE):
+                    some = ", ".join(map(str, positions[start : start + POSITIONS_AT_ONCE]))
+                    file.write(f"{', ' if start else ''}{some}")
+                file.write("]},\n")
+            file.write(f'  "held_out": {json.dumps([*held_out], ensure_ascii=False)}\n}}\n')
+
+    write_atomically(path, write)
+
+
+def read_split(path: Path, source: Source, frames: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read which frames of a file are for training, and which for the test.
+
+    Args:
+        path: of `write_split`.
+        source: the file that is to be split.
+        frames: how many it has.
+
+    Raises:
+        PiwslError: the file is no split, or one of another file; or as of `read_positions`.
+    """
+    found = read_record(StoredSplit, path)
+    for part in (found.training, found.test):
+        if part.sha256 != source.sha256:
+            hashes = f"SHA-256 {source.sha256[:DIGITS_SHOWN]}..., not {part.sha256[:DIGITS_SHOWN]}..."
+            raise PiwslError(f"{path}: is of another {part.file} than {source.path} ({hashes}); give that file")
+        if part.format != source.form:
+            raise PiwslError(f"{path}: counts frames as '{part.format}' does; say format: {part.format}")
+    training, test = (_in_order(path, part.positions, frames) for part in (found.training, found.test))
+    if len(both := np.intersect1d(training, test)):
+        raise PiwslError(f"{path}: {both[0]} is a position of training and test; no frame is in both")
+    return training, test

@@ -1,4 +1,4 @@
-"""A survey of frames: some sixty bytes of each, in columns. What is asked of millions of frames is asked of these."""
+"""A survey of frames: some seventy bytes of each, in columns. What is asked of millions of frames is asked of these."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ class Survey:
     """Norm of the sum of the forces, eV/Å; NaN where there are none."""
     sums_of_forces: NDArray[np.float64]
     """Sum of the norms of the forces, eV/Å, likewise."""
+    largest_forces: NDArray[np.float64]
+    """Largest norm of the force on an atom, eV/Å, likewise."""
     fingerprints: NDArray[np.float64]
     """(M, 3), of the geometry."""
 
@@ -94,7 +96,7 @@ class Survey:
         return sorted({int(number) for index in there for number in formulas[index].elements})
 
 
-COLUMNS = ("names", "formula", "energies", "net_forces", "sums_of_forces", "fingerprints")
+COLUMNS = ("names", "formula", "energies", "net_forces", "sums_of_forces", "largest_forces", "fingerprints")
 
 
 class Surveyor:
@@ -103,7 +105,7 @@ class Surveyor:
     def __init__(self, formulas: Formulas) -> None:
         """Begin with no frame."""
         self._formulas, self._formula = formulas, array("i")
-        self._energies, self._net, self._sums, self._fingerprints = (array("d") for _ in range(4))
+        self._energies, self._net, self._sums, self._largest, self._fingerprints = (array("d") for _ in range(5))
 
     def __len__(self) -> int:
         return len(self._formula)
@@ -113,9 +115,18 @@ class Surveyor:
         forces = atoms.arrays.get(FORCES_KEY)
         self._formula.append(self._formulas.number_of(atoms))
         self._energies.append(atoms.info.get(ENERGY_KEY, np.nan))
+        norms = None if forces is None else np.linalg.norm(forces, axis=1)
         self._net.append(np.nan if forces is None else float(np.linalg.norm(forces.sum(axis=0))))
-        self._sums.append(np.nan if forces is None else float(np.linalg.norm(forces, axis=1).sum()))
+        self._sums.append(np.nan if norms is None else float(norms.sum()))
+        self._largest.append(np.nan if norms is None else float(norms.max()))
         self._fingerprints.extend(fingerprint(atoms).tolist())
+
+    def pass_over(self) -> None:
+        """Keep the place of a frame of which nothing is known, and which nobody asks for."""
+        self._formula.append(self._formulas.number_of(Atoms()))
+        for column in (self._energies, self._net, self._sums, self._largest):
+            column.append(np.nan)
+        self._fingerprints.extend([np.nan] * FINGERPRINT)
 
     def survey(self, names: NDArray[Any]) -> Survey:
         """Return the survey of the frames, which messages call by these names."""
@@ -126,6 +137,7 @@ class Surveyor:
             np.asarray(self._energies),
             np.asarray(self._net),
             np.asarray(self._sums),
+            np.asarray(self._largest),
             np.asarray(self._fingerprints).reshape(-1, FINGERPRINT),
         )
 

@@ -16,6 +16,7 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset, write_structures
 from piwsl.data.plausibility import copies_of, warnings_of_test
 from piwsl.data.survey import Formulas, Survey, survey_of
 from piwsl.errors import PiwslError
+from piwsl.records import Finding
 from piwsl.structures.coordinates import Coordinate, values_in_order
 from piwsl.structures.frames import label, write_frames
 from piwsl.structures.structure import Structure
@@ -62,17 +63,17 @@ def write_test_set(
         frames, learned = survey_of(tested, formulas), survey_of(known, formulas)
         _check_elements(frames, learned, labelled)
         coordinates = None if along is None else _coordinates(tested, along, labelled)
-        odd = file.warnings() + (warnings_of_test(frames, learned, tested.frame, **units) if units else [])
+        odd = file.findings() + (warnings_of_test(frames, learned, tested.frame, **units) if units else [])
         copies = copies_of(
             learned, frames, lambda row: known.frame(row) if row < len(known) else tested.frame(row - len(known))
         )
         if len(copies) == len(frames):
             raise PiwslError(f"{labelled}: each frame has the geometry of a training frame; test on others")
         odd += _left_out(copies, len(frames))
-        for line in odd:
-            print(f"warning: {line}")
+        for found in odd:
+            print(f"warning: {found.said}")
         kept = np.setdiff1d(np.arange(len(frames)), copies)
-        write_structures(path, {TEST: tested.structures(kept, coordinates)}, warnings=odd)
+        write_structures(path, {TEST: tested.structures(kept, coordinates)}, findings=odd)
 
 
 class _Frames:
@@ -110,14 +111,15 @@ def _coordinates(frames: _Frames, along: Sequence[int], source: Path) -> NDArray
         raise PiwslError(f"{source}: {error}") from None
 
 
-def _left_out(copies: Sequence[int], frames: int) -> list[str]:
+def _left_out(copies: Sequence[int], frames: int) -> list[Finding]:
     if not copies:
         return []
     names = ", ".join(map(str, copies[:NAMES_SHOWN])) + ", ..." * (len(copies) > NAMES_SHOWN)
-    return [
+    said = (
         f"copies: {len(copies)} of {frames} frames (frame {names}) have the geometry of a training frame, and are left "
         "out"
-    ]
+    )
+    return [Finding(kind="duplicates", said=said, frames=len(copies), which=names, done="left out")]
 
 
 def _labelled(structure: Structure, position: int) -> Atoms:

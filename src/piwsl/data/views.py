@@ -75,6 +75,10 @@ class View(Sequence[Structure], ABC):
         """Return the frames without forces of the reference level."""
         return self.mapped(_without_forces)
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Return how many atoms each has, (M,)."""
+        return np.array([len(structure.numbers) for structure in self], dtype=np.int64)
+
     def elements(self) -> set[int]:
         """Return the atomic numbers that occur."""
         return {number for structure in self for number in structure.numbers.tolist()}
@@ -192,6 +196,10 @@ class StoredView(View):
     def graphs(self, cutoff: float, dtype: torch.dtype) -> Graphs:
         """Return a batch of each frame, made when it is asked for."""
         return Graphs(self, cutoff, dtype)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return how many atoms each has, (M,), without reading any."""
+        return self.dataset.sizes()[self.places]
 
     def elements(self) -> set[int]:
         """Return the atomic numbers that occur."""

@@ -28,9 +28,18 @@ def geometry_problem(atoms: Atoms) -> str | None:
     Args:
         atoms: the frame; positions and cell in Å.
     """
+    return _place_problem(atoms) or overlap_problem(atoms)
+
+
+def _place_problem(atoms: Atoms) -> str | None:
     if len(atoms) == 0:
         return "it has no atoms"
-    return atom_problem(atoms) or _cell_problem(atoms) or _overlap(atoms)
+    return atom_problem(atoms) or _cell_problem(atoms)
+
+
+def lies_on_itself(atoms: Atoms) -> bool:
+    """Whether atoms on one another are all that a frame cannot be computed with for."""
+    return _place_problem(atoms) is None and overlap_problem(atoms) is not None
 
 
 def atom_problem(atoms: Atoms) -> str | None:
@@ -116,8 +125,8 @@ def _lattice(atoms: Atoms) -> NDArray[np.float64]:
     return np.asarray(reduced)[: len(vectors)]
 
 
-def _overlap(atoms: Atoms) -> str | None:
-    """Say which two atoms lie on one another, images of them included."""
+def overlap_problem(atoms: Atoms) -> str | None:
+    """Say which two atoms lie on one another, images of them included, or None where none do; places are in order."""
     points, origins = _with_images(atoms)
     pairs = cKDTree(points).query_pairs(SHORTEST_DISTANCE, output_type="ndarray")
     if len(pairs) == 0:

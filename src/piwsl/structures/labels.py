@@ -30,6 +30,10 @@ UNIT_NORM = 1e-5
 LARGEST_LABEL = 1e12
 
 
+class NoLabel(PiwslError):
+    """A frame lacks a label that it should have, or has NaN, infinity or a placeholder in its stead."""
+
+
 @dataclass(frozen=True)
 class Slope:
     """What is known of a gradient along one direction alone."""
@@ -118,9 +122,10 @@ def energy_label(atoms: Atoms, key: str) -> float | None:
     if key not in atoms.info:
         return None
     value = np.asarray(atoms.info[key]) if not isinstance(atoms.info[key], dict) else np.asarray("")
-    if value.size != 1 or value.dtype.kind not in "iuf" or not _in_range(value):
+    is_number = value.size == 1 and value.dtype.kind in "iuf"
+    if not (is_number and _in_range(value)):
         shown = repr(atoms.info[key] if value.size != 1 else value.item())
-        raise PiwslError(f"{key} is {shown[:60]}, not a finite number")
+        raise _refusal(is_number)(f"{key} is {shown[:60]}, not a finite number")
     return float(value.item())
 
 
@@ -133,8 +138,9 @@ def forces_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
     values = atoms.arrays.get(key)
     if values is None:
         return None
-    if values.shape != (len(atoms), 3) or values.dtype.kind not in "iuf" or not _in_range(values):
-        raise PiwslError(f"{key} must be {len(atoms)} x 3 finite numbers")
+    are_numbers = values.shape == (len(atoms), 3) and values.dtype.kind in "iuf"
+    if not (are_numbers and _in_range(values)):
+        raise _refusal(are_numbers)(f"{key} must be {len(atoms)} x 3 finite numbers")
     return values.astype(np.float64)
 
 
@@ -147,8 +153,9 @@ def stress_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
     if key not in atoms.info:
         return None
     values = np.asarray(atoms.info[key]) if not isinstance(atoms.info[key], dict) else np.asarray("")
-    if values.size not in (6, 9) or values.dtype.kind not in "iuf" or not _in_range(values):
-        raise PiwslError(f"{key} must be 6 or 3 x 3 finite numbers")
+    are_numbers = values.size in (6, 9) and values.dtype.kind in "iuf"
+    if not (are_numbers and _in_range(values)):
+        raise _refusal(are_numbers)(f"{key} must be 6 or 3 x 3 finite numbers")
     if values.size == 6:
         stress = np.zeros((3, 3))
         for (row, column), value in zip(VOIGT, values.ravel(), strict=True):
@@ -175,6 +182,11 @@ def slope_label(atoms: Atoms, key: str, direction_key: str) -> Slope | None:
     if abs(np.linalg.norm(direction) - 1.0) > UNIT_NORM:
         raise PiwslError(f"{direction_key} is of norm {np.linalg.norm(direction):.3g}; a direction is of norm 1")
     return Slope(value, direction)
+
+
+def _refusal(are_numbers: bool) -> type[PiwslError]:
+    """Return what to raise of a label that is none: of numbers that are not finite that there is no label."""
+    return NoLabel if are_numbers else PiwslError
 
 
 def _in_range(values: NDArray[np.generic]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ AHEAD = 4
 SECONDS_TO_A_CHECKPOINT = 15
 
 Stream = Literal["batches", "pool"]
+NO_FRAMES: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 def frames_of_step(frames: int, batch_size: int, seed: int, step: int, stream: Stream = "batches") -> NDArray[np.int64]:
@@ -64,13 +66,32 @@ def sizes_of_step(labelled: int, pool: int, batch_size: int, share: float) -> tu
     return min(batch_size - unlabelled, labelled), min(unlabelled, pool)
 
 
-@dataclass(frozen=True)
-class Order:
+class AnyOrder(Protocol):
     """Which frames the steps of a run learn from, and at which places: labelled ones and, among them, the pool's.
 
     Frames of the pool are spread evenly, from the second place on: the first places of a step, which a term with a
     share looks at, hold both kinds in the proportion of the whole, two places at least one of each.
     """
+
+    def structures(self, step: int) -> int:
+        """Return how many structures a step learns from, on all devices together."""
+        ...
+
+    def frames(self, step: int) -> NDArray[np.int64]:
+        """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
+        ...
+
+
+def _places_of_pool(labelled: int, unlabelled: int) -> NDArray[np.bool_]:
+    """Return which places of a step frames of the pool have, of all places."""
+    others = np.arange(labelled + unlabelled)  # places after the first one, up to each place
+    up_to = -(-others * unlabelled // max(1, others[-1]))  # rounded up
+    return np.diff(up_to, prepend=0) > 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order in which steps have equally many structures (`AnyOrder`)."""
 
     labelled: int
     """How many labelled training frames there are."""
@@ -84,10 +105,11 @@ class Order:
     @property
     def of_pool(self) -> NDArray[np.bool_]:
         """Which places of a step frames of the pool have, of all places."""
-        labelled, unlabelled = sizes_of_step(self.labelled, self.pool, self.batch_size, self.share)
-        others = np.arange(labelled + unlabelled)  # places after the first one, up to each place
-        up_to = -(-others * unlabelled // max(1, others[-1]))  # rounded up
-        return np.diff(up_to, prepend=0) > 0
+        return _places_of_pool(*sizes_of_step(self.labelled, self.pool, self.batch_size, self.share))
+
+    def structures(self, _step: int) -> int:
+        """Return how many structures a step learns from, on all devices together."""
+        return len(self.of_pool)
 
     def frames(self, step: int) -> NDArray[np.int64]:
         """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
@@ -96,6 +118,116 @@ class Order:
         frames = np.empty(len(of_pool), dtype=np.int64)
         frames[~of_pool] = frames_of_step(self.labelled, len(of_pool) - unlabelled, self.seed, step)
         frames[of_pool] = self.labelled + frames_of_step(self.pool, unlabelled, self.seed, step, stream="pool")
+        return frames
+
+
+class Packing:
+    """Frames by steps of no more atoms than a limit: the seeded permutations of epochs, each cut into whole steps.
+
+    An epoch takes as few steps as its order allows, and the fullest of them is as small as their number allows. Which
+    frames a step has is a function of sizes, limit, seed and step; those of a late one are found by going once through
+    the sizes of all epochs before.
+    """
+
+    def __init__(self, sizes: NDArray[np.int64], most: int, seed: int, stream: Stream = "batches") -> None:
+        """Keep what decides.
+
+        Args:
+            sizes: (M,) numbers of atoms, none above the limit.
+            most: atoms of a step at most.
+            seed: of the run.
+            stream: of labelled frames, or of those of the pool.
+        """
+        self._sizes, self._most, self._seed, self._stream = sizes, most, seed, stream
+        self._first_steps = [0]  # of epochs
+        self._even_cuts = lru_cache(maxsize=2)(self._cuts)
+
+    def frames(self, step: int) -> NDArray[np.int64]:
+        """Return the frames of a step, from 0."""
+        while self._first_steps[-1] <= step:
+            epoch = len(self._first_steps) - 1
+            self._first_steps.append(self._first_steps[-1] + len(ends_of_steps(self._in_order(epoch), self._most)))
+        epoch = bisect_right(self._first_steps, step) - 1
+        cuts, number = self._even_cuts(epoch), step - self._first_steps[epoch]
+        return self._order(epoch)[cuts[number] : cuts[number + 1]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return _order_of_epoch(len(self._sizes), self._seed, epoch, self._stream)
+
+    def _in_order(self, epoch: int) -> NDArray[np.int64]:
+        return self._sizes[self._order(epoch)]
+
+    def _cuts(self, epoch: int) -> list[int]:
+        return [0, *even_ends_of_steps(self._in_order(epoch), self._most)]
+
+
+def ends_of_steps(sizes: NDArray[np.int64], most: int) -> list[int]:
+    """Cut a row of frames into steps, each with all frames that it has room for.
+
+    Args:
+        sizes: (M,) numbers of atoms, none above `most`.
+        most: atoms of a step at most.
+
+    Returns:
+        Where steps end, the last at M. No cut into fewer steps keeps the limit.
+    """
+    totals, ends, done = np.cumsum(sizes), [], 0
+    while done < len(sizes):
+        before = int(totals[done - 1]) if done else 0
+        done = int(np.searchsorted(totals, before + most, side="right"))
+        ends.append(done)
+    return ends
+
+
+def even_ends_of_steps(sizes: NDArray[np.int64], most: int) -> list[int]:
+    """Cut a row of frames into as few steps as `ends_of_steps`, with the lowest limit that needs no more."""
+    ends = ends_of_steps(sizes, most)
+    least = max(int(sizes.max()), -(-int(sizes.sum()) // len(ends)))
+    while least < most:
+        middle = (least + most) // 2
+        if len(found := ends_of_steps(sizes, middle)) > len(ends):
+            least = middle + 1
+        else:
+            ends, most = found, middle
+    return ends
+
+
+class OrderByAtoms:
+    """An order in which steps have about equally many atoms, and no more than a limit (`AnyOrder`)."""
+
+    def __init__(
+        self,
+        labelled: NDArray[np.int64],
+        most: tuple[int, int],
+        seed: int,
+        pool: NDArray[np.int64] = NO_FRAMES,
+    ) -> None:
+        """Keep the sizes of frames.
+
+        Args:
+            labelled: (M,) numbers of atoms of labelled training frames.
+            most: atoms of a step of labelled frames, and of frames of the pool, on all devices together; no frame has
+                more.
+            seed: of the run.
+            pool: (P,) numbers of atoms of the frames of the pool.
+        """
+        self._labelled = len(labelled)
+        self._of_labelled = Packing(labelled, most[0], seed)
+        self._of_pool = Packing(pool, most[1], seed, "pool") if most[1] and len(pool) else None
+
+    def structures(self, step: int) -> int:
+        """Return how many structures a step learns from, on all devices together."""
+        return len(self.frames(step))
+
+    def frames(self, step: int) -> NDArray[np.int64]:
+        """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
+        labelled = self._of_labelled.frames(step)
+        if self._of_pool is None:
+            return labelled
+        unlabelled = self._of_pool.frames(step)
+        of_pool = _places_of_pool(len(labelled), len(unlabelled))
+        frames = np.empty(len(of_pool), dtype=np.int64)
+        frames[~of_pool], frames[of_pool] = labelled, self._labelled + unlabelled
         return frames
 
 
@@ -108,7 +240,7 @@ class StepBatches:
     def __init__(
         self,
         graphs: Sequence[Batch],
-        order: Order,
+        order: AnyOrder,
         steps: range,
         done: Callable[[], int] = lambda: 0,
         rank: int = 0,

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from piwsl.losses import (
 )
 from piwsl.models import PairPotential, Potential, save_model
 from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
-from piwsl.training.batches import Order, StepBatches
+from piwsl.training.batches import AnyOrder, Order, OrderByAtoms, StepBatches
 from piwsl.training.compiled import CompiledLoss
 from piwsl.training.validation import ValidationErrors
 
@@ -94,21 +94,27 @@ class Task:
     """What the labels of all frames are without, and energies of the potential are with."""
     loaders: int = 0
     """Processes that make batches ahead, for each that learns."""
+    sizes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    """Numbers of atoms of the labelled training frames, and of those of the pool, where a step has a limit of these."""
+
+    @cached_property
+    def order(self) -> AnyOrder:
+        """Which frames each step learns from."""
+        limits = self.training.atoms_of_step(self.pool_share)
+        if limits is None or self.sizes is None:
+            return self.order_by_structures
+        labelled, pool = self.sizes
+        return OrderByAtoms(labelled, limits, self.seed, pool)
 
     @property
-    def order(self) -> Order:
-        """Which frames each step learns from."""
+    def order_by_structures(self) -> Order:
+        """Which frames each step learns from, where all have equally many."""
         return Order(len(self.graphs), self.training.batch_size, self.seed, len(self.pool), self.pool_share)
 
     @property
     def epochs(self) -> int:
         """Stretches of `validate_every` steps; the last may be shorter."""
         return math.ceil(self.training.steps / self.training.validate_every)
-
-    @property
-    def structures_of_step(self) -> int:
-        """How many structures a step learns from, on all devices together."""
-        return len(self.order.of_pool)
 
     def steps_of_epoch(self, epoch: int) -> range:
         """Return the optimiser steps of a stretch between two validations."""
@@ -188,7 +194,8 @@ class PotentialModule(pl.LightningModule):
         self._batches: StepBatches | None = None
         self._objective: Objective = partial(_as_it_stands, potential, task.loss)
         if task.training.compile:
-            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.pool, task.order.of_pool)
+            of_pool = task.order_by_structures.of_pool
+            self._objective = CompiledLoss(potential, task.loss, task.graphs, task.pool, of_pool)
 
     def train_dataloader(self) -> StepBatches:
         """Return the batches of the current stretch of steps."""
@@ -237,7 +244,7 @@ class PotentialModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch at a step; stop with a message where it is not finite."""
         task, step, ranks = self.task, self.global_step, self.trainer.world_size
-        places = range(self.global_rank, task.structures_of_step, ranks)
+        places = range(self.global_rank, task.order.structures(step), ranks)
         factors = task.loss.factors(step)
         own = residual_counts(batch, task.loss, factors, places)
         together = self._summed(own)

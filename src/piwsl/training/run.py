@@ -96,6 +96,8 @@ def train_run(
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
+    Which of its frames that learns from and validates on stands in `frames.json` beside the model file.
+
     Args:
         dataset_path: dataset file.
         run: the point of the grid: which frames, which seed, and what messages call data, model and loss.
@@ -111,6 +113,8 @@ def train_run(
         level: of theory, that the labels are of, in words, for the model file.
     """
     frames = frames_of_run(dataset_path, pool_path, run, model, loss)
+    learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
+    write_text(model_path.with_name("frames.json"), json.dumps(learned) + "\n")
     frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
     train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
@@ -161,7 +165,7 @@ def train(
     if (given := None if baseline is None else baseline.name) != model.baseline:
         raise PiwslError(f"{names.model}: its baseline is {model.baseline or 'none'}, and {given or 'none'} was given")
     frames = frames.seen_by(loss)
-    _check_members(frames.of_members(model.members), loss, names)
+    _check_members(frames.of_members(model.members), model, loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
     of_data = frames
@@ -276,14 +280,19 @@ def _by_steps(
     return module.potential, module.history
 
 
-def _check_members(of_members: Sequence[TrainingFrames], loss: Loss, names: Names) -> None:
+def _check_members(of_members: Sequence[TrainingFrames], model: Architecture, loss: Loss, names: Names) -> None:
     """Refuse frames that a member could not learn from, or of which one would know fewer elements than another.
 
     Raises:
-        PiwslError: the labels that the loss looks at are missing, a pool, or an element.
+        PiwslError: the labels that the loss looks at are missing, a pool, or an element; or a frame is larger than a
+            step may be.
     """
     for frames in of_members:
         frames.check(loss, names)
+        if model.training.max_atoms is not None:
+            labelled, pool = (int(view.sizes().max(initial=0)) for view in (frames.training, frames.pool))
+            if problem := model.training.room_problem(frames.pool_share(model, loss), labelled, pool):
+                raise PiwslError(f"{names.model}: {problem}")
     elements = set().union(*(frames.elements() for frames in of_members))
     for member, frames in enumerate(of_members):
         if missing := sorted(elements - frames.elements()):
@@ -343,6 +352,7 @@ def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -
         frames.pool_share(model, loss),
         pair,
         recipe.loaders,
+        None if model.training.max_atoms is None else (frames.training.sizes(), frames.pool.sizes()),
     )
 
 

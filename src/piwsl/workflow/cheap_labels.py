@@ -10,7 +10,8 @@ from ase import Atoms
 
 from piwsl.config import ComputedDataset, GivenDataset, Level
 from piwsl.data.dataset import PARTS
-from piwsl.data.given import examples, frames_in_part
+from piwsl.data.dropping import frames_left
+from piwsl.data.given import examples
 from piwsl.reference.planning import (
     KnownFrames,
     LabellingJob,
@@ -55,7 +56,7 @@ class CheapJobs:
         found = (
             {name: frames_wanted(dataset, name) for part in self._labelled for name in labelled_parts(dataset, part)}
             if isinstance(dataset, ComputedDataset)
-            else {part: frames_in_part(dataset, part) for part in self._labelled}
+            else {part: frames_left(dataset, part) for part in self._labelled}
         )
         return {part: frames for part, frames in found.items() if frames > 0}
 

@@ -268,7 +268,8 @@ class _Dataset:
         for part in (TRAINING, TEST, *((POOL,) if self._pool_is_taken() else ())):
             yield self.part(part, after[part])
         whole = tuple(name for names in [self._brought(), *after.values()] for name in names)
-        yield Job(f"{self._made_by}_dataset", f"dataset/{self._name}", (self._files.whole,), whole)
+        made = (self._files.whole,) if self._computed else (self._files.whole, self._files.dropped, self._files.split)
+        yield Job(f"{self._made_by}_dataset", f"dataset/{self._name}", made, whole)
         if self._files.frequencies in self._jobs.frequencies_of_levels():
             log, taken = f"vibrate-levels/{self._name}", (part_of(self._name, TEST),)
             yield Job("vibrate_levels", log, (self._files.frequencies,), taken)

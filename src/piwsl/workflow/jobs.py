@@ -490,9 +490,13 @@ class Jobs:
     def given_files(self, dataset: str, part: str | None = None) -> list[Path]:
         """Return the files of the user's that a part is taken from, or all; files of positions last."""
         section = self.given[dataset]
-        wanted = PARTS if part is None else (part,)
+        wanted = self._deciding(dataset, part)
         positions = [path for name in wanted for path in section.split_off(name)]
         return list(dict.fromkeys([*self._frame_files(section, wanted), *positions]))
+
+    def _deciding(self, dataset: str, part: str | None) -> Sequence[str]:
+        """Return the parts whose files a part depends on: its own, or all where what is dropped goes by the others."""
+        return PARTS if part is None or self.given[dataset].parts_are_compared else (part,)
 
     def _frame_files(self, section: GivenDataset, parts: Sequence[str]) -> list[Path]:
         files = {
@@ -529,7 +533,7 @@ class Jobs:
         section = self.given[dataset]
         said = section.beyond_defaults()
         unread = {"file", "test_file", "pool_file", "level", "format", "tests", "acquisition", "catalogue", "path"}
-        if part == POOL or section.test_frames is None:
+        if (part == POOL and not section.parts_are_compared) or section.test_frames is None:
             unread |= {"test_frames", "seed", "split"}
         if part == TEST:
             unread |= {"weak_forces"}
@@ -543,7 +547,7 @@ class Jobs:
     def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:
         """Return what reads the files of a part, and which readers of others that is; of extended XYZ nothing."""
         section = self.given[dataset]
-        formats = [section.format_of(path) for path in self._frame_files(section, PARTS if part is None else (part,))]
+        formats = [section.format_of(path) for path in self._frame_files(section, self._deciding(dataset, part))]
         origins = [origin for form in dict.fromkeys(formats) if (origin := READERS.origin(form)) is not None]
         read = {} if set(formats) <= {DEFAULT} else {"formats": formats}
         return read | ({"readers": origins} if origins else {})

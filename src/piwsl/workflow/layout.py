@@ -132,6 +132,16 @@ class DatasetFiles:
         """The dataset file of all parts, for people and for the report."""
         return f"{self.folder}/dataset.h5"
 
+    @property
+    def split(self) -> str:
+        """Which frames of given files are for training and test, with hashes of the files."""
+        return f"{self.folder}/split.json"
+
+    @property
+    def dropped(self) -> str:
+        """Which given frames were left out, and why: a row a frame."""
+        return f"{self.folder}/dropped.csv"
+
     def part(self, part: str) -> str:
         """Return the dataset file of "training", "test" or "pool" alone: a job depends on the frames it takes."""
         return f"{self.folder}/{part}.h5"

@@ -1,38 +1,60 @@
-"""What looked odd about the data, before all numbers that are made of them."""
+"""What was found about the data, and what of it was left out, before all numbers that are made of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from piwsl.data.dataset import Dataset
-from piwsl.records import dataset_of
+from piwsl.records import Finding, dataset_of
 from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
 
+# What is asked about stands above the table, which has all.
 TEMPLATE = """\
 <p>This was seen when the datasets were made. It may be as it should; if not, no number below means anything.</p>
+{% if asked %}
 <ul class="verdicts">
-{% for name, found in warnings.items() %}
-{% for warning in found %}
-<li class="worse">{{ warning }}<span class="where">{{ name }}</span></li>
-{% endfor %}
+{% for name, found in asked %}
+<li class="worse">{{ found.said }}<span class="where">{{ name }}</span></li>
 {% endfor %}
 </ul>
+{% endif %}
+<div class="scroll"><table>
+<thead><tr>
+<th>Dataset</th><th>What</th><th class="number">Frames</th><th>The first of them</th><th>Done</th>
+</tr></thead>
+<tbody>
+{% for name, found in every %}
+<tr><td>{{ name }}</td><td>{{ found.kind.replace("_", " ") }}</td>
+<td class="number">{{ found.frames if found.frames is not none else "all" }}</td>
+<td>{{ found.which }}</td><td>{{ found.done }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% if dropped %}
+<p class="soft">Frames are called by their positions in the file. All that <code>drop</code> left out stand, with why,
+in <code>dropped.csv</code> beside the dataset file.</p>
+{% endif %}
 """
 
 
 class DataWarnings(ReportSection):
-    """A line a warning; datasets in order are left out."""
+    """A line a question, a row a finding; datasets in order are left out."""
 
     title = "Look at the data first"
     place = 10
 
     def html(self, context: Context) -> str:
-        """Return the warnings that stand in the dataset files."""
-        warnings = {}
-        for path in context.datasets:
-            with Dataset(path) as dataset:
-                warnings[path.parent.name] = dataset.warnings()
-        for path in context.test_sets:
-            with Dataset(path) as dataset:
-                warnings[f"{dataset_of(path)}, test set {path.stem}"] = dataset.warnings()
-        return render(TEMPLATE, warnings=warnings) if any(warnings.values()) else ""
+        """Return the findings that stand in the dataset files."""
+        names = {path: path.parent.name for path in context.datasets}
+        names |= {path: f"{dataset_of(path)}, test set {path.stem}" for path in context.test_sets}
+        every = [(name, found) for path, name in names.items() for found in _findings(path)]
+        if not every:
+            return ""
+        asked = [(name, found) for name, found in every if found.done != "dropped"]
+        return render(TEMPLATE, every=every, asked=asked, dropped=len(asked) < len(every))
+
+
+def _findings(path: Path) -> list[Finding]:
+    with Dataset(path) as dataset:
+        return dataset.findings()
