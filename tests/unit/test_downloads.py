@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -13,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -272,6 +276,19 @@ def packed(folder: Path, kind: str, members: dict[str, bytes]) -> Path:
     return path
 
 
+def twice_compressed(path: Path, module: ModuleType) -> Path:
+    """Write an archive as tools do that compress its pieces at once."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, content in {"a.npz": b"right", "big": os.urandom(50_000)}.items():
+            info = tarfile.TarInfo(f"data/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    whole = plain.getvalue()
+    path.write_bytes(module.compress(whole[:10_000]) + module.compress(whole[10_000:]))
+    return path
+
+
 def taken(archive: Path, member: str = "data/a.npz") -> Path:
     source = Source(archive.parent / "here" / "a.npz", "http://nowhere", None, member, archive)
     unpack(archive, [source])
@@ -305,6 +322,27 @@ def test_several_files_come_out_of_one_reading_or_none(tmp_path, kind, monkeypat
     unpack(path, [sources["c"], sources["a"]])
     assert {file.name: file.read_bytes() for file in (tmp_path / "here").iterdir()} == {"a.csv": b"a", "c.csv": b"c"}
     assert readings == [path, path]
+
+
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_archives_of_several_compressed_streams(tmp_path, module):
+    path = twice_compressed(tmp_path / "set.tar.x", module)
+    assert taken(path).read_bytes() == b"right"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20_000] + bytes(100) + whole[20_100:])
+    with pytest.raises(PiwslError, match="is it whole"):
+        taken(path, "data/big")
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
+    inner = packed(tmp_path, "zip", {"inner.txt": b"x"}).read_bytes()
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, content in {"data/a.npz": b"right", "data/z.zip": inner}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    assert taken(path).read_bytes() == b"right"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.bz2"])

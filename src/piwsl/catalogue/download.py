@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import bz2
 import fcntl
+import gzip
+import lzma
 import os
+import secrets
 import shutil
 import stat
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
@@ -34,6 +39,11 @@ MB = 1e6
 NAMES_SHOWN = 5
 # Refusals that pass: a request that took too long, too many of them.
 BUSY = (408, 429)
+COMPRESSED: dict[bytes, Callable[..., IO[Any]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+"""How what begins so is read."""
+DAMAGES = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError
+)  # fmt: skip
 # What another attempt may mend, full disks aside.
 PASSING = (aiohttp.ClientError, OSError)
 
@@ -269,7 +279,8 @@ def unpack(archive: Path, sources: Sequence[Source]) -> None:
         PiwslError: the archive has no such file, or several, or is damaged; or what has the name is no file. None is
             written then.
     """
-    unpacked = {source: source.path.with_name(f".{source.path.name}.unpacked") for source in sources}
+    token = secrets.token_hex(8)
+    unpacked = {source: source.path.with_name(f".{source.path.name}-{token}.unpacked") for source in sources}
     found: dict[Source, set[str]] = {source: set() for source in sources}
     names = []
     try:
@@ -282,7 +293,11 @@ def unpack(archive: Path, sources: Sequence[Source]) -> None:
             _check_only(archive, source, sorted(found[source]), names)
         for source, path in unpacked.items():
             path.replace(source.path)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
+    except DAMAGES as error:
+        raise PiwslError(f"{archive}: {reason(error)}; is it whole?") from error
+    except OSError as error:
+        if error.errno is not None:  # of the disk
+            raise
         raise PiwslError(f"{archive}: {reason(error)}; is it whole?") from error
     finally:
         for path in unpacked.values():
@@ -304,15 +319,27 @@ class _Member:
 
 def _members(archive: Path) -> Iterator[_Member]:
     """Yield what an archive holds; a member can be opened until the next is asked for."""
-    if zipfile.is_zipfile(archive):
+    # A tar may end in a zip, and be taken for one.
+    if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
                 no_file = info.is_dir() or stat.S_ISLNK(info.external_attr >> 16)
                 yield _Member(info.filename, None if no_file else partial(zipped.open, info))
         return
-    with tarfile.open(archive, "r|*") as tarred:  # as a stream: to go back in what is compressed is to begin anew
+    # As a stream: to go back in what is compressed is to begin anew.
+    with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tarred:
         for entry in tarred:
             yield _Member(entry.name, partial(_extracted, tarred, entry) if entry.isfile() else None)
+        while stream.read(CHUNK_BYTES):  # to its end, where gzip has a checksum
+            pass
+
+
+def _decompressed(archive: Path) -> IO[bytes]:
+    """Open a file, gzip, bzip2 or xz, that may consist of several compressed streams; tarfile reads one."""
+    with archive.open("rb") as file:
+        start = file.read(max(map(len, COMPRESSED)))
+    opened = next((opened for magic, opened in COMPRESSED.items() if start.startswith(magic)), open)
+    return cast("IO[bytes]", opened(archive, "rb"))
 
 
 def _extracted(tarred: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
