@@ -29,6 +29,7 @@ from piwsl.reference.planning import (
     RECORD_KILOBYTES,
     KnownFrames,
     LabellingJob,
+    Planned,
     frame_cost,
     label_batches,
     plan_dataset,
@@ -398,7 +399,7 @@ def test_a_plan_finds_what_is_stored_of_files_before_their_frames_are_cut(tmp_pa
     given = ComputedDataset.model_validate(
         {"geometries": files, "level": "hf", "training_frames": 5, "test_frames": 2, "pool_frames": 3}
     )
-    for part, number in (("training", 5), ("test", 2)):
+    for part, number in (("test", 2), ("training", 5)):
         split_geometries(given.geometries, part, tmp_path / "candidates.xyz")
         select([tmp_path / "candidates.xyz"], number, tmp_path / "made" / f"{part}.xyz", None)
     label_frames(read_frames(tmp_path / "made" / "training.xyz")[:4], HF, tmp_path / "labels", None, 1000)
@@ -408,8 +409,29 @@ def test_a_plan_finds_what_is_stored_of_files_before_their_frames_are_cut(tmp_pa
     for part in ("training", "test"):
         made = read_frames(tmp_path / "made" / f"{part}.xyz")
         assert [frame.positions.tolist() for frame in known.of_part(part)] == [each.positions.tolist() for each in made]
-    far = given.model_copy(update={"selection": "farthest_point"})
-    assert next(plan_dataset("d", far, HF, KnownFrames(tmp_path, far), tmp_path / "labels")).stored is None
+    whole = next(plan_dataset("d", given, HF, known, tmp_path / "none"))
+    far = given.model_copy(update={"selection": "farthest_point", "candidates": 1})
+    chosen = next(plan_dataset("d", far, HF, KnownFrames(tmp_path, far), tmp_path / "labels"))
+    left = 1 - 4 / len(read_frames(tmp_path / "candidates.xyz"))
+    assert (chosen.stored, chosen.cpu_hours) == (None, pytest.approx(left * whole.cpu_hours))
+    # An edit asks for more than were made.
+    write_frames(tmp_path / "fewer" / "frames" / "training.xyz", known.of_part("training")[:2])
+    for dataset in (given, None):
+        fewer = next(plan_dataset("d", given, HF, KnownFrames(tmp_path / "fewer", dataset), tmp_path / "labels"))
+        assert fewer.cpu_hours == pytest.approx(whole.cpu_hours * (1 if dataset else 3) / 5)
+
+
+def test_plans_that_share_frames_count_their_energies_once(tmp_path):
+    write_frames(tmp_path / "few" / "frames" / "training.xyz", cloud(2))
+    write_frames(tmp_path / "many" / "frames" / "training.xyz", cloud(6))
+    planned = Planned()
+    hours = [
+        next(
+            plan_dataset(name, dataset(training_frames=frames), HF, KnownFrames(tmp_path / name), tmp_path, planned)
+        ).cpu_hours
+        for name, frames in (("few", 2), ("many", 6), ("many", 6))
+    ]
+    assert hours == [pytest.approx(hours[0]), pytest.approx(2 * hours[0]), 0]
 
 
 def test_a_plan_of_rounds_counts_the_share_of_the_candidates_that_is_not_stored(tmp_path):

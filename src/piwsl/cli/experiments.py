@@ -50,7 +50,7 @@ def plan(
     from piwsl.config import ComputedDataset, read_yaml
     from piwsl.data.dataset import PARTS, TEST
     from piwsl.preflight import costly_datasets, load_experiment
-    from piwsl.reference.planning import KnownFrames, of_all_rounds, plan_dataset, structures
+    from piwsl.reference.planning import KnownFrames, Planned, of_all_rounds, plan_dataset, structures
     from piwsl.reference.savings import savings
     from piwsl.workflow.cheap_labels import CheapJobs
     from piwsl.workflow.planned import divisions
@@ -58,7 +58,7 @@ def plan(
 
     experiment = load_experiment(config)
     warn(config, costly_datasets(experiment))
-    counted = _Counted()
+    counted, planned = _Counted(), Planned()
     budgets = divisions(read_yaml(config), str(config))
     tests, runs = named_tests(experiment), experiment.runs()
     taken = {run.dataset for run in runs}
@@ -70,11 +70,11 @@ def plan(
         folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
         parts = (TEST,) if name in tests else PARTS
         known = KnownFrames(folder, dataset if isinstance(dataset, ComputedDataset) else None, whole=name in tests)
-        cheap = CheapJobs(name, dataset, experiment.levels, parts).plans(known, store)
+        cheap = CheapJobs(name, dataset, experiment.levels, parts).plans(known, store, planned)
         if isinstance(dataset, ComputedDataset):
             _print_level(name, dataset, experiment, budgets.get(name))
             level = experiment.levels[dataset.level]
-            reference = of_all_rounds(plan_dataset(name, dataset, level, known, store))
+            reference = of_all_rounds(plan_dataset(name, dataset, level, known, store, planned))
             own = sum(counted.add(name, row, _shared(row, dataset, tests.get(name))) for row in reference)
         elif dataset.cheap_levels:
             print(f"{name}: {dataset.file}, with cheap levels")

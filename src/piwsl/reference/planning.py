@@ -453,28 +453,57 @@ class KnownFrames:
         self._parts: dict[str, list[Atoms] | None] = {}
 
     def of_part(self, part: str) -> list[Atoms] | None:
-        """Return the frames of a part, or of a round of an acquisition; None while nothing says them."""
+        """Return the frames of a part, or of a round of an acquisition; None while nothing says them.
+
+        Those that were made under another config may be fewer than are wanted now.
+        """
         if part not in self._parts:
-            made = self._folder / "frames" / f"{part}.xyz"
-            self._parts[part] = read_frames(made) if made.exists() else self._cut(part)
+            made, cut = self._folder / "frames" / f"{part}.xyz", self._cut(part)
+            self._parts[part] = read_frames(made) if cut is None and made.exists() else cut
         return self._parts[part]
 
     def candidates(self, part: str) -> list[Atoms]:
-        """Return the frames that those of a round are chosen from; none where nothing says them, and of other parts."""
-        return (self.of_part(TRAINING) or []) if round_number(part) is not None else []
+        """Return what frames of a part that are not known yet will be chosen from; none where nothing says it."""
+        if round_number(part) is not None:
+            return self.of_part(TRAINING) or []
+        return self._given(part) or []
 
     def _cut(self, part: str) -> list[Atoms] | None:
+        """Return the frames of a part where they follow from a file alone."""
+        chosen = self._dataset is not None and part == TRAINING and self._dataset.selection == "farthest_point"
+        return None if chosen else self._given(part)
+
+    def _given(self, part: str) -> list[Atoms] | None:
+        """Return the frames of a file that a part has, or is chosen from."""
         dataset = self._dataset
         if dataset is None or dataset.geometries is None or round_number(part) is not None:
             return None
-        if part == TRAINING and dataset.selection == "farthest_point":
-            return None
         if self._whole:
             return whole_file(dataset.geometries)
-        return frames_of_part(dataset.geometries, part, pool_of_file(dataset, part))[: frames_wanted(dataset, part)]
+        frames = frames_of_part(dataset.geometries, part, pool_of_file(dataset, part))
+        return frames[: frames_of_source(dataset, part)]
 
 
-def plan_dataset(name: str, dataset: ComputedDataset, level: Level, known: KnownFrames, store: Path) -> Iterator[Plan]:
+class Planned:
+    """Energies that plans have counted: where one is needed again, it is there by then."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._energies: set[tuple[str, str, bool]] = set()
+
+    def has(self, atoms: Atoms, forces: ForceMethod | None, store: LabelStore) -> bool:
+        """Whether an energy was counted, with its forces where those are analytic."""
+        key = (store.key, _hash(atoms))
+        return (*key, True) in self._energies or (forces != "analytic" and (*key, False) in self._energies)
+
+    def add(self, atoms: Atoms, forces: ForceMethod | None, store: LabelStore) -> None:
+        """Count an energy."""
+        self._energies.add((store.key, _hash(atoms), forces == "analytic"))
+
+
+def plan_dataset(
+    name: str, dataset: ComputedDataset, level: Level, known: KnownFrames, store: Path, planned: Planned | None = None
+) -> Iterator[Plan]:
     """Say what labelling a dataset takes.
 
     Args:
@@ -483,14 +512,15 @@ def plan_dataset(name: str, dataset: ComputedDataset, level: Level, known: Known
         level: the level of theory.
         known: frames, which are looked up in the store.
         store: folder of finished energies.
+        planned: what plans before this one have counted; this one's are added.
     """
-    every = structures(dataset)
+    every, planned = structures(dataset), planned or Planned()
     batches = label_batches(dataset, every, level)
     positions = representative(every).positions
     for labels in dict.fromkeys(labels for labels, _ in batches):
         own = [batch for (kind, _), batch in batches.items() if kind == labels]
         energies = energies_needed(positions, own[0].forces)
-        yield _plan(name, labels, own, energies, known, LabelStore(store, level))
+        yield _plan(name, labels, own, energies, known, LabelStore(store, level), planned)
 
 
 def shared_labels(plan: Plan, dataset: ComputedDataset) -> tuple[object, ...] | None:
@@ -530,7 +560,13 @@ def _added(plans: list[Plan]) -> Plan:
 
 
 def plan_cheap_level(
-    name: str, batches: Sequence[LabellingJob], level_name: str, level: Level, known: KnownFrames, store: Path
+    name: str,
+    batches: Sequence[LabellingJob],
+    level_name: str,
+    level: Level,
+    known: KnownFrames,
+    store: Path,
+    planned: Planned,
 ) -> Plan:
     """Say what labelling a part of a dataset with a cheap level takes; other arguments as of `plan_dataset`.
 
@@ -541,25 +577,36 @@ def plan_cheap_level(
         level: the level.
         known: frames, which are looked up in the store.
         store: folder of finished energies.
+        planned: as of `plan_dataset`.
     """
-    return _plan(name, f"{level_name}, {batches[0].part}", batches, 1, known, LabelStore(store, level))
+    return _plan(name, f"{level_name}, {batches[0].part}", batches, 1, known, LabelStore(store, level), planned)
 
 
 def _plan(
-    name: str, labels: str, own: Sequence[LabellingJob], energies: int, known: KnownFrames, store: LabelStore
+    name: str,
+    labels: str,
+    own: Sequence[LabellingJob],
+    energies: int,
+    known: KnownFrames,
+    store: LabelStore,
+    planned: Planned,
 ) -> Plan:
     """Add up the jobs of one kind of labels, of which each frame takes so many energies."""
     frames = sum(batch.stop - batch.start for batch in own)
-    found = _found(known.of_part(own[0].part), own, store)
-    wanted = found.wanted if found else frames * energies
-    left = wanted - found.stored if found else wanted * (1 - _share_stored(known.candidates(own[0].part), own, store))
+    found = _found(known.of_part(own[0].part), own, store, planned)
+    if found is None:
+        wanted = frames * energies
+        left = wanted * (1 - _share_there(known.candidates(own[0].part), own, store, planned))
+    else:
+        unknown = (frames - found.frames) * energies
+        wanted, left = found.wanted + unknown, found.left + unknown
     return Plan(
         dataset=name,
         part=own[0].part,
         labels=labels,
         forces=own[0].forces,
         frames=frames,
-        stored=found and found.frames,
+        stored=found and found.stored,
         jobs=sum(1 + batch.shares for batch in own),
         cpu_hours=sum(batch.cpu_s for batch in own) / 3600 * left / (frames * energies),
         mem_mb=max(batch.mem_mb for batch in own),
@@ -569,35 +616,50 @@ def _plan(
     )
 
 
-def _share_stored(candidates: list[Atoms], batches: Sequence[LabellingJob], store: LabelStore) -> float:
-    """Estimate which share of the energies of frames that a model will choose is in the store."""
+def _share_there(
+    candidates: list[Atoms], batches: Sequence[LabellingJob], store: LabelStore, planned: Planned
+) -> float:
+    """Estimate of which share of frames that a model will choose the energies are stored or planned already."""
+    forces = batches[0].forces
     looked_at = candidates[:: max(1, len(candidates) // CANDIDATES_LOOKED_AT)]
-    stored = sum(_is_stored(frame, batches[0].forces, store) for frame in looked_at)
-    return stored / len(looked_at) if looked_at else 0.0
+    there = sum(planned.has(frame, forces, store) or _is_stored(frame, forces, store) for frame in looked_at)
+    return there / len(looked_at) if looked_at else 0.0
 
 
 class _Found(NamedTuple):
-    """What is in the store of the frames of some jobs."""
+    """The frames of some jobs, as far as they are known."""
 
     frames: int
-    """Whose own energy is there, with its forces where those are analytic."""
     stored: int
-    """Energies, of displaced geometries too."""
+    """Frames whose own energy is in the store, with its forces where those are analytic."""
     wanted: int
     """Energies in all: a linear molecule has fewer internal directions once it is bent."""
+    left: int
+    """Energies that are neither in the store nor planned."""
 
 
-def _found(part: list[Atoms] | None, batches: Sequence[LabellingJob], store: LabelStore) -> _Found | None:
-    """Look frames of a part up in the store; None while they are not known yet."""
+def _found(
+    part: list[Atoms] | None, batches: Sequence[LabellingJob], store: LabelStore, planned: Planned
+) -> _Found | None:
+    """Look frames of a part up in the store, and plan what lacks; None while they are not known yet."""
     if part is None:
         return None
     forces = batches[0].forces
     frames = part[batches[0].start : batches[-1].stop]
+    lacking = [(frame, forces) for frame in frames if not _is_stored(frame, forces, store)]
+    stored = len(frames) - len(lacking)
     displaced = [each for frame in frames for each in displaced_geometries(frame, forces)]
-    own = sum(_is_stored(frame, forces, store) for frame in frames)
-    return _Found(own, own + sum(_is_stored(each, None, store) for each in displaced), len(frames) + len(displaced))
+    lacking += [(each, None) for each in displaced if not _is_stored(each, None, store)]
+    left = [each for each in lacking if not planned.has(*each, store)]
+    for each in left:
+        planned.add(*each, store)
+    return _Found(len(frames), stored, len(frames) + len(displaced), len(left))
 
 
 def _is_stored(atoms: Atoms, forces: ForceMethod | None, store: LabelStore) -> bool:
-    found = store.find(geometry_hash(atoms, charge_of(atoms), multiplicity_of(atoms)))
+    found = store.find(_hash(atoms))
     return found is not None and (STORED_FORCES in found or forces != "analytic")
+
+
+def _hash(atoms: Atoms) -> str:
+    return geometry_hash(atoms, charge_of(atoms), multiplicity_of(atoms))

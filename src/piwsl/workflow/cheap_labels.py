@@ -16,6 +16,7 @@ from piwsl.reference.planning import (
     KnownFrames,
     LabellingJob,
     Plan,
+    Planned,
     cheap_batch,
     cheap_batches,
     frames_wanted,
@@ -68,14 +69,16 @@ class CheapJobs:
         """Return the job of a name, however jobs would be cut now."""
         return cheap_batch(part, self._examples, self.levels[level], name)
 
-    def plans(self, known: KnownFrames, store: Path) -> Iterator[Plan]:
+    def plans(self, known: KnownFrames, store: Path, planned: Planned | None = None) -> Iterator[Plan]:
         """Say what each level and part takes.
 
         Args:
             known: frames, which are looked up in the store.
             store: folder of finished energies.
+            planned: what plans before these have counted; these are added.
         """
+        planned = planned or Planned()
         for level_name, level in self.levels.items():
             for part in self.parts:
                 batches = list(self.batches(level_name, part).values())
-                yield plan_cheap_level(self.name, batches, level_name, level, known, store)
+                yield plan_cheap_level(self.name, batches, level_name, level, known, store, planned)
