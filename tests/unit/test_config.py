@@ -147,6 +147,7 @@ def test_every_experiment_that_is_shipped_is_well_formed(path):
         ("models.painn.cutoff", 1e-300, "models.painn.cutoff", "found 1e-300"),
         ("models.painn", {"architecture": "painn", "baseline_scale": -2}, "n.baseline_scale: ", "'fitted', found -2"),
         ("models.painn", {"architecture": "painn", "baseline_scale": [1]}, "n.baseline_scale: ", "valid number, or"),
+        ("models.painn.pair_potential", "yes", "n.pair_potential: ", "boolean, or input should be 'auto', found 'yes'"),
         ("models.painn.layers", 10**6, "models.painn.layers", "found 1000000"),
         ("models.painn.training.steps", 2**70, "models.painn.training.steps", "found 1180591620717411303424"),
         ("models.painn.training.compile", 1, "models.painn.training.compile", "valid boolean, found 1"),

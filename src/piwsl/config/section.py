@@ -306,10 +306,15 @@ def _keys(location: tuple[int | str, ...], mapping: Mapping[Any, Any]) -> list[i
     value: Any = mapping
     for depth, part in enumerate(path):
         within = value if isinstance(value, Mapping) else {}
-        if part not in within and isinstance(part, str) and part != "[key]" and not part.isidentifier():
-            return path[:depth]  # "constrained-float", "literal['fitted']"
+        if part not in within and isinstance(part, str) and _is_kind(part):
+            return path[:depth]
         value = value[part] if isinstance(value, list) and isinstance(part, int) else within.get(part)
     return path
+
+
+def _is_kind(part: str) -> bool:
+    """Whether it is pydantic's name of a kind: "bool", "constrained-float", "literal['fitted']"."""
+    return part in ("bool", "int", "float", "str") or (part != "[key]" and not part.isidentifier())
 
 
 def _uncapitalized(text: str) -> str:
