@@ -11,6 +11,7 @@ from typing import Any
 
 from ase import Atoms
 from ase.data import chemical_symbols
+from pydantic import BaseModel
 
 from piwsl.catalogue import find, is_awaited
 from piwsl.config import (
@@ -117,6 +118,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
         ConfigError: one line.
     """
     try:
+        _check_inputs(experiment)
         for name, dataset in experiment.datasets.items():
             _check_files(name, dataset)
             if isinstance(dataset, ComputedDataset):
@@ -207,6 +209,26 @@ def check_plan(found: str, planned: str) -> None:
     for what, now, then in zip(("config", "Snakefile or workflow/rules"), found.split(), planned.split(), strict=True):
         if now != then:
             raise PiwslError(f"{what}: edited after this job was planned; start snakemake again, which plans anew")
+
+
+def _check_inputs(experiment: Experiment) -> None:
+    """Refuse to read what lies among the experiment's own results: Snakemake removes a file before it makes it anew."""
+    folder = Path(Layout(experiment.experiment).folder)
+    for key, path in _paths(experiment):
+        if any(Path(place(path)).is_relative_to(place(folder)) for place in (os.path.abspath, os.path.realpath)):
+            raise ConfigError(f"{key}: {path} lies where this experiment writes; copy it out of {folder} first")
+
+
+def _paths(value: Any, key: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield the files that a section names, and their keys."""
+    if isinstance(value, Path):
+        yield key, value
+    elif isinstance(value, BaseModel | Mapping):
+        for name, each in value.items() if isinstance(value, Mapping) else value:
+            yield from _paths(each, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _paths(each, key)
 
 
 def _check_files(name: str, dataset: ComputedDataset | GivenDataset) -> None:

@@ -328,6 +328,35 @@ def test_data_that_are_no_file_are_refused_and_never_waited_for(tmp_path, monkey
             load_experiment(written(config, tmp_path))
 
 
+@pytest.mark.parametrize("folder", ["results/x", "elsewhere/../results/x", "linked"])
+def test_files_among_the_results_of_the_experiment_itself_are_refused(tmp_path, monkeypatch, folder):
+    """Snakemake takes them for its own and deletes them."""
+    monkeypatch.chdir(tmp_path)
+    Path("results/x/datasets/mine").mkdir(parents=True)
+    Path("elsewhere").mkdir()
+    Path("linked").symlink_to("results/x")
+    own = f"{folder}/datasets/mine/split.json"
+    sections = {
+        "split.stored": {"file": "mine.xyz", "split": {"stored": own}},
+        "split.test": {"file": "mine.xyz", "split": {"test": own}},
+        "test_file": {"file": "mine.xyz", "test_file": own},
+        "tests.hot.file": {"file": "mine.xyz", "test_frames": 3, "tests": {"hot": {"file": own}}},
+        "geometries.file": {
+            "geometries": {"file": own},
+            "level": "demo",
+            "training_frames": 100,
+            "test_frames": 1,
+        },
+    }
+    for key, section in sections.items():
+        config = copy.deepcopy(DEFAULT) | {"experiment": "x", "datasets": {"y": section}}
+        with pytest.raises(ConfigError, match=rf"datasets\.y\.{key}: .* copy it out of results/x first$"):
+            load_experiment(written(config, tmp_path))
+        with pytest.raises(ConfigError) as raised:
+            load_experiment(written(config | {"experiment": "x2"}, tmp_path))
+        assert "copy it out" not in str(raised.value)
+
+
 def test_a_dataset_of_too_many_jobs_is_refused(tmp_path):
     config = edited("datasets.ammonia.training_frames", 20_000)
     config["datasets"]["ammonia"]["labelling"]["frames_per_job"] = 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from ase import Atoms
+from ase.build import molecule
 from ase.units import Hartree
 from helpers import morse_frames, plain_experiment
 from run_files import files_of
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from piwsl import preflight
 from piwsl.cli import app
 from piwsl.config import ConfigError, Experiment, GivenDataset, parse_section
-from piwsl.data import given
+from piwsl.data import copies, given
 from piwsl.data.assemble import import_given, write_geometries
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.data.dropping import COLUMNS, frames_left
@@ -136,6 +137,87 @@ def test_of_copies_the_test_frame_is_kept_then_the_first(tmp_path):
         ("pool.xyz", 0): (POOL, f"the geometry of frame 0 of {mine} (test)"),
     }
     assert {name: len(part) for name, part in parts.items()} == {TRAINING: 6, TEST: 2, POOL: 2}
+
+
+def test_of_copies_of_one_part_the_one_with_the_most_labels_is_kept(tmp_path):
+    labelled = morse_frames("CH3OH", 8, forces=True)
+    bare = [atoms.copy() for atoms in labelled]
+    for atoms in bare:
+        del atoms.arrays[FORCES_KEY]
+    write_frames(tmp_path / "mine.xyz", [*bare, *labelled])
+    (tmp_path / "test.csv").write_text("0 9")  # a test frame is kept though it has fewer
+    parts, rows = imported(given_by_list(tmp_path / "mine.xyz", drop=["duplicates"]), tmp_path)
+    assert [int(row["frame"]) for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(each.forces is not None for each in parts[TRAINING])
+    assert rows[1]["why"] == f"the geometry of frame 10 of {tmp_path / 'mine.xyz'} (training)"
+
+
+def test_copies_whose_energies_contradict_each_other_are_kept_and_asked_about(tmp_path, capsys):
+    frames = morse_frames("H2O", 8)
+    again = [frames[2].copy(), frames[4].copy(), frames[4].copy()]
+    again[0].info[ENERGY_KEY] += 2e-3  # noise of three atoms
+    again[2].info[ENERGY_KEY] += 0.5
+    write_frames(tmp_path / "mine.xyz", [*frames, *again])
+    (tmp_path / "test.csv").write_text("0 1")
+    rows = imported(given_by_list(tmp_path / "mine.xyz", drop=["duplicates"]), tmp_path)[1]
+    assert [int(row["frame"]) for row in rows] == [8]
+    said = "copies: 3 of 10 frames (frame 4, 9, 10) have the geometry of another and energies that contradict each "
+    with Dataset(tmp_path / "made.h5") as made:
+        (asked,) = [found for found in made.findings() if "contradict" in found.said]
+    assert asked.said.startswith(f"{said}other, by up to 0.5 eV; none of them is dropped")
+    assert (asked.frames, asked.done) == (3, "kept")
+    assert f"warning: {said}" in capsys.readouterr().out
+
+
+def turned_in_a_box(count: int) -> list[Atoms]:
+    """A molecule whose images are near, turned: its distances within the cell stay, those to its images do not."""
+    rng, found = np.random.default_rng(0), []
+    for number in range(count):
+        atoms = molecule("H2O")
+        atoms.rotate(360 * rng.random(), rng.normal(size=3))
+        atoms.set_cell([3.2, 3.2, 3.2])
+        atoms.pbc = True
+        found.append(label(atoms, -2079.0 + 0.01 * number, None))
+    return found
+
+
+def seen_from_the_other_side(atoms: Atoms) -> Atoms:
+    mirrored = atoms.copy()
+    mirrored.positions[:, 2] *= -1
+    return mirrored
+
+
+def in_two_directions(atoms: Atoms) -> Atoms:
+    slab = atoms.copy()
+    slab.pbc = [True, True, False]
+    return slab
+
+
+@pytest.mark.parametrize("most", [10_000, 0])
+@pytest.mark.parametrize("other", [seen_from_the_other_side, in_two_directions])
+def test_periodic_frames_that_differ_in_how_they_lie_to_their_images_are_no_copies(tmp_path, monkeypatch, most, other):
+    monkeypatch.setattr(copies, "MOST_COMPARED", most)
+    frames = turned_in_a_box(12)
+    shifted = frames[3][[2, 0, 1]]
+    shifted.positions += (0.3, -0.2, 5.0)
+    write_frames(tmp_path / "mine.xyz", [*frames, *map(other, frames), shifted])
+    (tmp_path / "test.csv").write_text("0 1")
+    rows = imported(given_by_list(tmp_path / "mine.xyz", drop=["duplicates"]), tmp_path)[1]
+    assert [int(row["frame"]) for row in rows] == [24]
+
+
+def test_ions_are_as_far_from_neutral_molecules_as_they_should_be_and_stay(tmp_path):
+    frames = morse_frames("H2O", 40)
+    for number, atoms in enumerate(frames):
+        atoms.info[ENERGY_KEY] = -2079.0 + 0.01 * number
+    for atoms in frames[30:]:
+        atoms.info |= {"charge": 1, "multiplicity": 2}
+        atoms.info[ENERGY_KEY] += 12.6
+    frames[7].info[ENERGY_KEY] += 12.6
+    frames[34].info[ENERGY_KEY] += 12.6
+    write_frames(tmp_path / "mine.xyz", frames)
+    dataset = GivenDataset(file=tmp_path / "mine.xyz", test_frames=2, drop=["energy_outliers"])
+    assert [int(row["frame"]) for row in imported(dataset, tmp_path)[1]] == [7, 34]
 
 
 def test_a_single_frame_in_another_unit_is_an_outlier_and_a_whole_file_is_none(tmp_path):

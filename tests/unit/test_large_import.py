@@ -50,8 +50,9 @@ def write_water(path: Path, frames: int) -> Path:
     """Write frames of which each hundredth is a copy of the one before it."""
     rng = np.random.default_rng(0)
     positions = molecule("H2O").positions + 0.05 * rng.normal(size=(frames, 3, 3))
-    positions[99::100] = positions[98::100]
-    np.savez(path, R=positions, z=[8, 1, 1], E=rng.normal(size=frames), F=rng.normal(size=(frames, 3, 3)))
+    energies = rng.normal(size=frames)
+    positions[99::100], energies[99::100] = positions[98::100], energies[98::100]
+    np.savez(path, R=positions, z=[8, 1, 1], E=energies, F=rng.normal(size=(frames, 3, 3)))
     return path
 
 

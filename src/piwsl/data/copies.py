@@ -1,8 +1,11 @@
 """Frames of one geometry, turned, shifted or renumbered: found by fingerprints, and compared atom by atom.
 
-Fingerprints are sums over radii, distances and cell, none of which such a change touches: of two frames that agree in
-all of these to `SAME_GEOMETRY`, they agree to a tolerance that is known. Frames beside one another in order of
-fingerprints that do are few, and are compared in full.
+Periodic frames are of one geometry where they are so as they stand, in the same cell, shifted as a whole or renumbered:
+what is turned in its cell is another structure.
+
+Fingerprints are sums over radii and distances, or coordinates and cell, none of which such a change touches: of two
+frames that agree in all of these to `SAME_GEOMETRY`, they agree to a tolerance that is known. Frames beside one another
+in order of fingerprints that do are few, and are compared in full.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from piwsl.data.survey import Survey
@@ -26,11 +30,18 @@ FINGERPRINT = 3
 MOST_ATOMS = 300
 # Pairs that are compared in full; a file with more is full of copies, and fingerprints of the others are believed.
 MOST_COMPARED = 10_000
+# Of what a periodic frame is projected on; no lattice has it as an axis.
+DIRECTION = np.sqrt([0.2, 0.3, 0.5])
+# eV an atom: energies of one geometry and level that differ by more are not all right.
+SAME_ENERGY_AN_ATOM = 1e-3
 
 
 def fingerprint(atoms: Atoms) -> NDArray[np.float64]:
     """Return (3,) numbers, Å, that frames of one geometry have in common."""
-    found = np.asarray(_weights(len(atoms)) @ np.concatenate([_radii(atoms), _cell(atoms)]))
+    if atoms.pbc.any():
+        box = np.concatenate([atoms.cell.array @ DIRECTION, atoms.pbc])
+        return np.asarray(_weights(len(atoms)) @ np.concatenate([_in_order(_centred(atoms) @ DIRECTION, atoms), box]))
+    found = np.asarray(_weights(len(atoms))[:, : len(atoms)] @ _radii(atoms))
     if 1 < len(atoms) <= MOST_ATOMS:  # radii know nothing of a turn about an axis through the centre
         found[0] += _mean_distance(atoms)
     return found
@@ -43,7 +54,7 @@ def tolerance(atoms: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def _weights(atoms: int) -> NDArray[np.float64]:
-    """Return (3, N + 6) weights of radii and cell, which have no pattern that a geometry could have."""
+    """Return (3, N + 6) weights of atoms and cell, which have no pattern that a geometry could have."""
     return np.cos(np.outer(np.arange(1, FINGERPRINT + 1), np.arange(1, atoms + 7)))
 
 
@@ -94,30 +105,68 @@ def _neighbours(survey: Survey) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return order, near
 
 
+def copied(sets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows that have copies, of sets as of `sets_of`."""
+    return np.flatnonzero((np.bincount(sets) > 1)[sets])
+
+
+def energy_ranges(survey: Survey, sets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how far the energies of the copies of each frame are apart, (M,), eV; 0 where that is noise.
+
+    Args:
+        survey: of the frames.
+        sets: of `sets_of`, of each frame.
+    """
+    order = np.argsort(sets, kind="stable")
+    first = np.flatnonzero(np.diff(sets[order], prepend=-1))
+    energies = survey.energies[order]
+    apart = np.zeros(len(sets))
+    apart[order] = np.repeat(
+        np.nan_to_num(np.fmax.reduceat(energies, first) - np.fmin.reduceat(energies, first)),
+        np.diff(first, append=len(sets)),
+    )
+    return np.where(apart > SAME_ENERGY_AN_ATOM * survey.sizes, apart, 0.0)
+
+
 def _are_same(first: Atoms, second: Atoms) -> bool:
+    if first.pbc.any() or second.pbc.any():
+        return _are_same_crystal(first, second)
     return _close(_radii(first), _radii(second)) and _close(_distances(first), _distances(second))
+
+
+def _are_same_crystal(first: Atoms, second: Atoms) -> bool:
+    """Whether each atom of a frame stands where one of its element does in the other, when both are shifted onto one."""
+    if not (np.array_equal(first.pbc, second.pbc) and _close(first.cell.array, second.cell.array)):
+        return False
+    # Elements are 1 Å apart, as a fourth coordinate.
+    places, others = (np.column_stack([_centred(atoms), atoms.numbers]) for atoms in (first, second))
+    distances, nearest = cKDTree(places).query(others)
+    return bool(distances.max() < SAME_GEOMETRY) and len(np.unique(nearest)) == len(first)
 
 
 def _close(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
     return bool(np.abs(first - second).max(initial=0.0) < SAME_GEOMETRY)
 
 
+def _centred(atoms: Atoms) -> NDArray[np.float64]:
+    return np.asarray(atoms.positions - atoms.positions.mean(axis=0))
+
+
+def _in_order(values: NDArray[np.float64], atoms: Atoms) -> NDArray[np.float64]:
+    """Return values of atoms in order within each element, which no renumbering changes."""
+    return values[np.lexsort((values, atoms.numbers))]
+
+
 def _radii(atoms: Atoms) -> NDArray[np.float64]:
     """Return distances to the centre, Å, in order within each element; no turn, shift or renumbering changes them."""
-    radii = np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1)
-    return radii[np.lexsort((radii, atoms.numbers))]
-
-
-def _cell(atoms: Atoms) -> NDArray[np.float64]:
-    """Return lengths and angles of the cell, (6,), Å and °; zeros where nothing is periodic."""
-    return np.asarray(atoms.cell.cellpar()) if atoms.pbc.any() else np.zeros(6)
+    return _in_order(np.linalg.norm(_centred(atoms), axis=1), atoms)
 
 
 def _distances(atoms: Atoms) -> NDArray[np.float64]:
-    """Return all distances, Å, in order within each pair of elements; of periodic frames the cell's Å and °, too."""
+    """Return all distances, Å, in order within each pair of elements."""
     order = np.argsort(atoms.numbers, kind="stable")
     numbers, positions = atoms.numbers[order], atoms.positions[order]
     first, second = _pairs(len(atoms))
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
     kinds = numbers[first] * len(chemical_symbols) + numbers[second]
-    return np.concatenate([distances[np.lexsort((distances, kinds))], _cell(atoms)])
+    return distances[np.lexsort((distances, kinds))]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset
 from piwsl.data import given
-from piwsl.data.copies import compared, sets_of
+from piwsl.data.copies import compared, copied, energy_ranges, sets_of
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.data.given import (
     FAULTS,
@@ -42,7 +42,7 @@ from piwsl.records import Finding
 from piwsl.structures.geometry import SHORTEST_DISTANCE
 
 COLUMNS = ("file", "frame", "part", "fault", "why")
-# Of copies the one that stands first is kept.
+# Of copies one is kept of the first of these parts that has any.
 PRECEDENCE = (TEST, TRAINING, POOL)
 WORDS: Mapping[Fault, str] = {
     "unlabelled": "have no energy, or a label that is not finite",
@@ -192,22 +192,35 @@ def _far(dataset: GivenDataset, surveyed: Parts, fault: Fault) -> Rows:
 
 
 def _duplicates(dataset: GivenDataset, kept: Kept[File], surveyed: Parts) -> Rows:
-    """Return all frames of each geometry but one: a test frame where there is one, the first of its file."""
-    survey = surveyed.survey
-    sets = sets_of(survey, _compared_frames(dataset, kept, surveyed).__getitem__)
-    every = np.arange(len(survey))
-    order = np.concatenate([every[surveyed.rows(part)] for part in PRECEDENCE])
+    """Return all frames of each geometry but one: a test frame where there is one, the first with the most labels.
+
+    Where energies contradict each other, nobody knows which frame to keep, and all are.
+    """
+    sets = sets_of(surveyed.survey, _compared_frames(dataset, kept, surveyed).__getitem__)
+    rows = copied(sets)
+    survey, sets, precedence = surveyed.survey.rows(rows), sets[rows], _precedence(surveyed, rows)
+    order = np.lexsort((-survey.labels, precedence))
     _, first, of = np.unique(sets[order], return_index=True, return_inverse=True)
-    original = np.empty(len(survey), dtype=np.int64)
-    original[order] = order[first[of]]
-    rows = np.flatnonzero(original != every)
+    original = np.empty_like(rows)
+    original[order] = rows[order[first[of]]]
+    others = (original != rows) & (energy_ranges(survey, sets) == 0)
+    rows, original = rows[others], original[others]
 
     def why(number: int) -> str:
-        row = int(original[rows[number]])
+        row = int(original[number])
         part = next(name for name in surveyed.counts if row < surveyed.rows(name).stop)
-        return f"the geometry of frame {survey.names[row]} of {surveyed.files[part]} ({part})"
+        return f"the geometry of frame {surveyed.survey.names[row]} of {surveyed.files[part]} ({part})"
 
     return rows, why
+
+
+def _precedence(surveyed: Parts, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return at which place of `PRECEDENCE` the parts of rows stand."""
+    places = np.empty_like(rows)
+    for place, part in enumerate(PRECEDENCE):
+        own = surveyed.rows(part)
+        places[(rows >= own.start) & (rows < own.stop)] = place
+    return places
 
 
 def _compared_frames(dataset: GivenDataset, kept: Kept[File], surveyed: Parts) -> dict[int, Atoms]:

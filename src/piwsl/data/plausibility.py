@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from ase.units import Hartree
 from numpy.typing import NDArray
 
-from piwsl.data.copies import SAME_GEOMETRY, compared, sets_of
+from piwsl.data.copies import SAME_GEOMETRY, compared, copied, energy_ranges, sets_of
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.data.survey import EVERY_ROW, Formula, Formulas, Survey, joined, survey_of
 from piwsl.records import Finding
@@ -34,7 +34,8 @@ ATOMS = (
 # Binding, correlation and relativity, Hartree an atom, and their share of the total in heavy ones: what a total may be
 # away from the sum of its atoms.
 BINDING_AN_ATOM, BINDING_SHARE = 0.15, 0.02
-# eV an atom: no geometry is that far from the others of its data, bonds torn apart included.
+# eV an atom: what thermal motion does not come to. Geometries do: of N2 torn apart each atom is 5 eV higher, one of a
+# dimer is as far from the bulk.
 OUTLIER_AN_ATOM = 2.0
 OUTLIER_SPREADS = 20.0
 # eV/Å, a Hartree/Bohr: what dynamics at some thousand K does not come to; and times the median of the data.
@@ -309,13 +310,26 @@ def _far_from_fit(survey: Survey, rows: NDArray[np.int64]) -> tuple[Far, NDArray
 
 
 def _counts(formulas: Sequence[Formula]) -> NDArray[np.float64]:
-    """Return (formulas, elements): how many atoms of each element they have."""
+    """Return (formulas, elements + states): how many atoms of each element they have, and which charge and spin.
+
+    The first state has no column. Others have a constant of their own: ionising costs as much whatever the size.
+    """
     elements = sorted({int(number) for formula in formulas for number in formula.elements})
-    return np.array([[formula.numbers.count(element) for element in elements] for formula in formulas], float)
+    states = [*dict.fromkeys((formula.charge, formula.multiplicity) for formula in formulas)][1:]
+    return np.array(
+        [
+            [formula.numbers.count(element) for element in elements]
+            + [(formula.charge, formula.multiplicity) == state for state in states]
+            for formula in formulas
+        ],
+        float,
+    )
 
 
 def _fitted_to_most(survey: Survey) -> NDArray[np.float64]:
-    """Return energies of a fit of atomic references by least absolute errors: few wrong frames do not bend it.
+    """Return energies of a fit of atomic references, and a constant of each charge and spin, by least absolute errors.
+
+    Few wrong frames do not bend it.
 
     Frames of a formula have one fitted energy, so that their weighted mean stands for them all in each step.
     """
@@ -471,4 +485,20 @@ def _copies(parts: Parts, frame_of: FrameOf) -> list[_Seen]:
         *said(TEST, np.isin(test, training), "a training frame; errors on them say nothing"),
         *said(POOL, np.isin(pool, training), "a training frame, which is labelled; the pool is for others"),
         *said(POOL, np.isin(pool, test), "a test frame; a model that learns from the pool has seen it"),
+        *_contradicting(parts, sets),
     ]
+
+
+def _contradicting(parts: Parts, sets: NDArray[np.int64]) -> list[_Seen]:
+    """Find labelled frames of one geometry whose energies are not those of one level or state."""
+    survey = parts.labelled
+    rows = copied(sets[: len(survey)])
+    apart = energy_ranges(survey.rows(rows), sets[rows])
+    rows = rows[apart > 0]
+    if not len(rows):
+        return []
+    said = (
+        f"copies: {len(rows)} of {len(survey)} frames (frame {_names(survey, rows)}) have the geometry of another and "
+        f"energies that contradict each other, by up to {apart.max():.3g} eV; none of them is dropped, which are right?"
+    )
+    return [_Seen("duplicates", said, rows)]

@@ -12,7 +12,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.data.copies import FINGERPRINT, fingerprint
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY
 
 Rows = NDArray[np.int64] | slice
 EVERY_ROW = slice(None)
@@ -70,6 +70,8 @@ class Survey:
     """Sum of the norms of the forces, eV/Å, likewise."""
     largest_forces: NDArray[np.float64]
     """Largest norm of the force on an atom, eV/Å, likewise."""
+    with_stress: NDArray[np.bool_]
+    """Which frames have a stress."""
     fingerprints: NDArray[np.float64]
     """(M, 3), of the geometry."""
 
@@ -90,13 +92,21 @@ class Survey:
         """Numbers of atoms."""
         return np.array([len(each.numbers) for each in self.formulas], dtype=np.int64)[self.formula]
 
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """How many labels frames have: energy, forces, stress."""
+        columns = (~np.isnan(self.energies), self.with_forces, self.with_stress)
+        return np.sum(columns, axis=0, dtype=np.int8)
+
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur."""
         there, formulas = np.unique(self.formula), [*self.formulas]
         return sorted({int(number) for index in there for number in formulas[index].elements})
 
 
-COLUMNS = ("names", "formula", "energies", "net_forces", "sums_of_forces", "largest_forces", "fingerprints")
+COLUMNS = (
+    *("names", "formula", "energies", "net_forces", "sums_of_forces", "largest_forces", "with_stress", "fingerprints"),
+)
 
 
 class Surveyor:
@@ -106,6 +116,7 @@ class Surveyor:
         """Begin with no frame."""
         self._formulas, self._formula = formulas, array("i")
         self._energies, self._net, self._sums, self._largest, self._fingerprints = (array("d") for _ in range(5))
+        self._with_stress = array("b")
 
     def __len__(self) -> int:
         return len(self._formula)
@@ -119,6 +130,7 @@ class Surveyor:
         self._net.append(np.nan if forces is None else float(np.linalg.norm(forces.sum(axis=0))))
         self._sums.append(np.nan if norms is None else float(norms.sum()))
         self._largest.append(np.nan if norms is None else float(norms.max()))
+        self._with_stress.append(STRESS_KEY in atoms.info)
         self._fingerprints.extend(fingerprint(atoms).tolist())
 
     def pass_over(self) -> None:
@@ -126,6 +138,7 @@ class Surveyor:
         self._formula.append(self._formulas.number_of(Atoms()))
         for column in (self._energies, self._net, self._sums, self._largest):
             column.append(np.nan)
+        self._with_stress.append(False)
         self._fingerprints.extend([np.nan] * FINGERPRINT)
 
     def survey(self, names: NDArray[Any]) -> Survey:
@@ -138,6 +151,7 @@ class Surveyor:
             np.asarray(self._net),
             np.asarray(self._sums),
             np.asarray(self._largest),
+            np.asarray(self._with_stress).astype(bool),
             np.asarray(self._fingerprints).reshape(-1, FINGERPRINT),
         )
 
