@@ -28,13 +28,14 @@ from piwsl.config import (
 )
 from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
-from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of
+from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of, left_of
 from piwsl.data.given import GivenFrames, frames_taken, free_atoms, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.splits import MOST_DIGITS, read_positions
 from piwsl.data.survey import Formulas, survey_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
+from piwsl.records import Finding
 from piwsl.report.sections import SECTIONS
 from piwsl.structures.frames import (
     FORCES_KEY,
@@ -485,21 +486,32 @@ def remarks(experiment: Experiment) -> list[str]:
             )
         elif isinstance(dataset, GivenDataset):
             files = read_files(dataset, FRAMES_CHECKED)
-            for file in files:
-                seen = f" (one frame in {file.every} was read)" if file.every > 1 else ""
-                lines.append(f"{name}{seen}: {summary(dataset, file)}")
-            labels, kept = dataset.labels_of(dataset.file), kept_of(dataset, files)
-            lines += [f"{name}: {found.said}" for found in kept.findings()]
+            lines += [f"{name}{_seen([file])}: {summary(dataset, file)}" for file in files]
+            labels, kept, seen = dataset.labels_of(dataset.file), kept_of(dataset, files), _seen(files)
             if dataset.drop:
-                lines.append(f"{name}: {_left(dataset)}")
+                lines += _dropped(name, dataset, kept.findings(), seen)
             odd = warnings(frames_of(kept), labels.energy_unit, labels.forces_unit)
-            lines += [f"{name}: warning: {warning}" for warning in odd]
+            lines += [f"{name}{seen}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
             lines += _remarks_on_tests(name, dataset, frames_of(kept)[TRAINING])
         elif remark := level_remark(dataset, experiment):
             lines.append(f"{name}: {dataset.level}: {remark}")
     return lines
+
+
+def _seen(files: Sequence[GivenFrames]) -> str:
+    """Say how many frames of files were looked at, where that is not all."""
+    every = max(file.every for file in files)
+    return f" (one frame in {every} was read)" if every > 1 else ""
+
+
+def _dropped(name: str, dataset: GivenDataset, sampled: Sequence[Finding], seen: str) -> Iterator[str]:
+    """Say what will be dropped of a dataset, of all its frames where they are counted, and what is left."""
+    if is_counted(dataset):
+        sampled, seen = left_of(dataset).findings, ""
+    yield from (f"{name}{seen}: {found.said}" for found in sampled)
+    yield f"{name}: {_left(dataset)}"
 
 
 def _left(dataset: GivenDataset) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ from piwsl.cli import app
 from piwsl.config import ConfigError, Experiment, GivenDataset, parse_section
 from piwsl.data import copies, given
 from piwsl.data.assemble import import_given, write_geometries
-from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
+from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, write_dataset
 from piwsl.data.dropping import COLUMNS, frames_left
 from piwsl.errors import PiwslError
 from piwsl.readers.extxyz import ExtendedXYZ
+from piwsl.records import Finding
+from piwsl.report.sections.data_warnings import DataWarnings
 from piwsl.report.write import write_report
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, write_frames
 
@@ -291,8 +294,10 @@ def test_files_are_read_once_more_only_where_frames_may_be_copies(tmp_path, monk
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"energy_key": "no_such"}, r"drop leaves no training frame; frame 0: has no no_such; its"),
+        ({"energy_key": "no_such"}, r"drop leaves no training frame; frame 2: has no no_such; its"),
         ({"test": "3 5"}, r"drop leaves no test frame; frame 3: has no REF_energy; its"),
+        ({"test": "5"}, r"drop leaves no test frame; frame 5: REF_forces must be"),
+        ({"test": "8"}, r"drop leaves no test frame; frame 8: atom 1 \(H\) and atom 2 \(H\)"),
         ({"test": "13 30"}, r"drop leaves no test frame; there are 1 energy_outliers, 1 net_forces; drop less$"),
     ],
 )
@@ -370,6 +375,63 @@ def test_check_counts_all_frames_though_it_looks_at_some(path, tmp_path, monkeyp
     code, said = checked(tmp_path, 30)  # the import will tell
     assert code == 0
     assert "left are at most 30 training frames" in said
+
+
+def test_check_refuses_no_part_of_which_it_has_seen_some_frames_alone(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = morse_frames("H2O", 60)
+    for atoms in frames[::3]:
+        del atoms.info[ENERGY_KEY]
+    write_frames(path, frames)
+    whole = checked(tmp_path, 10)
+    assert (whole[0], "(one frame in" in whole[1]) == (0, False)
+    monkeypatch.setattr(preflight, "FRAMES_CHECKED", 20)  # those without an energy
+    code, said = checked(tmp_path, 10)
+    assert code == 0, said
+    dropped = "unlabelled: 20 of 60 frames (mine.xyz: "
+    assert f"mine: {dropped}" in said
+    monkeypatch.setattr(given, "MOST_GROUPED", 59)
+    code, said = checked(tmp_path, 10)
+    assert code == 0, said
+    assert "mine (one frame in 3 was read): unlabelled: 20 of 20 frames (mine.xyz: " in said
+    assert dropped not in said
+
+
+def test_frames_that_are_dropped_for_their_own_labels_need_no_group(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    every = faulty_frames()
+    for number, atoms in enumerate(every):
+        atoms.info["trajectory"] = "abcd"[number % 4]
+    write_frames(path, every)
+    keys = {"test_frames": 6, "split": {"by": "group", "key": "trajectory"}}
+    dataset = parse_section(GivenDataset, {"file": "mine.xyz", "drop": REFUSED} | keys, "datasets.mine")
+    for number in (WITHOUT, OVERLAPPING):
+        del every[number].info["trajectory"]
+    write_frames(path, every)
+    parts, rows = imported(dataset, tmp_path)
+    assert [int(row["frame"]) for row in rows if row["part"] == TRAINING] == [WITHOUT, NOT_FINITE, OVERLAPPING]
+    assert len(parts[TEST]) == 6
+    for most in (5000, 14):  # each third
+        monkeypatch.setattr(preflight, "FRAMES_CHECKED", most)
+        code, said = checked(tmp_path, 10, drop=REFUSED, **keys)
+        assert code == 0, said
+    del every[NOT_FINITE + 1].info["trajectory"]
+    write_frames(path, every)
+    refusal = f"mine.xyz: frame {NOT_FINITE + 1}: has no trajectory, which split.key is"
+    with pytest.raises(PiwslError, match=refusal):
+        imported(dataset, tmp_path)
+    code, said = checked(tmp_path, 10, drop=REFUSED, **keys)
+    assert (code, refusal in said) == (1, True)
+
+
+def test_findings_of_earlier_versions_are_said_and_have_no_row(tmp_path):
+    """They are a line alone: how many frames they are of is not known."""
+    path = tmp_path / "datasets" / "old" / "dataset.h5"
+    frames, said = morse_frames("H2O", 2), "forces: those of 2 of 5000 frames (frame 7, 9) do not add up to zero"
+    write_dataset(path, {TRAINING: frames[:1], TEST: frames[1:]}, {}, [Finding(said=said)])
+    html = DataWarnings().html(SimpleNamespace(datasets=[path], test_sets=[]))
+    assert said in html
+    assert "<table" not in html
 
 
 def test_the_report_has_a_row_a_finding(path, tmp_path):

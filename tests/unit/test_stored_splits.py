@@ -105,6 +105,17 @@ def test_test_frames_of_a_file_of_their_own_are_named_there(path, tmp_path):
     assert (found[TEST]["positions"], len(found[TRAINING]["positions"])) == ([0, 1, 2], 25)
 
 
+def test_a_stored_split_of_two_files_is_refused_with_the_way_to_the_same_frames(path, tmp_path):
+    write_frames(tmp_path / "test.xyz", morse_frames("H2O", 3, seed=1))
+    imported(path, test_file=str(tmp_path / "test.xyz"))
+    stored = path.with_name("split.json").rename(path.with_name("stored.json"))
+    with pytest.raises(
+        PiwslError, match=r"say file, test_file and drop as in that import, in place of split$"
+    ) as raised:
+        imported(path, split={"stored": str(stored)})
+    assert "\n" not in str(raised.value)
+
+
 def test_a_file_that_is_not_the_one_that_was_split_is_refused(path):
     imported(path, test_frames=5)
     stored = path.with_name("split.json").rename(path.with_name("stored.json"))

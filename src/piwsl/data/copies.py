@@ -135,7 +135,7 @@ def _are_same(first: Atoms, second: Atoms) -> bool:
 
 
 def _are_same_crystal(first: Atoms, second: Atoms) -> bool:
-    """Whether each atom of a frame stands where one of its element does in the other, when both are shifted onto one."""
+    """Whether frames in one cell, shifted onto each other, have atoms of the same elements at the same places."""
     if not (np.array_equal(first.pbc, second.pbc) and _close(first.cell.array, second.cell.array)):
         return False
     # Elements are 1 Å apart, as a fourth coordinate.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic
+from typing import Generic, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from piwsl.config import Fault, GivenDataset
 from piwsl.data import given
 from piwsl.data.copies import compared, copied, energy_ranges, sets_of
-from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
+from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.given import (
     FAULTS,
     File,
@@ -32,6 +32,7 @@ from piwsl.data.given import (
     frames_again,
     frames_in_part,
     frames_taken,
+    problem_of,
     survey_files,
 )
 from piwsl.data.plausibility import NAMES_SHOWN, Parts, energy_outliers, force_outliers, net_forces
@@ -110,7 +111,7 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
         files: of `read_files` or `survey_files`.
 
     Raises:
-        PiwslError: as of `divide`, nothing is left of a part, or a file is not what it was.
+        PiwslError: as of `divide`, nothing is left of a part whose file was read whole, or a file is not what it was.
     """
     divided = divide(dataset, files)
     kept = Kept(divided, divided, [])
@@ -118,7 +119,8 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
         if fault in dataset.drop:
             kept = _without(kept, _found(dataset, kept, fault))
     for part in (TRAINING, TEST):
-        if dataset.drop and not len(kept.parts[part].indices):
+        file = kept.parts[part].file
+        if dataset.drop and not len(kept.parts[part].indices) and file.every == dataset.stride_of(file.path):
             raise PiwslError(_nothing_left(dataset, kept, part))
     return kept
 
@@ -127,7 +129,8 @@ def _nothing_left(dataset: GivenDataset, kept: Kept[File], part: str) -> str:
     file, dropped = kept.parts[part].file, [each for each in kept.dropped if each.part == part]
     most = max(dropped, key=lambda each: len(each.rows))
     counts = ", ".join(f"{len(each.rows)} {each.fault}" for each in dropped)
-    why = file.first_problem if file.faults[most.rows].any() else f"there are {counts}; drop less"
+    unread = most.fault in ("unlabelled", "overlaps")
+    why = problem_of(dataset, file, int(most.rows[0])) if unread else f"there are {counts}; drop less"
     return f"{file.path}: drop leaves no {part} frame; {why}"
 
 
@@ -290,6 +293,14 @@ def _rows(dropped: Sequence[Dropped]) -> Iterator[tuple[str, int, str, str, str]
         yield str(each.file.path), int(positions[place]), each.part, each.fault, each.why(int(number[place]))
 
 
+class Left(NamedTuple):
+    """What the import will leave of the parts of a dataset."""
+
+    counts: Mapping[str, int]
+    findings: Sequence[Finding]
+    """Of what is dropped."""
+
+
 def frames_left(dataset: GivenDataset, part: str) -> int:
     """Return how many frames the import finds for "training", "test" or "pool", or how many it finds at most.
 
@@ -300,9 +311,18 @@ def frames_left(dataset: GivenDataset, part: str) -> int:
     """
     if not dataset.drop or not is_counted(dataset):
         return frames_in_part(dataset, part)
+    return left_of(dataset).counts.get(part, 0)
+
+
+def left_of(dataset: GivenDataset) -> Left:
+    """Return what the import will leave of a dataset, all of whose frames are read.
+
+    Raises:
+        PiwslError: as of `frames_left`.
+    """
     said = json.dumps(dataset.beyond_defaults(), sort_keys=True)
     positions = [] if dataset.split is None else dataset.split.files
-    return _counts(said, tuple(stamp_of(path) for path in [*_files(dataset), *positions])).get(part, 0)
+    return _left(said, tuple(stamp_of(path) for path in [*_files(dataset), *positions]))
 
 
 def is_counted(dataset: GivenDataset) -> bool:
@@ -315,8 +335,8 @@ def _files(dataset: GivenDataset) -> list[Path]:
 
 
 @lru_cache(maxsize=8)
-def _counts(said: str, _stamps: tuple[Stamp, ...]) -> dict[str, int]:
-    """Return how many frames are left of each part of a dataset, whose files are as they were then."""
+def _left(said: str, _stamps: tuple[Stamp, ...]) -> Left:
+    """Return what is left of a dataset, whose files are as they were then."""
     dataset = GivenDataset.model_validate_json(said)
     kept = kept_of(dataset, survey_files(dataset, checked=False))
-    return {part: len(kept.parts[part].indices) for part in PARTS if part in kept.parts}
+    return Left({part: len(found.indices) for part, found in kept.parts.items()}, kept.findings())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
@@ -60,6 +61,10 @@ MOST_GROUPED = 100_000
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
+Groups = Sequence[str | int | None]
+"""What frames are held out with; None of one that does not say it and is dropped."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GivenFile:
     """What was seen of a file while its frames passed."""
@@ -81,12 +86,10 @@ class GivenFile:
     """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
-    groups: Sequence[str | int] | None = None
+    groups: Groups | None = None
     """What each frame is held out with; None where frames are held out one by one."""
     faults: NDArray[np.int8]
     """(M,) of frames that cannot be taken, and need not be, which of `FAULTS`, from 1; 0 of all others."""
-    first_problem: str | None = None
-    """Of the first such frame."""
 
     def __len__(self) -> int:
         return len(self.survey)
@@ -134,22 +137,21 @@ class _Passing:
         self._labels, self._stamp = dataset.labels_of(path), stamp_of(path)
         self._surveyor, self._keys, self._columns = Surveyor(formulas), Counter[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
-        self._groups: list[str | int] | None = [] if labelled and _is_grouped(dataset) else None
-        self._known_groups: dict[str | int, str | int] = {}
+        self._groups: list[str | int | None] | None = [] if labelled and _is_grouped(dataset) else None
+        self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
         self._listed = _listed(dataset) if labelled and path == dataset.file else None
         self._faults = array("b")
-        self._first_problem: str | None = None
 
     def __iter__(self) -> Iterator[Atoms]:
         form = self._dataset.format_of(self._path)
         for count, atoms in enumerate(unchanged_frames_of(self._path, form, self._stamp, self._every)):
             position = count * self._every
             with _naming(self._path, position):
-                if self._groups is not None and self._dataset.split is not None:
-                    group = _group_of(self._dataset.split, atoms)
-                    self._groups.append(self._known_groups.setdefault(group, group))  # one text for all of a group
                 frame = self._ours(atoms, position)
+                if self._groups is not None and self._dataset.split is not None:
+                    group = _group_if_stated(self._dataset.split, atoms, needed=frame is not None)
+                    self._groups.append(self._known_groups.setdefault(group, group))  # one text for all of a group
             if frame is not None:
                 yield frame
         if not len(self._surveyor):
@@ -176,7 +178,6 @@ class _Passing:
         if fault is None or (is_listed and fault not in self._dataset.drop):
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
-        self._first_problem = self._first_problem or f"frame {position}: {problem}"
         self._surveyor.pass_over()
 
     def _note(self, atoms: Atoms, frame: Atoms) -> None:
@@ -205,7 +206,6 @@ class _Passing:
             "ignored": None if self._labelled else self._ignored,
             "groups": self._groups,
             "faults": np.asarray(self._faults),
-            "first_problem": self._first_problem,
         }
 
 
@@ -283,6 +283,28 @@ def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[tuple[int, 
         raise PiwslError(f"{file.path}: the reader '{form}' gave {len(file)} frames, and then {often}; mend it")
 
 
+def problem_of(dataset: GivenDataset, file: GivenFile, row: int) -> str:
+    """Read a frame of a file that was surveyed once more, and say why it cannot be taken.
+
+    Args:
+        dataset: as of `read_given`.
+        file: likewise of `frames_again`.
+        row: of the frame.
+
+    Raises:
+        PiwslError: it is not the file that it was.
+    """
+    frames = unchanged_frames_of(file.path, dataset.format_of(file.path), file.stamp, file.every)
+    atoms, position = next(islice(frames, row, None)), row * file.every
+    problem = geometry_problem(atoms)
+    if problem is None:
+        try:
+            _with_our_labels(atoms, dataset.labels_of(file.path), position, file.labelled)
+        except NoLabel as error:
+            problem = str(error)
+    return f"frame {position}: {problem}"
+
+
 def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
     """Return the bare geometry with the labels that are named, in eV, eV/Å, eV/Å³; absent ones stay absent."""
     info, arrays = our_labels(atoms, labels, reference=labelled)
@@ -305,6 +327,20 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
 
 def _is_grouped(dataset: GivenDataset) -> bool:
     return dataset.split is not None and dataset.split.by != "frame"
+
+
+def _group_if_stated(split: Split, atoms: Atoms, needed: bool) -> str | int | None:
+    """Return what a frame is held out with; None where it does not say it, and need not.
+
+    Raises:
+        PiwslError: as of `_group_of`, where it is needed.
+    """
+    try:
+        return _group_of(split, atoms)
+    except PiwslError:
+        if needed:
+            raise
+        return None
 
 
 def _group_of(split: Split, atoms: Atoms) -> str | int:
@@ -479,22 +515,21 @@ def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int6
     if frames > MOST_GROUPED:
         return None
     form, stamp = dataset.format_of(dataset.file), stamp_of(dataset.file)
-    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, dataset.stride, split))
+    needed = not {"unlabelled", "overlaps"} & {*dataset.drop}  # else the import will tell of a frame that stays
+    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, dataset.stride, split, needed))
 
 
 @lru_cache(maxsize=8)
-def _groups_in(path: Path, _stamp: Stamp, form: str, stride: int, split: Split) -> list[str | int]:
+def _groups_in(path: Path, _stamp: Stamp, form: str, stride: int, split: Split, needed: bool) -> Groups:
     """Return the groups of each so many-th frame of a file that is as it was then."""
     found = []
     for count, atoms in enumerate(frames_of(path, form, stride)):
         with _naming(path, count * stride):
-            found.append(_group_of(split, atoms))
+            found.append(_group_if_stated(split, atoms, needed))
     return found
 
 
-def _split(
-    dataset: GivenDataset, frames: int, groups: Sequence[str | int] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(dataset: GivenDataset, frames: int, groups: Groups | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide as many frames, of these groups."""
     split = dataset.split
     if split is not None and split.stored is not None:
@@ -511,7 +546,15 @@ def _split(
     assert dataset.test_frames is not None
     if split is None or groups is None:
         return hold_out(frames, dataset.test_frames, dataset.seed)
-    return hold_out_groups(groups, dataset.test_frames, dataset.seed, split.by == "size")
+    return _held_out(groups, split, dataset.test_frames, dataset.seed)
+
+
+def _held_out(groups: Groups, split: Split, test_frames: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold whole groups out; frames without one are dropped, and until then among those for training."""
+    stated = np.fromiter((group is not None for group in groups), bool, len(groups))
+    rows, known = np.flatnonzero(stated), [group for group in groups if group is not None]
+    training, test = hold_out_groups(known, test_frames, seed, split.by == "size")
+    return np.union1d(rows[training], np.flatnonzero(~stated)), rows[test]
 
 
 def _listed(dataset: GivenDataset) -> NDArray[np.bool_] | None:
@@ -549,7 +592,8 @@ def _hash_of(path: Path, _stamp: Stamp) -> str:
 def held_out_groups(divided: Mapping[str, Part[GivenFile]]) -> list[str | int]:
     """Return the groups that frames are tested of, in order; none where frames are held out one by one."""
     part = divided[TEST]
-    return [] if part.file.groups is None else sorted({part.file.groups[row] for row in part.indices.tolist()})
+    groups = {} if part.file.groups is None else {part.file.groups[row] for row in part.indices.tolist()}
+    return sorted(group for group in groups if group is not None)
 
 
 def frames_in_part(dataset: GivenDataset, part: str) -> int:

@@ -100,7 +100,7 @@ def hold_out_groups(
         PiwslError: nothing would be left to train on.
     """
     kinds = {group: number for number, group in enumerate(sorted(set(groups)))}
-    kind = np.array([kinds[group] for group in groups])
+    kind = np.array([kinds[group] for group in groups], dtype=np.int64)
     counts = np.bincount(kind)
     order = np.arange(len(kinds))[::-1] if largest_first else generator("held-out groups", seed).permutation(len(kinds))
     needed = int(np.searchsorted(np.cumsum(counts[order]), test_frames)) + 1
@@ -200,9 +200,14 @@ def read_split(path: Path, source: Source, frames: int) -> tuple[NDArray[np.int6
         frames: how many it has.
 
     Raises:
-        PiwslError: the file is no split, or one of another file; or as of `read_positions`.
+        PiwslError: the file is no split, or one of another file or of two; or as of `read_positions`.
     """
     found = read_record(StoredSplit, path)
+    if found.training.sha256 != found.test.sha256:
+        raise PiwslError(
+            f"{path}: test frames are those of {found.test.file}, a file of their own; say file, test_file and drop as "
+            "in that import, in place of split"
+        )
     for part in (found.training, found.test):
         if part.sha256 != source.sha256:
             hashes = f"SHA-256 {source.sha256[:DIGITS_SHOWN]}..., not {part.sha256[:DIGITS_SHOWN]}..."

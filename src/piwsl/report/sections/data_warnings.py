@@ -10,7 +10,7 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
 
-# What is asked about stands above the table, which has all.
+# What is asked about stands above the table, which has all whose kind is known: earlier versions wrote a line alone.
 TEMPLATE = """\
 <p>This was seen when the datasets were made. It may be as it should; if not, no number below means anything.</p>
 {% if asked %}
@@ -20,17 +20,19 @@ TEMPLATE = """\
 {% endfor %}
 </ul>
 {% endif %}
+{% if table %}
 <div class="scroll"><table>
 <thead><tr>
 <th>Dataset</th><th>What</th><th class="number">Frames</th><th>The first of them</th><th>Done</th>
 </tr></thead>
 <tbody>
-{% for name, found in every %}
+{% for name, found in table %}
 <tr><td>{{ name }}</td><td>{{ found.kind.replace("_", " ") }}</td>
 <td class="number">{{ found.frames if found.frames is not none else "all" }}</td>
 <td>{{ found.which }}</td><td>{{ found.done }}</td></tr>
 {% endfor %}
 </tbody></table></div>
+{% endif %}
 {% if dropped %}
 <p class="soft">Frames are called by their positions in the file. All that <code>drop</code> left out stand, with why,
 in <code>dropped.csv</code> beside the dataset file.</p>
@@ -52,7 +54,8 @@ class DataWarnings(ReportSection):
         if not every:
             return ""
         asked = [(name, found) for name, found in every if found.done != "dropped"]
-        return render(TEMPLATE, every=every, asked=asked, dropped=len(asked) < len(every))
+        table = [(name, found) for name, found in every if found.kind]
+        return render(TEMPLATE, table=table, asked=asked, dropped=len(asked) < len(every))
 
 
 def _findings(path: Path) -> list[Finding]:
