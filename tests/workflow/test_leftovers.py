@@ -212,7 +212,10 @@ def test_without_squeue_jobs_that_no_snakemake_has_seen_end_keep_results(folder,
 
 
 def test_a_job_of_another_executor_keeps_results(folder, monkeypatch):
-    for job, said in (("5000007", "1 jobs wait or run (5000007)"), ("of-a-cloud", "whether jobs still run (of-a-cloud)")):
+    for job, said in (
+        ("5000007", "1 jobs wait or run (5000007)"),
+        ("of-a-cloud", "whether jobs still run (of-a-cloud)"),
+    ):
         handed_over(job)
         with_queue(monkeypatch, "5000007 /elsewhere\n")
         assert said in clean("--yes", "--runs")

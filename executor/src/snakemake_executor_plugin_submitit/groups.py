@@ -81,7 +81,7 @@ def shared_resources(group: Any, resources: Mapping[str, Any]) -> dict[str, Any]
     """
     shared = {name: resources[name] for name in (MEMORY, GPUS) if resources.get(name)}
     # The Snakemake in the job knows of threads alone.
-    beyond = any(CPUS_PER_TASK in member.resources.keys() for member in group.jobs)
+    beyond = any(member.resources.get(CPUS_PER_TASK) for member in group.jobs)
     return shared | ({CPUS_PER_TASK: resources[CPUS]} if beyond else {})
 
 

@@ -239,8 +239,7 @@ def _profile_file(profile: str) -> Path:
 
 def _of_profile(file: Path) -> Iterator[str]:
     """Yield partition and account of a profile's jobs, which are Snakemake's, too."""
-    from configargparse import ConfigFileParserException
-    from snakemake.profiles import ProfileConfigFileParser
+    from snakemake.profiles import ConfigFileParserException, ProfileConfigFileParser
 
     try:
         with file.open(encoding="utf-8") as stream:
