@@ -41,7 +41,7 @@ def at_work(workflow, monkeypatch):
     Path("slurm/config.yaml").write_text(PROFILE)
 
     def begin(sbatch: str = "") -> Started:
-        started = start(["--profile", "slurm"], in_job=True, sbatch=sbatch)
+        started = start([], in_job=True, sbatch=sbatch, profile="slurm")
         until(lambda: len(workflow.lines("trace")) == 2, "start of the jobs")
         return started
 
@@ -59,12 +59,12 @@ def test_it_runs_in_the_partition_of_its_jobs_and_alone(workflow, at_work):
     assert len(jobs) > 1
     assert {Path(place) for place in jobs.values()} == {Path.cwd()}
     with pytest.raises(PiwslError, match=f"already, as job {started.job} of SLURM .*; stop it: scancel {started.job}"):
-        start(["--profile", "slurm"], in_job=True)
+        start([], in_job=True, profile="slurm")
     Path("go").touch()
     until(lambda: not queue(), "empty queue")
     assert "3 of 3 steps (100%) done" in Path(started.log).read_text()
     # Now another may be submitted.
-    again = start(["--profile", "slurm"], in_job=True)
+    again = start([], in_job=True, profile="slurm")
     until(lambda: not queue(), "end of the other")
     assert "Nothing to be done" in Path(again.log).read_text()
 
