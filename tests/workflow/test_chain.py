@@ -42,10 +42,11 @@ def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):
         assert any(name.endswith("report.html") for name in archive.namelist())
 
     complete = report.stat()
-    next((rerun / "results" / "tiny").rglob("seed0/frequencies.json")).unlink()
+    vibrations = next((rerun / "results" / "tiny").rglob("seed0/frequencies.json"))
+    vibrations.unlink()
     result = snakemake(rerun, "--profile", "slurm", "--submitit-cluster", "local", "frequencies")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "rule vibrate:" in result.stdout + result.stderr
+    assert vibrations.exists()
     assert (report.stat().st_ino, report.stat().st_mtime) == (complete.st_ino, complete.st_mtime)
     # All is made where Snakemake's report alone fails.
     report.unlink()

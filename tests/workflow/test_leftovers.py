@@ -153,7 +153,7 @@ def test_a_snakemake_without_its_lock_keeps_the_folder(folder):
     while not Path("joined").exists():
         time.sleep(0.05)
     every = left()
-    assert "a Snakemake runs here; wait for its end" in clean("--yes", "--runs", code=1)
+    assert "a Snakemake, or piwsl clean, is at work here; wait for its end" in clean("--yes", "--runs", code=1)
     assert left() == every
     os.kill(child, 9)
     os.waitpid(child, 0)
@@ -167,7 +167,7 @@ def test_each_snakemake_of_the_workflow_lets_others_know(folder):
         )
     done = subprocess.run([sys.executable, "-m", "snakemake", "--dry-run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "a Snakemake runs here; wait for its end" in done.stderr
+    assert "a Snakemake, or piwsl clean, is at work here; wait for its end" in done.stderr
     assert "to remove" not in done.stdout
 
 

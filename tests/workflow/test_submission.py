@@ -205,7 +205,7 @@ def test_a_snakemake_beside_is_seen_without_its_lock(folder):
     lock.parent.mkdir()
     with lock.open("w") as running:
         fcntl.flock(running, fcntl.LOCK_SH)
-        with pytest.raises(PiwslError, match="a Snakemake runs here; wait for its end"):
+        with pytest.raises(PiwslError, match="a Snakemake, or piwsl clean, is at work here; wait for its end"):
             start(["--cores", "1"], in_job=False)
 
 

@@ -45,7 +45,7 @@ def alone(folder: Path = FOLDER) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise PiwslError(f"{folder}: a Snakemake runs here; wait for its end") from None
+        raise PiwslError(f"{folder}: a Snakemake, or piwsl clean, is at work here; wait for its end") from None
     except OSError:
         raise NoLocks(f"{folder}: this disk knows no locks, so whether a Snakemake runs here is not known") from None
     else:
