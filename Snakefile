@@ -18,6 +18,7 @@ from piwsl.preflight import (
 )
 from piwsl.reference.potentials import TRUSTED, trusted_with
 from piwsl.workflow.planned import parse_experiment
+from piwsl.workflow.presence import join
 from piwsl.workflow.snakemake_report import write_snakemake_report
 
 min_version("9.0")
@@ -40,6 +41,7 @@ try:
         keys, [Path(workflow.main_snakefile), HERE / "Snakefile", *rule_files]
     )
     if workflow.is_main_process:
+        join()
         with naming_extras():
             check_start(experiment, config_name)
         for line in costly_datasets(experiment):
@@ -116,9 +118,10 @@ onstart:
 onsuccess:
     partial = set(workflow.dag_settings.targets) == {"partial_report"}
     written = Path(layout.partial_report if partial else layout.report)
+    made = {str(path) for job in workflow.dag.jobs for path in job.output}
     if written.exists():
         print(f"The report is at {written.resolve()}", file=sys.stderr)
-        if not workflow.local_exec and not partial:
+        if not workflow.local_exec and layout.report in made:
             write_snakemake_report(workflow, Path(layout.snakemake_report))
     elif partial:
         print(

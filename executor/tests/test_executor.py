@@ -10,6 +10,7 @@ import os
 import pickle
 import pty
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs
 from snakemake_executor_plugin_submitit.executor import Executor
-from snakemake_executor_plugin_submitit.groups import bounded_resources
+from snakemake_executor_plugin_submitit.groups import bounded_resources, shared_resources
 from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
@@ -281,6 +282,22 @@ def test_what_a_group_says_once_is_not_added_up():
     assert resources["gpu"] == 1
 
 
+def test_members_with_a_gpu_run_one_after_another_and_those_without_beside():
+    members = group([{"_cores": 1, "gpu": 1}] * 4 + [{"_cores": 1}] * 4)
+    resources = bounded_resources(members, 4, NODES)
+    assert (resources["gpu"], resources["_cores"], resources["runtime"]) == (1, 4, 240)
+    assert shared_resources(members, resources) == {"mem_mb": 1200, "gpu": 1}
+    assert bounded_resources(group([{"_cores": 1, "gpu": 2}, {"_cores": 1, "gpu": 1}]), 4, NODES)["gpu"] == 2
+
+
+def test_cpus_per_task_are_cpus_of_a_group():
+    members = group([{"_cores": 1, "cpus_per_task": 3, "slurm_partition": "large"}] * 4)
+    resources = bounded_resources(members, 6, NODES)
+    assert (resources["_cores"], resources["runtime"]) == (6, 120)
+    assert submission_parameters("x", resources, resources["_cores"])["cpus_per_task"] == 6
+    assert shared_resources(members, resources) == {"mem_mb": 600, "cpus_per_task": 6}
+
+
 def test_a_member_whose_inputs_are_to_be_made_yet_says_nothing():
     unknown = {"mem_mb": TBDString(), "mem_mb_per_cpu": TBDString()}
     members = group([{"_cores": 1, "slurm_partition": "small"} | unknown, {"_cores": 1, "slurm_partition": "small"}])
@@ -440,9 +457,9 @@ def programs(folder: Path, monkeypatch, **texts: str) -> None:
 def test_the_cluster_is_asked_what_it_allows(tmp_path, monkeypatch, told, size):
     programs(
         tmp_path, monkeypatch, sinfo="echo 'cpu|1:00:00|8|16000'", sacct="echo 'JobID|State'",
-        scontrol=f"echo 'MailProg = x'; echo 'MaxArraySize            = {told}'",
+        scontrol=f"echo 'ClusterName = one'; echo 'MaxArraySize            = {told}'",
     )  # fmt: skip
-    assert limits() == Limits({"cpu": Partition(60.0, 8, 16000)}, size)
+    assert limits() == Limits({"cpu": Partition(60.0, 8, 16000)}, size, cluster="one")
 
 
 def test_a_cluster_without_accounts_is_asked_by_its_queue(tmp_path, monkeypatch):
@@ -1221,3 +1238,33 @@ def test_jobs_of_this_machine_are_over_when_their_process_is(tmp_path):
         (jobs / name).mkdir(parents=True)
         (jobs / name / f"{number}_submitted.pkl").write_text("")
     assert left_in(tmp_path / "submitit") == ["jobs/run-over"]
+
+
+def of_machine(jobs: Path, name: str, number: int) -> None:
+    (jobs / name).mkdir(parents=True)
+    (jobs / name / f"{number}_submitted.pkl").write_text("")
+
+
+def test_of_a_folder_that_slurm_and_this_machine_have_used_each_run_is_asked_for_where_it_is(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="exit 0", scontrol="exit 1")
+    folder = tmp_path / "submitit"
+    noted(folder, "lost", "8_0", None)
+    of_machine(folder / "jobs", "run-alive", os.getpid())
+    found = leftovers(folder)
+    assert found.jobs == [str(os.getpid())]
+    assert found.known == {str(os.getpid()), "8"}
+    assert left_in(folder) == ["jobs/run-lost", "notes/lost.json"]
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_jobs_of_another_cluster_or_machine_are_looked_for_there(tmp_path, monkeypatch, script):
+    programs(tmp_path, monkeypatch, squeue="exit 0", scontrol="echo 'ClusterName = one'")
+    here = "one" if script else socket.gethostname()
+    for place in (here, "elsewhere"):
+        of_machine(tmp_path / "submitit" / "jobs", f"run@{place}", 2**22 + 1)
+        if script:
+            (tmp_path / "submitit" / "jobs" / f"run@{place}" / "7_submission.sh").write_text("")
+        if place == here:
+            assert left_in(tmp_path / "submitit") == [f"jobs/run@{here}"]
+    with pytest.raises(SchedulerError, match=f"run@elsewhere: its jobs are of elsewhere, and this is {here}; go there"):
+        leftovers(tmp_path / "submitit")

@@ -324,12 +324,37 @@ def test_a_group_asks_for_what_its_members_need_at_a_time(workflow, threads, cpu
     assert at_work_at_once(workflow) == at_once
 
 
+def test_members_of_a_group_with_a_gpu_each_run_one_after_another(workflow):
+    workflow.write(
+        TESTING.format(threads=1, runtime=3).replace("resources: ", "resources: gpu=1, slurm_partition='gpu', ")
+    )
+    code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "4")
+    assert code == 0, output
+    assert at_work_at_once(workflow) == 1
+    asked = [
+        tres
+        for name, partition, tres in sacct("JobName", "Partition", "ReqTRES")
+        if name == "testing_test" and partition == "gpu"
+    ]
+    assert len(asked) == 1
+    assert "gres/gpu=1" in asked[0]
+
+
+def test_a_group_that_no_smaller_one_would_mend_is_refused_without_the_hint(workflow):
+    workflow.write(TESTING.format(threads=1, runtime=1500))
+    code, output = workflow.run(*FOUR_IN_ONE)
+    assert code == 1
+    assert "1 group(s) would never start: testing_test: runtime is" in output
+    assert "(--group-components" not in output
+
+
 def test_a_group_that_would_never_start_is_refused_before_anything_runs(workflow):
     workflow.write(TESTING.format(threads=1, runtime=400))
     code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "1")
     assert code == 1
     assert "1 group(s) would never start: testing_test: runtime is 1600, but partition cpu has 1440 minutes" in output
     assert "Traceback" not in output
+    assert "(--group-components, --submitit-group-cpus)" in output
     assert not workflow.lines("trained")
     code, output = workflow.run(*FOUR_IN_ONE, "--submitit-group-cpus", "2")
     assert code == 0, output

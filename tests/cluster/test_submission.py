@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from workflows import queue, running, until
 
 from piwsl.errors import PiwslError
-from piwsl.workflow.submission import Started, start
+from piwsl.workflow.submission import Started, queued, start
 
 PROFILE = """
 executor: submitit
@@ -40,7 +41,7 @@ def at_work(workflow, monkeypatch):
     Path("slurm/config.yaml").write_text(PROFILE)
 
     def begin(sbatch: str = "") -> Started:
-        started = start(["--profile", "slurm"], in_job=True, sbatch=sbatch)
+        started = start([], in_job=True, sbatch=sbatch, profile="slurm")
         until(lambda: len(workflow.lines("trace")) == 2, "start of the jobs")
         return started
 
@@ -53,13 +54,17 @@ def test_it_runs_in_the_partition_of_its_jobs_and_alone(workflow, at_work):
         ["squeue", "--all", "-h", "-j", started.job, "-o", "%P %C %m"], capture_output=True, text=True
     ).stdout
     assert asked.split() == ["hidden", "1", "2000M"]
+    jobs = queued()
+    assert started.job in jobs
+    assert len(jobs) > 1
+    assert {Path(place) for place in jobs.values()} == {Path.cwd()}
     with pytest.raises(PiwslError, match=f"already, as job {started.job} of SLURM .*; stop it: scancel {started.job}"):
-        start(["--profile", "slurm"], in_job=True)
+        start([], in_job=True, profile="slurm")
     Path("go").touch()
     until(lambda: not queue(), "empty queue")
     assert "3 of 3 steps (100%) done" in Path(started.log).read_text()
     # Now another may be submitted.
-    again = start(["--profile", "slurm"], in_job=True)
+    again = start([], in_job=True, profile="slurm")
     until(lambda: not queue(), "end of the other")
     assert "Nothing to be done" in Path(again.log).read_text()
 
@@ -72,7 +77,14 @@ def test_stopping_it_cancels_its_jobs(workflow, at_work):
     assert not Path("0.txt").exists()
 
 
-def test_at_its_time_limit_it_goes_back_to_the_queue_and_on_with_its_jobs(workflow, at_work):
+def test_at_its_time_limit_it_goes_back_to_the_queue_and_on_with_its_jobs(workflow, at_work, monkeypatch):
+    # The controller is away at first.
+    refuses = f'[ "$1" = requeue ] && [ ! -e {workflow.folder}/refused ] && touch {workflow.folder}/refused && exit 1'
+    programs = workflow.folder / "bin"
+    programs.mkdir()
+    (programs / "scontrol").write_text(f'#!/bin/bash\n{refuses}\nexec /usr/bin/scontrol "$@"\n')
+    (programs / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     started = at_work("--time=2 --signal=B:USR1@30")
     jobs = {job for job in running() if job != started.job}
     until(lambda: "Going on with job" in Path(started.log).read_text(), "second start")
@@ -82,6 +94,7 @@ def test_at_its_time_limit_it_goes_back_to_the_queue_and_on_with_its_jobs(workfl
     assert Path("0.txt").exists()
     assert Path("1.txt").exists()
     assert sorted(workflow.lines("trace")) == ["0", "1"]
+    assert Path("refused").exists()
 
 
 def test_what_slurm_does_not_take_is_said(workflow, at_work):

@@ -41,6 +41,21 @@ def test_the_cluster_profile_plans_and_makes_the_report_of_snakemake(rerun):
     with zipfile.ZipFile(report) as archive:
         assert any(name.endswith("report.html") for name in archive.namelist())
 
+    complete = report.stat()
+    vibrations = next((rerun / "results" / "tiny").rglob("seed0/frequencies.json"))
+    vibrations.unlink()
+    result = snakemake(rerun, "--profile", "slurm", "--submitit-cluster", "local", "frequencies")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert vibrations.exists()
+    assert (report.stat().st_ino, report.stat().st_mtime) == (complete.st_ino, complete.st_mtime)
+    # All is made where Snakemake's report alone fails.
+    report.unlink()
+    report.mkdir()
+    (rerun / "results" / "tiny" / "report.html").unlink()
+    result = snakemake(rerun, "--profile", "slurm", "--submitit-cluster", "local")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "warning: results/tiny/snakemake.zip is not written: IsADirectoryError" in result.stderr
+
 
 def test_the_chain_makes_every_result_from_computed_and_from_given_data(finished):
     results = finished / "results" / "tiny"

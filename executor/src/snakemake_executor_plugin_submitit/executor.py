@@ -9,6 +9,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
 from snakemake_executor_plugin_submitit.frozen import frozen_config
-from snakemake_executor_plugin_submitit.groups import CPUS, MEMORY, bounded_resources, groups_of
+from snakemake_executor_plugin_submitit.groups import CPUS, bounded_resources, groups_of, shared_resources
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
@@ -68,12 +69,8 @@ class Executor(RemoteExecutor):
             raise WorkflowError(f"submitit-folder: {error}") from None
         self.notebook = Notebook(self.folder)
         self._earlier = EarlierJobs(self.workflow, self.notebook, self._cancelled, self.logger, PATIENCE_SECONDS)
-        # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one.
-        self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         # Read now: a user may edit the files while jobs wait.
         self._config = frozen_config(self.workflow)
-        # Folders of jobs that this run looks after: its own, and those of jobs that it took over.
-        self._folders = {self.jobs_folder}
         self._listening = False
         self._complained_of_room = False
         self._over_since: dict[str, float] = {}
@@ -97,6 +94,12 @@ class Executor(RemoteExecutor):
                 )
                 query = scheduler.states_with_or_without_accounts
                 self._accounting = states.Accounting(seconds, self.logger.warning, query)
+        # Of this run alone: SLURM may have begun to count its jobs anew since an earlier one. With the place where its
+        # jobs are, the cluster or this machine: elsewhere nobody could say whether they run.
+        place = self._limits.cluster if self.slurm else socket.gethostname()
+        self.jobs_folder = self.folder / "jobs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}@{place}"
+        # Folders of jobs that this run looks after: its own, and those of jobs that it took over.
+        self._folders = {self.jobs_folder}
         self._check_groups()
 
     def _check_groups(self) -> None:
@@ -110,11 +113,17 @@ class Executor(RemoteExecutor):
             try:
                 self._parameters(group)
             except ResourceError as error:
-                refused.append(str(error))
+                alone = all(map(self._is_accepted, group.jobs))
+                refused.append(f"{error} (--group-components, --submitit-group-cpus)" if alone else str(error))
         if refused:
-            raise WorkflowError(
-                f"{len(refused)} group(s) would never start: {refused[0]} (--group-components, --submitit-group-cpus)"
-            )
+            raise WorkflowError(f"{len(refused)} group(s) would never start: {refused[0]}")
+
+    def _is_accepted(self, job: JobExecutorInterface) -> bool:
+        try:
+            self._parameters(job)
+        except ResourceError:
+            return False
+        return True
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit all that is ready: what asks for the same as one array; attach to what runs already."""
@@ -292,8 +301,8 @@ class Executor(RemoteExecutor):
         """Return what the inner Snakemake is told of its job's share: members of a group wait for each other's."""
         # Not every cluster hides from a job CPUs that are not its own. The last `--cores` counts.
         share = ["--cores", str(item.parameters["cpus_per_task"])]
-        memory = self._resources(item.job).get(MEMORY) if item.job.is_group() else None
-        return share if memory is None else [*share, "--resources", f"{MEMORY}={memory}"]
+        bounds = shared_resources(item.job, self._resources(item.job)) if item.job.is_group() else {}
+        return [*share, "--resources", *(f"{name}={bound}" for name, bound in bounds.items())] if bounds else share
 
     def _report(self, item: Ready, job: Any) -> None:
         aux = {"item": item, "log": item.log, "job": job}

@@ -34,6 +34,8 @@ class Limits:
     array_size: int
     no_accounts: str = ""
     """Why accounting (slurmdbd) cannot be asked, if it cannot."""
+    cluster: str = ""
+    """Its name, where it is known."""
 
 
 def limits() -> Limits:
@@ -52,16 +54,26 @@ def limits() -> Limits:
         ) from None
     try:
         query([str(sys.maxsize % 2**31 - 1)])
+        no_accounts = ""
     except AccountingError as error:
-        return Limits(found, _largest_array(), str(error))
-    return Limits(found, _largest_array())
-
-
-def _largest_array() -> int:
-    answer = subprocess.run(["scontrol", "show", "config"], check=False, capture_output=True, text=True).stdout
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.MULTILINE)
+        no_accounts = str(error)
+    size = _configured("MaxArraySize")
     # 0: the cluster has no arrays.
-    return max(1, int(found[1])) if found else sys.maxsize
+    return Limits(found, max(1, int(size)) if size else sys.maxsize, no_accounts, cluster_name())
+
+
+def cluster_name() -> str:
+    """Return what the cluster is called; "" where it does not say."""
+    return _configured("ClusterName")
+
+
+def _configured(key: str) -> str:
+    try:
+        answer = subprocess.run(["scontrol", "show", "config"], check=False, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
+    found = re.search(rf"^{key}\s*=\s*(\S+)", answer, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def condensed(job_ids: Iterable[str]) -> list[str]:

@@ -198,20 +198,28 @@ def submit(
 ) -> None:
     """Start Snakemake so that it outlives the terminal, and say how to follow and to stop it.
 
-    Where sbatch is, in a small job of SLURM (one CPU, the partition and account of the profile), which goes back to the
-    queue at its time limit and then goes on with the jobs that wait or run. Else as a process of this machine.
+    In a small job of SLURM (one CPU, the partition and account of the profile), which goes back to the queue at its
+    time limit and then goes on with the jobs that wait or run; with --here or --cores as a process of this machine.
 
     Example: `piwsl submit config.yaml`, or `piwsl submit config.yaml --cores 2`
     """
     import shutil
 
+    from piwsl.errors import PiwslError
     from piwsl.preflight import load_experiment
+    from piwsl.workflow.jobs import Jobs
     from piwsl.workflow.submission import start
 
-    load_experiment(config)
-    how = ["--profile", profile] if cores is None else ["--cores", str(cores)]
-    in_job = cores is None and not here and shutil.which("sbatch") is not None
-    for line in start([*how, "--configfile", str(config), *(options or [])], in_job, sbatch).lines():
+    experiment = load_experiment(config)
+    in_job = cores is None and not here
+    if in_job and shutil.which("sbatch") is None:
+        raise PiwslError("there is no SLURM here (no sbatch); say --cores N, or --here for a profile without it")
+    if in_job and (missing := Jobs(experiment, Path("workflow/scripts")).to_download()):
+        said = "; ".join(f"piwsl data download {name}" for name in missing)
+        raise PiwslError(f"nodes may have no network, and published files are missing: say {said} first, or --here")
+    # Targets among the options stand first: --configfile would take them for further files.
+    arguments = [*(options or []), "--configfile", str(config), *([] if cores is None else ["--cores", str(cores)])]
+    for line in start(arguments, in_job, sbatch, profile if cores is None else None).lines():
         print(line)
 
 
@@ -220,6 +228,9 @@ def clean(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment.")],
     runs: Annotated[bool, typer.Option("--runs", help="Take away runs, too, that the config does not name.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Take it away; without, it is only said.")] = False,
+    submitit_folder: Annotated[Path, typer.Option(help="Where Snakemake was told to keep files of jobs.")] = Path(
+        ".snakemake/submitit"
+    ),
 ) -> None:
     """Say what killed runs and edits have left on the disk, and how much it is; with --yes, take it away.
 
@@ -232,13 +243,16 @@ def clean(
     from piwsl.preflight import named_experiment
     from piwsl.workflow import leftovers
     from piwsl.workflow.jobs import Jobs
+    from piwsl.workflow.presence import alone
 
-    found = leftovers.find(Jobs(named_experiment(config), Path("workflow/scripts")))
-    asked = [each for each in found.leftovers if runs or each.kind != leftovers.Kind.RUN]
-    for line in leftovers.lines(found, asked):
-        print(line)
-    if yes:
-        leftovers.remove(asked)
+    jobs = Jobs(named_experiment(config), Path("workflow/scripts"))
+    with alone():
+        found = leftovers.find(jobs, submitit_folder)
+        asked = [each for each in found.leftovers if runs or each.kind != leftovers.Kind.RUN]
+        for line in leftovers.lines(found, asked):
+            print(line)
+        if yes:
+            leftovers.remove(asked)
     megabytes = sum(each.size for each in asked) / 1e6
     print(f"{'removed' if yes else 'to remove with --yes'}: {megabytes:.1f} MB")
 

@@ -528,6 +528,15 @@ class Jobs:
         """Return the names of what is taken out of an archive that is downloaded."""
         return [name for name, source in self.published.items() if source.archive is not None]
 
+    def to_download(self) -> list[str]:
+        """Return the names of published sets of which a file is not here yet."""
+        missing = {path for name in self.given for path in self.given_files(name) if catalogue.is_awaited(path)}
+        return [
+            name
+            for name, entry in catalogue.entries().items()
+            if not missing.isdisjoint(source.path for source in entry.sources())
+        ]
+
     def given_settings(self, dataset: str, part: str | None = None) -> dict[str, Any]:
         """Return what of a given dataset's section a part depends on, or all, files aside; and what reads those."""
         section = self.given[dataset]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from piwsl.errors import reason
 
 
 def write_snakemake_report(workflow: Any, path: Path) -> None:
-    """Write what `snakemake --report` would, of a workflow whose results are made.
+    """Write what `snakemake --report` would, of a workflow whose results are made; a failure is but said.
 
     Args:
         workflow: Snakemake's, with its jobs planned.
@@ -18,5 +22,11 @@ def write_snakemake_report(workflow: Any, path: Path) -> None:
     from snakemake.settings.types import GlobalReportSettings
     from snakemake_interface_report_plugins.registry import ReportPluginRegistry
 
-    plugin = ReportPluginRegistry().get_plugin("html")
-    workflow.async_run(auto_report(workflow.dag, plugin, ReportSettings(path=path), GlobalReportSettings()))
+    try:
+        plugin = ReportPluginRegistry().get_plugin("html")
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+            written = Path(folder, path.name)
+            workflow.async_run(auto_report(workflow.dag, plugin, ReportSettings(path=written), GlobalReportSettings()))
+            written.replace(path)
+    except Exception as error:  # of Snakemake's: all results are made
+        print(f"warning: {path} is not written: {reason(error)}", file=sys.stderr)
