@@ -32,7 +32,7 @@ from piwsl.evaluation.predict import predict
 from piwsl.files import write_json, write_json_lines
 from piwsl.models import Committee, Potential
 from piwsl.preflight import check_experiment
-from piwsl.records import Round, read_labellings, read_record
+from piwsl.records import Finding, Round, read_labellings, read_record
 from piwsl.reference.engines.tblite import TBLite
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.planning import label_spans, structures
@@ -381,7 +381,7 @@ def test_a_round_stops_where_more_fail_than_may_or_nobody_is_left(tmp_path):
 
 def test_published_frames_are_taken_in_the_order_in_which_they_were_bought(tmp_path):
     whole = tmp_path / "training.h5"
-    write_dataset(whole, {TEST: LABELLED[:2], TRAINING: LABELLED[2:]}, {1: -13.6}, ["odd"])
+    write_dataset(whole, {TEST: LABELLED[:2], TRAINING: LABELLED[2:]}, {1: -13.6}, [Finding(said="odd")])
     rounds_of(tmp_path, whole, 2, 2)
     take_bought(whole, [tmp_path / "0.json", tmp_path / "1.json"], tmp_path / "n4.h5")
     bought = [index for number in (0, 1) for index in read_record(Round, tmp_path / f"{number}.json").bought]

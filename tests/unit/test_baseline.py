@@ -407,7 +407,7 @@ def test_two_atoms_on_one_spot_are_no_geometry(tmp_path):
             predict(untrained(*ON_COLD), [from_atoms(torn(2.1)), from_atoms(torn(distance))])
     found, left_out = with_cold(tmp_path, {POOL: [torn(2.1), torn(0.0)]})
     assert len(found[POOL]) == 1
-    assert "0.000 Å apart" in left_out[0]
+    assert "0.000 Å apart" in left_out[0].said
 
 
 def test_a_baseline_has_no_stress():

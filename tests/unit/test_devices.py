@@ -171,5 +171,5 @@ def test_the_frames_of_all_processes_are_those_of_a_step_and_of_the_pool_as_many
         next(iter(StepBatches(task.graphs, task.order, range(1), rank=rank, ranks=3, pool=task.pool)))
         for rank in range(3)
     ]
-    assert sum(batch.structures for batch in batches) == task.structures_of_step == 8
+    assert sum(batch.structures for batch in batches) == len(task.order.frames(0)) == 8
     assert task.order.of_pool.sum() == 3

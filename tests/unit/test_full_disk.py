@@ -93,7 +93,7 @@ def test_results_that_can_only_be_read_end_a_training_in_one_line(dataset, disk)
     with pytest.raises(OSError, match="Read-only file system") as caught:
         test_training.train_in(disk, dataset, test_training.small())
     assert refusal(caught.value) == (
-        f"{disk}/checkpoints: the disk can only be read; choose a place that can be written to"
+        f"{disk}/frames.json: the disk can only be read; choose a place that can be written to"
     )
 
 
