@@ -288,7 +288,7 @@ rule both:
 TESTING = """
 rule all:
     input: expand("{{n}}.txt", n=range(4))
-rule train:
+rule fit:
     output: "{{n}}.model"
     shell: "echo x >> trained; touch {{output}}"
 rule test:
