@@ -417,7 +417,7 @@ def test_frames_that_are_dropped_for_their_own_labels_need_no_group(path, tmp_pa
         assert code == 0, said
     del every[NOT_FINITE + 1].info["trajectory"]
     write_frames(path, every)
-    refusal = f"mine.xyz: frame {NOT_FINITE + 1}: has no trajectory, which split.key is"
+    refusal = f"mine.xyz: frame {NOT_FINITE + 1}: has no trajectory, by which frames are grouped"
     with pytest.raises(PiwslError, match=refusal):
         imported(dataset, tmp_path)
     code, said = checked(tmp_path, 10, drop=REFUSED, **keys)

@@ -255,7 +255,7 @@ def test_check_knows_what_groups_leave_to_train_on(path, tmp_path, monkeypatch):
     assert "7 is more than the training frames of dataset 'mine' (mine.xyz has 12 less 6 that are tested or in" in said
     code, said = checked(tmp_path, 6, test_frames=4, split={"by": "group", "key": "trjectory"})
     assert (code, said.count("\n")) == (1, 1)
-    assert "frame 0: has no trjectory, which split.key is; its info holds" in said
+    assert "frame 0: has no trjectory, by which frames are grouped; its info holds" in said
     (tmp_path / "test.csv").write_text("99")
     code, said = checked(tmp_path, 6, split={"test": "test.csv"})
     assert (code, said.count("\n")) == (1, 1)

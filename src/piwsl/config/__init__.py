@@ -23,7 +23,7 @@ from piwsl.config.section import ConfigError, Section, config_error, nearest, pa
 from piwsl.config.selectors import Run
 from piwsl.config.simulation import ReplicaSimulation, Simulation
 from piwsl.config.single_training import parse_training
-from piwsl.config.split import Split
+from piwsl.config.split import Groups, Split
 from piwsl.config.stages import PRESETS, Extrapolation, FittingBases, Stage, basis_family
 from piwsl.config.test_sets import ComputedTest, GivenTest, Scan
 from piwsl.config.training import Training
@@ -47,6 +47,7 @@ __all__ = [
     "Geometries",
     "GivenDataset",
     "GivenTest",
+    "Groups",
     "KeptParts",
     "Labelling",
     "Level",

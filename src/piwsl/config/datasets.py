@@ -37,7 +37,7 @@ from piwsl.config.section import (
     Seed,
     renamed,
 )
-from piwsl.config.split import Split
+from piwsl.config.split import Groups, Split
 from piwsl.config.test_sets import (
     MAX_TRAJECTORIES,
     MOST_TESTS,
@@ -321,6 +321,15 @@ class ComputedDataset(Section):
             return None
         return Geometries(file=test.file, charge=start.charge, multiplicity=start.multiplicity)
 
+    @property
+    def groups_problem(self) -> str | None:
+        """Say why training frames are not of several groups, and what to do; None where they are."""
+        if self.sampling is None:
+            return "geometries of a file say none; give the labelled frames as a dataset with file and groups"
+        if len(self.sampling.temperatures) == 1 and not self.sampling.normal_modes:
+            return "its frames are of one trajectory; sample at several temperatures"
+        return None
+
     def tested_on(self, name: str, frames: int) -> ComputedDataset:
         """Return a named test set as a dataset without any frames but those for the test.
 
@@ -403,6 +412,11 @@ class GivenDataset(Section):
     split: Split | None = Field(
         None, description="What the test frames are; default: test_file, or test_frames of file at random."
     )
+    groups: Groups | None = Field(
+        None,
+        description="What training frames belong to, for models with `validation_by: group`. Default: what `split` "
+        "holds out as a whole.",
+    )
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     drop: list[Fault] = Field(
         [],
@@ -450,6 +464,16 @@ class GivenDataset(Section):
         """Whether what is left out of one part depends on the frames of the others."""
         return any(fault in BESIDE_OTHERS for fault in self.drop)
 
+    @property
+    def grouped_by(self) -> Groups | None:
+        """What training frames belong to; None where nothing says it."""
+        return self.groups if self.groups is not None or self.split is None else self.split.groups
+
+    @property
+    def groups_problem(self) -> str | None:
+        """Say why no groups are known, and what to do; None where some are."""
+        return None if self.grouped_by else "say groups there, such as {key: trajectory} or {by: composition}"
+
     def stride_of(self, path: Path) -> int:
         """Return of how many frames of a file one is taken."""
         return self.stride if path == self.file else 1
@@ -490,6 +514,7 @@ class GivenDataset(Section):
             "test_frames": None,
             "stride": 1,
             "split": None,
+            "groups": None,
             "drop": [],
             "pool_file": None,
             "weak_forces": None,

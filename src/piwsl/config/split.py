@@ -1,4 +1,4 @@
-"""Which frames of a user's file are for training, and which for the test."""
+"""Which frames of a user's file are for training, which for the test, and which belong together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from piwsl.config.section import InputFile, Section
+
+
+class Groups(Section):
+    """What training frames belong to: whoever validates on whole groups has none of them among what is learned from."""
+
+    by: Literal["group", "composition", "size"] = Field(
+        "group",
+        description="What is a group: `group`, frames that say the same under `key`; `composition`, frames of the same "
+        "atoms; `size`, frames of as many atoms.",
+    )
+    key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Of `by: group`: under which name a frame says its group, such as trajectory.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.by == "group") != (self.key is not None):
+            raise ValueError("'key' and 'by: group' go together: under which name a frame says its group")
+        return self
 
 
 class Split(Section):
@@ -55,6 +77,11 @@ class Split(Section):
     def is_listed(self) -> bool:
         """Whether files of positions say what is tested."""
         return self.test is not None or self.stored is not None
+
+    @property
+    def groups(self) -> Groups | None:
+        """What is held out as a whole; None where that is each frame by itself."""
+        return None if self.by == "frame" else Groups(by=self.by, key=self.key)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -23,7 +23,7 @@ from piwsl.errors import PiwslError
 from piwsl.records import Finding, read_free_atoms
 from piwsl.structures.frames import read_frames, too_close, without_labels, write_frames
 from piwsl.structures.labels import REFERENCE, WEAK
-from piwsl.structures.structure import from_atoms
+from piwsl.structures.structure import GROUP_KEY, from_atoms
 
 
 def assemble(
@@ -63,6 +63,8 @@ def assemble(
         if not found:
             raise PiwslError(f"{dataset_path}: every {part} frame failed; see the records of the batches")
         check_labels(found, f"{part} frames")
+    for sampled in frames.get(TRAINING, []):
+        sampled.info[GROUP_KEY] = _trajectory_of(sampled)
     frames[POOL] = _possible([atoms for path in pool for atoms in read_frames(path)])
     if pool and not frames[POOL]:
         raise PiwslError(
@@ -75,6 +77,17 @@ def assemble(
     frames, failed = with_cheap_labels(frames, cheap, max_failed)
     odd = [*_said([*(findings(frames, computed=True) if training and test else []), *failed])]
     write_dataset(dataset_path, frames, atomic_energies(atoms), odd, [labels.name for labels in cheap])
+
+
+def _trajectory_of(atoms: Atoms) -> str | None:
+    """Return the trajectory that a sampled frame is of, or the frame itself where it is drawn without one.
+
+    Of frames of a user's geometries nobody knows what they belong to.
+    """
+    name = str(atoms.info.get("frame"))
+    if "part" not in atoms.info:
+        return None
+    return name if "-modes-" in name else name.rpartition("-")[0]
 
 
 def _possible(pool: list[Atoms]) -> list[Atoms]:
@@ -154,7 +167,7 @@ def import_given(
         labelled = _with_weak_labels(seen, dataset)
         structures = {
             name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
-            for name, each in labelled.items()
+            for name, each in {**labelled, **_belonging(kept.parts[TRAINING].file, labelled)}.items()
         }
         odd = _said(_odd(dataset, watched, asked))
         write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
@@ -166,6 +179,19 @@ def import_given(
             name: (source_of(dataset, file.path, file.stamp), positions[name]) for name, file in files_of.items()
         }
         write_split(split_path, written, held_out_groups(kept.divided))
+
+
+def _belonging(file: GivenFile, frames: Mapping[str, Iterable[Atoms]]) -> dict[str, Iterable[Atoms]]:
+    """Return the training frames with what they belong to, where that is known."""
+    return {} if file.belonging is None or TRAINING not in frames else {TRAINING: _saying(file, frames[TRAINING])}
+
+
+def _saying(file: GivenFile, frames: Iterable[Atoms]) -> Iterator[Atoms]:
+    """Yield frames of a file that say in their info what they belong to."""
+    assert file.belonging is not None
+    for atoms in frames:
+        atoms.info[GROUP_KEY] = file.belonging[atoms.info["frame"] // file.every]
+        yield atoms
 
 
 def _noted(frames: Iterable[Atoms], positions: array[int]) -> Iterator[Atoms]:

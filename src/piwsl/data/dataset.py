@@ -7,12 +7,14 @@ which frames do; of the others there is NaN; likewise slope (M,), of the energy 
 vector, with `has_slope`; and `weight` (M,) where labels of some frames count for less.
 atomic_numbers and atomic_energies (may be empty) are of free atoms at the reference level; elements are the atomic
 numbers that occur in labelled frames; `temperature` (M,), K, is that of sampling, and `coordinate` (M,) where on a scan
-a frame is, NaN where nobody said, and left out where nobody said it of any. Frames of the pool, the third part, have no
-labels of that level but those that a teacher gave them. `digests` (M, 32) are the SHA-256 of each frame and its part,
-compared when it is read; the attribute `digest` is that of all that is not a frame's own, and names and shapes of all
-columns, compared when the file is opened. The attributes `warnings`, a list of what was found about the data
-(`piwsl.records.Finding`; a line each in older files), and `frames`, their numbers by part, are JSON. Units: eV, Å,
-eV/Å, eV/Å³.
+a frame is, NaN where nobody said, and left out where nobody said it of any. What training frames belong to, such as a
+trajectory, stands in `groups/names`, texts in UTF-8 behind the four bytes of their CRC-32, one after another, that of a
+frame up to its `groups/ends` (M,); a frame of which nobody said it has no bytes there, and a file without such frames
+no `groups`. Frames of the pool, the third part, have no labels of that level but those that a teacher gave them.
+`digests` (M, 32) are the SHA-256 of each frame and its part, compared when it is read; the attribute `digest` is that
+of all that is not a frame's own, and names and shapes of all columns, compared when the file is opened. The attributes
+`warnings`, a list of what was found about the data (`piwsl.records.Finding`; a line each in older files), and `frames`,
+their numbers by part, are JSON. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
+from zlib import crc32
 
 import h5py
 import numpy as np
@@ -79,6 +82,10 @@ KNOWN, WEIGHT = Kind("bool", fill=0), Kind("float64", fill=1)
 # Of a frame, where anybody said them.
 NUMBERS = ("temperature", "coordinate")
 NUMBER = Kind("float64")
+# Of texts; and where those of frames end.
+GROUP_NAMES, GROUP_ENDS = "groups/names", "groups/ends"
+TEXT, ENDS = Kind("uint8"), Kind("int64", fill=0)
+CHECKSUM_BYTES = 4
 FRAMES_AT_ONCE = 1000
 
 
@@ -169,9 +176,20 @@ def _append_frame(columns: GrowingColumns, part: str, structure: Structure) -> N
     for name in NUMBERS:
         if not math.isnan(number := getattr(structure, name)):
             columns.column(name, NUMBER, frames).append(number)
+    if structure.group is not None or GROUP_NAMES in columns.columns:
+        _append_group(columns, structure.group, frames)
     for level, labels in structure.labels.items():
         if not labels.are_none:
             _append_labels(columns, f"labels/{level}", labels, frames, atoms)
+
+
+def _append_group(columns: GrowingColumns, group: str | None, frames: int) -> None:
+    """Append what the frame that comes after so many frames belongs to."""
+    names = columns.column(GROUP_NAMES, TEXT)
+    if group is not None:
+        text = group.encode()
+        names.append(np.frombuffer(crc32(text).to_bytes(CHECKSUM_BYTES) + text, np.uint8))
+    columns.column(GROUP_ENDS, ENDS, frames).append(names.rows)
 
 
 def _append_labels(columns: GrowingColumns, group: str, labels: Labels, frames: int, atoms: int) -> None:
@@ -203,6 +221,8 @@ def _finish(
     for name, column in columns.columns.items():
         by_atom = name in BY_ATOM or name.rpartition("/")[2] in LABELS_BY_ATOM
         rows = offsets.rows if column is offsets else atoms if by_atom else offsets.rows - 1
+        if name == GROUP_NAMES:
+            continue
         column.fill_to(rows)
         if column.rows > rows:
             raise ValueError(f"{name} has {column.rows} rows where there are {rows}")
@@ -325,6 +345,7 @@ class Dataset:
                     raise ValueError("its content is not what was written")
                 self._read_common(file)
                 self._columns, self._labels = _columns_of(file)
+                self._groups = {name: Column.of(column) for name, column in file.get("groups", {}).items()}
         self._descriptor = os.open(path, os.O_RDONLY)
         self._close = weakref.finalize(self, os.close, self._descriptor)
 
@@ -374,6 +395,25 @@ class Dataset:
         """Return how many atoms each frame has, (M,), without reading any."""
         with _damage_in_one_line(self._path):
             return np.diff(self._columns["offsets"].all(self._descriptor))
+
+    def groups_of(self, indices: NDArray[np.int64]) -> list[str | None]:
+        """Return what some frames belong to, in the order of the indices; None where nobody said."""
+        found: list[str | None] = []
+        known: dict[str | None, str | None] = {}  # one text for all of a group
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            last = min(first + ROWS_AT_ONCE, len(self))
+            with _damage_in_one_line(self._path):
+                found += [known.setdefault(group, group) for group in self._groups_in(first, last)]
+        return [found[index] for index in indices.tolist()]
+
+    def _groups_in(self, first: int, last: int) -> list[str | None]:
+        """Return what neighbouring frames belong to."""
+        if not self._groups:
+            return [None] * (last - first)
+        before = [] if first else [0]
+        edges = before + self._groups["ends"].rows(self._descriptor, max(first - 1, 0), last).tolist()
+        names = self._groups["names"].rows(self._descriptor, edges[0], edges[-1]).tobytes()
+        return [_group_of(names[start - edges[0] : end - edges[0]]) for start, end in pairwise(edges)]
 
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur in any labelled frame."""
@@ -465,6 +505,7 @@ class Dataset:
                 return column.rows(self._descriptor, *(atoms if name in by_atom else (first, last)))
 
             own = {name: rows(name, column, BY_ATOM) for name, column in self._columns.items() if name != "offsets"}
+            groups = self._groups_in(first, last)
             labels = {
                 level: {name: rows(name, column, LABELS_BY_ATOM) for name, column in columns.items()}
                 for level, columns in self._labels.items()
@@ -472,11 +513,25 @@ class Dataset:
             structures = []
             for index, (start, stop) in enumerate(pairwise((offsets - offsets[0]).tolist())):
                 found = {level: _labels_of_frame(columns, index, start, stop) for level, columns in labels.items()}
-                structure = _structure_of_frame(own, index, start, stop, found)
+                structure = _structure_of_frame(own, index, start, stop, found, groups[index])
                 if _digest_in(PARTS[own["part"][index]], structure) != own["digests"][index].tobytes():
                     raise ValueError(f"frame {first + index} is not what was written")
                 structures.append(structure)
         return structures
+
+
+def _group_of(stored: bytes) -> str | None:
+    """Return the group that stands for a frame in the file.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    if not stored:
+        return None
+    checksum, text = stored[:CHECKSUM_BYTES], stored[CHECKSUM_BYTES:]
+    if crc32(text).to_bytes(CHECKSUM_BYTES) != checksum:
+        raise ValueError("the group of a frame is not what was written")
+    return text.decode()
 
 
 def _columns_of(file: h5py.File) -> tuple[dict[str, Column], dict[str, dict[str, Column]]]:
@@ -489,7 +544,12 @@ def _columns_of(file: h5py.File) -> tuple[dict[str, Column], dict[str, dict[str,
 
 
 def _structure_of_frame(
-    columns: Mapping[str, NDArray[Any]], index: int, start: int, stop: int, labels: Mapping[str, Labels]
+    columns: Mapping[str, NDArray[Any]],
+    index: int,
+    start: int,
+    stop: int,
+    labels: Mapping[str, Labels],
+    group: str | None,
 ) -> Structure:
     """Return one frame with its labels; its atoms stand from start to stop in columns by atom."""
 
@@ -506,6 +566,7 @@ def _structure_of_frame(
         multiplicity=int(columns["multiplicity"][index]),
         temperature=number("temperature"),
         coordinate=number("coordinate"),
+        group=group,
     )
 
 

@@ -299,6 +299,8 @@ class Left(NamedTuple):
     counts: Mapping[str, int]
     findings: Sequence[Finding]
     """Of what is dropped."""
+    groups: Sequence[str | int | None] | None
+    """What each training frame belongs to, in their order; None where nothing says it."""
 
 
 def frames_left(dataset: GivenDataset, part: str) -> int:
@@ -339,4 +341,7 @@ def _left(said: str, _stamps: tuple[Stamp, ...]) -> Left:
     """Return what is left of a dataset, whose files are as they were then."""
     dataset = GivenDataset.model_validate_json(said)
     kept = kept_of(dataset, survey_files(dataset, checked=False))
-    return Left({part: len(found.indices) for part, found in kept.parts.items()}, kept.findings())
+    training = kept.parts[TRAINING]
+    belonging = training.file.belonging
+    groups = None if belonging is None else [belonging[row] for row in training.indices.tolist()]
+    return Left({part: len(found.indices) for part, found in kept.parts.items()}, kept.findings(), groups)

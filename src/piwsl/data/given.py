@@ -5,7 +5,6 @@ A file of millions of frames is surveyed, not held: they pass one by one, and wh
 
 from __future__ import annotations
 
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
@@ -21,7 +19,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from piwsl.config import Fault, GivenDataset, Split
+from piwsl.config import Fault, GivenDataset, Groups, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.reading import (
     Stamp,
@@ -51,6 +49,7 @@ from piwsl.structures.frames import (
 )
 from piwsl.structures.geometry import geometry_problem, lies_on_itself
 from piwsl.structures.labels import NoLabel
+from piwsl.structures.structure import group_name
 
 NAMES_SHOWN = 12
 # Of a file.
@@ -61,8 +60,8 @@ MOST_GROUPED = 100_000
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
-Groups = Sequence[str | int | None]
-"""What frames are held out with; None of one that does not say it and is dropped."""
+GroupOfEach = Sequence[str | int | None]
+"""What frames belong to; None of one that does not say it and is dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,10 @@ class GivenFile:
     """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
     """Of a pool, how many frames have labels that are not looked at; None of labelled frames."""
-    groups: Groups | None = None
+    groups: GroupOfEach | None = None
     """What each frame is held out with; None where frames are held out one by one."""
+    belonging: GroupOfEach | None = None
+    """What each frame belongs to where it is trained on; None where nothing says it."""
     faults: NDArray[np.int8]
     """(M,) of frames that cannot be taken, and need not be, which of `FAULTS`, from 1; 0 of all others."""
 
@@ -137,7 +138,8 @@ class _Passing:
         self._labels, self._stamp = dataset.labels_of(path), stamp_of(path)
         self._surveyor, self._keys, self._columns = Surveyor(formulas), Counter[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
-        self._groups: list[str | int | None] | None = [] if labelled and _is_grouped(dataset) else None
+        by = (None if dataset.split is None else dataset.split.groups, dataset.grouped_by)
+        self._groups = {each: list[str | int | None]() for each in by if each is not None and self._is_trained_on}
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
         self._listed = _listed(dataset) if labelled and path == dataset.file else None
@@ -149,9 +151,9 @@ class _Passing:
             position = count * self._every
             with _naming(self._path, position):
                 frame = self._ours(atoms, position)
-                if self._groups is not None and self._dataset.split is not None:
-                    group = _group_if_stated(self._dataset.split, atoms, needed=frame is not None)
-                    self._groups.append(self._known_groups.setdefault(group, group))  # one text for all of a group
+                for by, groups in self._groups.items():
+                    group = _group_if_stated(by, atoms, needed=frame is not None and self._is_listed(position))
+                    groups.append(self._known_groups.setdefault(group, group))  # one text for all of a group
             if frame is not None:
                 yield frame
         if not len(self._surveyor):
@@ -174,11 +176,19 @@ class _Passing:
 
     def _drop(self, fault: Fault | None, position: int, problem: PiwslError) -> None:
         """Pass over a frame that cannot be taken, where that is dropped or no list names it; or refuse it."""
-        is_listed = self._listed is None or (position < len(self._listed) and self._listed[position])
-        if fault is None or (is_listed and fault not in self._dataset.drop):
+        if fault is None or (self._is_listed(position) and fault not in self._dataset.drop):
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
         self._surveyor.pass_over()
+
+    @property
+    def _is_trained_on(self) -> bool:
+        """Whether frames of the file are for training."""
+        return self._labelled and self._path == self._dataset.file
+
+    def _is_listed(self, position: int) -> bool:
+        """Whether a frame is for training or test."""
+        return self._listed is None or (position < len(self._listed) and bool(self._listed[position]))
 
     def _note(self, atoms: Atoms, frame: Atoms) -> None:
         """Note what is told of a frame as it was read and as ours."""
@@ -194,6 +204,7 @@ class _Passing:
 
     def seen(self) -> dict[str, Any]:
         """Return what was seen, as attributes of `GivenFile`."""
+        split, belonging = self._dataset.split, self._dataset.grouped_by
         return {
             "path": self._path,
             "stamp": self._stamp,
@@ -204,7 +215,8 @@ class _Passing:
             "free_atoms": self._free_atoms,
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
-            "groups": self._groups,
+            "groups": None if split is None or split.groups is None else self._groups.get(split.groups),
+            "belonging": None if belonging is None else self._groups.get(belonging),
             "faults": np.asarray(self._faults),
         }
 
@@ -325,47 +337,36 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: 
     return frame
 
 
-def _is_grouped(dataset: GivenDataset) -> bool:
-    return dataset.split is not None and dataset.split.by != "frame"
-
-
-def _group_if_stated(split: Split, atoms: Atoms, needed: bool) -> str | int | None:
-    """Return what a frame is held out with; None where it does not say it, and need not.
+def _group_if_stated(by: Groups, atoms: Atoms, needed: bool) -> str | int | None:
+    """Return what a frame belongs to; None where it does not say it, and need not.
 
     Raises:
         PiwslError: as of `_group_of`, where it is needed.
     """
     try:
-        return _group_of(split, atoms)
+        return _group_of(by, atoms)
     except PiwslError:
         if needed:
             raise
         return None
 
 
-def _group_of(split: Split, atoms: Atoms) -> str | int:
-    """Return what a frame is held out with.
+def _group_of(by: Groups, atoms: Atoms) -> str | int:
+    """Return what a frame belongs to.
 
     Raises:
         PiwslError: it does not say its group, or says what is neither text nor a number.
     """
-    if split.by == "size":
+    if by.by == "size":
         return len(atoms)
-    if split.by == "composition":
+    if by.by == "composition":
         return str(atoms.get_chemical_formula())
-    if split.key not in atoms.info:
-        raise PiwslError(f"has no {split.key}, which split.key is; its info holds {_names(set(atoms.info))}")
-    value = atoms.info[split.key]
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    # 300 and 300.0 are one group.
-    if isinstance(value, Integral):
-        return str(int(value))
-    if isinstance(value, Real) and np.isfinite(number := float(value)):
-        return str(int(number)) if number.is_integer() else repr(number)
-    raise PiwslError(f"{split.key} is {str(value)[:40]!r}; a group is text or a number")
+    if by.key not in atoms.info:
+        raise PiwslError(f"has no {by.key}, by which frames are grouped; its info holds {_names(set(atoms.info))}")
+    value = atoms.info[by.key]
+    if (name := group_name(value)) is not None:
+        return name
+    raise PiwslError(f"{by.key} is {str(value)[:40]!r}; a group is text or a number")
 
 
 def _names(names: set[str]) -> str:
@@ -510,26 +511,28 @@ def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int6
         PiwslError: the file cannot be read, or cannot be divided so.
     """
     frames, split = frames_taken(dataset, dataset.file), dataset.split
-    if split is None or not _is_grouped(dataset):
+    if split is None or split.groups is None:
         return _split(dataset, frames, None)
     if frames > MOST_GROUPED:
         return None
     form, stamp = dataset.format_of(dataset.file), stamp_of(dataset.file)
     needed = not {"unlabelled", "overlaps"} & {*dataset.drop}  # else the import will tell of a frame that stays
-    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, dataset.stride, split, needed))
+    return _split(dataset, frames, _groups_in(dataset.file, stamp, form, dataset.stride, split.groups, needed))
 
 
 @lru_cache(maxsize=8)
-def _groups_in(path: Path, _stamp: Stamp, form: str, stride: int, split: Split, needed: bool) -> Groups:
+def _groups_in(path: Path, _stamp: Stamp, form: str, stride: int, by: Groups, needed: bool) -> GroupOfEach:
     """Return the groups of each so many-th frame of a file that is as it was then."""
     found = []
     for count, atoms in enumerate(frames_of(path, form, stride)):
         with _naming(path, count * stride):
-            found.append(_group_if_stated(split, atoms, needed))
+            found.append(_group_if_stated(by, atoms, needed))
     return found
 
 
-def _split(dataset: GivenDataset, frames: int, groups: Groups | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(
+    dataset: GivenDataset, frames: int, groups: GroupOfEach | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide as many frames, of these groups."""
     split = dataset.split
     if split is not None and split.stored is not None:
@@ -549,7 +552,9 @@ def _split(dataset: GivenDataset, frames: int, groups: Groups | None) -> tuple[N
     return _held_out(groups, split, dataset.test_frames, dataset.seed)
 
 
-def _held_out(groups: Groups, split: Split, test_frames: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _held_out(
+    groups: GroupOfEach, split: Split, test_frames: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hold whole groups out; frames without one are dropped, and until then among those for training."""
     stated = np.fromiter((group is not None for group in groups), bool, len(groups))
     rows, known = np.flatnonzero(stated), [group for group in groups if group is not None]

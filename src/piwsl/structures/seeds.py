@@ -24,6 +24,7 @@ Stream = Literal[
     "consistency",
     "acquisition",
     "slopes",
+    "validation groups",
 ]
 
 

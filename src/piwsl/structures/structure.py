@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +18,8 @@ from piwsl.structures.labels import REFERENCE, WEAK, Labels, Slope, labels_of
 NO_LABELS = Labels()
 # In a frame's info: where on a scan it is.
 COORDINATE_KEY = "scan_coordinate"
+# Likewise: what it belongs to, such as a trajectory or a molecule.
+GROUP_KEY = "group"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Structure:
     """K, that it was sampled at; NaN where nobody said."""
     coordinate: float = math.nan
     """Where on a scan it is, in the unit of that; NaN of what is of none."""
+    group: str | None = None
+    """What it belongs to, such as a trajectory or a molecule; None where nobody said."""
 
     def at_level(self, level: str) -> Labels:
         """Return the labels of a level; of one that says nothing, none."""
@@ -103,9 +109,26 @@ def from_atoms(atoms: Atoms, levels: Sequence[str] = (REFERENCE, WEAK), electron
         multiplicity=multiplicity_of(atoms) if electrons else 1,
         temperature=_number(atoms.info.get("temperature")),
         coordinate=_number(atoms.info.get(COORDINATE_KEY)),
+        group=group_name(atoms.info.get(GROUP_KEY)),
     )
 
 
 def _number(said: object) -> float:
     """Return a number that a frame says, NaN where it says none."""
     return float(said) if isinstance(said, int | float | np.integer | np.floating) else math.nan
+
+
+def group_name(said: object) -> str | None:
+    """Return the name of a group as text, alike however it is written; None of what is neither text nor a number.
+
+    300, 300.0 and "300" are one group, and so are texts that Unicode holds for the same.
+    """
+    if isinstance(said, str):
+        return unicodedata.normalize("NFC", said)
+    if isinstance(said, bool | np.bool_):
+        return str(bool(said))
+    if isinstance(said, Integral):
+        return str(int(said))
+    if isinstance(said, Real) and math.isfinite(number := float(said)):
+        return str(int(number)) if number.is_integer() else repr(number)
+    return None

@@ -546,11 +546,13 @@ class Jobs:
             unread |= {"test_frames", "seed", "split"}
         if part == TEST:
             unread |= {"weak_forces"}
+        if part in (TEST, POOL):
+            unread |= {"groups"}
         return {key: value for key, value in said.items() if key not in unread} | self._readers(dataset, part)
 
     def geometry_settings(self, dataset: str, part: str) -> dict[str, Any]:
         """Return what of a given dataset's section the geometries of a part depend on: nothing that labels them."""
-        labels = {"cheap_levels", "weak_forces"}
+        labels = {"cheap_levels", "weak_forces", "groups"}
         return {key: value for key, value in self.given_settings(dataset, part).items() if key not in labels}
 
     def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:
