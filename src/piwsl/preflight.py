@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from pydantic import BaseModel
@@ -31,7 +32,7 @@ from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of, left_of
 from piwsl.data.given import GivenFrames, frames_taken, free_atoms, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
-from piwsl.data.splits import MOST_DIGITS, read_positions
+from piwsl.data.splits import MOST_DIGITS, read_positions, split_groups
 from piwsl.data.survey import Formulas, survey_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
@@ -317,6 +318,7 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"sizes: {largest} is more than the training frames of dataset '{name}' "
             f"({dataset.file} has {frames}{strided}{held}); leave the size out or give more frames"
         )
+    _check_groups(name, dataset, experiment, runs)
     if dataset.acquisition is not None:
         _check_acquisition(name, dataset.acquisition, available, files[0].frames)
     if dataset.cheap_levels:
@@ -346,6 +348,24 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
                 f"datasets.{name}.pool_file: holds {', '.join(unknown)}, which no training frame does; take those "
                 "frames out, or label some"
             )
+
+
+def _check_groups(name: str, dataset: GivenDataset, experiment: Experiment, runs: list[Run]) -> None:
+    """Refuse runs whose frames are of groups that cannot be validated on, as training would draw them."""
+    grouped = [run for run in runs if experiment.models[run.model].training.validation_by == "group"]
+    if not grouped or dataset.acquisition is not None or not is_counted(dataset):
+        return  # what is chosen or read later is refused when a training starts
+    try:
+        groups = [str(group) for group in left_of(dataset).groups or ()]
+    except PiwslError as error:
+        raise ConfigError(f"datasets.{name}: {error}") from None
+    drawn = {(run.model, run.size, run.seed) for run in grouped}
+    for key, size, seed in sorted(drawn):
+        model = experiment.models[key]
+        try:
+            split_groups(np.arange(len(groups)), groups, size, seed, model.training.validation_fraction, model.members)
+        except PiwslError as error:
+            raise ConfigError(f"models.{key}.training.{error} (dataset '{name}')") from None
 
 
 def _check_acquisition(name: str, acquisition: Acquisition, available: int, frames: list[Atoms]) -> None:

@@ -340,6 +340,11 @@ class Experiment(Section):
             )
         if run.size < 2 and model.training.validation_fraction:
             raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
+        if model.training.validation_by == "group" and (problem := dataset.groups_problem):
+            raise ValueError(
+                f"models.{run.model}.training.validation_by: dataset '{run.dataset}' has no groups: {problem}, or "
+                "leave the run out (exclude)"
+            )
 
     def _baseline_is_possible(self, run: Run, model: Architecture) -> None:
         key = f"models.{run.model}"

@@ -48,6 +48,12 @@ class Training(Section):
         description="Share of a size's frames that is not learned from, for curves, the plateau rule and early "
         "stopping; one frame at least, or 0: none.",
     )
+    validation_by: Literal["frame", "group"] = Field(
+        "frame",
+        exclude_if=lambda by: by == "frame",
+        description="What is not learned from: frames at random, or whole groups (trajectories, molecules), as many as "
+        "come nearest to the share, between a half and twice of it.",
+    )
     taught_share: float = Field(
         0.75,
         gt=0,
@@ -104,6 +110,8 @@ class Training(Section):
             raise ValueError(
                 "validation_fraction: the plateau rule and early_stopping go by validation frames; say more than 0"
             )
+        if self.validation_fraction == 0 and self.validation_by == "group":
+            raise ValueError("validation_by: no frame is validated on, with validation_fraction: 0; leave it out")
         return self
 
     @model_validator(mode="after")

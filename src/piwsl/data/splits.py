@@ -31,6 +31,9 @@ class Split:
 
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
+    of_members: tuple[NDArray[np.int64], ...] | None = None
+    """Which places among the validation frames, and then the training frames, each member of a committee validates on;
+    None where the windows that follow each other do."""
 
 
 def split_frames(available: NDArray[np.int64], size: int, seed: int, validation_fraction: float) -> Split:
@@ -56,6 +59,101 @@ def split_frames(available: NDArray[np.int64], size: int, seed: int, validation_
     chosen = generator("frames of a run", seed).permutation(available)[:size]
     validation = min(size - 1, max(1, round(validation_fraction * size))) if validation_fraction else 0
     return Split(training=chosen[validation:], validation=chosen[:validation])
+
+
+def split_groups(
+    available: NDArray[np.int64],
+    groups: Sequence[str | None],
+    size: int,
+    seed: int,
+    validation_fraction: float,
+    members: int = 1,
+) -> Split:
+    """Choose the same frames as `split_frames`, and set whole groups of them apart for validation.
+
+    Groups are gone through in the seed's order, and taken where that brings the number of frames nearer to the share.
+    Each member of a committee begins with the groups that the fewest before it have validated on.
+
+    Args:
+        available: (P,) indices to choose from.
+        groups: that of each; None where nobody said it.
+        size: as of `split_frames`.
+        seed: likewise.
+        validation_fraction: likewise, more than 0.
+        members: of the committee.
+
+    Returns:
+        Disjoint indices, of no group in both.
+
+    Raises:
+        PiwslError: there are fewer frames than the size, one has no group, there is one group alone, or no groups come
+            as near to the share as half or twice of it.
+    """
+    place_of = {index: place for place, index in enumerate(available.tolist())}
+    whole = split_frames(available, size, seed, validation_fraction)
+    chosen = np.concatenate([whole.validation, whole.training])
+    of_each = [groups[place_of[index]] for index in chosen.tolist()]
+    if None in of_each:
+        raise PiwslError(
+            f"validation_by: {of_each.count(None)} of {size} frames say no group; give it, or validate by frame"
+        )
+    kinds = {group: kind for kind, group in enumerate(sorted(set(of_each), key=str))}
+    kind = np.array([kinds[group] for group in of_each], dtype=np.int64)
+    order = generator("validation groups", seed).permutation(len(kinds))
+    windows = _windows(np.bincount(kind), order, len(whole.validation), members)
+    _check_windows(windows, np.bincount(kind), validation_fraction, size, seed)
+    apart = [np.isin(kind, window) for window in windows]
+    ordered = np.concatenate([np.flatnonzero(apart[0]), np.flatnonzero(~apart[0])])
+    first = int(apart[0].sum())
+    of_members = tuple(np.flatnonzero(each[ordered]) for each in apart)
+    return Split(chosen[ordered[first:]], chosen[ordered[:first]], of_members)
+
+
+def _windows(counts: NDArray[np.int64], order: NDArray[np.int64], wanted: int, members: int) -> list[list[int]]:
+    """Return which groups each member validates on.
+
+    Args:
+        counts: (G,) frames of each group.
+        order: (G,) of the groups.
+        wanted: frames to come near to.
+        members: how many.
+    """
+    held_out, windows = np.zeros(len(counts), dtype=np.int64), []
+    for _ in range(members):
+        window, frames = list[int](), 0
+        for group in order[np.argsort(held_out[order], kind="stable")].tolist():
+            if frames >= wanted:
+                break
+            if counts[group] <= 2 * (wanted - frames):
+                window.append(group)
+                frames += int(counts[group])
+        held_out[window] += 1
+        windows.append(window)
+    return windows
+
+
+def _check_windows(
+    windows: Sequence[list[int]], counts: NDArray[np.int64], validation_fraction: float, size: int, seed: int
+) -> None:
+    """Refuse validation on too few frames, or on all.
+
+    Raises:
+        PiwslError: as of `split_groups`.
+    """
+    where = f"validation_by: the {size} frames of size {size}, seed {seed}, are of"
+    if len(counts) == 1:
+        raise PiwslError(f"{where} one group, and none is left to train on; validate by frame, or give more groups")
+    wanted = max(1, round(validation_fraction * size))
+    found = min(int(counts[window].sum()) for window in windows)
+    if 2 * found < wanted or not found:
+        raise PiwslError(
+            f"{where} {len(counts)} groups of {counts.min()} to {counts.max()} frames, and validation_fraction: "
+            f"{validation_fraction:g} asks for {wanted}; say {(found or counts.min()) / size:.2g}, or give more groups"
+        )
+    if any(len(window) == len(counts) for window in windows):
+        raise PiwslError(
+            f"{where} {len(counts)} groups, all of which validation_fraction: {validation_fraction:g} takes; say less"
+        )
 
 
 def hold_out(frames: int, test_frames: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -83,6 +83,10 @@ class View(Sequence[Structure], ABC):
         """Return the atomic numbers that occur."""
         return {number for structure in self for number in structure.numbers.tolist()}
 
+    def groups(self) -> list[str | None]:
+        """Return what each belongs to; None where nobody said."""
+        return [structure.group for structure in self]
+
     def electrons(self) -> set[tuple[int, int]]:
         """Return charge (e) and multiplicity (2S + 1), each pair that occurs."""
         return {(structure.charge, structure.multiplicity) for structure in self}
@@ -204,6 +208,10 @@ class StoredView(View):
     def elements(self) -> set[int]:
         """Return the atomic numbers that occur."""
         return self.dataset.elements_of(self.places)
+
+    def groups(self) -> list[str | None]:
+        """Return what each belongs to, without reading any."""
+        return self.dataset.groups_of(self.places)
 
     def electrons(self) -> set[tuple[int, int]]:
         """Return charge (e) and multiplicity (2S + 1), each pair that occurs."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
-from piwsl.data.splits import split_frames
+from piwsl.data.splits import Split, split_frames, split_groups
 from piwsl.data.views import Change, HeldView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, PairPotential
@@ -48,6 +49,8 @@ class TrainingFrames:
     """Those of others that read or computed the frames, by kind."""
     level: str | None = None
     """Of the labels, in words, where it is known."""
+    windows: Sequence[NDArray[np.int64]] | None = None
+    """As of `Split.of_members`."""
 
     @property
     def taught(self) -> bool:
@@ -108,13 +111,17 @@ class TrainingFrames:
     def of_member(self, member: int) -> TrainingFrames:
         """Return the frames as a member of a committee takes them: each validates on the next ones in the seed's order.
 
-        The first takes them as they are; beyond the last frame the order begins again.
+        The first takes them as they are; beyond the last frame the order begins again. Where whole groups are validated
+        on, `windows` say which.
 
         Args:
             member: from 0.
         """
         together, count = self.validation.joined(self.training), len(self.validation)
         order = np.roll(np.arange(len(together)), -member * count)
+        if self.windows is not None:
+            own = self.windows[member]
+            order, count = np.concatenate([own, np.setdiff1d(np.arange(len(together)), own)]), len(own)
         return replace(self, training=together.taken(order[count:]), validation=together.taken(order[:count]))
 
     def of_members(self, members: int) -> list[TrainingFrames]:
@@ -178,14 +185,29 @@ def frames_of_structures(
     for position, structure in enumerate(structures):
         if not np.isfinite(structure.energy):
             raise PiwslError(f"frame {position} has no REF_energy")
-    split = split_frames(np.arange(len(structures)), len(structures), seed, model.training.validation_fraction)
     labelled = held(structures)
+    split = _split(np.arange(len(structures)), labelled.groups, len(structures), seed, model)
     return TrainingFrames(
         labelled.taken(split.training),
         labelled.taken(split.validation),
         held(pool, len(structures) + np.arange(len(pool))),
         dict(free_atoms or {}),
+        windows=split.of_members,
     )
+
+
+def _split(
+    available: NDArray[np.int64],
+    groups: Callable[[], Sequence[str | None]],
+    size: int,
+    seed: int,
+    model: Architecture,
+) -> Split:
+    """Choose the frames of a run, and those of them that a model validates on: frames, or whole groups."""
+    training = model.training
+    if training.validation_by == "frame":
+        return split_frames(available, size, seed, training.validation_fraction)
+    return split_groups(available, groups(), size, seed, training.validation_fraction, model.members)
 
 
 def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architecture, loss: Loss) -> TrainingFrames:
@@ -203,25 +225,26 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
     """
     dataset = Dataset(path)
     available = dataset.indices(TRAINING)
-    split = split_frames(available, run.size, run.seed, model.training.validation_fraction)
+    split = _split(available, lambda: dataset.groups_of(available), run.size, run.seed, model)
     found = [stored(dataset, split.training), stored(dataset, split.validation)]
-    _check_elements(run, found[0], dataset.elements())
+    _check_elements(run, found[0], dataset.elements(), by_group=split.of_members is not None)
     if loss.pool or model.teacher is not None:
         # No frame of the pool stands where a labelled one does.
         of_pool, first = (dataset, 0) if pool_path is None else (Dataset(pool_path), len(available))
         found.append(stored(of_pool, of_pool.indices(POOL), first))
     training, validation, *pools = in_memory(found, model.cutoff, model.members)
     (pool,) = pools or [held([])]
-    return TrainingFrames(training, validation, pool, dataset.atomic_energies())
+    return TrainingFrames(training, validation, pool, dataset.atomic_energies(), windows=split.of_members)
 
 
-def _check_elements(run: Run, training: View, needed: list[int]) -> None:
+def _check_elements(run: Run, training: View, needed: list[int], by_group: bool) -> None:
     """Refuse, before it is trained, a model that could not be tested: an element it has never seen."""
     if missing := sorted(set(needed) - training.elements()):
         names = ", ".join(chemical_symbols[number] for number in missing)
         raise PiwslError(
             f"the {len(training)} training frames of size {run.size}, seed {run.seed} hold no {names}, which other "
             f"frames of dataset '{run.dataset}' do; raise the size"
+            f"{', or validate by frame' if by_group else ''}"
         )
 
 

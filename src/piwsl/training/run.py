@@ -114,7 +114,8 @@ def train_run(
     """
     frames = frames_of_run(dataset_path, pool_path, run, model, loss)
     learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
-    write_text(model_path.with_name("frames.json"), json.dumps(learned) + "\n")
+    groups = {"validation_groups": sorted(set(filter(None, frames.validation.groups())))} if frames.windows else {}
+    write_text(model_path.with_name("frames.json"), json.dumps(learned | groups) + "\n")
     frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
     train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
