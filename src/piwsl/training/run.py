@@ -77,6 +77,7 @@ MOST_LOADERS = 4
 # How many times a baseline may be taken: beyond, labels are in another unit, or gradients.
 LEAST_BELIEVED, MOST_BELIEVED = -0.1, 10.0
 UNNAMED = Names()
+GROUPS_SHOWN = 12
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -114,11 +115,21 @@ def train_run(
     """
     frames = frames_of_run(dataset_path, pool_path, run, model, loss)
     learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
-    groups = {"validation_groups": sorted(set(filter(None, frames.validation.groups())))} if frames.windows else {}
-    write_text(model_path.with_name("frames.json"), json.dumps(learned | groups) + "\n")
+    groups = sorted({str(group) for group in frames.validation.groups()}) if frames.windows else []
+    written = learned | ({"validation_groups": groups} if groups else {})
+    write_text(model_path.with_name("frames.json"), json.dumps(written) + "\n")
+    if groups:
+        every = len(frames.training) + len(frames.validation)
+        print(f"validation: {len(frames.validation)} of {every} frames, of {_named(groups)}", flush=True)
     frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
     train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
+
+
+def _named(groups: Sequence[str]) -> str:
+    """Name some groups, and say how many there are."""
+    more = ", ..." if len(groups) > GROUPS_SHOWN else ""
+    return f"{len(groups)} groups: {', '.join(groups[:GROUPS_SHOWN])}{more}"
 
 
 def train(
