@@ -398,7 +398,7 @@ def _check_labels(
                 f"losses.{key}.stress: frames of dataset '{name}' have none; say stress_key, or leave it or the run out"
             )
         weak = [WEAK_FORCES_KEY in atoms.arrays for atoms in (training + pool if loss.pool else training)]
-        if (cheap := loss.terms_of_level(WEAK)) and dataset.weak_forces is None and not any(weak):
+        if (cheap := loss.terms_of_level(WEAK)) and not dataset.computes_weak_forces and not any(weak):
             raise ConfigError(
                 f"losses.{key}.{cheap[0]}: dataset '{name}' has no forces of a cheaper level; say "
                 f"datasets.{name}.weak_forces: gfn2-xtb, give WEAK_forces, or leave the run out"

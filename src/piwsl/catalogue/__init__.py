@@ -79,8 +79,8 @@ class Entry:
     """Where known, by the name of what is downloaded."""
     index_files: list[dict[str, str]] = field(default_factory=list)
     """Of each published split the files of positions in `file`: `training` and `test`."""
-    keys: dict[str, str] = field(default_factory=dict)
-    """Keys of a dataset's section that its files need, such as `energy_key`."""
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Keys of a dataset's section that its files need, such as `energy_key`, or `given_levels` that they bring."""
 
     @property
     def files(self) -> list[str]:

@@ -146,7 +146,7 @@ def import_given(
         print(found.said)
     # Wherever they stand in the file: what is held out are molecules.
     alone = files[0].free_atoms if part in (TRAINING, None) else {}
-    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(labels.name for labels in cheap))
+    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(each.name for each in cheap), *dataset.given_levels)
     positions = {name: array("q") for name in kept.parts}
     with parts_again(dataset, _taken(kept.parts, part), dataset_path.parent) as frames:
         watched = None if part is not None else _Watched(kept)
@@ -180,7 +180,7 @@ def _taken(divided: Mapping[str, Part[GivenFile]], part: str | None) -> dict[str
 
 
 def _with_weak_labels(frames: Mapping[str, Iterable[Atoms]], dataset: GivenDataset) -> Mapping[str, Iterable[Atoms]]:
-    if dataset.weak_forces is None:
+    if not dataset.computes_weak_forces:
         return frames
     sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
     return _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})
