@@ -45,7 +45,7 @@ def test_every_set_says_what_users_need(name):
     assert entry.format in READERS.own()
     assert entry.homepage.startswith(("https://", "http://"))
     assert "doi:" in entry.citation
-    assert entry.keys.keys() <= set(LABELS)
+    assert entry.keys.keys() <= {*LABELS, "given_levels"}
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in entry.sha256.values())
     # Nobody has downloaded any: what is tried says of what it was.
     assert isinstance(entry.verified, bool)
