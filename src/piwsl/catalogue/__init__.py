@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -66,8 +66,8 @@ class Entry:
     """What of it was tried: on a real file, at the address."""
     file: str
     """To train on; its name at the address, or in the archive."""
-    verified: bool = False
-    """Whether a real file was downloaded from the address, and read."""
+    verified: Literal["no", "format", "yes"] = "no"
+    """Whether published frames of it were read that were had elsewhere (`format`), or a download from the address."""
     test_file: str | None = None
     tests: dict[str, str] = field(default_factory=dict)
     """Further test sets, file by name."""

@@ -44,7 +44,7 @@ Format = Annotated[
     str | None,
     Field(
         description="What reads the files: extxyz, ase (.traj, .db, .json, OUTCAR, ...), rmd17, sgdml, npz, ani1x, "
-        "ani1ccx, spice, aenet, or a reader that is installed. Default: by the end of a file's name, else extxyz."
+        "ani1ccx, spice, aenet, n2p2, or a reader that is installed. Default: by the end of a file's name, else extxyz."
     ),
     AfterValidator(_known_format),
 ]
