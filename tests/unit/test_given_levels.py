@@ -18,7 +18,7 @@ from published import TRIPLE_ZETA, write_ani
 from piwsl.config import ConfigError, Experiment, GivenDataset, parse_section
 from piwsl.data.assemble import import_given
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
-from piwsl.data.given import read_files, summary
+from piwsl.data.given import findings_of_levels, read_files, summary
 from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_level
 from piwsl.preflight import load_experiment, remarks
@@ -158,6 +158,23 @@ def test_what_contradicts_itself_is_said_in_one_line(keys, said):
         section(Path("mine.xyz"), **keys)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1.0, None), (1 / Hartree, "in Hartree"), (-1.0, "of the opposite sign")])
+def test_energies_of_a_level_in_another_unit_are_asked_about(tmp_path, factor, unit):
+    """Total energies of water, -76.3 Hartree, which the section says are in eV."""
+    frames = frames_of_two_levels(6)
+    for number, atoms in enumerate(frames):
+        atoms.info |= {
+            ENERGY_KEY: -76.3 * Hartree + 0.01 * number,
+            "hf_energy": factor * (-76.0 * Hartree + 0.01 * number),
+        }
+    path = written(tmp_path, frames)
+    given = section(path, given_levels={"hf": {}})
+    said = [found.said for found in findings_of_levels(given, read_files(given))]
+    assert said == [] if unit is None else said[0].startswith(f"given_levels.hf: energies: are they {unit}?")
+    with Dataset(imported(path, given_levels={"hf": {}})) as dataset:
+        assert {*said} <= {found.said for found in dataset.findings()}
 
 
 # Weak forces.

@@ -15,7 +15,16 @@ from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset, write_structures
 from piwsl.data.dropping import Kept, kept_of, write_dropped
-from piwsl.data.given import GivenFile, Part, held_out_groups, left_out, source_of, summary, survey_files
+from piwsl.data.given import (
+    GivenFile,
+    Part,
+    findings_of_levels,
+    held_out_groups,
+    left_out,
+    source_of,
+    summary,
+    survey_files,
+)
 from piwsl.data.plausibility import asked_for, doubts, findings
 from piwsl.data.rereading import parts_again
 from piwsl.data.splits import write_split
@@ -156,7 +165,8 @@ def import_given(
             name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
             for name, each in labelled.items()
         }
-        odd = _said(_odd(dataset, watched, asked))
+        of_levels = findings_of_levels(dataset, files) if part is None else []
+        odd = _said(chain(of_levels, _odd(dataset, watched, asked)))
         write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
     if dropped_path is not None:
         write_dropped(dropped_path, kept.dropped)

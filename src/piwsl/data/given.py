@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
+from piwsl.data.plausibility import doubts_of_level
 from piwsl.data.reading import (
     Stamp,
     check_unchanged,
@@ -38,6 +39,7 @@ from piwsl.data.survey import Formulas, Survey, Surveyor
 from piwsl.errors import PiwslError
 from piwsl.files import file_hash
 from piwsl.readers import LabelNames
+from piwsl.records import Finding
 from piwsl.structures.frames import (
     DIRECTION_KEY,
     ENERGY_KEY,
@@ -86,6 +88,8 @@ class GivenFile:
     """Columns of three numbers that any frame has and that may be forces."""
     free_atoms: Mapping[int, float]
     """As of `free_atoms`."""
+    level_energies: Mapping[str, NDArray[np.float64]]
+    """(M,) of each given level, eV; NaN of frames without."""
     every: int = 1
     """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
@@ -173,6 +177,7 @@ class _Passing:
         self._surveyor, self._keys = Surveyor(formulas), Counter[str]()
         self._infos, self._columns = set[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
+        self._level_energies = {level: array("d") for level in self._further.names}
         self._groups: list[str | int | None] | None = [] if labelled and _is_grouped(dataset) else None
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
@@ -215,11 +220,15 @@ class _Passing:
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
         self._surveyor.pass_over()
+        for energies in self._level_energies.values():
+            energies.append(np.nan)
 
     def _note(self, atoms: Atoms, frame: Atoms) -> None:
         """Note what is told of a frame as it was read and as ours."""
         self._surveyor.add(frame)
         self._keys.update([*frame.info, *frame.arrays])
+        for level, energies in self._level_energies.items():
+            energies.append(frame.info.get(label_key(level, "energy"), np.nan))
         self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
         self._infos |= atoms.info.keys()
         self._columns |= {
@@ -240,6 +249,7 @@ class _Passing:
             "infos": self._infos,
             "columns": self._columns,
             "free_atoms": self._free_atoms,
+            "level_energies": {level: np.asarray(energies) for level, energies in self._level_energies.items()},
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
             "groups": self._groups,
@@ -468,6 +478,15 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
             f"weak_forces: no frame of {shown} has forces of '{weak}'; say given_levels.{weak}.forces_key, or leave "
             "weak_forces out"
         )
+
+
+def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
+    """Return what looks odd about energies of given levels, of each file once."""
+    found = []
+    for file in {file.path: file for file in files}.values():
+        for level, names in dataset.given_labels_of(file.path).items():
+            found += doubts_of_level(level, file.survey, file.level_energies[level], names.energy_unit)
+    return found
 
 
 def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = True) -> list[GivenFrames]:
