@@ -208,7 +208,9 @@ def test_show_says_whom_to_cite_and_what_is_not_known():
         "not known; kept at the first download",
     ):
         assert text in shown
-    assert "verified: no (files in this format" in said("show", "ani1x")
+    ani = said("show", "ani1x")
+    assert "verified: no (files in this format" in ani
+    assert "brings:   wb97x_tz, ccsdt_cbs, hf_dz, hf_tz, hf_qz" in ani
     result = CliRunner().invoke(app, ["data", "show", "rmd71/ethanol"])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert "did you mean rmd17/ethanol" in result.output

@@ -266,6 +266,21 @@ def test_the_report_names_levels_and_what_they_are():
     assert "<strong>water</strong>: labels of further levels, computed elsewhere: mp2 (MP2/cc-pVTZ), hf.</p>" in html
 
 
+def test_a_named_test_set_need_not_have_them(tmp_path, path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bare = written(tmp_path, [atoms.copy() for atoms in morse_frames("H2O", 3, seed=7, forces=True)], "hot.xyz")
+    config = experiment_of(path, {"mp2": MP2})
+    config["datasets"]["water"]["tests"] = {"hot": {"file": str(bare)}, "same": {"file": str(path)}}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    tested = load_experiment(Path("config.yaml")).datasets["water"]
+    known = {}
+    for name in ("hot", "same"):
+        import_given(tested.tested_on(name), tmp_path / f"{name}.h5", TEST)
+        with Dataset(tmp_path / f"{name}.h5") as dataset:
+            known[name] = dataset.labelled("mp2", "energy").tolist()
+    assert known == {"hot": [False] * 3, "same": [True] * 6}
+
+
 # Published sets.
 
 

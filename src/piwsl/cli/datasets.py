@@ -44,6 +44,7 @@ def show_set(name: SetName) -> None:
     lines = {
         "about": entry.about,
         "levels": "; ".join(entry.levels),
+        "brings": ", ".join(entry.keys.get("given_levels", {})) or "one level",
         "units": f"{entry.units} as published; eV, eV/Å, Å here",
         "format": entry.format,
         "files": ", ".join(entry.files),
