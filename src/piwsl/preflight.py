@@ -30,7 +30,7 @@ from piwsl.config import (
 from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of, left_of
-from piwsl.data.given import GivenFrames, frames_taken, free_atoms, read_files, summary
+from piwsl.data.given import GivenFrames, findings_of_levels, frames_taken, free_atoms, read_files, summary
 from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
 from piwsl.data.splits import MOST_DIGITS, read_positions, split_groups
 from piwsl.data.survey import Formulas, survey_of
@@ -418,7 +418,7 @@ def _check_labels(
                 f"losses.{key}.stress: frames of dataset '{name}' have none; say stress_key, or leave it or the run out"
             )
         weak = [WEAK_FORCES_KEY in atoms.arrays for atoms in (training + pool if loss.pool else training)]
-        if (cheap := loss.terms_of_level(WEAK)) and dataset.weak_forces is None and not any(weak):
+        if (cheap := loss.terms_of_level(WEAK)) and not dataset.computes_weak_forces and not any(weak):
             raise ConfigError(
                 f"losses.{key}.{cheap[0]}: dataset '{name}' has no forces of a cheaper level; say "
                 f"datasets.{name}.weak_forces: gfn2-xtb, give WEAK_forces, or leave the run out"
@@ -510,7 +510,8 @@ def remarks(experiment: Experiment) -> list[str]:
             labels, kept, seen = dataset.labels_of(dataset.file), kept_of(dataset, files), _seen(files)
             if dataset.drop:
                 lines += _dropped(name, dataset, kept.findings(), seen)
-            odd = warnings(frames_of(kept), labels.energy_unit, labels.forces_unit)
+            odd = [found.said for found in findings_of_levels(dataset, files)]
+            odd += warnings(frames_of(kept), labels.energy_unit, labels.forces_unit)
             lines += [f"{name}{seen}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]

@@ -45,10 +45,10 @@ def test_every_set_says_what_users_need(name):
     assert entry.format in READERS.own()
     assert entry.homepage.startswith(("https://", "http://"))
     assert "doi:" in entry.citation
-    assert entry.keys.keys() <= set(LABELS)
+    assert entry.keys.keys() <= {*LABELS, "given_levels"}
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in entry.sha256.values())
     # Nobody has downloaded any: what is tried says of what it was.
-    assert isinstance(entry.verified, bool)
+    assert entry.verified == ("format" if "published frames" in entry.tried else "no")
 
 
 def test_sets_share_no_file_but_where_they_are_one():
@@ -194,8 +194,7 @@ def test_list_has_a_line_a_set_that_says_whether_it_was_tried():
     lines = said("list").splitlines()
     assert [line.split()[0] for line in lines] == list(entries())
     for line in lines:
-        verified = "yes" if find(line.split()[0]).verified else "no"
-        assert f"verified: {verified} " in line
+        assert f"verified: {find(line.split()[0]).verified} " in line
 
 
 def test_show_says_whom_to_cite_and_what_is_not_known():
@@ -205,10 +204,13 @@ def test_show_says_whom_to_cite_and_what_is_not_known():
         "CC0",
         "PBE/def2-SVP",
         "kcal/mol",
-        "verified: no",
+        "verified: format (published frames of ethanol",
         "not known; kept at the first download",
     ):
         assert text in shown
+    ani = said("show", "ani1x")
+    assert "verified: no (files in this format" in ani
+    assert "brings:   wb97x_tz, ccsdt_cbs, hf_dz, hf_tz, hf_qz" in ani
     result = CliRunner().invoke(app, ["data", "show", "rmd71/ethanol"])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert "did you mean rmd17/ethanol" in result.output

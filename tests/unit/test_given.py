@@ -52,6 +52,21 @@ def test_energy_and_forces_of_a_file_that_ase_wrote_are_found(tmp_path, capsys):
     assert "4 frames, 4 with forces (forces in Hartree/Bohr); energy in Hartree, -689.6" in said
 
 
+@pytest.mark.parametrize(("said", "periodic"), [("1 1 0", [1, 1, 0]), ("F F F", [0, 0, 0]), ("T", [1, 1, 1])])
+def test_periodic_directions_in_capitals_are_those_of_the_frame(tmp_path, said, periodic):
+    """`PBC="1 1 0"`, as KLIFF has it beside a Lattice, is no crystal."""
+    lattice = 'Lattice="9 0 0 0 9 0 0 0 9"'
+    text = f'1\n{lattice} PBC="{said}" Energy=-29.4 Properties=species:S:1:pos:R:3:force:R:3\nSi 0 0 0 0 0 0.5\n'
+    (tmp_path / "kliff.xyz").write_text(2 * text)
+    keys = {"energy_key": "Energy", "forces_key": "force"}
+    (file,) = read_files(GivenDataset(file=tmp_path / "kliff.xyz", test_frames=1, **keys))
+    assert [atoms.pbc.tolist() for atoms in file.frames] == [[bool(each) for each in periodic]] * 2
+    assert file.frames[0].cell.lengths().tolist() == [9.0, 9.0, 9.0]
+    (tmp_path / "kliff.xyz").write_text(text.replace(said, "x y"))
+    with pytest.raises(PiwslError, match="PBC is not three of T and F"):
+        read_files(GivenDataset(file=tmp_path / "kliff.xyz", test_frames=1, **keys))
+
+
 def test_the_temperature_that_frames_say_is_kept(tmp_path):
     frames = morse_frames("H2O", 4)
     for atoms in frames[:3]:

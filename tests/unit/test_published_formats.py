@@ -206,7 +206,7 @@ def test_arrays_that_are_not_as_published_are_refused_in_one_line(tmp_path, cont
     assert said in refusal(tmp_path / "water.npz", "rmd17")
 
 
-@pytest.mark.parametrize("form", [*PUBLISHED, "npz", "ani1x", "ani1ccx", "spice", "aenet"])
+@pytest.mark.parametrize("form", [*PUBLISHED, "npz", "ani1x", "ani1ccx", "spice", "aenet", "n2p2"])
 def test_a_folder_an_empty_file_and_none_are_refused_in_one_line(tmp_path, form):
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
@@ -393,6 +393,60 @@ def test_arrays_of_hdf5_that_do_not_fit_are_refused(tmp_path):
     assert "/a: wb97x_dz.energy is float64 (3,), not a row a frame" in refusal(tmp_path / "some.h5", "ani1x")
 
 
+# input.data of n2p2.
+
+
+def n2p2(count: int, lattice: float | None = None) -> str:
+    """Return water as n2p2 has it, in atomic units; of a cube (Å) where there is one."""
+    lines = []
+    for atoms in morse_frames("H2O", count, forces=True):
+        lines += ["begin", "comment   frame of a box"]
+        if lattice is not None:
+            lines += [f"lattice {' '.join(map(repr, row))}" for row in (lattice / Bohr * np.eye(3)).tolist()]
+        rows = zip(atoms.symbols, atoms.positions / Bohr, atoms.arrays[FORCES_KEY] / (Hartree / Bohr), strict=True)
+        for symbol, where, force in rows:
+            numbers = [*where.tolist(), symbol, "-0.4", "0.0", *force.tolist()]
+            lines.append(f"atom {' '.join(map(str, numbers))}")
+        lines += [f"energy {atoms.info[ENERGY_KEY] / Hartree}", "charge  -0.0", "end"]
+    return "\n".join(lines) + "\n"
+
+
+def test_n2p2_in_atomic_units_is_read_in_ev(tmp_path):
+    path = tmp_path / "input.data"
+    path.write_text(n2p2(5))
+    assert_is_water(read_frames(path), 5)
+    assert count_of(path, "n2p2") == 5
+    (file,) = read_files(GivenDataset(file=path, test_frames=1), most=3)
+    assert_is_water(file.frames, 5, every=2)
+    assert not any(atoms.pbc.any() for atoms in file.frames)
+    assert {charge_of(atoms) for atoms in file.frames} == {0}
+
+
+def test_n2p2_is_periodic_where_it_has_a_lattice_and_may_lack_forces(tmp_path):
+    path = tmp_path / "input.data"
+    text = n2p2(1, lattice=20.0).splitlines()
+    path.write_text("\n".join(" ".join(line.split()[:5]) if line.startswith("atom") else line for line in text))
+    (atoms,) = read_frames(path)
+    assert atoms.pbc.all()
+    np.testing.assert_allclose(atoms.cell, 20.0 * np.eye(3))
+    assert FORCES_KEY not in atoms.arrays
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("begin\n", "atom 0 0 0 H\nbegin\n", "line 1: a structure stands between 'begin' and 'end', found 'atom 0 0"),
+        ("end\n", "", "the structure that begins on line 1 has no 'end'; is the file whole?"),
+        (" O ", " Xx ", "the structure that begins on line 1 is damaged (KeyError: 'Xx')"),
+        ("energy", "energy nothing", "is damaged (ValueError: could not convert string to float: 'nothing')"),
+        ("comment", "lattice 9 0 0", "is damaged (ValueError: it has 1 lattice vectors)"),
+    ],
+)
+def test_damaged_n2p2_is_refused_with_its_line(tmp_path, before, after, said):
+    (tmp_path / "input.data").write_text(n2p2(1).replace(before, after, 1))
+    assert said in refusal(tmp_path / "input.data", "n2p2")
+
+
 # XSF of aenet.
 
 CRYSTAL = """# total energy = -19960.7 eV
@@ -426,6 +480,15 @@ def test_a_structure_of_aenet_is_in_ev(tmp_path):
     (tmp_path / "atom.xsf").write_text(MOLECULE)
     (atoms,) = read_frames(tmp_path / "atom.xsf")
     assert (len(atoms), atoms.pbc.any(), atoms.info[ENERGY_KEY]) == (1, False, -13.6)
+
+
+def test_blank_lines_and_a_virial_before_the_cell_are_passed_over(tmp_path):
+    virial = "VIRIAL\n   76.9 -63.2 0.0 -63.2 72.9 0.0 0.0 0.0 50.8\nCRYSTAL\n\n"
+    text = CRYSTAL.replace("CRYSTAL\n", virial).replace("PRIMCOORD", "\nPRIMCOORD") + "\n"
+    (tmp_path / "a.xsf").write_text(text)
+    (atoms,) = read_frames(tmp_path / "a.xsf")
+    assert_is_crystal(atoms)
+    assert not any("stress" in name for name in atoms.info)
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip"])
@@ -475,4 +538,6 @@ def test_what_a_frame_is_written_as_in_xsf_is_that_frame(tmp_path):
 
 
 def test_the_formats_are_entries_of_the_registry():
-    assert {"rmd17", "sgdml", "npz", "ani1x", "ani1ccx", "spice", "aenet", "ase", "extxyz"} == set(READERS.own())
+    assert {"rmd17", "sgdml", "npz", "ani1x", "ani1ccx", "spice", "aenet", "n2p2", "ase", "extxyz"} == set(
+        READERS.own()
+    )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -66,8 +66,8 @@ class Entry:
     """What of it was tried: on a real file, at the address."""
     file: str
     """To train on; its name at the address, or in the archive."""
-    verified: bool = False
-    """Whether a real file was downloaded from the address, and read."""
+    verified: Literal["no", "format", "yes"] = "no"
+    """Whether published frames of it were read that were had elsewhere (`format`), or a download from the address."""
     test_file: str | None = None
     tests: dict[str, str] = field(default_factory=dict)
     """Further test sets, file by name."""
@@ -79,8 +79,8 @@ class Entry:
     """Where known, by the name of what is downloaded."""
     index_files: list[dict[str, str]] = field(default_factory=list)
     """Of each published split the files of positions in `file`: `training` and `test`."""
-    keys: dict[str, str] = field(default_factory=dict)
-    """Keys of a dataset's section that its files need, such as `energy_key`."""
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Keys of a dataset's section that its files need, such as `energy_key`, or `given_levels` that they bring."""
 
     @property
     def files(self) -> list[str]:

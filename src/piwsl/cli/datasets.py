@@ -12,7 +12,7 @@ from piwsl.cli.application import app, command
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from piwsl.catalogue import Entry, Source
+    from piwsl.catalogue import Source
 
 SetName = Annotated[str, typer.Argument(metavar="NAME", help="As `piwsl data list` has it, such as rmd17/ethanol.")]
 data = typer.Typer(no_args_is_help=True, help="Published data sets that a dataset names as `catalogue`.")
@@ -29,7 +29,7 @@ def list_sets() -> None:
 
     width = max(map(len, entries()))
     for name, entry in entries().items():
-        print(f"{name:{width}}  verified: {_verified(entry):3}  {entry.levels[0]}: {entry.about}")
+        print(f"{name:{width}}  verified: {entry.verified:6}  {entry.levels[0]}: {entry.about}")
 
 
 @partial(command, group=data, name="show")
@@ -44,6 +44,7 @@ def show_set(name: SetName) -> None:
     lines = {
         "about": entry.about,
         "levels": "; ".join(entry.levels),
+        "brings": ", ".join(entry.keys.get("given_levels", {})) or "one level",
         "units": f"{entry.units} as published; eV, eV/Å, Å here",
         "format": entry.format,
         "files": ", ".join(entry.files),
@@ -52,7 +53,7 @@ def show_set(name: SetName) -> None:
         "licence": entry.licence,
         "homepage": entry.homepage,
         "download": entry.address or "by hand, from the homepage; then say path",
-        "verified": f"{_verified(entry)} ({entry.tried})",
+        "verified": f"{entry.verified} ({entry.tried})",
     }
     for key, text in lines.items():
         print(f"{key + ':':10}{text}")
@@ -85,7 +86,3 @@ def download_set(name: SetName) -> None:
         unpack(archive, sources)
     for source in entry.sources():
         print(source.path)
-
-
-def _verified(entry: Entry) -> str:
-    return "yes" if entry.verified else "no"

@@ -20,6 +20,7 @@ from piwsl.config.labels import (
     ForcesKey,
     ForcesUnitOrNone,
     Format,
+    GivenLevel,
     StressKey,
     StressUnitOrNone,
 )
@@ -49,6 +50,7 @@ from piwsl.config.test_sets import (
 )
 from piwsl.errors import PiwslError
 from piwsl.readers import READERS, LabelNames, format_of
+from piwsl.structures.labels import RESERVED
 
 # GFN2-xTB takes a millisecond a step for a small molecule: half a day.
 MOST_STEPS = 5e7
@@ -172,6 +174,7 @@ ACQUISITION_OF_LABELS = (
     "Learn only from training frames that chance and then, in rounds, a model chooses, which sees no label of the "
     "others: what it would have bought. Default: sizes draw from all."
 )
+GFN2 = "gfn2-xtb"
 WeakLevel = Literal["gfn2-xtb"]
 WEAK_FORCES = "A cheap level whose forces frames of training and pool get, for the loss weak_forces. Default: none."
 
@@ -269,6 +272,11 @@ class ComputedDataset(Section):
     def has_pool(self) -> bool:
         """Whether there are frames without labels."""
         return self.pool_frames is not None
+
+    @property
+    def further_levels(self) -> list[str]:
+        """Names of the levels whose labels frames have beside those that are learned."""
+        return self.cheap_levels
 
     @property
     def halved_sizes(self) -> list[int]:
@@ -433,12 +441,22 @@ class GivenDataset(Section):
     weak_forces_key: str | None = Field(
         None, description="Which column holds forces of a cheaper level, if any. WEAK_forces."
     )
-    weak_forces: WeakLevel | None = Field(None, description=WEAK_FORCES)
+    weak_forces: Name | None = Field(
+        None,
+        description="Whose forces frames of training and pool get, for the loss weak_forces: gfn2-xtb, which is "
+        "computed, or one of given_levels. Default: none.",
+    )
     cheap_levels: list[Name] = Field(
         [],
         max_length=10,
         description="Names under levels, or gfn2-xtb, whose energies and forces all frames get beside their labels: "
         "what costs nothing, for the report, and baselines of models.",
+    )
+    given_levels: dict[Name, GivenLevel] = Field(
+        {},
+        max_length=10,
+        description="Further levels whose labels the files bring, of all frames or some, by names of your choice: for "
+        "the report, and for weak_forces.",
     )
     stress_key: StressKey = None
     energy_unit: EnergyUnitOrNone = None
@@ -451,6 +469,16 @@ class GivenDataset(Section):
     def has_pool(self) -> bool:
         """Whether there are frames without labels."""
         return self.pool_file is not None
+
+    @property
+    def further_levels(self) -> list[str]:
+        """Names of the levels whose labels frames have beside those that are learned: computed ones, then given."""
+        return [*self.cheap_levels, *self.given_levels]
+
+    @property
+    def computes_weak_forces(self) -> bool:
+        """Whether forces of a cheaper level are computed, and no file brings them."""
+        return self.weak_forces == GFN2
 
     @property
     def files(self) -> list[Path]:
@@ -503,6 +531,15 @@ class GivenDataset(Section):
         if said.get("forces_key") == of_reader.weak_forces_key:
             of_reader = replace(of_reader, weak_forces_key=LabelNames.weak_forces_key)
         return replace(of_reader, **said)
+
+    def given_labels_of(self, path: Path) -> dict[str, LabelNames]:
+        """Return the names and units of the labels of each given level in a file of the dataset.
+
+        Raises:
+            PiwslError: as of `labels_of`.
+        """
+        own = self.labels_of(path)
+        return {name: level.names(name, own) for name, level in self.given_levels.items()}
 
     def tested_on(self, name: str) -> GivenDataset:
         """Return a named test set as a dataset: all of its file is for the test, and nothing is dropped."""
@@ -565,10 +602,30 @@ class GivenDataset(Section):
             raise ValueError(f"catalogue: {error}") from None
         if "file" in value and Path(value["file"]) != Path(said["file"]):
             raise ValueError("file: is the catalogue's; say path for what is there already")
+        if isinstance(levels := said.get("given_levels"), Mapping):  # but for that which is learned
+            learned = value.get("energy_key")
+            said["given_levels"] = {name: each for name, each in levels.items() if each["energy_key"] != learned}
         split = value.get("split")
         if value.get("test_frames") is not None or (isinstance(split, Mapping) and {"test", "stored"} & {*split}):
             said.pop("test_file", None)
         return {**said, **value}
+
+    @model_validator(mode="after")
+    def _given_levels_are_others(self) -> Self:
+        for name, level in self.given_levels.items():
+            key = f"given_levels.{name}"
+            if name in (*RESERVED, GFN2):
+                raise ValueError(f"{key}: '{name}' is what other labels are called; give the level another name")
+            if name in self.cheap_levels:
+                raise ValueError(f"{key}: '{name}' is one of cheap_levels, too, which are computed; leave one out")
+            if level.energy_key is not None and level.energy_key == self.energy_key:
+                raise ValueError(f"{key}: '{level.energy_key}' is energy_key, the labels themselves; leave one out")
+        if self.weak_forces not in (None, GFN2, *self.given_levels):
+            known = " or ".join([GFN2, *self.given_levels])
+            raise ValueError(f"weak_forces: no level '{self.weak_forces}'; say {known}, or name it under given_levels")
+        if self.weak_forces in self.given_levels and self.weak_forces_key is not None:
+            raise ValueError("weak_forces_key: forces of a cheaper level are those of weak_forces; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

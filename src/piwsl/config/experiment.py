@@ -347,7 +347,12 @@ class Experiment(Section):
             )
 
     def _baseline_is_possible(self, run: Run, model: Architecture) -> None:
-        key = f"models.{run.model}"
+        key, dataset = f"models.{run.model}", self.datasets[run.dataset]
+        if isinstance(dataset, GivenDataset) and model.baseline in dataset.given_levels:
+            raise ValueError(
+                f"{key}.baseline: of '{model.baseline}' the labels of the files are known and no others, and a model "
+                "asks its baseline about any geometry; name one of cheap_levels, or leave the run out"
+            )
         if model.baseline not in self.datasets[run.dataset].cheap_levels:
             raise ValueError(
                 f"{key}.baseline: dataset '{run.dataset}' has no labels of '{model.baseline}'; say "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from piwsl.config.section import nearest
+from piwsl.config.section import Section, nearest
 from piwsl.readers import READERS, LabelNames
+from piwsl.structures.labels import label_key
 from piwsl.structures.units import ENERGY_SPELLINGS, FORCE_SPELLINGS, STRESS_SPELLINGS, canonical_unit
 
 LABELS = [field.name for field in fields(LabelNames)]
@@ -43,7 +44,7 @@ Format = Annotated[
     str | None,
     Field(
         description="What reads the files: extxyz, ase (.traj, .db, .json, OUTCAR, ...), rmd17, sgdml, npz, ani1x, "
-        "ani1ccx, spice, aenet, or a reader that is installed. Default: by the end of a file's name, else extxyz."
+        "ani1ccx, spice, aenet, n2p2, or a reader that is installed. Default: by the end of a file's name, else extxyz."
     ),
     AfterValidator(_known_format),
 ]
@@ -73,3 +74,28 @@ ForcesUnitOrNone = Annotated[
     Field(description="Of all forces; also as people write it: Ha/a0, kcal/mol/A, ... Of extxyz and ase eV/Å."),
 ]
 StressUnitOrNone = Annotated[StressUnit | None, Field(description="Of the stress. Of extxyz and ase eV/Å³.")]
+
+
+class GivenLevel(Section):
+    """A further level whose labels frames of a file hold beside those that are learned."""
+
+    energy_key: str | None = Field(
+        None, description="Where a frame's info has the level's total energy. Default: NAME_energy."
+    )
+    forces_key: str | None = Field(
+        None, description="Which column holds the level's forces, if any. Default: NAME_forces."
+    )
+    energy_unit: EnergyUnit | None = Field(None, description="Of its energies. Default: that of the labels.")
+    forces_unit: ForcesUnit | None = Field(None, description="Of its forces. Default: that of the labels.")
+    level: str | None = Field(None, max_length=200, description="The level of theory in words, for the report.")
+
+    def names(self, name: str, beside: LabelNames) -> LabelNames:
+        """Return where its labels stand, and their units.
+
+        Args:
+            name: of the level.
+            beside: the same of the labels of the file.
+        """
+        said = {key: value for key in LABELS if (value := getattr(self, key, None)) is not None}
+        by_name = {"energy_key": label_key(name, "energy"), "forces_key": label_key(name, "forces")}
+        return replace(beside, **{**by_name, **said})

@@ -15,7 +15,16 @@ from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset, write_structures
 from piwsl.data.dropping import Kept, kept_of, write_dropped
-from piwsl.data.given import GivenFile, Part, held_out_groups, left_out, source_of, summary, survey_files
+from piwsl.data.given import (
+    GivenFile,
+    Part,
+    findings_of_levels,
+    held_out_groups,
+    left_out,
+    source_of,
+    summary,
+    survey_files,
+)
 from piwsl.data.plausibility import asked_for, doubts, findings
 from piwsl.data.rereading import parts_again
 from piwsl.data.splits import write_split
@@ -159,7 +168,7 @@ def import_given(
         print(found.said)
     # Wherever they stand in the file: what is held out are molecules.
     alone = files[0].free_atoms if part in (TRAINING, None) else {}
-    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(labels.name for labels in cheap))
+    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(each.name for each in cheap), *dataset.given_levels)
     positions = {name: array("q") for name in kept.parts}
     with parts_again(dataset, _taken(kept.parts, part), dataset_path.parent) as frames:
         watched = None if part is not None else _Watched(kept)
@@ -169,7 +178,8 @@ def import_given(
             name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
             for name, each in {**labelled, **_belonging(kept.parts[TRAINING].file, labelled)}.items()
         }
-        odd = _said(_odd(dataset, watched, asked))
+        of_levels = findings_of_levels(dataset, files) if part is None else []
+        odd = _said(chain(of_levels, _odd(dataset, watched, asked)))
         write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
     if dropped_path is not None:
         write_dropped(dropped_path, kept.dropped)
@@ -206,7 +216,7 @@ def _taken(divided: Mapping[str, Part[GivenFile]], part: str | None) -> dict[str
 
 
 def _with_weak_labels(frames: Mapping[str, Iterable[Atoms]], dataset: GivenDataset) -> Mapping[str, Iterable[Atoms]]:
-    if dataset.weak_forces is None:
+    if not dataset.computes_weak_forces:
         return frames
     sources = {TRAINING: str(dataset.file), POOL: str(dataset.pool_file)}
     return _with_weak_forces(frames, {name: file for name, file in sources.items() if name in frames})

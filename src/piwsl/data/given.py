@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset, Groups, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
+from piwsl.data.plausibility import doubts_of_level
 from piwsl.data.reading import (
     Stamp,
     check_unchanged,
     count_of,
     frames_of,
+    labels_of_level,
     our_labels,
     stamp_of,
     unchanged_frames_of,
@@ -35,6 +37,7 @@ from piwsl.data.survey import Formulas, Survey, Surveyor
 from piwsl.errors import PiwslError
 from piwsl.files import file_hash
 from piwsl.readers import LabelNames
+from piwsl.records import Finding
 from piwsl.structures.frames import (
     DIRECTION_KEY,
     ENERGY_KEY,
@@ -48,10 +51,11 @@ from piwsl.structures.frames import (
     states_multiplicity,
 )
 from piwsl.structures.geometry import geometry_problem, lies_on_itself
-from piwsl.structures.labels import NoLabel
+from piwsl.structures.labels import NoLabel, Quantity, label_key
 from piwsl.structures.structure import group_name
 
 NAMES_SHOWN = 12
+ENERGY_AND_FORCES: tuple[Quantity, ...] = ("energy", "forces")
 # Of a file.
 EXAMPLES = 50
 # Of more frames, which may take minutes to read, groups are not known before the import, nor what is left out.
@@ -77,10 +81,14 @@ class GivenFile:
     """Of the frames in our units, whose names are their positions in the file."""
     keys: Mapping[str, int]
     """How many frames have a value or column, by our names for labels."""
+    infos: set[str]
+    """Names that the info of any frame has."""
     columns: set[str]
     """Columns of three numbers that any frame has and that may be forces."""
     free_atoms: Mapping[int, float]
     """As of `free_atoms`."""
+    level_energies: Mapping[str, NDArray[np.float64]]
+    """(M,) of each given level, eV; NaN of frames without."""
     every: int = 1
     """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
@@ -130,16 +138,49 @@ class Part(Generic[File]):
     """Among those that were read, in their order."""
 
 
+@dataclass(frozen=True)
+class Further:
+    """Where a file has labels of given levels, and which of these says the weak forces."""
+
+    names: Mapping[str, LabelNames]
+    """By level."""
+    weak: str | None
+    """The level, where it is one of those."""
+
+    @classmethod
+    def of(cls, dataset: GivenDataset, path: Path) -> Further:
+        """Return what a dataset says of one of its files."""
+        return cls(dataset.given_labels_of(path), None if dataset.computes_weak_forces else dataset.weak_forces)
+
+    def add_to(self, atoms: Atoms, info: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> None:
+        """Add the labels that a frame has of these levels to what is kept of it.
+
+        Raises:
+            PiwslError: a label is there but is no number.
+        """
+        for level, names in self.names.items():
+            of_frame, of_atoms = labels_of_level(atoms, level, names)
+            info |= of_frame
+            arrays |= of_atoms
+        if self.weak is not None:
+            forces = arrays.get(label_key(self.weak, "forces"))
+            arrays.pop(WEAK_FORCES_KEY, None)
+            arrays |= {} if forces is None else {WEAK_FORCES_KEY: forces}
+
+
 class _Passing:
     """Frames of a file, made ours one by one; keeps what is told of the file behind them."""
 
     def __init__(self, dataset: GivenDataset, path: Path, every: int, labelled: bool, formulas: Formulas) -> None:
         self._dataset, self._path, self._every, self._labelled = dataset, path, every, labelled
         self._labels, self._stamp = dataset.labels_of(path), stamp_of(path)
-        self._surveyor, self._keys, self._columns = Surveyor(formulas), Counter[str](), set[str]()
+        self._further = Further.of(dataset, path)
+        self._surveyor, self._keys = Surveyor(formulas), Counter[str]()
+        self._infos, self._columns = set[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
         by = (None if dataset.split is None else dataset.split.groups, dataset.grouped_by)
         self._groups = {each: list[str | int | None]() for each in by if each is not None and self._is_trained_on}
+        self._level_energies = {level: array("d") for level in self._further.names}
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
         self._listed = _listed(dataset) if labelled and path == dataset.file else None
@@ -166,7 +207,7 @@ class _Passing:
             self._drop("overlaps" if lies_on_itself(atoms) else None, position, PiwslError(problem))
             return None
         try:
-            frame = _with_our_labels(atoms, self._labels, position, self._labelled)
+            frame = _with_our_labels(atoms, self._labels, self._further, position, self._labelled)
         except NoLabel as error:
             self._drop("unlabelled", position, error)
             return None
@@ -180,6 +221,8 @@ class _Passing:
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
         self._surveyor.pass_over()
+        for energies in self._level_energies.values():
+            energies.append(np.nan)
 
     @property
     def _is_trained_on(self) -> bool:
@@ -194,7 +237,10 @@ class _Passing:
         """Note what is told of a frame as it was read and as ours."""
         self._surveyor.add(frame)
         self._keys.update([*frame.info, *frame.arrays])
+        for level, energies in self._level_energies.items():
+            energies.append(frame.info.get(label_key(level, "energy"), np.nan))
         self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
+        self._infos |= atoms.info.keys()
         self._columns |= {
             name
             for name, values in atoms.arrays.items()
@@ -211,8 +257,10 @@ class _Passing:
             "labelled": self._labelled,
             "survey": self._surveyor.survey(self._every * np.arange(len(self._surveyor))),
             "keys": self._keys,
+            "infos": self._infos,
             "columns": self._columns,
             "free_atoms": self._free_atoms,
+            "level_energies": {level: np.asarray(energies) for level, energies in self._level_energies.items()},
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
             "groups": None if split is None or split.groups is None else self._groups.get(split.groups),
@@ -278,8 +326,8 @@ def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[tuple[int, 
     Raises:
         PiwslError: it is not the file that it was, or its reader gives more frames or fewer.
     """
-    labels, form = dataset.labels_of(file.path), dataset.format_of(file.path)
-    count = 0
+    labels, further = dataset.labels_of(file.path), Further.of(dataset, file.path)
+    form, count = dataset.format_of(file.path), 0
     for atoms in unchanged_frames_of(file.path, form, file.stamp, file.every):
         row, position = count, count * file.every
         count += 1
@@ -288,7 +336,7 @@ def frames_again(dataset: GivenDataset, file: GivenFile) -> Iterator[tuple[int, 
         if file.faults[row]:
             continue
         with _naming(file.path, position):
-            frame = _with_our_labels(atoms, labels, position, file.labelled)
+            frame = _with_our_labels(atoms, labels, further, position, file.labelled)
         yield row, frame
     if count != len(file):
         often = "more" if count > len(file) else str(count)
@@ -311,15 +359,17 @@ def problem_of(dataset: GivenDataset, file: GivenFile, row: int) -> str:
     problem = geometry_problem(atoms)
     if problem is None:
         try:
-            _with_our_labels(atoms, dataset.labels_of(file.path), position, file.labelled)
+            labels, further = dataset.labels_of(file.path), Further.of(dataset, file.path)
+            _with_our_labels(atoms, labels, further, position, file.labelled)
         except NoLabel as error:
             problem = str(error)
     return f"frame {position}: {problem}"
 
 
-def _with_our_labels(atoms: Atoms, labels: LabelNames, position: int, labelled: bool) -> Atoms:
+def _with_our_labels(atoms: Atoms, labels: LabelNames, further: Further, position: int, labelled: bool) -> Atoms:
     """Return the bare geometry with the labels that are named, in eV, eV/Å, eV/Å³; absent ones stay absent."""
     info, arrays = our_labels(atoms, labels, reference=labelled)
+    further.add_to(atoms, info, arrays)
     if labelled and ENERGY_KEY not in info:
         raise NoLabel(
             f"has no {labels.energy_key}; its info holds {_names(set(atoms.info))}. "
@@ -403,6 +453,41 @@ def check_keys(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
             f"stress_key: no frame of {' or '.join(str(file.path) for file in files)} that is periodic in three "
             f"directions has '{dataset.stress_key}' in its info"
         )
+    if dataset.catalogue is None:  # what a published set brings may lie in frames that were not looked at
+        _check_levels(dataset, files)
+
+
+def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
+    """Refuse a level that the files say nothing of, or not under a name that is written out."""
+    shown = " or ".join(str(file.path) for file in files)
+    for level, said in dataset.given_levels.items():
+        names = dataset.given_labels_of(files[0].path)[level]
+        there = [q for q in ENERGY_AND_FORCES if any(file.with_label(label_key(level, q)) for file in files)]
+        missing = [q for q in ENERGY_AND_FORCES if getattr(said, f"{q}_key") is not None and q not in there]
+        if missing or not there:
+            quantity = missing[0] if missing else "energy"
+            key = getattr(names, f"{quantity}_key")
+            held = set().union(*((file.infos if quantity == "energy" else file.columns) for file in files))
+            raise PiwslError(
+                f"given_levels.{level}.{quantity}_key: no frame of {shown} has '{key}'; "
+                f"{'their info holds' if quantity == 'energy' else 'columns of three numbers are'} {_names(held)}"
+            )
+    if (weak := dataset.weak_forces) in dataset.given_levels and not any(
+        file.with_label(WEAK_FORCES_KEY) for file in files
+    ):
+        raise PiwslError(
+            f"weak_forces: no frame of {shown} has forces of '{weak}'; say given_levels.{weak}.forces_key, or leave "
+            "weak_forces out"
+        )
+
+
+def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
+    """Return what looks odd about energies of given levels, of each file once."""
+    found = []
+    for file in {file.path: file for file in files}.values():
+        for level, names in dataset.given_labels_of(file.path).items():
+            found += doubts_of_level(level, file.survey, file.level_energies[level], names.energy_unit)
+    return found
 
 
 def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = True) -> list[GivenFrames]:
@@ -678,7 +763,7 @@ def summary(dataset: GivenDataset, file: GivenFile) -> str:
     cheaper = f", {weak} with forces of a cheaper level ({labels.weak_forces_key})" if weak else ""
     if file.ignored is not None:
         unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
-        return f"{file.path}: {len(file)} frames of the pool{cheaper}{unseen}"
+        return f"{file.path}: {len(file)} frames of the pool{cheaper}{unseen}{_further_summary(dataset, file)}"
     energies = survey.energies / survey.sizes
     with_forces = file.with_label(FORCES_KEY)
     forces = f"{with_forces} with forces ({labels.forces_key} in {labels.forces_unit})"
@@ -694,4 +779,15 @@ def summary(dataset: GivenDataset, file: GivenFile) -> str:
     return (
         f"{file.path}: {len(file)} frames, {forces}{stress}{slope}{cheaper}; "
         f"{labels.energy_key} in {labels.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
+        f"{_further_summary(dataset, file)}"
     )
+
+
+def _further_summary(dataset: GivenDataset, file: GivenFile) -> str:
+    """Say how many frames have labels of each given level, under which names and in which units."""
+    said = ""
+    for level, names in dataset.given_labels_of(file.path).items():
+        energies, forces = (file.with_label(label_key(level, quantity)) for quantity in ENERGY_AND_FORCES)
+        said += f"; {level}: {energies} with energies ({names.energy_key} in {names.energy_unit})"
+        said += f", {forces} with forces ({names.forces_key} in {names.forces_unit})" if forces else ""
+    return said

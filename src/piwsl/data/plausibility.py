@@ -7,7 +7,7 @@ is left out where the config says so, `piwsl.data.dropping` decides, by the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -163,6 +163,19 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) 
         *_copies(parts, frame_of),
     ]
     return _found(parts, seen)
+
+
+def doubts_of_level(level: str, survey: Survey, energies: NDArray[np.float64], energy_unit: str) -> list[Finding]:
+    """Say where energies of a further level would be usual totals in another unit, or of the other sign.
+
+    Args:
+        level: its name.
+        survey: of the frames.
+        energies: (M,) that frames have at the level, eV; NaN of those without.
+        energy_unit: that they were read in.
+    """
+    seen = _usual_energies(replace(survey, energies=energies), energy_unit)
+    return [Finding(kind=each.kind, said=f"given_levels.{level}: {each.said}") for each in seen]
 
 
 def asked_for(parts: Parts) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.readers import READERS, LabelNames, format_of
 from piwsl.structures.frames import DIRECTION_KEY, ENERGY_KEY, FORCES_KEY, SLOPE_KEY, STRESS_KEY, WEAK_FORCES_KEY
-from piwsl.structures.labels import energy_label, forces_label, slope_label, stress_label
+from piwsl.structures.labels import energy_label, forces_label, label_key, slope_label, stress_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 Stamp = tuple[int, int, int]
@@ -189,6 +189,28 @@ def our_labels(
     arrays = {ours: values * FORCE_UNITS[names.forces_unit] for ours, values in found.items() if values is not None}
     if reference and (slope := slope_label(atoms, SLOPE_KEY, DIRECTION_KEY)) is not None:
         info[SLOPE_KEY], arrays[DIRECTION_KEY] = slope.value, slope.direction
+    return info, arrays
+
+
+def labels_of_level(
+    atoms: Atoms, level: str, names: LabelNames
+) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Return the energy and forces that a frame has of a level, as `LEVEL_energy` and `LEVEL_forces` in eV and eV/Å.
+
+    Args:
+        atoms: the frame.
+        level: what it is called.
+        names: under which names its labels are, and in which units.
+
+    Returns:
+        What belongs in info, and what in arrays; what is absent stays absent.
+
+    Raises:
+        PiwslError: a label is there but is no number.
+    """
+    energy, forces = energy_label(atoms, names.energy_key), forces_label(atoms, names.forces_key)
+    info = {} if energy is None else {label_key(level, "energy"): energy * ENERGY_UNITS[names.energy_unit]}
+    arrays = {} if forces is None else {label_key(level, "forces"): forces * FORCE_UNITS[names.forces_unit]}
     return info, arrays
 
 

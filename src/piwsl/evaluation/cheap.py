@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.evaluation.metrics import error_summary
 from piwsl.evaluation.predict import Predictions
 from piwsl.models.statistics import fit_atomic_energies
+from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure
 
 
@@ -52,26 +54,48 @@ def _composition(structure: Structure) -> tuple[int, ...]:
 
 
 def errors_of_level(dataset: Dataset, level: str, tested: Dataset | None = None) -> dict[str, float | int | None]:
-    """Compare a cheap level with the reference on the test frames.
+    """Compare another level with the reference on the test frames that have an energy of both.
 
     Energies of two levels differ by constants of the elements, which mean nothing: those that fit the training frames
-    best (least squares) are added to the cheap level's. Its forces are compared as they are.
+    best (least squares) are added to the other level's. Its forces are compared as they are, where there are any.
 
     Args:
-        dataset: all of whose training and test frames have energies and forces of the level.
+        dataset: some of whose training frames have energies of the level.
         level: its name there.
-        tested: a dataset, likewise, whose test frames take the place of its own.
+        tested: a dataset whose test frames take the place of its own.
 
     Returns:
-        As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress.
+        As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress. {} where no training frame or no test
+        frame has an energy of the level.
     """
-    training, test = _structures(dataset, tested)
+    training, test = ([each for each in part if _is_known(each, level)] for part in _structures(dataset, tested))
+    if not training or not test:
+        return {}
+    test = [_as_far_as_known(structure, level) for structure in test]
     elements = sorted({int(number) for structure in training + test for number in structure.numbers})
     left = np.array([structure.energy for structure in training]) - _energies(training, level)
     constants = fit_atomic_energies(_counts(training, elements), left)
     energies = _energies(test, level) + _counts(test, elements) @ constants
-    forces = [np.asarray(structure.at_level(level).forces) for structure in test]
+    forces = [_forces(structure, level) for structure in test]
     return error_summary(test, Predictions(energies, forces, np.full((len(test), 3, 3), np.nan)))
+
+
+def _is_known(structure: Structure, level: str) -> bool:
+    """Whether a frame has an energy of the reference and of a level."""
+    return np.isfinite(structure.energy) and structure.at_level(level).energy is not None
+
+
+def _as_far_as_known(structure: Structure, level: str) -> Structure:
+    """Return a frame without what the reference says of forces where a level says nothing."""
+    if structure.at_level(level).forces is not None:
+        return structure
+    return structure.labelled(REFERENCE, replace(structure.at_level(REFERENCE), forces=None, slope=None))
+
+
+def _forces(structure: Structure, level: str) -> NDArray[np.float64]:
+    """Return the forces of a level, (N, 3), eV/Å; NaN where it has none."""
+    forces = structure.at_level(level).forces
+    return np.full((len(structure.numbers), 3), np.nan) if forces is None else forces
 
 
 def _energies(structures: list[Structure], level: str) -> NDArray[np.float64]:

@@ -23,6 +23,8 @@ from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.structures.units import ENERGY_SPELLINGS, ENERGY_UNITS, canonical_unit
 
 SUFFIX = ".xsf"
+# In files of some programs, before the cell: a line of nine numbers, whose sign nobody states.
+VIRIAL = re.compile(r"^\s*VIRIAL\s*\n.*\n", re.MULTILINE)
 ENERGY = re.compile(r"^#\s*total energy\s*=\s*(\S+)[^\S\n]*(\S*)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -67,7 +69,7 @@ def _is_structure(name: str) -> bool:
 
 
 def _structure(where: str, text: str) -> Atoms:
-    images = list(iread_xsf(io.StringIO(text)))
+    images = list(iread_xsf(io.StringIO(VIRIAL.sub("", text))))
     if len(images) != 1:
         raise PiwslError(f"{where}: holds {len(images)} structures and one energy; write one a file")
     atoms = images[0]

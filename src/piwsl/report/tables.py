@@ -95,15 +95,16 @@ def beside_runs(runs: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def untrained_table(experiment: Experiment, datasets: list[Path], test_sets: list[Path]) -> pd.DataFrame:
-    """Test what has learned nothing on named test sets: the best constant of each dataset, and its cheap levels.
+    """Test what has learned nothing on named test sets: the best constant of each dataset, and further levels.
 
     Args:
-        experiment: says which cheap levels datasets have.
+        experiment: says which levels datasets have beside that of their labels.
         datasets: dataset files; their folders are named by the datasets.
         test_sets: dataset files .../<dataset>/tests/<test>.h5.
 
     Returns:
-        A row a dataset, test set and level ("the best constant" first): columns dataset, test, level, and `TESTED`.
+        A row a dataset, test set and level that it has labels of ("the best constant" first): columns dataset, test,
+        level, and `TESTED`.
     """
     files = {path.parent.name: path for path in datasets}
     rows = []
@@ -113,9 +114,9 @@ def untrained_table(experiment: Experiment, datasets: list[Path], test_sets: lis
         name = dataset_of(path)
         with Dataset(files[name]) as dataset, Dataset(path) as tested:
             found = {CONSTANT: errors_of_constant(dataset, tested)}
-            found |= {
-                level: errors_of_level(dataset, level, tested) for level in experiment.datasets[name].cheap_levels
-            }
+            levels = experiment.datasets[name].further_levels
+            known = {level: errors_of_level(dataset, level, tested) for level in levels}
+            found |= {level: errors for level, errors in known.items() if errors}
         rows += [{"dataset": name, "test": path.stem, "level": level} | errors for level, errors in found.items()]
     return pd.DataFrame(rows, columns=["dataset", "test", "level", *TESTED]).astype(dict.fromkeys(TESTED, float))
 
@@ -140,18 +141,18 @@ def constant_table(paths: list[Path]) -> pd.DataFrame:
 
 
 def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
-    """Test what costs nothing: the cheap levels of each dataset, on its test frames.
+    """Test what needs no training: the further levels of each dataset, on the test frames that have their labels.
 
     Args:
-        experiment: says which cheap levels datasets have.
+        experiment: says which levels datasets have beside that of their labels.
         paths: dataset files; their folders are named by the datasets.
 
     Returns:
-        A row a dataset and level: columns dataset, level, and `MEASURES` as of
+        A row a dataset and level, but for those that no test frame has: columns dataset, level, and `MEASURES` as of
         `piwsl.evaluation.cheap.errors_of_level`; of stable_ps nothing is known (NaN).
     """
     files = {path.parent.name: path for path in paths}
-    pairs = [(name, level) for name, dataset in experiment.datasets.items() for level in dataset.cheap_levels]
+    pairs = [(name, level) for name, dataset in experiment.datasets.items() for level in dataset.further_levels]
     rows = []
     for name, level in pairs:
         if name not in files:  # no run takes the dataset
@@ -160,5 +161,6 @@ def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
         from piwsl.evaluation.cheap import errors_of_level
 
         with Dataset(files[name]) as dataset:
-            rows.append({"dataset": name, "level": level} | errors_of_level(dataset, level))
+            if errors := errors_of_level(dataset, level):
+                rows.append({"dataset": name, "level": level} | errors)
     return pd.DataFrame(rows, columns=["dataset", "level", *MEASURES]).astype(dict.fromkeys(MEASURES, float))

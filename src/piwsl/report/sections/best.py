@@ -132,7 +132,9 @@ def line(dataset: str, alone: Candidate | None, corrected: Candidate | None, con
     """
     shown = alone or cast(Candidate, corrected)
     experiment = context.experiment
-    cheap = context.cheap[context.cheap["dataset"] == dataset]
+    # A level that files bring is known at no other geometry: nobody has it in place of a model.
+    computed = context.cheap["level"].isin(experiment.datasets[dataset].cheap_levels)
+    cheap = context.cheap[(context.cheap["dataset"] == dataset) & computed]
     compared = [against(shown, row, level_in_words(experiment, row["level"])) for _, row in cheap.iterrows()]
     said = [f"{_result(shown, dataset, context)}{': ' if compared else ''}{'; '.join(text for text, _ in compared)}"]
     if experiment.first_simulation is not None and shown.is_simulated:

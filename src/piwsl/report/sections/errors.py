@@ -78,9 +78,9 @@ Every trained model is better than that in all that is labelled.
 {% endfor %}
 </tbody></table></div>
 {% if cheap %}
-<p class="soft">What is not trained is a cheap level as it is. To its energies is added the constant an element that
-fits the energies of all training frames best (least squares), for those of two levels differ by such constants; its
-forces are compared as they are. No dynamics was run on it.</p>
+<p class="soft">What is not trained is another level as it is, on the test frames that have its labels. To its
+energies is added the constant an element that fits the energies of all training frames best (least squares), for those
+of two levels differ by such constants; its forces are compared as they are. No dynamics was run on it.</p>
 {% endif %}
 """
 MACROS = """\

@@ -13,11 +13,14 @@ TEMPLATE = """\
 <p><strong>{{ name }}</strong>: labels of level {{ level }}, computed elsewhere
 {%- if citation %}: {{ citation }}{% endif %}.</p>
 {% endfor %}
+{% for name, levels in further %}
+<p><strong>{{ name }}</strong>: labels of further levels, computed elsewhere: {{ levels }}.</p>
+{% endfor %}
 """
 
 
 class GivenLevels(ReportSection):
-    """A line a given dataset whose level is said."""
+    """A line a given dataset whose level is said, and one whose files bring further levels."""
 
     place = 70
 
@@ -28,4 +31,9 @@ class GivenLevels(ReportSection):
             for name, dataset in context.experiment.datasets.items()
             if isinstance(dataset, GivenDataset) and dataset.level
         ]
-        return render(TEMPLATE, given=given)
+        further = [
+            (name, ", ".join(f"{each} ({said.level})" if said.level else each for each, said in levels.items()))
+            for name, dataset in context.experiment.datasets.items()
+            if isinstance(dataset, GivenDataset) and (levels := dataset.given_levels)
+        ]
+        return render(TEMPLATE, given=given, further=further)

@@ -111,7 +111,7 @@ def _scans(context: Context) -> Iterator[tuple[Scanned, pd.DataFrame]]:
         section = context.experiment.datasets[dataset]
         coordinate = coordinate_of(section.tests[name])
         if coordinate is not None:
-            yield scanned_of(name, coordinate, files[name], section.cheap_levels), rows
+            yield scanned_of(name, coordinate, files[name], section.further_levels), rows
 
 
 def coordinate_of(test: ComputedTest | GivenTest) -> tuple[str, str] | None:
@@ -126,17 +126,19 @@ def coordinate_of(test: ComputedTest | GivenTest) -> tuple[str, str] | None:
     return f"{kind.capitalize()} {'-'.join(map(str, atoms))}", unit
 
 
-def scanned_of(name: str, coordinate: tuple[str, str], path: Path, cheap_levels: list[str]) -> Scanned:
+def scanned_of(name: str, coordinate: tuple[str, str], path: Path, levels: list[str]) -> Scanned:
     """Read a scan.
 
     Args:
         name: of the test set.
         coordinate: as of `coordinate_of`.
         path: dataset file of the test set.
-        cheap_levels: names of levels whose labels it has.
+        levels: names of levels whose labels it may have; those that lack a frame are no curve, and left out.
     """
     with Dataset(path) as dataset:
-        structures = dataset.structures(dataset.indices(TEST))
+        test = dataset.indices(TEST)
+        structures = dataset.structures(test)
+        whole = [level for level in levels if dataset.labelled(level, "energy")[test].all()]
     words, unit = coordinate
     return Scanned(
         name=name,
@@ -147,7 +149,7 @@ def scanned_of(name: str, coordinate: tuple[str, str], path: Path, cheap_levels:
         reference=np.array([structure.energy for structure in structures]),
         cheap={
             level: np.array([structure.at_level(level).energy for structure in structures], dtype=float)
-            for level in cheap_levels
+            for level in whole
         },
     )
 

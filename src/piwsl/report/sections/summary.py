@@ -111,7 +111,10 @@ def came_out(context: Context) -> Iterator[str]:
     simulation = context.experiment.first_simulation
     told = best_of_each(context)
     for dataset, candidate in told[:MOST_NAMED]:
-        levels = context.not_trained[context.not_trained["dataset"] == dataset]
+        section = context.experiment.datasets[dataset]
+        of_files = {*section.further_levels} - {*section.cheap_levels}  # known of their frames, and in no model's place
+        there = (context.not_trained["dataset"] == dataset) & ~context.not_trained["level"].isin(of_files)
+        levels = context.not_trained[there]
         without = _rivals(levels, candidate.force_measure)
         beside = f"; without training: {'; '.join(without)}" if without else ""
         simulated = simulation is not None and candidate.is_simulated
