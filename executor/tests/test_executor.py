@@ -29,6 +29,7 @@ from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from submitit import AutoExecutor, Job, SlurmJob
+from submitit.core.utils import DelayedSubmission
 
 from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
@@ -48,6 +49,7 @@ from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import NoRoomError, SubmissionError, submit
+from snakemake_executor_plugin_submitit.unnoted import note_unnoted, submitting
 from snakemake_executor_plugin_submitit.waiting import PAUSE_SECONDS, REPEAT_SECONDS, Waiting
 
 SNAKEFILE = """
@@ -642,6 +644,40 @@ def test_outputs_are_those_of_a_noted_job_or_of_another(tmp_path):
     os.utime(output, (now, now))
     assert not notebook.precedes("key", [str(output), str(tmp_path / "missing")], result)
     assert not notebook.precedes("key", [str(output)], tmp_path / "missing")
+
+
+def submitted_to(jobs: Path, array: str, when: float, told: int) -> None:
+    """Leave what a submission at some time (s) leaves of an array, whose first tasks have been told what to run."""
+    script = jobs / f"{array}_submission.sh"
+    script.touch()
+    os.utime(script, (when, when))
+    for task in range(told):
+        command = JobCommand(
+            ["true"], jobs, jobs.parents[1] / "logs" / "log", Path("cancelled", f"whole{task}"), {}, 1.0,
+            members=[(f"{array}-{task}", "content")],
+        )  # fmt: skip
+        DelayedSubmission(command).dump(SlurmJob(folder=jobs, job_id=f"{array}_{task}").paths.submitted_pickle)
+
+
+def test_jobs_of_a_submission_that_was_cut_off_are_noted_or_cancelled_and_no_others(tmp_path, monkeypatch):
+    jobs = tmp_path / "jobs" / "run"
+    script = jobs / ".submission_file_2.sh"
+    queued = {"7_0": jobs / ".submission_file_1.sh", "8_0": script, "8_1": script, "9": "/elsewhere/script"}
+    answer = "\n".join(f"echo '{job_id} {path}'" for job_id, path in queued.items())
+    programs(tmp_path, monkeypatch, squeue=answer, scancel=f"echo $@ >> {tmp_path}/cancellations")
+    notebook, now = Notebook(tmp_path), time.time()
+    with submitting(jobs):
+        os.utime(jobs / "submitting", (now, now))
+        submitted_to(jobs, "7", when=now - 1.0, told=1)
+        submitted_to(jobs, "8", when=now + 1.0, told=1)
+        note_unnoted(tmp_path, notebook, 0.0, print)
+    assert notebook.read("7-0") is None
+    assert notebook.read("8-0") == Note("8-0", "content", "whole0", "8_0", str(jobs), str(tmp_path / "logs" / "log"))
+    assert (tmp_path / "notes" / "8-0.json").stat().st_mtime == pytest.approx(now + 1.0)
+    assert (tmp_path / "cancellations").read_text() == "8_[1]\n"
+    # Where no submission was cut off, SLURM is not asked.
+    programs(tmp_path, monkeypatch, squeue="exit 1")
+    note_unnoted(tmp_path, notebook, 0.0, print)
 
 
 def member(template: str | None = None, source: str = "source", script: str | None = None, **job) -> SimpleNamespace:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-import stat
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from workflows import Workflow, queue, running, until
+from workflows import Workflow, queue, running, until, wrapper
 
 from snakemake_executor_plugin_submitit.waiting import Queued, in_queue
 
@@ -69,15 +67,6 @@ def sacct(*fields: str) -> list[list[str]]:
         ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", ",".join(fields)], capture_output=True, text=True
     ).stdout
     return [line.split("|") for line in answer.splitlines()]
-
-
-def wrapper(folder: Path, name: str, text: str) -> str:
-    """Put a program before the real one on PATH; return the folder for PATH."""
-    folder.mkdir(exist_ok=True)
-    program = folder / name
-    program.write_text(f"#!/bin/bash\n{text}\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return str(folder)
 
 
 def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_all(workflow):

@@ -21,7 +21,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from snakemake_executor_plugin_submitit import results, scheduler, states, submission
+from snakemake_executor_plugin_submitit import results, scheduler, states, submission, unnoted
 from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
@@ -71,7 +71,7 @@ class Executor(RemoteExecutor):
         self._earlier = EarlierJobs(self.workflow, self.notebook, self._cancelled, self.logger, PATIENCE_SECONDS)
         # Read now: a user may edit the files while jobs wait.
         self._config = frozen_config(self.workflow)
-        self._listening = False
+        self._listening = self._looked_for_unnoted = False
         self._complained_of_room = False
         self._over_since: dict[str, float] = {}
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
@@ -136,6 +136,7 @@ class Executor(RemoteExecutor):
             except ResourceError as error:
                 self._report_error(SubmittedJobInfo(job), f"{error}. ")
         try:
+            self._look_for_unnoted()
             new = self._attached(ready)
         except scheduler.SchedulerError as error:
             raise WorkflowError(str(error)) from None
@@ -161,6 +162,12 @@ class Executor(RemoteExecutor):
             if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
                 signal.signal(signal.SIGHUP, signal.default_int_handler)
             self._listening = True
+
+    def _look_for_unnoted(self) -> None:
+        """Note what earlier runs had submitted when they were killed and had not noted yet."""
+        if self.slurm and not self._looked_for_unnoted:
+            unnoted.note_unnoted(self.folder, self.notebook, PATIENCE_SECONDS, self.logger.warning)
+        self._looked_for_unnoted = True
 
     def _prepare(self, job: JobExecutorInterface) -> Ready:
         jobs: list[Any] = list(job.jobs) if job.is_group() else [job]
@@ -248,15 +255,16 @@ class Executor(RemoteExecutor):
 
     def _submit_array(self, items: list[Ready]) -> None:
         try:
-            submission.submit(
-                [self._command(item) for item in items],
-                self.jobs_folder,
-                items[0].parameters,
-                self.settings,
-                PATIENCE_SECONDS,
-                lambda jobs: self._list(items, jobs),
-                comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
-            )
+            with unnoted.submitting(self.jobs_folder):
+                submission.submit(
+                    [self._command(item) for item in items],
+                    self.jobs_folder,
+                    items[0].parameters,
+                    self.settings,
+                    PATIENCE_SECONDS,
+                    lambda jobs: self._list(items, jobs),
+                    comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
+                )
         except (submission.SubmissionError, OSError) as error:
             for item in items:
                 self._report_error(SubmittedJobInfo(item.job), f"{item.label}: it was not accepted: {error}. ")
@@ -295,6 +303,7 @@ class Executor(RemoteExecutor):
             patience=max(5.0, self.settings.signal_delay - 10.0),
             marks=marks_of(self.workflow.persistence, (path for member in item.members for path in member.job.output)),
             logs=[Path(str(log)).absolute() for member in item.members for log in member.job.log],
+            members=[(member.key, member.content) for member in item.members],
         )
 
     def _share(self, item: Ready) -> list[str]:

@@ -45,6 +45,7 @@ class JobCommand:
         patience: float,
         marks: Sequence[Path] = (),
         logs: Sequence[Path] = (),
+        members: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Keep what to run.
 
@@ -57,10 +58,11 @@ class JobCommand:
             patience: seconds that the command has to save its state after a signal.
             marks: files that say that outputs are incomplete; the command takes them away, and they are put back.
             logs: files that the command writes anew; what it wrote before a restart is kept beside them.
+            members: key and content of each, as their notes have them, for a Snakemake that finds no notes.
         """
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
-        self.marks, self.logs = list(marks), list(logs)
+        self.marks, self.logs, self.members = list(marks), list(logs), list(members)
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
 
@@ -108,7 +110,15 @@ class JobCommand:
         command = DONE if self._exit_code == 0 else self.command
         return DelayedSubmission(
             JobCommand(
-                command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.marks, self.logs
+                command,
+                self.folder,
+                self.log,
+                self.cancelled,
+                self.environment,
+                self.patience,
+                self.marks,
+                self.logs,
+                self.members,
             )
         )
 
