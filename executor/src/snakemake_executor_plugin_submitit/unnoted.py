@@ -74,8 +74,8 @@ def _submitted_since(mark: Path) -> Iterator[Any]:
 def _note(job: Any, notebook: Notebook) -> None:
     command = job.submission().function
     submitted_ns = job.paths.submission_file.stat().st_mtime_ns
-    for key, content in command.members:
-        note = Note(key, content, command.cancelled.name, job.job_id, str(job.paths.folder), str(command.log))
+    for part in command.parts:
+        note = Note(part.key, part.content, command.cancelled.name, job.job_id, str(job.paths.folder), str(command.log))
         notebook.write(note, submitted_ns)
 
 
