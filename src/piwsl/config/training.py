@@ -138,6 +138,10 @@ class Resources(Section):
     threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
     mem_mb: Megabytes = Field(4000, description="MB; grows with the attempt.")
     runtime: Minutes = Field(240, description="Time limit in minutes; grows with the attempt.")
+    to_local_disk: bool = Field(
+        False,
+        description="Copy a dataset file that does not fit the memory to $TMPDIR first, for a slow shared disk.",
+    )
 
     @model_validator(mode="after")
     def _share_of_one_gpu(self) -> Self:
