@@ -29,6 +29,7 @@ from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from submitit import AutoExecutor, Job, SlurmJob
+from submitit.core.utils import DelayedSubmission
 
 from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
@@ -42,12 +43,14 @@ from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
-from snakemake_executor_plugin_submitit.payload import DONE, JobCommand
+from snakemake_executor_plugin_submitit.parts import DONE, Part, without
+from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.ready import Member, Ready
 from snakemake_executor_plugin_submitit.scheduler import Limits, SchedulerError, cancel, condensed, limits, queue
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import NoRoomError, SubmissionError, submit
+from snakemake_executor_plugin_submitit.unnoted import note_unnoted, submitting
 from snakemake_executor_plugin_submitit.waiting import PAUSE_SECONDS, REPEAT_SECONDS, Waiting
 
 SNAKEFILE = """
@@ -288,6 +291,46 @@ def test_members_with_a_gpu_run_one_after_another_and_those_without_beside():
     assert (resources["gpu"], resources["_cores"], resources["runtime"]) == (1, 4, 240)
     assert shared_resources(members, resources) == {"mem_mb": 1200, "gpu": 1}
     assert bounded_resources(group([{"_cores": 1, "gpu": 2}, {"_cores": 1, "gpu": 1}]), 4, NODES)["gpu"] == 2
+
+
+SHARING = {"_cores": 1, "gpu": 1, "gpu_mem_mb": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("members", "gpu_memory", "asked", "bounds"),
+    [
+        ([SHARING] * 4, 40_000, (1, 4, 1200, 60), {"mem_mb": 1200, "gpu_mem_mb": 40_000}),
+        ([SHARING] * 4, 20_000, (1, 2, 600, 120), {"mem_mb": 600, "gpu_mem_mb": 20_000}),
+        ([SHARING] * 2 + [SHARING | {"gpu_mem_mb": 15_000}], 20_000, (1, 2, 600, 120), None),
+        # Those without a GPU go beside.
+        ([SHARING] * 2 + [{"_cores": 1}] * 2, 10_000, (1, 3, 900, 120), None),
+        # No more at a time than CPUs allow.
+        ([SHARING | {"_cores": 2}] * 4, 40_000, (1, 4, 600, 120), None),
+        # One after another, where it is not known what fits: of the GPU, of one member; or one takes several.
+        ([SHARING] * 4, 0, (1, 1, 300, 240), {"mem_mb": 300, "gpu": 1}),
+        ([SHARING] * 3 + [{"_cores": 1, "gpu": 1}], 40_000, (1, 1, 300, 240), {"mem_mb": 300, "gpu": 1}),
+        ([SHARING, SHARING | {"gpu": 2}], 40_000, (2, 1, 300, 120), {"mem_mb": 300, "gpu": 2}),
+    ],
+)
+def test_members_that_say_what_they_need_of_a_gpu_share_it(members, gpu_memory, asked, bounds):
+    some = group(members)
+    resources = bounded_resources(some, 4, NODES, gpu_memory)
+    assert tuple(resources[name] for name in ("gpu", "_cores", "mem_mb", "runtime")) == asked
+    if bounds is not None:
+        assert shared_resources(some, resources, gpu_memory) == bounds
+
+
+@pytest.mark.parametrize(
+    ("needed", "complaint"),
+    [
+        (10_001, "some: gpu_mem_mb is 10001, but submitit-group-gpu-mem-mb is 10000"),
+        ("8 GB", "some: gpu_mem_mb is '8 GB'; expected a whole number of MB"),
+        (-1, "some: gpu_mem_mb is -1; expected a whole number of MB"),
+    ],
+)
+def test_what_no_gpu_has_is_refused(needed, complaint):
+    with pytest.raises(ResourceError, match=complaint):
+        bounded_resources(group([SHARING, SHARING | {"gpu_mem_mb": needed}]), 4, NODES, 10_000)
 
 
 def test_cpus_per_task_are_cpus_of_a_group():
@@ -644,6 +687,40 @@ def test_outputs_are_those_of_a_noted_job_or_of_another(tmp_path):
     assert not notebook.precedes("key", [str(output)], tmp_path / "missing")
 
 
+def submitted_to(jobs: Path, array: str, when: float, told: int) -> None:
+    """Leave what a submission at some time (s) leaves of an array, whose first tasks have been told what to run."""
+    script = jobs / f"{array}_submission.sh"
+    script.touch()
+    os.utime(script, (when, when))
+    for task in range(told):
+        command = JobCommand(
+            ["true"], jobs, jobs.parents[1] / "logs" / "log", Path("cancelled", f"whole{task}"), {}, 1.0,
+            [Part(f"{array}-{task}", "content", "one:", (), ())],
+        )  # fmt: skip
+        DelayedSubmission(command).dump(SlurmJob(folder=jobs, job_id=f"{array}_{task}").paths.submitted_pickle)
+
+
+def test_jobs_of_a_submission_that_was_cut_off_are_noted_or_cancelled_and_no_others(tmp_path, monkeypatch):
+    jobs = tmp_path / "jobs" / "run"
+    script = jobs / ".submission_file_2.sh"
+    queued = {"7_0": jobs / ".submission_file_1.sh", "8_0": script, "8_1": script, "9": "/elsewhere/script"}
+    answer = "\n".join(f"echo '{job_id} {path}'" for job_id, path in queued.items())
+    programs(tmp_path, monkeypatch, squeue=answer, scancel=f"echo $@ >> {tmp_path}/cancellations")
+    notebook, now = Notebook(tmp_path), time.time()
+    with submitting(jobs):
+        os.utime(jobs / "submitting", (now, now))
+        submitted_to(jobs, "7", when=now - 1.0, told=1)
+        submitted_to(jobs, "8", when=now + 1.0, told=1)
+        note_unnoted(tmp_path, notebook, 0.0, print)
+    assert notebook.read("7-0") is None
+    assert notebook.read("8-0") == Note("8-0", "content", "whole0", "8_0", str(jobs), str(tmp_path / "logs" / "log"))
+    assert (tmp_path / "notes" / "8-0.json").stat().st_mtime == pytest.approx(now + 1.0)
+    assert (tmp_path / "cancellations").read_text() == "8_[1]\n"
+    # Where no submission was cut off, SLURM is not asked.
+    programs(tmp_path, monkeypatch, squeue="exit 1")
+    note_unnoted(tmp_path, notebook, 0.0, print)
+
+
 def member(template: str | None = None, source: str = "source", script: str | None = None, **job) -> SimpleNamespace:
     """Return what is looked at of a Snakemake job."""
     rule = SimpleNamespace(name="train", shellcmd=template, run_func_src=source, script=script, notebook=None)
@@ -712,18 +789,19 @@ def test_marks_that_a_command_takes_away_are_put_back(tmp_path):
     outputs = [IOFile("results/model"), IOFile("x" * 300)]
     keys = [str(output) for output in outputs]
     marks = marks_of(persistence, outputs)
+    part = Part("key", "content", "one:", (), tuple(marks))
     for key in keys:
         persistence._mark_incomplete(key, "12")
     assert all(mark.exists() for mark in marks)
     command = ["rm", *map(str, marks)]
     began = time.time()
-    assert JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, marks)() == 0
+    assert JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, [part])() == 0
     persistence._clear_cache()
     assert persistence._filter_incomplete_keys(keys) == set(keys)
     assert persistence._get_recorded_starttime(keys[0]) == pytest.approx(began, abs=5.0)
     # Those that are there say more.
     persistence._mark_incomplete(keys[0], "12")
-    JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, marks)()
+    JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, [part])()
     assert persistence._get_external_jobids(keys) == {"12"}
     assert marks_of(SimpleNamespace(), outputs) == []  # a database keeps them
 
@@ -842,7 +920,7 @@ def executor_of(folder: Path, asked: Asked) -> Executor:
     made: Executor = Executor.__new__(Executor)
     made.workflow, made.folder, made.notebook, made.slurm = asked, folder, Notebook(folder), True
     made.logger, made.settings = logging.getLogger("executor"), SETTINGS
-    made._active, made._over, made._over_since = {}, {}, {}
+    made._active, made._over, made._over_since, made._made, made._aside = {}, {}, {}, {}, {}
     made._earlier = EarlierJobs(asked, made.notebook, made._cancelled, made.logger, 0.0)
     for name in ("jobs", "cancelled"):
         (folder / name).mkdir()
@@ -943,20 +1021,88 @@ def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_pa
 def test_what_a_command_logged_before_a_restart_is_kept(tmp_path, monkeypatch):
     log = tmp_path / "train.log"
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    again, never = ["bash", "-c", f"echo again > {log}"], tmp_path / "never.log"
+    again, part = ["bash", "-c", f"echo again > {log}"], Part("key", "", "one:", (), (), (log, tmp_path / "never.log"))
     for restarts, kept in ((None, []), ("1", ["train.log.1"]), ("2", ["train.log.1", "train.log.2"])):
         log.write_text(f"before {restarts}")
         if restarts is not None:
             monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-        command = JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, logs=[log, never])
+        command = JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, [part])
         assert command() == 0
         assert log.read_text() == "again\n"
         assert sorted(path.name for path in tmp_path.glob("train.log.*")) == kept
     assert (tmp_path / "train.log.2").read_text() == "before 2"
     # One that has ended well in its last moments writes no other.
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
-    assert JobCommand(DONE, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, logs=[log])() == 0
+    assert JobCommand(DONE, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, [part])() == 0
     assert log.exists()
+
+
+MAKING = """
+import os, signal, sys, time
+from pathlib import Path
+made, mark = map(Path, sys.argv[1:3])
+made.touch()
+mark.unlink()  # as Snakemake does when a member has ended
+{then}
+"""
+
+
+def made_and_left(folder: Path) -> tuple[list[Part], JobCommand]:
+    """Return a job of two members, of which its command makes one before it fails."""
+    parts = [
+        Part(
+            name, "", f"one:n={name}", (folder / f"{name}.txt",), (folder / f"{name}.mark",), (folder / f"{name}.log",)
+        )
+        for name in ("made", "left")
+    ]
+    for part in parts:
+        part.marks[0].touch()
+        part.logs[0].touch()
+    return parts, JobCommand([], folder, folder / "log", folder / "cancelled", {}, 20.0, parts)
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(1)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_members_that_were_made_before_a_restart_are_not_made_again(tmp_path, monkeypatch, ending):
+    parts, command = made_and_left(tmp_path)
+    script = MAKING.format(then=ending)
+    command.command = [sys.executable, "-c", script, str(parts[0].outputs[0]), str(parts[0].marks[0]), "one:n=made"]
+    assert command() != 0
+    # Who was killed may have been about to remove what a failed member left.
+    assert [part.was_made() for part in parts] == [ending == "sys.exit(1)", False]
+    assert all(mark.exists() for part in parts for mark in part.marks)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    again = ["bash", "-c", 'echo "$@" > again', "bash", "one:n=made", "one:n=left"]
+    assert JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 20.0, parts)() == 0
+    left = ["one:n=left"] if ending == "sys.exit(1)" else ["one:n=made", "one:n=left"]
+    assert (tmp_path / "again").read_text().split() == left
+    assert sorted(path.name for path in tmp_path.glob("*.log.1")) == sorted(
+        f"{target.partition('=')[2]}.log.1" for target in left
+    )
+
+
+def test_what_a_failed_member_leaves_is_not_made(tmp_path):
+    parts, command = made_and_left(tmp_path)
+    script = MAKING.format(then="made.unlink(); sys.exit(1)")
+    arguments = [sys.executable, "-c", script, str(parts[0].outputs[0]), str(parts[0].marks[0])]
+    command.command = arguments
+    command()
+    assert not parts[0].was_made()
+    # Where Snakemake leaves it there, nobody can tell.
+    parts[0].marks[0].touch()
+    command = JobCommand([], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 20.0, parts)
+    command.command = [sys.executable, "-c", MAKING.format(then="sys.exit(1)"), *arguments[3:], "--keep-incomplete"]
+    command()
+    assert parts[0].outputs[0].exists()
+    assert not parts[0].was_made()
+
+
+def test_a_job_whose_members_are_all_made_has_nothing_to_do(tmp_path):
+    parts, _ = made_and_left(tmp_path)
+    command = ["snakemake", "--target-jobs", "one:n=made", "one:n=left", "--cores", "1"]
+    assert without(command, parts, parts[:1]) == ["snakemake", "--target-jobs", "one:n=left", "--cores", "1"]
+    assert without(command, parts, []) == command
+    assert without(command, parts, parts) == list(DONE)
 
 
 def test_a_terminated_job_lets_its_command_save_and_leaves_no_result(tmp_path):

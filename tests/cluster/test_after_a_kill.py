@@ -8,9 +8,11 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-from workflows import OPTIONS, Workflow, queue, running, until
+import pytest
+from workflows import OPTIONS, Workflow, queue, running, until, wrapper
 
 from snakemake_executor_plugin_submitit.leftovers import leftovers
+from snakemake_executor_plugin_submitit.notes import key_of
 
 # A job that says every 0.1 s that it is at work, until a file says that it may end; for a while after TERM, too: as one
 # that saves its state.
@@ -222,6 +224,76 @@ def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):
     code, output = workflow.wait()
     assert code == 0, output
     assert times_at_work(workflow, 1) == [2]
+
+
+# At its first call sbatch kills Snakemake: as soon as the jobs are accepted, or when Snakemake has come to the note of
+# the last one, whose way to the disk is blocked.
+KILLING_AT_ONCE = """
+[ -e killed ] && exec /usr/bin/sbatch "$@"
+touch killed; /usr/bin/sbatch "$@" > accepted; kill -9 $PPID
+"""
+KILLING_AT_THE_LAST_NOTE = """
+[ -e killed ] && exec /usr/bin/sbatch "$@"
+touch killed; mkfifo .snakemake/submitit/notes/{key}.$PPID
+( while [ $(ls .snakemake/submitit/jobs/*/*_submitted.pkl | wc -l) -lt {jobs} ]; do sleep 0.1; done
+  kill -9 $PPID ) > /dev/null 2>&1 &
+exec /usr/bin/sbatch "$@"
+"""
+IN_A_GROUP = ("--groups", "beating=both", "--group-components", "both=2", "--cores", "2")
+
+
+def killed_by_sbatch(workflow: Workflow, text: str, *options: str) -> str:
+    """Let sbatch kill a Snakemake that submits two jobs, and return PATH's folder with what does so once."""
+    beating(workflow, 2)
+    path = wrapper(workflow.folder / "bin", "sbatch", text)
+    workflow.start(*options, path=path)
+    code, _ = workflow.wait()
+    assert code == -signal.SIGKILL
+    workflow.run("--unlock")
+    return path
+
+
+@pytest.mark.parametrize("options", [(), IN_A_GROUP])
+def test_jobs_of_a_snakemake_that_was_killed_before_it_could_say_what_they_run_are_replaced(workflow, options):
+    path = killed_by_sbatch(workflow, KILLING_AT_ONCE, *options)
+    accepted = workflow.lines("accepted")[-1]
+    assert {job.split("_")[0] for job, _ in queue()} == {accepted}
+    workflow.start("--rerun-incomplete", *options, path=path)
+    until_at_work(workflow, [1, 1])
+    assert accepted not in {job.split("_")[0] for job, _ in queue()}
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert times_at_work(workflow, 2) == [1, 1]
+
+
+@pytest.mark.parametrize(("options", "jobs"), [((), 2), (IN_A_GROUP, 1)])
+def test_jobs_of_a_snakemake_that_was_killed_before_it_noted_them_are_gone_on_with(workflow, options, jobs):
+    key = key_of("beating", ["1.txt"])
+    path = killed_by_sbatch(workflow, KILLING_AT_THE_LAST_NOTE.format(key=key, jobs=jobs), *options)
+    notes = workflow.folder / ".snakemake" / "submitit" / "notes"
+    assert not (notes / f"{key}.json").exists()
+    until_at_work(workflow, [1, 1])
+    workflow.start("--rerun-incomplete", *options, path=path)
+    for _ in range(jobs):
+        until_said(workflow, "Going on with job")
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert times_at_work(workflow, 2) == [1, 1]
+    assert all(note.is_fifo() for note in notes.iterdir())
+
+
+def test_what_a_job_made_that_was_never_noted_is_taken_over(workflow):
+    key = key_of("beating", ["1.txt"])
+    path = killed_by_sbatch(workflow, KILLING_AT_THE_LAST_NOTE.format(key=key, jobs=2))
+    until_at_work(workflow, [1, 1])
+    let_go(workflow)
+    until(lambda: not queue(), "end of the jobs")
+    code, output = workflow.run("--rerun-incomplete", path=path)
+    assert code == 0, output
+    assert output.count("submitted by an earlier run, has made beating/") == 2
+    assert times_at_work(workflow, 2) == [1, 1]
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-import stat
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from workflows import Workflow, queue, running, until
+from workflows import Workflow, queue, running, until, wrapper
 
 from snakemake_executor_plugin_submitit.waiting import Queued, in_queue
 
@@ -69,15 +67,6 @@ def sacct(*fields: str) -> list[list[str]]:
         ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", ",".join(fields)], capture_output=True, text=True
     ).stdout
     return [line.split("|") for line in answer.splitlines()]
-
-
-def wrapper(folder: Path, name: str, text: str) -> str:
-    """Put a program before the real one on PATH; return the folder for PATH."""
-    folder.mkdir(exist_ok=True)
-    program = folder / name
-    program.write_text(f"#!/bin/bash\n{text}\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return str(folder)
 
 
 def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_all(workflow):
@@ -338,6 +327,110 @@ def test_members_of_a_group_with_a_gpu_each_run_one_after_another(workflow):
     ]
     assert len(asked) == 1
     assert "gres/gpu=1" in asked[0]
+
+
+# One of four fails, once.
+PACKED = """
+rule all:
+    input: expand("{n}.txt", n=range(4))
+rule train:
+    output: "{n}.txt"
+    log: "{n}.log"
+    resources: gpu=1, gpu_mem_mb=10000, slurm_partition="gpu", runtime=5
+    shell:
+        "exec > {log}; echo $SLURM_JOB_ID $CUDA_VISIBLE_DEVICES >> devices; echo {wildcards.n} >> trace; "
+        "date +%s%N > times.{wildcards.n}; sleep $((4 + {wildcards.n})); "
+        "[ {wildcards.n} != 0 -o -e failed ] || {{ touch failed; exit 1; }}; "
+        "date +%s%N >> times.{wildcards.n}; cp times.{wildcards.n} {output}"
+"""
+PACKED_OPTIONS = ("--groups", "train=training", "--group-components", "training=4")
+
+
+@pytest.mark.parametrize(("memory", "at_once"), [(40_000, 4), (29_999, 2), (0, 1)])
+def test_members_of_a_group_share_a_gpu_as_its_memory_allows(workflow, memory, at_once):
+    workflow.write(PACKED)
+    (workflow.folder / "failed").touch()
+    code, output = workflow.run(*PACKED_OPTIONS, "--submitit-group-gpu-mem-mb", str(memory))
+    assert code == 0, output
+    assert at_work_at_once(workflow) == at_once
+    # All of them see the one GPU of their one job.
+    ((job, gpu),) = {tuple(line.split()) for line in (workflow.folder / "devices").read_text().splitlines()}
+    assert gpu in ("0", "1")
+    name, tres = next(row[1:] for row in sacct("JobIDRaw", "JobName", "ReqTRES") if row[0] == job)
+    assert name == "training_train"
+    for asked in ("gres/gpu=1", f"cpu={at_once}", f"mem={300 * at_once}M"):
+        assert asked in tres.split(","), tres
+
+
+def test_a_member_that_fails_takes_no_other_of_its_group_along(workflow):
+    workflow.write(PACKED)
+    options = (*PACKED_OPTIONS, "--submitit-group-gpu-mem-mb", "20000", "--keep-going", "--retries", "1")
+    code, output = workflow.run(*options)
+    assert code == 0, output
+    assert "3 of its 4 members are made, and stay." in output
+    # The one that has failed alone is run again.
+    assert sorted(workflow.lines("trace")) == ["0", "0", "1", "2", "3"]
+    code, output = workflow.run(*PACKED_OPTIONS)
+    assert "Nothing to be done" in output
+
+
+def test_what_a_failed_group_has_made_is_there_for_the_next_run(workflow):
+    workflow.write(PACKED)
+    options = (*PACKED_OPTIONS, "--submitit-group-gpu-mem-mb", "20000", "--keep-going")
+    code, output = workflow.run(*options)
+    assert code == 1
+    assert sorted(path.name for path in workflow.folder.glob("*.txt")) == ["1.txt", "2.txt", "3.txt"]
+    assert not list(workflow.folder.glob(".*.made"))
+    code, output = workflow.run(*options)
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == ["0", "0", "1", "2", "3"]
+
+
+def test_a_group_whose_member_needs_more_than_a_gpu_has_is_refused(workflow):
+    workflow.write(PACKED)
+    code, output = workflow.run(*PACKED_OPTIONS, "--submitit-group-gpu-mem-mb", "9000")
+    assert code == 1
+    assert (
+        "1 group(s) would never start: training_train: gpu_mem_mb is 10000, but submitit-group-gpu-mem-mb is" in output
+    )
+    code, output = workflow.run(*PACKED_OPTIONS, "--submitit-group-gpu-mem-mb", "-1")
+    assert code == 1
+    assert "submitit-group-gpu-mem-mb: found -1; expected MB, or 0" in output
+    assert not workflow.lines("trace")
+
+
+# Members that count, save and go on; the first is done before the others.
+COUNTING_TOGETHER = """
+rule all:
+    input: expand("{n}.txt", n=range(4))
+rule count:
+    output: "{n}.txt"
+    log: "{n}.log"
+    resources: gpu=1, gpu_mem_mb=1, slurm_partition="gpu", runtime=1
+    shell:
+        "exec python3 counter.py {wildcards.n}.state {wildcards.n}.trace {output} $((8 + 30 * {wildcards.n})) > {log}"
+"""
+
+
+@pytest.mark.parametrize("requeued", [False, True])
+def test_members_of_a_group_that_is_put_back_save_and_go_on_and_those_that_are_made_stay(workflow, requeued):
+    (workflow.folder / "counter.py").write_text(COUNTER)
+    workflow.write(COUNTING_TOGETHER)
+    options = ("--groups", "count=counting", "--group-components", "counting=4", "--submitit-group-gpu-mem-mb")
+    if requeued:
+        # While two wait until the others have ended.
+        workflow.start(*options, "2", "--keep-going", "--set-resources", "count:runtime=5")
+        until(lambda: workflow.lines("2.trace"), "start of the third")
+        time.sleep(3)
+        subprocess.run(["scontrol", "requeue", running()[0]], check=True)
+    else:
+        workflow.start(*options, "4", "--submitit-signal-delay", "30")
+    code, output = workflow.wait()
+    assert code == 0, output
+    starts_of = [[int(line.split(":")[1]) for line in workflow.lines(f"{number}.trace")] for number in range(4)]
+    # One that is made would start where it did before.
+    assert all(starts == sorted(set(starts)) for starts in starts_of), starts_of
+    assert max(map(len, starts_of)) >= 2
 
 
 def test_a_group_that_no_smaller_one_would_mend_is_refused_without_the_hint(workflow):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -61,6 +62,15 @@ class Workflow:
     def lines(self, name: str) -> list[str]:
         path = self.folder / name
         return path.read_text().split() if path.exists() else []
+
+
+def wrapper(folder: Path, name: str, text: str) -> str:
+    """Put a program before the real one on PATH; return the folder for PATH."""
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/bash\n{text}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return str(folder)
 
 
 def queue() -> list[tuple[str, str]]:

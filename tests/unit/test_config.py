@@ -398,6 +398,13 @@ def test_only_and_exclude_cut_the_grid():
     assert runs == {("weak", 25, 0), ("weak", 100, 0), ("supervised", 25, 0)}
 
 
+def test_a_share_of_a_gpu_is_of_a_training_on_one():
+    assert parse_experiment(edited("models.painn.resources", {"gpus": 1, "gpu_mem_mb": 8000}), "c")
+    for gpus in (0, 2):
+        with pytest.raises(ConfigError, match=f"gpu_mem_mb: is of a training on one GPU; found gpus: {gpus}"):
+            parse_experiment(edited("models.painn.resources", {"gpus": gpus, "gpu_mem_mb": 8000}), "c")
+
+
 def test_resources_are_no_part_of_what_a_result_depends_on():
     config = edited("models.painn.resources", {"mem_mb": 9000})
     model = parse_section(Experiment, config, "test").models["painn"]

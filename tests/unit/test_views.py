@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
+from piwsl.data import local_disk as local_disk_module
 from piwsl.data import views
 from piwsl.data.batch import Batch
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, content_hash, write_dataset
@@ -286,6 +288,64 @@ def test_the_hash_of_what_is_stored_knows_frames_order_and_changes(path):
     found = [hash_of(each) for each in (stored, stored[::-1], stored[1:], stored.without_forces(), moved)]
     assert len(set(found)) == 5
     assert hash_of(both(path)[1]) == found[0]
+
+
+@pytest.fixture
+def local_disk(tmp_path, monkeypatch):
+    """A folder for temporary files that passes for one on a disk of the node; nothing but the name tells it apart."""
+    folder = tmp_path / "local"
+    folder.mkdir()
+    monkeypatch.setenv("SLURM_TMPDIR", str(folder))
+    monkeypatch.setattr(local_disk_module, "_problem", lambda path, folder: "")
+    return folder
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_a_training_from_a_copy_on_a_local_disk_ends_with_the_same_weights_and_leaves_none(
+    path, tmp_path, local_disk, capsys
+):
+    models = []
+    for to_local_disk in (False, True):
+        folder = tmp_path / f"trained-{to_local_disk}"
+        folder.mkdir()
+        arguments = (path, run(), small(), Loss(), folder / "model.safetensors", folder / "history.csv")
+        train_run(*arguments, threads=2, to_local_disk=to_local_disk)
+        models.append((folder / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+    assert capsys.readouterr().out.count(f"{path} is read from a copy in {local_disk}") == 1
+    assert not [*local_disk.iterdir()]
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_the_copy_is_what_is_read_and_has_no_name(path, tmp_path, local_disk):
+    original = shutil.copy(path, tmp_path / "dataset.h5")
+    frames = frames_of_run(original, None, run(), small(), Loss(), to_local_disk=True)
+    assert not [*local_disk.iterdir()]
+    positions = frames.training[0].positions
+    original.write_bytes(b"")  # it is not looked at any more
+    assert np.array_equal(frames.training[0].positions, positions)
+
+
+def test_what_fits_the_memory_is_not_copied(path, local_disk, capsys):
+    frames_of_run(path, None, run(), small(), Loss(), to_local_disk=True)
+    assert "copy" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_without_room_on_a_disk_of_its_own_the_file_is_read_where_it_lies(path, tmp_path, monkeypatch, capsys):
+    def said(folder: Path) -> str:
+        monkeypatch.setenv("SLURM_TMPDIR", str(folder))
+        frames = frames_of_run(path, None, run(), small(), Loss(), to_local_disk=True)
+        assert len(frames.training[0].numbers)
+        (line,) = capsys.readouterr().out.splitlines()
+        return line
+
+    assert said(tmp_path) == f"{path} is read where it lies: {tmp_path} is on the same disk"
+    assert "/dev/shm is no disk, but takes memory of the job; let TMPDIR name a disk" in said(Path("/dev/shm"))
+    assert "failed: [Errno 2] No such file" in said(tmp_path / "missing")
+    monkeypatch.setattr(local_disk_module, "_kind_of_disk", lambda device: "ext4")
+    monkeypatch.setattr(local_disk_module, "SPARE", 2**60)
+    assert "/dev/shm has " in said(Path("/dev/shm"))
 
 
 def test_a_frame_that_is_damaged_on_disk_ends_the_training_in_one_line(tmp_path, monkeypatch):

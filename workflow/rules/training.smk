@@ -19,6 +19,10 @@ rule train:
         mem_mb=growing(lambda wildcards: jobs.resources(wildcards.model).mem_mb),
         runtime=growing(lambda wildcards: jobs.resources(wildcards.model).runtime),
         gpu=lambda wildcards: jobs.resources(wildcards.model).gpus,
+        gpu_mem_mb=lambda wildcards: jobs.resources(wildcards.model).gpu_mem_mb,
+        to_local_disk=lambda wildcards: int(
+            jobs.resources(wildcards.model).to_local_disk
+        ),
     params:
         run=run_of,
         model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),

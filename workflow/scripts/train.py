@@ -22,4 +22,5 @@ with logged_to(snakemake.log[0]):
         pool_path=Path(snakemake.input.pool[0]) if snakemake.input.pool else None,
         distributions=params.distributions,
         level=params.level,
+        to_local_disk=bool(snakemake.resources.to_local_disk),
     )

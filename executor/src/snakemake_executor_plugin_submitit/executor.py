@@ -20,8 +20,9 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
-from snakemake_executor_plugin_submitit import results, scheduler, states, submission
+from snakemake_executor_plugin_submitit import results, scheduler, states, submission, unnoted
 from snakemake_executor_plugin_submitit.attach import Decision, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
@@ -32,6 +33,7 @@ from snakemake_executor_plugin_submitit.marks import marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
+from snakemake_executor_plugin_submitit.parts import Part, bring_back, set_aside, without
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
 from snakemake_executor_plugin_submitit.ready import Member, Ready
@@ -61,6 +63,8 @@ class Executor(RemoteExecutor):
         self.settings = self.workflow.executor_settings
         if self.settings.cluster not in CLUSTERS:
             raise WorkflowError(f"submitit-cluster: found '{self.settings.cluster}'; known are {', '.join(CLUSTERS)}")
+        if self.settings.group_gpu_mem_mb < 0:
+            raise WorkflowError(f"submitit-group-gpu-mem-mb: found {self.settings.group_gpu_mem_mb}; expected MB, or 0")
         self.slurm = self.settings.cluster == "slurm"
         self.folder = Path(self.settings.folder).absolute()
         try:
@@ -71,11 +75,14 @@ class Executor(RemoteExecutor):
         self._earlier = EarlierJobs(self.workflow, self.notebook, self._cancelled, self.logger, PATIENCE_SECONDS)
         # Read now: a user may edit the files while jobs wait.
         self._config = frozen_config(self.workflow)
-        self._listening = False
+        self._listening = self._looked_for_unnoted = False
         self._complained_of_room = False
         self._over_since: dict[str, float] = {}
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
         self._active: dict[str, SubmittedJobInfo] = {}
+        # Members that are made of groups that have failed, and those whose outputs have another name for a moment.
+        self._made: dict[JobExecutorInterface, list[Part]] = {}
+        self._aside: dict[JobExecutorInterface, list[Part]] = {}
         # Keys of notes, and jobs whose files nobody needs any more, once Snakemake has recorded what became of a job.
         self._over: dict[JobExecutorInterface, tuple[list[str], list[Any]]] = {}
         # The thread that looks after jobs runs already: what it needs is there before SLURM is asked, which takes long.
@@ -136,6 +143,7 @@ class Executor(RemoteExecutor):
             except ResourceError as error:
                 self._report_error(SubmittedJobInfo(job), f"{error}. ")
         try:
+            self._look_for_unnoted()
             new = self._attached(ready)
         except scheduler.SchedulerError as error:
             raise WorkflowError(str(error)) from None
@@ -162,6 +170,12 @@ class Executor(RemoteExecutor):
                 signal.signal(signal.SIGHUP, signal.default_int_handler)
             self._listening = True
 
+    def _look_for_unnoted(self) -> None:
+        """Note what earlier runs had submitted when they were killed and had not noted yet."""
+        if self.slurm and not self._looked_for_unnoted:
+            unnoted.note_unnoted(self.folder, self.notebook, PATIENCE_SECONDS, self.logger.warning)
+        self._looked_for_unnoted = True
+
     def _prepare(self, job: JobExecutorInterface) -> Ready:
         jobs: list[Any] = list(job.jobs) if job.is_group() else [job]
         made = frozenset(str(path) for one in jobs for path in one.output)
@@ -184,7 +198,8 @@ class Executor(RemoteExecutor):
     def _resources(self, job: JobExecutorInterface) -> dict[str, Any]:
         if not job.is_group():
             return dict(job.resources)
-        return bounded_resources(job, self.settings.group_cpus, self._limits.partitions if self.slurm else {})
+        known = self._limits.partitions if self.slurm else {}
+        return bounded_resources(job, self.settings.group_cpus, known, self.settings.group_gpu_mem_mb)
 
     def _attached(self, ready: list[Ready]) -> list[Ready]:
         """Take over jobs of an earlier Snakemake, and return those that are to be submitted."""
@@ -248,15 +263,16 @@ class Executor(RemoteExecutor):
 
     def _submit_array(self, items: list[Ready]) -> None:
         try:
-            submission.submit(
-                [self._command(item) for item in items],
-                self.jobs_folder,
-                items[0].parameters,
-                self.settings,
-                PATIENCE_SECONDS,
-                lambda jobs: self._list(items, jobs),
-                comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
-            )
+            with unnoted.submitting(self.jobs_folder):
+                submission.submit(
+                    [self._command(item) for item in items],
+                    self.jobs_folder,
+                    items[0].parameters,
+                    self.settings,
+                    PATIENCE_SECONDS,
+                    lambda jobs: self._list(items, jobs),
+                    comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
+                )
         except (submission.SubmissionError, OSError) as error:
             for item in items:
                 self._report_error(SubmittedJobInfo(item.job), f"{item.label}: it was not accepted: {error}. ")
@@ -282,9 +298,13 @@ class Executor(RemoteExecutor):
         item.log.unlink(missing_ok=True)
         marker = self._cancelled(item.whole)
         marker.unlink(missing_ok=True)
+        parts = [self._part(member) for member in item.members]
+        command = without(shlex.split(self.format_job_exec(item.job)), parts, self._made.get(item.job, []))
+        keep_going = item.job.is_group() and self.workflow.execution_settings.keep_going
         return JobCommand(
             command=[
-                *shlex.split(self.format_job_exec(item.job)),
+                *command,
+                *(["--keep-going"] if keep_going else []),
                 *self._share(item),
                 *self._config.arguments(self.jobs_folder),
             ],
@@ -293,15 +313,22 @@ class Executor(RemoteExecutor):
             cancelled=marker,
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
-            marks=marks_of(self.workflow.persistence, (path for member in item.members for path in member.job.output)),
-            logs=[Path(str(log)).absolute() for member in item.members for log in member.job.log],
+            parts=parts,
         )
+
+    def _part(self, member: Member) -> Part:
+        job, marks = member.job, marks_of(self.workflow.persistence, member.job.output)
+        outputs, logs = (tuple(Path(str(path)).absolute() for path in paths) for paths in (job.output, job.log))
+        (target,) = encode_target_jobs_cli_args(job.get_target_spec())
+        return Part(member.key, member.content, target, outputs, tuple(marks), logs)
 
     def _share(self, item: Ready) -> list[str]:
         """Return what the inner Snakemake is told of its job's share: members of a group wait for each other's."""
         # Not every cluster hides from a job CPUs that are not its own. The last `--cores` counts.
         share = ["--cores", str(item.parameters["cpus_per_task"])]
-        bounds = shared_resources(item.job, self._resources(item.job)) if item.job.is_group() else {}
+        if not item.job.is_group():
+            return share
+        bounds = shared_resources(item.job, self._resources(item.job), self.settings.group_gpu_mem_mb)
         return [*share, "--resources", *(f"{name}={bound}" for name, bound in bounds.items())] if bounds else share
 
     def _report(self, item: Ready, job: Any) -> None:
@@ -356,9 +383,19 @@ class Executor(RemoteExecutor):
         if not problem:
             self.report_job_success(info)
             return
+        if item.job.is_group():
+            self._look_for_made(item)
         end = last_lines(log, LAST_LINES)
         message = f"Job {info.external_jobid}: {problem}. The scheduler's words are in {job.paths.stdout}. "
         self._report_error(info, f"{message}End of {log}:\n{end}\n")
+
+    def _look_for_made(self, item: Ready) -> None:
+        """Remember what members have been made of a group that has failed."""
+        before = self._made.get(item.job, [])
+        made = [part for part in map(self._part, item.members) if part in before or part.was_made()]
+        self._made[item.job] = made
+        if made:
+            self.logger.info(f"{item.label}: {len(made)} of its {len(item.members)} members are made, and stay.")
 
     def handle_job_success(self, job: JobExecutorInterface) -> None:
         """Forget a job that Snakemake has recorded."""
@@ -366,6 +403,7 @@ class Executor(RemoteExecutor):
 
     def handle_job_error(self, job: JobExecutorInterface) -> None:
         """Forget a job that is over; what was never submitted in this run may still be, by an earlier one."""
+        bring_back(self._aside.pop(job, []))
         self._forget(job)
 
     def _forget(self, job: JobExecutorInterface) -> None:
@@ -378,6 +416,9 @@ class Executor(RemoteExecutor):
     def _report_error(self, info: SubmittedJobInfo, message: str) -> None:
         if info.job.is_group():
             self.logger.error(message)  # Snakemake shows none for groups
+            # Snakemake now removes what all its members have made.
+            self._aside[info.job] = self._made.get(info.job, [])
+            set_aside(self._aside[info.job])
         self.report_job_error(info, msg=message)
 
     def _problem(self, info: SubmittedJobInfo, ended: set[Path]) -> str | None:
@@ -430,6 +471,8 @@ class Executor(RemoteExecutor):
     def shutdown(self) -> None:
         """Ask for nothing any more, and leave no folder that nobody needs."""
         super().shutdown()
+        for made in self._aside.values():
+            bring_back(made)
         for folder in self._folders:
             results.tidy(folder)
 

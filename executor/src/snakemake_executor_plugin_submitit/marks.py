@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 UNKNOWN_JOB = '{"external_jobid": null}'
+# Of outputs that are as their job was to make them, though no Snakemake has recorded it.
+MADE = '{"external_jobid": null, "made": true}'
 
 
 def marks_of(persistence: Any, outputs: Iterable[Any]) -> list[Path]:
@@ -29,11 +31,25 @@ def marks_of(persistence: Any, outputs: Iterable[Any]) -> list[Path]:
     ]
 
 
-def put_back(marks: Iterable[Path], began: float) -> None:
-    """Mark outputs as incomplete again, since the time (s) when their job began: Snakemake reports it as its start."""
+def put_back(marks: Iterable[Path], began: float, made: bool) -> None:
+    """Mark outputs as incomplete again.
+
+    Args:
+        marks: of the outputs of a member; one that is there stays as it is.
+        began: when its job began (s); Snakemake reports it as its start.
+        made: whether the outputs are what the member was to make.
+    """
     for mark in marks:
         with contextlib.suppress(OSError):
             if not mark.exists():
                 mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.write_text(UNKNOWN_JOB)
+                mark.write_text(MADE if made else UNKNOWN_JOB)
                 os.utime(mark, (began, began))
+
+
+def say_made(marks: Iterable[Path]) -> bool:
+    """Whether all marks were put back on outputs that were made."""
+    try:
+        return all(mark.read_text() == MADE for mark in marks)
+    except OSError:
+        return False

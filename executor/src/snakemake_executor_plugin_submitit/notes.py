@@ -62,12 +62,19 @@ class Notebook:
         """Keep the folder of the executor; that of the notes is made when something is written."""
         self._folder = folder
 
-    def write(self, note: Note) -> None:
-        """Remember a member, atomically."""
+    def write(self, note: Note, submitted_ns: int | None = None) -> None:
+        """Remember a member, atomically.
+
+        Args:
+            note: of it.
+            submitted_ns: when its job was submitted, if that is not now: what a job makes is younger than its note.
+        """
         path = self._path(note.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(asdict(note)))
+        if submitted_ns is not None:
+            os.utime(temporary, ns=(submitted_ns, submitted_ns))
         temporary.replace(path)
 
     def read(self, key: str) -> Note | None:

@@ -23,10 +23,10 @@ from types import FrameType
 from submitit.core.utils import DelayedSubmission
 
 from snakemake_executor_plugin_submitit.marks import put_back
+from snakemake_executor_plugin_submitit.parts import DONE, KEEP_INCOMPLETE, Part, without
 
 POLL_SECONDS = 0.1
 TERMINATED = 128 + signal.SIGTERM
-DONE = ("true",)
 EXECUTOR = "SUBMITIT_EXECUTOR"
 # How often SLURM has put the job back in the queue; unset at first.
 RESTARTS = "SLURM_RESTART_COUNT"
@@ -43,8 +43,7 @@ class JobCommand:
         cancelled: Path,
         environment: Mapping[str, str],
         patience: float,
-        marks: Sequence[Path] = (),
-        logs: Sequence[Path] = (),
+        parts: Sequence[Part] = (),
     ) -> None:
         """Keep what to run.
 
@@ -55,12 +54,13 @@ class JobCommand:
             cancelled: a file whose existence says that the job must not come back.
             environment: variables on top of the job's own.
             patience: seconds that the command has to save its state after a signal.
-            marks: files that say that outputs are incomplete; the command takes them away, and they are put back.
-            logs: files that the command writes anew; what it wrote before a restart is kept beside them.
+            parts: what it makes. Marks, which the command takes away, are put back. Logs are written anew at a restart;
+                what stood there before is kept beside them.
         """
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
-        self.marks, self.logs = list(marks), list(logs)
+        self.parts = list(parts)
+        self._made_before_the_end: set[Part] = set()
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
 
@@ -72,12 +72,11 @@ class JobCommand:
         if not inline:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._terminate)
-        if tuple(self.command) != DONE and os.environ.get(EXECUTOR) == "slurm":
-            _keep(self.logs, os.environ.get(RESTARTS, "0"))
+        command = self._command_of_this_piece()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
-                self.command,
+                command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -107,10 +106,17 @@ class JobCommand:
             return None
         command = DONE if self._exit_code == 0 else self.command
         return DelayedSubmission(
-            JobCommand(
-                command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.marks, self.logs
-            )
+            JobCommand(command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.parts)
         )
+
+    def _command_of_this_piece(self) -> list[str]:
+        """Return the command without members that were made before a restart, and keep the logs of the others."""
+        restarts = os.environ.get(RESTARTS, "0") if os.environ.get(EXECUTOR) == "slurm" else "0"
+        if restarts == "0" or tuple(self.command) == DONE:
+            return self.command
+        made = {part for part in self.parts if part.was_made()}
+        _keep([log for part in self.parts if part not in made for log in part.logs], restarts)
+        return without(self.command, self.parts, made)
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
@@ -118,11 +124,23 @@ class JobCommand:
 
     def _wait(self, child: subprocess.Popen[bytes], began: float) -> None:
         exit_code = child.wait()
-        put_back(self.marks, began)
+        made = self._made()
+        if exit_code < 0:
+            # It was killed: a member that failed then may have lost its mark and not yet its outputs.
+            made &= self._made_before_the_end
+        for part in self.parts:
+            put_back(part.marks, began, part in made)
         self._exit_code = exit_code
+
+    def _made(self) -> set[Part]:
+        return set() if KEEP_INCOMPLETE in self.command else {part for part in self.parts if part.is_made()}
 
     def _end(self, number: signal.Signals) -> None:
         """Tell the child and its children, let them save what they want to, and end what is left."""
+        self._made_before_the_end = self._made()
+        if len(self.parts) > 1 and self._child is not None and self._exit_code is None:
+            # The Snakemake in the job begins with no other member.
+            self._child.terminate()
         self._send(number)
         deadline = time.monotonic() + self.patience
         while self._child is not None and self._exit_code is None and time.monotonic() < deadline:
@@ -145,8 +163,6 @@ class JobCommand:
 
 def _keep(logs: Sequence[Path], restarts: str) -> None:
     """Give logs of the piece before a restart a name of their own: `train.log.1` before the first."""
-    if restarts == "0":
-        return
     for log in logs:
         with contextlib.suppress(OSError):  # none was written, or the disk is full: that is no reason not to go on
             log.replace(log.with_name(f"{log.name}.{restarts}"))

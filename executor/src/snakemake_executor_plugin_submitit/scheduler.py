@@ -135,16 +135,27 @@ def queue(patience: float) -> dict[str, str]:
     Raises:
         SchedulerError: it was away all the time.
     """
+    return _of_queue("%T", patience)
+
+
+def scripts(patience: float) -> dict[str, str]:
+    """Ask for the scripts of the jobs of this user that wait, run, or are about to end; as `queue`."""
+    return _of_queue("%o", patience)
+
+
+def _of_queue(field: str, patience: float) -> dict[str, str]:
+    """Return one field of squeue's by job id."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            answer = _squeue("--format", "%i %T")
+            answer = _squeue("--format", f"%i {field}")
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             if time.monotonic() >= deadline:
                 raise SchedulerError(f"SLURM does not answer (squeue: {error})") from None
             time.sleep(PAUSE_SECONDS)
         else:
-            return dict(line.split(maxsplit=1) for line in answer.splitlines())
+            pairs = (line.partition(" ") for line in answer.splitlines())
+            return {job_id: value.strip() for job_id, _, value in pairs}
 
 
 def states_with_or_without_accounts(job_ids: Iterable[str]) -> dict[str, str]:

@@ -22,6 +22,13 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=4,
         metadata={"help": "CPUs of a group's job: so many of its members run at a time as fit them.", "type": int},
     )
+    group_gpu_mem_mb: int = field(
+        default=0,
+        metadata={
+            "help": "Memory of a GPU, MB: members of a group that say gpu_mem_mb share one as they fit; 0: none do.",
+            "type": int,
+        },
+    )
     requeues: int = field(
         default=10, metadata={"help": "How often a job may reach its time limit and be put back.", "type": int}
     )

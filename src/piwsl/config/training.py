@@ -137,6 +137,22 @@ class Resources(Section):
     gpus: int = Field(
         0, ge=0, le=64, description="GPUs of one node; 0 trains on the CPU. Several share the structures of a step."
     )
+    gpu_mem_mb: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="MB of a GPU that it needs at most; 0: not known. Trainings that say so may share a GPU.",
+    )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
     mem_mb: Megabytes = Field(4000, description="MB; grows with the attempt.")
     runtime: Minutes = Field(240, description="Time limit in minutes; grows with the attempt.")
+    to_local_disk: bool = Field(
+        False,
+        description="Copy a dataset file that does not fit the memory to $TMPDIR first, for a slow shared disk.",
+    )
+
+    @model_validator(mode="after")
+    def _share_of_one_gpu(self) -> Self:
+        if self.gpu_mem_mb and self.gpus != 1:
+            raise ValueError(f"gpu_mem_mb: is of a training on one GPU; found gpus: {self.gpus}")
+        return self

@@ -40,6 +40,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.data.columns import ROWS_AT_ONCE, Column, GrowingColumns, Kind, growing_columns
+from piwsl.data.local_disk import local_copy, local_folder
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
 from piwsl.records import Finding
@@ -346,8 +347,17 @@ class Dataset:
                 self._read_common(file)
                 self._columns, self._labels = _columns_of(file)
                 self._groups = {name: Column.of(column) for name, column in file.get("groups", {}).items()}
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self._close = weakref.finalize(self, os.close, self._descriptor)
+        self._read_by(os.open(path, os.O_RDONLY))
+
+    def _read_by(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    def move_to_local_disk(self) -> None:
+        """Read from a copy on a disk of this machine from now on, if there is room."""
+        if (descriptor := local_copy(self._path, local_folder())) is not None:
+            self._close()
+            self._read_by(descriptor)
 
     def _read_common(self, file: h5py.File) -> None:
         self._counts: dict[str, int] = json.loads(file.attrs["frames"])

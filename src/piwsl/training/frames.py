@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.splits import Split, split_frames, split_groups
-from piwsl.data.views import Change, HeldView, View, held, in_memory, stored
+from piwsl.data.views import Change, HeldView, StoredView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, PairPotential
 from piwsl.structures.labels import REFERENCE, WEAK
@@ -210,7 +210,9 @@ def _split(
     return split_groups(available, groups(), size, seed, training.validation_fraction, model.members)
 
 
-def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architecture, loss: Loss) -> TrainingFrames:
+def frames_of_run(
+    path: Path, pool_path: Path | None, run: Run, model: Architecture, loss: Loss, to_local_disk: bool = False
+) -> TrainingFrames:
     """Read the frames of a point of the grid.
 
     Args:
@@ -219,6 +221,7 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
         run: its size and seed choose the frames.
         model: says how many validate.
         loss: says whether there is a pool, where no teacher labelled one.
+        to_local_disk: whether frames that do not fit the memory are read from a copy on a disk of this machine.
 
     Raises:
         PiwslError: fewer labelled frames than the size, or an element that is in others alone.
@@ -234,6 +237,9 @@ def frames_of_run(path: Path, pool_path: Path | None, run: Run, model: Architect
         found.append(stored(of_pool, of_pool.indices(POOL), first))
     training, validation, *pools = in_memory(found, model.cutoff, model.members)
     (pool,) = pools or [held([])]
+    if to_local_disk and isinstance(training, StoredView):
+        for each in {view.dataset for view in found}:
+            each.move_to_local_disk()
     return TrainingFrames(training, validation, pool, dataset.atomic_energies(), windows=split.of_members)
 
 

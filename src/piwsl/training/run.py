@@ -94,6 +94,7 @@ def train_run(
     baseline: Baseline | None = None,
     distributions: Mapping[str, str] = NOTHING,
     level: str | None = None,
+    to_local_disk: bool = False,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -112,8 +113,9 @@ def train_run(
         baseline: what the model corrects, if it does.
         distributions: those of others that read or computed the frames, by kind, for the model file.
         level: of theory, that the labels are of, in words, for the model file.
+        to_local_disk: whether frames that do not fit the memory are read from a copy on a disk of this machine.
     """
-    frames = frames_of_run(dataset_path, pool_path, run, model, loss)
+    frames = frames_of_run(dataset_path, pool_path, run, model, loss, to_local_disk)
     learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
     groups = sorted({str(group) for group in frames.validation.groups()}) if frames.windows else []
     written = learned | ({"validation_groups": groups} if groups else {})
