@@ -27,6 +27,7 @@ from piwsl.report.sections.given_levels import GivenLevels
 from piwsl.report.tables import cheap_table
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 from piwsl.structures.labels import WEAK, label_key
+from piwsl.workflow.jobs import Jobs
 
 MP2 = {"energy_key": "mp2", "energy_unit": "Hartree", "forces_key": "mp2_gradient", "forces_unit": "Hartree/Bohr"}
 # What a frame is higher at MP2, by its number and by its atoms, eV.
@@ -46,6 +47,12 @@ def frames_of_two_levels(count: int) -> list[Atoms]:
 
 def section(path: Path, **keys) -> GivenDataset:
     return parse_section(GivenDataset, {"file": str(path), "test_frames": 2} | keys, "config.yaml")
+
+
+def jobs_of(**keys) -> Jobs:
+    config = plain_experiment() | {"sizes": [3], "levels": {}, "datasets": {"mine": {"test_frames": 2} | keys}}
+    config["models"]["painn"] |= {"atomic_references": "fitted"}
+    return Jobs(parse_section(Experiment, config, "config.yaml"))
 
 
 def written(tmp_path: Path, frames: list[Atoms], name: str = "mine.xyz") -> Path:
@@ -120,6 +127,7 @@ def test_the_check_says_of_each_level_how_many_frames_have_what(path):
             "given_levels.mp2.forces_key: no frame of .* has 'dft'; columns of three .*'mp2_",
         ),
         ({}, "given_levels.mp2.energy_key: no frame of .* has 'mp2_energy'"),
+        ({"energy_key": ENERGY_KEY}, "given_levels.mp2.energy_key: 'REF_energy' holds the labels themselves"),
     ],
 )
 def test_a_level_that_the_file_does_not_have_is_refused(path, level, said):
@@ -145,6 +153,10 @@ def test_a_label_that_is_no_number_is_refused_with_its_frame_or_dropped(tmp_path
         ({"given_levels": {"gfn2-xtb": {}}}, "given_levels.gfn2-xtb: 'gfn2-xtb' is what other labels are called"),
         ({"given_levels": {"scf": {}}, "cheap_levels": ["scf"]}, "is one of cheap_levels, too, which are computed"),
         ({"given_levels": {"mp2": MP2}, "energy_key": "mp2"}, "'mp2' is energy_key, the labels themselves"),
+        (
+            {"given_levels": {"mp2": {}}, "energy_key": "mp2_energy"},
+            "'mp2_energy' is energy_key, the labels themselves",
+        ),
         ({"given_levels": {"mp2": {"energy_unit": "Rydberg"}}}, "given_levels.mp2.energy_unit: no unit 'Rydberg'"),
         ({"weak_forces": "mp2"}, "weak_forces: no level 'mp2'; say gfn2-xtb, or name it under given_levels"),
         (
@@ -253,6 +265,7 @@ def test_its_errors_are_a_row_of_those_test_frames_that_have_its_labels(tmp_path
     assert table["energy_mae_meV"].tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
     assert table["force_mae_meV_per_A"].iloc[0] == pytest.approx(100.0)
     assert np.isnan(table["force_mae_meV_per_A"].iloc[1])
+    assert table["known"].tolist() == ["energies of 1 of 2, forces of 1 of 2 test frames", ""]
     with Dataset(folder / "dataset.h5") as dataset:
         assert errors_of_level(dataset, "mp2")["test_frames"] == 1
         assert errors_of_level(dataset, "hf")["test_force_frames"] == 0

@@ -329,7 +329,9 @@ def test_frames_without_an_experiment_say_their_group_in_their_info(tmp_path):
         atoms.info["group"] = atoms.info["trajectory"]
     keys = {"features": 8, "layers": 1, "training": {"steps": 5, "validation_by": "group", "validation_fraction": 0.2}}
     piwsl.train(frames, tmp_path / "model", {"architecture": "painn"} | keys)
-    with pytest.raises(PiwslError, match="20 of 20 frames say no group; give it, or validate by frame"):
+    with pytest.raises(
+        PiwslError, match=r"20 of 20 frames say no group; give it \(without an experiment group=\.\.\. on"
+    ):
         piwsl.train(morse_frames("H2O", 20), tmp_path / "none", {"architecture": "painn"} | keys)
 
 

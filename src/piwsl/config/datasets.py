@@ -50,7 +50,7 @@ from piwsl.config.test_sets import (
 )
 from piwsl.errors import PiwslError
 from piwsl.readers import READERS, LabelNames, format_of
-from piwsl.structures.labels import RESERVED
+from piwsl.structures.labels import RESERVED, label_key
 
 # GFN2-xTB takes a millisecond a step for a small molecule: half a day.
 MOST_STEPS = 5e7
@@ -618,8 +618,8 @@ class GivenDataset(Section):
                 raise ValueError(f"{key}: '{name}' is what other labels are called; give the level another name")
             if name in self.cheap_levels:
                 raise ValueError(f"{key}: '{name}' is one of cheap_levels, too, which are computed; leave one out")
-            if level.energy_key is not None and level.energy_key == self.energy_key:
-                raise ValueError(f"{key}: '{level.energy_key}' is energy_key, the labels themselves; leave one out")
+            if (found := level.energy_key or label_key(name, "energy")) == self.energy_key:
+                raise ValueError(f"{key}: '{found}' is energy_key, the labels themselves; leave one out")
         if self.weak_forces not in (None, GFN2, *self.given_levels):
             known = " or ".join([GFN2, *self.given_levels])
             raise ValueError(f"weak_forces: no level '{self.weak_forces}'; say {known}, or name it under given_levels")

@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
-from piwsl.data.dataset import POOL, TEST, TRAINING, check_labels, write_dataset, write_structures
+from piwsl.data.dataset import POOL, TEST, TRAINING, WITHOUT_GIVEN_LEVELS, check_labels, write_dataset, write_structures
 from piwsl.data.dropping import Kept, kept_of, write_dropped
 from piwsl.data.given import (
     GivenFile,
@@ -148,7 +148,8 @@ def import_given(
     Args:
         dataset: the section that names the files.
         dataset_path: the file to write.
-        part: write "training", "test" or "pool" alone; by default all, with what looks odd about them.
+        part: write "training", "test" or "pool" alone; by default all, with what looks odd about them. Alone, training
+            and pool are without labels of given levels.
         cheap: what further levels say of all frames.
         dropped_path: CSV to write, which frames were dropped and why (`piwsl.data.dropping.COLUMNS`).
         split_path: JSON to write, which frames are for training and test (`piwsl.records.StoredSplit`).
@@ -168,7 +169,8 @@ def import_given(
         print(found.said)
     # Wherever they stand in the file: what is held out are molecules.
     alone = files[0].free_atoms if part in (TRAINING, None) else {}
-    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(each.name for each in cheap), *dataset.given_levels)
+    given = () if part in WITHOUT_GIVEN_LEVELS else dataset.given_levels
+    asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(each.name for each in cheap), *given)
     positions = {name: array("q") for name in kept.parts}
     with parts_again(dataset, _taken(kept.parts, part), dataset_path.parent) as frames:
         watched = None if part is not None else _Watched(kept)

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 TRAINING, TEST, POOL = "training", "test", "pool"
 PARTS = (TRAINING, TEST, POOL)
+# In files of their own they are learned from, and nothing else: labels of levels for the report are left out there.
+WITHOUT_GIVEN_LEVELS = (TRAINING, POOL)
 # Raised where a reader of the last version would misread the file.
 FORMAT = 5
 # What tells about all frames: read at once, and hashed together.

@@ -461,7 +461,12 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
     """Refuse a level that the files say nothing of, or not under a name that is written out."""
     shown = " or ".join(str(file.path) for file in files)
     for level, said in dataset.given_levels.items():
-        names = dataset.given_labels_of(files[0].path)[level]
+        names, own = dataset.given_labels_of(files[0].path)[level], dataset.labels_of(files[0].path)
+        if names.energy_key == own.energy_key:
+            raise PiwslError(
+                f"given_levels.{level}.energy_key: '{own.energy_key}' holds the labels themselves; leave the level "
+                "out, or say which energy_key they have"
+            )
         there = [q for q in ENERGY_AND_FORCES if any(file.with_label(label_key(level, q)) for file in files)]
         missing = [q for q in ENERGY_AND_FORCES if getattr(said, f"{q}_key") is not None and q not in there]
         if missing or not there:
@@ -760,7 +765,8 @@ def summary(dataset: GivenDataset, file: GivenFile) -> str:
     survey = file.survey.rows(file.taken)
     if not len(survey):
         return f"{file.path}: {len(file)} frames, none of which can be taken"
-    cheaper = f", {weak} with forces of a cheaper level ({labels.weak_forces_key})" if weak else ""
+    name = f"those of {dataset.weak_forces}" if dataset.weak_forces in dataset.given_levels else labels.weak_forces_key
+    cheaper = f", {weak} with forces of a cheaper level ({name})" if weak else ""
     if file.ignored is not None:
         unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
         return f"{file.path}: {len(file)} frames of the pool{cheaper}{unseen}{_further_summary(dataset, file)}"

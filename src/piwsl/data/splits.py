@@ -95,7 +95,8 @@ def split_groups(
     of_each = [groups[place_of[index]] for index in chosen.tolist()]
     if None in of_each:
         raise PiwslError(
-            f"validation_by: {of_each.count(None)} of {size} frames say no group; give it, or validate by frame"
+            f"validation_by: {of_each.count(None)} of {size} frames say no group; give it (without an experiment "
+            "group=... on the comment line), or validate by frame"
         )
     kinds = {group: kind for kind, group in enumerate(sorted(set(of_each), key=str))}
     kind = np.array([kinds[group] for group in of_each], dtype=np.int64)

@@ -86,7 +86,7 @@ class Context:
     @property
     def not_trained(self) -> pd.DataFrame:
         """The best constants, and below them the cheap levels: rows as of `cheap`."""
-        return pd.concat([self.constants.assign(level="the best constant"), self.cheap])
+        return pd.concat([self.constants.assign(level="the best constant"), self.cheap]).fillna({"known": ""})
 
     @property
     def looks(self) -> dict[str, Look]:

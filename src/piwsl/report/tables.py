@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from piwsl.config import Experiment
-from piwsl.data.dataset import Dataset
+from piwsl.data.dataset import TEST, Dataset
 from piwsl.records import Errors, Stability, dataset_of, read_record
+from piwsl.structures.labels import REFERENCE
 
 CONSTANT = "the best constant"
 AXES = ["dataset", "model", "loss", "size", "seed"]
@@ -148,8 +150,9 @@ def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
         paths: dataset files; their folders are named by the datasets.
 
     Returns:
-        A row a dataset and level, but for those that no test frame has: columns dataset, level, and `MEASURES` as of
-        `piwsl.evaluation.cheap.errors_of_level`; of stable_ps nothing is known (NaN).
+        A row a dataset and level, but for those that no test frame has: columns dataset, level, known (as of
+        `known_in_words`), and `MEASURES` as of `piwsl.evaluation.cheap.errors_of_level`; of stable_ps nothing is known
+        (NaN).
     """
     files = {path.parent.name: path for path in paths}
     pairs = [(name, level) for name, dataset in experiment.datasets.items() for level in dataset.further_levels]
@@ -162,5 +165,21 @@ def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
 
         with Dataset(files[name]) as dataset:
             if errors := errors_of_level(dataset, level):
-                rows.append({"dataset": name, "level": level} | errors)
-    return pd.DataFrame(rows, columns=["dataset", "level", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
+                rows.append({"dataset": name, "level": level, "known": known_in_words(dataset, errors)} | errors)
+    return pd.DataFrame(rows, columns=["dataset", "level", "known", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
+
+
+def known_in_words(dataset: Dataset, errors: Mapping[str, float | int | None]) -> str:
+    """Say of how many test frames the errors of a level are, where that is not all that have such labels, or none.
+
+    Args:
+        dataset: whose test frames are meant.
+        errors: as of `piwsl.evaluation.cheap.errors_of_level`.
+    """
+    test = dataset.indices(TEST)
+    counts = {
+        "energies": (errors["test_frames"], len(test)),
+        "forces": (errors["test_force_frames"], int(dataset.labelled(REFERENCE, "forces")[test].sum())),
+    }
+    said = [f"{kind} of {known} of {all_}" for kind, (known, all_) in counts.items() if known and known < all_]
+    return f"{', '.join(said)} test frames" if said else ""

@@ -34,7 +34,7 @@ from piwsl.config.distributions import of_dataset
 from piwsl.config.level_checks import in_words
 from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
-from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
+from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, WITHOUT_GIVEN_LEVELS
 from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
@@ -124,6 +124,17 @@ def run_of(wildcards: RunWildcards) -> dict[str, str | int]:
         "size": int(wildcards.size),
         "seed": int(wildcards.seed),
     }
+
+
+def _levels_of_part(section: GivenDataset, said: dict[str, Any], part: str | None) -> dict[str, Any]:
+    """Return what is said of the given levels that a part depends on, or all, but for the words of the report.
+
+    What is learned from has no labels of them but the weak forces; frames that are dropped for NaN may be any's.
+    """
+    needed = {*said}
+    if part in WITHOUT_GIVEN_LEVELS and "unlabelled" not in section.drop:
+        needed &= {section.weak_forces}
+    return {name: {key: each[key] for key in each if key != "level"} for name, each in said.items() if name in needed}
 
 
 def _done(folder: str) -> list[tuple[int, int]]:
@@ -548,11 +559,15 @@ class Jobs:
             unread |= {"weak_forces"}
         if part in (TEST, POOL):
             unread |= {"groups"}
-        return {key: value for key, value in said.items() if key not in unread} | self._readers(dataset, part)
+        levels = _levels_of_part(section, said.pop("given_levels", {}), part)
+        kept = {key: value for key, value in said.items() if key not in unread}
+        return kept | ({"given_levels": levels} if levels else {}) | self._readers(dataset, part)
 
     def geometry_settings(self, dataset: str, part: str) -> dict[str, Any]:
         """Return what of a given dataset's section the geometries of a part depend on: nothing that labels them."""
         labels = {"cheap_levels", "weak_forces", "groups"}
+        if "unlabelled" not in self.given[dataset].drop:
+            labels |= {"given_levels"}
         return {key: value for key, value in self.given_settings(dataset, part).items() if key not in labels}
 
     def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:

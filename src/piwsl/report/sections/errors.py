@@ -105,7 +105,7 @@ class Row:
     dataset: str
     model: str
     more: str
-    """What the model is, beyond what its name says."""
+    """What the model is, beyond what its name says; of a level, how many test frames have its labels, where not all."""
     size: int | None
     """Frames; None of what is not trained."""
     loss: str
@@ -249,7 +249,7 @@ def no_better(runs: pd.DataFrame, constants: pd.DataFrame) -> str:
 def _not_trained(levels: pd.DataFrame) -> Iterator[Row]:
     for _, row in levels.iterrows():
         cells = tuple(cell_of(name, row[[name]]) for name in MEASURES)
-        yield Row(row["dataset"], row["level"], "", None, "not trained", None, cells)
+        yield Row(row["dataset"], row["level"], row.get("known", ""), None, "not trained", None, cells)
 
 
 def cell_of(measure: str, values: pd.Series) -> Cell:
