@@ -28,7 +28,8 @@ class Finding(Record):
     said: str
     """One line."""
     kind: str = ""
-    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, cheap_levels."""
+    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, cheap_levels,
+    given_levels."""
     frames: int | None = None
     """How many; None where it is the data as a whole."""
     which: str = ""

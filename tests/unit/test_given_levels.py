@@ -189,6 +189,17 @@ def test_energies_of_a_level_in_another_unit_are_asked_about(tmp_path, factor, u
         assert {*said} <= {found.said for found in dataset.findings()}
 
 
+def test_a_level_that_test_frames_alone_have_is_asked_about(tmp_path, path):
+    bare = written(tmp_path, morse_frames("H2O", 4, seed=7, forces=True), "bare.xyz")
+    given = section(bare, test_frames=None, test_file=str(path), given_levels={"hf": {}})
+    (found,) = findings_of_levels(given, read_files(given))
+    assert found.said.startswith(f"given_levels.hf: no frame of {bare} has its energy; the report has no errors")
+    given = section(bare, test_frames=None, test_file=str(path), given_levels={"mp2": MP2})
+    assert "given_levels.mp2: no frame of" in findings_of_levels(given, read_files(given))[0].said
+    given = section(path, given_levels={"hf": {}})
+    assert not findings_of_levels(given, read_files(given))
+
+
 # Weak forces.
 
 
@@ -270,6 +281,21 @@ def test_its_errors_are_a_row_of_those_test_frames_that_have_its_labels(tmp_path
         assert errors_of_level(dataset, "mp2")["test_frames"] == 1
         assert errors_of_level(dataset, "hf")["test_force_frames"] == 0
         assert errors_of_level(dataset, "ccsd") == {}
+
+
+def test_test_frames_whose_composition_no_training_frame_with_labels_settles_are_passed_over(tmp_path):
+    """Of ammonia no training frame has the level: constants of N and H that fit water say nothing of it."""
+    training, test = frames_of_two_levels(4), frames_of_two_levels(2)
+    ammonia = morse_frames("NH3", 4)
+    for atoms in ammonia[2:]:
+        atoms.info["hf_energy"] = atoms.info[ENERGY_KEY] + 1500.0
+    path, other = written(tmp_path, training + ammonia[:2]), written(tmp_path, test + ammonia[2:], "test.xyz")
+    given = section(path, test_frames=None, test_file=str(other), given_levels={"hf": {}})
+    import_given(given, tmp_path / "mine.h5")
+    with Dataset(tmp_path / "mine.h5") as dataset:
+        found = errors_of_level(dataset, "hf")
+    assert found["test_frames"] == 2
+    assert found["energy_mae_meV"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_report_names_levels_and_what_they_are():

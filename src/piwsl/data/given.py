@@ -487,8 +487,17 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
 
 
 def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
-    """Return what looks odd about energies of given levels, of each file once."""
-    found = []
+    """Return what looks odd about energies of given levels, of each file once; and which levels have none to fit to."""
+    found = [
+        Finding(
+            kind="given_levels",
+            said=f"given_levels.{level}: no frame of {files[0].path} has its energy; the report has no errors of it, for "
+            "constants of the elements are fitted there",
+        )
+        for level in dataset.given_levels
+        if not files[0].with_label(label_key(level, "energy"))
+        and any(file.with_label(label_key(level, "energy")) for file in files)
+    ]
     for file in {file.path: file for file in files}.values():
         for level, names in dataset.given_labels_of(file.path).items():
             found += doubts_of_level(level, file.survey, file.level_energies[level], names.energy_unit)

@@ -15,6 +15,9 @@ from piwsl.models.statistics import fit_atomic_energies
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure
 
+# Atoms of an element in a structure that no combination of others has; what is there by rounding is far smaller.
+OPEN = 1e-6
+
 
 def errors_of_constant(dataset: Dataset, tested: Dataset | None = None) -> dict[str, float | int | None]:
     """Test the best that can be said without looking at positions: a constant a composition, and no forces.
@@ -57,7 +60,9 @@ def errors_of_level(dataset: Dataset, level: str, tested: Dataset | None = None)
     """Compare another level with the reference on the test frames that have an energy of both.
 
     Energies of two levels differ by constants of the elements, which mean nothing: those that fit the training frames
-    best (least squares) are added to the other level's. Its forces are compared as they are, where there are any.
+    best (least squares) are added to the other level's. Its forces are compared as they are, where there are any. Test
+    frames of compositions that these training frames leave open are passed over: of a composition that is no linear
+    combination of theirs, no sum of constants is known.
 
     Args:
         dataset: some of whose training frames have energies of the level.
@@ -66,18 +71,28 @@ def errors_of_level(dataset: Dataset, level: str, tested: Dataset | None = None)
 
     Returns:
         As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress. {} where no training frame or no test
-        frame has an energy of the level.
+        frame that can be compared has an energy of the level.
     """
     training, test = ([each for each in part if _is_known(each, level)] for part in _structures(dataset, tested))
-    if not training or not test:
+    test = [_as_far_as_known(structure, level) for structure in _settled(training, test)]
+    if not test:
         return {}
-    test = [_as_far_as_known(structure, level) for structure in test]
     elements = sorted({int(number) for structure in training + test for number in structure.numbers})
     left = np.array([structure.energy for structure in training]) - _energies(training, level)
     constants = fit_atomic_energies(_counts(training, elements), left)
     energies = _energies(test, level) + _counts(test, elements) @ constants
     forces = [_forces(structure, level) for structure in test]
     return error_summary(test, Predictions(energies, forces, np.full((len(test), 3, 3), np.nan)))
+
+
+def _settled(training: list[Structure], test: list[Structure]) -> list[Structure]:
+    """Return the test frames for whose compositions training frames settle the sum of constants of the elements."""
+    if not training or not test:
+        return []
+    elements = sorted({int(number) for structure in training + test for number in structure.numbers})
+    learned, counts = np.unique(_counts(training, elements), axis=0), _counts(test, elements)
+    rest = counts - counts @ np.linalg.pinv(learned) @ learned
+    return [structure for structure, left in zip(test, rest, strict=True) if np.abs(left).max() < OPEN]
 
 
 def _is_known(structure: Structure, level: str) -> bool:
