@@ -491,8 +491,8 @@ def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> lis
     found = [
         Finding(
             kind="given_levels",
-            said=f"given_levels.{level}: no frame of {files[0].path} has its energy; the report has no errors of it, for "
-            "constants of the elements are fitted there",
+            said=f"given_levels.{level}: no frame of {files[0].path} has its energy; the report has no errors of it, "
+            "for constants of the elements are fitted there",
         )
         for level in dataset.given_levels
         if not files[0].with_label(label_key(level, "energy"))
