@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ase import Atoms
 from ase.units import Bohr, Hartree
-from helpers import morse_frames, plain_experiment
+from helpers import ROOT, morse_frames, plain_experiment
 from published import TRIPLE_ZETA, write_ani
 
 from piwsl.config import ConfigError, Experiment, GivenDataset, parse_section
@@ -52,7 +52,7 @@ def section(path: Path, **keys) -> GivenDataset:
 def jobs_of(**keys) -> Jobs:
     config = plain_experiment() | {"sizes": [3], "levels": {}, "datasets": {"mine": {"test_frames": 2} | keys}}
     config["models"]["painn"] |= {"atomic_references": "fitted"}
-    return Jobs(parse_section(Experiment, config, "config.yaml"))
+    return Jobs(parse_section(Experiment, config, "config.yaml"), ROOT / "workflow" / "scripts")
 
 
 def written(tmp_path: Path, frames: list[Atoms], name: str = "mine.xyz") -> Path:
@@ -113,6 +113,46 @@ def test_the_check_says_of_each_level_how_many_frames_have_what(path):
         "; mp2: 6 with energies (mp2 in Hartree), 3 with forces (mp2_gradient in Hartree/Bohr); "
         "hf: 6 with energies (hf_energy in eV)"
     )
+
+
+def test_weak_forces_of_a_level_are_called_by_its_name(path):
+    given = section(path, given_levels={"mp2": MP2}, weak_forces="mp2")
+    assert "3 with forces of a cheaper level (those of mp2)" in summary(given, read_files(given)[0])
+
+
+def test_what_is_learned_from_alone_has_no_labels_of_given_levels_but_the_weak_forces(tmp_path, path):
+    pool = written(tmp_path, frames_of_two_levels(2), "pool.xyz")
+    keys = {"given_levels": {"mp2": MP2, "hf": {}}, "weak_forces": "mp2", "pool_file": str(pool)}
+    for part in (TRAINING, POOL):
+        import_given(section(path, **keys), tmp_path / f"{part}.h5", part)
+        with h5py.File(tmp_path / f"{part}.h5") as file:
+            assert {*file["labels"]} - {"reference"} == {"weak"}
+
+
+def test_what_is_trained_depends_on_no_level_that_only_the_report_has(path):
+    def settings(part: str | None, **keys) -> dict:
+        return jobs_of(file=str(path), **keys).given_settings("mine", part)
+
+    levels = {"mp2": MP2 | {"level": "MP2/cc-pVTZ"}, "hf": {}}
+    for part in (TRAINING, POOL):
+        assert settings(part, given_levels=levels) == settings(part)
+        weak = settings(part, given_levels=levels, weak_forces="mp2")
+        assert weak == settings(part, given_levels={"mp2": MP2}, weak_forces="mp2")
+        assert weak != settings(part, given_levels={"mp2": MP2 | {"forces_key": "other"}}, weak_forces="mp2")
+        # Frames that lack a number of any level are dropped.
+        assert "hf" in settings(part, given_levels=levels, drop=["unlabelled"])["given_levels"]
+    for part in (TEST, None):
+        assert settings(part, given_levels=levels) == settings(part, given_levels={"mp2": MP2, "hf": {}})
+        assert settings(part, given_levels=levels) != settings(part, given_levels={"mp2": MP2})
+
+
+def test_geometries_that_cheap_levels_label_depend_on_given_levels_only_where_these_drop_frames(path):
+    def settings(**keys) -> dict:
+        return jobs_of(file=str(path), **keys).geometry_settings("mine", TEST)
+
+    levels = {"given_levels": {"hf": {}}}
+    assert settings(**levels) == settings()
+    assert settings(**levels, drop=["unlabelled"]) != settings(drop=["unlabelled"])
 
 
 @pytest.mark.parametrize(
