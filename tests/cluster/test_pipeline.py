@@ -10,12 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 from safetensors.torch import load_file
-from workflows import OPTIONS, running, until
+from workflows import running, until
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
@@ -57,7 +58,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from test_pipeline import trained
 from pathlib import Path
-trained(Path("dataset.h5"), Path("interrupted"))
+trained(Path("dataset.h5"), Path(sys.argv[1]))
 """
 
 
@@ -122,29 +123,35 @@ def trained(dataset: Path, folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
-def test_training_that_is_interrupted_three_times_ends_with_the_same_weights(workflow):
+# One alone, and two that share a job.
+@pytest.mark.parametrize("members", [1, 2])
+def test_training_that_is_interrupted_three_times_ends_with_the_same_weights(workflow, members):
     dataset = workflow.folder / "dataset.h5"
     write_dataset(dataset, {TRAINING: frames(20), TEST: frames(2)})
     (workflow.folder / "train.py").write_text(TRAINING_JOB.format(tests=str(Path(__file__).parent)))
     workflow.write(
-        'rule all:\n    input: "done"\nrule train:\n    output: "done"\n    resources: mem_mb=2000, runtime=30\n'
-        f'    shell: "exec {sys.executable} train.py && touch {{output}}"\n'.replace("exec ", "")
+        f'rule all:\n    input: expand("{{n}}.done", n=range({members}))\n'
+        'rule train:\n    output: "{n}.done"\n    resources: mem_mb=2000, runtime=30\n'
+        f'    shell: "{sys.executable} train.py {{wildcards.n}} && touch {{output}}"\n'
     )
-    checkpoints = workflow.folder / "interrupted" / "checkpoints"
-    assert "--executor" in OPTIONS
-    workflow.start()
+    workflow.start("--groups", "train=training", "--group-components", f"training={members}")
     seen: set[Path] = set()
+
+    def checkpoints() -> set[Path]:
+        return set(workflow.folder.glob("*/checkpoints/*.ckpt"))
+
     for _ in range(3):
-        until(lambda: running() and set(checkpoints.glob("*.ckpt")) - seen, "new checkpoint")
+        until(lambda: running() and len({path.parts[-3] for path in checkpoints() - seen}) == members, "checkpoints")
         subprocess.run(["scontrol", "requeue", running()[0]], check=True)
         until(lambda: not running(), "end of the job")
-        seen.update(checkpoints.glob("*.ckpt"))
+        seen.update(checkpoints())
     code, output = workflow.wait()
     assert code == 0, output
     os.environ["OMP_NUM_THREADS"] = "1"
     alone = load_file(trained(dataset, workflow.folder / "alone"))
-    interrupted = load_file(workflow.folder / "interrupted" / "model.safetensors")
-    assert alone.keys() == interrupted.keys()
-    assert all(alone[key].numpy().tobytes() == interrupted[key].numpy().tobytes() for key in alone)
-    log = next((workflow.folder / ".snakemake" / "submitit" / "logs" / "train").glob("*.log")).read_text()
-    assert log.count("training was stopped by SIGTERM at step") >= 1
+    for member in range(members):
+        interrupted = load_file(workflow.folder / str(member) / "model.safetensors")
+        assert alone.keys() == interrupted.keys()
+        assert all(alone[key].numpy().tobytes() == interrupted[key].numpy().tobytes() for key in alone)
+    (log,) = (workflow.folder / ".snakemake" / "submitit" / "logs").glob("*/*.log")
+    assert log.read_text().count("training was stopped by SIGTERM at step") >= members
