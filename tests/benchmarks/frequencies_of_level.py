@@ -3,7 +3,8 @@
 The level's minimum and Hessian come from energies at geometries displaced along the normal modes of a cheaper level
 with forces, all by the same fraction of a mode's zero-point length: stiff modes little, soft modes far. Diagonal
 elements are differences of five points, others of two beside those. Displacements that are images of one another have
-one energy. Ethanol takes 250 energies in place of the 4,500 of differences of forces that are differences themselves.
+one energy: start from a geometry that has its symmetry to 1e-6 Å. Ethanol takes 250 energies in place of the 4,500 of
+differences of forces that are differences themselves.
 Energies go through the label store, so a second run computes none again.
 
 Frequencies at each surface's own minimum, without translations and rotations: `piwsl.surface.vibrations`.
@@ -242,7 +243,7 @@ def reference_of(args: argparse.Namespace, start: Atoms) -> tuple[Atoms, NDArray
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("start", type=Path, help="extended XYZ; the first frame is taken")
+    parser.add_argument("start", type=Path, help="extended XYZ, as symmetric as the minimum; its first frame")
     parser.add_argument("out", type=Path, help="JSON with the level's minimum and frequencies; read where it exists")
     parser.add_argument("--level", default="ccsdt-cbs", help="a level, or a YAML file of one")
     parser.add_argument("--guess", default="gfn2-xtb", help="level with forces whose modes are displaced along")
