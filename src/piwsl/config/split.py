@@ -10,14 +10,10 @@ from pydantic import Field, model_validator
 from piwsl.config.section import InputFile, Section
 
 
-class Groups(Section):
-    """What training frames belong to: whoever validates on whole groups has none of them among what is learned from."""
+class ByKey(Section):
+    """What may be told apart by what frames say under a name."""
 
-    by: Literal["group", "composition", "size"] = Field(
-        "group",
-        description="What is a group: `group`, frames that say the same under `key`; `composition`, frames of the same "
-        "atoms; `size`, frames of as many atoms.",
-    )
+    by: str
     key: str | None = Field(
         None,
         min_length=1,
@@ -26,13 +22,23 @@ class Groups(Section):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _key_of_groups(self) -> Self:
         if (self.by == "group") != (self.key is not None):
             raise ValueError("'key' and 'by: group' go together: under which name a frame says its group")
         return self
 
 
-class Split(Section):
+class Groups(ByKey):
+    """What training frames belong to: whoever validates on whole groups has none of them among what is learned from."""
+
+    by: Literal["group", "composition", "size"] = Field(
+        "group",
+        description="What is a group: `group`, frames that say the same under `key`; `composition`, frames of the same "
+        "atoms; `size`, frames of as many atoms.",
+    )
+
+
+class Split(ByKey):
     """How the test frames are told from those for training; by default they are held out one by one, at random."""
 
     by: Literal["frame", "group", "composition", "size"] = Field(
@@ -40,12 +46,6 @@ class Split(Section):
         description="What is held out as a whole: `group`, frames that say the same under `key`; `composition`, frames "
         "of the same atoms; `size`, the largest molecules, to train on small ones. `test_frames` of them are tested, "
         "and what is left of them is in neither part.",
-    )
-    key: str | None = Field(
-        None,
-        min_length=1,
-        max_length=200,
-        description="Of `by: group`: under which name a frame says its group, such as trajectory.",
     )
     test: InputFile | None = Field(
         None,
@@ -85,8 +85,6 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.by == "group") != (self.key is not None):
-            raise ValueError("'key' and 'by: group' go together: under which name a frame says its group")
         if self.published is not None:
             raise ValueError("published: is of a set of the catalogue, which this is not; say test and training")
         if self.files and self.by != "frame":
