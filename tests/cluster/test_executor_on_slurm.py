@@ -221,8 +221,9 @@ def test_what_slurm_refuses_or_would_never_start_is_said(workflow):
 
 
 def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
-    counting(workflow, steps=90, runtime=1)
-    code, output = workflow.run("--submitit-signal-delay", "45")
+    # SLURM looks at time limits each half minute, and signals up to one more before: after 30 to 60 s of two minutes.
+    counting(workflow, steps=130, runtime=2)
+    code, output = workflow.run("--submitit-signal-delay", "30")
     assert code == 0, output
     assert len(starts(workflow)) >= 2
     assert starts(workflow) == sorted(starts(workflow))
@@ -230,8 +231,8 @@ def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
 
 
 def test_a_job_that_reaches_its_time_limit_too_often_is_given_up(workflow):
-    counting(workflow, steps=1000, runtime=1)
-    code, output = workflow.run("--submitit-signal-delay", "45", "--submitit-requeues", "1")
+    counting(workflow, steps=1000, runtime=2)
+    code, output = workflow.run("--submitit-signal-delay", "30", "--submitit-requeues", "1")
     assert code == 1
     assert "it reached its time limit (runtime) more often than --submitit-requeues allows" in output
     assert len(starts(workflow)) == 2
@@ -406,9 +407,9 @@ rule all:
 rule count:
     output: "{n}.txt"
     log: "{n}.log"
-    resources: gpu=1, gpu_mem_mb=1, slurm_partition="gpu", runtime=1
+    resources: gpu=1, gpu_mem_mb=1, slurm_partition="gpu", runtime=2
     shell:
-        "exec python3 counter.py {wildcards.n}.state {wildcards.n}.trace {output} $((8 + 30 * {wildcards.n})) > {log}"
+        "exec python3 counter.py {wildcards.n}.state {wildcards.n}.trace {output} $((8 + 41 * {wildcards.n})) > {log}"
 """
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = 300.0
 OPTIONS = (
     "--executor", "submitit", "--jobs", "50", "--latency-wait", "10", "--seconds-between-status-checks", "1",
     "--default-resources", "slurm_partition=cpu", "mem_mb=300", "runtime=5",
