@@ -221,9 +221,9 @@ def test_what_slurm_refuses_or_would_never_start_is_said(workflow):
 
 
 def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
-    # SLURM looks at time limits each half minute, and signals up to one more before: after 30 to 60 s of two minutes.
+    # SLURM looks at limits each half minute, and signals one before it would be late: 30 to 60 s into two minutes.
     counting(workflow, steps=130, runtime=2)
-    code, output = workflow.run("--submitit-signal-delay", "30")
+    code, output = workflow.run("--submitit-signal-delay", "60")
     assert code == 0, output
     assert len(starts(workflow)) >= 2
     assert starts(workflow) == sorted(starts(workflow))
@@ -232,7 +232,7 @@ def test_a_job_that_nears_its_time_limit_saves_and_goes_on(workflow):
 
 def test_a_job_that_reaches_its_time_limit_too_often_is_given_up(workflow):
     counting(workflow, steps=1000, runtime=2)
-    code, output = workflow.run("--submitit-signal-delay", "30", "--submitit-requeues", "1")
+    code, output = workflow.run("--submitit-signal-delay", "60", "--submitit-requeues", "1")
     assert code == 1
     assert "it reached its time limit (runtime) more often than --submitit-requeues allows" in output
     assert len(starts(workflow)) == 2
@@ -425,7 +425,7 @@ def test_members_of_a_group_that_is_put_back_save_and_go_on_and_those_that_are_m
         time.sleep(3)
         subprocess.run(["scontrol", "requeue", running()[0]], check=True)
     else:
-        workflow.start(*options, "4", "--submitit-signal-delay", "30")
+        workflow.start(*options, "4", "--submitit-signal-delay", "60")
     code, output = workflow.wait()
     assert code == 0, output
     starts_of = [[int(line.split(":")[1]) for line in workflow.lines(f"{number}.trace")] for number in range(4)]
