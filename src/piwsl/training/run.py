@@ -61,7 +61,7 @@ from piwsl.training.references import references_in_words
 from piwsl.training.validation import HeldOut
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 6
+PROCEDURE_VERSION = 7
 
 
 @dataclass(frozen=True)
