@@ -101,7 +101,7 @@ class Task:
     @cached_property
     def order(self) -> AnyOrder:
         """Which frames each step learns from."""
-        limits = self.training.atoms_of_step(self.pool_share)
+        limits = self.training.room_of_step(self.pool_share)
         if limits is None or self.sizes is None:
             return self.order_by_structures
         labelled, pool = self.sizes
