@@ -219,7 +219,7 @@ def neighbour_list(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.
 
 
 def count_neighbours(structure: Structure, cutoff: float) -> int:
-    """Return how many pairs `neighbour_list` finds, E, in a third of its time; atoms on one another are not refused.
+    """Return how many pairs `neighbour_list` finds, E, in less time; atoms on one another are not refused.
 
     Arguments, and what else it raises, as of that.
     """
