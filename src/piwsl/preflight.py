@@ -17,17 +17,20 @@ from pydantic import BaseModel
 from piwsl.catalogue import find, is_awaited
 from piwsl.config import (
     Acquisition,
+    Architecture,
     ComputedDataset,
     ConfigError,
     Experiment,
     GivenDataset,
     Level,
+    Loss,
     Run,
     config_error,
     level_checks,
     read_yaml,
 )
 from piwsl.config.acquisition import OF_A_PROCESS
+from piwsl.config.training import Largest
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of, left_of
 from piwsl.data.given import GivenFrames, findings_of_levels, frames_taken, free_atoms, read_files, summary
@@ -46,6 +49,7 @@ from piwsl.structures.frames import (
 )
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import WEAK
+from piwsl.structures.structure import from_atoms
 from piwsl.workflow.layout import Layout, named_test
 from piwsl.workflow.planned import parse_experiment
 from piwsl.workflow.test_sets import check_test, named_tests, of_section
@@ -465,13 +469,32 @@ def _check_references(name: str, experiment: Experiment, symbols: set[str], alon
 
 def _check_room(name: str, experiment: Experiment, training: list[Atoms], pool: list[Atoms]) -> None:
     """Refuse a model whose steps have no room for a frame of a dataset, or of the pool where a run takes such."""
-    largest = [max(map(len, frames), default=0) for frames in (training, pool)]
-    for run in experiment.runs():
-        model, loss = experiment.models[run.model], experiment.losses[run.loss]
+    of_dataset = (run for run in experiment.runs() if run.dataset == name)
+    for model_name, loss_name in dict.fromkeys((run.model, run.loss) for run in of_dataset):
+        model, loss = experiment.models[model_name], experiment.losses[loss_name]
+        if model.training.limit is None:
+            continue
         share = loss.pool if model.teacher is None else model.training.taught_share
-        problem = model.training.room_problem(share, largest[0], largest[1] if share else 0)
-        if run.dataset == name and problem is not None:
-            raise ConfigError(f"models.{run.model}.{problem} (dataset '{name}')")
+        labelled, unlabelled = (_largest(frames, model, loss) for frames in (training, pool if share else []))
+        if (problem := model.training.room_problem(share, labelled, unlabelled)) is not None:
+            raise ConfigError(f"models.{model_name}.{problem} (dataset '{name}')")
+
+
+def _largest(frames: list[Atoms], model: Architecture, loss: Loss) -> Largest | None:
+    """Return the largest of some frames, by its composition, in what a model's steps have a limit of."""
+    sizes = [*map(len, frames)]
+    if model.training.max_edges is not None:
+        from piwsl.data.batch import ImpossibleGeometry
+        from piwsl.data.views import held
+        from piwsl.training.sizes import reach
+
+        structures = [from_atoms(atoms, levels=(), electrons=False) for atoms in frames]
+        try:
+            sizes = held(structures).edges(reach(model, loss)).tolist()
+        except ImpossibleGeometry:
+            return None  # the import or the training tells of it
+    place = max(range(len(frames)), key=sizes.__getitem__, default=None)
+    return None if place is None else Largest(frames[place].get_chemical_formula(), sizes[place])
 
 
 def _check_made(name: str, experiment: Experiment) -> None:

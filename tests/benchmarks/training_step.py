@@ -32,6 +32,7 @@ from piwsl.data.batch import Batch, collate, graph
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
 from piwsl.losses import (
+    StepPlaces,
     displacements_of_step,
     factors_of_rank,
     largest_displacement,
@@ -109,7 +110,7 @@ def ours(model: Architecture, loss: Loss, structures: list[Structure], device: s
     frames = graphs(structures, loss, device)
     batch = collate(frames)
     objective = CompiledLoss(potential, loss, frames) if compiled else None
-    places = range(len(frames))
+    places = StepPlaces.alone(len(frames))
     factors = loss.factors(0)
     counts = residual_counts(batch, loss, factors, places)
     factors = factors_of_rank(factors, counts, counts, ranks=1)

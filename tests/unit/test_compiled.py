@@ -12,7 +12,7 @@ from piwsl.data.batch import Batch, collate, graph, pad
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
 from piwsl.loss_terms.weak_forces import WeakForces
-from piwsl.losses import displacements_of_step, training_loss
+from piwsl.losses import StepPlaces, displacements_of_step, training_loss
 from piwsl.models import Potential, build_potential
 from piwsl.structures.frames import without_labels
 from piwsl.structures.structure import from_atoms
@@ -74,7 +74,7 @@ def test_padding_changes_no_energy_no_force_and_no_loss(graphs):
 
 
 def assert_same(objective: CompiledLoss, model: Potential, loss: Loss, batch: Batch, factors, places):
-    draws = displacements_of_step(model, batch, loss, seed=0, step=0, places=places)
+    draws = displacements_of_step(model, batch, loss, seed=0, step=0, places=places.own)
     total, terms = objective(batch, draws, factors, places)
     expected, expected_terms = training_loss(model, batch, loss, draws, factors, places)
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=0.0)
@@ -98,7 +98,7 @@ def test_a_compiled_loss_has_the_values_and_gradients_of_the_loss(graphs, pool, 
         ((5, 4, 7), FULL | {"forces": 0.3}),
     ):
         batch = collate([pool[first], pool[second], graphs[last]])
-        assert_same(objective, model, SHARED, batch, factors, range(1, 6, 2))
+        assert_same(objective, model, SHARED, batch, factors, StepPlaces.in_turn(6, rank=1, ranks=2))
     printed = capfd.readouterr().out
     assert "compiled the loss (energy, forces, pisc, pitc, weak_forces) in" in printed
     assert printed.count("compiled the loss") == 1
@@ -110,7 +110,7 @@ def test_a_step_without_a_term_has_a_graph_of_its_own(graphs, capfd, monkeypatch
     objective = CompiledLoss(model, SHARED, graphs)
     batch = collate([graphs[index] for index in (0, 4, 5)])
     for names in (("energy", "forces"), ("energy", "pisc"), ("energy", "forces"), ("energy",), ("energy", "pisc")):
-        assert_same(objective, model, SHARED, batch, {name: FULL[name] for name in names}, range(3))
+        assert_same(objective, model, SHARED, batch, {name: FULL[name] for name in names}, StepPlaces.alone(3))
     assert [line.split(")")[0] for line in capfd.readouterr().out.splitlines()] == [
         f"compiled the loss ({names}" for names in ("energy, forces", "energy, pisc", "energy")
     ]
@@ -123,7 +123,7 @@ def test_what_cannot_be_compiled_is_evaluated_as_it_stands(graphs, capfd, monkey
     monkeypatch.setattr(torch, "compile", broken)
     model = potential()
     batch = collate(graphs[:3])
-    total, _ = CompiledLoss(model, Loss(), graphs)(batch, [], ENERGY, range(3))
+    total, _ = CompiledLoss(model, Loss(), graphs)(batch, [], ENERGY, StepPlaces.alone(3))
     assert total.item() == training_loss(model, batch, Loss(), [], ENERGY)[0].item()
     assert "the loss is not compiled (RuntimeError: no compiler here); going on without" in capfd.readouterr().out
 
@@ -141,6 +141,6 @@ def test_what_was_compiled_wrongly_is_not_used(graphs, capfd, monkeypatch, stage
         monkeypatch.setattr(compiled, "make_fx", lambda function: lambda *arguments: wrong(function))
     monkeypatch.setattr(torch, "compile", wrong)
     model = potential()
-    total, _ = CompiledLoss(model, Loss(), graphs)(collate(graphs[:3]), [], ENERGY, range(3))
+    total, _ = CompiledLoss(model, Loss(), graphs)(collate(graphs[:3]), [], ENERGY, StepPlaces.alone(3))
     assert f"(Deviation: {stage}, it differs from eager float64 by" in capfd.readouterr().out
     total.backward()

@@ -18,6 +18,7 @@ from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
 from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.losses import (
+    StepPlaces,
     displacements_of_step,
     draw_displacements,
     factors_of_rank,
@@ -382,7 +383,8 @@ def test_processes_that_share_a_batch_weigh_their_means_by_what_they_have_residu
     draws = displacements(batch.first(3), 0.02)
     expected = training_loss(potential, batch, loss, draws, factors)[0]
     own = [
-        residual_counts(structure, loss, factors, range(place, 4, 4)) for place, structure in enumerate(split(batch))
+        residual_counts(structure, loss, factors, StepPlaces.in_turn(4, place, 4))
+        for place, structure in enumerate(split(batch))
     ]
     together = torch.stack(own).sum(dim=0)
     assert dict(zip(factors, together.tolist(), strict=True)) == {"energy": 3, "forces": 21, "pitc": 2, "pisc": 2}
@@ -390,7 +392,7 @@ def test_processes_that_share_a_batch_weigh_their_means_by_what_they_have_residu
     for place, structure in enumerate(split(batch)):
         here = [draw[batch.structure_index[: len(draw)] == place] for draw in draws]
         mine = factors_of_rank(factors, own[place], together, 4)
-        found.append(training_loss(potential, structure, loss, here, mine, range(place, 4, 4))[0])
+        found.append(training_loss(potential, structure, loss, here, mine, StepPlaces.in_turn(4, place, 4))[0])
     torch.testing.assert_close(torch.stack(found).mean(), expected, rtol=1e-12, atol=0.0)
 
 
@@ -466,7 +468,7 @@ def test_absent_forces_enter_no_loss_and_are_not_evaluated(mixed):
     total, terms = training_loss(potential, mixed, loss, [], loss.factors(0))
     assert torch.isfinite(total)
     assert float(terms["forces"]) == 0.0
-    counts = residual_counts(mixed, loss, loss.factors(0), range(4))
+    counts = residual_counts(mixed, loss, loss.factors(0), StepPlaces.alone(4))
     assert factors_of_rank(loss.factors(0), counts, counts, 1) == {"energy": 1.0}
 
 
@@ -745,7 +747,7 @@ def test_a_label_takes_the_place_of_the_energy_that_is_interpolated(mixed, order
 
 def pitc_of_step(potential: nn.Module, batch: Batch, loss: Loss, draws: list[torch.Tensor]) -> float:
     """Return the mean of PITC of a step, in which only what the batch has residuals of is evaluated."""
-    counts = residual_counts(batch, loss, loss.factors(0), range(batch.structures))
+    counts = residual_counts(batch, loss, loss.factors(0), StepPlaces.alone(batch.structures))
     factors = factors_of_rank(loss.factors(0), counts, counts, 1)
     return float(training_loss(potential, batch, loss, draws, factors)[1]["pitc"])
 

@@ -333,7 +333,7 @@ class Experiment(Section):
             raise ValueError(
                 f"{asking}: dataset '{run.dataset}' has no pool; say datasets.{run.dataset}.{key}, or leave the run out"
             )
-        if asking and model.training.max_atoms is None and model.training.batch_size < 2:
+        if asking and model.training.limit is None and model.training.batch_size < 2:
             raise ValueError(
                 f"{asking}: a step of model '{run.model}' has one frame, which is labelled; raise its "
                 "training.batch_size"

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from piwsl.config.section import Megabytes, Minutes, Section, Steps
 
 Validations = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Limit(NamedTuple):
+    """How large a step may be, where its size is not a number of structures."""
+
+    key: Literal["max_atoms", "max_edges"]
+    most: int
+
+    @property
+    def unit(self) -> Literal["atoms", "edges"]:
+        """What is counted."""
+        return "atoms" if self.key == "max_atoms" else "edges"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a frame that is larger."""
+        return f"raise {self.key}" + ("" if self.unit == "atoms" else ", or lower the cutoff")
+
+
+class Largest(NamedTuple):
+    """The largest of some frames."""
+
+    name: str
+    """Of the frame, for messages."""
+    size: int
+    """In what a step has a limit of."""
 
 
 class Training(Section):
@@ -22,6 +48,15 @@ class Training(Section):
         le=100_000_000,
         description="In place of batch_size: a step learns from as many structures as have no more atoms together, so "
         "that mixed sizes fill a GPU. Default: batch_size structures.",
+    )
+    max_edges: int | None = Field(
+        None,
+        ge=2,
+        le=10_000_000_000,
+        exclude_if=lambda most: most is None,
+        description="In place of batch_size: a step learns from as many structures as have no more edges together "
+        "(neighbours within the cutoff and twice the longest displacement, summed over atoms), so that mixed densities "
+        "fill a GPU. Default: batch_size structures.",
     )
     # At 0.1 a PaiNN of the default size is NaN after its first step.
     learning_rate: float = Field(2e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")
@@ -76,32 +111,42 @@ class Training(Section):
         """
         return self.schedule == "cosine" and self.early_stopping is None
 
-    def atoms_of_step(self, share: float) -> tuple[int, int] | None:
-        """Return how many atoms of labelled frames and of the pool a step has at most; None where structures count.
+    @property
+    def limit(self) -> Limit | None:
+        """How many atoms or edges a step has at most; None where structures count."""
+        if self.max_atoms is not None:
+            return Limit("max_atoms", self.max_atoms)
+        return None if self.max_edges is None else Limit("max_edges", self.max_edges)
+
+    def room_of_step(self, share: float) -> tuple[int, int] | None:
+        """Return how much of its limit a step has for labelled frames and for the pool; None where structures count.
 
         Args:
             share: of a step, how much is taken from the pool.
         """
-        if self.max_atoms is None:
+        if self.limit is None:
             return None
-        unlabelled = min(max(1, round(share * self.max_atoms)), self.max_atoms - 1) if share else 0
-        return self.max_atoms - unlabelled, unlabelled
+        unlabelled = min(max(1, round(share * self.limit.most)), self.limit.most - 1) if share else 0
+        return self.limit.most - unlabelled, unlabelled
 
-    def room_problem(self, share: float, labelled: int, pool: int) -> str | None:
-        """Say which frames are larger than a step may be, or None where none are.
+    def room_problem(self, share: float, labelled: Largest | None, pool: Largest | None) -> str | None:
+        """Say which frame is larger than a step may be, or None where none is.
 
         Args:
-            share: as of `atoms_of_step`.
-            labelled: atoms of the largest labelled frame.
-            pool: likewise of the pool; 0 where nothing is taken from it.
+            share: as of `room_of_step`.
+            labelled: the largest labelled frame; None where there is none.
+            pool: likewise of the pool, where frames are taken from it.
         """
-        limits = self.atoms_of_step(share)
-        if limits is None:
+        limit, room = self.limit, self.room_of_step(share)
+        if limit is None or room is None:
             return None
-        for part, largest, most in zip(("training", "pool"), (labelled, pool), limits, strict=True):
-            if largest > most:
-                less = f", {most} of them for frames of the {part}" if most != self.max_atoms else ""
-                return f"training.max_atoms: {self.max_atoms}{less}, and a {part} frame has {largest}; raise max_atoms"
+        for part, largest, most in zip(("training", "pool"), (labelled, pool), room, strict=True):
+            if largest is not None and largest.size > most:
+                less = f", {most} of them for frames of the {part}" if most != limit.most else ""
+                return (
+                    f"training.{limit.key}: {limit.most}{less}, and {part} frame {largest.name} has {largest.size} "
+                    f"{limit.unit}; {limit.remedy}"
+                )
         return None
 
     @model_validator(mode="after")
@@ -116,12 +161,15 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _one_size_of_a_step(self) -> Self:
-        if self.max_atoms is None:
+        if self.limit is None:
             return self
+        key = self.limit.key
+        if key == "max_atoms" and self.max_edges is not None:
+            raise ValueError("max_edges: says how large a step is, as max_atoms does; leave one of the two out")
         if self.batch_size != type(self).model_fields["batch_size"].default:
-            raise ValueError("max_atoms: says how large a step is, as batch_size does; leave one of the two out")
+            raise ValueError(f"{key}: says how large a step is, as batch_size does; leave one of the two out")
         if self.compile:
-            raise ValueError("max_atoms: steps differ in size, and compile is for one size; leave one of the two out")
+            raise ValueError(f"{key}: steps differ in size, and compile is for one size; leave one of the two out")
         return self
 
     @model_validator(mode="after")

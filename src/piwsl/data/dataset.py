@@ -377,6 +377,11 @@ class Dataset:
     ) -> None:
         self._close()
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def __len__(self) -> int:
         return sum(self._counts.values())
 

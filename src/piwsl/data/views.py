@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from piwsl.data.batch import Batch, graph_of_frame
 from piwsl.data.dataset import Dataset, add_content
+from piwsl.data.edge_counts import count_edges, edges_of_stored
 from piwsl.errors import PiwslError
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure
@@ -65,7 +66,7 @@ class View(Sequence[Structure], ABC):
 
     @abstractmethod
     def mapped(self, change: Change) -> Self:
-        """Return the frames with a change made to each, which leaves elements and electrons as they are."""
+        """Return the frames with a change made to each, which leaves geometry, elements and electrons as they are."""
 
     @abstractmethod
     def graphs(self, cutoff: float, dtype: torch.dtype) -> Sequence[Batch]:
@@ -78,6 +79,15 @@ class View(Sequence[Structure], ABC):
     def sizes(self) -> NDArray[np.int64]:
         """Return how many atoms each has, (M,)."""
         return np.array([len(structure.numbers) for structure in self], dtype=np.int64)
+
+    def edges(self, cutoff: float, processes: int = 1) -> NDArray[np.int64]:
+        """Return how many edges the graph of each has, (M,): neighbours within a cutoff (Å), summed over atoms.
+
+        Args:
+            cutoff: Å.
+            processes: that count frames of a file, as of `edges_of_stored`.
+        """
+        return count_edges(self, cutoff)
 
     def elements(self) -> set[int]:
         """Return the atomic numbers that occur."""
@@ -204,6 +214,14 @@ class StoredView(View):
     def sizes(self) -> NDArray[np.int64]:
         """Return how many atoms each has, (M,), without reading any."""
         return self.dataset.sizes()[self.places]
+
+    def as_read(self) -> Self:
+        """Return the frames without the changes that were to be made to each."""
+        return replace(self, changes=())
+
+    def edges(self, cutoff: float, processes: int = 1) -> NDArray[np.int64]:
+        """Return how many edges each has, (M,): counted once, and kept beside the file."""
+        return edges_of_stored(self, cutoff, processes)
 
     def elements(self) -> set[int]:
         """Return the atomic numbers that occur."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,13 @@ def largest_displacement(length: float) -> float:
 
 
 def draw_displacements(
-    batch: Batch, length: float, seed: int, step: int, count: int, kind: str = "gaussian", places: range | None = None
+    batch: Batch,
+    length: float,
+    seed: int,
+    step: int,
+    count: int,
+    kind: str = "gaussian",
+    places: Sequence[int] | None = None,
 ) -> list[Tensor]:
     """Draw random displacements that do not translate the structures.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from piwsl.config import Loss
 from piwsl.data.batch import Batch, collate, sum_per_structure
 from piwsl.losses.displacements import draw_displacements, normalised
 from piwsl.losses.measure import Measure, Measured
-from piwsl.losses.terms import Portion, label_mask, portions
+from piwsl.losses.terms import Portion, StepPlaces, label_mask, portions
 from piwsl.models.potential import Potential
 from piwsl.models.terms import Property
 from piwsl.residuals import A, Difference, ForceError, Point, StressError
@@ -25,7 +25,7 @@ def training_loss(
     loss: Loss,
     displacements: list[Tensor],
     factors: Mapping[str, float | Tensor],
-    places: range | None = None,
+    places: StepPlaces | None = None,
 ) -> Evaluation:
     """Evaluate a training loss.
 
@@ -41,13 +41,13 @@ def training_loss(
         loss: weights and kinds.
         displacements: δ and δ' of the first structures, each (N, 3) in Å, of as many structures as any term displaces.
         factors: by name of the term, of its weight; terms that are not there are not evaluated.
-        places: of the batch's structures in the whole batch of a step, range(rank, M, ranks); shares count in that.
+        places: of the batch's structures in the whole batch of a step; shares count in that.
             Default: the batch is the whole.
 
     Returns:
         The weighted sum, and the unweighted terms by name (powers of eV and eV/Å); 0 where a term has no residual.
     """
-    places = range(batch.structures) if places is None else places
+    places = StepPlaces.alone(batch.structures) if places is None else places
     return loss_of_portions(potential, loss, portions(batch, loss, displacements, factors, places), factors)
 
 
@@ -162,7 +162,7 @@ def _work(direction: Point, forces: Tensor, portion: Portion) -> Tensor:
 
 
 def displacements_of_step(
-    potential: Potential, batch: Batch, loss: Loss, seed: int, step: int, places: range | None = None
+    potential: Potential, batch: Batch, loss: Loss, seed: int, step: int, places: Sequence[int] | None = None
 ) -> list[Tensor]:
     """Return δ and δ' of an optimiser step; they depend on the arguments alone, and carry no gradient.
 

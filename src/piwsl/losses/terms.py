@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,6 +32,30 @@ def label_mask(difference: Difference, batch: Batch) -> Tensor:
 
 
 @dataclass(frozen=True)
+class StepPlaces:
+    """Which of the structures of a step a process has, by their places in it."""
+
+    own: list[int]
+    """Ascending, from 0."""
+    whole: int
+    """How many structures the step has, on all devices together."""
+
+    @classmethod
+    def alone(cls, structures: int) -> Self:
+        """Return the places of one process that has all structures."""
+        return cls.in_turn(structures, 0, 1)
+
+    @classmethod
+    def in_turn(cls, structures: int, rank: int, ranks: int) -> Self:
+        """Return the places of one of several processes among which structures are dealt in turn."""
+        return cls([*range(rank, structures, ranks)], structures)
+
+    def among_first(self, count: int) -> int:
+        """Return how many of them are among the first places of the step."""
+        return bisect_left(self.own, count)
+
+
+@dataclass(frozen=True)
 class Portion:
     """The first structures of a batch, which some of the terms look at."""
 
@@ -38,20 +64,20 @@ class Portion:
     """δ and δ', each (N, 3) in Å; none where all terms are of undisplaced structures."""
 
 
-def structures_of(name: str, loss: Loss, places: range) -> int:
+def structures_of(name: str, loss: Loss, places: StepPlaces) -> int:
     """Return how many structures of a batch a term looks at, the first ones.
 
     Args:
         name: of the term.
         loss: has the shares of the terms.
-        places: of the batch's structures in the whole batch of a step, range(rank, M, ranks).
+        places: of the batch's structures in the whole batch of a step.
     """
     if name not in (terms := loss.means_of_terms()):
-        return len(places)
-    return len(range(places.start, terms[name][0].structures(places.stop), places.step))
+        return len(places.own)
+    return places.among_first(terms[name][0].structures(places.whole))
 
 
-def displaced_structures(names: Iterable[str], loss: Loss, places: range) -> int:
+def displaced_structures(names: Iterable[str], loss: Loss, places: StepPlaces) -> int:
     """Return how many structures of a batch any of these terms looks at displaced; arguments as of `structures_of`."""
     return max((structures_of(name, loss, places) for name in names if _is_displaced(name, loss)), default=0)
 
@@ -62,7 +88,7 @@ def _is_displaced(name: str, loss: Loss) -> bool:
 
 
 def portions(
-    batch: Batch, loss: Loss, displacements: list[Tensor], names: Iterable[str], places: range
+    batch: Batch, loss: Loss, displacements: list[Tensor], names: Iterable[str], places: StepPlaces
 ) -> dict[str, Portion]:
     """Return what each term looks at; terms that look at the same have the same object.
 
@@ -83,7 +109,7 @@ def portions(
     return {name: made[count] for name, count in counts.items()}
 
 
-def residual_counts(batch: Batch, loss: Loss, names: Iterable[str], places: range) -> Tensor:
+def residual_counts(batch: Batch, loss: Loss, names: Iterable[str], places: StepPlaces) -> Tensor:
     """Return how many residuals each term is the mean of, (terms,), float64; they are known before any model is asked.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import signal
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from piwsl.data.batch import Batch, collate
 from piwsl.errors import PiwslError
+from piwsl.losses import StepPlaces
 from piwsl.structures.seeds import generator
 
 # Batches that each loader has ready.
@@ -73,12 +75,12 @@ class AnyOrder(Protocol):
     share looks at, hold both kinds in the proportion of the whole, two places at least one of each.
     """
 
-    def structures(self, step: int) -> int:
-        """Return how many structures a step learns from, on all devices together."""
-        ...
-
     def frames(self, step: int) -> NDArray[np.int64]:
         """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
+        ...
+
+    def places(self, step: int, rank: int, ranks: int) -> StepPlaces:
+        """Return the places of a step that one of several processes has."""
         ...
 
 
@@ -107,9 +109,9 @@ class Order:
         """Which places of a step frames of the pool have, of all places."""
         return _places_of_pool(*sizes_of_step(self.labelled, self.pool, self.batch_size, self.share))
 
-    def structures(self, _step: int) -> int:
-        """Return how many structures a step learns from, on all devices together."""
-        return len(self.of_pool)
+    def places(self, _step: int, rank: int, ranks: int) -> StepPlaces:
+        """Return the places of a step that one of several processes has: about equally many, the same at all steps."""
+        return StepPlaces.in_turn(len(self.of_pool), rank, ranks)
 
     def frames(self, step: int) -> NDArray[np.int64]:
         """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
@@ -122,7 +124,7 @@ class Order:
 
 
 class Packing:
-    """Frames by steps of no more atoms than a limit: the seeded permutations of epochs, each cut into whole steps.
+    """Frames by steps no larger than a limit: the seeded permutations of epochs, each cut into whole steps.
 
     An epoch takes as few steps as its order allows, and the fullest of them is as small as their number allows. Which
     frames a step has is a function of sizes, limit, seed and step; those of a late one are found by going once through
@@ -133,8 +135,8 @@ class Packing:
         """Keep what decides.
 
         Args:
-            sizes: (M,) numbers of atoms, none above the limit.
-            most: atoms of a step at most.
+            sizes: (M,) numbers of atoms, or of edges, none above the limit.
+            most: of a step at most.
             seed: of the run.
             stream: of labelled frames, or of those of the pool.
         """
@@ -165,8 +167,8 @@ def ends_of_steps(sizes: NDArray[np.int64], most: int) -> list[int]:
     """Cut a row of frames into steps, each with all frames that it has room for.
 
     Args:
-        sizes: (M,) numbers of atoms, none above `most`.
-        most: atoms of a step at most.
+        sizes: (M,) numbers of atoms, or of edges, none above `most`.
+        most: of a step at most.
 
     Returns:
         Where steps end, the last at M. No cut into fewer steps keeps the limit.
@@ -192,8 +194,30 @@ def even_ends_of_steps(sizes: NDArray[np.int64], most: int) -> list[int]:
     return ends
 
 
-class OrderByAtoms:
-    """An order in which steps have about equally many atoms, and no more than a limit (`AnyOrder`)."""
+def dealt(sizes: NDArray[np.int64], ranks: int) -> list[list[int]]:
+    """Deal structures to processes: the largest first, each to the process that has the least by then.
+
+    No process has more than the mean of all and the largest structure together. Graham, SIAM J. Appl. Math. 17, 416
+    (1969).
+
+    Args:
+        sizes: (M,) numbers of atoms, or of edges.
+        ranks: how many processes there are.
+
+    Returns:
+        For each process, the places of its structures, ascending.
+    """
+    loads = [(0, rank) for rank in range(ranks)]  # a heap
+    places: list[list[int]] = [[] for _ in loads]
+    for place in np.argsort(-sizes, kind="stable").tolist():
+        load, rank = loads[0]
+        places[rank].append(place)
+        heapq.heapreplace(loads, (load + int(sizes[place]), rank))
+    return [sorted(own) for own in places]
+
+
+class OrderBySize:
+    """An order in which steps have about equally many atoms, or edges, and no more than a limit (`AnyOrder`)."""
 
     def __init__(
         self,
@@ -205,19 +229,19 @@ class OrderByAtoms:
         """Keep the sizes of frames.
 
         Args:
-            labelled: (M,) numbers of atoms of labelled training frames.
-            most: atoms of a step of labelled frames, and of frames of the pool, on all devices together; no frame has
-                more.
+            labelled: (M,) numbers of atoms, or of edges, of labelled training frames.
+            most: of labelled frames of a step, and of frames of the pool, on all devices together; no frame has more.
             seed: of the run.
-            pool: (P,) numbers of atoms of the frames of the pool.
+            pool: (P,) likewise of the frames of the pool.
         """
-        self._labelled = len(labelled)
+        self._labelled, self._sizes = len(labelled), np.concatenate([labelled, pool])
         self._of_labelled = Packing(labelled, most[0], seed)
         self._of_pool = Packing(pool, most[1], seed, "pool") if most[1] and len(pool) else None
 
-    def structures(self, step: int) -> int:
-        """Return how many structures a step learns from, on all devices together."""
-        return len(self.frames(step))
+    def places(self, step: int, rank: int, ranks: int) -> StepPlaces:
+        """Return the places of a step that one of several processes has: those of about equally many atoms or edges."""
+        sizes = self._sizes[self.frames(step)]
+        return StepPlaces(dealt(sizes, ranks)[rank], len(sizes))
 
     def frames(self, step: int) -> NDArray[np.int64]:
         """Return the frames of a step, from 0, by place; those of the pool are counted on from the labelled ones."""
@@ -269,8 +293,8 @@ class StepBatches:
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of an optimiser step, wherever the stretch begins."""
-        own = self.order.frames(step)[self.rank :: self.ranks].tolist()
-        return collate([self._graph(index) for index in own or [0]])
+        own = self.order.frames(step)[self.order.places(step, self.rank, self.ranks).own]
+        return collate([self._graph(index) for index in own.tolist() or [0]])
 
     def _graph(self, index: int) -> Batch:
         return self.graphs[index] if index < len(self.graphs) else self.pool[index - len(self.graphs)]

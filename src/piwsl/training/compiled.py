@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from piwsl.config import Loss
 from piwsl.data.batch import Batch, pad
-from piwsl.losses import Portion, loss_of_portions, portions
+from piwsl.losses import Portion, StepPlaces, loss_of_portions, portions
 from piwsl.models import Potential
 from piwsl.models.native import Deviation, one_line
 
@@ -70,7 +70,7 @@ class CompiledLoss:
         """
         self._potential, self._loss = potential, loss
         self._compiled: dict[tuple[tuple[str, int], ...], Callable[..., Evaluated] | None] = {}
-        self._of_pool = of_pool
+        self._places_of_pool = {*np.flatnonzero(of_pool).tolist()}
         sizes = [[_size(graph) for graph in source[:MOST_MEASURED]] for source in (graphs, pool)]
         self._atoms = [_largest(atoms for atoms, _ in found) for found in sizes]
         self._edges = [_largest(edges for _, edges in found) for found in sizes]
@@ -78,7 +78,7 @@ class CompiledLoss:
         self._mixed = not alike or max(len(graphs), len(pool)) > MOST_MEASURED
 
     def __call__(
-        self, batch: Batch, displacements: list[Tensor], factors: Mapping[str, float], places: range
+        self, batch: Batch, displacements: list[Tensor], factors: Mapping[str, float], places: StepPlaces
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what `training_loss` returns; the total carries the gradients. All calls have the same places."""
         eager = portions(batch, self._loss, displacements, factors, places)
@@ -98,10 +98,9 @@ class CompiledLoss:
         total, terms, gradients = compiled(*_arguments(self._potential, padded, factors))
         return _with_gradients(total, gradients, list(self._potential.parameters())), terms
 
-    def _room(self, count: int, places: range) -> tuple[int, int]:
+    def _room(self, count: int, places: StepPlaces) -> tuple[int, int]:
         """Return how many atoms and edges as many structures at these places have at most."""
-        here = self._of_pool[places.start : places.stop : places.step][:count]
-        unlabelled = int(here.sum())
+        unlabelled = sum(place in self._places_of_pool for place in places.own[:count])
         labelled = count - unlabelled
         atoms, edges = (largest[0][labelled] + largest[1][unlabelled] for largest in (self._atoms, self._edges))
         return atoms, edges

@@ -25,6 +25,7 @@ from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
 from piwsl.files import write_json
 from piwsl.losses import (
+    StepPlaces,
     displaced_structures,
     displacements_of_step,
     factors_of_rank,
@@ -33,7 +34,7 @@ from piwsl.losses import (
 )
 from piwsl.models import PairPotential, Potential, save_model
 from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
-from piwsl.training.batches import AnyOrder, Order, OrderByAtoms, StepBatches
+from piwsl.training.batches import AnyOrder, Order, OrderBySize, StepBatches
 from piwsl.training.compiled import CompiledLoss
 from piwsl.training.validation import ValidationErrors
 
@@ -59,7 +60,7 @@ def averaging(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], 
     return update
 
 
-Objective = Callable[[Batch, list[Tensor], Mapping[str, float], range], tuple[Tensor, dict[str, Tensor]]]
+Objective = Callable[[Batch, list[Tensor], Mapping[str, float], StepPlaces], tuple[Tensor, dict[str, Tensor]]]
 
 
 def _as_it_stands(
@@ -68,7 +69,7 @@ def _as_it_stands(
     batch: Batch,
     displacements: list[Tensor],
     factors: Mapping[str, float],
-    places: range,
+    places: StepPlaces,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     return training_loss(potential, batch, loss, displacements, factors, places)
 
@@ -95,16 +96,16 @@ class Task:
     loaders: int = 0
     """Processes that make batches ahead, for each that learns."""
     sizes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-    """Numbers of atoms of the labelled training frames, and of those of the pool, where a step has a limit of these."""
+    """Atoms, or edges, of the labelled training frames, and of those of the pool, where a step has a limit of these."""
 
     @cached_property
     def order(self) -> AnyOrder:
         """Which frames each step learns from."""
-        limits = self.training.atoms_of_step(self.pool_share)
+        limits = self.training.room_of_step(self.pool_share)
         if limits is None or self.sizes is None:
             return self.order_by_structures
         labelled, pool = self.sizes
-        return OrderByAtoms(labelled, limits, self.seed, pool)
+        return OrderBySize(labelled, limits, self.seed, pool)
 
     @property
     def order_by_structures(self) -> Order:
@@ -244,15 +245,16 @@ class PotentialModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch at a step; stop with a message where it is not finite."""
         task, step, ranks = self.task, self.global_step, self.trainer.world_size
-        places = range(self.global_rank, task.order.structures(step), ranks)
+        places = task.order.places(step, self.global_rank, ranks)
         factors = task.loss.factors(step)
         own = residual_counts(batch, task.loss, factors, places)
         together = self._summed(own)
         # A process without a frame evaluates, with factor 0, all of what it was given.
-        own_factors, places = factors_of_rank(factors, own, together, ranks), places or range(batch.structures)
-        total, terms = self._objective(batch, self._displacements(batch, own_factors, places), own_factors, places)
+        own_factors = factors_of_rank(factors, own, together, ranks)
+        here = places if places.own else StepPlaces.alone(batch.structures)
+        total, terms = self._objective(batch, self._displacements(batch, own_factors, here), own_factors, here)
         if not torch.isfinite(total):
-            frames = task.frames[task.order.frames(step)[self.global_rank :: ranks]]
+            frames = task.frames[task.order.frames(step)[places.own]]
             raise Diverged(step, frames.tolist(), {name: float(term) for name, term in terms.items()})
         self._note(factors, terms, own, together)
         return total
@@ -275,13 +277,13 @@ class PotentialModule(pl.LightningModule):
             total_so_far, count = self._sums.get(name, (torch.zeros_like(term), 0))
             self._sums[name] = (total_so_far + term, count + 1)
 
-    def _displacements(self, batch: Batch, factors: Mapping[str, float], places: range) -> list[Tensor]:
+    def _displacements(self, batch: Batch, factors: Mapping[str, float], places: StepPlaces) -> list[Tensor]:
         """Return displacements of as many structures as any term displaces at this step."""
         task, loss = self.task, self.task.loss
         count = displaced_structures(factors, loss, places)
         if not count:
             return []
-        return displacements_of_step(self.potential, batch.first(count), loss, task.seed, self.global_step, places)
+        return displacements_of_step(self.potential, batch.first(count), loss, task.seed, self.global_step, places.own)
 
     def _averaged_potential(self) -> Potential:
         potential = self.averaged.module

@@ -28,7 +28,6 @@ from piwsl.config import Architecture, Loss, Run
 from piwsl.config.distributions import of_training
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
-from piwsl.losses import largest_displacement
 from piwsl.models import (
     Baseline,
     Committee,
@@ -58,10 +57,11 @@ from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
 from piwsl.training.places import TENSORBOARD, History, Places
 from piwsl.training.progress import watchers, write_history
 from piwsl.training.references import references_in_words
+from piwsl.training.sizes import Sizes, check_room, reach
 from piwsl.training.validation import HeldOut
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 6
+PROCEDURE_VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,11 @@ def train(
     if (given := None if baseline is None else baseline.name) != model.baseline:
         raise PiwslError(f"{names.model}: its baseline is {model.baseline or 'none'}, and {given or 'none'} was given")
     frames = frames.seen_by(loss)
-    _check_members(frames.of_members(model.members), model, loss, names)
+    _check_members(frames.of_members(model.members), loss, names)
     if problem := model.loss_problem(loss):
         raise PiwslError(f"{names.loss}: {problem}; leave it out")
+    if (sizes := Sizes.found(frames, model, loss, threads)) is not None:
+        check_room(frames.of_members(model.members), model, loss, sizes, names)
     of_data = frames
     if baseline is not None:
         frames = frames.knowing(baseline)
@@ -201,7 +203,7 @@ def train(
         # A process that has computed with several threads hangs where it is forked.
         loaders = 0 if frames.in_memory else _loaders(devices, threads)
         torch.set_num_threads(threads - loaders * (devices.kind == "cpu") if devices.count == 1 else 1)
-        recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices, loaders)
+        recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices, loaders, sizes)
         places = Places(model_path.parent, history_path, model.members)
         potential, history, held_out = _trained(recipe, of_members, places)
         potential.baseline = baseline
@@ -227,6 +229,8 @@ class _Recipe:
     devices: Devices
     loaders: int
     """Processes that make batches for each device, of frames that are not in memory."""
+    sizes: Sizes | None = None
+    """Of all frames, where a step has a limit of these."""
 
 
 def _trained(
@@ -294,19 +298,14 @@ def _by_steps(
     return module.potential, module.history
 
 
-def _check_members(of_members: Sequence[TrainingFrames], model: Architecture, loss: Loss, names: Names) -> None:
+def _check_members(of_members: Sequence[TrainingFrames], loss: Loss, names: Names) -> None:
     """Refuse frames that a member could not learn from, or of which one would know fewer elements than another.
 
     Raises:
-        PiwslError: the labels that the loss looks at are missing, a pool, or an element; or a frame is larger than a
-            step may be.
+        PiwslError: the labels that the loss looks at are missing, a pool, or an element.
     """
     for frames in of_members:
         frames.check(loss, names)
-        if model.training.max_atoms is not None:
-            labelled, pool = (int(view.sizes().max(initial=0)) for view in (frames.training, frames.pool))
-            if problem := model.training.room_problem(frames.pool_share(model, loss), labelled, pool):
-                raise PiwslError(f"{names.model}: {problem}")
     elements = set().union(*(frames.elements() for frames in of_members))
     for member, frames in enumerate(of_members):
         if missing := sorted(elements - frames.elements()):
@@ -350,9 +349,7 @@ def _stated_references(model: Architecture, frames: TrainingFrames, names: Names
 def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -> Task:
     model, loss = recipe.model, recipe.loss
     dtype = DTYPES[model.dtype]
-    # Two atoms may approach each other by one displacement each.
-    skin = 2 * largest_displacement(loss.displacement) if loss.displaced else 0.0
-    learnt, pool = (view.graphs(model.cutoff + skin, dtype) for view in (frames.training, frames.pool))
+    learnt, pool = (view.graphs(reach(model, loss), dtype) for view in (frames.training, frames.pool))
     held = Collated(frames.validation.graphs(model.cutoff, dtype))
     everywhere = np.concatenate([frames.training.indices, frames.pool.indices])
     return Task(
@@ -366,7 +363,7 @@ def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -
         frames.pool_share(model, loss),
         pair,
         recipe.loaders,
-        None if model.training.max_atoms is None else (frames.training.sizes(), frames.pool.sizes()),
+        None if recipe.sizes is None else (recipe.sizes.of(frames.training), recipe.sizes.of(frames.pool)),
     )
 
 
