@@ -382,19 +382,27 @@ def children_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+def is_heeded(number: signal.Signals, process: int) -> bool:
+    """Return whether a process catches a signal, or ignores it."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigIgn:"))]
+    return bool((masks[0] | masks[1]) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_to_all_processes_of_a_job_ends_them_all_at_a_checkpoint(path, tmp_path, number):
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{Path(__file__).parent}"}
     arguments = [sys.executable, "-c", SCRIPT, tmp_path, path]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, env=environment, start_new_session=True) as training:
         deadline = time.monotonic() + 120
-        while not (loaders := children_of(training.pid)) and time.monotonic() < deadline:
+        loaders: list[int] = []
+        while not (loaders and all(is_heeded(number, process) for process in (training.pid, *loaders))):
+            assert time.monotonic() < deadline
             time.sleep(0.1)
-        time.sleep(2.0)  # until it listens to signals
+            loaders = children_of(training.pid)
         asked = time.monotonic()
         os.killpg(training.pid, number)
         _, said = training.communicate(timeout=120)
-    assert loaders
     assert f"training was stopped by {number.name} at step" in said.decode()
     assert time.monotonic() - asked < 30
     assert [*tmp_path.glob("checkpoints/step-*.ckpt")]
