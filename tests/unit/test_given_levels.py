@@ -197,6 +197,18 @@ def test_a_label_that_is_no_number_is_refused_with_its_frame_or_dropped(tmp_path
             {"given_levels": {"mp2": {}}, "energy_key": "mp2_energy"},
             "'mp2_energy' is energy_key, the labels themselves",
         ),
+        (
+            {"given_levels": {"mp2": {"energy_key": "e"}, "hf": {"energy_key": "e"}}},
+            "given_levels.hf.energy_key: 'e' is that of given_levels.mp2, too; say of each level where its own labels",
+        ),
+        (
+            {"given_levels": {"mp2": {"energy_key": "hf_energy"}, "hf": {}}},
+            "given_levels.hf.energy_key: 'hf_energy' is that of given_levels.mp2, too",
+        ),
+        (
+            {"given_levels": {"hf": {}, "mp2": {"energy_key": "e", "forces_key": "hf_forces"}}},
+            "given_levels.mp2.forces_key: 'hf_forces' is that of given_levels.hf, too",
+        ),
         ({"given_levels": {"mp2": {"energy_unit": "Rydberg"}}}, "given_levels.mp2.energy_unit: no unit 'Rydberg'"),
         ({"weak_forces": "mp2"}, "weak_forces: no level 'mp2'; say gfn2-xtb, or name it under given_levels"),
         (

@@ -620,12 +620,25 @@ class GivenDataset(Section):
                 raise ValueError(f"{key}: '{name}' is one of cheap_levels, too, which are computed; leave one out")
             if (found := level.energy_key or label_key(name, "energy")) == self.energy_key:
                 raise ValueError(f"{key}: '{found}' is energy_key, the labels themselves; leave one out")
+        self._check_each_level_has_own_keys()
         if self.weak_forces not in (None, GFN2, *self.given_levels):
             known = " or ".join([GFN2, *self.given_levels])
             raise ValueError(f"weak_forces: no level '{self.weak_forces}'; say {known}, or name it under given_levels")
         if self.weak_forces in self.given_levels and self.weak_forces_key is not None:
             raise ValueError("weak_forces_key: forces of a cheaper level are those of weak_forces; leave one out")
         return self
+
+    def _check_each_level_has_own_keys(self) -> None:
+        of: dict[tuple[str, str], str] = {}
+        for level, said in self.given_levels.items():
+            names = said.names(level, LabelNames())
+            for field in ("energy_key", "forces_key"):
+                found = getattr(names, field)
+                if (other := of.setdefault((field, found), level)) != level:
+                    raise ValueError(
+                        f"given_levels.{level}.{field}: '{found}' is that of given_levels.{other}, too; say of each "
+                        "level where its own labels stand, or leave one out"
+                    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
