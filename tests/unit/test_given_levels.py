@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from helpers import ROOT, morse_frames, plain_experiment
 from published import TRIPLE_ZETA, write_ani
+from run_files import files_of
 
 from piwsl.config import ConfigError, Experiment, GivenDataset, parse_section
 from piwsl.data.assemble import import_given
@@ -21,10 +22,12 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import findings_of_levels, read_files, summary
 from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_level
+from piwsl.files import read_json, write_json
 from piwsl.preflight import load_experiment, remarks
 from piwsl.report.context import Context
 from piwsl.report.sections.given_levels import GivenLevels
 from piwsl.report.tables import cheap_table
+from piwsl.report.write import write_report
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 from piwsl.structures.labels import WEAK, label_key
 from piwsl.workflow.jobs import Jobs
@@ -370,6 +373,38 @@ def test_a_named_test_set_need_not_have_them(tmp_path, path, monkeypatch):
         with Dataset(tmp_path / f"{name}.h5") as dataset:
             known[name] = dataset.labelled("mp2", "energy").tolist()
     assert known == {"hot": [False] * 3, "same": [True] * 6}
+
+
+def test_the_table_of_named_test_sets_says_of_how_many_frames_a_level_is_as_the_main_table_does(tmp_path):
+    """Of the own test frames all have mp2 and one forces of it; of the set `hot` two of three have it, one its forces."""
+    own, hot = frames_of_two_levels(2), frames_of_two_levels(5)[2:]
+    del hot[0].info["mp2"]
+    files = [written(tmp_path, each, f"{name}.xyz") for name, each in (("own", own), ("hot", hot))]
+    config = experiment_of(written(tmp_path, frames_of_two_levels(4)), {"mp2": MP2, "hf": {}})
+    del config["datasets"]["water"]["test_frames"]
+    config["datasets"]["water"] |= {"test_file": str(files[0]), "tests": {"hot": {"file": str(files[1])}}}
+    experiment = parse_section(Experiment, config, "config.yaml")
+    dataset, folder = experiment.datasets["water"], tmp_path / "datasets" / "water"
+    (folder / "tests").mkdir(parents=True)
+    import_given(dataset, folder / "dataset.h5")
+    import_given(dataset.tested_on("hot"), folder / "tests" / "hot.h5", TEST)
+    files = files_of(tmp_path / "runs", experiment.runs(), {loss: [10.0, 20.0] for loss in experiment.losses})
+    files.datasets.append(folder / "dataset.h5")
+    files.test_sets.append(folder / "tests" / "hot.h5")
+    for errors in list(files.errors):
+        files.tests.append(errors.parent / "tests" / "hot" / "errors.json")
+        write_json(files.tests[-1], read_json(errors) | {"test": "hot"})
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    html = (tmp_path / "report.html").read_text()
+    main, further = (re.search(rf'id="{name}".*?</table>', html, re.DOTALL)[0] for name in ("errors", "tests-1"))
+    said = {
+        table: dict(re.findall(r'>(mp2|hf|the best constant)(?:<span class="more">(.*?)</span>)?</td>', table))
+        for table in (main, further)
+    }
+    own = "forces of 1 of 2 test frames"
+    assert said[main] == {"the best constant": "", "mp2": own, "hf": ""}
+    of_hot = "hot: energies of 2 of 3, forces of 1 of 3 test frames"
+    assert said[further] == {"the best constant": "", "mp2": f"{own}; {of_hot}", "hf": ""}
 
 
 # Published sets.

@@ -126,7 +126,7 @@ def tables_of_tests(context: Context) -> list[TestSets]:
 
 def _table(dataset: str, errors: pd.DataFrame, context: Context) -> TestSets:
     constants, cheap = context.constants.assign(test=OWN, level=CONSTANT), context.cheap.assign(test=OWN)
-    untrained = pd.concat([constants, cheap, context.untrained])
+    untrained = pd.concat([constants, cheap, context.untrained]).fillna({"known": ""})
     measured = [
         (str(test), name)
         for test, rows in errors.groupby("test", sort=False)
@@ -139,7 +139,13 @@ def _table(dataset: str, errors: pd.DataFrame, context: Context) -> TestSets:
 
 def _not_trained(untrained: pd.DataFrame, measured: list[tuple[str, str]]) -> Iterator[Row]:
     for level, rows in untrained.groupby("level", sort=False):
-        yield Row(str(level), "", None, "not trained", _cells(rows, measured))
+        yield Row(str(level), _known(rows), None, "not trained", _cells(rows, measured))
+
+
+def _known(rows: pd.DataFrame) -> str:
+    """Say of how many frames of each test set the errors of a level are, where that is not all."""
+    pairs = zip(rows["test"], rows["known"], strict=True)
+    return "; ".join(known if test == OWN else f"{test}: {known}" for test, known in pairs if known)
 
 
 def _trained(errors: pd.DataFrame, measured: list[tuple[str, str]], context: Context) -> Iterator[Row]:
