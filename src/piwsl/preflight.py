@@ -551,7 +551,8 @@ def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) ->
         file, labels = read_files(section, FRAMES_CHECKED, checked=False)[0], section.labels_of(section.file)
         yield f"{name}, test set {test}: {summary(section, file)}"
         tested = survey_of(file.frames, formulas)
-        odd = warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
+        odd = findings_of_levels(section, [file])
+        odd += warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
         yield from (f"{name}, test set {test}: warning: {found.said}" for found in odd)
         if copies := copies_of(known, tested, [*learned, *file.frames].__getitem__):
             yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"

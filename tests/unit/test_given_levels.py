@@ -142,20 +142,20 @@ def test_what_is_trained_depends_on_no_level_that_only_the_report_has(path):
         weak = settings(part, given_levels=levels, weak_forces="mp2")
         assert weak == settings(part, given_levels={"mp2": MP2}, weak_forces="mp2")
         assert weak != settings(part, given_levels={"mp2": MP2 | {"forces_key": "other"}}, weak_forces="mp2")
-        # Frames that lack a number of any level are dropped.
-        assert "hf" in settings(part, given_levels=levels, drop=["unlabelled"])["given_levels"]
+        # No frame is dropped for what it has of them.
+        assert settings(part, given_levels=levels, drop=["unlabelled"]) == settings(part, drop=["unlabelled"])
     for part in (TEST, None):
         assert settings(part, given_levels=levels) == settings(part, given_levels={"mp2": MP2, "hf": {}})
         assert settings(part, given_levels=levels) != settings(part, given_levels={"mp2": MP2})
 
 
-def test_geometries_that_cheap_levels_label_depend_on_given_levels_only_where_these_drop_frames(path):
+def test_geometries_that_cheap_levels_label_depend_on_no_given_level(path):
     def settings(**keys) -> dict:
         return jobs_of(file=str(path), **keys).geometry_settings("mine", TEST)
 
     levels = {"given_levels": {"hf": {}}}
     assert settings(**levels) == settings()
-    assert settings(**levels, drop=["unlabelled"]) != settings(drop=["unlabelled"])
+    assert settings(**levels, drop=["unlabelled"]) == settings(drop=["unlabelled"])
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,79 @@ def test_a_level_that_the_file_does_not_have_is_refused(path, level, said):
     assert re.search(said, refusal(path, given_levels={"mp2": level}))
 
 
-def test_a_label_that_is_no_number_is_refused_with_its_frame_or_dropped(tmp_path):
+@pytest.mark.parametrize("drop", [[], ["unlabelled"]])
+def test_a_label_that_is_nan_is_absent_in_its_frame_which_stays(tmp_path, drop, capsys):
     frames = frames_of_two_levels(6)
-    frames[3].info["mp2"] = np.nan
-    frames[4].info["mp2"] = -76.1
+    frames[3].info["mp2"], frames[5].info["mp2"] = np.nan, np.inf
+    frames[4].arrays["mp2_gradient"][1, 2] = np.nan
+    path, keys = written(tmp_path, frames), {"given_levels": {"mp2": MP2, "hf": {}}, "drop": drop}
+    with Dataset(imported(path, **keys)) as dataset:
+        assert len(dataset) == 6
+        assert dataset.labelled("reference", "energy").all()
+        assert dataset.labelled("hf", "energy").all()
+        counts = [dataset.labelled("mp2", quantity).sum() for quantity in ("energy", "forces")]
+        found = {each.said: each for each in dataset.findings() if each.done == "label left out"}
+    assert counts == [4, 2]
+    energies, forces = (
+        f"given_levels.mp2: energies (mp2) of 2 of 6 frames of {path} (frame 3, 5) are NaN or infinite, and are left "
+        "out; the frames are not",
+        f"given_levels.mp2: forces (mp2_gradient) of 1 of 6 frames of {path} (frame 4) are NaN or infinite, and are "
+        "left out; the frames are not",
+    )
+    assert [*found] == [energies, forces]
+    assert [(each.frames, each.which, each.level) for each in found.values()] == [
+        (2, f"{path}: 3, 5", "mp2"),
+        (1, f"{path}: 4", "mp2"),
+    ]
+    assert f"warning: {energies}" in capsys.readouterr().out
+
+
+def test_a_label_of_the_level_that_is_learned_that_is_nan_is_refused_or_drops_its_frame(tmp_path):
+    frames = frames_of_two_levels(6)
+    frames[3].info[ENERGY_KEY] = np.nan
     path = written(tmp_path, frames)
-    assert refusal(path, given_levels={"mp2": MP2}).endswith("mine.xyz: frame 3: mp2 is nan, not a finite number")
-    with Dataset(imported(path, given_levels={"mp2": MP2}, drop=["unlabelled"])) as dataset:
+    assert refusal(path, given_levels={"hf": {}}).endswith("frame 3: REF_energy is nan, not a finite number")
+    with Dataset(imported(path, given_levels={"hf": {}}, drop=["unlabelled"])) as dataset:
         assert len(dataset) == 5
+
+
+def test_a_label_that_is_text_is_refused_with_its_frame_and_one_that_is_nowhere_a_number(tmp_path):
+    frames = frames_of_two_levels(6)
     frames[3].info["mp2"] = "failed"
     assert "frame 3: mp2 is 'failed'" in refusal(written(tmp_path, frames), given_levels={"mp2": MP2})
+    for atoms in frames:
+        atoms.info["mp2"] = np.nan
+    said = refusal(written(tmp_path, frames), given_levels={"mp2": MP2})
+    assert said.startswith("given_levels.mp2.energy_key: 'mp2' is NaN or infinite wherever a frame of")
+
+
+def test_weak_forces_of_a_level_are_absent_where_its_forces_are_nan(tmp_path):
+    frames = frames_of_two_levels(6)
+    frames[2].arrays["mp2_gradient"][0, 0] = np.nan
+    path = written(tmp_path, frames)
+    with Dataset(imported(path, given_levels={"mp2": MP2}, weak_forces="mp2")) as dataset:
+        training = dataset.structures(dataset.indices(TRAINING))
+    for structure in training:
+        assert (structure.at_level(WEAK).forces is None) == (structure.at_level("mp2").forces is None)
+        assert structure.forces is not None
+
+
+def test_a_label_that_is_nan_in_a_named_test_set_is_said_of_it(tmp_path, path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hot = [atoms.copy() for atoms in morse_frames("H2O", 3, seed=7, forces=True)]
+    for atoms in hot:
+        atoms.info["hf_energy"] = atoms.info[ENERGY_KEY]
+    hot[1].info["hf_energy"] = np.nan
+    config = experiment_of(path, {"hf": {}})
+    config["datasets"]["water"]["tests"] = {"hot": {"file": str(written(tmp_path, hot, "hot.xyz"))}}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    experiment = load_experiment(Path("config.yaml"))
+    said = "given_levels.hf: energies (hf_energy) of 1 of 3 frames of"
+    assert any(line.startswith(f"water, test set hot: warning: {said}") for line in remarks(experiment))
+    import_given(experiment.datasets["water"].tested_on("hot"), tmp_path / "hot.h5", TEST)
+    with Dataset(tmp_path / "hot.h5") as dataset:
+        assert [each.said.startswith(said) for each in dataset.findings()] == [True]
+        assert len(dataset) == 3
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def import_given(
             name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
             for name, each in {**labelled, **_belonging(kept.parts[TRAINING].file, labelled)}.items()
         }
-        of_levels = findings_of_levels(dataset, files) if part is None else []
+        of_levels = [] if part in WITHOUT_GIVEN_LEVELS else findings_of_levels(dataset, files)
         odd = _said(chain(of_levels, _odd(dataset, watched, asked)))
         write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
     if dropped_path is not None:

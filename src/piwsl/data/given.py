@@ -6,7 +6,7 @@ A file of millions of frames is surveyed, not held: they pass one by one, and wh
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +55,7 @@ from piwsl.structures.labels import NoLabel, Quantity, label_key
 from piwsl.structures.structure import group_name
 
 NAMES_SHOWN = 12
+FRAMES_SHOWN = 5
 ENERGY_AND_FORCES: tuple[Quantity, ...] = ("energy", "forces")
 # Of a file.
 EXAMPLES = 50
@@ -89,6 +90,8 @@ class GivenFile:
     """As of `free_atoms`."""
     level_energies: Mapping[str, NDArray[np.float64]]
     """(M,) of each given level, eV; NaN of frames without."""
+    not_finite: Mapping[str, NDArray[np.int64]]
+    """Positions of the frames that have NaN or infinity for a label of a given level, by our name for it."""
     every: int = 1
     """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
@@ -167,6 +170,14 @@ class Further:
             arrays.pop(WEAK_FORCES_KEY, None)
             arrays |= {} if forces is None else {WEAK_FORCES_KEY: forces}
 
+    def not_finite(self, atoms: Atoms, ours: Atoms) -> Iterator[str]:
+        """Yield our names for the labels that a frame has, and that are absent in what was made of it: no numbers."""
+        for level, names in self.names.items():
+            if names.energy_key in atoms.info and (key := label_key(level, "energy")) not in ours.info:
+                yield key
+            if names.forces_key in atoms.arrays and (key := label_key(level, "forces")) not in ours.arrays:
+                yield key
+
 
 class _Passing:
     """Frames of a file, made ours one by one; keeps what is told of the file behind them."""
@@ -181,6 +192,7 @@ class _Passing:
         by = (None if dataset.split is None else dataset.split.groups, dataset.grouped_by)
         self._groups = {each: list[str | int | None]() for each in by if each is not None and self._is_trained_on}
         self._level_energies = {level: array("d") for level in self._further.names}
+        self._not_finite: dict[str, array[int]] = defaultdict(lambda: array("q"))
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
         self._listed = _listed(dataset) if labelled and path == dataset.file else None
@@ -239,6 +251,8 @@ class _Passing:
         self._keys.update([*frame.info, *frame.arrays])
         for level, energies in self._level_energies.items():
             energies.append(frame.info.get(label_key(level, "energy"), np.nan))
+        for key in self._further.not_finite(atoms, frame):
+            self._not_finite[key].append(frame.info["frame"])
         self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
         self._infos |= atoms.info.keys()
         self._columns |= {
@@ -261,6 +275,7 @@ class _Passing:
             "columns": self._columns,
             "free_atoms": self._free_atoms,
             "level_energies": {level: np.asarray(energies) for level, energies in self._level_energies.items()},
+            "not_finite": {key: np.asarray(positions) for key, positions in self._not_finite.items()},
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
             "groups": None if split is None or split.groups is None else self._groups.get(split.groups),
@@ -472,6 +487,11 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
         if missing or not there:
             quantity = missing[0] if missing else "energy"
             key = getattr(names, f"{quantity}_key")
+            if any(label_key(level, quantity) in file.not_finite for file in files):
+                raise PiwslError(
+                    f"given_levels.{level}.{quantity}_key: '{key}' is NaN or infinite wherever a frame of {shown} has "
+                    "it; leave the level out, or say another key"
+                )
             held = set().union(*((file.infos if quantity == "energy" else file.columns) for file in files))
             raise PiwslError(
                 f"given_levels.{level}.{quantity}_key: no frame of {shown} has '{key}'; "
@@ -487,10 +507,14 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
 
 
 def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
-    """Return what looks odd about energies of given levels, of each file once; and which levels have none to fit to."""
+    """Return what looks odd about energies of given levels, of each file once; and which levels have none to fit to.
+
+    And which labels of theirs are no numbers, and absent.
+    """
     found = [
         Finding(
             kind="given_levels",
+            level=level,
             said=f"given_levels.{level}: no frame of {files[0].path} has its energy; the report has no errors of it, "
             "for constants of the elements are fitted there",
         )
@@ -501,7 +525,28 @@ def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> lis
     for file in {file.path: file for file in files}.values():
         for level, names in dataset.given_labels_of(file.path).items():
             found += doubts_of_level(level, file.survey, file.level_energies[level], names.energy_unit)
+            found += _absent(level, file, names)
     return found
+
+
+def _absent(level: str, file: GivenFile, names: LabelNames) -> Iterator[Finding]:
+    """Yield which labels of a level are absent, for they are no numbers."""
+    for quantity, what, key in (
+        ("energy", "energies", names.energy_key),
+        ("forces", "forces", names.forces_key),
+    ):
+        positions = file.not_finite.get(label_key(level, quantity))
+        if positions is not None:
+            which = f"{', '.join(map(str, positions[:FRAMES_SHOWN]))}{', ...' if len(positions) > FRAMES_SHOWN else ''}"
+            yield Finding(
+                kind="given_levels",
+                level=level,
+                said=f"given_levels.{level}: {what} ({key}) of {len(positions)} of {len(file)} frames of {file.path} "
+                f"(frame {which}) are NaN or infinite, and are left out; the frames are not",
+                frames=len(positions),
+                which=f"{file.path}: {which}",
+                done="label left out",
+            )
 
 
 def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = True) -> list[GivenFrames]:

@@ -175,7 +175,7 @@ def doubts_of_level(level: str, survey: Survey, energies: NDArray[np.float64], e
         energy_unit: that they were read in.
     """
     seen = _usual_energies(replace(survey, energies=energies), energy_unit)
-    return [Finding(kind=each.kind, said=f"given_levels.{level}: {each.said}") for each in seen]
+    return [Finding(kind=each.kind, level=level, said=f"given_levels.{level}: {each.said}") for each in seen]
 
 
 def asked_for(parts: Parts) -> NDArray[np.int64]:
