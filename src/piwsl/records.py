@@ -28,8 +28,8 @@ class Finding(Record):
     said: str
     """One line."""
     kind: str = ""
-    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, cheap_levels,
-    given_levels."""
+    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, not_finite,
+    cheap_levels, given_levels."""
     level: str = ""
     """The further level whose labels it is about; "" where it is those that are learned, or the frames."""
     frames: int | None = None

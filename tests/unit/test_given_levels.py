@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -25,6 +26,7 @@ from piwsl.evaluation.cheap import errors_of_level
 from piwsl.files import read_json, write_json
 from piwsl.preflight import load_experiment, remarks
 from piwsl.report.context import Context
+from piwsl.report.sections.data_warnings import DataWarnings
 from piwsl.report.sections.given_levels import GivenLevels
 from piwsl.report.tables import cheap_table
 from piwsl.report.write import write_report
@@ -197,11 +199,17 @@ def test_a_label_that_is_nan_is_absent_in_its_frame_which_stays(tmp_path, drop, 
         "left out; the frames are not",
     )
     assert [*found] == [energies, forces]
-    assert [(each.frames, each.which, each.level) for each in found.values()] == [
-        (2, f"{path}: 3, 5", "mp2"),
-        (1, f"{path}: 4", "mp2"),
+    assert [(each.kind, each.frames, each.which, each.level) for each in found.values()] == [
+        ("not_finite", 2, f"{path}: 3, 5", "mp2"),
+        ("not_finite", 1, f"{path}: 4", "mp2"),
     ]
     assert f"warning: {energies}" in capsys.readouterr().out
+    table = DataWarnings().html(SimpleNamespace(datasets=[path.with_suffix(".h5")], test_sets=[])).split("<tbody>")[1]
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in table.split("<tr>") if "not finite" in row]
+    assert [row[1:] for row in rows] == [
+        ["not finite, mp2", "2", f"{path}: 3, 5", "label left out"],
+        ["not finite, mp2", "1", f"{path}: 4", "label left out"],
+    ]
 
 
 def test_a_label_of_the_level_that_is_learned_that_is_nan_is_refused_or_drops_its_frame(tmp_path):
@@ -300,11 +308,10 @@ def test_energies_of_a_level_in_another_unit_are_asked_about(tmp_path, factor, u
             "hf_energy": factor * (-76.0 * Hartree + 0.01 * number),
         }
     path = written(tmp_path, frames)
-    given = section(path, given_levels={"hf": {}})
-    said = [found.said for found in findings_of_levels(given, read_files(given))]
-    assert said == [] if unit is None else said[0].startswith(f"given_levels.hf: energies: are they {unit}?")
     with Dataset(imported(path, given_levels={"hf": {}})) as dataset:
-        assert {*said} <= {found.said for found in dataset.findings()}
+        said = [found.said for found in dataset.findings() if found.level == "hf"]
+    asked = f"given_levels.hf (hf_energy in eV): energies: are they {unit}?"
+    assert said == [] if unit is None else said[0].startswith(asked)
 
 
 def test_a_level_that_test_frames_alone_have_is_asked_about(tmp_path, path):
@@ -439,7 +446,7 @@ def test_a_named_test_set_need_not_have_them(tmp_path, path, monkeypatch):
 
 
 def test_the_table_of_named_test_sets_says_of_how_many_frames_a_level_is_as_the_main_table_does(tmp_path):
-    """Of the own test frames all have mp2 and one forces of it; of the set `hot` two of three have it, one its forces."""
+    """Of the own test frames all have mp2 and one its forces; of the set `hot` two of three have it, one its forces."""
     own, hot = frames_of_two_levels(2), frames_of_two_levels(5)[2:]
     del hot[0].info["mp2"]
     files = [written(tmp_path, each, f"{name}.xyz") for name, each in (("own", own), ("hot", hot))]
@@ -461,13 +468,16 @@ def test_the_table_of_named_test_sets_says_of_how_many_frames_a_level_is_as_the_
     html = (tmp_path / "report.html").read_text()
     main, further = (re.search(rf'id="{name}".*?</table>', html, re.DOTALL)[0] for name in ("errors", "tests-1"))
     said = {
-        table: dict(re.findall(r'>(mp2|hf|the best constant)(?:<span class="more">(.*?)</span>)?</td>', table))
+        table: {
+            name: re.findall(r'class="more">(.*?)</span>', more)
+            for name, more in re.findall(r">(mp2|hf|the best constant)((?:<span.*?</span>)*)</td>", table)
+        }
         for table in (main, further)
     }
     own = "forces of 1 of 2 test frames"
-    assert said[main] == {"the best constant": "", "mp2": own, "hf": ""}
+    assert said[main] == {"the best constant": [], "mp2": [own], "hf": []}
     of_hot = "hot: energies of 2 of 3, forces of 1 of 3 test frames"
-    assert said[further] == {"the best constant": "", "mp2": f"{own}; {of_hot}", "hf": ""}
+    assert said[further] == {"the best constant": [], "mp2": [own, of_hot], "hf": []}
 
 
 # Published sets.

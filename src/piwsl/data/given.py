@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset, Groups, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.plausibility import doubts_of_level
 from piwsl.data.reading import (
     Stamp,
     check_unchanged,
@@ -51,12 +50,13 @@ from piwsl.structures.frames import (
     states_multiplicity,
 )
 from piwsl.structures.geometry import geometry_problem, lies_on_itself
-from piwsl.structures.labels import NoLabel, Quantity, label_key
+from piwsl.structures.labels import REFERENCE, NoLabel, Quantity, label_key
 from piwsl.structures.structure import group_name
 
 NAMES_SHOWN = 12
 FRAMES_SHOWN = 5
 ENERGY_AND_FORCES: tuple[Quantity, ...] = ("energy", "forces")
+WORDS: Mapping[Quantity, str] = {"energy": "energies", "forces": "forces"}
 # Of a file.
 EXAMPLES = 50
 # Of more frames, which may take minutes to read, groups are not known before the import, nor what is left out.
@@ -88,8 +88,6 @@ class GivenFile:
     """Columns of three numbers that any frame has and that may be forces."""
     free_atoms: Mapping[int, float]
     """As of `free_atoms`."""
-    level_energies: Mapping[str, NDArray[np.float64]]
-    """(M,) of each given level, eV; NaN of frames without."""
     not_finite: Mapping[str, NDArray[np.int64]]
     """Positions of the frames that have NaN or infinity for a label of a given level, by our name for it."""
     every: int = 1
@@ -186,12 +184,11 @@ class _Passing:
         self._dataset, self._path, self._every, self._labelled = dataset, path, every, labelled
         self._labels, self._stamp = dataset.labels_of(path), stamp_of(path)
         self._further = Further.of(dataset, path)
-        self._surveyor, self._keys = Surveyor(formulas), Counter[str]()
+        self._surveyor, self._keys = Surveyor(formulas, self._further.names), Counter[str]()
         self._infos, self._columns = set[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
         by = (None if dataset.split is None else dataset.split.groups, dataset.grouped_by)
         self._groups = {each: list[str | int | None]() for each in by if each is not None and self._is_trained_on}
-        self._level_energies = {level: array("d") for level in self._further.names}
         self._not_finite: dict[str, array[int]] = defaultdict(lambda: array("q"))
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
@@ -233,8 +230,6 @@ class _Passing:
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
         self._surveyor.pass_over()
-        for energies in self._level_energies.values():
-            energies.append(np.nan)
 
     @property
     def _is_trained_on(self) -> bool:
@@ -249,8 +244,6 @@ class _Passing:
         """Note what is told of a frame as it was read and as ours."""
         self._surveyor.add(frame)
         self._keys.update([*frame.info, *frame.arrays])
-        for level, energies in self._level_energies.items():
-            energies.append(frame.info.get(label_key(level, "energy"), np.nan))
         for key in self._further.not_finite(atoms, frame):
             self._not_finite[key].append(frame.info["frame"])
         self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
@@ -274,7 +267,6 @@ class _Passing:
             "infos": self._infos,
             "columns": self._columns,
             "free_atoms": self._free_atoms,
-            "level_energies": {level: np.asarray(energies) for level, energies in self._level_energies.items()},
             "not_finite": {key: np.asarray(positions) for key, positions in self._not_finite.items()},
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
@@ -506,11 +498,21 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
         )
 
 
-def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
-    """Return what looks odd about energies of given levels, of each file once; and which levels have none to fit to.
+def names_of_files(dataset: GivenDataset) -> dict[str, dict[str, LabelNames]]:
+    """Return where the files of a dataset have their labels, those that are learned first, then of each given level.
 
-    And which labels of theirs are no numbers, and absent.
+    Of a dataset without such levels nothing.
     """
+    paths = [path for path in (dataset.file, dataset.test_file, dataset.pool_file) if path is not None]
+    return {
+        str(path): {REFERENCE: dataset.labels_of(path), **dataset.given_labels_of(path)}
+        for path in paths
+        if dataset.given_levels
+    }
+
+
+def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
+    """Return which given levels have no energies to fit to, and of each file once which labels of them are absent."""
     found = [
         Finding(
             kind="given_levels",
@@ -524,29 +526,26 @@ def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> lis
     ]
     for file in {file.path: file for file in files}.values():
         for level, names in dataset.given_labels_of(file.path).items():
-            found += doubts_of_level(level, file.survey, file.level_energies[level], names.energy_unit)
             found += _absent(level, file, names)
     return found
 
 
 def _absent(level: str, file: GivenFile, names: LabelNames) -> Iterator[Finding]:
     """Yield which labels of a level are absent, for they are no numbers."""
-    for quantity, what, key in (
-        ("energy", "energies", names.energy_key),
-        ("forces", "forces", names.forces_key),
-    ):
+    keys: dict[Quantity, str] = {"energy": names.energy_key, "forces": names.forces_key}
+    for quantity, key in keys.items():
         positions = file.not_finite.get(label_key(level, quantity))
-        if positions is not None:
-            which = f"{', '.join(map(str, positions[:FRAMES_SHOWN]))}{', ...' if len(positions) > FRAMES_SHOWN else ''}"
-            yield Finding(
-                kind="given_levels",
-                level=level,
-                said=f"given_levels.{level}: {what} ({key}) of {len(positions)} of {len(file)} frames of {file.path} "
-                f"(frame {which}) are NaN or infinite, and are left out; the frames are not",
-                frames=len(positions),
-                which=f"{file.path}: {which}",
-                done="label left out",
-            )
+        if positions is None:
+            continue
+        first = f"{', '.join(map(str, positions[:FRAMES_SHOWN]))}{', ...' if len(positions) > FRAMES_SHOWN else ''}"
+        said = (
+            f"given_levels.{level}: {WORDS[quantity]} ({key}) of {len(positions)} of {len(file)} frames of {file.path} "
+            f"(frame {first}) are NaN or infinite, and are left out; the frames are not"
+        )
+        which = f"{file.path}: {first}"
+        yield Finding(
+            kind="not_finite", level=level, said=said, frames=len(positions), which=which, done="label left out"
+        )
 
 
 def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = True) -> list[GivenFrames]:
