@@ -33,8 +33,16 @@ from piwsl.config.acquisition import OF_A_PROCESS
 from piwsl.config.training import Largest
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of, left_of
-from piwsl.data.given import GivenFrames, findings_of_levels, frames_taken, free_atoms, read_files, summary
-from piwsl.data.plausibility import copies_of, warnings, warnings_of_test
+from piwsl.data.given import (
+    GivenFrames,
+    findings_of_levels,
+    frames_taken,
+    free_atoms,
+    names_of_files,
+    read_files,
+    summary,
+)
+from piwsl.data.plausibility import Parts, copies_of, doubts_of_levels, warnings, warnings_of_test
 from piwsl.data.splits import MOST_DIGITS, read_positions, split_groups
 from piwsl.data.survey import Formulas, survey_of
 from piwsl.errors import PiwslError
@@ -533,12 +541,16 @@ def remarks(experiment: Experiment) -> list[str]:
             labels, kept, seen = dataset.labels_of(dataset.file), kept_of(dataset, files), _seen(files)
             if dataset.drop:
                 lines += _dropped(name, dataset, kept.findings(), seen)
-            odd = [found.said for found in findings_of_levels(dataset, files)]
-            odd += warnings(frames_of(kept), labels.energy_unit, labels.forces_unit)
+            by_part = frames_of(kept)
+            every = [atoms for part in PARTS for atoms in by_part.get(part, ())]
+            of_levels = findings_of_levels(dataset, files)
+            of_levels += doubts_of_levels(kept.survey, every.__getitem__, names_of_files(dataset))
+            odd = [found.said for found in of_levels]
+            odd += warnings(by_part, labels.energy_unit, labels.forces_unit)
             lines += [f"{name}{seen}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
-            lines += _remarks_on_tests(name, dataset, frames_of(kept)[TRAINING])
+            lines += _remarks_on_tests(name, dataset, by_part[TRAINING])
         elif remark := level_remark(dataset, experiment):
             lines.append(f"{name}: {dataset.level}: {remark}")
     return lines
@@ -574,7 +586,10 @@ def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) ->
         file, labels = read_files(section, FRAMES_CHECKED, checked=False)[0], section.labels_of(section.file)
         yield f"{name}, test set {test}: {summary(section, file)}"
         tested = survey_of(file.frames, formulas)
-        odd = warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
+        odd = findings_of_levels(section, [file])
+        alone = Parts.of({TEST: (file.survey, file.taken)}, {TEST: str(file.path)})
+        odd += doubts_of_levels(alone, file.frames.__getitem__, names_of_files(section))
+        odd += warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
         yield from (f"{name}, test set {test}: warning: {found.said}" for found in odd)
         if copies := copies_of(known, tested, [*learned, *file.frames].__getitem__):
             yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"

@@ -28,14 +28,16 @@ class Finding(Record):
     said: str
     """One line."""
     kind: str = ""
-    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, cheap_levels,
-    given_levels."""
+    """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, not_finite,
+    cheap_levels, given_levels."""
+    level: str = ""
+    """The further level whose labels it is about; "" where it is those that are learned, or the frames."""
     frames: int | None = None
     """How many; None where it is the data as a whole."""
     which: str = ""
     """The first of them by their files, as positions there."""
-    done: Literal["kept", "left out", "dropped"] = "kept"
-    """Dropped is what the config says, left out what cannot be used whatever it says."""
+    done: Literal["kept", "left out", "label left out", "dropped"] = "kept"
+    """Dropped is what the config says, left out what cannot be used whatever it says, a frame or a label of it."""
 
 
 class FramesOfFile(Record):

@@ -63,8 +63,32 @@ def test_periodic_directions_in_capitals_are_those_of_the_frame(tmp_path, said, 
     assert [atoms.pbc.tolist() for atoms in file.frames] == [[bool(each) for each in periodic]] * 2
     assert file.frames[0].cell.lengths().tolist() == [9.0, 9.0, 9.0]
     (tmp_path / "kliff.xyz").write_text(text.replace(said, "x y"))
-    with pytest.raises(PiwslError, match="PBC is not three of T and F"):
+    with pytest.raises(PiwslError, match="PBC is three of T and F"):
         read_files(GivenDataset(file=tmp_path / "kliff.xyz", test_frames=1, **keys))
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ('pbc="T T T" PBC="F F F"', 'pbc="T T T" and PBC="F F F" contradict each other'),
+        ('PBC="1 1 0" pbc="T T T"', 'PBC="1 1 0" and pbc="T T T" contradict each other'),
+        ("Pbc=T PBC=F", 'Pbc="T" and PBC="F" contradict each other'),
+        ('pbc="T T F" PBC="1 1 0"', None),
+        ('pbc=T PBC="T T T"', None),
+    ],
+)
+def test_periodic_directions_that_are_said_twice_are_the_same_or_refused(tmp_path, said, problem):
+    lattice, columns = 'Lattice="9 0 0 0 9 0 0 0 9"', "Properties=species:S:1:pos:R:3"
+    once, twice = (f"1\n{lattice} {each} REF_energy=-29.4 {columns}\nSi 0 0 0\n" for each in ("pbc=T", said))
+    (tmp_path / "frames.xyz").write_text(once + twice)
+    given = GivenDataset(file=tmp_path / "frames.xyz", test_frames=1)
+    if problem is None:
+        assert read_files(given)[0].frames[1].pbc.tolist() == [True, True, "F" not in said]
+        return
+    with pytest.raises(PiwslError) as refused:
+        read_files(given)
+    found = f"{tmp_path}/frames.xyz: frame 1, line 5: {problem}; leave out the one that is wrong"
+    assert str(refused.value) == found
 
 
 def test_the_temperature_that_frames_say_is_kept(tmp_path):
@@ -323,6 +347,7 @@ PIECES += (
     "=",
     'Lattice="',
     'pbc="T T T"',
+    'PBC="1 1 0"',
     "\0",
     "é",
     "\n",

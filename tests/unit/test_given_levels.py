@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from helpers import ROOT, morse_frames, plain_experiment
 from published import TRIPLE_ZETA, write_ani
+from run_files import files_of
 
 from piwsl.config import ConfigError, Experiment, GivenDataset, parse_section
 from piwsl.data.assemble import import_given
@@ -21,10 +23,13 @@ from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import findings_of_levels, read_files, summary
 from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_level
+from piwsl.files import read_json, write_json
 from piwsl.preflight import load_experiment, remarks
 from piwsl.report.context import Context
+from piwsl.report.sections.data_warnings import DataWarnings
 from piwsl.report.sections.given_levels import GivenLevels
 from piwsl.report.tables import cheap_table
+from piwsl.report.write import write_report
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 from piwsl.structures.labels import WEAK, label_key
 from piwsl.workflow.jobs import Jobs
@@ -139,20 +144,20 @@ def test_what_is_trained_depends_on_no_level_that_only_the_report_has(path):
         weak = settings(part, given_levels=levels, weak_forces="mp2")
         assert weak == settings(part, given_levels={"mp2": MP2}, weak_forces="mp2")
         assert weak != settings(part, given_levels={"mp2": MP2 | {"forces_key": "other"}}, weak_forces="mp2")
-        # Frames that lack a number of any level are dropped.
-        assert "hf" in settings(part, given_levels=levels, drop=["unlabelled"])["given_levels"]
+        # No frame is dropped for what it has of them.
+        assert settings(part, given_levels=levels, drop=["unlabelled"]) == settings(part, drop=["unlabelled"])
     for part in (TEST, None):
         assert settings(part, given_levels=levels) == settings(part, given_levels={"mp2": MP2, "hf": {}})
         assert settings(part, given_levels=levels) != settings(part, given_levels={"mp2": MP2})
 
 
-def test_geometries_that_cheap_levels_label_depend_on_given_levels_only_where_these_drop_frames(path):
+def test_geometries_that_cheap_levels_label_depend_on_no_given_level(path):
     def settings(**keys) -> dict:
         return jobs_of(file=str(path), **keys).geometry_settings("mine", TEST)
 
     levels = {"given_levels": {"hf": {}}}
     assert settings(**levels) == settings()
-    assert settings(**levels, drop=["unlabelled"]) != settings(drop=["unlabelled"])
+    assert settings(**levels, drop=["unlabelled"]) == settings(drop=["unlabelled"])
 
 
 @pytest.mark.parametrize(
@@ -174,16 +179,85 @@ def test_a_level_that_the_file_does_not_have_is_refused(path, level, said):
     assert re.search(said, refusal(path, given_levels={"mp2": level}))
 
 
-def test_a_label_that_is_no_number_is_refused_with_its_frame_or_dropped(tmp_path):
+@pytest.mark.parametrize("drop", [[], ["unlabelled"]])
+def test_a_label_that_is_nan_is_absent_in_its_frame_which_stays(tmp_path, drop, capsys):
     frames = frames_of_two_levels(6)
-    frames[3].info["mp2"] = np.nan
-    frames[4].info["mp2"] = -76.1
+    frames[3].info["mp2"], frames[5].info["mp2"] = np.nan, np.inf
+    frames[4].arrays["mp2_gradient"][1, 2] = np.nan
+    path, keys = written(tmp_path, frames), {"given_levels": {"mp2": MP2, "hf": {}}, "drop": drop}
+    with Dataset(imported(path, **keys)) as dataset:
+        assert len(dataset) == 6
+        assert dataset.labelled("reference", "energy").all()
+        assert dataset.labelled("hf", "energy").all()
+        counts = [dataset.labelled("mp2", quantity).sum() for quantity in ("energy", "forces")]
+        found = {each.said: each for each in dataset.findings() if each.done == "label left out"}
+    assert counts == [4, 2]
+    energies, forces = (
+        f"given_levels.mp2: energies (mp2) of 2 of 6 frames of {path} (frame 3, 5) are NaN or infinite, and are left "
+        "out; the frames are not",
+        f"given_levels.mp2: forces (mp2_gradient) of 1 of 6 frames of {path} (frame 4) are NaN or infinite, and are "
+        "left out; the frames are not",
+    )
+    assert [*found] == [energies, forces]
+    assert [(each.kind, each.frames, each.which, each.level) for each in found.values()] == [
+        ("not_finite", 2, f"{path}: 3, 5", "mp2"),
+        ("not_finite", 1, f"{path}: 4", "mp2"),
+    ]
+    assert f"warning: {energies}" in capsys.readouterr().out
+    table = DataWarnings().html(SimpleNamespace(datasets=[path.with_suffix(".h5")], test_sets=[])).split("<tbody>")[1]
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in table.split("<tr>") if "not finite" in row]
+    assert [row[1:] for row in rows] == [
+        ["not finite, mp2", "2", f"{path}: 3, 5", "label left out"],
+        ["not finite, mp2", "1", f"{path}: 4", "label left out"],
+    ]
+
+
+def test_a_label_of_the_level_that_is_learned_that_is_nan_is_refused_or_drops_its_frame(tmp_path):
+    frames = frames_of_two_levels(6)
+    frames[3].info[ENERGY_KEY] = np.nan
     path = written(tmp_path, frames)
-    assert refusal(path, given_levels={"mp2": MP2}).endswith("mine.xyz: frame 3: mp2 is nan, not a finite number")
-    with Dataset(imported(path, given_levels={"mp2": MP2}, drop=["unlabelled"])) as dataset:
+    assert refusal(path, given_levels={"hf": {}}).endswith("frame 3: REF_energy is nan, not a finite number")
+    with Dataset(imported(path, given_levels={"hf": {}}, drop=["unlabelled"])) as dataset:
         assert len(dataset) == 5
+
+
+def test_a_label_that_is_text_is_refused_with_its_frame_and_one_that_is_nowhere_a_number(tmp_path):
+    frames = frames_of_two_levels(6)
     frames[3].info["mp2"] = "failed"
     assert "frame 3: mp2 is 'failed'" in refusal(written(tmp_path, frames), given_levels={"mp2": MP2})
+    for atoms in frames:
+        atoms.info["mp2"] = np.nan
+    said = refusal(written(tmp_path, frames), given_levels={"mp2": MP2})
+    assert said.startswith("given_levels.mp2.energy_key: 'mp2' is NaN or infinite wherever a frame of")
+
+
+def test_weak_forces_of_a_level_are_absent_where_its_forces_are_nan(tmp_path):
+    frames = frames_of_two_levels(6)
+    frames[2].arrays["mp2_gradient"][0, 0] = np.nan
+    path = written(tmp_path, frames)
+    with Dataset(imported(path, given_levels={"mp2": MP2}, weak_forces="mp2")) as dataset:
+        training = dataset.structures(dataset.indices(TRAINING))
+    for structure in training:
+        assert (structure.at_level(WEAK).forces is None) == (structure.at_level("mp2").forces is None)
+        assert structure.forces is not None
+
+
+def test_a_label_that_is_nan_in_a_named_test_set_is_said_of_it(tmp_path, path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hot = [atoms.copy() for atoms in morse_frames("H2O", 3, seed=7, forces=True)]
+    for atoms in hot:
+        atoms.info["hf_energy"] = atoms.info[ENERGY_KEY]
+    hot[1].info["hf_energy"] = np.nan
+    config = experiment_of(path, {"hf": {}})
+    config["datasets"]["water"]["tests"] = {"hot": {"file": str(written(tmp_path, hot, "hot.xyz"))}}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    experiment = load_experiment(Path("config.yaml"))
+    said = "given_levels.hf: energies (hf_energy) of 1 of 3 frames of"
+    assert any(line.startswith(f"water, test set hot: warning: {said}") for line in remarks(experiment))
+    import_given(experiment.datasets["water"].tested_on("hot"), tmp_path / "hot.h5", TEST)
+    with Dataset(tmp_path / "hot.h5") as dataset:
+        assert [each.said.startswith(said) for each in dataset.findings()] == [True]
+        assert len(dataset) == 3
 
 
 @pytest.mark.parametrize(
@@ -196,6 +270,18 @@ def test_a_label_that_is_no_number_is_refused_with_its_frame_or_dropped(tmp_path
         (
             {"given_levels": {"mp2": {}}, "energy_key": "mp2_energy"},
             "'mp2_energy' is energy_key, the labels themselves",
+        ),
+        (
+            {"given_levels": {"mp2": {"energy_key": "e"}, "hf": {"energy_key": "e"}}},
+            "given_levels.hf.energy_key: 'e' is that of given_levels.mp2, too; say of each level where its own labels",
+        ),
+        (
+            {"given_levels": {"mp2": {"energy_key": "hf_energy"}, "hf": {}}},
+            "given_levels.hf.energy_key: 'hf_energy' is that of given_levels.mp2, too",
+        ),
+        (
+            {"given_levels": {"hf": {}, "mp2": {"energy_key": "e", "forces_key": "hf_forces"}}},
+            "given_levels.mp2.forces_key: 'hf_forces' is that of given_levels.hf, too",
         ),
         ({"given_levels": {"mp2": {"energy_unit": "Rydberg"}}}, "given_levels.mp2.energy_unit: no unit 'Rydberg'"),
         ({"weak_forces": "mp2"}, "weak_forces: no level 'mp2'; say gfn2-xtb, or name it under given_levels"),
@@ -222,11 +308,10 @@ def test_energies_of_a_level_in_another_unit_are_asked_about(tmp_path, factor, u
             "hf_energy": factor * (-76.0 * Hartree + 0.01 * number),
         }
     path = written(tmp_path, frames)
-    given = section(path, given_levels={"hf": {}})
-    said = [found.said for found in findings_of_levels(given, read_files(given))]
-    assert said == [] if unit is None else said[0].startswith(f"given_levels.hf: energies: are they {unit}?")
     with Dataset(imported(path, given_levels={"hf": {}})) as dataset:
-        assert {*said} <= {found.said for found in dataset.findings()}
+        said = [found.said for found in dataset.findings() if found.level == "hf"]
+    asked = f"given_levels.hf (hf_energy in eV): energies: are they {unit}?"
+    assert said == [] if unit is None else said[0].startswith(asked)
 
 
 def test_a_level_that_test_frames_alone_have_is_asked_about(tmp_path, path):
@@ -358,6 +443,41 @@ def test_a_named_test_set_need_not_have_them(tmp_path, path, monkeypatch):
         with Dataset(tmp_path / f"{name}.h5") as dataset:
             known[name] = dataset.labelled("mp2", "energy").tolist()
     assert known == {"hot": [False] * 3, "same": [True] * 6}
+
+
+def test_the_table_of_named_test_sets_says_of_how_many_frames_a_level_is_as_the_main_table_does(tmp_path):
+    """Of the own test frames all have mp2 and one its forces; of the set `hot` two of three have it, one its forces."""
+    own, hot = frames_of_two_levels(2), frames_of_two_levels(5)[2:]
+    del hot[0].info["mp2"]
+    files = [written(tmp_path, each, f"{name}.xyz") for name, each in (("own", own), ("hot", hot))]
+    config = experiment_of(written(tmp_path, frames_of_two_levels(4)), {"mp2": MP2, "hf": {}})
+    del config["datasets"]["water"]["test_frames"]
+    config["datasets"]["water"] |= {"test_file": str(files[0]), "tests": {"hot": {"file": str(files[1])}}}
+    experiment = parse_section(Experiment, config, "config.yaml")
+    dataset, folder = experiment.datasets["water"], tmp_path / "datasets" / "water"
+    (folder / "tests").mkdir(parents=True)
+    import_given(dataset, folder / "dataset.h5")
+    import_given(dataset.tested_on("hot"), folder / "tests" / "hot.h5", TEST)
+    files = files_of(tmp_path / "runs", experiment.runs(), {loss: [10.0, 20.0] for loss in experiment.losses})
+    files.datasets.append(folder / "dataset.h5")
+    files.test_sets.append(folder / "tests" / "hot.h5")
+    for errors in list(files.errors):
+        files.tests.append(errors.parent / "tests" / "hot" / "errors.json")
+        write_json(files.tests[-1], read_json(errors) | {"test": "hot"})
+    write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv")
+    html = (tmp_path / "report.html").read_text()
+    main, further = (re.search(rf'id="{name}".*?</table>', html, re.DOTALL)[0] for name in ("errors", "tests-1"))
+    said = {
+        table: {
+            name: re.findall(r'class="more">(.*?)</span>', more)
+            for name, more in re.findall(r">(mp2|hf|the best constant)((?:<span.*?</span>)*)</td>", table)
+        }
+        for table in (main, further)
+    }
+    own = "forces of 1 of 2 test frames"
+    assert said[main] == {"the best constant": [], "mp2": [own], "hf": []}
+    of_hot = "hot: energies of 2 of 3, forces of 1 of 3 test frames"
+    assert said[further] == {"the best constant": [], "mp2": [own, of_hot], "hf": []}
 
 
 # Published sets.

@@ -27,6 +27,8 @@ from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, 
 FEW, MANY = 3_000, 24_000
 # Bytes for each further frame; one that is held takes some thousands.
 MOST_A_FRAME = 400
+# Of a further level with forces.
+MOST_OF_A_LEVEL = 150
 IMPORTS = """
 import re, sys
 from pathlib import Path
@@ -37,9 +39,10 @@ from piwsl.readers import _npz
 
 # Buffers are full with few frames, too.
 columns.ROWS_AT_ONCE, _npz.BLOCK_BYTES = 1000, 1 << 14
-drop, *names = sys.argv[1:]
+drop, levels, *names = sys.argv[1:]
 for name in names:
-    dataset = GivenDataset(file=Path(name), format="npz", test_frames=100, drop=drop.split())
+    given = {level: {} for level in levels.split()}
+    dataset = GivenDataset(file=Path(name), format="npz", test_frames=100, drop=drop.split(), given_levels=given)
     path = Path(name)
     import_given(dataset, path.with_suffix(".h5"), dropped_path=path.with_suffix(".csv"))
     print(re.search(r"VmHWM:.*", Path("/proc/self/status").read_text()).group())
@@ -52,23 +55,26 @@ def write_water(path: Path, frames: int) -> Path:
     positions = molecule("H2O").positions + 0.05 * rng.normal(size=(frames, 3, 3))
     energies = rng.normal(size=frames)
     positions[99::100], energies[99::100] = positions[98::100], energies[98::100]
-    np.savez(path, R=positions, z=[8, 1, 1], E=energies, F=rng.normal(size=(frames, 3, 3)))
+    forces = rng.normal(size=(frames, 3, 3))
+    np.savez(path, R=positions, z=[8, 1, 1], E=energies, F=forces, mp2_energy=2 * energies, mp2_forces=forces[::-1])
     return path
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the largest memory of a process from /proc")
-@pytest.mark.parametrize("drop", ["", "unlabelled overlaps energy_outliers force_outliers duplicates"])
-def test_further_frames_take_a_few_bytes_of_memory_each(tmp_path, drop):
+@pytest.mark.parametrize(
+    ("drop", "levels"), [("", ""), ("", "mp2"), ("unlabelled overlaps energy_outliers force_outliers duplicates", "")]
+)
+def test_further_frames_take_a_few_bytes_of_memory_each(tmp_path, drop, levels):
     files = [write_water(tmp_path / "few.npz", FEW), write_water(tmp_path / "many.npz", MANY)]
     run = subprocess.run(
-        [sys.executable, "-c", IMPORTS, drop, *map(str, files)],
+        [sys.executable, "-c", IMPORTS, drop, levels, *map(str, files)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
     few, many = (1024 * int(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("VmHWM"))
-    assert (many - few) / (MANY - FEW) < MOST_A_FRAME
+    assert (many - few) / (MANY - FEW) < MOST_A_FRAME + MOST_OF_A_LEVEL * len(levels.split())
     with Dataset(tmp_path / "many.h5") as made:
         found = len(made.indices(TRAINING)) + len(made.indices(TEST))
     # Some copies are missed, whose sums are next to those of other frames.

@@ -428,7 +428,8 @@ class GivenDataset(Section):
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     drop: list[Fault] = Field(
         [],
-        description="Which frames are left out: `unlabelled`, without an energy, or with a label that is not finite; "
+        description="Which frames are left out: `unlabelled`, without an energy, or with a label that is not finite, "
+        "but for labels of given_levels, which are then absent; "
         "`overlaps`, atoms on one another; `energy_outliers`, `force_outliers`, far from the others; `net_forces`, "
         "forces that do not add up to zero; `duplicates`, all but one of one geometry. Default: none; the first two "
         "are refused, the others asked about.",
@@ -620,12 +621,25 @@ class GivenDataset(Section):
                 raise ValueError(f"{key}: '{name}' is one of cheap_levels, too, which are computed; leave one out")
             if (found := level.energy_key or label_key(name, "energy")) == self.energy_key:
                 raise ValueError(f"{key}: '{found}' is energy_key, the labels themselves; leave one out")
+        self._check_each_level_has_own_keys()
         if self.weak_forces not in (None, GFN2, *self.given_levels):
             known = " or ".join([GFN2, *self.given_levels])
             raise ValueError(f"weak_forces: no level '{self.weak_forces}'; say {known}, or name it under given_levels")
         if self.weak_forces in self.given_levels and self.weak_forces_key is not None:
             raise ValueError("weak_forces_key: forces of a cheaper level are those of weak_forces; leave one out")
         return self
+
+    def _check_each_level_has_own_keys(self) -> None:
+        of: dict[tuple[str, str], str] = {}
+        for level, said in self.given_levels.items():
+            names = said.names(level, LabelNames())
+            for field in ("energy_key", "forces_key"):
+                found = getattr(names, field)
+                if (other := of.setdefault((field, found), level)) != level:
+                    raise ValueError(
+                        f"given_levels.{level}.{field}: '{found}' is that of given_levels.{other}, too; say of each "
+                        "level where its own labels stand, or leave one out"
+                    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,18 +14,19 @@ from ase.data import atomic_numbers, chemical_symbols
 from piwsl.config import GivenDataset
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, WITHOUT_GIVEN_LEVELS, check_labels, write_dataset, write_structures
-from piwsl.data.dropping import Kept, kept_of, write_dropped
+from piwsl.data.dropping import kept_of, survey_of_parts, write_dropped
 from piwsl.data.given import (
     GivenFile,
     Part,
     findings_of_levels,
     held_out_groups,
     left_out,
+    names_of_files,
     source_of,
     summary,
     survey_files,
 )
-from piwsl.data.plausibility import asked_for, doubts, findings
+from piwsl.data.plausibility import Parts, asked_for, asked_of_levels, doubts, doubts_of_levels, findings
 from piwsl.data.rereading import parts_again
 from piwsl.data.splits import write_split
 from piwsl.errors import PiwslError
@@ -172,16 +173,16 @@ def import_given(
     given = () if part in WITHOUT_GIVEN_LEVELS else dataset.given_levels
     asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(each.name for each in cheap), *given)
     positions = {name: array("q") for name in kept.parts}
-    with parts_again(dataset, _taken(kept.parts, part), dataset_path.parent) as frames:
-        watched = None if part is not None else _Watched(kept)
-        seen = frames if watched is None else watched.seeing(frames)
-        labelled = _with_weak_labels(seen, dataset)
+    taken = _taken(kept.parts, part)
+    watched = _Watched(dataset, survey_of_parts(taken), part)
+    with parts_again(dataset, taken, dataset_path.parent) as frames:
+        labelled = _with_weak_labels(watched.seeing(frames), dataset)
         structures = {
             name: (from_atoms(atoms, levels) for atoms in _noted(asked.labelled(name, each), positions[name]))
             for name, each in {**labelled, **_belonging(kept.parts[TRAINING].file, labelled)}.items()
         }
-        of_levels = findings_of_levels(dataset, files) if part is None else []
-        odd = _said(chain(of_levels, _odd(dataset, watched, asked)))
+        of_levels = [] if part in WITHOUT_GIVEN_LEVELS else findings_of_levels(dataset, files)
+        odd = _said(chain(of_levels, watched.doubts(), asked.left_out()))
         write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
     if dropped_path is not None:
         write_dropped(dropped_path, kept.dropped)
@@ -225,12 +226,18 @@ def _with_weak_labels(frames: Mapping[str, Iterable[Atoms]], dataset: GivenDatas
 
 
 class _Watched:
-    """All frames of given files, as they pass a second time; the few that are doubted in full are kept."""
+    """Frames of given files, as they pass a second time; the few that are doubted in full are kept.
 
-    def __init__(self, kept: Kept[GivenFile]) -> None:
-        self._parts = kept.survey
-        self._wanted = np.zeros(len(self._parts.survey), dtype=bool)
-        self._wanted[asked_for(self._parts)] = True
+    Of training or pool alone nothing is doubted, of the test alone its further levels: named test sets are made so.
+    """
+
+    def __init__(self, dataset: GivenDataset, parts: Parts, part: str | None) -> None:
+        self._parts, self._labels, self._whole = parts, dataset.labels_of(dataset.file), part is None
+        self._names = {} if part in WITHOUT_GIVEN_LEVELS else names_of_files(dataset)
+        self._wanted = np.zeros(len(parts.survey), dtype=bool)
+        self._wanted[asked_of_levels(parts, self._names)] = True
+        if self._whole:
+            self._wanted[asked_for(parts)] = True
         self._kept: dict[int, Atoms] = {}
 
     def seeing(self, frames: Mapping[str, Iterable[Atoms]]) -> dict[str, Iterable[Atoms]]:
@@ -243,16 +250,12 @@ class _Watched:
                 self._kept[row] = atoms
             yield atoms
 
-    def doubts(self, energy_unit: str, forces_unit: str) -> list[Finding]:
-        """Return what looks odd, when all have passed."""
-        return doubts(self._parts, self._kept.__getitem__, energy_unit, forces_unit)
-
-
-def _odd(dataset: GivenDataset, watched: _Watched | None, asked: CheapLevels) -> Iterator[Finding]:
-    """Yield what looks odd, and what a cheap level fails, when all frames have passed."""
-    labels = dataset.labels_of(dataset.file)
-    yield from [] if watched is None else watched.doubts(labels.energy_unit, labels.forces_unit)
-    yield from asked.left_out()
+    def doubts(self) -> Iterator[Finding]:
+        """Yield what looks odd, when all have passed."""
+        frame_of = self._kept.__getitem__
+        if self._whole:
+            yield from doubts(self._parts, frame_of, self._labels.energy_unit, self._labels.forces_unit)
+        yield from doubts_of_levels(self._parts, frame_of, self._names)
 
 
 def _check_elements(divided: Mapping[str, Part[GivenFile]], dataset: GivenDataset) -> None:

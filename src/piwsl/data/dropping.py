@@ -85,7 +85,7 @@ class Kept(Generic[File]):
     @property
     def survey(self) -> Parts:
         """The survey of what is left."""
-        return _surveyed(self.parts)
+        return survey_of_parts(self.parts)
 
     def findings(self) -> list[Finding]:
         """Return what was dropped, for the report: a finding a fault."""
@@ -134,7 +134,8 @@ def _nothing_left(dataset: GivenDataset, kept: Kept[File], part: str) -> str:
     return f"{file.path}: drop leaves no {part} frame; {why}"
 
 
-def _surveyed(parts: Mapping[str, Part[File]]) -> Parts:
+def survey_of_parts(parts: Mapping[str, Part[File]]) -> Parts:
+    """Return the survey of the frames of parts."""
     return Parts.of(
         {name: (part.file.survey, part.indices) for name, part in parts.items()},
         {name: str(part.file.path) for name, part in parts.items()},

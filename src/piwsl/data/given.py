@@ -6,7 +6,7 @@ A file of millions of frames is surveyed, not held: they pass one by one, and wh
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset, Groups, Split
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.plausibility import doubts_of_level
 from piwsl.data.reading import (
     Stamp,
     check_unchanged,
@@ -51,11 +50,13 @@ from piwsl.structures.frames import (
     states_multiplicity,
 )
 from piwsl.structures.geometry import geometry_problem, lies_on_itself
-from piwsl.structures.labels import NoLabel, Quantity, label_key
+from piwsl.structures.labels import REFERENCE, NoLabel, Quantity, label_key
 from piwsl.structures.structure import group_name
 
 NAMES_SHOWN = 12
+FRAMES_SHOWN = 5
 ENERGY_AND_FORCES: tuple[Quantity, ...] = ("energy", "forces")
+WORDS: Mapping[Quantity, str] = {"energy": "energies", "forces": "forces"}
 # Of a file.
 EXAMPLES = 50
 # Of more frames, which may take minutes to read, groups are not known before the import, nor what is left out.
@@ -87,8 +88,8 @@ class GivenFile:
     """Columns of three numbers that any frame has and that may be forces."""
     free_atoms: Mapping[int, float]
     """As of `free_atoms`."""
-    level_energies: Mapping[str, NDArray[np.float64]]
-    """(M,) of each given level, eV; NaN of frames without."""
+    not_finite: Mapping[str, NDArray[np.int64]]
+    """Positions of the frames that have NaN or infinity for a label of a given level, by our name for it."""
     every: int = 1
     """Only each so many-th frame of the file was read, the stride of the dataset included."""
     ignored: int | None = None
@@ -167,6 +168,14 @@ class Further:
             arrays.pop(WEAK_FORCES_KEY, None)
             arrays |= {} if forces is None else {WEAK_FORCES_KEY: forces}
 
+    def not_finite(self, atoms: Atoms, ours: Atoms) -> Iterator[str]:
+        """Yield our names for the labels that a frame has, and that are absent in what was made of it: no numbers."""
+        for level, names in self.names.items():
+            if names.energy_key in atoms.info and (key := label_key(level, "energy")) not in ours.info:
+                yield key
+            if names.forces_key in atoms.arrays and (key := label_key(level, "forces")) not in ours.arrays:
+                yield key
+
 
 class _Passing:
     """Frames of a file, made ours one by one; keeps what is told of the file behind them."""
@@ -175,12 +184,12 @@ class _Passing:
         self._dataset, self._path, self._every, self._labelled = dataset, path, every, labelled
         self._labels, self._stamp = dataset.labels_of(path), stamp_of(path)
         self._further = Further.of(dataset, path)
-        self._surveyor, self._keys = Surveyor(formulas), Counter[str]()
+        self._surveyor, self._keys = Surveyor(formulas, self._further.names), Counter[str]()
         self._infos, self._columns = set[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
         by = (None if dataset.split is None else dataset.split.groups, dataset.grouped_by)
         self._groups = {each: list[str | int | None]() for each in by if each is not None and self._is_trained_on}
-        self._level_energies = {level: array("d") for level in self._further.names}
+        self._not_finite: dict[str, array[int]] = defaultdict(lambda: array("q"))
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
         self._listed = _listed(dataset) if labelled and path == dataset.file else None
@@ -221,8 +230,6 @@ class _Passing:
             raise problem
         self._faults.append(1 + FAULTS.index(fault))
         self._surveyor.pass_over()
-        for energies in self._level_energies.values():
-            energies.append(np.nan)
 
     @property
     def _is_trained_on(self) -> bool:
@@ -237,8 +244,8 @@ class _Passing:
         """Note what is told of a frame as it was read and as ours."""
         self._surveyor.add(frame)
         self._keys.update([*frame.info, *frame.arrays])
-        for level, energies in self._level_energies.items():
-            energies.append(frame.info.get(label_key(level, "energy"), np.nan))
+        for key in self._further.not_finite(atoms, frame):
+            self._not_finite[key].append(frame.info["frame"])
         self._ignored += self._labels.energy_key in atoms.info or self._labels.forces_key in atoms.arrays
         self._infos |= atoms.info.keys()
         self._columns |= {
@@ -260,7 +267,7 @@ class _Passing:
             "infos": self._infos,
             "columns": self._columns,
             "free_atoms": self._free_atoms,
-            "level_energies": {level: np.asarray(energies) for level, energies in self._level_energies.items()},
+            "not_finite": {key: np.asarray(positions) for key, positions in self._not_finite.items()},
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
             "groups": None if split is None or split.groups is None else self._groups.get(split.groups),
@@ -472,6 +479,11 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
         if missing or not there:
             quantity = missing[0] if missing else "energy"
             key = getattr(names, f"{quantity}_key")
+            if any(label_key(level, quantity) in file.not_finite for file in files):
+                raise PiwslError(
+                    f"given_levels.{level}.{quantity}_key: '{key}' is NaN or infinite wherever a frame of {shown} has "
+                    "it; leave the level out, or say another key"
+                )
             held = set().union(*((file.infos if quantity == "energy" else file.columns) for file in files))
             raise PiwslError(
                 f"given_levels.{level}.{quantity}_key: no frame of {shown} has '{key}'; "
@@ -486,11 +498,25 @@ def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
         )
 
 
+def names_of_files(dataset: GivenDataset) -> dict[str, dict[str, LabelNames]]:
+    """Return where the files of a dataset have their labels, those that are learned first, then of each given level.
+
+    Of a dataset without such levels nothing.
+    """
+    paths = [path for path in (dataset.file, dataset.test_file, dataset.pool_file) if path is not None]
+    return {
+        str(path): {REFERENCE: dataset.labels_of(path), **dataset.given_labels_of(path)}
+        for path in paths
+        if dataset.given_levels
+    }
+
+
 def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> list[Finding]:
-    """Return what looks odd about energies of given levels, of each file once; and which levels have none to fit to."""
+    """Return which given levels have no energies to fit to, and of each file once which labels of them are absent."""
     found = [
         Finding(
             kind="given_levels",
+            level=level,
             said=f"given_levels.{level}: no frame of {files[0].path} has its energy; the report has no errors of it, "
             "for constants of the elements are fitted there",
         )
@@ -500,8 +526,26 @@ def findings_of_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> lis
     ]
     for file in {file.path: file for file in files}.values():
         for level, names in dataset.given_labels_of(file.path).items():
-            found += doubts_of_level(level, file.survey, file.level_energies[level], names.energy_unit)
+            found += _absent(level, file, names)
     return found
+
+
+def _absent(level: str, file: GivenFile, names: LabelNames) -> Iterator[Finding]:
+    """Yield which labels of a level are absent, for they are no numbers."""
+    keys: dict[Quantity, str] = {"energy": names.energy_key, "forces": names.forces_key}
+    for quantity, key in keys.items():
+        positions = file.not_finite.get(label_key(level, quantity))
+        if positions is None:
+            continue
+        first = f"{', '.join(map(str, positions[:FRAMES_SHOWN]))}{', ...' if len(positions) > FRAMES_SHOWN else ''}"
+        said = (
+            f"given_levels.{level}: {WORDS[quantity]} ({key}) of {len(positions)} of {len(file)} frames of {file.path} "
+            f"(frame {first}) are NaN or infinite, and are left out; the frames are not"
+        )
+        which = f"{file.path}: {first}"
+        yield Finding(
+            kind="not_finite", level=level, said=said, frames=len(positions), which=which, done="label left out"
+        )
 
 
 def read_files(dataset: GivenDataset, most: int | None = None, checked: bool = True) -> list[GivenFrames]:

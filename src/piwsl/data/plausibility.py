@@ -7,7 +7,7 @@ is left out where the config says so, `piwsl.data.dropping` decides, by the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -17,11 +17,13 @@ from ase.data import chemical_symbols
 from ase.units import Hartree
 from numpy.typing import NDArray
 
+from piwsl.data.between_levels import FEWEST_FRAMES, Factor, explanation, factor_between
 from piwsl.data.copies import SAME_GEOMETRY, compared, copied, energy_ranges, sets_of
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.data.survey import EVERY_ROW, Formula, Formulas, Survey, joined, survey_of
+from piwsl.readers import LabelNames
 from piwsl.records import Finding
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
+from piwsl.structures.labels import REFERENCE, label_key
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
 # Hartree-Fock energies of the free atoms from H to Kr, Hartree, to the milli-Hartree that a sum of them needs.
@@ -47,9 +49,13 @@ NEIGHBOUR_FRAMES = 0.5
 FRAMES_PAIRED = 300
 # Of all formulas.
 MOST_PAIRED = 3000
+# The same of frames whose forces of two levels are compared, of a file.
+FRAMES_BESIDE, MOST_BESIDE = 100, 300
 NAMES_SHOWN = 5
 
 FrameOf = Callable[[int], Atoms]
+NamesOfFiles = Mapping[str, Mapping[str, LabelNames]]
+"""Of files, where frames have their labels of each level, those that are learned first."""
 
 
 class Far(NamedTuple):
@@ -95,6 +101,14 @@ class Parts:
         """Of training and test frames together."""
         return self.survey.rows(slice(0, self.rows(POOL).start))
 
+    def rows_of_files(self) -> dict[str, NDArray[np.int64]]:
+        """Return which rows are of each file."""
+        rows = {part: np.arange(self.rows(part).start, self.rows(part).stop) for part in self.counts}
+        return {
+            file: np.concatenate([own for part, own in rows.items() if self.files.get(part, "") == file])
+            for file in dict.fromkeys(self.files.get(part, "") for part in self.counts)
+        }
+
     def which(self, rows: NDArray[np.int64]) -> str:
         """Name the first of some rows, by their files."""
         of_file: dict[str, list[NDArray[np.int64]]] = {}
@@ -105,6 +119,52 @@ class Parts:
                 of_file.setdefault(self.files.get(part, ""), []).append(there)
         named = ((file, _names(self.survey, np.concatenate(found))) for file, found in of_file.items())
         return "; ".join(f"{file}: {names}" if file else names for file, names in named)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Frames of a file that have labels of a level."""
+
+    name: str
+    names: LabelNames
+    file: str
+    rows: NDArray[np.int64]
+    """Which they are of a survey of all parts."""
+    survey: Survey
+    """Of these frames, with the level's labels."""
+
+    @property
+    def rows_with_forces(self) -> NDArray[np.int64]:
+        """Those of its rows that have forces."""
+        return self.rows[self.survey.with_forces]
+
+    @property
+    def said(self) -> str:
+        """Names and units of what there is of it."""
+        quantities = {"energy": ~np.isnan(self.survey.energies), "forces": self.survey.with_forces}
+        there = [quantity for quantity, known in quantities.items() if known.any()]
+        return ", ".join(
+            f"{getattr(self.names, f'{each}_key')} in {getattr(self.names, f'{each}_unit')}" for each in there
+        )
+
+    def slopes(self, frame_of: FrameOf, forces_are_right: bool = False) -> list[_Seen]:
+        """Compare its energies with its forces."""
+        units = self.names.energy_unit, self.names.forces_unit
+        return _slopes(self.survey, lambda row: frame_of(int(self.rows[row])), *units, self.name, forces_are_right)
+
+    def found(self, parts: Parts, seen: Iterable[_Seen]) -> list[Finding]:
+        """Return what is odd about it as of a further level of these parts."""
+        where = f" in {self.file}" if len({*parts.files.values()}) > 1 else ""
+        return [
+            Finding(
+                kind=kind,
+                level=self.name,
+                said=f"given_levels.{self.name} ({self.said}){where}: {said}",
+                frames=None if rows is None else len(rows),
+                which=self.file if rows is None else parts.which(self.rows[rows]),
+            )
+            for kind, said, rows in seen
+        ]
 
 
 def warnings(
@@ -165,17 +225,34 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) 
     return _found(parts, seen)
 
 
-def doubts_of_level(level: str, survey: Survey, energies: NDArray[np.float64], energy_unit: str) -> list[Finding]:
-    """Say where energies of a further level would be usual totals in another unit, or of the other sign.
+def doubts_of_levels(parts: Parts, frame_of: FrameOf, names: NamesOfFiles) -> list[Finding]:
+    """Return what looks odd about labels of further levels: of each file by themselves, and forces beside each other.
 
     Args:
-        level: its name.
-        survey: of the frames.
-        energies: (M,) that frames have at the level, eV; NaN of those without.
-        energy_unit: that they were read in.
+        parts: a survey with these levels; of labels of a pool that are learned elsewhere nothing is known.
+        frame_of: returns the frame of one of its rows; asked for those of `asked_of_levels` alone.
+        names: where the files have the labels of each level, and the units that these were read in.
     """
-    seen = _usual_energies(replace(survey, energies=energies), energy_unit)
-    return [Finding(kind=each.kind, said=f"given_levels.{level}: {each.said}") for each in seen]
+    found = []
+    for file, rows in parts.rows_of_files().items():
+        levels = _levels_of(parts.survey, file, rows, names.get(file, {}))
+        slopes = {name: level.slopes(frame_of) for name, level in levels.items()}
+        beside = {level.name: (other, common) for level, other, common in _compared(parts.survey, levels)}
+        for name, level in levels.items():
+            if name != REFERENCE:
+                seen = [*_by_itself(level), *_of_forces(level, slopes, beside.get(name), frame_of)]
+                found += level.found(parts, seen)
+    return found
+
+
+def asked_of_levels(parts: Parts, names: NamesOfFiles) -> NDArray[np.int64]:
+    """Return the rows of a survey whose frames `doubts_of_levels` asks for, likewise."""
+    wanted = [np.empty(0, np.int64)]
+    for file, rows in parts.rows_of_files().items():
+        levels = _levels_of(parts.survey, file, rows, names.get(file, {}))
+        wanted += [level.rows[own] for level in levels.values() for own in _paired(level.survey)]
+        wanted += [common for _, _, common in _compared(parts.survey, levels)]
+    return np.unique(np.concatenate(wanted))
 
 
 def asked_for(parts: Parts) -> NDArray[np.int64]:
@@ -416,9 +493,16 @@ def _net_forces(survey: Survey) -> list[_Seen]:
     return [_Seen("net_forces", said, moving)]
 
 
-def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: str) -> list[_Seen]:
-    """Compare energy differences of neighbouring frames with the work of their forces."""
-    pairs = _work_and_difference([[frame_of(row) for row in rows.tolist()] for rows in _paired(survey)])
+def _slopes(
+    survey: Survey,
+    frame_of: FrameOf,
+    energy_unit: str,
+    forces_unit: str,
+    level: str = REFERENCE,
+    forces_are_right: bool = False,
+) -> list[_Seen]:
+    """Compare energy differences of neighbouring frames with the work of their forces, both of a level."""
+    pairs = _work_and_difference([[frame_of(row) for row in rows.tolist()] for rows in _paired(survey)], level)
     if len(pairs) < 4:
         return []
     work, difference = pairs.T
@@ -428,7 +512,7 @@ def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: st
     slope = float(np.sqrt((difference @ difference) / (work @ work)) * np.sign(work @ difference))
     if 0.6 < slope < 1.67:
         return []
-    factors = {"are the forces": _factors(FORCE_UNITS, forces_unit)}
+    factors = {} if forces_are_right else {"are the forces": _factors(FORCE_UNITS, forces_unit)}
     if not _are_usual(survey):
         factors["are the energies"] = _factors(ENERGY_UNITS, energy_unit)
     hypotheses = [
@@ -438,9 +522,9 @@ def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: st
         for expected in [1 / factor if what == "are the energies" else factor]
         if expected * slope > 0
     ]
-    off, likely = min(hypotheses, default=(np.inf, ""))
+    off, _ = min(hypotheses, default=(np.inf, ""))
     question = (
-        f"{likely}?"
+        f"{' or '.join(likely for other, likely in hypotheses if other == off)}?"
         if off < np.log(1.3)
         else "are both in the units that were said, and are these forces, not gradients?"
     )
@@ -450,20 +534,26 @@ def _slopes(survey: Survey, frame_of: FrameOf, energy_unit: str, forces_unit: st
 
 def _paired(survey: Survey) -> list[NDArray[np.int64]]:
     """Return rows of frames of a formula that pairs are looked for among, of the most frequent formulas."""
-    rows = np.flatnonzero(survey.with_forces)
+    rows = np.flatnonzero(survey.with_forces & ~np.isnan(survey.energies))
+    return _of_frequent(survey, rows, FRAMES_PAIRED, MOST_PAIRED)
+
+
+def _of_frequent(survey: Survey, rows: NDArray[np.int64], of_each: int, most: int) -> list[NDArray[np.int64]]:
+    """Return some of the rows of a survey by formula, those of the most frequent formulas."""
     rows = rows[np.argsort(survey.formula[rows], kind="stable")]
     groups = np.split(rows, np.flatnonzero(np.diff(survey.formula[rows])) + 1)
     chosen = [
-        group[np.unique(np.linspace(0, len(group) - 1, FRAMES_PAIRED).astype(int))]
+        group[np.unique(np.linspace(0, len(group) - 1, of_each).astype(int))]
         for group in sorted(groups, key=len, reverse=True)
         if len(group) > 1
     ]
     counts = accumulate(map(len, chosen))
-    return [group for group, count in zip(chosen, counts, strict=True) if count <= MOST_PAIRED]
+    return [group for group, count in zip(chosen, counts, strict=True) if count <= most]
 
 
-def _work_and_difference(groups: Sequence[Sequence[Atoms]]) -> NDArray[np.float64]:
+def _work_and_difference(groups: Sequence[Sequence[Atoms]], level: str) -> NDArray[np.float64]:
     """Return (P, 2), eV: work of the mean force and difference of energy, of each frame and the nearest of its kind."""
+    energy_key, forces_key = label_key(level, "energy"), label_key(level, "forces")
     rows = []
     for chosen in groups:
         positions = np.array([atoms.positions for atoms in chosen])
@@ -472,10 +562,90 @@ def _work_and_difference(groups: Sequence[Sequence[Atoms]]) -> NDArray[np.float6
             moved[moved < SAME_GEOMETRY] = np.inf
             nearest = int(np.argmin(moved))
             if moved[nearest] < NEIGHBOUR_FRAMES and np.array_equal(atoms.numbers, chosen[nearest].numbers):
-                mean = (atoms.arrays[FORCES_KEY] + chosen[nearest].arrays[FORCES_KEY]) / 2
+                mean = (atoms.arrays[forces_key] + chosen[nearest].arrays[forces_key]) / 2
                 work = -np.sum(mean * (positions[nearest] - positions[index]))
-                rows.append((work, chosen[nearest].info[ENERGY_KEY] - atoms.info[ENERGY_KEY]))
+                rows.append((work, chosen[nearest].info[energy_key] - atoms.info[energy_key]))
     return np.array(rows).reshape(-1, 2)
+
+
+def _levels_of(
+    survey: Survey, file: str, rows: NDArray[np.int64], names: Mapping[str, LabelNames]
+) -> dict[str, _Level]:
+    """Return the levels that rows of a survey, those of one file, have labels of."""
+    found = {}
+    for name, said in names.items():
+        own = survey.of_level(name)
+        there = rows[own.with_forces[rows] | ~np.isnan(own.energies[rows])]
+        if len(there):
+            found[name] = _Level(name, said, file, there, own if len(there) == len(own) else own.rows(there))
+    return found
+
+
+def _by_itself(level: _Level) -> list[_Seen]:
+    """Return what is odd about labels of a level, frame by frame."""
+    survey = level.survey
+    return [
+        *_usual_energies(survey, level.names.energy_unit),
+        *_placeholders(survey),
+        *_large_forces(survey),
+        *_net_forces(survey),
+    ]
+
+
+def _of_forces(
+    level: _Level,
+    slopes: Mapping[str, list[_Seen]],
+    compared: tuple[_Level, NDArray[np.int64]] | None,
+    frame_of: FrameOf,
+) -> list[_Seen]:
+    """Return what is odd about forces of a level: by its energies, and beside another, which tells them from these.
+
+    Args:
+        level: the level.
+        slopes: what is odd about forces of each level by its energies.
+        compared: another level, and rows of frames that have forces of both; None where there is none.
+        frame_of: returns the frame of a row.
+    """
+    own = slopes[level.name]
+    if compared is None or slopes[compared[0].name]:  # where forces of the other may be what is odd
+        return own
+    other, rows = compared
+    keys = (label_key(each.name, "forces") for each in (level, other))
+    factor = factor_between([frame_of(row) for row in rows.tolist()], *keys)
+    if factor.is_odd:
+        return [_beside(level, other, factor, len(rows))]
+    return level.slopes(frame_of, forces_are_right=True) if own and factor.is_known else own
+
+
+def _compared(survey: Survey, levels: Mapping[str, _Level]) -> list[tuple[_Level, _Level, NDArray[np.int64]]]:
+    """Return each level with the first before it whose forces some of its frames have, too, and rows of such frames."""
+    found, before = [], list[_Level]()
+    for level in levels.values():
+        common = ((other, rows) for other in before if len(rows := _rows_of_both(survey, level, other)))
+        if (first := next(common, None)) is not None:
+            found.append((level, *first))
+        before.append(level)
+    return found
+
+
+def _rows_of_both(survey: Survey, level: _Level, other: _Level) -> NDArray[np.int64]:
+    """Return some rows of frames that have forces of two levels, where enough are of one formula."""
+    rows, known = level.rows_with_forces, np.zeros(len(survey), dtype=bool)
+    known[other.rows_with_forces] = True
+    both = rows[known[rows]]
+    groups = _of_frequent(survey, both, FRAMES_BESIDE, MOST_BESIDE)
+    return np.concatenate([both[:0], *(rows for rows in groups if len(rows) >= FEWEST_FRAMES)])
+
+
+def _beside(level: _Level, other: _Level, factor: Factor, frames: int) -> _Seen:
+    """Say that forces of a level change by a multiple of what those of another do, and ask why."""
+    where = f"{other.names.forces_key} in {other.names.forces_unit}"
+    those = f"of the labels ({where})" if other.name == REFERENCE else f"of given_levels.{other.name} ({where})"
+    said = (
+        f"forces: as bonds stretch from frame to frame they change by {factor.value:.3g} times what those {those} do, "
+        f"on {frames} frames; {explanation(factor.value, level.names.forces_unit, other.names.forces_unit)}"
+    )
+    return _Seen("unit", said)
 
 
 def _copies(parts: Parts, frame_of: FrameOf) -> list[_Seen]:

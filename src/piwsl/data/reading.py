@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from piwsl.errors import ANY_ERROR, PiwslError, reason
 from piwsl.readers import READERS, LabelNames, format_of
 from piwsl.structures.frames import DIRECTION_KEY, ENERGY_KEY, FORCES_KEY, SLOPE_KEY, STRESS_KEY, WEAK_FORCES_KEY
-from piwsl.structures.labels import energy_label, forces_label, label_key, slope_label, stress_label
+from piwsl.structures.labels import NoLabel, energy_label, forces_label, label_key, slope_label, stress_label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 Stamp = tuple[int, int, int]
+Label = TypeVar("Label")
 
 
 def count_of(path: Path, form: str) -> int:
@@ -203,15 +205,23 @@ def labels_of_level(
         names: under which names its labels are, and in which units.
 
     Returns:
-        What belongs in info, and what in arrays; what is absent stays absent.
+        What belongs in info, and what in arrays; what is absent stays absent, and what is NaN or infinite is.
 
     Raises:
         PiwslError: a label is there but is no number.
     """
-    energy, forces = energy_label(atoms, names.energy_key), forces_label(atoms, names.forces_key)
+    energy, forces = _finite(energy_label, atoms, names.energy_key), _finite(forces_label, atoms, names.forces_key)
     info = {} if energy is None else {label_key(level, "energy"): energy * ENERGY_UNITS[names.energy_unit]}
     arrays = {} if forces is None else {label_key(level, "forces"): forces * FORCE_UNITS[names.forces_unit]}
     return info, arrays
+
+
+def _finite(label: Callable[[Atoms, str], Label | None], atoms: Atoms, key: str) -> Label | None:
+    """Return what a frame holds under a name; None, too, of what is NaN or infinite."""
+    try:
+        return label(atoms, key)
+    except NoLabel:
+        return None
 
 
 def _with_our_names(atoms: Atoms, names: LabelNames) -> Atoms:

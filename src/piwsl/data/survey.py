@@ -1,10 +1,13 @@
-"""A survey of frames: some seventy bytes of each, in columns. What is asked of millions of frames is asked of these."""
+"""A survey of frames: some seventy bytes of each, in columns. What is asked of millions of frames is asked of these.
+
+Of each further level they have labels of, some eight bytes more, or thirty where these are forces, too.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +15,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.data.copies import FINGERPRINT, fingerprint
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, STRESS_KEY
+from piwsl.structures.frames import STRESS_KEY
+from piwsl.structures.labels import REFERENCE, label_key
 
 Rows = NDArray[np.int64] | slice
 EVERY_ROW = slice(None)
+# Numbers noted of the forces on a frame.
+OF_FORCES = 3
 
 
 class Formula(NamedTuple):
@@ -53,6 +59,19 @@ class Formulas:
         return iter(self._numbers)
 
 
+class LabelColumns(NamedTuple):
+    """What frames have of one level, (M,) each, as the attributes of `Survey`."""
+
+    energies: NDArray[np.float64]
+    net_forces: NDArray[np.float64]
+    sums_of_forces: NDArray[np.float64]
+    largest_forces: NDArray[np.float64]
+
+    def rows(self, rows: Rows) -> LabelColumns:
+        """Return those of some of the frames."""
+        return LabelColumns(*(column[rows] for column in self))
+
+
 @dataclass(frozen=True)
 class Survey:
     """Of each frame a few numbers, (M,)."""
@@ -74,13 +93,21 @@ class Survey:
     """Which frames have a stress."""
     fingerprints: NDArray[np.float64]
     """(M, 3), of the geometry."""
+    levels: Mapping[str, LabelColumns] = field(default_factory=dict)
+    """By the names of further levels; all else here is of the level that is learned."""
 
     def __len__(self) -> int:
         return len(self.formula)
 
     def rows(self, rows: Rows) -> Survey:
         """Return the survey of some of the frames."""
-        return Survey(self.formulas, *(getattr(self, name)[rows] for name in COLUMNS))
+        levels = {level: columns.rows(rows) for level, columns in self.levels.items()}
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return Survey(self.formulas, **columns, levels=levels)
+
+    def of_level(self, level: str) -> Survey:
+        """Return the same frames with energies and forces of one level alone, in place of those that are learned."""
+        return replace(self, **({} if level == REFERENCE else self.levels[level]._asdict()), levels={})
 
     @property
     def with_forces(self) -> NDArray[np.bool_]:
@@ -112,48 +139,74 @@ COLUMNS = (
 class Surveyor:
     """Notes the numbers of frames that pass by."""
 
-    def __init__(self, formulas: Formulas) -> None:
-        """Begin with no frame."""
+    def __init__(self, formulas: Formulas, levels: Iterable[str] = ()) -> None:
+        """Begin with no frame, and note labels of further levels, too."""
         self._formulas, self._formula = formulas, array("i")
-        self._energies, self._net, self._sums, self._largest, self._fingerprints = (array("d") for _ in range(5))
-        self._with_stress = array("b")
+        self._labels = {level: _LabelNotes(level) for level in (REFERENCE, *levels)}
+        self._fingerprints, self._with_stress = array("d"), array("b")
 
     def __len__(self) -> int:
         return len(self._formula)
 
     def add(self, atoms: Atoms) -> None:
-        """Note those of a frame, with labels in `REF_energy` (eV) and `REF_forces` (eV/Å) where it has any."""
-        forces = atoms.arrays.get(FORCES_KEY)
+        """Note those of a frame, with labels in `REF_energy` (eV) and `REF_forces` (eV/Å) where it has any.
+
+        Those of a further level are in `LEVEL_energy`, `LEVEL_forces`.
+        """
         self._formula.append(self._formulas.number_of(atoms))
-        self._energies.append(atoms.info.get(ENERGY_KEY, np.nan))
-        norms = None if forces is None else np.linalg.norm(forces, axis=1)
-        self._net.append(np.nan if forces is None else float(np.linalg.norm(forces.sum(axis=0))))
-        self._sums.append(np.nan if norms is None else float(norms.sum()))
-        self._largest.append(np.nan if norms is None else float(norms.max()))
+        for notes in self._labels.values():
+            notes.add(atoms)
         self._with_stress.append(STRESS_KEY in atoms.info)
         self._fingerprints.extend(fingerprint(atoms).tolist())
 
     def pass_over(self) -> None:
         """Keep the place of a frame of which nothing is known, and which nobody asks for."""
         self._formula.append(self._formulas.number_of(Atoms()))
-        for column in (self._energies, self._net, self._sums, self._largest):
-            column.append(np.nan)
+        for notes in self._labels.values():
+            notes.add(Atoms())
         self._with_stress.append(False)
         self._fingerprints.extend([np.nan] * FINGERPRINT)
 
     def survey(self, names: NDArray[Any]) -> Survey:
         """Return the survey of the frames, which messages call by these names."""
+        levels = {level: notes.columns() for level, notes in self._labels.items()}
         return Survey(
             self._formulas,
             names,
             np.asarray(self._formula),
-            np.asarray(self._energies),
-            np.asarray(self._net),
-            np.asarray(self._sums),
-            np.asarray(self._largest),
+            *levels.pop(REFERENCE),
             np.asarray(self._with_stress).astype(bool),
             np.asarray(self._fingerprints).reshape(-1, FINGERPRINT),
+            levels,
         )
+
+
+class _LabelNotes:
+    """What is noted of the labels of one level; of forces nothing before the first frame that has any."""
+
+    def __init__(self, level: str) -> None:
+        self._energy_key, self._forces_key = label_key(level, "energy"), label_key(level, "forces")
+        self._energies, self._forces = array("d"), array("d")
+
+    def add(self, atoms: Atoms) -> None:
+        """Note those of a frame."""
+        forces = atoms.arrays.get(self._forces_key)
+        if forces is not None:
+            self._pass_over_forces(len(self._energies) - len(self._forces) // OF_FORCES)
+            norms = np.linalg.norm(forces, axis=1)
+            self._forces.extend([float(np.linalg.norm(forces.sum(axis=0))), float(norms.sum()), float(norms.max())])
+        elif self._forces:
+            self._pass_over_forces(1)
+        self._energies.append(atoms.info.get(self._energy_key, np.nan))
+
+    def _pass_over_forces(self, frames: int) -> None:
+        self._forces.extend(array("d", [np.nan]) * (OF_FORCES * frames))
+
+    def columns(self) -> LabelColumns:
+        """Return them."""
+        energies = np.asarray(self._energies)
+        forces = np.asarray(self._forces).reshape(-1, OF_FORCES) if self._forces else np.full((1, OF_FORCES), np.nan)
+        return LabelColumns(energies, *np.broadcast_to(forces, (len(energies), OF_FORCES)).T)
 
 
 def survey_of(frames: Iterable[Atoms], formulas: Formulas) -> Survey:
@@ -171,9 +224,15 @@ def survey_of(frames: Iterable[Atoms], formulas: Formulas) -> Survey:
 
 
 def joined(*surveys: tuple[Survey, Rows]) -> Survey:
-    """Return the survey of some of the frames of several, one behind the other; their formulas are the same."""
-    columns = (np.concatenate([getattr(survey, name)[rows] for survey, rows in surveys]) for name in COLUMNS)
-    return Survey(surveys[0][0].formulas, *columns)
+    """Return the survey of some of the frames of several, one behind the other; formulas and levels are the same."""
+    columns = {name: np.concatenate([getattr(survey, name)[rows] for survey, rows in surveys]) for name in COLUMNS}
+    levels = {
+        level: LabelColumns(
+            *map(np.concatenate, zip(*(s.levels[level].rows(rows) for s, rows in surveys), strict=True))
+        )
+        for level in surveys[0][0].levels
+    }
+    return Survey(surveys[0][0].formulas, **columns, levels=levels)
 
 
 def _column(values: list[Any]) -> NDArray[Any]:

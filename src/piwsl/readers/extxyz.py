@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
 from piwsl.readers import Reader
@@ -23,18 +22,4 @@ class ExtendedXYZ(Reader):
 
     def frames(self, path: Path, every: int = 1) -> Iterator[Atoms]:
         """Read frames one by one; what stands on the comment line is in `info`, each column in `arrays`."""
-        return map(_with_their_directions, iterate_frames(path, every))
-
-
-def _with_their_directions(atoms: Atoms) -> Atoms:
-    """Return a frame that is periodic as its `PBC` says, as KLIFF and others write what is `pbc` in extended XYZ.
-
-    Raises:
-        ValueError: it does not say yes or no of each direction.
-    """
-    for key in [key for key in atoms.info if key.lower() == "pbc"]:
-        directions = np.asarray(atoms.info.pop(key))
-        if directions.shape not in ((), (3,)) or directions.dtype.kind not in "bi":
-            raise ValueError(f"{key} is not three of T and F")
-        atoms.pbc = directions.astype(bool)
-    return atoms
+        return iterate_frames(path, every)

@@ -70,7 +70,7 @@ class Context:
     """Those of the cheap levels of datasets (`piwsl.records.FrequenciesOfLevels`)."""
     tests: pd.DataFrame = field(default_factory=lambda: tested_table([]))
     """A row a run and named test set, as `piwsl.report.tables.tested_table` returns them, whatever the runs."""
-    untrained: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["dataset", "test", "level"]))
+    untrained: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["dataset", "test", "level", "known"]))
     """On those sets, as `piwsl.report.tables.untrained_table` returns it."""
     test_sets: list[Path] = field(default_factory=list)
     """Dataset files of the named test sets, .../<dataset>/tests/<test>.h5."""

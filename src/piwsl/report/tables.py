@@ -106,7 +106,7 @@ def untrained_table(experiment: Experiment, datasets: list[Path], test_sets: lis
 
     Returns:
         A row a dataset, test set and level that it has labels of ("the best constant" first): columns dataset, test,
-        level, and `TESTED`.
+        level, known (as of `known_in_words`), and `TESTED`.
     """
     files = {path.parent.name: path for path in datasets}
     rows = []
@@ -117,10 +117,15 @@ def untrained_table(experiment: Experiment, datasets: list[Path], test_sets: lis
         with Dataset(files[name]) as dataset, Dataset(path) as tested:
             found = {CONSTANT: errors_of_constant(dataset, tested)}
             levels = experiment.datasets[name].further_levels
-            known = {level: errors_of_level(dataset, level, tested) for level in levels}
-            found |= {level: errors for level, errors in known.items() if errors}
-        rows += [{"dataset": name, "test": path.stem, "level": level} | errors for level, errors in found.items()]
-    return pd.DataFrame(rows, columns=["dataset", "test", "level", *TESTED]).astype(dict.fromkeys(TESTED, float))
+            of_levels = {level: errors_of_level(dataset, level, tested) for level in levels}
+            found |= {level: errors for level, errors in of_levels.items() if errors}
+            known = {level: known_in_words(tested, errors) for level, errors in found.items()}
+        rows += [
+            {"dataset": name, "test": path.stem, "level": level, "known": known[level]} | errors
+            for level, errors in found.items()
+        ]
+    columns = ["dataset", "test", "level", "known", *TESTED]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(TESTED, float))
 
 
 def constant_table(paths: list[Path]) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def _shown(text: str) -> str:
 
 def _frame(lines: _Lines) -> Atoms:
     info = _info(lines)
-    pbc = _periodicity(lines, info.pop("pbc", "Lattice" in info))
+    pbc = _periodicity(lines, info)
     cell = _lattice(lines, info.pop("Lattice", None))
     properties = info.pop("Properties", None)
     arrays = _columns(lines, None if properties is True else properties)
@@ -179,11 +179,29 @@ def _numbers(lines: _Lines, symbols: NDArray[np.str_]) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64)
 
 
-def _periodicity(lines: _Lines, value: Any) -> NDArray[np.bool_]:
+def _periodicity(lines: _Lines, info: dict[str, Any]) -> NDArray[np.bool_]:
+    """Take what is said of periodic directions out of info; KLIFF and others write `PBC` what is `pbc`."""
+    said = {key: info.pop(key) for key in [*info] if key.lower() == "pbc"} or {"pbc": "Lattice" in info}
+    found = [(key, value, _directions(lines, key, value)) for key, value in said.items()]
+    (first, value, directions), *others = found
+    for key, other, also in others:
+        if not np.array_equal(also, directions):
+            problem = f"{first}={_written(value)} and {key}={_written(other)} contradict each other"
+            lines.fail(f"{problem}; leave out the one that is wrong")
+    return directions
+
+
+def _directions(lines: _Lines, key: str, value: Any) -> NDArray[np.bool_]:
     directions = np.atleast_1d(np.asarray(value))
     if directions.dtype.kind not in "bi" or directions.shape not in ((1,), (3,)):
-        lines.fail(f'pbc is three of T and F, such as pbc="T T F", found {_shown(str(value))}')
+        lines.fail(f'{key} is three of T and F, such as {key}="T T F", found {_shown(str(value))}')
     return np.broadcast_to(directions.astype(bool), (3,))
+
+
+def _written(value: Any) -> str:
+    """Return periodic directions as they stand on a comment line."""
+    said = np.atleast_1d(np.asarray(value))
+    return f'"{" ".join("FT"[each] if said.dtype.kind == "b" else str(each) for each in said.tolist())}"'
 
 
 def _columns(lines: _Lines, properties: Any) -> dict[str, NDArray[Any]]:

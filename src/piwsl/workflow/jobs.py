@@ -129,11 +129,9 @@ def run_of(wildcards: RunWildcards) -> dict[str, str | int]:
 def _levels_of_part(section: GivenDataset, said: dict[str, Any], part: str | None) -> dict[str, Any]:
     """Return what is said of the given levels that a part depends on, or all, but for the words of the report.
 
-    What is learned from has no labels of them but the weak forces; frames that are dropped for NaN may be any's.
+    What is learned from has no labels of them but the weak forces.
     """
-    needed = {*said}
-    if part in WITHOUT_GIVEN_LEVELS and "unlabelled" not in section.drop:
-        needed &= {section.weak_forces}
+    needed = {*said} & {section.weak_forces} if part in WITHOUT_GIVEN_LEVELS else {*said}
     return {name: {key: each[key] for key in each if key != "level"} for name, each in said.items() if name in needed}
 
 
@@ -565,9 +563,7 @@ class Jobs:
 
     def geometry_settings(self, dataset: str, part: str) -> dict[str, Any]:
         """Return what of a given dataset's section the geometries of a part depend on: nothing that labels them."""
-        labels = {"cheap_levels", "weak_forces", "groups"}
-        if "unlabelled" not in self.given[dataset].drop:
-            labels |= {"given_levels"}
+        labels = {"cheap_levels", "weak_forces", "groups", "given_levels"}
         return {key: value for key, value in self.given_settings(dataset, part).items() if key not in labels}
 
     def _readers(self, dataset: str, part: str | None) -> dict[str, list[str]]:

@@ -27,7 +27,7 @@ TEMPLATE = """\
 </tr></thead>
 <tbody>
 {% for name, found in table %}
-<tr><td>{{ name }}</td><td>{{ found.kind.replace("_", " ") }}</td>
+<tr><td>{{ name }}</td><td>{{ found.kind.replace("_", " ") }}{% if found.level %}, {{ found.level }}{% endif %}</td>
 <td class="number">{{ found.frames if found.frames is not none else "all" }}</td>
 <td>{{ found.which }}</td><td>{{ found.done }}</td></tr>
 {% endfor %}

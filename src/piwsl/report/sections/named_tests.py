@@ -33,7 +33,7 @@ test frames.</p>
 {% for row in table.rows %}
 <tr>
 <td data-value="{{ row.model }}">{{ row.model }}
-{%- if row.more %}<span class="more">{{ row.more }}</span>{% endif %}</td>
+{%- for line in row.more %}<span class="more">{{ line }}</span>{% endfor %}</td>
 <td class="number" data-value="{{ row.size or "" }}">{{ row.size or "–" }}</td><td>{{ row.loss }}</td>
 {% for cell in row.cells %}<td class="number" data-value="{{ "" if cell.value != cell.value else cell.value }}">
 {{- cell.text }}</td>{% endfor %}
@@ -49,7 +49,8 @@ class Row:
     """What one model of one loss and size, or something that nobody trained, makes of all test sets."""
 
     model: str
-    more: str
+    more: list[str]
+    """What the model is, beyond what its name says; of a level, how many frames have its labels, where not all."""
     size: int | None
     loss: str
     cells: list[Cell]
@@ -126,7 +127,7 @@ def tables_of_tests(context: Context) -> list[TestSets]:
 
 def _table(dataset: str, errors: pd.DataFrame, context: Context) -> TestSets:
     constants, cheap = context.constants.assign(test=OWN, level=CONSTANT), context.cheap.assign(test=OWN)
-    untrained = pd.concat([constants, cheap, context.untrained])
+    untrained = pd.concat([constants, cheap, context.untrained]).fillna({"known": ""})
     measured = [
         (str(test), name)
         for test, rows in errors.groupby("test", sort=False)
@@ -139,14 +140,20 @@ def _table(dataset: str, errors: pd.DataFrame, context: Context) -> TestSets:
 
 def _not_trained(untrained: pd.DataFrame, measured: list[tuple[str, str]]) -> Iterator[Row]:
     for level, rows in untrained.groupby("level", sort=False):
-        yield Row(str(level), "", None, "not trained", _cells(rows, measured))
+        yield Row(str(level), _known(rows), None, "not trained", _cells(rows, measured))
+
+
+def _known(rows: pd.DataFrame) -> list[str]:
+    """Say of how many frames of each test set the errors of a level are, where that is not all."""
+    pairs = zip(rows["test"], rows["known"], strict=True)
+    return [known if test == OWN else f"{test}: {known}" for test, known in pairs if known]
 
 
 def _trained(errors: pd.DataFrame, measured: list[tuple[str, str]], context: Context) -> Iterator[Row]:
     for group, rows in errors.groupby(["model", "size", "loss"], sort=False):
         model, size, loss = cast(tuple[str, int, str], group)
-        more = model_in_words(model, context.experiment.models[model])
-        yield Row(model, more, size, loss, _cells(rows, measured))
+        words = model_in_words(model, context.experiment.models[model])
+        yield Row(model, [words] if words else [], size, loss, _cells(rows, measured))
 
 
 def _cells(rows: pd.DataFrame, measured: list[tuple[str, str]]) -> list[Cell]:
