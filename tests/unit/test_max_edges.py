@@ -166,7 +166,11 @@ def test_counts_of_other_frames_and_damaged_ones_are_not_believed(written):
     expected = all_frames(written).edges(CUTOFF).tolist()
     (kept,) = written.parent.glob("d.edges-4.npz")
     whole = kept.read_bytes()
-    for damaged in (whole[:-100], b"", whole.replace(whole[300:310], b"0123456789")):
+    of_entry = whole.index(b"PK\x01\x02")  # in the table of contents: said to be encrypted, or of an unknown method
+    flipped = [
+        whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :] for at, bit in ((of_entry + 8, 1), (of_entry + 10, 2))
+    ]
+    for damaged in (whole[:-100], b"", whole.replace(whole[300:310], b"0123456789"), *flipped):
         kept.write_bytes(damaged)
         assert all_frames(written).edges(CUTOFF).tolist() == expected
         assert kept.read_bytes() == whole
