@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 symbols = symbols_of(every)
                 _check_cheap_levels(name, dataset, experiment, symbols)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
-                _check_room(name, experiment, every, every)
+                _check_room(name, experiment, partial(_learned_from, dataset, every))
                 _check_tests(name, experiment, symbols)
             elif not _is_awaited(name, dataset):
                 _check_given(name, dataset, experiment)
@@ -344,7 +345,7 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
         whole = files[0].every == dataset.stride
         _check_references(name, experiment, symbols, alone if whole else symbols)
-        _check_room(name, experiment, training, by_part[POOL])
+        _check_room(name, experiment, by_part.__getitem__)
         if whole:
             _check_labels(name, dataset, experiment, runs, by_part)
         untested = sorted(symbols_of(by_part[TEST]) - symbols)
@@ -475,34 +476,64 @@ def _check_references(name: str, experiment: Experiment, symbols: set[str], alon
             raise ConfigError(f"models.{model}.{problem} (dataset '{name}')")
 
 
-def _check_room(name: str, experiment: Experiment, training: list[Atoms], pool: list[Atoms]) -> None:
-    """Refuse a model whose steps have no room for a frame of a dataset, or of the pool where a run takes such."""
+def _learned_from(dataset: ComputedDataset, every: list[Atoms], part: str) -> list[Atoms]:
+    """Return the structures that frames of a part, none of the test, are taken from or sampled from."""
+    if dataset.geometries is None:
+        return every
+    from piwsl.reference.geometries import read_file
+
+    return read_file(dataset.geometries.file_of(part), dataset.geometries)
+
+
+def _check_room(name: str, experiment: Experiment, frames_of_part: Callable[[str], list[Atoms]]) -> None:
+    """Refuse a model whose steps have no room for a frame of a dataset, or of the pool where a run takes such.
+
+    Args:
+        name: of the dataset.
+        experiment: has the models and losses of its runs.
+        frames_of_part: asked for training frames and, where a run takes such, for those of the pool.
+    """
+    # The same for most runs.
+    largest = cache(lambda part, within: _largest(frames_of_part(part), within))
     of_dataset = (run for run in experiment.runs() if run.dataset == name)
     for model_name, loss_name in dict.fromkeys((run.model, run.loss) for run in of_dataset):
         model, loss = experiment.models[model_name], experiment.losses[loss_name]
         if model.training.limit is None:
             continue
         share = loss.pool if model.teacher is None else model.training.taught_share
-        labelled, unlabelled = (_largest(frames, model, loss) for frames in (training, pool if share else []))
-        if (problem := model.training.room_problem(share, labelled, unlabelled)) is not None:
+        within = _reach(model, loss)
+        pool = largest(POOL, within) if share else None
+        if (problem := model.training.room_problem(share, largest(TRAINING, within), pool)) is not None:
             raise ConfigError(f"models.{model_name}.{problem} (dataset '{name}')")
 
 
-def _largest(frames: list[Atoms], model: Architecture, loss: Loss) -> Largest | None:
-    """Return the largest of some frames, by its composition, in what a model's steps have a limit of."""
+def _reach(model: Architecture, loss: Loss) -> float | None:
+    """Return within which distance (Å) edges of a step are counted; None where its limit is of atoms."""
+    if model.training.max_edges is None:
+        return None
+    from piwsl.training.sizes import reach
+
+    return reach(model, loss)
+
+
+def _largest(frames: list[Atoms], within: float | None) -> Largest | None:
+    """Return the largest of some frames, in edges within a distance (Å) or, without one, in atoms."""
     sizes = [*map(len, frames)]
-    if model.training.max_edges is not None:
+    if within is not None:
         from piwsl.data.batch import ImpossibleGeometry
         from piwsl.data.views import held
-        from piwsl.training.sizes import reach
 
         structures = [from_atoms(atoms, levels=(), electrons=False) for atoms in frames]
         try:
-            sizes = held(structures).edges(reach(model, loss)).tolist()
+            sizes = held(structures).edges(within).tolist()
         except ImpossibleGeometry:
             return None  # the import or the training tells of it
     place = max(range(len(frames)), key=sizes.__getitem__, default=None)
-    return None if place is None else Largest(frames[place].get_chemical_formula(), sizes[place])
+    if place is None:
+        return None
+    formula = frames[place].get_chemical_formula()
+    called = f"{frames[place].info['frame']} ({formula})" if "frame" in frames[place].info else formula
+    return Largest(called, sizes[place])
 
 
 def _check_made(name: str, experiment: Experiment) -> None:

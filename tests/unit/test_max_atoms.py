@@ -199,7 +199,7 @@ def test_check_refuses_a_limit_that_a_frame_is_above(tmp_path, monkeypatch):
     code, said = checked(tmp_path, max_atoms=5)
     assert (code, said.count("\n")) == (1, 1)
     assert (
-        "models.painn.training.max_atoms: 5, and training frame CH4O has 6 atoms; raise max_atoms (dataset 'mine')"
+        "models.painn.training.max_atoms: 5, and training frame 0 (CH4O) has 6 atoms; raise max_atoms (dataset 'mine')"
         in said
     )
 

@@ -16,7 +16,7 @@ import yaml
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.morse import MorsePotential
-from helpers import morse_frames, plain_experiment
+from helpers import displaced, morse_frames, plain_experiment
 from safetensors.torch import load_file
 from test_devices import Recording
 from test_training import interrupt, same_weights, small, train_in, unlabelled
@@ -166,7 +166,11 @@ def test_counts_of_other_frames_and_damaged_ones_are_not_believed(written):
     expected = all_frames(written).edges(CUTOFF).tolist()
     (kept,) = written.parent.glob("d.edges-4.npz")
     whole = kept.read_bytes()
-    for damaged in (whole[:-100], b"", whole.replace(whole[300:310], b"0123456789")):
+    of_entry = whole.index(b"PK\x01\x02")  # in the table of contents: said to be encrypted, or of an unknown method
+    flipped = [
+        whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :] for at, bit in ((of_entry + 8, 1), (of_entry + 10, 2))
+    ]
+    for damaged in (whole[:-100], b"", whole.replace(whole[300:310], b"0123456789"), *flipped):
         kept.write_bytes(damaged)
         assert all_frames(written).edges(CUTOFF).tolist() == expected
         assert kept.read_bytes() == whole
@@ -396,9 +400,51 @@ def test_check_refuses_a_limit_that_a_frame_is_above(tmp_path, monkeypatch):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         result = CliRunner().invoke(app, ["check", "config.yaml"])
         assert result.exit_code == code
-    said = "models.painn.training.max_edges: 29, and training frame CH4O has 30 edges; raise max_edges, or lower the cu"
+    said = "models.painn.training.max_edges: 29, and training frame 0 (CH4O) has 30 edges; raise max_edges, or lower th"
     assert said in result.output
     assert result.output.count("\n") == 1
+
+
+def test_check_counts_the_frames_of_a_reach_once_whatever_runs_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "mine.xyz", morse_frames("CH3OH", 8))
+    config = plain_experiment() | {"levels": {}, "sizes": [4]}
+    config["datasets"] = {"mine": {"file": "mine.xyz", "test_frames": 2}}
+    model = config["models"]["painn"] | {"atomic_references": "fitted", "training": {"max_edges": 30}}
+    config["models"] = {"one": model, "other": model}
+    weak = {"pitc": {"weight": 1}, "displacement": 0.01}
+    config["losses"] = {"plain": {}, "weights": {"energy": 2}, "weak": weak, "weaker": weak | {"energy": 2}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    count, counted = edge_counts.count_neighbours, []
+
+    def noted(structure, cutoff):
+        counted.append(cutoff)
+        return count(structure, cutoff)
+
+    monkeypatch.setattr(edge_counts, "count_neighbours", noted)
+    assert CliRunner().invoke(app, ["check", "config.yaml"]).exit_code == 0
+    assert {round(cutoff - min(counted), 6): counted.count(cutoff) for cutoff in counted} == {0.0: 6, 0.08: 6}
+
+
+@pytest.mark.parametrize("limit", [{"max_edges": 12}, {"max_atoms": 6}])
+@pytest.mark.parametrize("larger", ["file", "test_file", "pool_file"])
+def test_check_looks_at_those_geometries_that_are_learned_from(tmp_path, monkeypatch, larger, limit):
+    monkeypatch.chdir(tmp_path)
+    files = {key: f"{key}.xyz" for key in ("file", "test_file", "pool_file")}
+    for seed, key in enumerate(files):
+        name, rng = "H2O2" if key == larger else "H2O", np.random.default_rng(seed)
+        write_frames(tmp_path / files[key], [displaced(name, 0.02, rng) for _ in range(4)])
+    config = plain_experiment() | {"sizes": [2], "losses": {"weak": {"pitc": {"weight": 1}, "pool": 0.5}}}
+    level = config["datasets"]["ammonia"]["level"]
+    section = {"geometries": files, "level": level, "training_frames": 2, "test_frames": 1, "pool_frames": 2}
+    config["datasets"] = {"mine": section}
+    config["models"]["painn"]["training"] = limit
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, ["check", "config.yaml"])
+    part = {"file": "training", "pool_file": "pool"}.get(larger)
+    assert result.exit_code == (0 if part is None else 1), result.output
+    if part is not None:
+        assert f"of them for frames of the {part}, and {part} frame {larger}-0 (H2O2) has" in result.output
 
 
 @pytest.mark.parametrize(

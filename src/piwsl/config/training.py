@@ -55,8 +55,8 @@ class Training(Section):
         le=10_000_000_000,
         exclude_if=lambda most: most is None,
         description="In place of batch_size: a step learns from as many structures as have no more edges together "
-        "(neighbours within the cutoff and twice the longest displacement, summed over atoms), so that mixed densities "
-        "fill a GPU. Default: batch_size structures.",
+        "(neighbours within the cutoff, plus 8 times displacement where a loss displaces, summed over atoms), so that "
+        "mixed densities fill a GPU. Default: batch_size structures.",
     )
     # At 0.1 a PaiNN of the default size is NaN after its first step.
     learning_rate: float = Field(2e-3, ge=1e-30, le=0.05, description="Peak rate of AdamW.")

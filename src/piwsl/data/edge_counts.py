@@ -118,7 +118,7 @@ class KeptCounts:
         try:
             with np.load(self._path) as kept:
                 of, counts = kept["of"], kept["counts"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
             return  # nothing is there, or it is damaged
         if np.array_equal(of, self._of) and counts.shape == self.counts.shape:
             self.counts = np.where(self.counts == UNKNOWN, counts, self.counts)
