@@ -189,6 +189,77 @@ def test_a_group_that_is_dealt_out_as_before_is_gone_on_with_or_taken_over(workf
     assert output.count("submitted by an earlier run, has made beating/") == 2
 
 
+# Four in a job, one of which fails at first; the last is at work until a file says that it may end.
+ONE_FAILS = """
+rule all:
+    input: expand("{n}.txt", n=range(4))
+rule train:
+    output: "{n}.txt"
+    shell:
+        "echo {wildcards.n} >> trace; sleep 2;"
+        "[ {wildcards.n} != 0 -o -e well ];"
+        "while [ {wildcards.n} = 3 -a ! -e go ]; do sleep 0.2; done; echo x > {output}"
+"""
+FOUR_AT_ONCE = (
+    "--groups", "train=four", "--group-components", "four=4", "--submitit-group-cpus", "4", "--cores", "4",
+    "--keep-going", "--rerun-incomplete",
+)  # fmt: skip
+
+
+def said_to_be_made(workflow: Workflow) -> int:
+    marks = (workflow.folder / ".snakemake" / "incomplete").rglob("*")
+    return sum(path.is_file() and '"made": true' in path.read_text() for path in marks)
+
+
+def begun(workflow: Workflow) -> None:
+    """Start the group, and kill Snakemake once one member has failed, two are made and one is at work."""
+    workflow.write(ONE_FAILS)
+    workflow.start(*FOUR_AT_ONCE)
+    until(lambda: said_to_be_made(workflow) == 2, "two members that are made")
+    kill(workflow)
+    (workflow.folder / "well").touch()
+
+
+def test_what_a_group_has_made_that_failed_alone_stays(workflow):
+    begun(workflow)
+    let_go(workflow)
+    until(lambda: not queue(), "end of the group")
+    code, output = workflow.run(*FOUR_AT_ONCE)
+    assert code == 0, output
+    assert "3 of its 4 members are made, and stay" in output
+    assert sorted(workflow.lines("trace")) == ["0", "0", "1", "2", "3"]
+    code, output = workflow.run(*FOUR_AT_ONCE)
+    assert "Nothing to be done" in output
+    assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
+
+
+def test_what_a_group_has_made_stays_where_snakemake_went_on_with_it(workflow):
+    begun(workflow)
+    workflow.start(*FOUR_AT_ONCE, "--retries", "1")
+    until_said(workflow, "Going on with job")
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == ["0", "0", "1", "2", "3"]
+
+
+def test_what_a_group_has_made_stays_while_it_is_tried_again(workflow):
+    begun(workflow)
+    let_go(workflow)
+    until(lambda: not queue(), "end of the group")
+    (workflow.folder / "well").unlink()
+    # It is tried again, for the one that fails; and Snakemake is killed meanwhile.
+    workflow.start(*FOUR_AT_ONCE)
+    until(lambda: len(workflow.lines("trace")) == 5, "the second try")
+    kill(workflow)
+    (workflow.folder / "well").touch()
+    until(lambda: not queue(), "end of the second try")
+    code, output = workflow.run(*FOUR_AT_ONCE)
+    assert code == 0, output
+    assert sorted(set(workflow.lines("trace"))) == ["0", "1", "2", "3"]
+    assert [workflow.lines("trace").count(name) for name in "123"] == [1, 1, 1]
+
+
 def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflow):
     workflow.write(WHOLE_NODE)
     config = workflow.folder / "config.yaml"

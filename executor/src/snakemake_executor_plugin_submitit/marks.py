@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +53,22 @@ def say_made(marks: Iterable[Path]) -> bool:
         return all(mark.read_text() == MADE for mark in marks)
     except OSError:
         return False
+
+
+def made_until(marks: Sequence[Path]) -> float | None:
+    """Return when it was said that outputs are made (s); None where it was not."""
+    try:
+        return max(mark.stat().st_ctime for mark in marks) if marks and say_made(marks) else None
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def still_made(marks: Iterable[Path]) -> Iterator[None]:
+    """Mark outputs as made again, once Snakemake has marked those of all members of a group as begun."""
+    began = {mark: mark.stat().st_mtime if mark.exists() else None for mark in marks}
+    yield
+    for mark, time in began.items():
+        with contextlib.suppress(OSError):
+            mark.write_text(MADE)
+            os.utime(mark, None if time is None else (time, time))

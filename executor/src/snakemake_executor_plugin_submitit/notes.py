@@ -86,10 +86,10 @@ class Notebook:
             return None
         return note if note is not None and self._trusted(note) else None
 
-    def precedes(self, key: str, outputs: Iterable[str], result: Path) -> bool:
-        """Whether all outputs are those of the noted job: written after the note, and before the job's result."""
+    def precedes(self, key: str, outputs: Iterable[str], last: float) -> bool:
+        """Whether all outputs are those of the noted job: written after the note, and before the job said so (s)."""
         try:
-            first, last = self._path(key).stat().st_mtime, result.stat().st_mtime
+            first = self._path(key).stat().st_mtime
             return all(first <= os.lstat(path).st_mtime <= last for path in outputs)
         except OSError:
             return False
