@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import json
 import logging
 import os
 import pickle
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -665,6 +666,9 @@ def test_notes_are_found_again(tmp_path):
     note = Note(key, "content", key, "1_2", str(tmp_path / "jobs" / "run"), log)
     notebook.write(note)
     assert Notebook(tmp_path).read(key) == note
+    # One of before notes said what was asked for.
+    (tmp_path / "notes" / f"{key}.json").write_text(json.dumps({k: v for k, v in asdict(note).items() if k != "asked"}))
+    assert notebook.read(key) == note
     (tmp_path / "notes" / f"{key}.json").write_text("{")
     assert notebook.read(key) is None
     notebook.forget(key)

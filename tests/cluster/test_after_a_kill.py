@@ -13,6 +13,7 @@ from workflows import OPTIONS, Workflow, queue, running, until, wrapper
 
 from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.notes import key_of
+from snakemake_executor_plugin_submitit.scheduler import condensed
 
 # A job that says every 0.1 s that it is at work, until a file says that it may end; for a while after TERM, too: as one
 # that saves its state.
@@ -281,6 +282,26 @@ def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflo
     code, output = workflow.wait()
     assert code == 0, output
     assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["new"]] * 2
+
+
+def test_a_job_that_waits_is_replaced_where_it_would_now_ask_for_something_else(workflow):
+    workflow.write(WHOLE_NODE)
+    (workflow.folder / "config.yaml").write_text("word: same\n")
+    workflow.start()
+    until(lambda: sorted(state for _, state in queue()) == ["PENDING", "RUNNING"], "one that runs and one that waits")
+    kill(workflow)
+    before = {state: job for job, state in queue()}
+    workflow.start("--rerun-incomplete", "--set-resources", "whole_node:runtime=7")
+    until_said(workflow, f"Cancelling what an earlier run has submitted otherwise: {condensed([before['PENDING']])[0]}")
+    until(lambda: "PENDING" in dict(map(reversed, queue())), "another that waits")
+    after = {state: job for job, state in queue()}
+    assert after["RUNNING"] == before["RUNNING"]
+    assert after["PENDING"] != before["PENDING"]
+    limit = subprocess.run(["squeue", "-h", "-j", after["PENDING"], "-o", "%l"], capture_output=True, text=True).stdout
+    assert limit.strip() == "7:00"
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
 
 
 def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):

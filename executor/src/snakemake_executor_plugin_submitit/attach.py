@@ -26,7 +26,10 @@ class Earlier:
     alive: bool
     """It waits, runs, or is about to end: it may still write."""
     fits: bool
-    """It makes what would be submitted now, the same members by the same content, and nobody has cancelled it."""
+    """It makes what would be submitted now, the same members by the same content, and nobody has cancelled it.
+
+    While it has not begun, it also has to ask for the same resources.
+    """
     made: bool
     """The member has ended well, by the same content, and its outputs wait for a Snakemake that takes them over."""
 

@@ -67,7 +67,10 @@ class EarlierJobs:
         job = submitted_job(note)
         problem = results.problem(job) if job.paths.result_pickle.exists() else None
         same = note.content == member.content and not self._is_forced(member.job)
-        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING"
+        # It has asked for something else, and has not begun: a log is written from the first moment.
+        outdated = bool(note.asked and item.asked) and note.asked != item.asked
+        waits_in_vain = outdated and state == "PENDING" and not Path(note.log).exists()
+        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING" and not waits_in_vain
         return Earlier(
             note,
             alive=state is not None,

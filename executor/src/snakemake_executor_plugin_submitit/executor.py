@@ -299,7 +299,9 @@ class Executor(RemoteExecutor):
         try:
             for member in self._left(item):
                 self.notebook.write(
-                    Note(member.key, member.content, item.whole, job_id, str(self.jobs_folder), str(item.log))
+                    Note(
+                        member.key, member.content, item.whole, job_id, str(self.jobs_folder), str(item.log), item.asked
+                    )
                 )
         except OSError as error:
             self.logger.warning(f"Job {job_id} ({item.label}) is not remembered, should this run be killed: {error}")
