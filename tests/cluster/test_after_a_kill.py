@@ -90,38 +90,39 @@ def until_said(workflow: Workflow, words: str) -> None:
     assert any(words in line for line in workflow.process.stdout), f"Snakemake has not said {words}"
 
 
-def kill(workflow: Workflow) -> None:
+def kill(workflow: Workflow, *options: str) -> None:
     workflow.kill()
-    workflow.run("--unlock")
+    workflow.run("--unlock", *options)
 
 
 def is_cancelling() -> bool:
     return subprocess.run(["pgrep", "-x", "scancel"], capture_output=True).returncode == 0
 
 
-def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workflow):
+@pytest.mark.parametrize("options", [(), ("--persistence-backend", "db")], ids=["files", "database"])
+def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workflow, options):
     workflow.write(WORDS)
     config = workflow.folder / "config.yaml"
     config.write_text("kept: old\nedited: old\nfailed: fails\ndeleted: old\n")
-    workflow.start()
+    workflow.start(*options)
     until(lambda: len(workflow.lines("trace")) == 4, "start of the jobs")
-    kill(workflow)
+    kill(workflow, *options)
     until(lambda: not queue(), "end of the jobs")
     config.write_text("kept: old\nedited: new\nfailed: fails\ndeleted: old\n")
     (workflow.folder / "deleted.txt").unlink()
     (workflow.folder / "well").touch()
-    code, output = workflow.run("--rerun-incomplete")
+    code, output = workflow.run("--rerun-incomplete", *options)
     assert code == 0, output
     assert sorted(workflow.lines("trace")) == [
         "deleted-old", "deleted-old", "edited-new", "edited-old", "failed-fails", "failed-fails", "kept-old"
     ]  # fmt: skip
     assert workflow.lines("edited.txt") == ["new"]
     assert output.count("submitted by an earlier run, has made word/n=kept") == 1
-    code, output = workflow.run()
+    code, output = workflow.run(*options)
     assert "Nothing to be done" in output
     assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
     # What was taken over once counts no more.
-    code, output = workflow.run("--forcerun", "word")
+    code, output = workflow.run("--forcerun", "word", *options)
     assert code == 0, output
     assert len(workflow.lines("trace")) == 11
 
@@ -259,6 +260,23 @@ def test_what_a_group_has_made_stays_while_it_is_tried_again(workflow):
     assert code == 0, output
     assert sorted(set(workflow.lines("trace"))) == ["0", "1", "2", "3"]
     assert [workflow.lines("trace").count(name) for name in "123"] == [1, 1, 1]
+
+
+def test_of_a_group_whose_marks_are_in_a_database_all_is_made_again_and_that_is_said(workflow):
+    workflow.write(ONE_FAILS)
+    let_go(workflow)
+    options = (*FOUR_AT_ONCE, "--persistence-backend", "db")
+    workflow.start(*options)
+    until_said(workflow, "--persistence-backend db: which members of a group are made is not known")
+    until(lambda: len(workflow.lines("trace")) == 4, "start of all members")
+    kill(workflow, *options)
+    (workflow.folder / "well").touch()
+    until(lambda: not queue(), "end of the group")
+    code, output = workflow.run(*options)
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == sorted("00112233")
+    code, output = workflow.run(*options)
+    assert "Nothing to be done" in output
 
 
 def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflow):

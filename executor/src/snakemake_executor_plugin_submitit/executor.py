@@ -29,7 +29,7 @@ from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_jo
 from snakemake_executor_plugin_submitit.frozen import frozen_config
 from snakemake_executor_plugin_submitit.groups import CPUS, bounded_resources, groups_of, shared_resources
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.marks import marks_of, still_made
+from snakemake_executor_plugin_submitit.marks import in_files, marks_of, still_made
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
@@ -110,13 +110,19 @@ class Executor(RemoteExecutor):
         self._check_groups()
 
     def _check_groups(self) -> None:
-        """Refuse groups that would never start: one is ready late, when much has been computed.
+        """Refuse groups that would never start: one is ready late, when much has been computed. Warn of a database.
 
         Raises:
             WorkflowError: how many there are, and what one of them asks for.
         """
         refused = []
-        for group in groups_of(self.workflow.dag):
+        groups = groups_of(self.workflow.dag)
+        if groups and not in_files(self.workflow.persistence):
+            self.logger.warning(
+                "--persistence-backend db: which members of a group are made is not known where it fails or is put "
+                "back in the queue, and all of them are made again; groups are better off with files (the default)."
+            )
+        for group in groups:
             try:
                 self._parameters(group)
             except ResourceError as error:

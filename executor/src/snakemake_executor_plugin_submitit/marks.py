@@ -17,6 +17,11 @@ UNKNOWN_JOB = '{"external_jobid": null}'
 MADE = '{"external_jobid": null, "made": true}'
 
 
+def in_files(persistence: Any) -> bool:
+    """Whether Snakemake keeps its marks in files, as the Snakemake in a job does in any case, or in a database."""
+    return hasattr(persistence, "_incomplete_path")
+
+
 def marks_of(persistence: Any, outputs: Iterable[Any]) -> list[Path]:
     """Return the files by which Snakemake marks outputs as incomplete; none where it keeps marks in a database.
 
@@ -24,7 +29,7 @@ def marks_of(persistence: Any, outputs: Iterable[Any]) -> list[Path]:
         persistence: Snakemake's.
         outputs: Snakemake's, of a job or of all members of a group.
     """
-    if not hasattr(persistence, "_incomplete_path"):
+    if not in_files(persistence):
         return []
     return [
         Path(persistence._record_path(persistence._incomplete_path, persistence._get_key(output))) for output in outputs
