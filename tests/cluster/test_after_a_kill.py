@@ -95,6 +95,10 @@ def kill(workflow: Workflow, *options: str) -> None:
     workflow.run("--unlock", *options)
 
 
+def waiting() -> set[str]:
+    return {job for job, state in queue() if state == "PENDING"}
+
+
 def is_cancelling() -> bool:
     return subprocess.run(["pgrep", "-x", "scancel"], capture_output=True).returncode == 0
 
@@ -308,14 +312,14 @@ def test_a_job_that_waits_is_replaced_where_it_would_now_ask_for_something_else(
     workflow.start()
     until(lambda: sorted(state for _, state in queue()) == ["PENDING", "RUNNING"], "one that runs and one that waits")
     kill(workflow)
-    before = {state: job for job, state in queue()}
+    (before,) = waiting()
+    (at_work,) = running()
     workflow.start("--rerun-incomplete", "--set-resources", "whole_node:runtime=7")
-    until_said(workflow, f"Cancelling what an earlier run has submitted otherwise: {condensed([before['PENDING']])[0]}")
-    until(lambda: "PENDING" in dict(map(reversed, queue())), "another that waits")
-    after = {state: job for job, state in queue()}
-    assert after["RUNNING"] == before["RUNNING"]
-    assert after["PENDING"] != before["PENDING"]
-    limit = subprocess.run(["squeue", "-h", "-j", after["PENDING"], "-o", "%l"], capture_output=True, text=True).stdout
+    until_said(workflow, f"Cancelling what an earlier run has submitted otherwise: {condensed([before])[0]}")
+    until(lambda: waiting() - {before}, "another that waits")
+    (after,) = waiting()
+    assert running() == [at_work]
+    limit = subprocess.run(["squeue", "-h", "-j", after, "-o", "%l"], capture_output=True, text=True).stdout
     assert limit.strip() == "7:00"
     let_go(workflow)
     code, output = workflow.wait()
