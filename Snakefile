@@ -2,6 +2,7 @@ import os
 import sys
 from pathlib import Path
 
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
 from piwsl.config import read_yaml
@@ -9,6 +10,7 @@ from piwsl.errors import PiwslError
 from piwsl.extras import naming_extras
 from piwsl.files import file_hash, refusal
 from piwsl.preflight import (
+    check_image,
     check_plan,
     check_start,
     claim,
@@ -26,6 +28,11 @@ min_version("9.0")
 # Of this Snakefile, also where its rules are a module of another.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 rule_files = sorted((HERE / "workflow" / "rules").glob("*.smk"))
+# Of what envs/piwsl.def describes.
+IMAGE = HERE / "envs" / "piwsl.sif"
+in_containers = (
+    DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+)
 
 try:
     if workflow.modifier.skip_configfile:
@@ -42,6 +49,8 @@ try:
     )
     if workflow.is_main_process:
         join()
+        if in_containers:
+            check_image(IMAGE)
         with naming_extras():
             check_start(experiment, config_name)
         for line in costly_datasets(experiment):
@@ -63,6 +72,12 @@ envvars:
     "PIWSL_HOME",
     "PIWSL_PLAN",
     TRUSTED,
+
+
+# Named only where it is used: Snakemake's report would say that every result was made in it.
+if in_containers:
+
+    container: str(IMAGE)
 
 
 # The jobs are told of it. --configfile stands alone: merged with the default it would add its datasets to ours.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import json
 import logging
 import os
 import pickle
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from submitit import AutoExecutor, Job, SlurmJob
 from submitit.core.utils import DelayedSubmission
 
-from snakemake_executor_plugin_submitit import frozen, results, scheduler, states, submission
+from snakemake_executor_plugin_submitit import frozen, payload, results, scheduler, states, submission
 from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs
@@ -39,7 +40,7 @@ from snakemake_executor_plugin_submitit.executor import Executor
 from snakemake_executor_plugin_submitit.groups import bounded_resources, shared_resources
 from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.marks import marks_of
+from snakemake_executor_plugin_submitit.marks import marks_of, still_made
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
@@ -665,6 +666,9 @@ def test_notes_are_found_again(tmp_path):
     note = Note(key, "content", key, "1_2", str(tmp_path / "jobs" / "run"), log)
     notebook.write(note)
     assert Notebook(tmp_path).read(key) == note
+    # One of before notes said what was asked for.
+    (tmp_path / "notes" / f"{key}.json").write_text(json.dumps({k: v for k, v in asdict(note).items() if k != "asked"}))
+    assert notebook.read(key) == note
     (tmp_path / "notes" / f"{key}.json").write_text("{")
     assert notebook.read(key) is None
     notebook.forget(key)
@@ -672,19 +676,16 @@ def test_notes_are_found_again(tmp_path):
 
 
 def test_outputs_are_those_of_a_noted_job_or_of_another(tmp_path):
-    notebook, output, result = Notebook(tmp_path), tmp_path / "out", tmp_path / "result"
+    notebook, output = Notebook(tmp_path), tmp_path / "out"
     output.touch()
-    result.touch()
-    assert not notebook.precedes("key", [str(output)], result)
+    assert not notebook.precedes("key", [str(output)], time.time() + 60.0)
     notebook.write(Note("key", "content", "key", "1", str(tmp_path), str(tmp_path)))
     now = (tmp_path / "notes" / "key.json").stat().st_mtime
-    os.utime(result, (now + 60.0, now + 60.0))
     for age, its_own in ((-5.0, False), (5.0, True), (65.0, False)):
         os.utime(output, (now + age, now + age))
-        assert notebook.precedes("key", [str(output)], result) is its_own
+        assert notebook.precedes("key", [str(output)], now + 60.0) is its_own
     os.utime(output, (now, now))
-    assert not notebook.precedes("key", [str(output), str(tmp_path / "missing")], result)
-    assert not notebook.precedes("key", [str(output)], tmp_path / "missing")
+    assert not notebook.precedes("key", [str(output), str(tmp_path / "missing")], now + 60.0)
 
 
 def submitted_to(jobs: Path, array: str, when: float, told: int) -> None:
@@ -878,7 +879,8 @@ def earlier(kind: str, job_id: str = "1") -> Earlier:
         ([earlier("fits"), earlier("fits")], Decision.GO_ON),
         ([earlier("fits"), earlier("fits", "2")], Decision.REPLACE),
         ([earlier("fits"), None], Decision.REPLACE),
-        ([earlier("fits"), earlier("made", "2")], Decision.REPLACE),
+        ([earlier("fits"), earlier("made", "2")], Decision.GO_ON),
+        ([earlier("fits"), earlier("fits", "2"), earlier("made", "3")], Decision.REPLACE),
         ([earlier("made"), earlier("made", "2")], Decision.TAKE_OVER),
         ([earlier("made"), None], Decision.SUBMIT),
         ([earlier("made"), earlier("over")], Decision.SUBMIT),
@@ -1079,6 +1081,24 @@ def test_members_that_were_made_before_a_restart_are_not_made_again(tmp_path, mo
     assert sorted(path.name for path in tmp_path.glob("*.log.1")) == sorted(
         f"{target.partition('=')[2]}.log.1" for target in left
     )
+
+
+@pytest.mark.parametrize(("then", "made"), [("pass", True), ("made.unlink()", False)])
+def test_a_member_is_said_to_be_made_while_others_are_at_work(tmp_path, monkeypatch, then, made):
+    monkeypatch.setattr(payload, "LOOK_SECONDS", 0.2)
+    parts, command = made_and_left(tmp_path)
+    # What a failed member leaves is removed after its mark.
+    script = MAKING.format(then=f"{then}; time.sleep(1.5); Path(sys.argv[3]).write_text(mark.read_text())")
+    seen = tmp_path / "seen"
+    command.command = [sys.executable, "-c", script, *map(str, (parts[0].outputs[0], parts[0].marks[0], seen))]
+    assert command() == (0 if made else 1)
+    assert seen.exists() is made
+    assert parts[0].was_made() is made
+    assert not parts[1].was_made()
+    # A Snakemake that goes on with the job marks all its members as begun.
+    with still_made(parts[0].marks):
+        parts[0].marks[0].write_text("{}")
+    assert parts[0].was_made() is made
 
 
 def test_what_a_failed_member_leaves_is_not_made(tmp_path):

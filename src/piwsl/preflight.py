@@ -226,6 +226,23 @@ def check_plan(found: str, planned: str) -> None:
             raise PiwslError(f"{what}: edited after this job was planned; start snakemake again, which plans anew")
 
 
+def check_image(path: Path) -> None:
+    """Check that the image is there which all rules are to run in.
+
+    Args:
+        path: of it; a folder or a link to one will do.
+
+    Raises:
+        PiwslError: it is not; the text says how to build it.
+    """
+    if not path.exists():
+        image = os.path.relpath(path)
+        raise PiwslError(
+            f"{image}: with --sdm apptainer all rules run in this image, and it is not there; build it in the folder "
+            "of the Snakefile (apptainer build envs/piwsl.sif envs/piwsl.def), or put a link there"
+        )
+
+
 def _check_inputs(experiment: Experiment) -> None:
     """Refuse to read what lies among the experiment's own results: Snakemake removes a file before it makes it anew."""
     folder = Path(Layout(experiment.experiment).folder)

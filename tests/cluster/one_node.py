@@ -6,6 +6,7 @@ has sixteen CPUs, 64 GB and two GPUs (device files of /dev/null); partition `gpu
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ import debian_packages
 
 PACKAGES = ("slurmctld", "slurmd", "slurmdbd", "slurm-client", "munge", "mariadb-server")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "sacct", "munged", "mariadbd")
+# Ports, /etc/slurm and munge's socket are one cluster's at a time.
+LOCK = Path("/run/lock/piwsl-onenode")
 CPUS, MEMORY_MB, GPUS = 16, 64_000, 2
 PATIENCE_SECONDS = 60.0
 
@@ -96,9 +99,11 @@ class OneNode:
         self.folder = folder
         self.node = socket.gethostname().split(".")[0]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = LOCK.open("w")
 
     def start(self) -> None:
-        """Bring everything up."""
+        """Bring everything up, after another cluster of these tests that runs on this machine has been stopped."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.folder.mkdir(parents=True)
         for name in ("state", "spool", "database"):
             (self.folder / name).mkdir()
@@ -131,6 +136,7 @@ class OneNode:
         """Stop all that was started, the last first."""
         for name in reversed(list(self._processes)):
             self._stop(name)
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def start_controller(self) -> None:
         """Start slurmctld and wait until it answers."""

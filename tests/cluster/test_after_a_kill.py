@@ -13,6 +13,7 @@ from workflows import OPTIONS, Workflow, queue, running, until, wrapper
 
 from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.notes import key_of
+from snakemake_executor_plugin_submitit.scheduler import condensed
 
 # A job that says every 0.1 s that it is at work, until a file says that it may end; for a while after TERM, too: as one
 # that saves its state.
@@ -89,38 +90,43 @@ def until_said(workflow: Workflow, words: str) -> None:
     assert any(words in line for line in workflow.process.stdout), f"Snakemake has not said {words}"
 
 
-def kill(workflow: Workflow) -> None:
+def kill(workflow: Workflow, *options: str) -> None:
     workflow.kill()
-    workflow.run("--unlock")
+    workflow.run("--unlock", *options)
+
+
+def waiting() -> set[str]:
+    return {job for job, state in queue() if state == "PENDING"}
 
 
 def is_cancelling() -> bool:
     return subprocess.run(["pgrep", "-x", "scancel"], capture_output=True).returncode == 0
 
 
-def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workflow):
+@pytest.mark.parametrize("options", [(), ("--persistence-backend", "db")], ids=["files", "database"])
+def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workflow, options):
     workflow.write(WORDS)
     config = workflow.folder / "config.yaml"
     config.write_text("kept: old\nedited: old\nfailed: fails\ndeleted: old\n")
-    workflow.start()
+    workflow.start(*options)
     until(lambda: len(workflow.lines("trace")) == 4, "start of the jobs")
-    kill(workflow)
+    kill(workflow, *options)
     until(lambda: not queue(), "end of the jobs")
     config.write_text("kept: old\nedited: new\nfailed: fails\ndeleted: old\n")
     (workflow.folder / "deleted.txt").unlink()
     (workflow.folder / "well").touch()
-    code, output = workflow.run("--rerun-incomplete")
+    code, output = workflow.run("--rerun-incomplete", *options)
     assert code == 0, output
     assert sorted(workflow.lines("trace")) == [
         "deleted-old", "deleted-old", "edited-new", "edited-old", "failed-fails", "failed-fails", "kept-old"
     ]  # fmt: skip
     assert workflow.lines("edited.txt") == ["new"]
     assert output.count("submitted by an earlier run, has made word/n=kept") == 1
-    code, output = workflow.run()
+    code, output = workflow.run(*options)
     assert "Nothing to be done" in output
     assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
     # What was taken over once counts no more.
-    code, output = workflow.run("--forcerun", "word")
+    code, output = workflow.run("--forcerun", "word", *options)
     assert code == 0, output
     assert len(workflow.lines("trace")) == 11
 
@@ -189,6 +195,94 @@ def test_a_group_that_is_dealt_out_as_before_is_gone_on_with_or_taken_over(workf
     assert output.count("submitted by an earlier run, has made beating/") == 2
 
 
+# Four in a job, one of which fails at first; the last is at work until a file says that it may end.
+ONE_FAILS = """
+rule all:
+    input: expand("{n}.txt", n=range(4))
+rule train:
+    output: "{n}.txt"
+    shell:
+        "echo {wildcards.n} >> trace; sleep 2;"
+        "[ {wildcards.n} != 0 -o -e well ];"
+        "while [ {wildcards.n} = 3 -a ! -e go ]; do sleep 0.2; done; echo x > {output}"
+"""
+FOUR_AT_ONCE = (
+    "--groups", "train=four", "--group-components", "four=4", "--submitit-group-cpus", "4", "--cores", "4",
+    "--keep-going", "--rerun-incomplete",
+)  # fmt: skip
+
+
+def said_to_be_made(workflow: Workflow) -> int:
+    marks = (workflow.folder / ".snakemake" / "incomplete").rglob("*")
+    return sum(path.is_file() and '"made": true' in path.read_text() for path in marks)
+
+
+def begun(workflow: Workflow) -> None:
+    """Start the group, and kill Snakemake once one member has failed, two are made and one is at work."""
+    workflow.write(ONE_FAILS)
+    workflow.start(*FOUR_AT_ONCE)
+    until(lambda: said_to_be_made(workflow) == 2, "two members that are made")
+    kill(workflow)
+    (workflow.folder / "well").touch()
+
+
+def test_what_a_group_has_made_that_failed_alone_stays(workflow):
+    begun(workflow)
+    let_go(workflow)
+    until(lambda: not queue(), "end of the group")
+    code, output = workflow.run(*FOUR_AT_ONCE)
+    assert code == 0, output
+    assert "3 of its 4 members are made, and stay" in output
+    assert sorted(workflow.lines("trace")) == ["0", "0", "1", "2", "3"]
+    code, output = workflow.run(*FOUR_AT_ONCE)
+    assert "Nothing to be done" in output
+    assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
+
+
+def test_what_a_group_has_made_stays_where_snakemake_went_on_with_it(workflow):
+    begun(workflow)
+    workflow.start(*FOUR_AT_ONCE, "--retries", "1")
+    until_said(workflow, "Going on with job")
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == ["0", "0", "1", "2", "3"]
+
+
+def test_what_a_group_has_made_stays_while_it_is_tried_again(workflow):
+    begun(workflow)
+    let_go(workflow)
+    until(lambda: not queue(), "end of the group")
+    (workflow.folder / "well").unlink()
+    # It is tried again, for the one that fails; and Snakemake is killed meanwhile.
+    workflow.start(*FOUR_AT_ONCE)
+    until(lambda: len(workflow.lines("trace")) == 5, "the second try")
+    kill(workflow)
+    (workflow.folder / "well").touch()
+    until(lambda: not queue(), "end of the second try")
+    code, output = workflow.run(*FOUR_AT_ONCE)
+    assert code == 0, output
+    assert sorted(set(workflow.lines("trace"))) == ["0", "1", "2", "3"]
+    assert [workflow.lines("trace").count(name) for name in "123"] == [1, 1, 1]
+
+
+def test_of_a_group_whose_marks_are_in_a_database_all_is_made_again_and_that_is_said(workflow):
+    workflow.write(ONE_FAILS)
+    let_go(workflow)
+    options = (*FOUR_AT_ONCE, "--persistence-backend", "db")
+    workflow.start(*options)
+    until_said(workflow, "--persistence-backend db: which members of a group are made is not known")
+    until(lambda: len(workflow.lines("trace")) == 4, "start of all members")
+    kill(workflow, *options)
+    (workflow.folder / "well").touch()
+    until(lambda: not queue(), "end of the group")
+    code, output = workflow.run(*options)
+    assert code == 0, output
+    assert sorted(workflow.lines("trace")) == sorted("00112233")
+    code, output = workflow.run(*options)
+    assert "Nothing to be done" in output
+
+
 def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflow):
     workflow.write(WHOLE_NODE)
     config = workflow.folder / "config.yaml"
@@ -210,6 +304,26 @@ def test_tasks_of_an_array_that_run_or_wait_are_gone_on_with_or_replaced(workflo
     code, output = workflow.wait()
     assert code == 0, output
     assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["new"]] * 2
+
+
+def test_a_job_that_waits_is_replaced_where_it_would_now_ask_for_something_else(workflow):
+    workflow.write(WHOLE_NODE)
+    (workflow.folder / "config.yaml").write_text("word: same\n")
+    workflow.start()
+    until(lambda: sorted(state for _, state in queue()) == ["PENDING", "RUNNING"], "one that runs and one that waits")
+    kill(workflow)
+    (before,) = waiting()
+    (at_work,) = running()
+    workflow.start("--rerun-incomplete", "--set-resources", "whole_node:runtime=7")
+    until_said(workflow, f"Cancelling what an earlier run has submitted otherwise: {condensed([before])[0]}")
+    until(lambda: waiting() - {before}, "another that waits")
+    (after,) = waiting()
+    assert running() == [at_work]
+    limit = subprocess.run(["squeue", "-h", "-j", after, "-o", "%l"], capture_output=True, text=True).stdout
+    assert limit.strip() == "7:00"
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
 
 
 def test_a_job_that_is_replaced_has_ended_before_its_successor_starts(workflow):

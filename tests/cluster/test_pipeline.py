@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 from safetensors.torch import load_file
-from workflows import running, until
+from workflows import Workflow, running, until
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
@@ -61,28 +61,42 @@ trained(Path("dataset.h5"), Path(sys.argv[1]))
 """
 
 
-def on_gpus(profile: str) -> str:
-    """Take away the comment signs before the GPU partition, and ask for a GPU that the training need not use."""
-    lines = '# set-resources:\n#   train:\n#     slurm_partition: "gpu"\n'
+def uncommented(profile: str, lines: str) -> str:
+    """Take away the comment signs before lines of the profile."""
     assert lines in profile
-    return profile.replace(lines, lines.replace("# ", "") + '    slurm_extra: "--gres=gpu:1"\n')
+    return profile.replace(lines, lines.replace("# ", ""))
 
 
-def test_the_whole_chain_goes_through_the_profile(workflow):
+def on_gpus(profile: str) -> str:
+    """Name the GPU partition, and ask for a GPU that the training need not use."""
+    lines = '# set-resources:\n#   train:\n#     slurm_partition: "gpu"\n'
+    own = lines.replace("# ", "")
+    return uncommented(profile, lines).replace(own, own + '    slurm_extra: "--gres=gpu:1"\n')
+
+
+def check_out(workflow: Workflow) -> None:
+    """Put the workflow of this checkout and a short experiment into a folder."""
     for name in ("workflow", "envs", "slurm"):
         shutil.copytree(ROOT / name, workflow.folder / name)
     shutil.copy(ROOT / "Snakefile", workflow.folder)
     (workflow.folder / "profiles").symlink_to("workflow/profiles")
     (workflow.folder / "config.yaml").write_text(yaml.safe_dump(SHORT))
+
+
+def run_profile(workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake through the profile of a folder."""
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments]
+    patience = ["--seconds-between-status-checks", "2", "--latency-wait", "15"]
+    return subprocess.run([*command, *patience], cwd=workflow.folder, capture_output=True, text=True, timeout=400)
+
+
+def test_the_whole_chain_goes_through_the_profile(workflow):
+    check_out(workflow)
     profile = workflow.folder / "slurm" / "config.yaml"
     profile.write_text(on_gpus(profile.read_text()))
-    command = [
-        sys.executable, "-m", "snakemake", "--profile", "slurm", "--seconds-between-status-checks", "2",
-        "--latency-wait", "15",
-    ]  # fmt: skip
-    plan = subprocess.run([*command, "--dry-run"], cwd=workflow.folder, capture_output=True, text=True, timeout=60)
+    plan = run_profile(workflow, "--dry-run")
     assert plan.returncode == 0, plan.stdout + plan.stderr
-    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=400)
+    done = run_profile(workflow)
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(workflow.folder / "results" / "short" / "snakemake.zip") as report:
         assert any(name.endswith("report.html") for name in report.namelist())
@@ -98,7 +112,7 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     assert all("|gpu|COMPLETED|" in line and "gres/gpu=1" in line for line in training), training
     assert any(line.startswith("label|cpu|COMPLETED") for line in jobs)
     # A second run has nothing to do, and asks SLURM for nothing.
-    again = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=120)
+    again = run_profile(workflow)
     assert "Nothing to be done" in again.stdout + again.stderr
 
 

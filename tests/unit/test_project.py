@@ -85,6 +85,21 @@ def test_conda_environment_has_the_packages_of_pyproject_in_the_versions_of_the_
     assert any(str(entry).replace(" ", "") == "python=3.11" for entry in environment["dependencies"])
 
 
+def test_the_image_has_the_packages_of_pyproject_in_the_versions_of_the_constraints():
+    definition = (ROOT / "envs" / "piwsl.def").read_text()
+    sections = dict(re.findall(r"^%(\w+)\n((?:    .*\n)*)", definition, re.MULTILINE))
+    copied = dict(line.split() for line in sections["files"].splitlines())
+    assert all(target == f"/build/{source}" and (ROOT / source).exists() for source, target in copied.items())
+    # What building the two packages reads.
+    assert {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "src", "executor"} < copied.keys()
+    install = "python -m pip install --no-cache-dir --constraint constraints.txt ./executor '.[all]'"
+    assert install in sections["post"]
+    assert "python -m pip uninstall --yes " + " ".join(sorted(OWN)) in sections["post"]
+    environment = yaml.safe_load((ROOT / "envs" / "piwsl.yaml").read_text())
+    (python,) = re.findall(r"^From: python:([\d.]+)-slim", definition, re.MULTILINE)
+    assert f"python ={python}" in environment["dependencies"]
+
+
 def test_all_is_every_extra_and_development_stands_on_it():
     (every,) = map(Requirement, EXTRAS["all"])
     assert every.extras == set(EXTRAS) - {"all", "dev"}

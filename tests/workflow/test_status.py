@@ -24,6 +24,7 @@ from piwsl.workflow.layout import RECORDS
 from piwsl.workflow.snakemake_notes import marks
 from piwsl.workflow.status import Found, State, Status, status_of
 from piwsl.workflow.status_lines import status_lines
+from snakemake_executor_plugin_submitit.marks import put_back
 
 NOW = 1_000_000.0
 TRAIN = "train/water/painn/supervised/n4-seed0"
@@ -286,6 +287,16 @@ def test_results_with_long_names_are_known_by_their_notes(tmp_path):
     name = f"results/{'long/' * 80}é.xyz"
     persistence._mark_incomplete(name, "5")
     assert marks(tmp_path)[name].scheduler_id == "5"
+
+
+def test_what_a_job_has_made_is_not_begun_though_snakemake_has_not_seen_it_end(tmp_path):
+    persistence = FilePersistence(path=tmp_path)
+    persistence._mark_incomplete("results/model", "5")
+    put_back([Path(persistence._record_path(persistence._incomplete_path, "results/model"))], 0.0, made=True)
+    assert marks(tmp_path).keys() == {"results/model"}
+    persistence._unmark_incomplete("results/model")
+    put_back([Path(persistence._record_path(persistence._incomplete_path, "results/model"))], 0.0, made=True)
+    assert marks(tmp_path) == {}
 
 
 def test_looking_changes_nothing(folder):

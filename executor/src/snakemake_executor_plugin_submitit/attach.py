@@ -26,22 +26,26 @@ class Earlier:
     alive: bool
     """It waits, runs, or is about to end: it may still write."""
     fits: bool
-    """It makes what would be submitted now, the same members by the same content, and nobody has cancelled it."""
+    """It makes what would be submitted now, the same members by the same content, and nobody has cancelled it.
+
+    While it has not begun, it also has to ask for the same resources.
+    """
     made: bool
-    """It has ended well, by the same content, and the member's outputs wait for a Snakemake that takes them over."""
+    """The member has ended well, by the same content, and its outputs wait for a Snakemake that takes them over."""
 
 
 def decide(members: Sequence[Earlier | None]) -> Decision:
-    """Decide for one job.
+    """Decide for one job: by those of its members that are not made.
 
     Args:
         members: of the job, which is its only member unless it is a group; None where there is no note.
     """
-    if all(member is not None and member.made for member in members):
+    left = [member for member in members if member is None or not member.made]
+    if not left:
         return Decision.TAKE_OVER
-    if not any(member is not None and member.alive for member in members):
+    if not any(member is not None and member.alive for member in left):
         return Decision.SUBMIT
-    one = len({member.note.job_id for member in members if member is not None}) == 1
-    if one and all(member is not None and member.fits for member in members):
+    one = len({member.note.job_id for member in left if member is not None}) == 1
+    if one and all(member is not None and member.fits for member in left):
         return Decision.GO_ON
     return Decision.REPLACE

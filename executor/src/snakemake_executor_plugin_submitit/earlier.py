@@ -12,6 +12,7 @@ from snakemake_interface_executor_plugins.logging import LoggerExecutorInterface
 
 from snakemake_executor_plugin_submitit import results, scheduler
 from snakemake_executor_plugin_submitit.attach import Earlier
+from snakemake_executor_plugin_submitit.marks import made_until, marks_of
 from snakemake_executor_plugin_submitit.notes import Note, Notebook
 from snakemake_executor_plugin_submitit.ready import Member, Ready
 
@@ -66,12 +67,15 @@ class EarlierJobs:
         job = submitted_job(note)
         problem = results.problem(job) if job.paths.result_pickle.exists() else None
         same = note.content == member.content and not self._is_forced(member.job)
-        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING"
+        # It has asked for something else, and has not begun: a log is written from the first moment.
+        outdated = bool(note.asked and item.asked) and note.asked != item.asked
+        waits_in_vain = outdated and state == "PENDING" and not Path(note.log).exists()
+        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING" and not waits_in_vain
         return Earlier(
             note,
             alive=state is not None,
             fits=fits and not self._cancelled(note.whole).exists(),
-            made=same and problem == "" and self._waits_for_us(member, job.paths.result_pickle),
+            made=same and self._is_made(member, job.paths.result_pickle if problem == "" else None),
         )
 
     def _is_forced(self, job: Any) -> bool:
@@ -80,12 +84,19 @@ class EarlierJobs:
         files = set(settings.forcerun) | (set(self._workflow.dag.targetfiles) if settings.forcetargets else set())
         return job.rule in self._workflow.dag.forcerules or not files.isdisjoint(job.output)
 
-    def _waits_for_us(self, member: Member, result: Path) -> bool:
-        """Whether all outputs are there, as the job with this result has left them, and recorded by no Snakemake."""
+    def _is_made(self, member: Member, result: Path | None) -> bool:
+        """Whether all outputs are there, as their job has left them, and recorded by no Snakemake.
+
+        Args:
+            member: one that was submitted.
+            result: of its job, if that has ended well. Of a group that has not, marks tell which members have.
+        """
         outputs = list(member.job.output)
         incomplete = self._workflow.async_run(self._workflow.persistence.incomplete(member.job))
-        unrecorded = bool(outputs) and len(incomplete) == len(outputs)
-        return unrecorded and self._notebook.precedes(member.key, outputs, result)
+        if not outputs or len(incomplete) != len(outputs):
+            return False
+        last = result.stat().st_mtime if result else made_until(marks_of(self._workflow.persistence, outputs))
+        return last is not None and self._notebook.precedes(member.key, outputs, last)
 
     def end(self, notes: list[Note]) -> set[str]:
         """Cancel jobs of an earlier run for good, and wait until they write nowhere; return those that still may."""

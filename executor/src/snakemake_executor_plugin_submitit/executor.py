@@ -23,13 +23,13 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
 from snakemake_executor_plugin_submitit import results, scheduler, states, submission, unnoted
-from snakemake_executor_plugin_submitit.attach import Decision, decide
+from snakemake_executor_plugin_submitit.attach import Decision, Earlier, decide
 from snakemake_executor_plugin_submitit.content import content_of
 from snakemake_executor_plugin_submitit.earlier import EarlierJobs, submitted_job
 from snakemake_executor_plugin_submitit.frozen import frozen_config
 from snakemake_executor_plugin_submitit.groups import CPUS, bounded_resources, groups_of, shared_resources
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.marks import marks_of
+from snakemake_executor_plugin_submitit.marks import in_files, marks_of, still_made
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
@@ -110,13 +110,19 @@ class Executor(RemoteExecutor):
         self._check_groups()
 
     def _check_groups(self) -> None:
-        """Refuse groups that would never start: one is ready late, when much has been computed.
+        """Refuse groups that would never start: one is ready late, when much has been computed. Warn of a database.
 
         Raises:
             WorkflowError: how many there are, and what one of them asks for.
         """
         refused = []
-        for group in groups_of(self.workflow.dag):
+        groups = groups_of(self.workflow.dag)
+        if groups and not in_files(self.workflow.persistence):
+            self.logger.warning(
+                "--persistence-backend db: which members of a group are made is not known where it fails or is put "
+                "back in the queue, and all of them are made again; groups are better off with files (the default)."
+            )
+        for group in groups:
             try:
                 self._parameters(group)
             except ResourceError as error:
@@ -210,14 +216,24 @@ class Executor(RemoteExecutor):
             decision, notes = decide(known), [member.note for member in known if member is not None]
             if decision is Decision.TAKE_OVER:
                 self._take_over(item, notes)
-            elif decision is Decision.GO_ON:
-                self._go_on(item, notes[0])
+                continue
+            self._leave_made(item, known)
+            if decision is Decision.GO_ON:
+                self._go_on(item, next(member.note for member in known if member is not None and not member.made))
             else:
                 new.append(item)
             if decision is Decision.REPLACE:
                 in_the_way += [member.note for member in known if member is not None and member.alive]
         left = self._earlier.end(in_the_way)
         return [item for item in new if not self._is_blocked(item, left)]
+
+    def _leave_made(self, item: Ready, known: list[Earlier | None]) -> None:
+        """Remember which members of a group an earlier run has made: the others alone are at work, or are submitted."""
+        pairs = zip(item.members, known, strict=True)
+        made = [self._part(member) for member, earlier in pairs if earlier is not None and earlier.made]
+        if made:
+            self._made[item.job] = made
+            self.logger.info(f"{item.label}: {len(made)} of its {len(item.members)} members are made, and stay.")
 
     def _take_over(self, item: Ready, notes: list[Note]) -> None:
         jobs = {note.job_id: submitted_job(note) for note in notes}
@@ -287,12 +303,19 @@ class Executor(RemoteExecutor):
 
     def _note(self, item: Ready, job_id: str) -> None:
         try:
-            for member in item.members:
+            for member in self._left(item):
                 self.notebook.write(
-                    Note(member.key, member.content, item.whole, job_id, str(self.jobs_folder), str(item.log))
+                    Note(
+                        member.key, member.content, item.whole, job_id, str(self.jobs_folder), str(item.log), item.asked
+                    )
                 )
         except OSError as error:
             self.logger.warning(f"Job {job_id} ({item.label}) is not remembered, should this run be killed: {error}")
+
+    def _left(self, item: Ready) -> list[Member]:
+        """Return the members of a job that are not made: notes of the others are of the jobs that have made them."""
+        made = {part.key for part in self._made.get(item.job, [])}
+        return [member for member in item.members if member.key not in made]
 
     def _command(self, item: Ready) -> JobCommand:
         item.log.unlink(missing_ok=True)
@@ -335,7 +358,8 @@ class Executor(RemoteExecutor):
         aux = {"item": item, "log": item.log, "job": job}
         info = SubmittedJobInfo(item.job, external_jobid=job.job_id, aux=aux)
         self._active[job.job_id] = info
-        self.report_job_submission(info)
+        with still_made(mark for part in self._made.get(item.job, []) for mark in part.marks):
+            self.report_job_submission(info)
 
     def _cancelled(self, whole: str) -> Path:
         return self.folder / "cancelled" / whole
@@ -379,12 +403,13 @@ class Executor(RemoteExecutor):
         """Tell Snakemake that a job is over, and what went wrong, or ""."""
         item, job, log = (_aux(info)[name] for name in ("item", "job", "log"))
         self._active.pop(job.job_id, None)
-        self._over[info.job] = ([member.key for member in item.members], [] if problem else [job])
+        if problem and item.job.is_group():
+            self._look_for_made(item)
+        members = self._left(item) if problem else item.members
+        self._over[info.job] = ([member.key for member in members], [] if problem else [job])
         if not problem:
             self.report_job_success(info)
             return
-        if item.job.is_group():
-            self._look_for_made(item)
         end = last_lines(log, LAST_LINES)
         message = f"Job {info.external_jobid}: {problem}. The scheduler's words are in {job.paths.stdout}. "
         self._report_error(info, f"{message}End of {log}:\n{end}\n")
@@ -473,6 +498,9 @@ class Executor(RemoteExecutor):
         super().shutdown()
         for made in self._aside.values():
             bring_back(made)
+        for part in (part for made in self._made.values() for part in made):
+            if not any(mark.exists() for mark in part.marks):
+                self.notebook.forget(part.key)  # no run will ask for it
         for folder in self._folders:
             results.tidy(folder)
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 UNKNOWN_JOB = '{"external_jobid": null}'
 # Of outputs that are as their job was to make them, though no Snakemake has recorded it.
 MADE = '{"external_jobid": null, "made": true}'
+
+
+def in_files(persistence: Any) -> bool:
+    """Whether Snakemake keeps its marks in files, as the Snakemake in a job does in any case, or in a database."""
+    return hasattr(persistence, "_incomplete_path")
 
 
 def marks_of(persistence: Any, outputs: Iterable[Any]) -> list[Path]:
@@ -24,7 +29,7 @@ def marks_of(persistence: Any, outputs: Iterable[Any]) -> list[Path]:
         persistence: Snakemake's.
         outputs: Snakemake's, of a job or of all members of a group.
     """
-    if not hasattr(persistence, "_incomplete_path"):
+    if not in_files(persistence):
         return []
     return [
         Path(persistence._record_path(persistence._incomplete_path, persistence._get_key(output))) for output in outputs
@@ -53,3 +58,22 @@ def say_made(marks: Iterable[Path]) -> bool:
         return all(mark.read_text() == MADE for mark in marks)
     except OSError:
         return False
+
+
+def made_until(marks: Sequence[Path]) -> float | None:
+    """Return when it was said that outputs are made (s); None where it was not."""
+    try:
+        return max(mark.stat().st_ctime for mark in marks) if marks and say_made(marks) else None
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def still_made(marks: Iterable[Path]) -> Iterator[None]:
+    """Mark outputs as made again, once Snakemake has marked those of all members of a group as begun."""
+    began = {mark: mark.stat().st_mtime if mark.exists() else None for mark in marks}
+    yield
+    for mark, time in began.items():
+        with contextlib.suppress(OSError):
+            mark.write_text(MADE)
+            os.utime(mark, None if time is None else (time, time))

@@ -5,7 +5,7 @@ what became of the job. One that is found tells of a job that no Snakemake has t
 
 - which member it is: its rule and outputs (`key`),
 - how its outputs are made: code, command, parameters, software, inputs (`content`),
-- where it runs: the job's id, its files, its log, and which members are in it (`whole`).
+- where it runs: the job's id, its files, its log, which members are in it (`whole`), what it asked for (`asked`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Note:
     folder: str
     """Of submitit's files."""
     log: str
+    asked: str = ""
+    """A hash of the resources that it asked for; "" where they are not compared."""
 
 
 def key_of(rule: str, outputs: Iterable[str]) -> str:
@@ -86,10 +88,10 @@ class Notebook:
             return None
         return note if note is not None and self._trusted(note) else None
 
-    def precedes(self, key: str, outputs: Iterable[str], result: Path) -> bool:
-        """Whether all outputs are those of the noted job: written after the note, and before the job's result."""
+    def precedes(self, key: str, outputs: Iterable[str], last: float) -> bool:
+        """Whether all outputs are those of the noted job: written after the note, and before the job said so (s)."""
         try:
-            first, last = self._path(key).stat().st_mtime, result.stat().st_mtime
+            first = self._path(key).stat().st_mtime
             return all(first <= os.lstat(path).st_mtime <= last for path in outputs)
         except OSError:
             return False

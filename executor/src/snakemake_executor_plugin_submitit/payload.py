@@ -26,6 +26,8 @@ from snakemake_executor_plugin_submitit.marks import put_back
 from snakemake_executor_plugin_submitit.parts import DONE, KEEP_INCOMPLETE, Part, without
 
 POLL_SECONDS = 0.1
+# Between two looks at which members are made: one that both have seen has not failed.
+LOOK_SECONDS = 5.0
 TERMINATED = 128 + signal.SIGTERM
 EXECUTOR = "SUBMITIT_EXECUTOR"
 # How often SLURM has put the job back in the queue; unset at first.
@@ -61,6 +63,8 @@ class JobCommand:
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
         self.parts = list(parts)
         self._made_before_the_end: set[Part] = set()
+        self._seen_made: set[Part] = set()
+        self._next_look = 0.0
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
 
@@ -87,9 +91,12 @@ class JobCommand:
                 preexec_fn=_ignore_usr2,
             )
         # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
-        threading.Thread(target=self._wait, args=(self._child, time.time()), daemon=True).start()
+        began = time.time()
+        threading.Thread(target=self._wait, args=(self._child, began), daemon=True).start()
         while self._exit_code is None:
             time.sleep(POLL_SECONDS)
+            if len(self.parts) > 1:
+                self._look(began)
             if inline and self.cancelled.exists():  # no signal comes here
                 self._end(signal.SIGTERM)
         if self._exit_code and not inline:
@@ -132,8 +139,20 @@ class JobCommand:
             put_back(part.marks, began, part in made)
         self._exit_code = exit_code
 
+    def _look(self, began: float) -> None:
+        """Say of members that are made that they are while others are at work: a Snakemake may start meanwhile."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        made = self._made()
+        for part in made & self._seen_made:
+            put_back(part.marks, began, made=True)
+        self._seen_made = made
+
     def _made(self) -> set[Part]:
-        return set() if KEEP_INCOMPLETE in self.command else {part for part in self.parts if part.is_made()}
+        if KEEP_INCOMPLETE in self.command:
+            return set()
+        return {part for part in self.parts if part.is_made() or part.was_made()}
 
     def _end(self, number: signal.Signals) -> None:
         """Tell the child and its children, let them save what they want to, and end what is left."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from snakemake_executor_plugin_submitit.notes import digest
+
 
 @dataclass(frozen=True)
 class Member:
@@ -27,6 +29,11 @@ class Ready:
     whole: str
     log: Path
     parameters: dict[str, Any]
+
+    @property
+    def asked(self) -> str:
+        """A hash of what it asks for; "" of a retry, which asks for more than one that is new."""
+        return digest(self.parameters) if self.job.attempt == 1 else ""
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from binascii import Error
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from piwsl.files import read_json
 
@@ -28,13 +29,14 @@ class Mark:
 
 
 def marks(folder: Path = FOLDER) -> dict[str, Mark]:
-    """Return by result what jobs began to make."""
+    """Return by result what jobs began to make, and have not ended to."""
     found = {}
     for path in (folder / "incomplete").rglob("*"):
         # It may end, and the note vanish, while we look.
         with suppress(OSError, ValueError, Error):
-            if path.is_file():
-                found[_result(path.relative_to(folder / "incomplete"))] = _mark(path)
+            if path.is_file() and not (said := _said(path)).get("made"):  # by a job that no Snakemake has seen end
+                result = _result(path.relative_to(folder / "incomplete"))
+                found[result] = Mark(path.stat().st_mtime, said.get("external_jobid"))
     return found
 
 
@@ -43,13 +45,11 @@ def _result(noted: Path) -> str:
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in noted.parts)).decode()
 
 
-def _mark(path: Path) -> Mark:
-    since = path.stat().st_mtime
+def _said(path: Path) -> dict[str, Any]:
     try:
-        said = read_json(path)
+        return dict(read_json(path))
     except ValueError:  # just being written
-        said = {}
-    return Mark(since, said.get("external_jobid"))
+        return {}
 
 
 def locked_since(results: str, folder: Path = FOLDER) -> float | None:
