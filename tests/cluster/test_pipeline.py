@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 from safetensors.torch import load_file
-from workflows import Workflow, running, until
+from workflows import Workflow, queue, running, until
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
@@ -167,7 +167,7 @@ def test_trainings_that_are_interrupted_three_times_end_with_the_same_weights(wo
             lambda: len(running()) == 2 and len({path.parts[-3] for path in checkpoints() - seen}) == 3, "checkpoints"
         )
         subprocess.run(["scontrol", "requeue", ",".join(running())], check=True)
-        until(lambda: not running(), "end of the jobs")
+        until(lambda: [state for _, state in queue()] == ["PENDING"] * 2, "end of the jobs")
         seen.update(checkpoints())
     code, output = workflow.wait()
     assert code == 0, output
