@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import itertools
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from snakemake.resources import Resources
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.utils import TargetSpec
 from submitit import AutoExecutor, Job, SlurmJob
 from submitit.core.utils import DelayedSubmission
 
@@ -40,7 +42,7 @@ from snakemake_executor_plugin_submitit.executor import Executor
 from snakemake_executor_plugin_submitit.groups import bounded_resources, shared_resources
 from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.logs import last_lines, log_path
-from snakemake_executor_plugin_submitit.marks import marks_of, still_made
+from snakemake_executor_plugin_submitit.marks import marks_of, put_back, still_made
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
 from snakemake_executor_plugin_submitit.partitions import Partition, check_fits, grown_to_fit, minutes_of, partitions
@@ -891,6 +893,120 @@ def test_jobs_of_an_earlier_run_are_gone_on_with_replaced_or_taken_over(members,
     assert decide(members) is decision
 
 
+class Marks(FilePersistence):
+    """Snakemake's, of files that belong to no rule."""
+
+    async def incomplete(self, job) -> list[object]:
+        return [path for path in job.output if os.path.exists(path) and marks_of(self, [path])[0].exists()]
+
+
+class SimpleGroup:
+    """A group of Snakemake."""
+
+    attempt = 1
+
+    def is_group(self) -> bool:
+        return True
+
+
+class Group:
+    """Files that members of one job of SLURM make, named by letters: each from the one before; "x" from none."""
+
+    def __init__(self, folder: Path, names: str) -> None:
+        self.folder, self.forced = folder, set[str]()
+        run = folder / "jobs" / "run"
+        run.mkdir(parents=True)
+        inputs = {after: [str(folder / before)] for before, after in itertools.pairwise(names) if after != "x"}
+        jobs = [
+            SimpleNamespace(
+                rule=name, output=[IOFile(str(folder / name))], input=inputs.get(name, []), log=[],
+                get_target_spec=lambda name=name: [TargetSpec(name, {})],
+            )
+            for name in names
+        ]  # fmt: skip
+        members = tuple(Member(job, name, "content") for job, name in zip(jobs, names, strict=True))
+        self.ready = Ready(SimpleGroup(), members, "whole", folder / "logs" / "log", {})
+        self.notebook = Notebook(folder)
+        for name in names:
+            note = Note(name, "content", "whole", "7", str(run), str(self.ready.log))
+            self.notebook.write(note, time.time_ns() - 10**10)
+
+    def make(self, names: str) -> None:
+        """Make some, and say so, as a job does."""
+        for name in names:
+            (self.folder / name).touch()
+            marks = marks_of(Marks(path=self.folder / ".snakemake"), [IOFile(str(self.folder / name))])
+            put_back(marks, time.time(), made=True)
+
+    def earlier(self) -> list[Earlier]:
+        """Return what the next Snakemake knows of its members."""
+        workflow = SimpleNamespace(
+            persistence=Marks(path=self.folder / ".snakemake"),
+            dag=SimpleNamespace(forcerules=self.forced, targetfiles=[]),
+            dag_settings=SimpleNamespace(forcerun=(), forcetargets=False),
+            async_run=asyncio.run,
+        )
+        jobs = EarlierJobs(workflow, self.notebook, lambda _: self.folder / "cancelled", logging.getLogger(), 0.0)
+        return [*jobs.of([self.ready]).values()]
+
+    def made(self) -> str:
+        return "".join(each.note.key for each in self.earlier() if each.made)
+
+
+def test_what_was_made_from_a_member_that_is_made_again_is_made_again(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="exit 0")
+    group = Group(tmp_path, "abcdx")
+    group.make("abcx")
+    assert group.made() == "abcx"
+    group.forced = {"a"}
+    assert group.made() == "x"
+    group.forced = {"b"}
+    assert group.made() == "ax"
+    group.forced = set()
+    (tmp_path / "a").write_text("edited")
+    os.utime(tmp_path / "a", (time.time() + 1.0,) * 2)
+    assert group.made() == "x"
+    (tmp_path / "a").unlink()
+    assert group.made() == "x"
+
+
+def test_a_group_at_work_that_has_passed_what_is_to_be_made_again_is_not_gone_on_with(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, squeue="echo 7 RUNNING")
+    group = Group(tmp_path, "abx")
+    assert decide(group.earlier()) is Decision.GO_ON
+    group.make("x")
+    assert decide(group.earlier()) is Decision.GO_ON
+    (tmp_path / "x").unlink()
+    assert decide(group.earlier()) is Decision.REPLACE
+
+
+def test_what_a_job_asks_for_is_the_same_whatever_snakemake_calls_it():
+    asked = {
+        attempt: [
+            Ready(SimpleNamespace(attempt=attempt), (), "whole", Path("log"), {"name": name, "mem_gb": memory}).asked
+            for name, memory in (("a-uuid", 1.0), ("another", 1.0), ("another", 2.0))
+        ]
+        for attempt in (1, 2)
+    }
+    assert asked[1][0] == asked[1][1] != asked[1][2]
+    assert asked[2] == ["", "", ""]
+
+
+def test_a_job_leaves_members_alone_that_an_earlier_one_has_made(tmp_path, monkeypatch):
+    group, asked = Group(tmp_path / "files", "ab"), Asked()
+    asked.persistence = Marks(path=tmp_path / ".snakemake")
+    asked.execution_settings.keep_going = False
+    executor = executor_of(tmp_path, asked)
+    executor.jobs_folder, executor._config = tmp_path / "jobs", SimpleNamespace(arguments=lambda folder: [])
+    monkeypatch.setattr(executor, "_share", lambda item: [])
+    monkeypatch.setattr(executor, "envvars", dict)
+    monkeypatch.setattr(executor, "format_job_exec", lambda job: "snakemake --target-jobs a: b:")
+    executor._made[group.ready.job] = [executor._part(group.ready.members[0])]
+    command = executor._command(group.ready)
+    assert command.command == ["snakemake", "--target-jobs", "b:"]
+    assert [part.key for part in command.parts] == ["b"]
+
+
 class FailingJob:
     """A job of Snakemake that keeps what it is told when it fails."""
 
@@ -1099,6 +1215,17 @@ def test_a_member_is_said_to_be_made_while_others_are_at_work(tmp_path, monkeypa
     with still_made(parts[0].marks):
         parts[0].marks[0].write_text("{}")
     assert parts[0].was_made() is made
+
+
+def test_a_member_that_a_snakemake_has_recorded_meanwhile_is_not_marked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(payload, "LOOK_SECONDS", 0.2)
+    parts, command = made_and_left(tmp_path)
+    recorded = 'while not mark.exists(): time.sleep(0.05)\nwhile "made" not in mark.read_text(): time.sleep(0.05)\n'
+    script = MAKING.format(then=f"{recorded}time.sleep(0.5); mark.unlink(); time.sleep(1.0); sys.exit(1)")
+    command.command = [sys.executable, "-c", script, *map(str, (parts[0].outputs[0], parts[0].marks[0]))]
+    assert command() == 1
+    assert not parts[0].marks[0].exists()
+    assert parts[1].marks[0].exists()
 
 
 def test_what_a_failed_member_leaves_is_not_made(tmp_path):

@@ -233,8 +233,10 @@ def check_image(path: Path) -> None:
         path: of it; a folder or a link to one will do.
 
     Raises:
-        PiwslError: it is not; the text says how to build it.
+        PiwslError: it is not, and the text says how to build it; or Snakemake would not take its path.
     """
+    if any(character.isspace() for character in str(path)):
+        raise PiwslError(f"{path}: Snakemake takes no image with a space in its path; move the checkout to one without")
     if not path.exists():
         image = os.path.relpath(path)
         raise PiwslError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from ase import Atoms, units
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.optimize import BFGS
 from helpers import displaced, plain_experiment
 from pyscf import gto, mp, scf
@@ -215,6 +215,14 @@ def test_gradients_of_a_level_with_energies_are_told_from_energies_of_the_opposi
     assert energies.endswith("; are the energies of the opposite sign?")
 
 
+def test_forces_in_hartree_by_bohr_are_told_from_those_by_angstrom_by_their_energies(tmp_path, water):
+    """Another level may change by half as much, rightly: it does not say that the forces are right."""
+    mistaken = scaled(water, XTB, units.Bohr / units.Hartree)
+    said = question(tmp_path, mistaken, given_levels={"xtb": {"forces_unit": "Hartree/Å"}})
+    assert "between neighbouring frames energies change by " in said
+    assert "are the forces in Hartree/Bohr" in said
+
+
 def test_forces_of_the_labels_that_are_asked_about_raise_no_question_about_other_levels(tmp_path, water):
     assert asked(tmp_path, scaled(water, HF, -1)) == []
     with Dataset(tmp_path / "mine.h5") as dataset:
@@ -269,6 +277,21 @@ def test_frames_between_the_minima_of_two_levels_raise_no_question(tmp_path, bet
     assert factor.value == pytest.approx(0.8, abs=0.2)
 
 
+@pytest.mark.parametrize("name", ["H2O", "HCl"])
+def test_levels_that_are_far_apart_raise_no_question(name):
+    frames = [displaced(name, 0.02, np.random.default_rng(seed)) for seed in range(6)]
+    for atoms in frames:
+        gradient = mean_field(atoms, "sto-3g").nuc_grad_method().kernel()
+        bare = Atoms(atoms.numbers, atoms.positions, calculator=TBLite(method="GFN2-xTB", verbosity=0))
+        labelled(atoms, HF, 0.0, -gradient * units.Hartree / units.Bohr)
+        labelled(atoms, XTB, 0.0, bare.get_forces())
+    factor = factor_between(frames, "xtb_forces", FORCES_KEY)
+    assert factor.value < 0.6
+    assert factor.is_known
+    assert not factor.is_usual
+    assert not factor.is_odd
+
+
 def test_what_a_third_level_relaxed_does_not_tell_and_raises_no_question(tmp_path, conformers):
     assert correlation(conformers, HF, "minimal") < -0.2
     assert asked(tmp_path, without(conformers, "minimal_energy"), given_levels={"minimal": {}}) == []
@@ -284,6 +307,22 @@ def test_atoms_without_bonds_or_in_other_orders_are_not_compared(water):
     few = [*water[:3], *(atoms[[1, 0, 2]] for atoms in water[3:6]), *(atoms[[1, 2, 0]] for atoms in water[6:9])]
     for frames in (argon, alone, few, []):
         assert not factor_between(frames, "xtb_forces", FORCES_KEY).is_known
+
+
+def test_noise_of_forces_that_symmetry_keeps_at_zero_is_not_compared():
+    """Crystals that are compressed and stretched: a program leaves less than the other one."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        frames = [bulk("Si", a=5.43 * strain) for strain in (0.96, 0.98, 1.0, 1.02, 1.04)]
+        for atoms in frames:
+            labelled(atoms, HF, 0.0, 1e-3 * rng.normal(size=(2, 3)))
+            labelled(atoms, XTB, 0.0, 1e-5 * rng.normal(size=(2, 3)))
+        assert not factor_between(frames, "xtb_forces", FORCES_KEY).is_known
+
+
+def test_forces_in_a_unit_that_makes_them_small_are_no_noise(water):
+    frames = scaled([atoms.copy() for atoms in water], XTB, units.Bohr / units.Hartree)
+    assert factor_between(frames, "xtb_forces", FORCES_KEY).is_odd
 
 
 def test_bonds_across_the_cell_are_those_of_one_molecule(water):

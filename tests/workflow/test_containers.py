@@ -11,8 +11,12 @@ import containers
 import pytest
 from experiment import planned
 from helpers import snakemake
+from snakemake.deployment.singularity import Image
+from snakemake_interface_common.exceptions import WorkflowError
 
 import piwsl
+from piwsl.errors import PiwslError
+from piwsl.preflight import check_image
 
 IN_CONTAINERS = ("--sdm", "apptainer")
 IMAGE, DEFINITION = "envs/piwsl.sif", "envs/piwsl.def"
@@ -66,3 +70,15 @@ def test_an_image_that_is_not_there_is_said_before_anything_is_made(rerun, appta
     assert result.returncode == 1
     assert f"error: {IMAGE}: with --sdm apptainer all rules run in this image, and it is not there" in result.stderr
     assert f"apptainer build {IMAGE} {DEFINITION}" in result.stderr
+
+
+def test_an_image_whose_path_snakemake_does_not_take_is_said_with_its_path(tmp_path):
+    image = tmp_path / "my checkout" / IMAGE
+    image.parent.mkdir(parents=True)
+    image.touch()
+    with pytest.raises(WorkflowError, match="whitespace"):
+        Image(str(image), None, False)
+    with pytest.raises(PiwslError, match=f"{image}: Snakemake takes no image with a space in its path; move"):
+        check_image(image)
+    image.parent.rename(tmp_path / "envs")
+    check_image(tmp_path / IMAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,15 @@ class EarlierJobs:
             return {}
         # Without an answer nobody knows whether they still run: to submit then would be to run them twice.
         queue = scheduler.queue(self._patience)
-        return {
+        known = {
             member.key: self._known(item, member, note, queue.get(note.job_id))
             for item, member, note in noted
             if note is not None
         }
+        for item in ready:
+            made = {member.key for member in item.members if member.key in known and known[member.key].made}
+            known |= {key: replace(known[key], made=False) for key in made - item.staying(made)}
+        return known
 
     def _known(self, item: Ready, member: Member, note: Note, state: str | None) -> Earlier:
         job = submitted_job(note)
@@ -70,12 +75,15 @@ class EarlierJobs:
         # It has asked for something else, and has not begun: a log is written from the first moment.
         outdated = bool(note.asked and item.asked) and note.asked != item.asked
         waits_in_vain = outdated and state == "PENDING" and not Path(note.log).exists()
-        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING" and not waits_in_vain
+        made = same and self._is_made(member, job.paths.result_pickle if problem == "" else None)
+        # It has made this member, and does not again, though its outputs are gone or were edited.
+        is_past = not made and made_until(marks_of(self._workflow.persistence, member.job.output)) is not None
+        fits = same and note.whole == item.whole and problem is None and state != "COMPLETING"
         return Earlier(
             note,
             alive=state is not None,
-            fits=fits and not self._cancelled(note.whole).exists(),
-            made=same and self._is_made(member, job.paths.result_pickle if problem == "" else None),
+            fits=fits and not waits_in_vain and not is_past and not self._cancelled(note.whole).exists(),
+            made=made,
         )
 
     def _is_forced(self, job: Any) -> bool:

@@ -321,7 +321,8 @@ class Executor(RemoteExecutor):
         item.log.unlink(missing_ok=True)
         marker = self._cancelled(item.whole)
         marker.unlink(missing_ok=True)
-        parts = [self._part(member) for member in item.members]
+        # The others are no affair of this job: it neither makes them nor marks them.
+        parts = [self._part(member) for member in self._left(item)]
         command = without(shlex.split(self.format_job_exec(item.job)), parts, self._made.get(item.job, []))
         keep_going = item.job.is_group() and self.workflow.execution_settings.keep_going
         return JobCommand(
@@ -418,7 +419,8 @@ class Executor(RemoteExecutor):
         """Remember what members have been made of a group that has failed."""
         before = self._made.get(item.job, [])
         made = [part for part in map(self._part, item.members) if part in before or part.was_made()]
-        self._made[item.job] = made
+        staying = item.staying(part.key for part in made)
+        self._made[item.job] = made = [part for part in made if part.key in staying]
         if made:
             self.logger.info(f"{item.label}: {len(made)} of its {len(item.members)} members are made, and stay.")
 

@@ -64,6 +64,7 @@ class JobCommand:
         self.parts = list(parts)
         self._made_before_the_end: set[Part] = set()
         self._seen_made: set[Part] = set()
+        self._said_made: set[Part] = set()
         self._next_look = 0.0
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
@@ -122,6 +123,7 @@ class JobCommand:
         if restarts == "0" or tuple(self.command) == DONE:
             return self.command
         made = {part for part in self.parts if part.was_made()}
+        self._said_made = made
         _keep([log for part in self.parts if part not in made for log in part.logs], restarts)
         return without(self.command, self.parts, made)
 
@@ -136,7 +138,9 @@ class JobCommand:
             # It was killed: a member that failed then may have lost its mark and not yet its outputs.
             made &= self._made_before_the_end
         for part in self.parts:
-            put_back(part.marks, began, part in made)
+            # A mark that says so and is gone was taken away by a Snakemake that has recorded the member.
+            if part not in self._said_made:
+                put_back(part.marks, began, part in made)
         self._exit_code = exit_code
 
     def _look(self, began: float) -> None:
@@ -145,9 +149,11 @@ class JobCommand:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         made = self._made()
-        for part in made & self._seen_made:
+        new = (made & self._seen_made) - self._said_made
+        for part in new:
             put_back(part.marks, began, made=True)
         self._seen_made = made
+        self._said_made |= {part for part in new if part.was_made()}
 
     def _made(self) -> set[Part]:
         if KEEP_INCOMPLETE in self.command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,23 @@ class Ready:
     @property
     def asked(self) -> str:
         """A hash of what it asks for; "" of a retry, which asks for more than one that is new."""
-        return digest(self.parameters) if self.job.attempt == 1 else ""
+        # Groups without a name of their own, as of pipes, have another one in each run.
+        return digest(self.parameters | {"name": ""}) if self.job.attempt == 1 else ""
 
     @property
     def label(self) -> str:
         """Rule and wildcards, as its log is named."""
         return f"{self.log.parent.name}/{self.log.stem}"
+
+    def staying(self, made: Iterable[str]) -> set[str]:
+        """Return the keys of those members that stay as they are made: from none that is to be made again."""
+        staying = set(made)
+        while outdated := {
+            member.key for member in self.members if member.key in staying and self._follows(member, staying)
+        }:
+            staying -= outdated
+        return staying
+
+    def _follows(self, member: Member, staying: set[str]) -> bool:
+        to_make = {str(path) for one in self.members if one.key not in staying for path in one.job.output}
+        return not to_make.isdisjoint(map(str, member.job.input))

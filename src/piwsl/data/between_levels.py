@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 
 from piwsl.structures.units import FORCE_UNITS
 
+LEAST_CORRELATION = 0.9
 # Between HF/STO-3G, HF and PBE/6-31G*, GFN2-xTB and MP2/6-31G* on H2O, CH3OH, N2 and HCN, displaced by 0.01 to 0.05 Å,
 # correlations are 0.998 and more, factors 0.82 to 1.52.
-LEAST_CORRELATION, USUAL_FACTOR = 0.9, 1.67
+USUAL_FACTOR = 1.67
+# Between HF/STO-3G, GFN1-, GFN2- and IPEA1-xTB on H2O, H2O2, HCl, SiH4, N2 and H2 factors are 0.46 to 2.2. Units are a
+# factor of 4.2 apart and more, but for Hartree/Å and Hartree/Bohr, which energies tell.
+LARGEST_FACTOR = 2.5
 # How far a unit may be from explaining a factor.
 NEAR = 1.3
 # Of the same atoms, from whose mean theirs are told.
@@ -31,6 +35,9 @@ BONDED = 1.3
 SHORTEST, LONGEST = 0.7, 1.3
 # Å, standard deviation: bonds that vary less are as a third level relaxed them.
 LEAST_VARIATION = 0.01
+# eV/Å, likewise: where forces of both levels vary less, as those that are zero by symmetry in crystals, it is noise. A
+# bond that varies as it has to changes them by more at one of the levels, whatever the unit of the other.
+NOISE = 0.01
 
 
 class Factor(NamedTuple):
@@ -47,9 +54,14 @@ class Factor(NamedTuple):
         return abs(self.correlation) > LEAST_CORRELATION
 
     @property
+    def is_usual(self) -> bool:
+        """Whether both are of one thing, beyond doubt in one unit and of one sign."""
+        return self.is_known and 1 / USUAL_FACTOR < self.value < USUAL_FACTOR
+
+    @property
     def is_odd(self) -> bool:
         """Whether both are of one thing, and not in one unit and of one sign."""
-        return self.is_known and not 1 / USUAL_FACTOR < self.value < USUAL_FACTOR
+        return self.is_known and not 1 / LARGEST_FACTOR < self.value < LARGEST_FACTOR
 
 
 def factor_between(frames: Sequence[Atoms], key: str, other: str) -> Factor:
@@ -62,12 +74,12 @@ def factor_between(frames: Sequence[Atoms], key: str, other: str) -> Factor:
 
     Returns:
         The ratio of the norms of all changes, with the sign of their correlation; NaN where either are zero, as where
-        no bond varies in four frames of the same atoms.
+        no bond varies in four frames of the same atoms, or both are noise.
     """
     kinds = [_changes(kind, (key, other)) for kind in _kinds(frames) if len(kind) >= FEWEST_FRAMES]
     own, others = np.concatenate([np.empty((2, 0)), *kinds], axis=1)
     norms = float(np.linalg.norm(own)), float(np.linalg.norm(others))
-    if not all(norms):
+    if not all(norms) or max(norms) < NOISE * np.sqrt(own.size):
         return Factor(np.nan, np.nan)
     correlation = float(own @ others) / (norms[0] * norms[1])
     return Factor(float(np.copysign(norms[0] / norms[1], correlation)), correlation)
@@ -118,7 +130,7 @@ def explanation(factor: float, unit: str, unit_of_other: str) -> str:
 def _mistake(factor: float, read_in: str) -> str:
     """Say in which unit, of which sign, forces would be that times a factor are right; "" where none explains it."""
     sign = ["of the opposite sign"] if factor < 0 else []
-    if 1 / USUAL_FACTOR < abs(factor) < USUAL_FACTOR:
+    if 1 / LARGEST_FACTOR < abs(factor) < LARGEST_FACTOR:
         return " and ".join(sign)
     off = {unit: abs(np.log(abs(factor) * FORCE_UNITS[read_in] / scale)) for unit, scale in FORCE_UNITS.items()}
     likely = min(off, key=off.__getitem__)

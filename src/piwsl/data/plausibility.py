@@ -614,7 +614,7 @@ def _of_forces(
     factor = factor_between([frame_of(row) for row in rows.tolist()], *keys)
     if factor.is_odd:
         return [_beside(level, other, factor, len(rows))]
-    return level.slopes(frame_of, forces_are_right=True) if own and factor.is_known else own
+    return level.slopes(frame_of, forces_are_right=True) if own and factor.is_usual else own
 
 
 def _compared(survey: Survey, levels: Mapping[str, _Level]) -> list[tuple[_Level, _Level, NDArray[np.int64]]]:
