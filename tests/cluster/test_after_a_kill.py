@@ -274,8 +274,8 @@ def test_of_a_group_whose_marks_are_in_a_database_all_is_made_again_and_that_is_
     until_said(workflow, "--persistence-backend db: which members of a group are made is not known")
     until(lambda: len(workflow.lines("trace")) == 4, "start of all members")
     kill(workflow, *options)
-    (workflow.folder / "well").touch()
     until(lambda: not queue(), "end of the group")
+    (workflow.folder / "well").touch()
     code, output = workflow.run(*options)
     assert code == 0, output
     assert sorted(workflow.lines("trace")) == sorted("00112233")
