@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,10 @@ def test_the_default_experiment_is_in_order():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_that_is_shipped_is_well_formed(path):
-    parse_experiment(yaml.safe_load(path.read_text()), path.name)
+def test_every_experiment_that_is_shipped_is_well_formed_and_compares_what_differs(path):
+    experiment = parse_experiment(yaml.safe_load(path.read_text()), path.name)
+    for compared in (experiment.models, experiment.losses):
+        assert not [names for names in combinations(compared, 2) if compared[names[0]] == compared[names[1]]]
 
 
 @pytest.mark.parametrize(
