@@ -122,7 +122,7 @@ def with_cheap_labels(
     """
     asked = CheapLevels(levels, max_failed)
     copies = {part: (atoms.copy() for atoms in own) for part, own in parts.items()}
-    return {part: [*asked.labelled(part, own)] for part, own in copies.items()}, asked.left_out()
+    return {part: [*asked.labelled(part, own)] for part, own in copies.items()}, [*asked.left_out()]
 
 
 @dataclass
@@ -193,16 +193,14 @@ class CheapLevels:
                 return False
         return True
 
-    def left_out(self) -> list[Finding]:
-        """Return what `with_cheap_labels` does for the report, of the frames that have passed."""
-        return [
-            Finding(
-                kind="cheap_levels",
-                said=f"{tally}, which are left out: {'; '.join(tally.reasons)}",
-                frames=tally.failed,
-                done="left out",
-            )
-            for of_level in zip(*self._tallies, strict=True)
-            for tally in of_level
-            if tally.failed
-        ]
+    def left_out(self) -> Iterator[Finding]:
+        """Yield what `with_cheap_labels` does for the report, of the frames that have passed when it is asked."""
+        for of_level in zip(*self._tallies, strict=True):
+            for tally in of_level:
+                if tally.failed:
+                    yield Finding(
+                        kind="cheap_levels",
+                        said=f"{tally}, which are left out: {'; '.join(tally.reasons)}",
+                        frames=tally.failed,
+                        done="left out",
+                    )
