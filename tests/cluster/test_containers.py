@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import containers
 import pytest
 from test_executor_on_slurm import COUNTER, starts
 from test_pipeline import check_out, run_profile, uncommented
-from workflows import until
+from workflows import preempt
 
 BOUND = """
 container: "docker://example/image"
@@ -73,11 +72,7 @@ def test_a_preempted_job_in_a_container_saves_and_goes_on(workflow, apptainer):
     (workflow.folder / "counter.py").write_text(COUNTER)
     workflow.write(COUNTING)
     workflow.start(*IN_CONTAINERS, path=apptainer.path)
-    until(lambda: workflow.lines("trace"), "start of the job")
-    time.sleep(3)
-    subprocess.run(
-        ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "-o", "/dev/null", "--wrap", "sleep 3"], check=True
-    )
+    preempt(workflow)
     code, output = workflow.wait()
     assert code == 0, output
     assert len(starts(workflow)) == 2

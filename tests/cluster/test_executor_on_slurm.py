@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from workflows import Workflow, queue, running, until, wrapper
+from workflows import Workflow, preempt, queue, running, until, wrapper
 
 from snakemake_executor_plugin_submitit.waiting import Queued, in_queue
 
@@ -458,11 +458,7 @@ def test_a_group_that_would_never_start_is_refused_before_anything_runs(workflow
 def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
     counting(workflow, steps=40, partition="gpulow", gpu=2, tasks=tasks)
     workflow.start()
-    until(lambda: workflow.lines("trace"), "start of the job")
-    time.sleep(3)
-    subprocess.run(
-        ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "-o", "/dev/null", "--wrap", "sleep 3"], check=True
-    )
+    preempt(workflow)
     code, output = workflow.wait()
     assert code == 0, output
     assert len(starts(workflow)) >= 2

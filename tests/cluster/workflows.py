@@ -90,3 +90,12 @@ def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_
     while not condition():
         assert time.monotonic() < deadline, f"no {what} in {seconds:g} s"
         time.sleep(0.3)
+
+
+def preempt(workflow: Workflow) -> None:
+    """Let a job of partition gpulow, which says in `trace` that it has begun, count a while; then take its GPUs."""
+    until(lambda: workflow.lines("trace"), "start of the job")
+    time.sleep(3)
+    subprocess.run(
+        ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "-o", "/dev/null", "--wrap", "sleep 3"], check=True
+    )

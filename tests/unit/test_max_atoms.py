@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 import yaml
 from helpers import morse_frames, plain_experiment
-from safetensors.torch import load_file
-from test_training import interrupt, same_weights, small, train_in, unlabelled
+from test_training import interrupt, same_weights, small, train_in, two_processes_learn_what_one_does, unlabelled
 from test_training import run as point
 from typer.testing import CliRunner
 
@@ -26,7 +23,7 @@ from piwsl.errors import PiwslError
 from piwsl.loss_terms.pitc import PITC
 from piwsl.structures.frames import write_frames
 from piwsl.training.batches import OrderBySize, Packing, ends_of_steps, even_ends_of_steps
-from piwsl.training.run import Devices, train_run
+from piwsl.training.run import train_run
 
 SIZES = np.random.default_rng(0).integers(2, 40, 101)
 MOST = 100
@@ -159,14 +156,7 @@ def test_several_processes_learn_what_one_does(tmp_path):
     frames = morse_frames("H2O", 15, forces=True) + morse_frames("NH3", 15, forces=True)
     write_dataset(path, {TRAINING: frames, TEST: morse_frames("NH3", 2)})
     model = BY_ATOMS.model_copy(update={"dtype": "float64"})  # in which rounding does not grow to a difference
-    alone = train_in(tmp_path / "alone", path, model, LOSS)
-    (tmp_path / "both").mkdir()
-    files = tmp_path / "both" / "model.safetensors", tmp_path / "both" / "history.csv"
-    train_run(path, point(), model, LOSS, *files, threads=2, devices=Devices("cpu", 2))
-    ours, theirs = load_file(alone), load_file(files[0])
-    for name, tensor in ours.items():
-        torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-6, equal_nan=True)
-    assert pd.read_csv(files[1])["step"].tolist() == [15, 30, 45, 60]
+    two_processes_learn_what_one_does(tmp_path, path, model, LOSS)
 
 
 def test_a_frame_that_is_larger_than_a_step_is_refused_before_training(dataset, tmp_path):

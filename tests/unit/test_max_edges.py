@@ -9,7 +9,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -17,9 +16,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.morse import MorsePotential
 from helpers import displaced, morse_frames, plain_experiment
-from safetensors.torch import load_file
 from test_devices import Recording
-from test_training import interrupt, same_weights, small, train_in, unlabelled
+from test_training import interrupt, same_weights, small, train_in, two_processes_learn_what_one_does, unlabelled
 from test_training import run as point
 from typer.testing import CliRunner
 
@@ -325,14 +323,7 @@ def test_several_processes_learn_what_one_does(tmp_path):
     # In double precision rounding does not grow to a difference.
     model = small(max_edges=200).model_copy(update={"dtype": "float64"})
     loss = LOSS.model_copy(update={"pitc": PITC(weight=0.1, share=0.5)})
-    alone = train_in(tmp_path / "alone", path, model, loss)
-    (tmp_path / "both").mkdir()
-    files = tmp_path / "both" / "model.safetensors", tmp_path / "both" / "history.csv"
-    train_run(path, point(), model, loss, *files, threads=2, devices=Devices("cpu", 2))
-    ours, theirs = load_file(alone), load_file(files[0])
-    for name, tensor in ours.items():
-        torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-6, equal_nan=True)
-    assert pd.read_csv(files[1])["step"].tolist() == [15, 30, 45, 60]
+    two_processes_learn_what_one_does(tmp_path, path, model, loss)
 
 
 def gradient_of_an_epoch(folder: Path, monkeypatch, most: int) -> tuple[dict[str, torch.Tensor], int]:

@@ -100,6 +100,19 @@ def same_weights(first: Path, second: Path) -> bool:
     )
 
 
+def two_processes_learn_what_one_does(folder: Path, dataset: Path, model: PaiNN, loss: Loss) -> None:
+    """Compare the weights of a run on one process, and on two; where it looked at validation, too."""
+    alone = train_in(folder / "alone", dataset, model, loss)
+    both = folder / "both"
+    both.mkdir()
+    weights, history = both / "model.safetensors", both / "history.csv"
+    train_run(dataset, run(), model, loss, weights, history, threads=2, devices=Devices("cpu", 2))
+    ours, theirs = load_file(alone), load_file(weights)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-6, equal_nan=True)
+    assert pd.read_csv(history)["step"].tolist() == [15, 30, 45, 60]
+
+
 def test_training_learns_energies_and_forces_that_it_was_not_shown(dataset, tmp_path):
     model = small(steps=400, validate_every=100, learning_rate=5e-3).model_copy(update={"radial": 20})
     path = train_in(tmp_path, dataset, model, Loss(), run(size=50))
