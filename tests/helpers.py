@@ -64,7 +64,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=600,
+        timeout=1800,
     )
 
 

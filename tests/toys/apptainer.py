@@ -76,9 +76,10 @@ def execute(told: argparse.Namespace) -> int:
     home = told.home.split(":")[-1]
     prefixes = {sys.prefix, os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix)}
     command = [
-        "bwrap", *(word for path in (*SYSTEM, *sorted(prefixes)) for word in ("--ro-bind-try", path, path)),
+        "bwrap", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp",
+        *(word for path in (*SYSTEM, *sorted(prefixes)) for word in ("--ro-bind-try", path, path)),
         "--dev-bind", "/dev", "/dev", "--ro-bind", "/proc", "/proc", "--ro-bind", "/sys", "/sys",
-        "--tmpfs", "/tmp", "--tmpfs", "/var/tmp", *binds([told.home, os.getcwd(), *told.bind]),
+        *binds([told.home, os.getcwd(), *told.bind]),
         "--chdir", told.pwd, "env", *(f"--default-signal={number.name[3:]}" for number in HANDLED), *told.command,
     ]  # fmt: skip
     for number in HANDLED:

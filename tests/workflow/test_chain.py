@@ -322,7 +322,7 @@ def test_a_killed_snakemake_goes_on_without_doing_a_finished_thing_again(tmp_pat
             [sys.executable, "-m", "snakemake", "--cores", "1"], cwd=tmp_path,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 900
         while not reached() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert process.poll() is None, "Snakemake ended before it could be killed"

@@ -148,7 +148,7 @@ def test_a_snakemake_without_its_lock_keeps_the_folder(folder):
     if child == 0:
         join()
         Path("joined").touch()
-        time.sleep(60)
+        time.sleep(600)
         os._exit(0)
     while not Path("joined").exists():
         time.sleep(0.05)

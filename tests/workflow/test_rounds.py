@@ -197,7 +197,7 @@ def test_killed_between_rounds_it_goes_on_without_doing_a_finished_thing_again(t
         [sys.executable, "-m", "snakemake", "--cores", "1", last], cwd=folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not (water / "rounds" / "1-chosen.json").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert process.poll() is None, "Snakemake ended before it could be killed"
