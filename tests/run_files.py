@@ -51,7 +51,7 @@ def files_of(
 ) -> ReportFiles:
     """Write what runs leave behind, with energy errors (meV) by loss and seed; some losses have a pair potential.
 
-    With measures of a spread, as of `piwsl.evaluation.metrics.spread_summary`, the models are committees of two.
+    With measures of a spread, as of `piwsl.evaluation.metrics.SpreadSummary`, the models are committees of two.
     `simulation` is the name of the only one.
     `test` gives frames and what was predicted for an energy error in eV; by default those of three atoms.
     """
@@ -79,7 +79,7 @@ def files_of(
             run.plain() | STABILITY | {"simulation": simulation},
         )  # fmt: skip
         found = test(error / 1000) if test else _three_atoms(error / 1000, with_forces, bool(spread))
-        write_predictions(here / "predictions.parquet", *found)
+        write_predictions(here / "predictions.parquet", [found])
         write_frames(here / "worst.xyz", worst_frames(*found))
         history = pd.DataFrame({"step": [1, 2], "validation_energy_rmse": [0.2, 0.1]})
         if spread:

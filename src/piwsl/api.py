@@ -5,7 +5,7 @@ Units are eV, Å, eV/Å, eV/Å³, fs and K. Labels are `REF_energy`, `REF_forces
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +25,9 @@ from piwsl.config import (
 )
 from piwsl.data.given import free_atoms
 from piwsl.errors import PiwslError
-from piwsl.evaluation.metrics import error_summary
+from piwsl.evaluation.metrics import ErrorSummary
+from piwsl.evaluation.predict import each_structure, predicted, structures_of, with_predictions
 from piwsl.evaluation.predict import predict as predict_structures
-from piwsl.evaluation.predict import structures_of, with_predictions
 from piwsl.evaluation.teaching import taught
 from piwsl.extras import naming_extras
 from piwsl.files import check_outputs
@@ -36,7 +36,7 @@ from piwsl.models import Baseline, Predictor, load_model
 from piwsl.simulation.dynamics import run_dynamics
 from piwsl.structures.geometry import symbols_of
 from piwsl.structures.labels import REFERENCE
-from piwsl.structures.structure import NO_LABELS
+from piwsl.structures.structure import NO_LABELS, Structure
 
 LABELS = Path("results/labels")
 
@@ -54,29 +54,34 @@ def predict(potential: Predictor, frames: Sequence[Atoms]) -> list[Atoms]:
     return with_predictions(frames, predict_structures(potential, structures_of(frames, "frames", potential)))
 
 
-def evaluate(potential: Predictor, frames: Sequence[Atoms]) -> dict[str, float | int | None]:
+def evaluate(potential: Predictor, frames: Iterable[Atoms]) -> dict[str, float | int | None]:
     """Return the errors of a potential on labelled frames, as `error_summary` does: meV, meV/Å, meV/Å³.
 
     Frames that the potential's baseline gives up on are left out, with a line each that says why; `test_frames` counts
-    the others.
+    the others. Some frames are held at a time.
 
     Args:
         potential: of `load_model` or `train`.
-        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`.
+        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`; gone through once.
 
     Raises:
         PiwslError: a frame has no energy, is no geometry, or holds elements that are unknown to the potential; or its
             baseline gives up on all of them.
     """
-    structures = structures_of(frames, "frames", potential)
+    structures = _with_energies(each_structure(frames, "frames", potential))
+    baseline, found = potential.baseline, ErrorSummary()
+    known = enumerate(structures) if baseline is None else baseline.each_known(structures, "frames")
+    for part in predicted(potential, known):
+        found.add(*part)
+    return found.values()
+
+
+def _with_energies(structures: Iterable[Structure]) -> Iterator[Structure]:
+    """Yield structures, all of which must have an energy."""
     for position, structure in enumerate(structures):
         if not np.isfinite(structure.energy):
             raise PiwslError(f"frames: frame {position}: has no REF_energy to compare with")
-    known = dict(enumerate(structures))
-    if potential.baseline is not None:
-        known = potential.baseline.known_by_position(structures, "frames")
-    tested = list(known.values())
-    return error_summary(tested, predict_structures(potential, tested, list(known)))
+        yield structure
 
 
 def train(

@@ -145,6 +145,7 @@ class Errors(OfRun):
     force_rmse_from_slopes_meV_per_A: float | None = None
     """An estimate, of frames without whole forces; the next is its standard error."""
     force_rmse_from_slopes_error_meV_per_A: float | None = None
+    stress_mae_meV_per_A3: float | None = None
     pair_potential: bool = False
     references: str | None = None
     """What the atomic references of the model come from, in words; None of a model file that does not say it."""

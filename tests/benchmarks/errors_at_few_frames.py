@@ -29,7 +29,7 @@ from studies import TEST_FRAMES, frames_to_test, means_over_seeds, measure_missi
 
 from piwsl.config import ARCHITECTURES, Architecture, Loss, Run, parse_model
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.evaluation.metrics import error_summary, scales_of, spread_summary
+from piwsl.evaluation.metrics import SpreadSummary, error_summary, scales_of
 from piwsl.evaluation.predict import predict
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
@@ -84,7 +84,9 @@ def measure(point: Point, dataset: Path) -> dict[str, float | None]:
         seconds = time.process_time() - started
         test = frames_to_test(dataset)
         found = predict(load_model(path), test)
-        spread = spread_summary(test, found, scales_of(path, found))
+        said = SpreadSummary()
+        said.add(test, found)
+        spread = said.values(scales_of(path, said.spread()))
     errors = error_summary(test, found)
     signed = 1000 * float(np.mean(found.energy - [structure.energy for structure in test]))
     return {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from piwsl.evaluation.breakdown import breakdown, mean_angle, worst_frames
+from piwsl.evaluation.breakdown import angles, breakdown, worst_frames
 from piwsl.evaluation.predict import Predictions
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import Structure, from_atoms
@@ -69,20 +69,19 @@ def test_temperatures_that_differ_from_frame_to_frame_are_no_ensembles():
     ],
 )
 def test_the_angle_between_forces(label, prediction, angle):
-    found = mean_angle(np.array([label], dtype=float), np.array([prediction], dtype=float))
-    assert found == (None if angle is None else pytest.approx(angle))
+    found = angles(np.array([label], dtype=float), np.array([prediction], dtype=float))
+    assert found.tolist() == ([] if angle is None else [pytest.approx(angle)])
 
 
 def test_angles_are_averaged_over_atoms_that_have_a_direction():
-    label, prediction = np.eye(3), np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 1.0]])
-    assert mean_angle(np.vstack([label, np.zeros((1, 3))]), np.vstack([prediction, np.ones((1, 3))])) == pytest.approx(
-        45
-    )
+    structure = frame("CHFO", 0.0, [*np.eye(3).tolist(), [0, 0, 0]])
+    prediction = [[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    assert breakdown([structure], predicted([0.0], [prediction]))["force_angle_deg"] == pytest.approx(45)
 
 
 def test_small_angles_keep_their_digits():
-    found = mean_angle(np.array([[1.0, 0.0, 0.0]]), np.array([[1.0, 1e-9, 0.0]]))
-    assert found == pytest.approx(math.degrees(1e-9), rel=1e-6)
+    found = angles(np.array([[1.0, 0.0, 0.0]]), np.array([[1.0, 1e-9, 0.0]]))
+    assert found[0] == pytest.approx(math.degrees(1e-9), rel=1e-6)
 
 
 def test_the_worst_frames_are_kept_with_labels_and_predictions(tmp_path):

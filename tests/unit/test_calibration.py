@@ -15,7 +15,7 @@ from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Experiment, Loss, Run, Training, parse_section
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
-from piwsl.evaluation.calibration import calibration, miscalibration_area, scale_of_spread
+from piwsl.evaluation.calibration import Spreads, scale_of_spread
 from piwsl.evaluation.evaluate import evaluate
 from piwsl.evaluation.predict import predict
 from piwsl.evaluation.predictions import Compared, read_predictions
@@ -34,8 +34,8 @@ NORMAL = SPREAD * norm.ppf((RNG.permutation(4000) + 0.5) / 4000)
 
 
 def test_errors_of_the_normal_distribution_that_was_said_have_no_area():
-    assert miscalibration_area(NORMAL, SPREAD) < 0.001
-    assert calibration(NORMAL, SPREAD)["error_over_spread"] == pytest.approx(1.0, rel=0.05)
+    assert Spreads.of(NORMAL, SPREAD).miscalibration_area() < 0.001
+    assert Spreads.of(NORMAL, SPREAD).values()["error_over_spread"] == pytest.approx(1.0, rel=0.05)
 
 
 @pytest.mark.parametrize("factor", [0.3, 0.5, 2.0, 5.0])
@@ -44,7 +44,7 @@ def test_the_area_is_that_between_the_expected_and_the_found_share(factor):
     # Of errors that are `factor` times as wide, so many are within the interval that should hold a share p.
     found = 2 * norm.cdf(norm.ppf(0.5 + confidences / 2) / factor) - 1
     expected = np.abs(found - confidences).mean()
-    assert miscalibration_area(factor * NORMAL, SPREAD) == pytest.approx(expected, abs=0.001)
+    assert Spreads.of(factor * NORMAL, SPREAD).miscalibration_area() == pytest.approx(expected, abs=0.001)
 
 
 def test_the_area_of_few_errors_is_that_of_their_steps():
@@ -52,14 +52,16 @@ def test_the_area_of_few_errors_is_that_of_their_steps():
     confidences = np.linspace(0.0, 1.0, 200001)
     limits = norm.ppf(0.5 + np.minimum(confidences, 1 - 1e-12) / 2)
     found = (np.abs(errors / spread)[None, :] <= limits[:, None]).mean(axis=1)
-    assert miscalibration_area(errors, spread) == pytest.approx(np.abs(found - confidences).mean(), abs=1e-4)
+    assert Spreads.of(errors, spread).miscalibration_area() == pytest.approx(
+        np.abs(found - confidences).mean(), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
     ("errors", "spread"), [(0.0, 1.0), (1.0, 0.0), (-1e9, 1.0), (0.0, 0.0)], ids=["none", "sure", "far", "exact"]
 )
 def test_the_area_is_a_half_at_worst(errors, spread):
-    assert miscalibration_area(np.full(5, errors), np.full(5, spread)) == pytest.approx(0.5)
+    assert Spreads.of(np.full(5, errors), np.full(5, spread)).miscalibration_area() == pytest.approx(0.5)
 
 
 def test_the_scale_is_exact_where_the_same_frames_say_both():
@@ -73,11 +75,11 @@ def test_the_scale_is_exact_where_the_same_frames_say_both():
 
 def test_members_that_err_less_than_they_differ_give_no_scale():
     assert scale_of_spread(0.5, 1.0, members=4) is None
-    assert calibration(NORMAL, SPREAD)["scaled_miscalibration_area"] is None
+    assert Spreads.of(NORMAL, SPREAD).values()["scaled_miscalibration_area"] is None
 
 
 def test_the_scale_mends_what_it_is_the_factor_of():
-    found = calibration(3.0 * NORMAL, SPREAD, scale=3.0)
+    found = Spreads.of(3.0 * NORMAL, SPREAD).values(scale=3.0)
     assert found["scaled_miscalibration_area"] < 0.001 < 0.2 < found["miscalibration_area"]
 
 

@@ -68,7 +68,7 @@ def frame(symbols: list[int], energy: float, forces: np.ndarray | None = None) -
 
 def written(path, structures, energy, forces):
     predictions = Predictions(np.array(energy), forces, np.full((len(structures), 3, 3), np.nan))
-    write_predictions(path, structures, predictions)
+    write_predictions(path, [(structures, predictions)])
     return pairs_of(path)
 
 

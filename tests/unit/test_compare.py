@@ -15,6 +15,7 @@ from helpers import morse_frames
 from piwsl.data.dataset import TEST, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.report.against import side_by_side
+from piwsl.report.sections.errors import RARE
 from piwsl.workflow.compare import compare_folders
 
 CONFIG: dict[str, Any] = {
@@ -144,7 +145,8 @@ def test_learning_curves_lie_over_each_other_where_there_are_sizes(place):
 
 def test_what_only_one_has_stands_beside_a_dash_and_what_is_not_labelled_is_called_so():
     tables = {"a": runs(10.0, seeds=1), "b": pd.concat([runs(4.0, 1.0, 20, 1), runs(2.0, 3.0, 30, 2)])}
-    whole = {name: table.assign(force_rmse_from_slopes_meV_per_A=float("nan")) for name, table in tables.items()}
+    rare = dict.fromkeys(RARE, float("nan"))
+    whole = {name: table.assign(**rare) for name, table in tables.items()}
     first, second, third = side_by_side(whole)
     assert [cell["text"] for cell in first["cells"]] == ["10", "–", "not labelled", "–"]
     assert [cell["text"] for cell in second["cells"]] == ["–", "4", "–", "1"]

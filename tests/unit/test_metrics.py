@@ -45,6 +45,6 @@ def test_the_constant_part_is_what_all_frames_of_a_composition_share():
 
 def test_a_composition_of_one_frame_has_no_constant_part_that_anybody_knows():
     structures = [labelled("H2", 0.0), labelled("H2O", 0.0)]
-    assert np.isnan(constant_errors(structures, np.array([1.0, 2.0]))).all()
+    assert np.isnan(constant_errors(np.array([0, 1]), np.array([1.0, 2.0]))).all()
     found = summary(structures, [0.1, 0.2])
     assert (found["energy_constant_meV"], found["energy_mae_without_constant_meV"]) == (None, None)

@@ -48,7 +48,7 @@ def predicted(**spread: object) -> Predictions:
 
 
 def test_a_row_a_frame_says_what_is_known_and_nothing_of_the_rest(tmp_path):
-    write_predictions(tmp_path / "p.parquet", STRUCTURES, predicted())
+    write_predictions(tmp_path / "p.parquet", [(STRUCTURES, predicted())])
     assert pq.read_table(tmp_path / "p.parquet").to_pylist() == [
         {"frame": 0, "formula": "H", "n_atoms": 1, "atomic_numbers": [1], "temperature_K": 300.0, "coordinate": None,
          "energy_label": 1.0, "energy_predicted": 1.5, "energy_std": None, "forces_label": None,
@@ -61,7 +61,7 @@ def test_a_row_a_frame_says_what_is_known_and_nothing_of_the_rest(tmp_path):
 
 
 def test_the_slope_along_a_direction_is_minus_the_force_along_it(tmp_path):
-    write_predictions(tmp_path / "p.parquet", [STRUCTURES[0], frame("CO", 2.0, **SLOPE)], predicted())
+    write_predictions(tmp_path / "p.parquet", [([STRUCTURES[0], frame("CO", 2.0, **SLOPE)], predicted())])
     rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert [row["slope_label"] for row in rows] == [None, 3.0]
     assert [row["slope_predicted"] for row in rows] == [None, pytest.approx(3.4)]
@@ -70,7 +70,7 @@ def test_the_slope_along_a_direction_is_minus_the_force_along_it(tmp_path):
 
 
 def test_a_table_of_an_earlier_version_has_no_slopes(tmp_path):
-    write_predictions(tmp_path / "p.parquet", STRUCTURES, predicted())
+    write_predictions(tmp_path / "p.parquet", [(STRUCTURES, predicted())])
     table = pq.read_table(tmp_path / "p.parquet")
     pq.write_table(table.drop_columns(["slope_label", "slope_predicted"]), tmp_path / "p.parquet")
     found = read_predictions(tmp_path / "p.parquet")
@@ -78,7 +78,7 @@ def test_a_table_of_an_earlier_version_has_no_slopes(tmp_path):
 
 
 def test_columns_say_their_units(tmp_path):
-    write_predictions(tmp_path / "p.parquet", STRUCTURES, predicted())
+    write_predictions(tmp_path / "p.parquet", [(STRUCTURES, predicted())])
     units = {field.name: (field.metadata or {}).get(b"unit") for field in pq.read_schema(tmp_path / "p.parquet")}
     assert units["energy_predicted"] == b"eV"
     assert units["forces_std"].decode() == "eV/Å"
@@ -87,7 +87,7 @@ def test_columns_say_their_units(tmp_path):
 
 def test_what_is_read_are_all_energies_and_the_labelled_forces(tmp_path):
     spread = {"energy_std": np.array([0.1, 0.2]), "forces_std": [np.full((1, 3), 9.0), np.full((2, 3), 0.5)]}
-    write_predictions(tmp_path / "p.parquet", STRUCTURES, predicted(**spread))
+    write_predictions(tmp_path / "p.parquet", [(STRUCTURES, predicted(**spread))])
     found = read_predictions(tmp_path / "p.parquet")
     np.testing.assert_array_equal(found["energy"].label, [1.0, 2.0])
     np.testing.assert_array_equal(found["energy"].std, [0.1, 0.2])
@@ -97,7 +97,9 @@ def test_what_is_read_are_all_energies_and_the_labelled_forces(tmp_path):
 
 
 def test_without_labelled_forces_none_are_read(tmp_path):
-    write_predictions(tmp_path / "p.parquet", STRUCTURES[:1], Predictions(np.ones(1), FORCES[:1], np.ones((1, 3, 3))))
+    write_predictions(
+        tmp_path / "p.parquet", [(STRUCTURES[:1], Predictions(np.ones(1), FORCES[:1], np.ones((1, 3, 3))))]
+    )
     found = read_predictions(tmp_path / "p.parquet")
     assert (len(found["energy"]), len(found["force"])) == (1, 0)
     assert found["energy"].std is None

@@ -172,6 +172,24 @@ def test_what_slopes_say_of_forces_is_a_column_where_some_run_has_it_with_how_su
     assert not any("slopes" in title for title in MeanErrors().tables(without)["errors"].words)
 
 
+def test_errors_of_the_stress_are_a_column_where_some_run_has_them():
+    learned = {"energy_mae_meV": 3.0, "stress_mae_meV_per_A3": 0.25}
+    with_stress = context([learned, {"energy_mae_meV": 3.0, "model": "schnet"}])
+    with_stress = replace(
+        with_stress,
+        experiment=parse_section(
+            Experiment,
+            plain_experiment() | {"models": {name: {"architecture": name} for name in ("painn", "schnet")}},
+            "config.yaml",
+        ),
+    )
+    words = MeanErrors().tables(with_stress)["errors"].words
+    assert words["Stress MAE (meV/Å³)"].tolist() == ["–", "0.25", "–"]  # the best constant has none, nor has schnet
+    assert "forces and stresses are components" in MeanErrors().html(with_stress)
+    without = context([{"energy_mae_meV": 3.0, "force_mae_meV_per_A": 40.0}])
+    assert "tress" not in MeanErrors().html(without)
+
+
 def test_a_figure_has_at_most_so_many_points_and_they_stay_pairs():
     x = np.arange(10 * MOST_POINTS, dtype=float)
     few, twice = thinned(x, 2 * x)

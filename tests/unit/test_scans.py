@@ -168,7 +168,7 @@ def reported(tmp_path_factory) -> Path:
     for path in files.errors:
         found = path.parent / "tests" / "bend"
         write_json(found / "errors.json", read_json(path) | {"test": "bend"})
-        write_predictions(found / "predictions.parquet", structures, said)
+        write_predictions(found / "predictions.parquet", [(structures, said)])
         files.tests.append(found / "errors.json")
     for_print = ForPrint(tmp_path / "figures", tmp_path / "tables")
     write_report(experiment, files, tmp_path / "report.html", tmp_path / "results.csv", for_print)

@@ -16,7 +16,7 @@ from piwsl.data.dataset import TEST, TRAINING, Dataset, content_hash, write_data
 from piwsl.data.given import read_given, summary
 from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_constant
-from piwsl.evaluation.metrics import slope_summary
+from piwsl.evaluation.metrics import SlopeErrors
 from piwsl.evaluation.predict import Predictions
 from piwsl.records import read_labellings
 from piwsl.reference import checks
@@ -302,7 +302,9 @@ def erring(count: int, rng: np.random.Generator, names: tuple[str, ...] = ("NH3"
 
 def estimated(structures: list[Structure], forces: list) -> dict[str, float]:
     count = len(structures)
-    return slope_summary(structures, Predictions(np.zeros(count), forces, np.full((count, 3, 3), np.nan)))
+    found = SlopeErrors()
+    found.add(structures, Predictions(np.zeros(count), forces, np.full((count, 3, 3), np.nan)))
+    return found.values()
 
 
 def true_rmse(forces: list) -> float:

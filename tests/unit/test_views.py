@@ -23,9 +23,10 @@ from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
 from piwsl.data import local_disk as local_disk_module
-from piwsl.data import views
+from piwsl.data import memory, views
 from piwsl.data.batch import Batch
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset, content_hash, write_dataset
+from piwsl.data.memory import memory_of_job
 from piwsl.data.views import HeldView, StoredView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
 from piwsl.loss_terms.pitc import PITC
@@ -154,21 +155,57 @@ def test_a_sample_holds_every_element(path):
         assert len(frames.sample(1000)) == len(frames)
 
 
-def test_all_frames_are_held_where_their_graphs_fit_together(path, monkeypatch):
+def test_all_frames_are_held_where_their_graphs_fit_together(path, capsys):
     dataset = Dataset(path)
     places = dataset.indices(TRAINING)
     parts = [stored(dataset, places[:40]), stored(dataset, places[40:], first=100), stored(dataset, places[:0])]
-    found = in_memory(parts, CUTOFF)
+    found = in_memory(parts, CUTOFF, memory=4e9)
     assert all(isinstance(each, HeldView) for each in found)
     assert all(same(ours, theirs) for ours, theirs in zip(found, parts, strict=True))
     assert found[1].indices.tolist() == (100 + places[40:]).tolist()
     graphs = held(dataset.structures(places)).graphs(CUTOFF, torch.float32)
     all_of_them = len(graphs) * views.OVERHEAD + sum(each.nbytes for graph in graphs for each in graph.tensors())
-    monkeypatch.setattr(views, "MOST_HELD", 1.1 * all_of_them)
-    assert isinstance(in_memory(parts, CUTOFF)[0], HeldView)
-    assert all(isinstance(each, StoredView) for each in in_memory(parts, CUTOFF, copies=2))
-    monkeypatch.setattr(views, "MOST_HELD", 0.9 * all_of_them)  # more than either
-    assert all(isinstance(each, StoredView) for each in in_memory(parts, CUTOFF))
+    assert isinstance(in_memory(parts, CUTOFF, 2.2 * all_of_them)[0], HeldView)
+    assert capsys.readouterr().out == ""
+    assert all(isinstance(each, StoredView) for each in in_memory(parts, CUTOFF, 2.2 * all_of_them, copies=2))
+    assert all(isinstance(each, StoredView) for each in in_memory(parts, CUTOFF, 1.8 * all_of_them))  # more than either
+    assert "frames stay in the file: with their neighbours they would take 0.00" in capsys.readouterr().out
+
+
+def test_a_training_holds_what_fits_half_of_the_memory_that_its_job_has(path, tmp_path, monkeypatch):
+    found = []
+
+    def noted(*arguments):
+        found.append(frames_of_run(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(training_run, "frames_of_run", noted)
+    for number, (mem_mb, devices) in enumerate([(4, 1), (1, 1), (4, 8)]):
+        (folder := tmp_path / str(number)).mkdir()
+        monkeypatch.setattr(training_run, "train", lambda *arguments: None)
+        files = (folder / "model.safetensors", folder / "history.csv")
+        train_run(path, run(50), small(), WEAK, *files, devices=Devices("cpu", devices), mem_mb=mem_mb)
+    assert [each.in_memory for each in found] == [True, False, False]
+
+
+def test_a_job_has_what_it_was_given_as_far_as_machine_and_control_groups_have_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+    assert (memory_of_job(None), memory_of_job(9000)) == (memory.UNKNOWN, 9e9)
+
+    def says(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    says("proc/meminfo", "MemTotal:       300000000 kB\nMemAvailable:   200000000 kB\n")
+    assert (memory_of_job(None), memory_of_job(9000)) == (1024 * 2e8, 9e9)
+    says("proc/self/cgroup", "0::/slurm/job\n")
+    says("cgroup/slurm/job/memory.max", "max\n")
+    says("cgroup/slurm/memory.max", "16000000000\n")
+    assert (memory_of_job(None), memory_of_job(20000), memory_of_job(9000)) == (16e9, 16e9, 9e9)
+    says("proc/self/cgroup", "4:memory:/elsewhere\n3:cpuset:/\n0::/\n")  # version 1, in a container
+    says("cgroup/memory/memory.limit_in_bytes", "8000000000\n")
+    assert memory_of_job(9000) == 8e9
 
 
 @pytest.mark.parametrize("loss", [WEAK, ENERGIES, Loss()], ids=["forces", "energies", "plain"])
@@ -365,7 +402,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from test_views import *
-from piwsl.data import views
+from piwsl.data import memory, views
 views.MOST_HELD = 0.0
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
 model = small(steps=1_000_000, validate_every=100_000)
@@ -407,3 +444,45 @@ def test_a_signal_to_all_processes_of_a_job_ends_them_all_at_a_checkpoint(path, 
     assert time.monotonic() - asked < 30
     assert [*tmp_path.glob("checkpoints/step-*.ckpt")]
     assert not any(Path(f"/proc/{loader}").exists() for loader in loaders)
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from test_views import *
+from piwsl.data import views
+from piwsl.training.module import PotentialModule
+views.MOST_HELD = 0.0
+learned = PotentialModule.training_step
+def stopping(self, batch, index):
+    if self.global_step == 17:
+        os.kill(os.getpid(), {number})
+    return learned(self, batch, index)
+PotentialModule.training_step = stopping
+try:
+    train_run(Path({path!r}), run(), small(), WEAK, Path("model.safetensors"), Path("history.csv"), threads={threads})
+except PiwslError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+@pytest.mark.parametrize(("number", "threads"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)])
+def test_a_training_that_reads_on_the_way_and_is_stopped_ends_with_the_weights_of_one_that_was_not(
+    path, tmp_path, number, threads
+):
+    whole = trained(tmp_path / "whole", path, WEAK, threads)
+    (folder := tmp_path / "stopped").mkdir()
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{Path(__file__).parent}"}
+    script = INTERRUPTED.format(number=int(number), path=str(path), threads=threads)
+    stopped = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=folder, capture_output=True, text=True
+    )
+    assert stopped.returncode == (-9 if number == signal.SIGKILL else 1), stopped.stderr
+    newest = sorted((folder / "checkpoints").glob("step-*.ckpt"))[-1].name
+    assert newest == ("step-000000010.ckpt" if number == signal.SIGKILL else "step-000000018.ckpt")
+    assert not (folder / "model.safetensors").exists()
+    files = folder / "model.safetensors", folder / "history.csv"
+    train_run(path, run(), small(), WEAK, *files, threads)
+    assert {name: weights.numpy().tobytes() for name, weights in load_file(files[0]).items()} == whole
+    assert files[1].read_text() == (tmp_path / "whole" / "history.csv").read_text()

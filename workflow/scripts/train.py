@@ -23,4 +23,5 @@ with logged_to(snakemake.log[0]):
         distributions=params.distributions,
         level=params.level,
         to_local_disk=bool(snakemake.resources.to_local_disk),
+        mem_mb=snakemake.resources.mem_mb,
     )

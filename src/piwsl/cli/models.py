@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from piwsl.cli.application import Device, Format, command
 from piwsl.errors import PiwslError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 @command
@@ -72,14 +76,21 @@ def evaluate(
     Example: `piwsl evaluate my-model/model.safetensors test.xyz`
     """
     from piwsl import api
-    from piwsl.data.reading import read_frames
+    from piwsl.data.reading import each_frame
     from piwsl.files import check_outputs, write_json
     from piwsl.models import load_model
 
     check_outputs([] if errors is None else [errors], inputs=[model, frames])
-    labelled = read_frames(frames, form)
-    found = api.evaluate(load_model(model, device), labelled)
-    print(f"{found['test_frames']} of {len(labelled)} frames")
+    number = 0
+
+    def labelled() -> Iterator[Atoms]:
+        nonlocal number
+        for atoms in each_frame(frames, form):
+            number += 1
+            yield atoms
+
+    found = api.evaluate(load_model(model, device), labelled())
+    print(f"{found['test_frames']} of {number} frames")
     for name, value in found.items():
         print(f"{name}: {'not labelled' if value is None else f'{value:.4g}'}")
     if errors is not None:

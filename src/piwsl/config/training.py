@@ -192,7 +192,10 @@ class Resources(Section):
         description="MB of a GPU that it needs at most; 0: not known. Trainings that say so may share a GPU.",
     )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
-    mem_mb: Megabytes = Field(4000, description="MB; grows with the attempt.")
+    mem_mb: Megabytes = Field(
+        4000,
+        description="MB; grows with the attempt. Frames that take up to half of it with their neighbours are held.",
+    )
     runtime: Minutes = Field(240, description="Time limit in minutes; grows with the attempt.")
     to_local_disk: bool = Field(
         False,

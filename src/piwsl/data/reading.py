@@ -132,13 +132,18 @@ def _in_one_line(path: Path, where: str, form: str) -> Iterator[None]:
 
 
 def read_frames(path: Path | str, form: str | None = None) -> list[Atoms]:
-    """Read all frames of a file, with labels under our names and in our units where they have any.
+    """Read all frames of a file; arguments, and what it raises, as of `each_frame`."""
+    return [*each_frame(path, form)]
+
+
+def each_frame(path: Path | str, form: str | None = None) -> Iterator[Atoms]:
+    """Read the frames of a file one by one, with labels under our names and in our units where they have any.
 
     Args:
         path: the file.
         form: name of its reader; default: by the end of the file's name, else extended XYZ.
 
-    Returns:
+    Yields:
         Frames whose info has `REF_energy` (eV) and `REF_stress` (eV/Å³), whose arrays have `REF_forces` (eV/Å), and
         whatever else the file says.
 
@@ -149,15 +154,15 @@ def read_frames(path: Path | str, form: str | None = None) -> list[Atoms]:
     form = format_of(path) if form is None else form
     if form not in READERS:
         raise PiwslError(f"no format '{form}'; known are {', '.join(READERS)}")
-    names, frames = READERS[form].labels, []
+    names, position = READERS[form].labels, -1
     for position, atoms in enumerate(frames_of(path, form)):
         try:
-            frames.append(atoms if names == LabelNames() else _with_our_names(atoms, names))
+            ours = atoms if names == LabelNames() else _with_our_names(atoms, names)
         except PiwslError as error:
             raise PiwslError(f"{path}: frame {position}: {error}") from None
-    if not frames:
+        yield ours
+    if position < 0:
         raise PiwslError(f"{path}: holds no frame")
-    return frames
 
 
 def our_labels(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 READ_AT_ONCE = 1000
-# Frames and graphs of a view together; a job that trains has 4,000 MB where nobody says more.
-MOST_HELD = 2e9
+# Of a job's memory, what frames and their graphs may take together: the rest is for the network and its derivatives.
+MOST_HELD = 0.5
 # Bytes of a frame and its graph beside what is in the tensors: Python's objects, and those of torch.
 OVERHEAD = 12_000
 MEASURED = 50
@@ -297,15 +297,22 @@ def stored(dataset: Dataset, places: NDArray[np.int64], first: int = 0) -> Store
     return StoredView(first + places, dataset, places)
 
 
-def in_memory(frames: Sequence[StoredView], cutoff: float, copies: int = 1) -> list[View]:
-    """Return frames in memory if they all fit, and as they are if not.
+def in_memory(frames: Sequence[StoredView], cutoff: float, memory: float, copies: int = 1) -> list[View]:
+    """Return frames in memory if they all fit, and as they are if not, with a line that says so.
 
     Args:
         frames: those of one training.
         cutoff: Å, of the graphs that will be made of them.
+        memory: bytes that the training may take.
         copies: how many graphs of each there will be.
     """
-    if copies * sum(_bytes(each, cutoff) for each in frames) > MOST_HELD:
+    needed = copies * sum(_bytes(each, cutoff) for each in frames)
+    if needed > MOST_HELD * memory:
+        print(
+            f"frames stay in the file: with their neighbours they would take {needed / 1e9:.2g} GB, and may take half "
+            f"of {memory / 1e9:.2g} GB, the memory of the training (mem_mb)",
+            flush=True,
+        )
         return [*frames]
     return [held(each.dataset.structures(each.places), each.indices) for each in frames]
 

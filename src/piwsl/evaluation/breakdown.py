@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from piwsl.evaluation.predict import Predictions, with_predictions
+from piwsl.evaluation.sums import Sums
 from piwsl.structures.frames import label
 from piwsl.structures.structure import Structure
 
@@ -22,48 +24,62 @@ MOST_TEMPERATURES = 12
 
 
 def breakdown(structures: Sequence[Structure], predictions: Predictions) -> dict[str, float]:
-    """Return errors by element and temperature, and the angle between forces; of what is not labelled, nothing.
-
-    Args:
-        structures: test frames with energies and, on some or none, forces.
-        predictions: in the same order.
-
-    Returns:
-        force_mae_by_element_X_meV_per_A, force_rmse_by_element_X_meV_per_A for each element X (a component);
-        energy_mae_by_temperature_TK_meV, force_mae_by_temperature_TK_meV_per_A for each temperature T of sampling,
-        where there are at most MOST_TEMPERATURES;
-        force_angle_deg, as of `mean_angle`.
-    """
-    found: dict[str, float] = {}
-    numbers, labels, predicted, temperatures = _atoms_with_labels(structures, predictions)
-    errors = MILLI * (predicted - labels)
-    for number in np.unique(numbers):
-        of_element, symbol = errors[numbers == number], chemical_symbols[number]
-        found[f"force_mae_by_element_{symbol}_meV_per_A"] = float(np.abs(of_element).mean())
-        found[f"force_rmse_by_element_{symbol}_meV_per_A"] = float(np.sqrt(np.square(of_element).mean()))
-    angle = mean_angle(labels, predicted)
-    if angle is not None:
-        found["force_angle_deg"] = angle
-    return found | _by_temperature(structures, predictions, temperatures, errors)
+    """Return where the errors of all frames lie, as `Breakdown` does."""
+    found = Breakdown()
+    found.add(structures, predictions)
+    return found.values()
 
 
-def _by_temperature(
-    structures: Sequence[Structure],
-    predictions: Predictions,
-    of_atoms: NDArray[np.float64],
-    force_errors: NDArray[np.float64],
-) -> dict[str, float]:
-    """Return errors by temperature; those of energies of all frames, those of forces, (A, 3), of atoms with labels."""
-    of_frames = np.array([structure.temperature for structure in structures])
-    energy_errors = MILLI * np.abs(predictions.energy - [structure.energy for structure in structures])
-    temperatures = np.unique(of_frames[~np.isnan(of_frames)])
-    found: dict[str, float] = {}
-    for temperature in temperatures if len(temperatures) <= MOST_TEMPERATURES else ():
-        found[f"energy_mae_by_temperature_{temperature:g}K_meV"] = float(energy_errors[of_frames == temperature].mean())
-        if (of_atoms == temperature).any():
-            mean = float(np.abs(force_errors[of_atoms == temperature]).mean())
-            found[f"force_mae_by_temperature_{temperature:g}K_meV_per_A"] = mean
-    return found
+class Breakdown:
+    """Errors by element and temperature, and the angle between forces; frames come part by part, and none is held."""
+
+    def __init__(self) -> None:
+        """Begin with no frame."""
+        self._by_element: defaultdict[int, Sums] = defaultdict(Sums)
+        self._angles = Sums()
+        self._by_temperature: defaultdict[float, tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
+
+    def add(self, structures: Sequence[Structure], predictions: Predictions) -> None:
+        """Compare more predictions with labels; of what is not labelled, nothing.
+
+        Args:
+            structures: test frames with energies and, on some or none, forces.
+            predictions: in the same order.
+        """
+        numbers, labels, predicted, temperatures = _atoms_with_labels(structures, predictions)
+        errors = MILLI * (predicted - labels)
+        for number in np.unique(numbers).tolist():
+            self._by_element[number].add(errors[numbers == number])
+        self._angles.add(angles(labels, predicted))
+        of_frames = np.array([structure.temperature for structure in structures])
+        energy_errors = MILLI * (predictions.energy - [structure.energy for structure in structures])
+        for temperature in np.unique(of_frames[~np.isnan(of_frames)]).tolist():
+            if len(self._by_temperature) > MOST_TEMPERATURES:
+                break
+            energies, forces = self._by_temperature[temperature]
+            energies.add(energy_errors[of_frames == temperature])
+            forces.add(errors[temperatures == temperature])
+
+    def values(self) -> dict[str, float]:
+        """Return the errors of all frames that came.
+
+        Returns:
+            force_mae_by_element_X_meV_per_A, force_rmse_by_element_X_meV_per_A for each element X (a component);
+            force_angle_deg, the mean of `angles`;
+            energy_mae_by_temperature_TK_meV, force_mae_by_temperature_TK_meV_per_A for each temperature T of sampling,
+            where there are at most MOST_TEMPERATURES.
+        """
+        found: dict[str, float | None] = {}
+        for number, forces in sorted(self._by_element.items()):
+            symbol = chemical_symbols[number]
+            found[f"force_mae_by_element_{symbol}_meV_per_A"] = forces.mae
+            found[f"force_rmse_by_element_{symbol}_meV_per_A"] = forces.rmse
+        found["force_angle_deg"] = self._angles.mae
+        if len(self._by_temperature) <= MOST_TEMPERATURES:
+            for temperature, (energies, forces) in sorted(self._by_temperature.items()):
+                found[f"energy_mae_by_temperature_{temperature:g}K_meV"] = energies.mae
+                found[f"force_mae_by_temperature_{temperature:g}K_meV_per_A"] = forces.mae
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def _atoms_with_labels(
@@ -82,56 +98,84 @@ def _atoms_with_labels(
     )
 
 
-def mean_angle(label: NDArray[np.float64], predicted: NDArray[np.float64]) -> float | None:
-    """Return the mean angle between reference and predicted forces, in degrees.
+def angles(label: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the angles between reference and predicted forces, in degrees, of atoms that have a direction.
 
-    Atoms whose reference force is below LEAST_FORCE have no direction and are left out. A predicted force of 0 counts
-    as 90°, as one that points anywhere does on average.
+    Those whose reference force is below LEAST_FORCE have none. A predicted force of 0 counts as 90°, as one that points
+    anywhere does on average.
 
     Args:
         label: (A, 3).
         predicted: (A, 3).
 
     Returns:
-        None where no atom has a direction.
+        (D,), D ≤ A.
     """
-    sizes = np.linalg.norm(label, axis=1)
-    directed = sizes >= LEAST_FORCE
-    if not directed.any():
-        return None
+    directed = np.linalg.norm(label, axis=1) >= LEAST_FORCE
     label, predicted = label[directed], predicted[directed]
     # Of both: arccos of a rounded cosine loses half of the digits of a small angle.
     sine = np.linalg.norm(np.cross(label, predicted), axis=1)
     cosine = np.einsum("ai,ai->a", label, predicted)
-    angles = np.where((sine == 0.0) & (cosine == 0.0), np.pi / 2, np.arctan2(sine, cosine))
-    return float(np.degrees(angles.mean()))
+    return np.degrees(np.where((sine == 0.0) & (cosine == 0.0), np.pi / 2, np.arctan2(sine, cosine)))
 
 
 def worst_frames(structures: Sequence[Structure], predictions: Predictions, count: int = WORST) -> list[Atoms]:
-    """Return the frames with the largest errors of energy per atom, and those with the largest of forces.
+    """Return the worst of all frames, as `WorstFrames` does."""
+    found = WorstFrames(count)
+    found.add(structures, predictions)
+    return found.frames()
 
-    Args:
-        structures: test frames.
-        predictions: in the same order.
-        count: of each kind, at most.
 
-    Returns:
-        Worst energies first, then those that forces add. Labels as `REF_energy` and `REF_forces`, predictions as what
-        a calculator says; info: frame, the index in the test part; worst_in, "energy", "forces" or "energy and forces";
-        energy_error_meV, and force_rmse_meV_per_A where forces are labelled.
-    """
-    energy = MILLI * (predictions.energy - [structure.energy for structure in structures])
-    per_atom = np.abs(energy) / [len(structure.numbers) for structure in structures]
-    forces = np.array([_force_rmse(*pair) for pair in zip(structures, predictions.forces, strict=True)])
-    in_energy = np.argsort(-per_atom, kind="stable")[:count].tolist()
-    in_forces = [index for index in np.argsort(-forces, kind="stable")[:count].tolist() if not np.isnan(forces[index])]
-    worst = list(dict.fromkeys([*in_energy, *in_forces]))
-    frames = []
-    for index in worst:
-        said = [name for name, found in (("energy", in_energy), ("forces", in_forces)) if index in found]
-        info = {"frame": index, "worst_in": " and ".join(said), "energy_error_meV": float(energy[index])}
-        frames.append(_labelled_frame(structures[index], info, float(forces[index])))
-    return with_predictions(frames, _of(predictions, worst))
+class WorstFrames:
+    """The frames with the largest errors of energy per atom, and with the largest of forces; others are not held."""
+
+    def __init__(self, count: int = WORST) -> None:
+        """Begin with no frame; keep so many of each kind, at most."""
+        self._count, self._seen = count, 0
+        # From the largest error on: that, and the index in the test part.
+        self._in_energy: list[tuple[float, int]] = []
+        self._in_forces: list[tuple[float, int]] = []
+        self._frames: dict[int, Atoms] = {}
+
+    def add(self, structures: Sequence[Structure], predictions: Predictions) -> None:
+        """Look at more frames.
+
+        Args:
+            structures: test frames.
+            predictions: in the same order.
+        """
+        energy = MILLI * (predictions.energy - [structure.energy for structure in structures])
+        per_atom = np.abs(energy) / [len(structure.numbers) for structure in structures]
+        forces = np.array([_force_rmse(*pair) for pair in zip(structures, predictions.forces, strict=True)])
+        self._in_energy = self._largest(self._in_energy, per_atom)
+        self._in_forces = self._largest(self._in_forces, forces)
+        kept = {index for _, index in (*self._in_energy, *self._in_forces)}
+        new = sorted(index - self._seen for index in kept - self._frames.keys())
+        frames = [_labelled_frame(structures[place], float(energy[place]), float(forces[place])) for place in new]
+        with_both = zip(new, with_predictions(frames, _of(predictions, new)), strict=True)
+        self._frames |= {self._seen + place: frame for place, frame in with_both}
+        self._frames = {index: frame for index, frame in self._frames.items() if index in kept}
+        self._seen += len(structures)
+
+    def _largest(self, before: list[tuple[float, int]], errors: NDArray[np.float64]) -> list[tuple[float, int]]:
+        """Return the largest errors of those before and these, (M,), of which NaN are none; of equal ones the first."""
+        order = np.argsort(-errors, kind="stable")[: self._count].tolist()
+        these = [(float(errors[place]), self._seen + place) for place in order if not np.isnan(errors[place])]
+        return sorted([*before, *these], key=lambda pair: -pair[0])[: self._count]
+
+    def frames(self) -> list[Atoms]:
+        """Return the worst of the frames that came.
+
+        Returns:
+            Worst energies first, then those that forces add. Labels as `REF_energy` and `REF_forces`, predictions as
+            what a calculator says; info: frame, the index in the test part; worst_in, "energy", "forces" or "energy and
+            forces"; energy_error_meV, and force_rmse_meV_per_A where forces are labelled.
+        """
+        in_energy, in_forces = ([index for _, index in kept] for kept in (self._in_energy, self._in_forces))
+        for index, frame in self._frames.items():
+            said = [name for name, found in (("energy", in_energy), ("forces", in_forces)) if index in found]
+            frame.info = {"frame": index, "worst_in": " and ".join(said)} | frame.info
+        return [self._frames[index] for index in dict.fromkeys([*in_energy, *in_forces])]
 
 
 def _of(predictions: Predictions, indices: list[int]) -> Predictions:
@@ -152,9 +196,9 @@ def _force_rmse(structure: Structure, predicted: NDArray[np.float64]) -> float:
     return MILLI * float(np.sqrt(np.square(predicted - structure.forces).mean()))
 
 
-def _labelled_frame(structure: Structure, info: dict[str, str | float], force_rmse: float) -> Atoms:
+def _labelled_frame(structure: Structure, energy_error: float, force_rmse: float) -> Atoms:
     frame = label(structure.atoms(), structure.energy, structure.forces, structure.stress, structure.slope)
-    frame.info |= info
+    frame.info["energy_error_meV"] = energy_error
     if not np.isnan(force_rmse):
         frame.info["force_rmse_meV_per_A"] = force_rmse
     if not np.isnan(structure.temperature):

@@ -1,15 +1,18 @@
-"""Errors of what needs no training, a constant or a cheap level: what a trained potential has to be better than."""
+"""Errors of what needs no training, a constant or a cheap level: what a trained potential has to be better than.
+
+Frames are read some at a time, and none is held.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from piwsl.data.dataset import TEST, TRAINING, Dataset
-from piwsl.evaluation.metrics import error_summary
+from piwsl.data.dataset import FRAMES_AT_ONCE, TEST, TRAINING, Dataset
+from piwsl.evaluation.metrics import ErrorSummary
 from piwsl.evaluation.predict import Predictions
 from piwsl.models.statistics import fit_atomic_energies
 from piwsl.structures.labels import REFERENCE
@@ -17,6 +20,8 @@ from piwsl.structures.structure import Structure
 
 # Atoms of an element in a structure that no combination of others has; what is there by rounding is far smaller.
 OPEN = 1e-6
+Composition = tuple[int, ...]
+"""Atomic numbers, ascending."""
 
 
 def errors_of_constant(dataset: Dataset, tested: Dataset | None = None) -> dict[str, float | int | None]:
@@ -32,28 +37,16 @@ def errors_of_constant(dataset: Dataset, tested: Dataset | None = None) -> dict[
     Returns:
         As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress.
     """
-    training, test = _structures(dataset, tested)
-    training = [structure for structure in training if np.isfinite(structure.energy)]
-    elements = sorted({int(number) for structure in training + test for number in structure.numbers})
-    learned = np.array([structure.energy for structure in training])
-    constants = fit_atomic_energies(_counts(training, elements), learned)
-    alike = defaultdict(list)
-    for structure, energy in zip(training, learned, strict=True):
-        alike[_composition(structure)].append(energy)
-    fitted = _counts(test, elements) @ constants
-    energies = [np.mean(alike.get(_composition(structure), [fit])) for structure, fit in zip(test, fitted, strict=True)]
-    forces = [np.zeros((len(structure.numbers), 3)) for structure in test]
-    return error_summary(test, Predictions(np.array(energies), forces, np.full((len(test), 3, 3), np.nan)))
-
-
-def _structures(dataset: Dataset, tested: Dataset | None) -> tuple[list[Structure], list[Structure]]:
-    """Return the training frames of a dataset, and its test frames or those of another."""
-    of_test = dataset if tested is None else tested
-    return dataset.structures(dataset.indices(TRAINING)), of_test.structures(of_test.indices(TEST))
-
-
-def _composition(structure: Structure) -> tuple[int, ...]:
-    return tuple(sorted(int(number) for number in structure.numbers))
+    learned = _Energies()
+    for structures in _parts(dataset, TRAINING):
+        for structure in structures:
+            if np.isfinite(structure.energy):
+                learned.add(structure, structure.energy)
+    constants, found = learned.constants(), ErrorSummary()
+    for test in _parts(dataset if tested is None else tested, TEST):
+        energies = [learned.mean(structure, constants) for structure in test]
+        _add(found, test, energies, [np.zeros((len(structure.numbers), 3)) for structure in test])
+    return found.values()
 
 
 def errors_of_level(dataset: Dataset, level: str, tested: Dataset | None = None) -> dict[str, float | int | None]:
@@ -73,31 +66,110 @@ def errors_of_level(dataset: Dataset, level: str, tested: Dataset | None = None)
         As of `piwsl.evaluation.metrics.error_summary`; nothing of the stress. {} where no training frame or no test
         frame that can be compared has an energy of the level.
     """
-    training, test = ([each for each in part if _is_known(each, level)] for part in _structures(dataset, tested))
-    test = [_as_far_as_known(structure, level) for structure in _settled(training, test)]
-    if not test:
-        return {}
-    elements = sorted({int(number) for structure in training + test for number in structure.numbers})
-    left = np.array([structure.energy for structure in training]) - _energies(training, level)
-    constants = fit_atomic_energies(_counts(training, elements), left)
-    energies = _energies(test, level) + _counts(test, elements) @ constants
-    forces = [_forces(structure, level) for structure in test]
-    return error_summary(test, Predictions(energies, forces, np.full((len(test), 3, 3), np.nan)))
+    learned = _Energies()
+    for structures in _parts(dataset, TRAINING):
+        for structure in structures:
+            if _is_known(structure, level):
+                learned.add(structure, structure.energy - _energy(structure, level))
+    constants, settled, found, compared = learned.constants(), learned.settled(), ErrorSummary(), 0
+    for structures in _parts(dataset if tested is None else tested, TEST):
+        known = [each for each in structures if _is_known(each, level) and settled.knows(_composition(each))]
+        test = [_as_far_as_known(structure, level) for structure in known]
+        energies = [_energy(structure, level) + _sum(structure, constants) for structure in test]
+        _add(found, test, energies, [_forces(structure, level) for structure in test])
+        compared += len(test)
+    return found.values() if compared else {}
 
 
-def _settled(training: list[Structure], test: list[Structure]) -> list[Structure]:
-    """Return the test frames for whose compositions training frames settle the sum of constants of the elements."""
-    if not training or not test:
-        return []
-    elements = sorted({int(number) for structure in training + test for number in structure.numbers})
-    learned, counts = np.unique(_counts(training, elements), axis=0), _counts(test, elements)
-    rest = counts - counts @ np.linalg.pinv(learned) @ learned
-    return [structure for structure, left in zip(test, rest, strict=True) if np.abs(left).max() < OPEN]
+def _parts(dataset: Dataset, part: str) -> Iterator[list[Structure]]:
+    """Read the frames of a part, some at a time."""
+    indices = dataset.indices(part)
+    for start in range(0, len(indices), FRAMES_AT_ONCE):
+        yield dataset.structures(indices[start : start + FRAMES_AT_ONCE])
+
+
+def _add(found: ErrorSummary, test: list[Structure], energies: list[float], forces: list[NDArray[np.float64]]) -> None:
+    """Compare energies (eV) and forces (eV/Å) of test frames with their labels."""
+    found.add(test, Predictions(np.array(energies, dtype=float), forces, np.full((len(test), 3, 3), np.nan)))
+
+
+class _Energies:
+    """Energies of frames, summed up by composition."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Composition, tuple[int, float]] = {}
+
+    def add(self, structure: Structure, energy: float) -> None:
+        """Take an energy, eV."""
+        count, total = self._sums.get(composition := _composition(structure), (0, 0.0))
+        self._sums[composition] = count + 1, total + energy
+
+    def mean(self, structure: Structure, constants: dict[int, float]) -> float:
+        """Return the mean energy of the composition of a structure; without any, the sum of constants of elements."""
+        count, total = self._sums.get(_composition(structure), (0, 0.0))
+        return total / count if count else _sum(structure, constants)
+
+    def constants(self) -> dict[int, float]:
+        """Return those of the elements that fit all energies best, eV by atomic number."""
+        if not self._sums:
+            return {}
+        counts, totals = (np.array(each) for each in zip(*self._sums.values(), strict=True))
+        # Squares of the distances from a mean are the same whatever is fitted: a mean stands for all of them.
+        weights = np.sqrt(counts)
+        fitted = fit_atomic_energies(self._atoms() * weights[:, None], totals / weights)
+        return dict(zip(self._elements(), fitted.tolist(), strict=True))
+
+    def settled(self) -> _Settled:
+        """Return of which compositions these settle the sum of constants."""
+        return _Settled(self._elements(), np.unique(self._atoms(), axis=0)) if self._sums else _Settled([], None)
+
+    def _elements(self) -> list[int]:
+        return sorted({number for composition in self._sums for number in composition})
+
+    def _atoms(self) -> NDArray[np.float64]:
+        """Return how many atoms of each element the compositions have, (C, K)."""
+        return _atoms([*self._sums], self._elements())
+
+
+class _Settled:
+    """The compositions that are linear combinations of some others."""
+
+    def __init__(self, elements: list[int], atoms: NDArray[np.float64] | None) -> None:
+        """Keep the others, (C, K) atoms of K elements; None where there are none."""
+        self._elements = elements
+        self._projector = None if atoms is None else np.linalg.pinv(atoms) @ atoms
+        self._known: dict[Composition, bool] = {}
+
+    def knows(self, composition: Composition) -> bool:
+        """Whether a composition is one of them."""
+        if composition not in self._known:
+            self._known[composition] = self._is_settled(composition)
+        return self._known[composition]
+
+    def _is_settled(self, composition: Composition) -> bool:
+        if self._projector is None or not {*composition} <= {*self._elements}:
+            return False
+        atoms = _atoms([composition], self._elements)
+        return bool(np.abs(atoms - atoms @ self._projector).max() < OPEN)
+
+
+def _atoms(compositions: list[Composition], elements: list[int]) -> NDArray[np.float64]:
+    """Return how many atoms of each element compositions have, (C, K)."""
+    return np.array([[float(each.count(element)) for element in elements] for each in compositions])
+
+
+def _composition(structure: Structure) -> Composition:
+    return tuple(sorted(structure.numbers.tolist()))
+
+
+def _sum(structure: Structure, constants: dict[int, float]) -> float:
+    """Return the sum of the constants of the elements of a structure; those that are not known are 0."""
+    return sum(constants.get(number, 0.0) for number in structure.numbers.tolist())
 
 
 def _is_known(structure: Structure, level: str) -> bool:
     """Whether a frame has an energy of the reference and of a level."""
-    return np.isfinite(structure.energy) and structure.at_level(level).energy is not None
+    return bool(np.isfinite(structure.energy)) and structure.at_level(level).energy is not None
 
 
 def _as_far_as_known(structure: Structure, level: str) -> Structure:
@@ -113,10 +185,7 @@ def _forces(structure: Structure, level: str) -> NDArray[np.float64]:
     return np.full((len(structure.numbers), 3), np.nan) if forces is None else forces
 
 
-def _energies(structures: list[Structure], level: str) -> NDArray[np.float64]:
-    return np.array([structure.at_level(level).energy for structure in structures])
-
-
-def _counts(structures: list[Structure], elements: list[int]) -> NDArray[np.float64]:
-    """Return how many atoms of each element structures have, (M, K)."""
-    return np.array([[float((structure.numbers == element).sum()) for element in elements] for structure in structures])
+def _energy(structure: Structure, level: str) -> float:
+    energy = structure.at_level(level).energy
+    assert energy is not None
+    return energy

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from piwsl.config import Run
 from piwsl.data.dataset import TEST, Dataset
-from piwsl.evaluation.breakdown import breakdown, worst_frames
+from piwsl.data.views import stored
+from piwsl.evaluation.breakdown import Breakdown, WorstFrames
 from piwsl.evaluation.consistency import consistency
-from piwsl.evaluation.metrics import error_summary, scales_of, spread_summary
-from piwsl.evaluation.predict import predict
+from piwsl.evaluation.metrics import ErrorSummary, SpreadSummary, scales_of
+from piwsl.evaluation.predict import Predictions, predicted
 from piwsl.evaluation.predictions import write_predictions
 from piwsl.files import write_json
 from piwsl.models import load_model
 from piwsl.models.storage import read_header
 from piwsl.structures.frames import write_frames
+from piwsl.structures.structure import Structure
 
 
 def evaluate(
@@ -26,7 +29,7 @@ def evaluate(
     worst_path: Path,
     test: str | None = None,
 ) -> None:
-    """Test a trained model on the test frames of its dataset.
+    """Test a trained model on the test frames of its dataset, which are read and predicted part by part.
 
     Args:
         dataset_path: dataset file.
@@ -36,21 +39,25 @@ def evaluate(
             with the spread that the model predicted, if it did, how physical the model is, whether a pair potential
             is part of it, what its atomic references come from, in words, and what its baseline is multiplied by.
         predictions_path: Parquet to write, as `write_predictions` does.
-        worst_path: extended XYZ to write, the frames of `worst_frames`.
+        worst_path: extended XYZ to write, the frames of `WorstFrames`.
         test: name of the test set, repeated in the output; None of a dataset's own test frames.
     """
     potential = load_model(model_path)
+    errors, breakdown, spread, worst = ErrorSummary(), Breakdown(), SpreadSummary(), WorstFrames()
+
+    def compared(frames: Iterable[Structure]) -> Iterator[tuple[list[Structure], Predictions]]:
+        for structures, predictions in predicted(potential, enumerate(frames)):
+            for each in (errors, breakdown, spread, worst):
+                each.add(structures, predictions)
+            yield structures, predictions
+
     with Dataset(dataset_path) as dataset:
-        structures = dataset.structures(dataset.indices(TEST))
-    predictions = predict(potential, structures)
-    write_predictions(predictions_path, structures, predictions)
-    write_frames(worst_path, worst_frames(structures, predictions))
-    found = (
-        error_summary(structures, predictions)
-        | breakdown(structures, predictions)
-        | spread_summary(structures, predictions, scales_of(model_path, predictions))
-        | consistency(model_path, structures)
-    )
+        frames = stored(dataset, dataset.indices(TEST))
+        write_predictions(predictions_path, compared(frames))
+        physical = consistency(model_path, frames)
+    write_frames(worst_path, worst.frames())
+    scales = scales_of(model_path, spread.spread())
+    found = errors.values() | breakdown.values() | spread.values(scales) | physical
     named = {} if test is None else {"test": test}
     references = read_header(model_path)["provenance"].get("references")
     scale = None if potential.baseline is None else potential.baseline.scale

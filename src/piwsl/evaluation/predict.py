@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from piwsl.data.batch import collate, graph, graphs
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, BaselineFailure, Predictor
-from piwsl.models.terms import Prediction, Property
+from piwsl.models.terms import Property
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
 
@@ -39,7 +39,9 @@ class Predictions:
     """M arrays (N, 3), eV/Å, of a committee."""
 
 
-def predict(potential: Predictor, structures: list[Structure], positions: Sequence[int] | None = None) -> Predictions:
+def predict(
+    potential: Predictor, structures: Sequence[Structure], positions: Sequence[int] | None = None
+) -> Predictions:
     """Predict energies and forces, how uncertain they are where the model knows, and of periodic structures the stress.
 
     Args:
@@ -51,32 +53,60 @@ def predict(potential: Predictor, structures: list[Structure], positions: Sequen
         PiwslError: an element that the potential was not trained on, no geometry, one that the network refuses or that
             the baseline gives up on; names the frame.
     """
-    positions = range(len(structures)) if positions is None else positions
-    parts: list[Prediction] = []
-    for first, chunk in _chunks(structures):
-        potential.check_elements(np.concatenate([structure.numbers for structure in chunk]))
-        batch = collate(graphs(chunk, potential.cutoff, potential.dtype, positions[first : first + len(chunk)]))
-        with_stress = potential.conservative and any(structure.pbc.all() for structure in chunk)
-        wanted: set[Property] = {"energy", "forces", "spread"}
-        if with_stress:
-            wanted.add("stress")
-        try:
-            prediction = potential.predict(batch.to(potential.device), wanted)
-        except PiwslError as error:
-            raise PiwslError(f"{_refused(potential, chunk, positions[first:])}{error}") from None
-        if prediction.stress is None:
-            prediction = prediction._replace(stress=torch.full((len(chunk), 3, 3), torch.nan))
-        parts.append(prediction)
-    energy, stress = _joined([part.energy for part in parts]), _joined([part.stress for part in parts])
-    assert energy is not None
-    assert stress is not None
-    cuts = np.cumsum([len(structure.numbers) for structure in structures])[:-1]
-    forces, forces_std = (
-        None if found is None else np.split(found, cuts)
-        for found in (_joined([part.forces for part in parts]), _joined([part.forces_std for part in parts]))
+    numbered = enumerate(structures) if positions is None else zip(positions, structures, strict=True)
+    parts = [found for _, found in predicted(potential, numbered)]
+    return Predictions(
+        energy=np.concatenate([part.energy for part in parts]),
+        forces=[forces for part in parts for forces in part.forces],
+        stress=np.concatenate([part.stress for part in parts]),
+        energy_std=_joined([part.energy_std for part in parts]),
+        forces_std=[each for part in parts for each in part.forces_std or ()] or None,
     )
-    found = Predictions(energy, forces or [], stress, _joined([part.energy_std for part in parts]), forces_std)
-    return found if potential.baseline is None else _with_baseline(found, potential.baseline, structures, positions)
+
+
+def predicted(
+    potential: Predictor, structures: Iterable[tuple[int, Structure]]
+) -> Iterator[tuple[list[Structure], Predictions]]:
+    """Predict what `predict` does, some structures at a time: of many, none is held when the next ones are taken.
+
+    Args:
+        potential: as of `predict`.
+        structures: likewise, each behind its position for messages; gone through once.
+
+    Yields:
+        Structures in their order, and predictions of these.
+
+    Raises:
+        PiwslError: likewise.
+    """
+    for chunk in _chunks(structures):
+        positions, of_chunk = [position for position, _ in chunk], [structure for _, structure in chunk]
+        found = _of_network(potential, of_chunk, positions)
+        if potential.baseline is not None:
+            found = _with_baseline(found, potential.baseline, of_chunk, positions)
+        yield of_chunk, found
+
+
+def _of_network(potential: Predictor, structures: list[Structure], positions: Sequence[int]) -> Predictions:
+    """Predict structures of one batch, without what the potential corrects."""
+    potential.check_elements(np.concatenate([structure.numbers for structure in structures]))
+    batch = collate(graphs(structures, potential.cutoff, potential.dtype, positions))
+    wanted: set[Property] = {"energy", "forces", "spread"}
+    if potential.conservative and any(structure.pbc.all() for structure in structures):
+        wanted.add("stress")
+    try:
+        found = potential.predict(batch.to(potential.device), wanted)
+    except PiwslError as error:
+        raise PiwslError(f"{_refused(potential, structures, positions)}{error}") from None
+    cuts = np.cumsum([len(structure.numbers) for structure in structures])[:-1]
+    assert found.forces is not None
+    return Predictions(
+        energy=_numbers(found.energy),
+        forces=np.split(_numbers(found.forces), cuts),
+        stress=np.full((len(structures), 3, 3), np.nan) if found.stress is None else _numbers(found.stress),
+        energy_std=None if found.energy_std is None else _numbers(found.energy_std),
+        forces_std=None if found.forces_std is None else np.split(_numbers(found.forces_std), cuts),
+    )
 
 
 def _refused(potential: Predictor, structures: Sequence[Structure], positions: Sequence[int]) -> str:
@@ -90,7 +120,7 @@ def _refused(potential: Predictor, structures: Sequence[Structure], positions: S
 
 
 def _with_baseline(
-    found: Predictions, baseline: Baseline, structures: list[Structure], positions: Sequence[int]
+    found: Predictions, baseline: Baseline, structures: Sequence[Structure], positions: Sequence[int]
 ) -> Predictions:
     """Add what a potential corrects."""
     energy, forces = found.energy.copy(), []
@@ -106,27 +136,40 @@ def _with_baseline(
     return replace(found, energy=energy, forces=forces, stress=np.full_like(found.stress, np.nan))
 
 
-def _joined(parts: Sequence[Tensor | None]) -> NDArray[np.float64] | None:
-    """Return what all batches have, one after the other; None where they have it not."""
-    known = [part.detach().to(torch.float64).cpu().numpy() for part in parts if part is not None]
+def _numbers(found: Tensor) -> NDArray[np.float64]:
+    return found.detach().to(torch.float64).cpu().numpy()
+
+
+def _joined(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    """Return what all parts have, one after the other; None where they have it not."""
+    known = [part for part in parts if part is not None]
     return np.concatenate(known) if known else None
 
 
-def _chunks(structures: list[Structure]) -> Iterator[tuple[int, list[Structure]]]:
-    """Cut structures into batches that fit in memory, each with the position of its first."""
-    start, atoms = 0, 0
-    for position, structure in enumerate(structures):
-        if position > start and atoms + len(structure.numbers) > ATOMS_PER_BATCH:
-            yield start, structures[start:position]
-            start, atoms = position, 0
+def _chunks(structures: Iterable[tuple[int, Structure]]) -> Iterator[list[tuple[int, Structure]]]:
+    """Cut structures, each behind its position, into batches that fit in memory."""
+    chunk: list[tuple[int, Structure]] = []
+    atoms = 0
+    for position, structure in structures:
+        if chunk and atoms + len(structure.numbers) > ATOMS_PER_BATCH:
+            yield chunk
+            chunk, atoms = [], 0
+        chunk.append((position, structure))
         atoms += len(structure.numbers)
-    yield start, structures[start:]
+    yield chunk
 
 
 def structures_of(
-    frames: Sequence[Atoms], source: str, potential: Predictor | None = None, electrons: bool = False
+    frames: Iterable[Atoms], source: str, potential: Predictor | None = None, electrons: bool = False
 ) -> list[Structure]:
-    """Return frames as structures with their labels.
+    """Return frames as structures with their labels; arguments, and what it raises, as of `each_structure`."""
+    return [*each_structure(frames, source, potential, electrons)]
+
+
+def each_structure(
+    frames: Iterable[Atoms], source: str, potential: Predictor | None = None, electrons: bool = False
+) -> Iterator[Structure]:
+    """Yield frames as structures with their labels, one by one.
 
     Args:
         frames: geometries.
@@ -137,7 +180,6 @@ def structures_of(
     Raises:
         PiwslError: a frame is no geometry, holds an element that is unknown, or a label that is no number; names it.
     """
-    structures = []
     electrons = electrons or (potential is not None and potential.baseline is not None)
     for position, atoms in enumerate(frames):
         try:
@@ -145,10 +187,10 @@ def structures_of(
                 raise PiwslError(problem)
             if potential is not None:
                 potential.check_elements(atoms.numbers)
-            structures.append(from_atoms(atoms, electrons=electrons))
+            structure = from_atoms(atoms, electrons=electrons)
         except PiwslError as error:
             raise PiwslError(f"{source}: frame {position}: {error}") from None
-    return structures
+        yield structure
 
 
 def with_predictions(frames: Sequence[Atoms], predictions: Predictions) -> list[Atoms]:

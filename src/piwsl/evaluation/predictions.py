@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ FORCES = {"forces_label": "eV/Å", "forces_predicted": "eV/Å", "forces_std": "e
 # Of the energy along one direction of a frame, which the test set has.
 SLOPES = {"slope_label": "eV/Å", "slope_predicted": "eV/Å"}
 TEMPERATURE = {"temperature_K": "K"}
+ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def in_a_row(arrays: Sequence[Array]) -> Array:
     return np.concatenate([np.ravel(array) for array in arrays]) if len(arrays) else np.empty(0)
 
 
-def write_predictions(path: Path, structures: Sequence[Structure], predictions: Predictions) -> None:
+def write_predictions(path: Path, parts: Iterable[tuple[Sequence[Structure], Predictions]]) -> None:
     """Write labels and predictions as Parquet, atomically; each column says its unit in its metadata.
 
     Columns: frame (its index in the test part), formula, n_atoms, atomic_numbers, temperature_K (null where nobody said
@@ -87,16 +88,41 @@ def write_predictions(path: Path, structures: Sequence[Structure], predictions: 
 
     Args:
         path: to write.
-        structures: M frames of the test part, in its order.
-        predictions: in the same order.
+        parts: frames of the test part, in its order, and what was predicted of them; some at a time, gone through once.
     """
     with naming_extras():
-        import pyarrow as pa
         import pyarrow.parquet as pq
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, _schema()) as writer:
+            for table in _tables(parts):
+                writer.write_table(table)
+
+    write_atomically(path, write)
+
+
+def _tables(parts: Iterable[tuple[Sequence[Structure], Predictions]]) -> Iterator[pa.Table]:
+    """Yield all rows, so many in a table that their number costs nothing."""
+    import pyarrow as pa
+
+    waiting, rows, first = [_schema().empty_table()], 0, 0
+    for structures, predictions in parts:
+        waiting.append(_rows(structures, predictions, first))
+        rows, first = rows + len(structures), first + len(structures)
+        if rows >= ROWS_AT_ONCE:
+            yield pa.concat_tables(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _rows(structures: Sequence[Structure], predictions: Predictions, first: int) -> pa.Table:
+    """Return labels and predictions as rows, of which the first frame has such an index."""
+    import pyarrow as pa
 
     spreads: Sequence[Array | None] = predictions.forces_std or [None] * len(structures)
     columns: dict[str, list[Any]] = {
-        "frame": list(range(len(structures))),
+        "frame": list(range(first, first + len(structures))),
         "formula": [Symbols(structure.numbers).get_chemical_formula() for structure in structures],
         "n_atoms": [len(structure.numbers) for structure in structures],
         "atomic_numbers": [structure.numbers for structure in structures],
@@ -114,8 +140,7 @@ def write_predictions(path: Path, structures: Sequence[Structure], predictions: 
             for structure, forces in zip(structures, predictions.forces, strict=True)
         ],
     }
-    table = pa.table(columns, schema=_schema())
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+    return pa.table(columns, schema=_schema())
 
 
 def _schema() -> pa.Schema:

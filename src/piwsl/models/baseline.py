@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,16 +99,22 @@ class Baseline:
 
     def known_by_position(self, structures: Sequence[Structure], source: str) -> dict[int, Structure]:
         """Return what `known_of` does, by position in the sequence; arguments and what it raises, too."""
-        found, reason = {}, None
+        return dict(self.each_known(structures, source))
+
+    def each_known(self, structures: Iterable[Structure], source: str) -> Iterator[tuple[int, Structure]]:
+        """Yield what `known_of` returns one by one, each behind its position; arguments and what it raises, too."""
+        known, reason = 0, None
         for position, structure in enumerate(structures):
             try:
-                found[position] = self.known(structure)
+                found = self.known(structure)
             except BaselineFailure as failure:
                 reason = reason or failure
                 print(f"{source}: frame {position} is left out: {failure}", flush=True)
-        if reason is not None and not found:
+            else:
+                known += 1
+                yield position, found
+        if reason is not None and not known:
             raise PiwslError(f"{source}: no frame is left: {reason}")
-        return found
 
     def cost(self, structure: Structure) -> tuple[Structure, str]:
         """Return a structure with labels of the baseline, and a line that says what is added and how long that took.

@@ -46,7 +46,7 @@ STYLE: dict[Any, Any] = {
 }
 METADATA = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 # How LaTeX writes what it has no letter for.
-LATEX = {"±": r"$\pm$", "≥": r"$\geq$", "Å": r"\AA{}", "–": "--"}
+LATEX = {"±": r"$\pm$", "≥": r"$\geq$", "Å": r"\AA{}", "³": r"\textsuperscript{3}", "–": "--"}
 
 
 def write_figures(context: Context, folder: Path) -> None:

@@ -20,13 +20,14 @@ MEASURES = {
     "energy_constant_meV": "constant (meV)",
     "force_mae_meV_per_A": "Force MAE (meV/Å)",
     "force_rmse_from_slopes_meV_per_A": "Force RMSE by slopes (meV/Å)",
+    "stress_mae_meV_per_A3": "Stress MAE (meV/Å³)",
     "stable_ps": "Stable MD (ps)",
 }
 # Of a named test set.
 TESTED = {
     name: title
     for name, title in MEASURES.items()
-    if name in ("energy_mae_meV", "force_mae_meV_per_A", "force_rmse_from_slopes_meV_per_A")
+    if name in ("energy_mae_meV", "force_mae_meV_per_A", "force_rmse_from_slopes_meV_per_A", "stress_mae_meV_per_A3")
 }
 # Of the first simulation of a run.
 SIMULATED = [

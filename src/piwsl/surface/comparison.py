@@ -103,7 +103,7 @@ def vibrate_levels(dataset_path: Path, dataset: str, levels: Mapping[str, Level]
 
 def _points(surfaces: Sequence[Surface], dataset_path: Path) -> list[StationaryPoint]:
     with Dataset(dataset_path) as dataset:
-        starts = starts_of(dataset.structures(dataset.indices(TEST)))
+        starts = starts_of(dataset.each(dataset.indices(TEST)))
     found = []
     for start, atoms in starts.items():
         for surface in surfaces:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
+from piwsl.data.memory import UNKNOWN
 from piwsl.data.splits import Split, split_frames, split_groups
 from piwsl.data.views import Change, HeldView, StoredView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
@@ -211,7 +212,13 @@ def _split(
 
 
 def frames_of_run(
-    path: Path, pool_path: Path | None, run: Run, model: Architecture, loss: Loss, to_local_disk: bool = False
+    path: Path,
+    pool_path: Path | None,
+    run: Run,
+    model: Architecture,
+    loss: Loss,
+    to_local_disk: bool = False,
+    memory: float = UNKNOWN,
 ) -> TrainingFrames:
     """Read the frames of a point of the grid.
 
@@ -222,6 +229,7 @@ def frames_of_run(
         model: says how many validate.
         loss: says whether there is a pool, where no teacher labelled one.
         to_local_disk: whether frames that do not fit the memory are read from a copy on a disk of this machine.
+        memory: bytes that the training may take.
 
     Raises:
         PiwslError: fewer labelled frames than the size, or an element that is in others alone.
@@ -235,7 +243,7 @@ def frames_of_run(
         # No frame of the pool stands where a labelled one does.
         of_pool, first = (dataset, 0) if pool_path is None else (Dataset(pool_path), len(available))
         found.append(stored(of_pool, of_pool.indices(POOL), first))
-    training, validation, *pools = in_memory(found, model.cutoff, model.members)
+    training, validation, *pools = in_memory(found, model.cutoff, memory, model.members)
     (pool,) = pools or [held([])]
     if to_local_disk and isinstance(training, StoredView):
         for each in {view.dataset for view in found}:

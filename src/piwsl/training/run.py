@@ -26,6 +26,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from piwsl.config import Architecture, Loss, Run
 from piwsl.config.distributions import of_training
+from piwsl.data.memory import memory_of_job
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
 from piwsl.models import (
@@ -95,6 +96,7 @@ def train_run(
     distributions: Mapping[str, str] = NOTHING,
     level: str | None = None,
     to_local_disk: bool = False,
+    mem_mb: int | None = None,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -114,8 +116,11 @@ def train_run(
         distributions: those of others that read or computed the frames, by kind, for the model file.
         level: of theory, that the labels are of, in words, for the model file.
         to_local_disk: whether frames that do not fit the memory are read from a copy on a disk of this machine.
+        mem_mb: memory that it may take, MB; by default what the machine has left.
     """
-    frames = frames_of_run(dataset_path, pool_path, run, model, loss, to_local_disk)
+    # What frames and graphs are in Python each process comes to have of its own, though they are forked.
+    memory = memory_of_job(mem_mb) / devices.count
+    frames = frames_of_run(dataset_path, pool_path, run, model, loss, to_local_disk, memory)
     learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
     groups = sorted({str(group) for group in frames.validation.groups()}) if frames.windows else []
     written = learned | ({"validation_groups": groups} if groups else {})

@@ -90,12 +90,13 @@ def _experiment(folder: Path) -> Experiment | None:
 def _test_set(folder: Path, dataset: str, experiment: Experiment | None) -> FramesTested:
     files = DatasetFiles(str(folder / "datasets" / dataset))
     with Dataset(Path(files.part(TEST))) as opened:
-        structures = opened.structures(opened.indices(TEST))
-    # What cheap levels say of them, and where they come from, is another matter.
-    plain = [replace(each, labels={}, temperature=nan) for each in structures]
-    labels = [{REFERENCE: each.at_level(REFERENCE)} for each in structures]
-    labelled = [replace(bare, labels=own) for bare, own in zip(plain, labels, strict=True)]
-    return FramesTested(content_hash(labelled), content_hash(plain), len(structures), _level(experiment, dataset))
+        test = opened.indices(TEST)
+        # What cheap levels say of them, and where they come from, is another matter.
+        labelled = content_hash(
+            replace(each, labels={REFERENCE: each.at_level(REFERENCE)}, temperature=nan) for each in opened.each(test)
+        )
+        plain = content_hash(replace(each, labels={}, temperature=nan) for each in opened.each(test))
+    return FramesTested(labelled, plain, len(test), _level(experiment, dataset))
 
 
 def _level(experiment: Experiment | None, dataset: str) -> str:

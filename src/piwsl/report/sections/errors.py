@@ -20,14 +20,16 @@ GROUP = ["dataset", "model", "size", "loss"]
 NUMBER, WIDE = "number", "wide"
 ASIDE = ("energy_constant_meV",)
 BY_SLOPES = "force_rmse_from_slopes_meV_per_A"
+# Columns where any run has them: most test sets have no such labels.
+RARE = (BY_SLOPES, "stress_mae_meV_per_A3")
 # An error of at least this share of a constant's is no better than that.
 NO_BETTER = 0.95
 
 TEMPLATE = """\
 <p>Mean absolute errors against the reference, mean ± standard deviation over seeds: of other training frames and
 another start, or of another start alone where all training frames that there are were taken. Energies are totals of a
-structure, forces are components. Constant is the part of an energy error that all frames of one composition share:
-forces, dynamics and relative energies do not know it.
+structure, forces{% if stress %} and stresses{% endif %} are components. Constant is the part of an energy error that
+all frames of one composition share: forces, dynamics and relative energies do not know it.
 {% if slopes %}
 By slopes is an estimate of the root mean square error of force components: test frames without forces have the slope of
 the energy along one random direction each. {{ slopes }}
@@ -151,6 +153,7 @@ class MeanErrors(ReportSection):
             columns=names + measured,
             rows=[replace(row, cells=row.cells_of(shown)) for row in rows],
             slopes=sureness_of_slopes(context.runs),
+            stress="stress_mae_meV_per_A3" in shown,
             table=context.table,
             cheap=len(context.cheap) > 0,
             constant=len(context.constants) > 0,
@@ -183,9 +186,8 @@ def error_table(context: Context) -> pd.DataFrame:
 
 
 def measures_shown(context: Context) -> dict[str, str]:
-    """Return `MEASURES`, without what slopes say of forces where no test frame of any run has one."""
-    with_slopes = context.runs[BY_SLOPES].notna().any()
-    return {name: title for name, title in MEASURES.items() if name != BY_SLOPES or with_slopes}
+    """Return `MEASURES`, without what slopes say of forces, and stress, where no test frame of any run has one."""
+    return {name: title for name, title in MEASURES.items() if name not in RARE or context.runs[name].notna().any()}
 
 
 def sureness_of_slopes(runs: pd.DataFrame) -> str:
