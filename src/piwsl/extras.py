@@ -19,6 +19,7 @@ PACKAGES = {
     "matplotlib": ("figures of the report need Matplotlib", "workflow"),
     "pandas": ("tables of results need pandas", "workflow"),
     "plotly": ("the report needs Plotly", "workflow"),
+    "psutil": ("training and simulations of an experiment need psutil", "training"),
     "pyarrow": ("predictions as Parquet need PyArrow", "workflow"),
     "pyscf": ("reference energies need PySCF", "reference"),
     "rdkit": ("molecules of SMILES need RDKit", "reference"),

@@ -295,10 +295,13 @@ class FrequenciesOfLevels(Record):
 
 
 class Benchmark(Record):
-    """What a job took, the last time that it ran: of one that was stopped and went on, its last piece."""
+    """What a job took, the last time that it ran; of one that was stopped and went on, all its pieces."""
 
-    wall_s: float
-    cpu_s: float
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def __add__(self, other: Benchmark) -> Benchmark:
+        return Benchmark(wall_s=self.wall_s + other.wall_s, cpu_s=self.cpu_s + other.cpu_s)
 
 
 RecordType = TypeVar("RecordType", bound=BaseModel)
@@ -347,13 +350,20 @@ def read_displaced(path: Path) -> list[Labelling]:
 OFTEN, READINGS, SELDOM = 0.5, 30, 30.0
 
 
-def read_benchmark(path: Path) -> Benchmark | None:
-    """Read what Snakemake measured of a job; None where that cannot be read, as while it is written.
+def earlier_pieces(benchmark: Path) -> Path:
+    """Return where a job that was stopped and went on leaves what its pieces before the last took, as `Benchmark`."""
+    return benchmark.with_suffix(".earlier.json")
 
-    A job is taken to have been as busy after the last reading of its CPU time as before: of half a minute of work, half
-    may lie after it.
+
+def read_benchmark(path: Path) -> Benchmark | None:
+    """Read what a job took; None where that cannot be read, as while it is written.
+
+    Snakemake measured its last piece, and what earlier ones took lies beside (`earlier_pieces`). A piece is taken to
+    have been as busy after the last reading of its CPU time as before: of half a minute of work, half may lie after it.
     """
+    earlier = earlier_pieces(path)
     try:
+        before = Benchmark.model_validate(read_json(earlier)) if earlier.exists() else Benchmark()
         with path.open(encoding="utf-8", newline="") as file:
             *_, last = csv.DictReader(file, delimiter="\t")
         wall_s, read = float(last["s"]), last["cpu_time"]
@@ -362,7 +372,7 @@ def read_benchmark(path: Path) -> Benchmark | None:
         busy = float(read) / after if after and read != "NA" else 1.0
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Benchmark(wall_s=wall_s, cpu_s=busy * wall_s)
+    return before + Benchmark(wall_s=wall_s, cpu_s=busy * wall_s)
 
 
 def _last_reading(wall_s: float) -> float:

@@ -124,7 +124,7 @@ def test_the_page_says_what_differs_in_the_configurations_and_what_it_cost(place
     for folder, seconds in ((first, 3600.0), (second, 7200.0)):
         benchmark = folder / "benchmarks" / "train" / "water" / "n10.tsv"
         benchmark.parent.mkdir(parents=True)
-        benchmark.write_text(f"s\th:m:s\n{seconds}\t-\n")
+        benchmark.write_text(f"s\tcpu_time\n{seconds}\tNA\n")
     (second.parent / ".." / "b.yaml").unlink()
     assert place.compare(first, second) == ["The configuration of b is not there any more, and is not compared"]
     assert "train 1 2 in all 1 2" in place.text

@@ -120,6 +120,12 @@ def test_what_was_computed_after_the_last_reading_is_not_forgotten(tmp_path):
     assert read_benchmark(benchmark(tmp_path / "a.tsv", 0.3, "0.1")).cpu_s == 0.3
 
 
+def test_a_training_that_was_stopped_and_went_on_costs_all_its_pieces(context):
+    write_json(context.benchmarks / "train/ammonia/painn/weak/n8-seed0.earlier.json", {"wall_s": 3600, "cpu_s": 1800})
+    # Two GPUs for two hours, and for the one before.
+    assert by_stage(context)["Training"] == pytest.approx((3, 1.6, 4.1, 6.0))
+
+
 @pytest.mark.parametrize("text", ["", HEADER, f"{HEADER}\n12.0\t0:00", "no table\n1\n", f"{HEADER}\nNA\t0:00\n"])
 def test_a_job_whose_benchmark_cannot_be_read_is_counted_as_unknown(context, text):
     (context.benchmarks / "train/ammonia/painn/weak/n8-seed0.tsv").write_text(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -20,13 +22,14 @@ from piwsl.architectures.painn import PaiNN
 from piwsl.config import ReplicaSimulation, Run
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.errors import PiwslError
+from piwsl.files import read_json
 from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Predictor, save_model
 from piwsl.models.potential import Potential
 from piwsl.models.terms import Prediction
 from piwsl.records import Stability, read_record
 from piwsl.simulation import engine
-from piwsl.simulation.course import resumed
+from piwsl.simulation.course import Course, resumed
 from piwsl.simulation.criteria import judged_bonds
 from piwsl.simulation.engine import run_replicas
 from piwsl.simulation.group import Group, Replica
@@ -357,6 +360,36 @@ def test_what_a_simulation_of_the_grid_writes_is_read_by_others(tmp_path):
     assert not outputs.checkpoint.exists()
     with pytest.raises(PiwslError, match=r"alone.h5: no test frame has two atoms"):
         simulate(tmp_path / "alone.h5", of_run, "warm", tmp_path / "model", settings, outputs)
+
+
+def test_what_the_pieces_of_a_simulation_before_the_last_took_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    pair = label(Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.74]]), -1.0, None)
+    save_model(tmp_path / "model", Potential(PaiNN(architecture="painn"), 1.0, {1: 0.0}, neighbours=300.0), {})
+    write_dataset(tmp_path / "d.h5", {TRAINING: [pair], TEST: [pair]})
+    outputs = replace(outputs_in(tmp_path), earlier=tmp_path / "warm.earlier.json")
+
+    def simulated() -> None:
+        of_run = Run(dataset="d", model="painn", loss="supervised", size=1, seed=0)
+        settings = ReplicaSimulation(time=0.01, starts=1, bond_tolerance=50.0)
+        simulate(tmp_path / "d.h5", of_run, "warm", tmp_path / "model", settings, outputs)
+
+    def killed(self: Course, path: Path, key: str) -> None:
+        save(self, path, key)
+        if self.step == 10:
+            raise Killed
+
+    save = Course.save
+    with monkeypatch.context() as patched:
+        patched.setattr(Course, "save", killed)
+        with pytest.raises(Killed):
+            simulated()
+    noted = read_json(tmp_path / "pieces.json")
+    simulated()
+    assert read_json(outputs.earlier) == {key: noted[key] for key in ("wall_s", "cpu_s")}
+    assert not (tmp_path / "pieces.json").exists()
+    simulated()
+    assert not outputs.earlier.exists()
 
 
 def test_a_spring_swings_at_its_frequency_and_its_energy_does_not_drift():

@@ -323,6 +323,23 @@ def test_a_run_that_is_told_to_stop_goes_on_from_that_very_step(dataset, whole, 
     assert (folder / "history.csv").read_text() == whole.with_name("history.csv").read_text()
 
 
+def test_what_the_pieces_before_the_last_took_is_left_until_a_run_is_not_interrupted(dataset, tmp_path):
+    folder, earlier = tmp_path / "run", tmp_path / "benchmarks" / "n20-seed0.earlier.json"
+    note = folder / "checkpoints" / "pieces.json"
+    interrupt(folder, dataset, 20, signal.SIGKILL)
+    first = read_json(note)
+    interrupt(folder, dataset, 40, signal.SIGUSR2)
+    both = read_json(note)
+    # Each has imported torch, and the second was not asked to stop in vain.
+    assert both["cpu_s"] > first["cpu_s"] + 0.5 > 1.0
+    assert both["wall_s"] > first["wall_s"] + 0.5
+    files = (folder / "model.safetensors", folder / "history.csv")
+    train_run(dataset, run(), small(), WEAK, *files, earlier_path=earlier)
+    assert read_json(earlier) == {key: both[key] for key in ("wall_s", "cpu_s")}
+    train_run(dataset, run(), small(), WEAK, *files, earlier_path=earlier)
+    assert not earlier.exists()
+
+
 def test_a_run_that_takes_of_the_pool_goes_on_as_if_it_had_not_been_interrupted(with_pool, tmp_path):
     whole = train_in(tmp_path / "whole", with_pool, small(), OF_POOL)
     stopped = interrupt(tmp_path / "stopped", with_pool, 20, signal.SIGTERM, OF_POOL)

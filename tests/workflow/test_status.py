@@ -61,7 +61,7 @@ class Folder:
             for result in every[name].results:
                 self.write(result, "", ago)
             self.log(name, "done\n", ago)
-            self.write(self.jobs.layout.benchmark(name), f"s\th:m:s\n{took}\t0:00:00\n", ago)
+            self.write(self.jobs.layout.benchmark(name), f"s\tcpu_time\n{took}\tNA\n", ago)
 
     def take_away(self, name: str) -> None:
         for result in self.every[name].results:

@@ -27,6 +27,10 @@ rule simulate:
         simulation=lambda wildcards: experiment.simulations[
             wildcards.simulation
         ].beyond_defaults(),
+        # Not compared, for it takes the input: a place says nothing of the result.
+        earlier_pieces=lambda wildcards, input: layout.earlier_pieces(
+            f"simulate/{wildcards.dataset}/{wildcards.model}/{wildcards.loss}/n{wildcards.size}-seed{wildcards.seed}/{wildcards.simulation}"
+        ),
     message:
         "Simulation '{wildcards.simulation}' with {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset} (progress in {log})"
     script:

@@ -33,6 +33,10 @@ rule train:
         # Not compared, for it takes the input: the frames are the same whatever it says.
         distributions=lambda wildcards, input: jobs.distributions(wildcards.dataset),
         level=lambda wildcards, input: jobs.level_in_words(wildcards.dataset),
+        # Nor is a place: it says nothing of the result.
+        earlier_pieces=lambda wildcards, input: layout.earlier_pieces(
+            f"train/{wildcards.dataset}/{wildcards.model}/{wildcards.loss}/n{wildcards.size}-seed{wildcards.seed}"
+        ),
     message:
         "Training {wildcards.model} with loss {wildcards.loss} on {wildcards.size} frames of {wildcards.dataset}, seed {wildcards.seed} (progress in {log})"
     script:

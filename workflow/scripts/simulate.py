@@ -21,5 +21,6 @@ with logged_to(snakemake.log[0]):
             series=Path(snakemake.output.series),
             summary=summary,
             checkpoint=summary.with_name("checkpoint.npz"),
+            earlier=Path(snakemake.params.earlier_pieces),
         ),
     )

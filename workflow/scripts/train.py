@@ -24,4 +24,5 @@ with logged_to(snakemake.log[0]):
         level=params.level,
         to_local_disk=bool(snakemake.resources.to_local_disk),
         mem_mb=snakemake.resources.mem_mb,
+        earlier_path=Path(params.earlier_pieces),
     )

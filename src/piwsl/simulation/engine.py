@@ -31,6 +31,7 @@ def run_replicas(
     checkpoint: Path | None = None,
     key: str = "",
     progress: Callable[[str], object] = print,
+    saved: Callable[[], object] = lambda: None,
 ) -> Course:
     """Simulate replicas until the time is over or all have failed; one that fails stops no other.
 
@@ -41,6 +42,7 @@ def run_replicas(
         checkpoint: NPZ that is written once a minute, and gone on from where it is there.
         key: tells what is simulated apart from what else may have used that file.
         progress: told a line ten times in a run.
+        saved: called each time that the checkpoint is written.
     """
     run = _Run(potential, list(replicas), settings)
     course = resumed(checkpoint, key) if checkpoint is not None else None
@@ -48,7 +50,7 @@ def run_replicas(
         course = run.start()
     else:
         progress(f"going on from {_ps(course.step, settings):g} ps of {settings.time:g}")
-    began = saved = time.perf_counter()
+    began = written = time.perf_counter()
     seconds, first = course.seconds, course.step
     for _ in run.steps(course):
         now = time.perf_counter()
@@ -56,9 +58,10 @@ def run_replicas(
         if course.step % max(1, settings.steps // 10) == 0:
             left = (now - began) / (course.step - first) * (settings.steps - course.step)
             progress(_line(course, settings, left))
-        if checkpoint is not None and now - saved > CHECKPOINT_SECONDS:
+        if checkpoint is not None and now - written > CHECKPOINT_SECONDS:
             course.save(checkpoint, key)
-            saved = now
+            saved()
+            written = now
     return course
 
 

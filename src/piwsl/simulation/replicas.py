@@ -19,6 +19,7 @@ from piwsl.extras import naming_extras
 from piwsl.files import file_hash, write_atomically, write_json, write_text
 from piwsl.models import load_model
 from piwsl.models.compiled import compiled_for
+from piwsl.pieces import Pieces
 from piwsl.simulation.criteria import JudgedBonds, judged_bonds
 from piwsl.simulation.dynamics import say_cost
 from piwsl.simulation.engine import run_replicas
@@ -38,7 +39,9 @@ class SimulationOutputs:
     summary: Path
     """JSON, as of `Outcome.summary`, with the run and the name of the simulation."""
     checkpoint: Path
-    """NPZ, while it runs."""
+    """NPZ, while it runs, with what its processes have taken in `pieces.json` beside it."""
+    earlier: Path | None = None
+    """JSON of what those before the last took, where it was stopped and went on (`Pieces.leave`)."""
 
 
 def simulate(
@@ -65,7 +68,9 @@ def simulate(
     together = [graph(replica.structure, potential.cutoff, potential.dtype) for replica in replicas]
     potential = compiled_for(potential, collate(together).to(potential.device), settings.steps)
     key = json.dumps([settings.plain(), file_hash(model_path), file_hash(dataset_path)])
-    course = run_replicas(potential, replicas, settings, outputs.checkpoint, key, progress=_say)
+    note = outputs.checkpoint.with_name("pieces.json")
+    pieces = Pieces(note, key)
+    course = run_replicas(potential, replicas, settings, outputs.checkpoint, key, _say, pieces.saved)
     outcome = Outcome(settings, replicas, course)
     _write_trajectory(outputs.trajectory, outcome, len(replicas))
     with naming_extras():
@@ -73,7 +78,10 @@ def simulate(
     summary = outcome.summary(list(frames.values()))
     print(summary["stability"], flush=True)
     write_json(outputs.summary, run.plain() | {"simulation": name} | summary)
+    if outputs.earlier is not None:
+        pieces.leave(outputs.earlier)
     outputs.checkpoint.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
 
 
 def _say(line: str) -> None:

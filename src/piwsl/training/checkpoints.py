@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -64,10 +64,10 @@ def forwarded_signals(trainer: pl.Trainer) -> Iterator[None]:
 class Checkpoints(Callback):
     """Writes a checkpoint at the end of every stretch of steps, and at once when a stopping signal has come."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the folder that checkpoints are written to."""
+    def __init__(self, folder: Path, saved: Callable[[], object] = lambda: None) -> None:
+        """Keep the folder that checkpoints are written to, and what is called after each."""
         super().__init__()
-        self._folder = folder
+        self._folder, self._saved = folder, saved
         self._received: signal.Signals | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -114,6 +114,7 @@ class Checkpoints(Callback):
             trainer.save_checkpoint(path)  # writes nothing, but the others wait for it
             return
         write_atomically(path, lambda temporary: trainer.save_checkpoint(temporary))
+        self._saved()
         for old in sorted(self._folder.glob(PATTERN))[:-KEPT]:
             old.unlink()
 

@@ -49,6 +49,7 @@ from piwsl.models.statistics import (
     refit_references,
     stated_references,
 )
+from piwsl.pieces import Pieces
 from piwsl.structures.labels import WEAK
 from piwsl.structures.seeds import seed_of
 from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
@@ -97,6 +98,7 @@ def train_run(
     level: str | None = None,
     to_local_disk: bool = False,
     mem_mb: int | None = None,
+    earlier_path: Path | None = None,
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
@@ -117,6 +119,7 @@ def train_run(
         level: of theory, that the labels are of, in words, for the model file.
         to_local_disk: whether frames that do not fit the memory are read from a copy on a disk of this machine.
         mem_mb: memory that it may take, MB; by default what the machine has left.
+        earlier_path: as of `train`.
     """
     # What frames and graphs are in Python each process comes to have of its own, though they are forked.
     memory = memory_of_job(mem_mb) / devices.count
@@ -130,7 +133,8 @@ def train_run(
         print(f"validation: {len(frames.validation)} of {every} frames, of {_named(groups)}", flush=True)
     frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
-    train(frames, model, loss, run.seed, model_path, history_path, threads, devices, names, provenance, baseline)
+    paths = (model_path, history_path)
+    train(frames, model, loss, run.seed, *paths, threads, devices, names, provenance, baseline, earlier_path)
 
 
 def _named(groups: Sequence[str]) -> str:
@@ -151,6 +155,7 @@ def train(
     names: Names = UNNAMED,
     provenance: Mapping[str, Any] = NOTHING,
     baseline: Baseline | None = None,
+    earlier_path: Path | None = None,
 ) -> None:
     """Train a potential and write it with its history.
 
@@ -175,6 +180,7 @@ def train(
         names: what messages call data, model and loss.
         provenance: what the model file says of where it comes from, beside data, loss and seed.
         baseline: what the network learns the difference to, if it does.
+        earlier_path: JSON for what processes before this one took, where it went on from a checkpoint (`Pieces.leave`).
 
     Raises:
         Interrupted: a signal told it to stop.
@@ -205,10 +211,12 @@ def train(
         atoms = frames.free_atoms if with_pairs else {}
         fingerprint = _fingerprint(provenance, seed, model, loss, data_hash, [stated, atoms])
         _set_aside_foreign_checkpoints(folder, fingerprint)
+        pieces = Pieces(folder / "pieces.json", fingerprint)
         # A process that has computed with several threads hangs where it is forked.
         loaders = 0 if frames.in_memory else _loaders(devices, threads)
         torch.set_num_threads(threads - loaders * (devices.kind == "cpu") if devices.count == 1 else 1)
-        recipe = _Recipe(model.model_copy(update={"members": 1}), loss, seed, with_pairs, devices, loaders, sizes)
+        alone = model.model_copy(update={"members": 1})
+        recipe = _Recipe(alone, loss, seed, with_pairs, devices, loaders, pieces, sizes)
         places = Places(model_path.parent, history_path, model.members)
         potential, history, held_out = _trained(recipe, of_members, places)
         potential.baseline = baseline
@@ -219,6 +227,8 @@ def train(
             found["distributions"] = brought
         write_history(history_path, history)
         save_model(model_path, potential, {**provenance, **found})
+        if earlier_path is not None:
+            pieces.leave(earlier_path)
         shutil.rmtree(folder)
 
 
@@ -234,6 +244,8 @@ class _Recipe:
     devices: Devices
     loaders: int
     """Processes that make batches for each device, of frames that are not in memory."""
+    pieces: Pieces
+    """The processes that the training has taken so far."""
     sizes: Sizes | None = None
     """Of all frames, where a step has a limit of these."""
 
@@ -280,20 +292,20 @@ def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Pla
         fitted_to = frames.training.sampled(MOST_FITTED)
         sample = [*frames.training.taken(fitted_to)]
         untrained = build_potential(model, sample, frames.free_atoms, least_scale, neighbours)
-        potential, history = _by_steps(untrained, task, fitted_to.tolist(), places, recipe.devices)
+        potential, history = _by_steps(untrained, task, fitted_to.tolist(), places, recipe)
     else:
         potential, history = found_in_closed_form
     return potential, history, task
 
 
 def _by_steps(
-    potential: Potential, task: Task, fitted_to: Sequence[int], places: Places, devices: Devices
+    potential: Potential, task: Task, fitted_to: Sequence[int], places: Places, recipe: _Recipe
 ) -> tuple[Potential, History]:
     """Train an untrained potential; return it with the weights that are kept, and its history.
 
     References are fitted once more in the end, to some of the training frames.
     """
-    module = _fit(potential, task, places, devices)
+    module = _fit(potential, task, places, recipe.devices, recipe.pieces)
     if not (task.training.keeps_last or math.isfinite(module.best_criterion)):
         raise PiwslError("no validation gave finite errors; lower learning_rate or the weights of the loss")
     module.potential.load_state_dict(module.kept_weights)
@@ -381,7 +393,7 @@ def _loaders(devices: Devices, threads: int) -> int:
     return max(0, min(most, threads // devices.count - 1))
 
 
-def _fit(potential: Potential, task: Task, places: Places, devices: Devices) -> PotentialModule:
+def _fit(potential: Potential, task: Task, places: Places, devices: Devices, pieces: Pieces) -> PotentialModule:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     module = PotentialModule(potential, task)
@@ -405,7 +417,7 @@ def _fit(potential: Potential, task: Task, places: Places, devices: Devices) -> 
         enable_model_summary=False,
         enable_checkpointing=False,
         # In this order: what is shown and what is saved is what was found.
-        callbacks=[EndOfStretch(), *watchers(places), Checkpoints(folder), Diagnosis(places.diverged)],
+        callbacks=[EndOfStretch(), *watchers(places), Checkpoints(folder, pieces.saved), Diagnosis(places.diverged)],
     )
     if devices.count == 1:
         trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)

@@ -14,12 +14,12 @@ from piwsl.config import ComputedDataset, Experiment, read_yaml
 from piwsl.config.level_checks import in_words
 from piwsl.data.dataset import TEST, Dataset, content_hash
 from piwsl.errors import PiwslError
+from piwsl.records import Benchmark, read_benchmark
 from piwsl.report.against import Compared, FramesTested, write_comparison
 from piwsl.report.tables import MEASURES
 from piwsl.structures.labels import REFERENCE
 from piwsl.workflow.layout import DatasetFiles, Layout
 from piwsl.workflow.planned import parse_experiment
-from piwsl.workflow.status import benchmark_seconds
 
 UNSAID = "level not said"
 
@@ -113,5 +113,6 @@ def _hours(folder: Path) -> dict[str, float]:
     benchmarks = folder / "benchmarks"
     found: dict[str, float] = defaultdict(float)
     for path in sorted(benchmarks.rglob("*.tsv")):
-        found[path.relative_to(benchmarks).parts[0].removesuffix(".tsv")] += (benchmark_seconds(path) or 0.0) / 3600
+        took = read_benchmark(path) or Benchmark()
+        found[path.relative_to(benchmarks).parts[0].removesuffix(".tsv")] += took.wall_s / 3600
     return dict(found)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from piwsl.config import Run
+from piwsl.records import earlier_pieces
 
 RESULTS = "results"
 LABELLED, RECORDS, ROUND = ".xyz", ".jsonl", ".json"
@@ -300,3 +302,7 @@ class Layout:
     def benchmark(self, job: str) -> str:
         """Return time and memory of a job, named by rule and wildcards."""
         return f"{self.benchmarks}/{job}.tsv"
+
+    def earlier_pieces(self, job: str) -> str:
+        """Return what the pieces of a job before its last one took, where it was stopped and went on."""
+        return str(earlier_pieces(Path(self.benchmark(job))))

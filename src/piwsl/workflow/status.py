@@ -5,7 +5,6 @@ What files cannot say is said to be unknown: whether a job of a machine that we 
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from piwsl.files import last_line
 from piwsl.logs import seconds_left
-from piwsl.records import read_labellings
+from piwsl.records import read_benchmark, read_labellings
 from piwsl.reference.forces import BY_DIFFERENCES
 from piwsl.reference.store import LabelStore, geometry_hash
 from piwsl.structures.frames import charge_of, multiplicity_of, read_frames
@@ -154,9 +153,9 @@ class Times:
         done = [each.job for each in every if each.state == State.DONE and each.job.rule in wanted]
         self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
         for job in done:
-            if (took := benchmark_seconds(Path(jobs.layout.benchmark(job.name)))) is not None:
+            if (took := read_benchmark(Path(jobs.layout.benchmark(job.name)))) is not None:
                 for depth in range(1, len(job.kind) + 1):
-                    self._seconds[job.rule, *job.kind[:depth]].append(took)
+                    self._seconds[job.rule, *job.kind[:depth]].append(took.wall_s)
         self._energies = Energies(jobs)
         self._factors = _factors([job for job in done if job.rule == "label"])
 
@@ -205,15 +204,6 @@ class Energies:
         """Return the hashes of all geometries whose energy at the level of a dataset is known."""
         level = self._jobs.experiment.levels[self._jobs.level_name(dataset)]
         return {path.stem for path in LabelStore(Path(self._jobs.layout.store), level).folder.glob("*/*.json")}
-
-
-def benchmark_seconds(path: Path) -> float | None:
-    """Return the wall time of a job by its benchmark, s; None where there is none that can be read."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            return float(next(csv.DictReader(file, delimiter="\t"))["s"])
-    except (OSError, StopIteration, KeyError, ValueError):
-        return None
 
 
 def _factors(done: Iterable[Job]) -> dict[tuple[str, ...], float]:

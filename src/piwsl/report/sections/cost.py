@@ -55,9 +55,10 @@ TEMPLATE = """\
 {% for cell in cells %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
-<p class="soft">As Snakemake measured the jobs whose results are here, each when it ran last: one that was stopped and
-went on has its last piece alone, and one that failed nothing. Jobs of runs that the configuration no longer names are
-counted, too; this report and Snakemake itself are not. Time of jobs is what they took one by one.
+<p class="soft">As Snakemake measured the jobs whose results are here, each when it ran last; of trainings and dynamics
+that were stopped and went on also the pieces before, each up to what it had saved. One that failed has nothing. Jobs of
+runs that the configuration no longer names are counted, too; this report and Snakemake itself are not. Time of jobs is
+what they took one by one.
 {% if gpus %}GPU time is that of trainings, times the GPUs that the configuration gives them.{% endif %}
 {% if unknown %}Of {{ unknown }} of the jobs nothing could be read.{% endif %}
 {% if stored %}Energies out of the label store cost nothing here: jobs that were stopped, or experiments before, had
