@@ -1,4 +1,4 @@
-"""One training of the workflow: killed and gone on."""
+"""One training of the workflow: killed and gone on, and its model under another config."""
 
 from __future__ import annotations
 
@@ -58,3 +58,18 @@ def test_what_a_training_took_before_it_was_killed_is_counted(killed_and_gone_on
     assert found == noted + last
     # The first piece has imported torch, at the least.
     assert noted.cpu_s > 0.5
+
+
+def test_a_model_of_another_config_is_not_tested_under_the_names_of_this_one(killed_and_gone_on):
+    """As where times of files alone decide what is made again, or a model was copied from elsewhere."""
+    folder, _ = killed_and_gone_on
+    configure(folder, **EDITS | {"models__painn__training": EDITS["models__painn__training"] | {"batch_size": 2}})
+    result = snakemake(folder, "--rerun-triggers", "mtime", "--", str(RUN / "errors.json"))
+    assert result.returncode != 0
+    log = (folder / "results/tiny/logs/evaluate/mine/painn/supervised/n4-seed0.log").read_text()
+    assert log.startswith(f"error: {RUN}/model.safetensors: trained with models.painn.training.batch_size: ")
+    assert log.endswith(f", and the config says 2; train it again: snakemake --forcerun {RUN}/model.safetensors\n")
+    assert not (folder / RUN / "errors.json").exists()
+    configure(folder, **EDITS)
+    result = snakemake(folder, "--rerun-triggers", "mtime", "--", str(RUN / "errors.json"))
+    assert result.returncode == 0, result.stdout + result.stderr
