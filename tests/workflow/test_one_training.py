@@ -1,4 +1,4 @@
-"""One training of the workflow: killed and gone on, and its model under another config."""
+"""One training of the workflow: killed and gone on, its model under another config, its data on a local disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from experiment import TINY, configure, prepare
-from helpers import snakemake
+from helpers import morse_frames, snakemake
 
 from piwsl.files import read_json
 from piwsl.records import Benchmark, read_benchmark
+from piwsl.structures.frames import write_frames
 
 RUN = Path("results/tiny/mine/painn/supervised/n4/seed0")
 JOB = Path("results/tiny/benchmarks/train/mine/painn/supervised/n4-seed0.tsv")
@@ -73,3 +74,42 @@ def test_a_model_of_another_config_is_not_tested_under_the_names_of_this_one(kil
     configure(folder, **EDITS)
     result = snakemake(folder, "--rerun-triggers", "mtime", "--", str(RUN / "errors.json"))
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+# Read by every Python that starts with its folder on the path: a node with a disk of its own. Of what was copied
+# nothing is left where it lay.
+NODE = """
+import sys
+if sys.orig_argv[-1].endswith(".train.py"):
+    from piwsl.data import dataset, local_disk
+    local_disk._problem = lambda path, folder: ""
+    move = dataset.Dataset.move_to_local_disk
+    def moved(self):
+        move(self)
+        self.path.write_bytes(b"")
+    dataset.Dataset.move_to_local_disk = moved
+"""
+
+
+def test_what_does_not_fit_the_memory_is_read_from_a_copy_on_a_local_disk_that_is_gone_afterwards(
+    tmp_path, monkeypatch
+):
+    prepare(tmp_path)
+    # Fifty frames and their neighbours take more than half of a megabyte.
+    resources = {"to_local_disk": True, "threads": 2, "mem_mb": 1}
+    edits = {"sizes": [50], "models__painn__training__steps": 20, "models__painn__resources": resources}
+    configure(tmp_path, **EDITS | edits)
+    write_frames(tmp_path / "mine.xyz", morse_frames("H2O", 60, forces=True))
+    node, disk = tmp_path / "node", tmp_path / "disk-of-the-node"
+    node.mkdir()
+    disk.mkdir()
+    (node / "sitecustomize.py").write_text(NODE)
+    monkeypatch.setenv("PYTHONPATH", f"{node}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("SLURM_TMPDIR", str(disk))
+    result = snakemake(tmp_path, str(RUN.parent.parent / "n50" / "seed0" / "model.safetensors"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    training = Path("results/tiny/datasets/mine/training.h5")
+    log = (tmp_path / "results/tiny/logs/train/mine/painn/supervised/n50-seed0.log").read_text()
+    assert f"{training} is read from a copy in {disk}\n" in log
+    assert (tmp_path / training).stat().st_size == 0
+    assert not [*disk.iterdir()]
