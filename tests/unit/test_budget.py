@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from piwsl.cli import app
 from piwsl.config import ComputedDataset, ConfigError, Experiment, json_schema
 from piwsl.preflight import check_experiment, load_experiment
-from piwsl.reference.budget import Division
+from piwsl.reference.budget import Division, planned
 from piwsl.reference.planning import label_batches, sampling_cpu_s, structures
 from piwsl.workflow.cheap_labels import CheapJobs
 from piwsl.workflow.planned import divisions, parse_experiment
@@ -80,9 +80,9 @@ def test_what_is_planned_is_what_runs_and_is_within_the_budget(
     hours: float, acquisition: dict[str, str] | None
 ) -> None:
     keys = edited(models={"student": STUDENT}, budget={"cpu_hours": hours}, acquisition=acquisition)
-    planned = division(keys).cpu_hours
-    assert planned == pytest.approx(hours_of(parse_experiment(keys, "config.yaml")))
-    assert 0.85 * hours < planned <= hours
+    said = division(keys).cpu_hours
+    assert said == pytest.approx(hours_of(parse_experiment(keys, "config.yaml")))
+    assert 0.85 * hours < said <= hours
 
 
 def test_the_keys_that_stand_for_the_budget_are_the_same_experiment() -> None:
@@ -97,6 +97,16 @@ def test_the_keys_that_stand_for_the_budget_are_the_same_experiment() -> None:
         **found.frames,
     )
     assert dataset(keys).model_copy(update={"budget": None}) == dataset(said)
+
+
+@pytest.mark.parametrize("edits", [{}, {"acquisition": ACQUISITION}, {"training_forces": True, "level": "dft"}])
+def test_the_report_plans_as_the_budget_was_divided(edits: dict[str, Any]) -> None:
+    keys = edited(models={"student": STUDENT}, **edits)
+    experiment = parse_experiment(keys, "config.yaml")
+    section = experiment.datasets["methanol"]
+    assert isinstance(section, ComputedDataset)
+    level, *cheap = (experiment.levels[name] for name in (section.level, *section.cheap_levels))
+    assert planned("methanol", section, level, cheap) == division(keys).shares
 
 
 def test_a_larger_budget_buys_more_of_everything() -> None:

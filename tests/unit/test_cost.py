@@ -12,6 +12,7 @@ from run_files import files_of
 from piwsl.config import Experiment, parse_section
 from piwsl.files import write_json, write_json_lines
 from piwsl.records import read_benchmark
+from piwsl.reference.budget import planned
 from piwsl.report.context import Context
 from piwsl.report.sections.cost import WhatItCost, budget_in_words, cost_in_words, costs, duration, total
 from piwsl.report.write import write_report
@@ -173,18 +174,30 @@ def test_a_time_has_the_unit_that_gives_it_a_number_to_read(hours, said):
     assert duration(hours, "CPU") == said
 
 
-def test_what_was_spent_of_a_budget_is_said_where_every_computed_dataset_has_one(context):
+def test_what_was_planned_and_spent_of_a_budget_is_said_where_every_computed_dataset_has_one(context):
     assert budget_in_words(context.experiment, costs(context)) is None
     config = plain_experiment()
     name = next(iter(config["datasets"]))
     config["datasets"][name]["budget"] = {"cpu_hours": 4}
     budgeted = parse_section(Experiment, config, "config.yaml")
-    said = budget_in_words(budgeted, costs(context))
-    # Geometries, reference energies and cheap levels: 0.25, 1.5 and 0.1 hours.
-    assert said is not None
-    assert said.startswith(
-        "The budget was 4 CPU hours; geometries, reference energies and cheap levels took 1.9 CPU hours"
+    # Spent on geometries, reference energies and cheap levels: 0.25, 1.5 and 0.1 hours.
+    ((_, section),) = budgeted.datasets.items()
+    shares = planned(name, section, budgeted.levels[section.level], [])
+    context = replace(context, experiment=budgeted)
+    stages = {cost.stage: cost.planned_cpu_h for cost in costs(context) if cost.planned_cpu_h is not None}
+    hours = {share.what: share.cpu_hours for share in shares}
+    of_level = hours["training"] + hours["test"] + hours["forces of test"]
+    assert stages == pytest.approx(
+        {"Geometries": hours["sampling"], "Reference energies": of_level, "Cheap levels": 0.0}
     )
-    assert said in WhatItCost().html(replace(context, experiment=budgeted))
+    said = budget_in_words(budgeted, costs(context))
+    whole = duration(sum(hours.values()), "CPU")
+    assert said.startswith(
+        f"The budget was 4 CPU hours, of which {whole} were planned by estimate; "
+        "geometries, reference energies and cheap levels took 1.9 CPU hours"
+    )
+    page = WhatItCost().html(context)
+    assert said in page
+    assert 'Planned <span class="unit">(CPU, h)</span>' in page
     config["datasets"]["another"] = config["datasets"][name] | {"budget": None}
     assert budget_in_words(parse_section(Experiment, config, "config.yaml"), costs(context)) is None

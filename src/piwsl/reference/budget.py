@@ -11,9 +11,10 @@ from functools import cached_property
 from ase import Atoms
 
 from piwsl.config import Acquisition, Budget, ComputedDataset, ConfigError, Level
+from piwsl.config.budget import FRAMES
 from piwsl.reference.forces import ForceMethod, force_method
 from piwsl.reference.geometries import indices_of_parts, read_file
-from piwsl.reference.planning import frame_cost, sampling_cpu_s
+from piwsl.reference.planning import frame_cost, sampling_cpu_s, structures
 from piwsl.structures.frames import multiplicity_of
 
 # Steps in which training frames without rounds grow. What is left of a budget beyond the last is not spent: a better
@@ -172,6 +173,24 @@ def _enough(divided: Divided, budget: Budget) -> float:
         digit = 10.0 ** (math.floor(math.log10(takes)) - 1)
         hours = math.ceil(takes / digit) * digit
     return hours
+
+
+def planned(name: str, section: ComputedDataset, level: Level, cheap: Sequence[Level]) -> tuple[Share, ...]:
+    """Return what the frames of a dataset take by the cost model, of which a budget has said how many there are.
+
+    Args:
+        name: of the dataset.
+        section: with all numbers of frames.
+        level: of its labels.
+        cheap: levels whose energies and forces all frames get.
+
+    Raises:
+        PiwslError: the molecule, or a file of geometries, is not there any more.
+    """
+    divided = Divided(name, section, structures(section), frozenset(), level, cheap, has_pool=bool(section.pool_frames))
+    acquisition = section.acquisition
+    learned = section.training_frames if acquisition is None else acquisition.frames
+    return _shares(divided, {key: divided.said(key, 0) for key in FRAMES}, learned)
 
 
 def _choices(divided: Divided, budget: Budget) -> list[Division]:

@@ -41,8 +41,9 @@ STAGES = {
 # Parts of the benchmark's path of a job that labels with a cheap level; one of the reference level has a part less.
 PARTS_OF_CHEAP = 6
 
-# What a budget pays.
+# What a budget pays, and what its shares are called there; the others are of the level of the labels.
 BUDGETED = (GEOMETRIES, REFERENCE, CHEAP)
+SHARES = {"sampling": GEOMETRIES, "cheap levels": CHEAP}
 
 TEMPLATE = """\
 <p>{{ words }}{% if budget %} {{ budget }}{% endif %}</p>
@@ -79,6 +80,8 @@ class Cost:
     gpu_h: float = 0.0
     stored_cpu_h: float | None = None
     """What energies out of the label store had taken; None where there are none."""
+    planned_cpu_h: float | None = None
+    """What its frames were estimated to take when budgets were divided; None where no dataset has one."""
 
     def add(self, benchmark: Benchmark | None, gpus: int) -> None:
         """Count a job."""
@@ -95,6 +98,7 @@ class Cost:
 COLUMNS: dict[str, Callable[[Cost, Cost], float | None]] = {
     "Jobs": lambda cost, whole: cost.jobs,
     "CPU ({unit})": lambda cost, whole: cost.cpu_h,
+    "Planned (CPU, {unit})": lambda cost, whole: cost.planned_cpu_h,
     "CPU (%)": lambda cost, whole: 100.0 * cost.cpu_h / whole.cpu_h if whole.cpu_h else None,
     "Time of jobs ({unit})": lambda cost, whole: cost.wall_h,
     "GPU ({unit})": lambda cost, whole: cost.gpu_h or None,
@@ -141,8 +145,11 @@ def costs(context: Context) -> list[Cost]:
         found.setdefault(stage, Cost(stage)).add(read_benchmark(path), 0 if model is None else model.resources.gpus)
     if stored := _stored_seconds(context):
         found[REFERENCE].stored_cpu_h = stored / HOUR
+    for stage, hours in _planned_hours(context.experiment).items():
+        found[stage].planned_cpu_h = hours
     measured = any(cost.jobs > cost.unknown for cost in found.values())
-    return [cost for cost in found.values() if cost.jobs or cost.stored_cpu_h] if measured else []
+    wanted = [cost for cost in found.values() if cost.jobs or cost.stored_cpu_h or cost.planned_cpu_h]
+    return wanted if measured else []
 
 
 def _benchmarks(context: Context) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -163,9 +170,29 @@ def _stored_seconds(context: Context) -> float:
     return max(stored - just, 0.0)
 
 
+def _budgets(experiment: Experiment) -> dict[str, ComputedDataset]:
+    """Return the datasets that are computed, by their names, where each has a budget; else none."""
+    computed = {name: each for name, each in experiment.datasets.items() if isinstance(each, ComputedDataset)}
+    return computed if all(each.budget is not None for each in computed.values()) else {}
+
+
+def _planned_hours(experiment: Experiment) -> dict[str, float]:
+    """Return the CPU hours that were planned of budgets, by stage; none where a dataset that is computed has none."""
+    found: dict[str, float] = {}
+    for name, section in _budgets(experiment).items():
+        from piwsl.reference.budget import planned  # with PySCF, which other reports do without
+
+        level, *cheap = (experiment.levels[each] for each in (section.level, *section.cheap_levels))
+        for share in planned(name, section, level, cheap):
+            stage = SHARES.get(share.what, REFERENCE)
+            found[stage] = found.get(stage, 0.0) + share.cpu_hours
+    return found
+
+
 def total(found: list[Cost]) -> Cost:
     """Return the sum of all stages."""
     stored = [cost.stored_cpu_h for cost in found if cost.stored_cpu_h is not None]
+    planned = [cost.planned_cpu_h for cost in found if cost.planned_cpu_h is not None]
     return Cost(
         "All",
         jobs=sum(cost.jobs for cost in found),
@@ -174,6 +201,7 @@ def total(found: list[Cost]) -> Cost:
         wall_h=sum(cost.wall_h for cost in found),
         gpu_h=sum(cost.gpu_h for cost in found),
         stored_cpu_h=sum(stored) if stored else None,
+        planned_cpu_h=sum(planned) if planned else None,
     )
 
 
@@ -195,18 +223,18 @@ def cost_in_words(found: list[Cost]) -> str:
 
 
 def budget_in_words(experiment: Experiment, found: list[Cost]) -> str | None:
-    """Say what was spent of the budgets of an experiment; None where a dataset that is computed has none.
+    """Say what was planned and spent of the budgets of an experiment; None where a dataset that is computed has none.
 
     What energies out of the label store had taken counts as spent.
     """
-    computed = [section for section in experiment.datasets.values() if isinstance(section, ComputedDataset)]
-    budgets = [section.budget.cpu_hours for section in computed if section.budget is not None]
-    if not budgets or len(budgets) < len(computed):
+    budgets = [each.budget.cpu_hours for each in _budgets(experiment).values() if each.budget is not None]
+    if not budgets:
         return None
     spent = sum(cost.cpu_h + (cost.stored_cpu_h or 0.0) for cost in found if cost.stage in BUDGETED)
     of = "budget was" if len(budgets) == 1 else "budgets were"
     return (
-        f"The {of} {rounded(sum(budgets), 2)} CPU hours; geometries, reference energies and cheap levels took "
+        f"The {of} {duration(sum(budgets), 'CPU')}, of which {duration(total(found).planned_cpu_h or 0.0, 'CPU')} were "
+        "planned by estimate; geometries, reference energies and cheap levels took "
         f"{duration(spent, 'CPU')}, those of free atoms, named test sets and out of the label store "
         "included."
     )
