@@ -19,7 +19,6 @@ their numbers by part, are JSON. Units: eV, Å, eV/Å, eV/Å³.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -152,7 +151,7 @@ def write_structures(
     def write(temporary: Path) -> None:
         with growing_columns(temporary) as columns:
             counts = {part: _append(columns, part, parts.get(part, ())) for part in PARTS}
-            with h5py.File(temporary, "w") as file:
+            with h5py.File(temporary, "w", locking=False) as file:  # nobody else knows its name
                 _finish(file, columns, counts, atomic_energies or {}, findings)
 
     write_atomically(path, write)
@@ -313,14 +312,22 @@ def _damage_in_one_line(path: Path) -> Iterator[None]:
         raise PiwslError(f"{path}: no such file") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         number = _number_of(error)
-        if number in (errno.EAGAIN, errno.EWOULDBLOCK):
-            raise PiwslError(f"{path}: is locked by another process; start again when it is done") from None
         if number in REFUSALS:
             raise PiwslError(f"{path}: {REFUSALS[number]}") from None
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise PiwslError(
             f"{path}: is damaged or no dataset file ({reason}); delete it, and it is made again from its frames"
         ) from None
+
+
+def _opened(path: Path) -> h5py.File:
+    """Open a file for reading, and without a lock: some disks have none, and files are never written to in place."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")  # this process has it open with one
 
 
 class Dataset:
@@ -334,7 +341,7 @@ class Dataset:
         """
         self._path = path
         with _damage_in_one_line(path):
-            file = h5py.File(path, "r")
+            file = _opened(path)
         with file:
             with _damage_in_one_line(path):
                 found = int(file.attrs["format"])
