@@ -29,7 +29,7 @@ class Finding(Record):
     """One line."""
     kind: str = ""
     """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, not_finite,
-    cheap_levels, given_levels."""
+    close_atoms, cheap_levels, given_levels."""
     level: str = ""
     """The further level whose labels it is about; "" where it is those that are learned, or the frames."""
     frames: int | None = None
@@ -40,14 +40,41 @@ class Finding(Record):
     """Dropped is what the config says, left out what cannot be used whatever it says, a frame or a label of it."""
 
 
-class FramesOfFile(Record):
-    """Some frames of a file."""
+class FileOfFrames(Record):
+    """A file of a user's frames."""
 
     file: str
     sha256: str
     """Of its content."""
     format: str
     """Name of the reader that counts its frames."""
+
+
+class ReadFile(FileOfFrames):
+    """A file that frames of a dataset were read from."""
+
+    parts: list[str]
+    """Which of training, test and pool."""
+    labels: dict[str, dict[str, str]]
+    """By level the names of its labels there, and the units that they were converted from (as in
+    `piwsl.readers.LabelNames`); "reference" is the one that is learned."""
+
+
+class Provenance(Record):
+    """Where the frames of a dataset file come from."""
+
+    catalogue: str | None = None
+    """Name of the published set, where it is one."""
+    level: str | None = None
+    """Of theory, in words; as the config said when the file was made."""
+    files: list[ReadFile] = []
+    """None of frames that are labelled here."""
+    versions: dict[str, str] = {}
+
+
+class FramesOfFile(FileOfFrames):
+    """Some frames of a file."""
+
     positions: list[int]
     """From 0, in order."""
 

@@ -151,19 +151,19 @@ def test_jobs_that_are_cut_by_its_frames_ask_for_the_set_first(config):
         load_experiment(config)
 
 
-def test_a_published_set_of_several_files_is_read_where_it_is(tmp_path):
+@pytest.mark.parametrize(("published", "tests"), [("3bpa", 5), ("acac", 3)])
+def test_a_published_set_of_several_files_is_read_where_it_is(tmp_path, published, tests):
     """Extended XYZ with `energy` and `forces`, as 3BPA and AcAc have it."""
-    for name in find("3bpa").files:
+    for name in find(published).files:
         frames = morse_frames("H2O", 4, forces=True)
         for atoms in frames:
             atoms.info["energy"], atoms.arrays["forces"] = atoms.info.pop(ENERGY_KEY), atoms.arrays.pop(FORCES_KEY)
         write_frames(tmp_path / name, frames)
-    given = section(catalogue="3bpa", path=str(tmp_path))
+    given = section(catalogue=published, path=str(tmp_path))
     training, test = read_files(given)
     assert len(training.frames) == test.with_label(FORCES_KEY) == 4
-    assert [read_files(given.tested_on(name), checked=False)[0].with_label(ENERGY_KEY) for name in given.tests] == [
-        4
-    ] * 5
+    found = [read_files(given.tested_on(name), checked=False)[0].with_label(ENERGY_KEY) for name in given.tests]
+    assert found == [4] * tests
 
 
 def test_the_schema_does_without_a_file():

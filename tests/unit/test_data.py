@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 
 import h5py
 import numpy as np
@@ -355,7 +356,7 @@ def test_a_damaged_dataset_file_is_said_to_be_one_and_what_to_do(mixed, damage):
 def test_a_dataset_file_that_the_machine_refuses_is_not_said_to_be_damaged(mixed, monkeypatch, error, said):
     path, *_ = mixed
 
-    def refuse(*rest: object) -> None:
+    def refuse(*rest: object, **how: object) -> None:
         raise error
 
     monkeypatch.setattr(h5py, "File", refuse)
@@ -364,13 +365,34 @@ def test_a_dataset_file_that_the_machine_refuses_is_not_said_to_be_damaged(mixed
     assert "delete" not in str(raised.value)
 
 
-def test_a_dataset_file_that_another_process_writes_is_said_to_be_locked(mixed):
+def test_a_dataset_file_that_another_process_has_locked_is_read(mixed):
     path, *_ = mixed
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(PiwslError, match=r"dataset.h5: is locked by another process") as raised:
-            Dataset(path)
-    assert "delete" not in str(raised.value)
+        with Dataset(path) as dataset:
+            dataset.verify()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_disk_without_locks_has_dataset_files_as_any(tmp_path, monkeypatch, number):
+    opened = h5py.File
+
+    def locked(path: os.PathLike[str], mode: str, locking: bool | None = None) -> h5py.File:
+        if locking is not False:
+            raise OSError(number, f"Unable to synchronously open file (unable to lock file, errno = {number})")
+        return opened(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", locked)
+    path = tmp_path / "dataset.h5"
+    write_dataset(path, {TRAINING: morse_frames("H2O", 3), TEST: morse_frames("H2O", 1, seed=1)})
+    with Dataset(path) as dataset:
+        dataset.verify()
+
+
+def test_a_dataset_file_is_read_where_this_process_has_it_open_with_a_lock(mixed):
+    path, *_ = mixed
+    with h5py.File(path, "r"), Dataset(path) as dataset:
+        dataset.verify()
 
 
 def test_of_a_large_dataset_file_frames_from_all_over_it_are_verified(tmp_path, monkeypatch):

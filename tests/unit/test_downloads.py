@@ -162,6 +162,22 @@ def test_a_connection_that_breaks_goes_on_where_it_broke(server, tmp_path, monke
     assert capsys.readouterr().out.count("again in 0 s") == 2
 
 
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_long_download_says_how_far_it_is(server, tmp_path, monkeypatch, capsys, sized):
+    monkeypatch.setattr(download, "CHUNK_BYTES", 500_000)
+    monkeypatch.setattr(download, "REPORT_S", -1.0)
+    server.sized = sized
+    fetched(server, tmp_path)
+    *progress, last = capsys.readouterr().out.splitlines()
+    whole = " of 2.0 MB" if sized else " MB"
+    assert len(progress) > 1
+    assert all(line.startswith("set.npz: ") and line.endswith(whole) for line in progress)
+    done = [float(line.removeprefix("set.npz: ").removesuffix(whole)) for line in progress]
+    assert done == sorted(done)
+    assert done[0] < 2.0
+    assert last == "set.npz: 2.0 MB downloaded"
+
+
 def test_a_process_that_was_stopped_goes_on_where_it_was(server, tmp_path):
     server.breaks, server.part = [700_000], tmp_path / ".set.npz.part"
     assert "what is downloaded is kept" in refused(server, tmp_path, attempts=1)

@@ -111,6 +111,33 @@ def test_frames_are_read_as_ase_wrote_them(tmp_path):
         np.testing.assert_array_equal(read.arrays["REF_forces"], frame.arrays["REF_forces"])
 
 
+@pytest.mark.parametrize("pbc", [False, True])
+def test_frames_out_and_in_again_are_what_they_were(tmp_path, pbc):
+    """Energies of all levels, stress and cell to the last bit; what stands in columns has eight digits."""
+    rng = np.random.default_rng(7)
+    frames = morse_frames("CH3OH", 5, forces=True)
+    for number, atoms in enumerate(frames):
+        atoms.info |= {"hf_energy": -rng.random() * 10.0**number, "charge": number - 2, "source": "a = [1, 'b']"}
+        atoms.set_array("hf_forces", rng.normal(size=(len(atoms), 3)))
+        if pbc:
+            atoms.set_cell(rng.normal(size=(3, 3)) + 9 * np.eye(3))
+            atoms.pbc = [True, True, number % 2 == 0]
+            atoms.info["REF_stress"] = rng.normal(size=(3, 3)) / 300
+    write_frames(tmp_path / "first.xyz", frames)
+    once = read_frames(tmp_path / "first.xyz")
+    write_frames(tmp_path / "second.xyz", once)
+    for read in (once, read_frames(tmp_path / "second.xyz")):
+        for before, after in zip(frames, read, strict=True):
+            assert before.info.keys() == after.info.keys()
+            assert all(np.array_equal(value, after.info[key]) for key, value in before.info.items())
+            np.testing.assert_array_equal(before.numbers, after.numbers)
+            np.testing.assert_array_equal(before.cell.array, after.cell.array)
+            np.testing.assert_array_equal(before.pbc, after.pbc)
+            for name in ("positions", "REF_forces", "hf_forces"):
+                np.testing.assert_allclose(after.arrays[name], before.arrays[name], rtol=0, atol=1e-8)
+    assert (tmp_path / "second.xyz").read_bytes() == (tmp_path / "first.xyz").read_bytes()
+
+
 def test_names_that_ase_moves_into_a_calculator_stay_where_the_file_has_them(tmp_path):
     atoms = molecule("H2O")
     results = {"energy": -76.0, "free_energy": -76.5, "forces": np.ones((3, 3)), "stress": np.arange(6.0)}

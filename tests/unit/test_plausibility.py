@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import fcc111, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
-from helpers import displaced, morse_frames
+from helpers import ROOT, displaced, morse_frames
 from pyscf import gto, scf
 from tblite.ase import TBLite
 
 from piwsl.data.dataset import POOL, TEST, TRAINING
 from piwsl.data.plausibility import warnings
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label
+from piwsl.data.reading import read_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, crowding, label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
+
+RMD17 = ROOT.parent / "shared" / "data" / "rmd17"
 
 
 def named(frames):
@@ -191,6 +194,74 @@ def test_sheared_cells_of_one_atom_are_no_copies():
     assert warnings({TRAINING: [plain], TEST: [sheared]}, computed=True) == []
     (asked,) = warnings({TRAINING: [plain], TEST: [plain.copy()]}, computed=True)
     assert "have the geometry of a training frame" in asked
+
+
+WATER_CRYSTAL = Atoms("OH2", [[0.1, 0.1, 0.1], [0.1, 0.86, 0.69], [0.1, 2.86, 0.69]], cell=[3.0, 3.0, 4.0], pbc=True)
+NEAR = {
+    "hydrogen": (Atoms("H2", [[0, 0, 0], [0, 0, 0.2]]), 0.2),
+    "hydrogen in a molecule": (Atoms("OH2", [[0, 0, 0], [0, 0.95, 0], [0.15, 0.9, 0]]), 0.158),
+    "carbon": (Atoms("C2", [[0, 0, 0], [0, 0, 0.7]]), 0.7),
+    "the nearest for their radii": (Atoms("CH2O", [[0, 0, 0], [0, 0, 0.3], [9, 0, 0], [9, 0, 0.45]]), 0.3),
+    "through a face": (Atoms("H2", [[0, 0, 0.1], [0, 0, 4.85]], cell=[5, 5, 5], pbc=True), 0.25),
+    "through an edge": (Atoms("H2", [[0.1, 4.9, 0], [4.9, 0.1, 0]], cell=[5, 5, 5], pbc=True), 0.283),
+    "its own image, some cells on": (
+        Atoms("K", [[0, 0, 0]], cell=[[0.6, 0, 0], [0, 5, 0], [0, 0, 5]], pbc=True), 0.6,
+    ),
+    "a slab open above": (Atoms("C2", [[0.1, 0, 0], [2.9, 0.3, 0]], cell=[3, 3, 0], pbc=[1, 1, 0]), 0.361),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_atoms_nearer_than_any_bond_are_asked_about(case):
+    atoms, distance = NEAR[case]
+    assert crowding(atoms) == pytest.approx(distance, abs=1e-3)
+
+
+def test_frames_of_atoms_nearer_than_any_bond_are_named(water):
+    frames = named([atoms.copy() for atoms in water])
+    frames[4].positions[1] = frames[4].positions[2] + [0, 0, 0.2]
+    frames[13].positions[1] = frames[13].positions[2] + [0.25, 0, 0]
+    pool = named([water[0].copy()])
+    pool[0].positions[1] = pool[0].positions[0] + [0.15, 0, 0]
+    (said,) = [
+        each
+        for each in warnings({TRAINING: frames[:-3], TEST: frames[-3:], POOL: pool})
+        if each.startswith("geometries: ")
+    ]
+    assert "3 of 15 frames (frame 4, 13, 0) have atoms nearer than 0.5 times the sum" in said
+    assert "as near as 0.15 Å" in said
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        Atoms("H2", [[0, 0, 0], [0, 0, 0.5]]),  # under pressure
+        Atoms("N2", [[0, 0, 0], [0, 0, 0.8]]),
+        Atoms("CO", [[0, 0, 0], [0, 0, 0.8]]),
+        Atoms("OH2", [[0, 0, 0], [0, 0, 0.6], [0, 0.6, 0]]),
+        Atoms("V2", [[0, 0, 0], [0, 0, 1.65]]),  # the shortest for its radii
+        Atoms("HeH", [[0, 0, 0], [0, 0, 0.5]]),
+        Atoms("H2", [[0, 0, 0], [0, 0, 9.0]]),
+        bulk("Na", "hcp", a=1.9, c=2.8),  # beyond 300 GPa
+        bulk("H", "bcc", a=1.0),
+        bulk("C", "diamond", a=2.8),
+        bulk("Cs", "fcc", a=4.0),
+        molecule("C6H6"),
+        WATER_CRYSTAL,
+        Atoms("H", [[0, 0, 0]]),
+        fcc111("Cu", (1, 1, 2), vacuum=5),
+    ],
+    ids=str,
+)
+def test_what_occurs_under_pressure_is_not_asked_about(atoms):
+    assert np.isnan(crowding(atoms))
+
+
+@pytest.mark.skipif(not RMD17.is_dir(), reason="rMD17 is not there")
+@pytest.mark.parametrize("name", ["ethanol", "aspirin"])
+def test_no_frame_at_500_k_has_atoms_so_near(name):
+    frames = read_frames(RMD17 / f"rmd17_{name}_train_01.npz", "rmd17")
+    assert all(np.isnan(crowding(atoms)) for atoms in frames)
 
 
 def test_labels_that_stand_for_none_are_asked_about(water):

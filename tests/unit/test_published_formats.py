@@ -14,10 +14,13 @@ from helpers import ROOT, morse_frames
 from published import COUPLED_CLUSTER_AN_ATOM, TRIPLE_ZETA, write_ani, write_archive, xsf
 
 from piwsl.config import GivenDataset
+from piwsl.data.assemble import import_given
+from piwsl.data.dataset import TRAINING, Dataset
 from piwsl.data.given import read_files
 from piwsl.data.reading import count_of, frames_of, read_frames
 from piwsl.errors import PiwslError
 from piwsl.readers import READERS, format_of
+from piwsl.records import StoredSplit, read_record
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, WEAK_FORCES_KEY, charge_of
 from piwsl.structures.labels import labels_of
 
@@ -167,6 +170,22 @@ def test_molecules_padded_with_zeros_as_qm9_is(tmp_path):
     assert [atoms.get_chemical_formula() for atoms in file.frames] == ["H2O", "H2", "He"]
     assert [atoms.info[ENERGY_KEY] for atoms in file.frames] == [-76.0, -1.0, -2.9]
     np.testing.assert_array_equal(file.frames[1].positions, positions[1, :2])
+
+
+@pytest.mark.parametrize("kind", ["U", "S", "column"])
+def test_groups_of_an_npz_may_be_texts(tmp_path, kind):
+    energies, _ = labels(6)
+    names = np.array(["hot", "cold", "größer"] * 2)
+    said = {"U": names, "S": np.char.encode(names, "utf-8"), "column": names[:, None]}[kind]
+    np.savez(tmp_path / "mine.npz", z=WATER, R=geometries(6), E=energies, trajectory=said, theory="PBE")
+    split = {"by": "group", "key": "trajectory"}
+    dataset = GivenDataset(file=tmp_path / "mine.npz", format="npz", test_frames=2, split=split)
+    trained, tested = groups_of_import(dataset, tmp_path)
+    assert {*trained, *tested} == {*names.tolist()}
+    assert not {*trained} & {*tested}
+    second = [*frames_of(tmp_path / "mine.npz", "npz", 2)][1]
+    assert second.info["trajectory"] == "größer"
+    assert "theory" not in second.info  # says nothing of a frame
 
 
 def test_the_total_charge_as_physnet_has_it(tmp_path):
@@ -324,6 +343,39 @@ def test_links_of_hdf5_lead_nowhere(tmp_path):
         file["away"] = h5py.ExternalLink("other.h5", "/H2O")
         file["soft"] = h5py.SoftLink("/a/b/H2O")
     assert count_of(tmp_path / "mine.h5", "ani1x") == 4
+
+
+def groups_of_import(dataset: GivenDataset, folder: Path) -> tuple[list[str | None], list[str | int]]:
+    """Import a dataset; return what its training frames belong to, and the groups that are held out."""
+    import_given(dataset, folder / "dataset.h5", split_path=folder / "split.json")
+    with Dataset(folder / "dataset.h5") as imported:
+        return imported.groups_of(imported.indices(TRAINING)), read_record(StoredSplit, folder / "split.json").held_out
+
+
+@pytest.mark.parametrize(("form", "of_each"), [("ani1x", 6), ("ani1ccx", 2)])
+def test_molecules_of_ani_are_held_out_by_their_groups(tmp_path, form, of_each):
+    ani(tmp_path / "mine.h5", {"H2O": 6, "isomers/b c": 6, "isomers/d": 6})
+    split = {"by": "group", "key": "molecule"}
+    dataset = GivenDataset(file=tmp_path / "mine.h5", format=form, test_frames=2, split=split)
+    trained, tested = groups_of_import(dataset, tmp_path)
+    assert len(tested) == 1
+    assert {*trained, *tested} == {"H2O", "isomers/b c", "isomers/d"}
+    assert len(trained) == 2 * of_each
+
+
+@pytest.mark.parametrize("key", ["molecule", "subset"])
+def test_molecules_and_subsets_of_spice_are_held_out(tmp_path, key):
+    subsets = {"103147721": "PubChem", "103147722": "PubChem", "ala ala": "Dipeptides", "C/C=C/C": "Monomers"}
+    spice(tmp_path / "mine.hdf5", dict.fromkeys(subsets, "[H:2][O:1][H:3]"))
+    with h5py.File(tmp_path / "mine.hdf5", "a") as file:
+        for name, subset in subsets.items():
+            file[name]["subset"][...] = [subset]
+    dataset = GivenDataset(
+        file=tmp_path / "mine.hdf5", format="spice", test_frames=3, split={"by": "group", "key": key}
+    )
+    trained, tested = groups_of_import(dataset, tmp_path)
+    assert {*trained, *tested} == ({*subsets} if key == "molecule" else {*subsets.values()})
+    assert not {*trained} & {*tested}
 
 
 def spice(path: Path, molecules: dict[str, str], count: int = 3) -> None:

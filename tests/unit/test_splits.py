@@ -137,6 +137,35 @@ def test_the_largest_molecules_are_held_out(mixed):
     assert sorted({len(atoms) for atoms in found[TRAINING]}) == [2, 3, 4]
 
 
+@pytest.mark.parametrize(("blocks", "stride"), [(5, 1), (7, 1), (30, 1), (4, 2)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_neighbours_in_time_stay_together(mixed, blocks, stride, seed):
+    keys = {"test_frames": 3, "seed": seed, "stride": stride, "split": {"by": "block", "blocks": blocks}}
+    found = {
+        part: {atoms.info["frame"] // stride for atoms in frames}
+        for part, frames in divided(mixed, **keys).items()
+        if part in (TRAINING, TEST)
+    }
+    taken = -(-22 // stride)
+    cut = [set(block.tolist()) for block in np.array_split(np.arange(taken), blocks)]
+    assert len(found[TEST]) == 3
+    held = [block for block in cut if block & found[TEST]]
+    assert found[TRAINING] == set(range(taken)).difference(*held)
+
+
+def test_blocks_are_known_however_many_frames_there_are(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(given, "MOST_GROUPED", 11)
+    monkeypatch.setattr(preflight, "FRAMES_CHECKED", 4)
+    keys = {"test_frames": 3, "split": {"by": "block", "blocks": 3}}
+    assert checked(tmp_path, 8, **keys)[0] == 0
+    assert "9 is more than the training frames" in checked(tmp_path, 9, **keys)[1]
+    dataset = GivenDataset(file=path, **keys)
+    some, every = (frames_of(kept_of(dataset, read_files(dataset, most))) for most in (4, None))
+    for part in (TRAINING, TEST):
+        assert {atoms.info["frame"] for atoms in some[part]} <= {atoms.info["frame"] for atoms in every[part]}
+
+
 def test_what_is_in_neither_part_is_said(path, capsys):
     dataset = GivenDataset(file=path, test_frames=2, split={"by": "group", "key": "trajectory"})
     import_given(dataset, path.with_suffix(".h5"))
@@ -209,6 +238,10 @@ def test_groups_that_leave_nothing_to_train_on_are_refused():
     [
         ({"test_frames": 1, "split": {"by": "group"}}, "'key' and 'by: group' go together"),
         ({"test_frames": 1, "split": {"key": "trajectory"}}, "'key' and 'by: group' go together"),
+        ({"test_frames": 1, "split": {"by": "block"}}, "'blocks' and 'by: block' go together"),
+        ({"test_frames": 1, "split": {"by": "size", "blocks": 10}}, "'blocks' and 'by: block' go together"),
+        ({"test_frames": 1, "split": {"by": "block", "blocks": 1}}, "greater than or equal to 2"),
+        ({"split": {"by": "block", "blocks": 10, "test": "a.csv"}}, "leave one of them out"),
         ({"test_frames": 1, "split": {"test": "a.csv"}}, "give one of 'test_file', 'test_frames'"),
         ({"test_file": "b.xyz", "split": {"by": "size"}}, "split: goes with 'test_frames'"),
         ({"split": {"by": "size"}}, "give one of 'test_file', 'test_frames'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tarfile
 import threading
@@ -16,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ase import units
 from experiment import jobs_in, planned
 from helpers import ROOT, morse_frames, snakemake
 
 from piwsl.catalogue import DOWNLOADS, entries
 from piwsl.config import Experiment, parse_section, read_yaml
-from piwsl.data.dataset import Dataset
+from piwsl.data.dataset import TEST, Dataset
 from piwsl.files import read_json
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 from piwsl.workflow.graph import every_job
@@ -73,14 +75,24 @@ def published(count: int) -> bytes:
     return file.getvalue()
 
 
+def divided(number: int) -> dict[str, list[int]]:
+    """Return the positions of a published split, as they stand in the archive: in no order."""
+    order = np.random.default_rng(number).permutation(30).tolist()
+    return {"train": order[:12], "test": order[12:20]}
+
+
 @pytest.fixture
 def archive(tmp_path_factory) -> Iterator[str]:
     """The address of an archive on loopback that is packed as rMD17 is."""
     served = tmp_path_factory.mktemp("served")
-    content = published(30)
+    frames = published(30)
+    members = {f"npz_data/{name}.npz": frames for name in ("rmd17_ethanol", "rmd17_toluene")}
+    for number in range(1, 6):
+        for part, positions in divided(number).items():
+            members[f"splits/index_{part}_0{number}.csv"] = "".join(f"{each}\n" for each in positions).encode()
     with tarfile.open(served / "rmd17.tar.bz2", "w:bz2") as file:
-        for name in ("rmd17_ethanol", "rmd17_toluene"):
-            info = tarfile.TarInfo(f"rmd17/npz_data/{name}.npz")
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"rmd17/{name}")
             info.size = len(content)
             file.addfile(info, io.BytesIO(content))
 
@@ -112,6 +124,14 @@ def test_the_experiment_of_ethanol_is_planned_before_its_set_is_there(folder):
     by_name = {job.name: job for job in every_job(every)}
     assert by_name["unpack/rmd17/rmd17_ethanol.npz"].after == ("download/rmd17/rmd17.tar.bz2",)
     assert by_name["dataset/ethanol/test"].after == ("unpack/rmd17/rmd17_ethanol.npz",)
+
+
+def test_sets_are_brought_where_snakemake_runs_whatever_the_executor():
+    """Nodes of a cluster may not reach the network."""
+    bringing = re.findall(r"^rule (\w+):", (ROOT / "workflow/rules/downloads.smk").read_text(), flags=re.MULTILINE)
+    local = re.search(r"^localrules:\n((?: +\w+,\n)+)", (ROOT / "Snakefile").read_text(), flags=re.MULTILINE)
+    assert {*bringing} == {"download", "unpack"}
+    assert {*bringing} <= {*re.findall(r"\w+", local[1])}
 
 
 def test_what_is_there_already_is_not_downloaded(folder):
@@ -149,6 +169,23 @@ def test_a_set_is_downloaded_once_and_then_it_is_there(folder, archive, monkeypa
     assert again() == {}
     (folder / here / "rmd17.tar.bz2").unlink()
     assert again() == {}
+
+
+def test_a_published_split_comes_out_of_the_archive_and_says_what_is_tested(folder, archive, monkeypatch):
+    elsewhere(folder, archive, monkeypatch)
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(TINY | {"datasets": {"mine": {"catalogue": SET, "split": {"published": 2}}}})
+    )
+    made = Layout("tiny").dataset("mine")
+    done = snakemake(folder, made.whole)
+    assert done.returncode == 0, done.stderr
+    split, wanted = read_json(folder / made.split), divided(2)
+    assert split["training"]["positions"] == sorted(wanted["train"])
+    assert split["test"]["positions"] == sorted(wanted["test"])
+    energies = np.load(io.BytesIO(published(30)))["energies"] * units.kcal / units.mol
+    with Dataset(folder / made.whole) as dataset:
+        tested = [each.energy for each in dataset.structures(dataset.indices(TEST))]
+    np.testing.assert_allclose(tested, energies[sorted(wanted["test"])])
 
 
 def test_what_is_not_at_its_address_is_said_in_one_line(folder, archive, monkeypatch):

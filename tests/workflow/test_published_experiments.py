@@ -11,17 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.morse import MorsePotential
 from experiment import planned
 from helpers import ROOT, morse_frames, snakemake
 from published import write_ani, write_archive, xsf
 
 from piwsl.data.dataset import TEST, TRAINING, Dataset
+from piwsl.files import read_json
 from piwsl.models.storage import read_header
-from piwsl.structures.frames import label
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label
 from piwsl.workflow.layout import Layout
 
+KCAL = units.kcal / units.mol
 EXPERIMENTS = ROOT / "workflow" / "experiments"
 MOLECULES = ("H2O", "NH3", "CH4", "HCN", "H2CO", "CH3OH", "CO2", "C2H4")
 SMALL = {"features": 16, "layers": 2}
@@ -64,7 +66,7 @@ def shrunk(
         section |= {"path": path} | dataset
     for model in config["models"].values():
         model |= SMALL | {"resources": {"gpus": 0}}
-        model["training"] |= {"steps": steps, "batch_size": 4, "validate_every": steps}
+        model["training"] = model.get("training", {}) | {"steps": steps, "batch_size": 4, "validate_every": steps}
     config["exclude"] = [each for each in config.get("exclude", []) if "size" not in each]
     return config | {"sizes": [size], "seeds": [0], "simulations": {}, "only": [*runs]}
 
@@ -132,9 +134,14 @@ def test_coupled_cluster_is_learned_in_two_steps(folder, molecules):
     done = snakemake(folder, model, Layout("ani1x-base").dataset("wb97x").whole, "--configfile", first)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    second = shrunk("ani1ccx", molecules, 24, 20, [{"model": "painn-base", "loss": "weak"}], **KEPT)
+    runs = [{"model": "painn-base", "loss": "weak"}, {"model": "painn", "loss": "weak-forces"}]
+    second = shrunk("ani1ccx", molecules, 24, 20, runs, **KEPT)
     second["levels"]["base"]["model"] = model
-    (run_of_second,) = run(folder, second).to_dict("records")
+    run_of_second, run_of_forces = run(folder, second).sort_values("model", ascending=False).to_dict("records")
+    assert (run_of_forces["model"], run_of_forces["loss"]) == ("painn", "weak-forces")
+    assert np.isfinite(run_of_forces["energy_mae_meV"])
+    history = pd.read_csv(folder / "results/ani1ccx/ccsdt/painn/weak-forces/n24/seed0/history.csv")
+    assert (history["training_weak_forces"] > 0).all()
     assert run_of_second["test_frames"] == 16
     assert np.isfinite(run_of_second["energy_mae_meV"])
     assert np.isnan(run_of_second["force_mae_meV_per_A"])
@@ -150,6 +157,24 @@ def test_coupled_cluster_is_learned_in_two_steps(folder, molecules):
     assert not divided[TRAINING] & divided[TEST]
     header = read_header(folder / "results/ani1ccx/ccsdt/painn-base/weak/n24/seed0/model.safetensors")
     assert header["baseline"]["name"] == "base"
+
+
+def test_ethanol_is_learned_from_energies_alone_with_a_weak_loss(folder):
+    frames = morse_frames("CH3CH2OH", 40, forces=True)
+    content = {
+        "nuclear_charges": frames[0].numbers,
+        "coords": [atoms.positions for atoms in frames],
+        "energies": [atoms.info[ENERGY_KEY] / KCAL for atoms in frames],
+        "forces": [atoms.arrays[FORCES_KEY] / KCAL for atoms in frames],
+    }
+    np.savez(folder / "ethanol.npz", **content)
+    config = write(folder, shrunk("rmd17-ethanol", "ethanol.npz", 16, 20, test_frames=8))
+    errors = "results/rmd17-ethanol/ethanol/painn/weak-energies/n16/seed0/errors.json"
+    done = snakemake(folder, errors, "--configfile", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = read_json(folder / errors)
+    assert (found["test_frames"], found["test_force_frames"]) == (8, 8)
+    assert np.isfinite([found["energy_mae_meV"], found["force_mae_meV_per_A"]]).all()
 
 
 def rutile(count: int, repeated: tuple[int, int, int], seed: int) -> list[Atoms]:

@@ -55,6 +55,8 @@ rule assemble_part:
         max_failed=lambda wildcards, input: jobs.computed[
             wildcards.dataset
         ].labelling.max_failed,
+        # Not compared, for it takes the input: words about the frames, which stay what they are.
+        level=lambda wildcards, input: jobs.level_in_words(wildcards.dataset),
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the {wildcards.part} frames of {wildcards.dataset}"
@@ -96,6 +98,8 @@ rule assemble_dataset:
             wildcards.dataset
         ].labelling.max_failed,
         weak_forces=lambda wildcards: jobs.computed[wildcards.dataset].weak_forces,
+        # Not compared, for it takes the input: words about the frames, which stay what they are.
+        level=lambda wildcards, input: jobs.level_in_words(wildcards.dataset),
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the dataset {wildcards.dataset}"

@@ -18,4 +18,5 @@ with logged_to(snakemake.log[0]):
         pool=[Path(path) for path in files.pool],
         cheap=read_cheap_labels([Path(path) for path in files.cheap], [Path(path) for path in files.cheap_records]),
         max_failed=snakemake.params.max_failed,
+        level=snakemake.params.level,
     )

@@ -210,4 +210,5 @@ def take_bought(dataset_path: Path, records: Sequence[Path], path: Path) -> None
     bought = [index for each in records for index in read_record(Round, each).bought]
     with Dataset(dataset_path) as dataset:
         frames = dataset.structures(dataset.indices(TRAINING)[bought])
-        write_structures(path, {TRAINING: frames}, dataset.atomic_energies(), dataset.findings())
+        found = dataset.atomic_energies(), dataset.findings(), dataset.provenance()
+        write_structures(path, {TRAINING: frames}, *found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -122,20 +122,32 @@ def predict(
 
 
 @command
-def info(model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]) -> None:
+def info(path: Annotated[Path, typer.Argument(metavar="FILE", help="A model file, or a dataset file (.h5).")]) -> None:
     """Show what a model file holds: architecture, elements, units, versions; level of theory, charges, multiplicities.
 
-    With the errors on test frames, where the evaluation of its experiment lies beside it.
+    With the errors on test frames, where the evaluation of its experiment lies beside it. Of a dataset file: frames,
+    elements, how many labels of which level, and where they come from.
 
     Example: `piwsl info results/ammonia/ammonia/painn/weak/n60/seed0/model.safetensors`
     """
     import yaml
 
+    told = _told_of_dataset(path) if path.suffix == ".h5" else _told_of_model(path)
+    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), end="")
+
+
+def _told_of_dataset(path: Path) -> dict[str, Any]:
+    from piwsl.data.dataset import Dataset
+
+    with Dataset(path) as dataset:
+        return dataset.about()
+
+
+def _told_of_model(path: Path) -> dict[str, Any]:
     from piwsl.evaluation.files import errors_of
     from piwsl.models.storage import read_header
     from piwsl.workflow.layout import RunFiles
 
-    header = read_header(model)
-    errors = errors_of(model, header, Path(RunFiles(str(model.parent)).errors))
-    told = header if errors is None else {**header, "test_errors": errors}
-    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), end="")
+    header = read_header(path)
+    errors = errors_of(path, header, Path(RunFiles(str(path.parent)).errors))
+    return header if errors is None else {**header, "test_errors": errors}

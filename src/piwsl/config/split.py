@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from piwsl.config.section import InputFile, Section
 
 
-class ByKey(Section):
-    """What may be told apart by what frames say under a name."""
+class GroupedBy(Section):
+    """What is told apart by what frames say under a name, by what they are, or by where in their file they stand."""
 
     by: str
     key: str | None = Field(
@@ -20,32 +20,39 @@ class ByKey(Section):
         max_length=200,
         description="Of `by: group`: under which name a frame says its group, such as trajectory.",
     )
+    blocks: int | None = Field(
+        None, ge=2, le=10_000, description="Of `by: block`: into how many contiguous parts the file is cut."
+    )
 
     @model_validator(mode="after")
     def _key_of_groups(self) -> Self:
         if (self.by == "group") != (self.key is not None):
             raise ValueError("'key' and 'by: group' go together: under which name a frame says its group")
+        if (self.by == "block") != (self.blocks is not None):
+            raise ValueError("'blocks' and 'by: block' go together: into how many contiguous parts the file is cut")
         return self
 
 
-class Groups(ByKey):
+class Groups(GroupedBy):
     """What training frames belong to: whoever validates on whole groups has none of them among what is learned from."""
 
-    by: Literal["group", "composition", "size"] = Field(
+    by: Literal["group", "composition", "size", "block"] = Field(
         "group",
         description="What is a group: `group`, frames that say the same under `key`; `composition`, frames of the same "
-        "atoms; `size`, frames of as many atoms.",
+        "atoms; `size`, frames of as many atoms; `block`, frames that stand in one of `blocks` contiguous parts of the "
+        "file.",
     )
 
 
-class Split(ByKey):
+class Split(GroupedBy):
     """How the test frames are told from those for training; by default they are held out one by one, at random."""
 
-    by: Literal["frame", "group", "composition", "size"] = Field(
+    by: Literal["frame", "group", "composition", "size", "block"] = Field(
         "frame",
         description="What is held out as a whole: `group`, frames that say the same under `key`; `composition`, frames "
-        "of the same atoms; `size`, the largest molecules, to train on small ones. `test_frames` of them are tested, "
-        "and what is left of them is in neither part.",
+        "of the same atoms; `size`, the largest molecules, to train on small ones; `block`, contiguous parts of the "
+        "file, as of a trajectory, whose neighbouring frames are alike. `test_frames` of them are tested, and what is "
+        "left of them is in neither part.",
     )
     test: InputFile | None = Field(
         None,
@@ -81,7 +88,7 @@ class Split(ByKey):
     @property
     def groups(self) -> Groups | None:
         """What is held out as a whole; None where that is each frame by itself."""
-        return None if self.by == "frame" else Groups(by=self.by, key=self.key)
+        return None if self.by == "frame" else Groups(by=self.by, key=self.key, blocks=self.blocks)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from piwsl.config import GivenDataset
+from piwsl.data import provenance
 from piwsl.data.cheap_levels import MAX_FAILED, CheapLabels, CheapLevels, with_cheap_labels
 from piwsl.data.dataset import POOL, TEST, TRAINING, WITHOUT_GIVEN_LEVELS, check_labels, write_dataset, write_structures
 from piwsl.data.dropping import kept_of, survey_of_parts, write_dropped
@@ -45,6 +46,7 @@ def assemble(
     pool: Sequence[Path] = (),
     cheap: Sequence[CheapLabels] = (),
     max_failed: float = MAX_FAILED,
+    level: str | None = None,
 ) -> None:
     """Join labelled batches, and frames that are not labelled, to a dataset file.
 
@@ -59,6 +61,7 @@ def assemble(
         pool: one extended XYZ file of frames without labels, or none.
         cheap: what further levels say of all frames.
         max_failed: share of a part's labelled frames that such a level may fail.
+        level: of theory, in words, that the frames are labelled with.
 
     Raises:
         PiwslError: files are given for training or for test, and no frame in them is labelled; or as of
@@ -86,7 +89,8 @@ def assemble(
         frames = {part: [*found] for part, found in weak.items()}
     frames, failed = with_cheap_labels(frames, cheap, max_failed)
     odd = [*_said([*(findings(frames, computed=True) if training and test else []), *failed])]
-    write_dataset(dataset_path, frames, atomic_energies(atoms), odd, [labels.name for labels in cheap])
+    names, origin = [labels.name for labels in cheap], provenance.of_computed(level)
+    write_dataset(dataset_path, frames, atomic_energies(atoms), odd, names, origin)
 
 
 def _trajectory_of(atoms: Atoms) -> str | None:
@@ -174,7 +178,7 @@ def import_given(
     asked, levels = CheapLevels(cheap), (REFERENCE, WEAK, *(each.name for each in cheap), *given)
     positions = {name: array("q") for name in kept.parts}
     taken = _taken(kept.parts, part)
-    watched = _Watched(dataset, survey_of_parts(taken), part)
+    watched, origin = _Watched(dataset, survey_of_parts(taken), part), provenance.of_given(dataset, taken, given)
     with parts_again(dataset, taken, dataset_path.parent) as frames:
         labelled = _with_weak_labels(watched.seeing(frames), dataset)
         structures = {
@@ -183,7 +187,7 @@ def import_given(
         }
         of_levels = [] if part in WITHOUT_GIVEN_LEVELS else findings_of_levels(dataset, files)
         odd = _said(chain(of_levels, watched.doubts(), asked.left_out()))
-        write_structures(dataset_path, structures, alone, chain(kept.findings(), odd))
+        write_structures(dataset_path, structures, alone, chain(kept.findings(), odd), origin)
     if dropped_path is not None:
         write_dropped(dropped_path, kept.dropped)
     if split_path is not None:

@@ -14,12 +14,12 @@ no `groups`. Frames of the pool, the third part, have no labels of that level bu
 `digests` (M, 32) are the SHA-256 of each frame and its part, compared when it is read; the attribute `digest` is that
 of all that is not a frame's own, and names and shapes of all columns, compared when the file is opened. The attributes
 `warnings`, a list of what was found about the data (`piwsl.records.Finding`; a line each in older files), and `frames`,
-their numbers by part, are JSON. Units: eV, Å, eV/Å, eV/Å³.
+their numbers by part, are JSON. So is `provenance`, where the frames come from (`piwsl.records.Provenance`; absent in
+older files), which is in no hash: frames are what they are, whatever their file was called. Units: eV, Å, eV/Å, eV/Å³.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -37,13 +37,14 @@ from zlib import crc32
 import h5py
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from piwsl.data.columns import ROWS_AT_ONCE, Column, GrowingColumns, Kind, growing_columns
 from piwsl.data.local_disk import local_copy, local_folder
 from piwsl.errors import PiwslError
 from piwsl.files import REFUSALS, write_atomically
-from piwsl.records import Finding
+from piwsl.records import Finding, Provenance
 from piwsl.structures.frames import ENERGY_KEY
 from piwsl.structures.labels import QUANTITIES, REFERENCE, WEAK, Labels, Quantity, Slope, labels_of
 from piwsl.structures.structure import Structure, from_atoms
@@ -117,6 +118,7 @@ def write_dataset(
     atomic_energies: dict[int, float] | None = None,
     findings: Sequence[Finding] = (),
     cheap_levels: Sequence[str] = (),
+    provenance: Provenance | None = None,
 ) -> None:
     """Write labelled frames, and those of the pool, as one dataset file, atomically.
 
@@ -128,10 +130,11 @@ def write_dataset(
         atomic_energies: of free atoms at the level of the labels, eV by atomic number, where they are known.
         findings: what was found about the data, for the report.
         cheap_levels: names of further levels, whose labels stand in the frames as `NAME_energy`, `NAME_forces`.
+        provenance: where the frames come from, if that is known.
     """
     levels = (REFERENCE, WEAK, *cheap_levels)
     structures = {part: (from_atoms(atoms, levels) for atoms in found) for part, found in frames.items()}
-    write_structures(path, structures, atomic_energies, findings)
+    write_structures(path, structures, atomic_energies, findings, provenance)
 
 
 def write_structures(
@@ -139,6 +142,7 @@ def write_structures(
     parts: Mapping[str, Iterable[Structure]],
     atomic_energies: Mapping[int, float] | None = None,
     findings: Iterable[Finding] = (),
+    provenance: Provenance | None = None,
 ) -> None:
     """Write structures with their labels as one dataset file, atomically and one by one; none is held in memory.
 
@@ -147,13 +151,16 @@ def write_structures(
         parts: for "training", "test" and "pool", those that there are; each is gone through once.
         atomic_energies: as of `write_dataset`.
         findings: likewise; gone through once, after the structures.
+        provenance: likewise.
     """
 
     def write(temporary: Path) -> None:
         with growing_columns(temporary) as columns:
             counts = {part: _append(columns, part, parts.get(part, ())) for part in PARTS}
-            with h5py.File(temporary, "w") as file:
+            with h5py.File(temporary, "w", locking=False) as file:  # nobody else knows its name
                 _finish(file, columns, counts, atomic_energies or {}, findings)
+                if provenance is not None:
+                    file.attrs["provenance"] = provenance.model_dump_json(exclude_defaults=True)
 
     write_atomically(path, write)
 
@@ -313,14 +320,22 @@ def _damage_in_one_line(path: Path) -> Iterator[None]:
         raise PiwslError(f"{path}: no such file") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         number = _number_of(error)
-        if number in (errno.EAGAIN, errno.EWOULDBLOCK):
-            raise PiwslError(f"{path}: is locked by another process; start again when it is done") from None
         if number in REFUSALS:
             raise PiwslError(f"{path}: {REFUSALS[number]}") from None
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise PiwslError(
             f"{path}: is damaged or no dataset file ({reason}); delete it, and it is made again from its frames"
         ) from None
+
+
+def _opened(path: Path) -> h5py.File:
+    """Open a file for reading, and without a lock: some disks have none, and files are never written to in place."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")  # this process has it open with one
 
 
 class Dataset:
@@ -334,7 +349,7 @@ class Dataset:
         """
         self._path = path
         with _damage_in_one_line(path):
-            file = h5py.File(path, "r")
+            file = _opened(path)
         with file:
             with _damage_in_one_line(path):
                 found = int(file.attrs["format"])
@@ -365,6 +380,8 @@ class Dataset:
         self._counts: dict[str, int] = json.loads(file.attrs["frames"])
         said = json.loads(file.attrs["warnings"])
         self._findings = [Finding(said=each) if isinstance(each, str) else Finding(**each) for each in said]
+        origin = file.attrs.get("provenance")
+        self._provenance = None if origin is None else Provenance.model_validate_json(origin)
         self._elements: list[int] = file["elements"][:].tolist()
         free_atoms = file["atomic_numbers"][:].tolist(), file["atomic_energies"][:].tolist()
         self._atomic_energies: dict[int, float] = dict(zip(*free_atoms, strict=True))
@@ -473,6 +490,24 @@ class Dataset:
     def findings(self) -> list[Finding]:
         """Return what was found about the data when the file was made."""
         return self._findings
+
+    def provenance(self) -> Provenance | None:
+        """Return where the frames come from; None of older files, and of frames that a teacher labelled."""
+        return self._provenance
+
+    def about(self) -> dict[str, Any]:
+        """Return in plain values what the file holds: frames by part, elements, how many labels of which level."""
+        quantities: tuple[Quantity | Literal["slope"], ...] = (*QUANTITIES, "slope")
+        counts = {
+            level: {each: int(self.labelled(level, each).sum()) for each in quantities if f"has_{each}" in columns}
+            for level, columns in self._labels.items()
+        }
+        return {
+            "frames": self._counts,
+            "elements": [chemical_symbols[number] for number in self._elements],
+            "labels": counts,
+            "provenance": None if self._provenance is None else self._provenance.model_dump(exclude_defaults=True),
+        }
 
     def atomic_energies(self) -> dict[int, float]:
         """Return the energies of free atoms at the level of the labels, eV by atomic number, where they are known."""

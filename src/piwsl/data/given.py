@@ -31,7 +31,7 @@ from piwsl.data.reading import (
     stamp_of,
     unchanged_frames_of,
 )
-from piwsl.data.splits import Source, hold_out, hold_out_groups, read_positions, read_split
+from piwsl.data.splits import Source, blocks_of, hold_out, hold_out_groups, read_positions, read_split
 from piwsl.data.survey import Formulas, Survey, Surveyor
 from piwsl.errors import PiwslError
 from piwsl.files import file_hash
@@ -188,7 +188,8 @@ class _Passing:
         self._infos, self._columns = set[str](), set[str]()
         self._free_atoms: dict[int, float] = {}
         by = (None if dataset.split is None else dataset.split.groups, dataset.grouped_by)
-        self._groups = {each: list[str | int | None]() for each in by if each is not None and self._is_trained_on}
+        by_frame = (each for each in by if each is not None and each.blocks is None and self._is_trained_on)
+        self._groups = {each: list[str | int | None]() for each in by_frame}
         self._not_finite: dict[str, array[int]] = defaultdict(lambda: array("q"))
         self._known_groups: dict[str | int | None, str | int | None] = {}
         self._ignored = 0
@@ -255,9 +256,14 @@ class _Passing:
         }
         _note_free_atom(self._free_atoms, frame)
 
+    def _grouped(self, by: Groups | None) -> GroupOfEach | None:
+        """Return what each frame belongs to; None where nothing says it, or no frame is for training."""
+        if by is None or not self._is_trained_on:
+            return None
+        return self._groups[by] if by.blocks is None else blocks_of(len(self._surveyor), by.blocks)
+
     def seen(self) -> dict[str, Any]:
         """Return what was seen, as attributes of `GivenFile`."""
-        split, belonging = self._dataset.split, self._dataset.grouped_by
         return {
             "path": self._path,
             "stamp": self._stamp,
@@ -270,8 +276,8 @@ class _Passing:
             "not_finite": {key: np.asarray(positions) for key, positions in self._not_finite.items()},
             "every": self._every,
             "ignored": None if self._labelled else self._ignored,
-            "groups": None if split is None or split.groups is None else self._groups.get(split.groups),
-            "belonging": None if belonging is None else self._groups.get(belonging),
+            "groups": self._grouped(None if self._dataset.split is None else self._dataset.split.groups),
+            "belonging": self._grouped(self._dataset.grouped_by),
             "faults": np.asarray(self._faults),
         }
 
@@ -656,6 +662,8 @@ def _division(dataset: GivenDataset) -> tuple[NDArray[np.int64], NDArray[np.int6
     frames, split = frames_taken(dataset, dataset.file), dataset.split
     if split is None or split.groups is None:
         return _split(dataset, frames, None)
+    if split.groups.blocks is not None:
+        return _split(dataset, frames, blocks_of(frames, split.groups.blocks))
     if frames > MOST_GROUPED:
         return None
     form, stamp = dataset.format_of(dataset.file), stamp_of(dataset.file)

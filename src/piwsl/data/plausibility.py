@@ -1,4 +1,4 @@
-"""What looks odd about labelled frames: units, single outliers, net forces, copies. Questions, never refusals.
+"""What looks odd about labelled frames: units, outliers, net forces, close atoms, copies. Questions, never refusals.
 
 Data may be relative, of pseudopotentials, of slabs that are held: every finding says what was seen and asks. What of it
 is left out where the config says so, `piwsl.data.dropping` decides, by the same measures.
@@ -23,6 +23,7 @@ from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.data.survey import EVERY_ROW, Formula, Formulas, Survey, joined, survey_of
 from piwsl.readers import LabelNames
 from piwsl.records import Finding
+from piwsl.structures.frames import SHORTEST_BOND
 from piwsl.structures.labels import REFERENCE, label_key
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
@@ -220,6 +221,7 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) 
         *_large_forces(together),
         *_net_forces(together),
         *_slopes(together, frame_of, energy_unit, forces_unit),
+        *_close_atoms(parts.survey),
         *_copies(parts, frame_of),
     ]
     return _found(parts, seen)
@@ -280,6 +282,7 @@ def warnings_of_test(
         *_large_forces(test),
         *_net_forces(test),
         *_slopes(test, frame_of, energy_unit, forces_unit),
+        *_close_atoms(test),
     ]
     return [
         *_found(alone, _usual_energies(test, energy_unit)),
@@ -491,6 +494,19 @@ def _net_forces(survey: Survey) -> list[_Seen]:
         "atoms, without an outer field?"
     )
     return [_Seen("net_forces", said, moving)]
+
+
+def _close_atoms(survey: Survey) -> list[_Seen]:
+    """Find frames with atoms nearer than any bond is short."""
+    close = np.flatnonzero(~np.isnan(survey.crowding))
+    if not len(close):
+        return []
+    said = (
+        f"geometries: {len(close)} of {len(survey)} frames (frame {_names(survey, close)}) have atoms nearer than "
+        f"{SHORTEST_BOND:g} times the sum of their covalent radii, as near as {survey.crowding[close].min():.3g} Å; no "
+        "bond is so short, are coordinates in Å, and these frames meant?"
+    )
+    return [_Seen("close_atoms", said, close)]
 
 
 def _slopes(

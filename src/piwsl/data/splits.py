@@ -213,6 +213,16 @@ def hold_out_groups(
     return np.flatnonzero(~apart), np.sort(chosen)
 
 
+def blocks_of(frames: int, blocks: int) -> list[int]:
+    """Return in which of so many contiguous blocks, as equal as they can be, each frame of a file stands, from 0.
+
+    Args:
+        frames: how many there are.
+        blocks: how many to cut them into; of fewer frames each is one.
+    """
+    return [number for number, block in enumerate(np.array_split(np.arange(frames), blocks)) for _ in block]
+
+
 def read_positions(path: Path, frames: int) -> NDArray[np.int64]:
     """Read which frames of a file are meant, in the order of that file.
 

@@ -15,7 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from piwsl.data.copies import FINGERPRINT, fingerprint
-from piwsl.structures.frames import STRESS_KEY
+from piwsl.structures.frames import STRESS_KEY, crowding
 from piwsl.structures.labels import REFERENCE, label_key
 
 Rows = NDArray[np.int64] | slice
@@ -93,6 +93,8 @@ class Survey:
     """Which frames have a stress."""
     fingerprints: NDArray[np.float64]
     """(M, 3), of the geometry."""
+    crowding: NDArray[np.float32]
+    """Distance of atoms that are nearer than any bond, Å; NaN where none are."""
     levels: Mapping[str, LabelColumns] = field(default_factory=dict)
     """By the names of further levels; all else here is of the level that is learned."""
 
@@ -133,6 +135,7 @@ class Survey:
 
 COLUMNS = (
     *("names", "formula", "energies", "net_forces", "sums_of_forces", "largest_forces", "with_stress", "fingerprints"),
+    "crowding",
 )
 
 
@@ -143,7 +146,7 @@ class Surveyor:
         """Begin with no frame, and note labels of further levels, too."""
         self._formulas, self._formula = formulas, array("i")
         self._labels = {level: _LabelNotes(level) for level in (REFERENCE, *levels)}
-        self._fingerprints, self._with_stress = array("d"), array("b")
+        self._fingerprints, self._with_stress, self._crowding = array("d"), array("b"), array("f")
 
     def __len__(self) -> int:
         return len(self._formula)
@@ -158,6 +161,7 @@ class Surveyor:
             notes.add(atoms)
         self._with_stress.append(STRESS_KEY in atoms.info)
         self._fingerprints.extend(fingerprint(atoms).tolist())
+        self._crowding.append(crowding(atoms))
 
     def pass_over(self) -> None:
         """Keep the place of a frame of which nothing is known, and which nobody asks for."""
@@ -166,6 +170,7 @@ class Surveyor:
             notes.add(Atoms())
         self._with_stress.append(False)
         self._fingerprints.extend([np.nan] * FINGERPRINT)
+        self._crowding.append(np.nan)
 
     def survey(self, names: NDArray[Any]) -> Survey:
         """Return the survey of the frames, which messages call by these names."""
@@ -177,6 +182,7 @@ class Surveyor:
             *levels.pop(REFERENCE),
             np.asarray(self._with_stress).astype(bool),
             np.asarray(self._fingerprints).reshape(-1, FINGERPRINT),
+            np.asarray(self._crowding),
             levels,
         )
 

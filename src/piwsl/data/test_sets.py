@@ -73,7 +73,7 @@ def write_test_set(
         for found in odd:
             print(f"warning: {found.said}")
         kept = np.setdiff1d(np.arange(len(frames)), copies)
-        write_structures(path, {TEST: tested.structures(kept, coordinates)}, findings=odd)
+        write_structures(path, {TEST: tested.structures(kept, coordinates)}, findings=odd, provenance=file.provenance())
 
 
 class _Frames:

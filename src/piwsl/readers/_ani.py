@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from piwsl.readers import Reader
 from piwsl.readers._frame import frame_of
-from piwsl.readers._hdf5 import blocks, checked_rows, molecules
+from piwsl.readers._hdf5 import blocks, checked_rows, molecules, named
 from piwsl.structures.labels import label_key
 
 NUMBERS, POSITIONS = "atomic_numbers", "coordinates"
@@ -42,7 +42,8 @@ class ANI(Reader):
         """Read frames one by one.
 
         Yields:
-            Frames with the labels of each level under its name: `wb97x_dz_energy`, `wb97x_dz_forces`, ...
+            Frames with the labels of each level under its name: `wb97x_dz_energy`, `wb97x_dz_forces`, ..., and
+            `molecule`, the name of their group.
         """
         passed = 0
         with molecules(path, (NUMBERS, POSITIONS)) as groups:
@@ -66,7 +67,7 @@ def _arrays(group: h5py.Group) -> dict[str, str]:
 
 
 def _frames(group: h5py.Group, indices: NDArray[np.int64]) -> Iterator[Atoms]:
-    numbers, names = group[NUMBERS][()], _arrays(group)
+    numbers, names, said = group[NUMBERS][()], _arrays(group), named(group)
     for block in blocks(group, [POSITIONS, *names], indices):
         positions = block.pop(POSITIONS)
         labels = {names[array]: Hartree * values.astype(np.float64) for array, values in block.items()}
@@ -74,4 +75,4 @@ def _frames(group: h5py.Group, indices: NDArray[np.int64]) -> Iterator[Atoms]:
             found = {name: values[row] for name, values in labels.items()}
             arrays = {name: values for name, values in found.items() if values.ndim}
             info = {name: value for name, value in found.items() if name not in arrays}
-            yield frame_of(numbers, each, info, arrays)
+            yield frame_of(numbers, each, said | info, arrays)

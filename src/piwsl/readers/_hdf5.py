@@ -52,6 +52,11 @@ def _own(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
 
 
+def named(group: h5py.Group) -> dict[str, str]:
+    """Return what frames of a molecule say of which it is: the name of its group."""
+    return {"molecule": group.name.strip("/")}
+
+
 def blocks(group: h5py.Group, names: Collection[str], indices: NDArray[np.int64]) -> Iterator[dict[str, NDArray[Any]]]:
     """Read rows of arrays of a group, some at a time.
 

@@ -36,6 +36,11 @@ class Header:
         """Whether it holds real numbers."""
         return self.dtype.kind in "iuf"
 
+    @property
+    def textual(self) -> bool:
+        """Whether it holds texts."""
+        return self.dtype.kind in "SU" and self.dtype.itemsize > 0
+
 
 class Arrays:
     """An open NPZ file."""
@@ -96,8 +101,11 @@ class Arrays:
         """Return what an array of one text says, None where there is none or it says nothing."""
         if name not in self.headers or self.headers[name].dtype.kind not in "SU" or prod(self.headers[name].shape) != 1:
             return None
-        value = self.whole(name).ravel()[0]
-        return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip() or None
+        return _text(self.whole(name)).strip() or None
+
+    def texts(self, name: str, every: int = 1) -> Iterator[str]:
+        """Read each so many-th text of an array of one a row, from the first; as of `rows`."""
+        return map(_text, self.rows(name, every))
 
     def rows(self, name: str, every: int = 1) -> Iterator[NDArray[Any]]:
         """Read each so many-th row of an array one by one, from the first.
@@ -136,6 +144,12 @@ def _read_header(stream: IO[bytes]) -> Header:
     if version not in HEADERS:
         raise ValueError(f"an array of NPY version {version[0]}.{version[1]}; write plain numbers")
     return Header(*HEADERS[version](stream))
+
+
+def _text(value: NDArray[Any]) -> str:
+    """Return what an array of one text says."""
+    found = value.item()
+    return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

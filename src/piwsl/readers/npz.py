@@ -40,15 +40,18 @@ class NPZ(Reader):
         """Read frames one by one.
 
         Yields:
-            Frames with each array of a value or a 3 x 3 matrix a frame in `info`, of three values an atom among
+            Frames with each array of a value, a text or a 3 x 3 matrix a frame in `info`, of three values an atom among
             `arrays`. Atoms of number 0 are padding. With a `cell` (vectors in rows, Å) frames are periodic.
         """
         with Arrays(path) as arrays:
             positions, numbers = arrays.first(POSITIONS, "positions"), arrays.first(NUMBERS, "atomic numbers")
             fixed = _of_all_frames(path, arrays, positions, numbers)
             rows = {name: arrays.rows(name, every) for name in _of_each_frame(arrays, positions) if name not in fixed}
-            for found in zip(*rows.values(), strict=True):
-                yield _frame(fixed | dict(zip(rows, found, strict=True)), positions, numbers)
+            texts = {name: arrays.texts(name, every) for name in _texts_of_each_frame(arrays, positions)}
+            for found in zip(*rows.values(), *texts.values(), strict=True):
+                values = dict(zip([*rows, *texts], found, strict=True))
+                said = {name: values.pop(name) for name in texts}
+                yield _frame(fixed | values, said, positions, numbers)
 
 
 def _of_all_frames(path: Path, arrays: Arrays, positions: str, numbers: str) -> dict[str, NDArray[Any]]:
@@ -77,7 +80,13 @@ def _of_each_frame(arrays: Arrays, positions: str) -> list[str]:
     return list(dict.fromkeys([positions, *found]))
 
 
-def _frame(found: dict[str, NDArray[Any]], positions: str, numbers: str) -> Atoms:
+def _texts_of_each_frame(arrays: Arrays, positions: str) -> list[str]:
+    """Return the names of the arrays that hold a text a frame, such as what it belongs to."""
+    frames = arrays.headers[positions].shape[0]
+    return [name for name, each in arrays.headers.items() if each.textual and each.shape in ((frames,), (frames, 1))]
+
+
+def _frame(found: dict[str, NDArray[Any]], said: dict[str, str], positions: str, numbers: str) -> Atoms:
     padded, cell, shape = found.pop(numbers), found.pop(CELL, None), found[positions].shape
     atoms = padded > 0
     arrays = {name: values[atoms] for name, values in found.items() if values.shape == shape}
@@ -86,4 +95,4 @@ def _frame(found: dict[str, NDArray[Any]], positions: str, numbers: str) -> Atom
     info.pop(positions, None)
     if CHARGE_OF_PHYSNET in info and CHARGE not in info:
         info[CHARGE] = info[CHARGE_OF_PHYSNET].item()
-    return frame_of(padded[atoms], arrays.pop(positions), info, arrays, cell)
+    return frame_of(padded[atoms], arrays.pop(positions), said | info, arrays, cell)

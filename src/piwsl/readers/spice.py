@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from piwsl.readers import LabelNames, Reader
 from piwsl.readers._frame import frame_of
-from piwsl.readers._hdf5 import blocks, checked_rows, molecules
+from piwsl.readers._hdf5 import blocks, checked_rows, molecules, named
 
-NUMBERS, POSITIONS, SMILES = "atomic_numbers", "conformations", "smiles"
+NUMBERS, POSITIONS, SMILES, SUBSET = "atomic_numbers", "conformations", "smiles", "subset"
 ENERGY, GRADIENT, FORMATION = "dft_total_energy", "dft_total_gradient", "formation_energy"
 FORCES = "dft_total_forces"
 # Of an atom in brackets, the charge, before its number in the map: [N+:3], [Ca+2:1], [O--].
@@ -42,8 +42,8 @@ class SPICE(Reader):
         """Read frames one by one.
 
         Yields:
-            Frames with `dft_total_energy`, `formation_energy`, `dft_total_forces`, which are minus the gradient, and
-            the total charge, which the SMILES says.
+            Frames with `dft_total_energy`, `formation_energy`, `dft_total_forces`, which are minus the gradient, the
+            total charge, which the SMILES says, `molecule`, the name of their group, and `subset`.
         """
         passed = 0
         with molecules(path, (NUMBERS, POSITIONS)) as groups:
@@ -58,16 +58,30 @@ def _known(group: h5py.Group) -> list[str]:
 
 
 def _frames(group: h5py.Group, indices: NDArray[np.int64]) -> Iterator[Atoms]:
-    numbers, names = group[NUMBERS][()], _known(group)
-    charge = {"charge": _charge(group[SMILES].asstr()[()])} if SMILES in group else {}
+    numbers, names, said = group[NUMBERS][()], _known(group), _said(group)
     for block in blocks(group, [POSITIONS, *names], indices):
         for row, positions in enumerate(block[POSITIONS]):
             info: dict[str, Any] = {name: block[name][row] for name in names if name != GRADIENT}
             arrays = {FORCES: -block[GRADIENT][row]} if GRADIENT in names else {}
-            yield frame_of(numbers, Bohr * positions, charge | info, arrays)
+            yield frame_of(numbers, Bohr * positions, said | info, arrays)
 
 
-def _charge(smiles: Any) -> int:
-    """Return the sum of the formal charges of a SMILES, e; it stands in an array of one text."""
-    found = CHARGE.findall(str(np.asarray(smiles).ravel()[0]))
+def _said(group: h5py.Group) -> dict[str, Any]:
+    """Return what is said of a molecule, of all its conformations."""
+    said: dict[str, Any] = dict(named(group))
+    if SMILES in group:
+        said["charge"] = _charge(_text(group[SMILES]))
+    if SUBSET in group:
+        said[SUBSET] = _text(group[SUBSET])
+    return said
+
+
+def _text(dataset: h5py.Dataset) -> str:
+    """Return what an array of one text says."""
+    return str(np.asarray(dataset.asstr()[()]).ravel()[0])
+
+
+def _charge(smiles: str) -> int:
+    """Return the sum of the formal charges of a SMILES, e."""
+    found = CHARGE.findall(smiles)
     return sum((1 if signs[0] == "+" else -1) * int(number or len(signs)) for signs, number in found)

@@ -127,26 +127,40 @@ def _lattice(atoms: Atoms) -> NDArray[np.float64]:
 
 def overlap_problem(atoms: Atoms) -> str | None:
     """Say which two atoms lie on one another, images of them included, or None where none do; places are in order."""
-    points, origins = _with_images(atoms)
-    pairs = cKDTree(points).query_pairs(SHORTEST_DISTANCE, output_type="ndarray")
+    pairs, distances = near_pairs(atoms, SHORTEST_DISTANCE)
     if len(pairs) == 0:
         return None
-    distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
     nearest = int(np.argmin(distances))
-    first, second = sorted(int(origins[end]) for end in pairs[nearest])
+    first, second = sorted(pairs[nearest].tolist())
     return f"{_named(atoms, first)} and {_named(atoms, second)} are {distances[nearest]:.3f} Å apart"
 
 
-def _with_images(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the atoms, wrapped, and the images of those near a lower face, with the atom that each belongs to."""
+def near_pairs(atoms: Atoms, reach: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the atoms that are near each other or an image of each other; some pairs may be there more than once.
+
+    Args:
+        atoms: the frame; places are in order.
+        reach: how near, Å.
+
+    Returns:
+        (P, 2) indices, an atom beside its own image twice the same, and (P,) distances, Å.
+    """
+    points, origins = _with_images(atoms, reach)
+    pairs = cKDTree(points).query_pairs(reach, output_type="ndarray")
+    return origins[pairs], np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
+
+
+def _with_images(atoms: Atoms, reach: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the atoms, wrapped, and images as far as `reach` above the cell, with the atom that each belongs to."""
     points, origins = atoms.positions, np.arange(len(atoms))
     vectors = _lattice(atoms)
     if len(vectors) == 0:
         return points, origins
     inverse = np.linalg.pinv(vectors)
     points = points - np.floor(points @ inverse) @ vectors
-    for axis, margin in enumerate(SHORTEST_DISTANCE / _heights(vectors)):
-        low = (points @ inverse)[:, axis] < margin
-        points = np.concatenate([points, points[low] + vectors[axis]])
-        origins = np.concatenate([origins, origins[low]])
+    for axis, margin in enumerate(reach / _heights(vectors)):
+        along = (points @ inverse)[:, axis]
+        images = [(period, along + period < 1 + margin) for period in range(1, 1 + int(np.ceil(margin)))]
+        points = np.concatenate([points, *(points[near] + period * vectors[axis] for period, near in images)])
+        origins = np.concatenate([origins, *(origins[near] for _, near in images)])
     return points, origins
