@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from snakemake.common.tbdstring import TBDString
@@ -900,6 +901,12 @@ class Marks(FilePersistence):
         return [path for path in job.output if os.path.exists(path) and marks_of(self, [path])[0].exists()]
 
 
+class Rule(NamedTuple):
+    """What is looked at of a rule of Snakemake."""
+
+    name: str
+
+
 class SimpleGroup:
     """A group of Snakemake."""
 
@@ -913,19 +920,21 @@ class Group:
     """Files that members of one job of SLURM make, named by letters: each from the one before; "x" from none."""
 
     def __init__(self, folder: Path, names: str) -> None:
-        self.folder, self.forced = folder, set[str]()
+        self.folder, self.forced = folder, set[Rule]()
         run = folder / "jobs" / "run"
         run.mkdir(parents=True)
         inputs = {after: [str(folder / before)] for before, after in itertools.pairwise(names) if after != "x"}
         jobs = [
             SimpleNamespace(
-                rule=name, output=[IOFile(str(folder / name))], input=inputs.get(name, []), log=[],
+                rule=Rule(name), wildcards_dict={"n": "1"}, output=[IOFile(str(folder / name))],
+                input=inputs.get(name, []), log=[],
                 get_target_spec=lambda name=name: [TargetSpec(name, {})],
             )
             for name in names
         ]  # fmt: skip
         members = tuple(Member(job, name, "content") for job, name in zip(jobs, names, strict=True))
-        self.ready = Ready(SimpleGroup(), members, "whole", folder / "logs" / "log", {})
+        asked = {"slurm_additional_parameters": {}}
+        self.ready = Ready(SimpleGroup(), members, "whole", folder / "logs" / "group" / "whole.log", asked)
         self.notebook = Notebook(folder)
         for name in names:
             note = Note(name, "content", "whole", "7", str(run), str(self.ready.log))
@@ -958,9 +967,9 @@ def test_what_was_made_from_a_member_that_is_made_again_is_made_again(tmp_path, 
     group = Group(tmp_path, "abcdx")
     group.make("abcx")
     assert group.made() == "abcx"
-    group.forced = {"a"}
+    group.forced = {Rule("a")}
     assert group.made() == "x"
-    group.forced = {"b"}
+    group.forced = {Rule("b")}
     assert group.made() == "ax"
     group.forced = set()
     (tmp_path / "a").write_text("edited")
@@ -1005,6 +1014,55 @@ def test_a_job_leaves_members_alone_that_an_earlier_one_has_made(tmp_path, monke
     command = executor._command(group.ready)
     assert command.command == ["snakemake", "--target-jobs", "b:"]
     assert [part.key for part in command.parts] == ["b"]
+
+
+def test_a_group_is_named_by_its_members(tmp_path):
+    assert Group(tmp_path / "several", "cab").ready.label == "group/whole (a/n=1 and 2 more)"
+    assert Group(tmp_path / "several-again", "bac").ready.names == ["a/n=1", "b/n=1", "c/n=1"]
+    assert Group(tmp_path / "one", "a").ready.label == "group/whole (a/n=1)"
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "slurm", "own"),
+    [("ab", {}, True, "group/whole (a/n=1 and 1 more)"), ("ab", {"comment": "mine"}, True, ""), ("ab", {}, False, "")],
+)
+def test_a_job_has_a_comment_of_its_own_unless_the_user_gives_one(tmp_path, names, given, slurm, own):
+    executor = executor_of(tmp_path, Asked())
+    executor.slurm = slurm
+    group = Group(tmp_path / "files", names)
+    assert executor._comment(replace(group.ready, parameters={"slurm_additional_parameters": given})) == own
+
+
+def test_a_task_of_an_array_says_its_own_comment_and_does_not_care_whether_slurm_takes_it(tmp_path, monkeypatch):
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+    programs(
+        tmp_path, monkeypatch, scontrol=f'printf "%s|" "$@" > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/said; exit 1'
+    )
+
+    def run(command: str) -> None:
+        first = JobCommand(
+            ["bash", "-c", command],
+            tmp_path,
+            tmp_path / "log",
+            tmp_path / "no",
+            {},
+            0.1,
+            comment="train/n=1 (of 'all')",
+        )
+        # Back from the queue it is the same.
+        assert first.checkpoint().function() == 0
+
+    run("sleep 0.5")
+    assert not (tmp_path / "said").exists()  # the only one of its submission has its comment from sbatch
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    run(f"while [ ! -e {tmp_path}/said ]; do sleep 0.05; done")
+    assert (tmp_path / "said").read_text() == "update|JobId=7_3|Comment=train/n=1 (of 'all')|"
+    (tmp_path / "scontrol").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    payload._say("there is no scontrol")
 
 
 class FailingJob:

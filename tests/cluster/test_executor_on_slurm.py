@@ -84,8 +84,9 @@ def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_al
     assert len(workflow.lines("calls")) <= 4 + (time.monotonic() - started) / 6
     names = {name for job, name in sacct("JobID", "JobName") if "_" in job}
     assert "sleeping" in names
-    comments = {comment for job, comment in sacct("JobID", "Comment") if "_" in job}
-    assert any(comment.startswith("sleeping/n=") and comment.endswith(" and 11 more") for comment in comments), comments
+    # Each says its own comment once it has begun.
+    own = {f"sleeping/n={number}" for number in range(12)}
+    until(lambda: own <= {re.sub(r"-\w{8}$", "", comment) for (comment,) in sacct("Comment")}, "comments of all", 30)
     assert len(re.findall(r"Submitted sleeping/n=\d+-\w+ as job \d+_\d+\.", output)) == 12
     # What ended well leaves its log and nothing else.
     assert not list((workflow.folder / ".snakemake" / "submitit" / "jobs").iterdir())
@@ -359,6 +360,9 @@ def test_members_of_a_group_share_a_gpu_as_its_memory_allows(workflow, memory, a
     assert gpu in ("0", "1")
     name, tres = next(row[1:] for row in sacct("JobIDRaw", "JobName", "ReqTRES") if row[0] == job)
     assert name == "training_train"
+    members = [f"train/n={number}" for number in range(4)]
+    told = rf"Submitted training_train/\w{{8}} \({members[0]} and 3 more\) as job {job}: {', '.join(members)}\."
+    assert re.search(told, output), output
     for asked in ("gres/gpu=1", f"cpu={at_once}", f"mem={300 * at_once}M"):
         assert asked in tres.split(","), tres
 

@@ -36,7 +36,7 @@ from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_f
 from snakemake_executor_plugin_submitit.parts import Part, bring_back, set_aside, without
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
-from snakemake_executor_plugin_submitit.ready import Member, Ready
+from snakemake_executor_plugin_submitit.ready import Member, Ready, and_more
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
 from snakemake_executor_plugin_submitit.waiting import Waiting
 
@@ -287,7 +287,7 @@ class Executor(RemoteExecutor):
                     self.settings,
                     PATIENCE_SECONDS,
                     lambda jobs: self._list(items, jobs),
-                    comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
+                    comment=and_more([item.label for item in items]),
                 )
         except (submission.SubmissionError, OSError) as error:
             for item in items:
@@ -298,7 +298,8 @@ class Executor(RemoteExecutor):
         for item, job in zip(items, jobs, strict=True):
             if self.slurm:
                 self._note(item, job.job_id)
-            self.logger.info(f"Submitted {item.label} as job {job.job_id}.")
+            members = f": {', '.join(item.names)}" if item.job.is_group() else ""
+            self.logger.info(f"Submitted {item.label} as job {job.job_id}{members}.")
             self._report(item, job)
 
     def _note(self, item: Ready, job_id: str) -> None:
@@ -338,7 +339,13 @@ class Executor(RemoteExecutor):
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
             parts=parts,
+            comment=self._comment(item),
         )
+
+    def _comment(self, item: Ready) -> str:
+        """Return what a job of SLURM says of itself; "" where the user has given a comment."""
+        given = "comment" in item.parameters["slurm_additional_parameters"]
+        return item.label if self.slurm and not given else ""
 
     def _part(self, member: Member) -> Part:
         job, marks = member.job, marks_of(self.workflow.persistence, member.job.output)
