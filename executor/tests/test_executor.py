@@ -504,9 +504,10 @@ def programs(folder: Path, monkeypatch, **texts: str) -> None:
 def test_the_cluster_is_asked_what_it_allows(tmp_path, monkeypatch, told, size):
     programs(
         tmp_path, monkeypatch, sinfo="echo 'cpu|1:00:00|8|16000'", sacct="echo 'JobID|State'",
-        scontrol=f"echo 'ClusterName = one'; echo 'MaxArraySize            = {told}'",
+        scontrol=f"echo $@ >> {tmp_path}/calls; echo 'ClusterName = one'; echo 'MaxArraySize            = {told}'",
     )  # fmt: skip
     assert limits() == Limits({"cpu": Partition(60.0, 8, 16000)}, size, cluster="one")
+    assert (tmp_path / "calls").read_text() == "show config\n"
 
 
 def test_a_cluster_without_accounts_is_asked_by_its_queue(tmp_path, monkeypatch):
