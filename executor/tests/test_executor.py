@@ -187,12 +187,11 @@ def answering(folder: Path, text: str, monkeypatch) -> None:
 
 
 def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
-    program = tmp_path / "sinfo"
-    program.write_text(
-        "#!/bin/bash\nprintf 'cpu|1:00:00|8|16000\\ncpu|1:00:00|32|64000\\nlong|7-00:00:00|8|16000\\n'\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    # A hidden partition is shown to those who ask for all.
+    programs(
+        tmp_path, monkeypatch, sinfo="printf 'cpu|1:00:00|8|16000\\ncpu|1:00:00|32|64000\\n'; "
+        "[[ \" $* \" = *' --all '* ]] && echo 'long|7-00:00:00|8|16000'",
+    )  # fmt: skip
     known = partitions()
     assert known == {"cpu": Partition(60.0, 32, 64000), "long": Partition(7 * 1440.0, 8, 16000)}
     assert minutes_of("infinite") == float("inf")
