@@ -187,13 +187,17 @@ def answering(folder: Path, text: str, monkeypatch) -> None:
 
 
 def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
-    # A hidden partition is shown to those who ask for all.
+    # A hidden partition is shown to those who ask for all, and the default one has a sign where its name is %P.
     programs(
-        tmp_path, monkeypatch, sinfo="printf 'cpu|1:00:00|8|16000\\ncpu|1:00:00|32|64000\\n'; "
+        tmp_path, monkeypatch, sinfo='case "$*" in *%P*) star="*";; esac; '
+        "printf \"cpu$star|1:00:00|8|16000\\ncpu$star|1:00:00|32|64000\\n\"; "
         "[[ \" $* \" = *' --all '* ]] && echo 'long|7-00:00:00|8|16000'",
     )  # fmt: skip
     known = partitions()
-    assert known == {"cpu": Partition(60.0, 32, 64000), "long": Partition(7 * 1440.0, 8, 16000)}
+    assert known == {
+        "cpu": Partition(60.0, 32, 64000, is_default=True),
+        "long": Partition(7 * 1440.0, 8, 16000, is_default=False),
+    }
     assert minutes_of("infinite") == float("inf")
     assert minutes_of("30:00") == 30.0
 
@@ -214,7 +218,8 @@ def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
             check(**resources)
 
 
-def test_a_retry_asks_for_no_more_than_there_is():
+def test_a_retry_asks_for_no_more_than_there_is(monkeypatch):
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
     known = {
         "cpu": Partition(60.0, 8, 16000),
         "long": Partition(1440.0, 8, 16000),
@@ -229,7 +234,13 @@ def test_a_retry_asks_for_no_more_than_there_is():
     assert asked(slurm_partition="cpu", runtime=61, mem_mb=16001) == (60, 16000)
     assert asked(slurm_partition="cpu,long", runtime=61, mem_mb=100) == (61, 100)
     assert asked(slurm_partition="open", runtime=10**6, mem_mb=5) == (10**6, 5)
-    assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)  # the default partition's limits are not known
+    # Where none is named, than the default one has, if there is one and it is that of the cluster.
+    assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)
+    known["cpu"] = replace(known["cpu"], is_default=True)
+    assert asked(runtime=61, mem_mb=16001) == (60, 16000)
+    assert asked(slurm_partition="long", runtime=61, mem_mb=100) == (61, 100)
+    monkeypatch.setenv("SBATCH_PARTITION", "long")
+    assert asked(runtime=61, mem_mb=16001) == (61, 16001)
     assert "timeout_min" not in grown_to_fit(submission_parameters("x", {"slurm_partition": "cpu"}, 1), known)
 
 
@@ -1014,6 +1025,44 @@ def test_a_job_leaves_members_alone_that_an_earlier_one_has_made(tmp_path, monke
     command = executor._command(group.ready)
     assert command.command == ["snakemake", "--target-jobs", "b:"]
     assert [part.key for part in command.parts] == ["b"]
+
+
+class Growing:
+    """A job whose time grows with the attempt."""
+
+    name = "growing"
+
+    def __init__(self, first: int, **resources: object) -> None:
+        self.first, self.said, self.attempt = first, resources, 1
+
+    def is_group(self) -> bool:
+        return False
+
+    @property
+    def resources(self) -> dict[str, object]:
+        return {"_cores": 1, "runtime": self.attempt * self.first} | self.said
+
+
+@pytest.mark.parametrize(
+    ("job", "minutes"),
+    [
+        (Growing(40), [40, 60]),
+        (Growing(40, slurm_partition="long"), [40, 80]),
+        # A cluster that sends a job elsewhere than to its default, by what it asks for.
+        (Growing(61), [61, 122]),
+    ],
+)
+def test_a_retry_that_names_no_partition_is_kept_to_the_default_unless_that_is_not_where_it_ran(
+    tmp_path, monkeypatch, job, minutes
+):
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
+    executor = executor_of(tmp_path, Asked())
+    known = {"cpu": Partition(60.0, 8, 16000, is_default=True), "long": Partition(1440.0, 8, 16000)}
+    executor._limits, executor._elsewhere = Limits(known, 1001), set()
+    asked = []
+    for job.attempt in (1, 2):
+        asked.append(executor._parameters(job)["timeout_min"])
+    assert asked == minutes
 
 
 def test_a_group_is_named_by_its_members(tmp_path):

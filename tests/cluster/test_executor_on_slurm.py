@@ -131,20 +131,25 @@ rule failing:
     until(lambda: sacct("State", "ExitCode")[-1] == ["FAILED", "1:0"], "end of the job in the accounts")
 
 
-def test_a_retry_asks_for_no_more_than_its_partition_has(workflow):
+def test_a_retry_asks_for_no_more_than_its_partition_or_the_default_one_has(workflow):
     workflow.write(
         """
 rule all:
-    input: "out.txt"
+    input: "hidden.txt", "none.txt"
 rule growing:
-    output: "out.txt"
-    resources: slurm_partition="hidden", runtime=lambda wildcards, attempt: 1000 * attempt
+    output: "{partition}.txt"
+    resources:
+        slurm_partition=lambda wildcards: wildcards.partition.removesuffix("none"),
+        runtime=lambda wildcards, attempt: 1000 * attempt,
     shell: "[ {resources.runtime} -gt 1000 ] && scontrol show job $SLURM_JOB_ID > {output}"
 """
     )
     code, output = workflow.run("--retries", "1")
     assert code == 0, output
-    assert "TimeLimit=1-00:00:00" in (workflow.folder / "out.txt").read_text()
+    for named, partition in (("hidden", "hidden"), ("none", "cpu")):
+        told = (workflow.folder / f"{named}.txt").read_text()
+        assert "TimeLimit=1-00:00:00" in told
+        assert f"Partition={partition}" in told
 
 
 def test_a_limit_on_jobs_in_the_queue_is_waited_for(workflow, cluster):

@@ -32,7 +32,7 @@ from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import in_files, marks_of, still_made
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
-from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
+from snakemake_executor_plugin_submitit.partitions import check_fits, goes_elsewhere, grown_to_fit
 from snakemake_executor_plugin_submitit.parts import Part, bring_back, set_aside, without
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
@@ -78,6 +78,8 @@ class Executor(RemoteExecutor):
         self._listening = self._looked_for_unnoted = False
         self._complained_of_room = False
         self._over_since: dict[str, float] = {}
+        # Jobs that a cluster sends elsewhere than to its default partition, whose limits are not theirs.
+        self._elsewhere: set[JobExecutorInterface] = set()
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
         self._active: dict[str, SubmittedJobInfo] = {}
         # Members that are made of groups that have failed, and those whose outputs have another name for a moment.
@@ -196,7 +198,9 @@ class Executor(RemoteExecutor):
         resources = self._resources(job)
         parameters = submission_parameters(job.name, resources, resources[CPUS])
         if self.slurm:
-            if job.attempt > 1:
+            if job.attempt == 1 and goes_elsewhere(parameters, self._limits.partitions):
+                self._elsewhere.add(job)
+            if job.attempt > 1 and job not in self._elsewhere:
                 parameters = grown_to_fit(parameters, self._limits.partitions)
             check_fits(parameters, self._limits.partitions)
         return parameters
