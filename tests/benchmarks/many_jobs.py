@@ -158,7 +158,8 @@ class Nodes(threading.Thread):
 
 def rehearse(count: int) -> None:
     """Print rate of submission, memory, and calls for very many jobs on a cluster that is played."""
-    with tempfile.TemporaryDirectory() as place:
+    # The nodes go on to write.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place)
         programs = folder / "bin"
         programs.mkdir()
