@@ -496,9 +496,14 @@ def test_jobs_that_wait_say_why_and_those_put_back_that_they_were(tmp_path, monk
         "Jobs that wait: 1 for nodes that are reserved or down (ReqNodeNotAvail)."
     ]
     assert look("8|PENDING|ReqNodeNotAvail, UnavailableNodes:n[1-2]|0|\n") == []
-    waiting.take_over("8")
+    waiting.take_over("8", 2)
     assert look("8|RUNNING|None|3|\n") == []  # before this run
     assert look("8|RUNNING|None|4|\n") == ["Job 8 (label/x) was put back in the queue (restart 4)."]
+    # What the job says itself at its end is said if no look has seen it.
+    for restarts, told in ((4, []), (5, ["Job 8 (label/x) was put back in the queue (restart 5)."])):
+        said.clear()
+        waiting.hear("8", "label/x", restarts)
+        assert said == told
     programs(tmp_path, monkeypatch, squeue="exit 1")
     assert look(waits) == []
 
@@ -1195,6 +1200,41 @@ def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looke
     assert executor.notebook.read("key8") is None
 
 
+def test_the_user_hears_of_jobs_that_wait_and_of_those_that_were_put_back(tmp_path, monkeypatch, caplog):
+    programs(tmp_path, monkeypatch, squeue=f"cat {tmp_path}/queue")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8", "9")]
+    now = [0.0]
+    executor._accounting = SimpleNamespace(ask=list, state=lambda job_id: "RUNNING")
+    executor._waiting = Waiting(executor.logger.info, lambda: now[0])
+    caplog.set_level(logging.INFO)
+
+    def told_after(seconds: float) -> list[str]:
+        """Return what is said in the next round."""
+
+        async def round_of_looks() -> list[SubmittedJobInfo]:
+            return [info async for info in executor.check_active_jobs(infos)]
+
+        now[0] += seconds
+        caplog.clear()
+        infos[:] = asyncio.run(round_of_looks())
+        return [record.getMessage() for record in caplog.records]
+
+    (tmp_path / "queue").write_text("7|PENDING|Priority|0|\n8|RUNNING|None|1|\n9|RUNNING|None|0|\n")
+    assert told_after(1.0) == []
+    assert told_after(PAUSE_SECONDS) == [
+        "Job 8 (rule/8) was put back in the queue (restart 1).",
+        "Jobs that wait: 1 behind jobs of a higher priority (Priority).",
+    ]
+    # One is put back and ends before the next look.
+    job = infos[2].aux["job"]
+    (job.paths.folder / "9_restarts").write_text("1")
+    job.paths.result_pickle.write_bytes(pickle.dumps(("success", 0)))
+    assert told_after(1.0) == ["Job 9 (rule/9) was put back in the queue (restart 1)."]
+    assert [info.external_jobid for info in infos] == ["7", "8"]
+
+
 def test_a_job_that_does_not_end_lets_no_other_write_to_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr("snakemake_executor_plugin_submitit.earlier.CANCELLATION_SECONDS", 0.0)
     programs(tmp_path, monkeypatch, scancel="true", squeue="echo 7 COMPLETING")
@@ -1243,23 +1283,48 @@ def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_pa
     assert (tmp_path / "log").read_text() == "hello False $HOME\n"
 
 
+def restarted(monkeypatch, jobs: Path, restarts: str | None) -> None:
+    """Let what follows be a task of an array that SLURM has put back in the queue so many times; None: never."""
+    jobs.mkdir(exist_ok=True)
+    own = {"SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(jobs), "SLURM_ARRAY_JOB_ID": "7"}
+    for name, value in (own | {"SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": restarts}).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
 def test_what_a_command_logged_before_a_restart_is_kept(tmp_path, monkeypatch):
     log = tmp_path / "train.log"
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    restarted(monkeypatch, tmp_path / "jobs", None)
     again, part = ["bash", "-c", f"echo again > {log}"], Part("key", "", "one:", (), (), (log, tmp_path / "never.log"))
     for restarts, kept in ((None, []), ("1", ["train.log.1"]), ("2", ["train.log.1", "train.log.2"])):
         log.write_text(f"before {restarts}")
-        if restarts is not None:
-            monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        restarted(monkeypatch, tmp_path / "jobs", restarts)
         command = JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, [part])
         assert command() == 0
         assert log.read_text() == "again\n"
         assert sorted(path.name for path in tmp_path.glob("train.log.*")) == kept
     assert (tmp_path / "train.log.2").read_text() == "before 2"
     # One that has ended well in its last moments writes no other.
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    restarted(monkeypatch, tmp_path / "jobs", "3")
     assert JobCommand(DONE, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, [part])() == 0
     assert log.exists()
+
+
+def test_a_job_says_how_often_it_was_put_back_in_the_queue(tmp_path, monkeypatch):
+    jobs = tmp_path / "jobs"
+    job = SlurmJob(folder=jobs, job_id="7_3")
+    for restarts, command in ((None, ["true"]), ("1", ["false"]), ("2", ["true"]), ("3", DONE)):
+        restarted(monkeypatch, jobs, restarts)
+        JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0)()
+        assert results.restarts(job) == int(restarts or 0)
+    results.discard(job)
+    assert results.restarts(job) == 0
+    # A disk that is full keeps no job from its work.
+    jobs.chmod(0o700)
+    jobs.rmdir()
+    assert JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0)() == 0
 
 
 MAKING = """
@@ -1295,8 +1360,7 @@ def test_members_that_were_made_before_a_restart_are_not_made_again(tmp_path, mo
     # Who was killed may have been about to remove what a failed member left.
     assert [part.was_made() for part in parts] == [ending == "sys.exit(1)", False]
     assert all(mark.exists() for part in parts for mark in part.marks)
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    restarted(monkeypatch, tmp_path / "jobs", "1")
     again = ["bash", "-c", 'echo "$@" > again', "bash", "one:n=made", "one:n=left"]
     assert JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 20.0, parts)() == 0
     left = ["one:n=left"] if ending == "sys.exit(1)" else ["one:n=made", "one:n=left"]

@@ -472,6 +472,7 @@ def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
     assert code == 0, output
     assert len(starts(workflow)) >= 2
     assert starts(workflow)[-1] > 0
+    assert f"was put back in the queue (restart {len(starts(workflow)) - 1})." in output
 
 
 def test_a_bare_requeue_saves_and_goes_on(workflow):
@@ -486,6 +487,8 @@ def test_a_bare_requeue_saves_and_goes_on(workflow):
     assert code == 0, output
     assert len(starts(workflow)) == 2
     assert starts(workflow)[-1] > 0
+    # The job says so at its end: nobody has looked into the queue meanwhile.
+    assert output.count(f"Job {job_id} (count/") == output.count("was put back in the queue (restart 1).") == 1
     # The log is written anew, and what stood there is kept.
     assert (workflow.folder / "counter.log.1").read_text() == "from 0\n"
     assert (workflow.folder / "counter.log").read_text() == f"from {starts(workflow)[-1]}\n"

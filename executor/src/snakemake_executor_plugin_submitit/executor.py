@@ -249,8 +249,9 @@ class Executor(RemoteExecutor):
     def _go_on(self, item: Ready, note: Note) -> None:
         self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
         self._folders.add(Path(note.folder))
-        self._waiting.take_over(note.job_id)
-        self._report(replace(item, log=Path(note.log)), submitted_job(note))
+        job = submitted_job(note)
+        self._waiting.take_over(note.job_id, results.restarts(job))
+        self._report(replace(item, log=Path(note.log)), job)
 
     def _is_blocked(self, item: Ready, left: set[str]) -> bool:
         """Report a job as failed whose files another one that does not end may write to."""
@@ -415,6 +416,8 @@ class Executor(RemoteExecutor):
         """Tell Snakemake that a job is over, and what went wrong, or ""."""
         item, job, log = (_aux(info)[name] for name in ("item", "job", "log"))
         self._active.pop(job.job_id, None)
+        if self.slurm:
+            self._waiting.hear(job.job_id, item.label, results.restarts(job))
         if problem and item.job.is_group():
             self._look_for_made(item)
         members = self._left(item) if problem else item.members

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from snakemake_executor_plugin_submitit.marks import put_back
@@ -32,6 +33,8 @@ TERMINATED = 128 + signal.SIGTERM
 EXECUTOR = "SUBMITIT_EXECUTOR"
 # How often SLURM has put the job back in the queue; unset at first.
 RESTARTS = "SLURM_RESTART_COUNT"
+# Of the file, beside the result, by which a job tells Snakemake.
+RESTARTS_ENDING = "_restarts"
 # Of a task of an array alone.
 ARRAY, TASK = "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"
 # How long SLURM may take for a comment, s.
@@ -137,7 +140,10 @@ class JobCommand:
     def _command_of_this_piece(self) -> list[str]:
         """Return the command without members that were made before a restart, and keep the logs of the others."""
         restarts = os.environ.get(RESTARTS, "0") if os.environ.get(EXECUTOR) == "slurm" else "0"
-        if restarts == "0" or tuple(self.command) == DONE:
+        if restarts == "0":
+            return self.command
+        _leave(restarts)
+        if tuple(self.command) == DONE:
             return self.command
         made = {part for part in self.parts if part.was_made()}
         self._said_made = made
@@ -208,6 +214,13 @@ def _say(comment: str) -> None:
     update = ["scontrol", "update", f"JobId={os.environ[ARRAY]}_{os.environ[TASK]}", f"Comment={comment}"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         subprocess.run(update, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMENT_SECONDS)
+
+
+def _leave(restarts: str) -> None:
+    """Write how often the job was put back in the queue, where its result will lie."""
+    here = JobEnvironment()
+    with contextlib.suppress(OSError):  # the disk is full: that is no reason not to go on
+        (here.paths.folder / f"{here.job_id}{RESTARTS_ENDING}").write_text(restarts)
 
 
 def _keep(logs: Sequence[Path], restarts: str) -> None:
