@@ -93,23 +93,25 @@ def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_al
     assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
 
 
-def test_resources_reach_slurm(workflow):
+def test_resources_reach_slurm(workflow, cluster):
+    extra = f"--comment=hello --nice 5 -sw {cluster.node} -b now"
     workflow.write(
-        """
+        f"""
 rule all:
     input: "out.txt"
 rule asking:
     output: "out.txt"
     threads: 3
-    resources: mem_mb=700, runtime=7, gpu=1, slurm_partition="gpu", slurm_extra="--comment=hello --nice=5"
-    shell: "scontrol show job $SLURM_JOB_ID > {output}"
+    resources: mem_mb=700, runtime=7, gpu=1, slurm_partition="gpu", slurm_extra="{extra}"
+    shell: "scontrol show job $SLURM_JOB_ID > {{output}}"
 """
     )
     code, output = workflow.run()
     assert code == 0, output
     told = (workflow.folder / "out.txt").read_text()
     for piece in ("JobName=asking", "Partition=gpu", "TimeLimit=00:07:00", "MinMemoryNode=700M", "NumCPUs=3",
-                  "gres:gpu:1", "Comment=hello", "Nice=5"):  # fmt: skip
+                  "gres:gpu:1", "Comment=hello", "Nice=5", f"ReqNodeList={cluster.node}",
+                  "OverSubscribe=YES"):  # fmt: skip
         assert piece in told, told
 
 
@@ -183,22 +185,37 @@ rule several:
     assert sorted(tasks) == ["task-0-2", "task-1-2"]
 
 
+# A result that is compared with no number.
+STRANGE = """
+import decimal, os, pickle, sys, time
+with open(f"{sys.argv[1]}/{os.environ['SLURM_JOB_ID']}_0_result.pkl", "wb") as file:
+    file.write(pickle.dumps(("success", decimal.Decimal("sNaN"))))
+time.sleep(120)
+"""
+
+
 def test_a_job_that_cannot_be_looked_after_fails_alone(workflow):
+    (workflow.folder / "strange.py").write_text(STRANGE)
     workflow.write(
         """
 rule all:
-    input: expand("{n}.txt", n=["bad", "good"])
+    input: expand("{n}.txt", n=["bad", "strange", "good"])
 rule one:
     output: "{n}.txt"
     resources: mem_mb=lambda wildcards: 200 + len(wildcards.n)
     shell:
-        "[ {wildcards.n} = bad ] && for found in .snakemake/submitit/jobs/*/; do"
-        "    echo damaged > $found/${{SLURM_JOB_ID}}_0_result.pkl; sleep 30; done; sleep 6; touch {output}"
+        "found=$(echo .snakemake/submitit/jobs/*/);"
+        "[ {wildcards.n} != bad ] || {{ echo damaged > $found/${{SLURM_JOB_ID}}_0_result.pkl; sleep 30; }};"
+        "[ {wildcards.n} != strange ] || python3 strange.py $found;"
+        "sleep 6; touch {output}"
 """
     )
     code, output = workflow.run("--keep-going")
     assert code == 1
     assert "its result cannot be read: UnpicklingError" in output
+    strange = re.search(r"Job (\d+): it cannot be looked after and is cancelled: InvalidOperation", output)
+    assert strange, output
+    until(lambda: [strange[1], "CANCELLED by 0"] in sacct("JobID", "State"), "end of the strange one", seconds=30)
     assert (workflow.folder / "good.txt").exists()
 
 
@@ -504,14 +521,15 @@ def test_why_jobs_wait_is_read_from_the_queue(workflow):
     assert in_queue() == {alone: waits, f"{array}_0": waits, f"{array}_1": waits}
 
 
-def test_a_job_that_was_cancelled_by_hand_is_said_to_be(workflow):
+def test_a_job_that_was_cancelled_by_hand_is_said_to_be_and_is_submitted_again_while_it_has_retries(workflow):
     workflow.write(SLEEPING.format(count=1, seconds=60))
-    workflow.start()
-    until(lambda: workflow.lines("trace"), "start of the job")
-    subprocess.run(["scancel", running()[0]], check=True)
+    workflow.start("--retries", "1")
+    for times in (1, 2):
+        until(lambda times=times: workflow.lines("trace") == ["0"] * times, "start of the job")
+        subprocess.run(["scancel", running()[0]], check=True)
     code, output = workflow.wait()
     assert code == 1
-    assert "it was cancelled (scancel)" in output
+    assert output.count("it was cancelled (scancel); if its rule has retries left, it is submitted again") == 2
     assert not queue()
 
 
