@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from snakemake.common.tbdstring import TBDString
@@ -186,14 +187,17 @@ def answering(folder: Path, text: str, monkeypatch) -> None:
 
 
 def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
-    program = tmp_path / "sinfo"
-    program.write_text(
-        "#!/bin/bash\nprintf 'cpu|1:00:00|8|16000\\ncpu|1:00:00|32|64000\\nlong|7-00:00:00|8|16000\\n'\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    # A hidden partition is shown to those who ask for all, and the default one has a sign where its name is %P.
+    programs(
+        tmp_path, monkeypatch, sinfo='case "$*" in *%P*) star="*";; esac; '
+        "printf \"cpu$star|1:00:00|8|16000\\ncpu$star|1:00:00|32|64000\\n\"; "
+        "[[ \" $* \" = *' --all '* ]] && echo 'long|7-00:00:00|8|16000'",
+    )  # fmt: skip
     known = partitions()
-    assert known == {"cpu": Partition(60.0, 32, 64000), "long": Partition(7 * 1440.0, 8, 16000)}
+    assert known == {
+        "cpu": Partition(60.0, 32, 64000, is_default=True),
+        "long": Partition(7 * 1440.0, 8, 16000, is_default=False),
+    }
     assert minutes_of("infinite") == float("inf")
     assert minutes_of("30:00") == 30.0
 
@@ -214,7 +218,8 @@ def test_a_job_that_would_wait_for_ever_is_refused(tmp_path, monkeypatch):
             check(**resources)
 
 
-def test_a_retry_asks_for_no_more_than_there_is():
+def test_a_retry_asks_for_no_more_than_there_is(monkeypatch):
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
     known = {
         "cpu": Partition(60.0, 8, 16000),
         "long": Partition(1440.0, 8, 16000),
@@ -229,7 +234,13 @@ def test_a_retry_asks_for_no_more_than_there_is():
     assert asked(slurm_partition="cpu", runtime=61, mem_mb=16001) == (60, 16000)
     assert asked(slurm_partition="cpu,long", runtime=61, mem_mb=100) == (61, 100)
     assert asked(slurm_partition="open", runtime=10**6, mem_mb=5) == (10**6, 5)
-    assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)  # the default partition's limits are not known
+    # Where none is named, than the default one has, if there is one and it is that of the cluster.
+    assert asked(runtime=10**6, mem_mb=10**6) == (10**6, 10**6)
+    known["cpu"] = replace(known["cpu"], is_default=True)
+    assert asked(runtime=61, mem_mb=16001) == (60, 16000)
+    assert asked(slurm_partition="long", runtime=61, mem_mb=100) == (61, 100)
+    monkeypatch.setenv("SBATCH_PARTITION", "long")
+    assert asked(runtime=61, mem_mb=16001) == (61, 16001)
     assert "timeout_min" not in grown_to_fit(submission_parameters("x", {"slurm_partition": "cpu"}, 1), known)
 
 
@@ -485,9 +496,14 @@ def test_jobs_that_wait_say_why_and_those_put_back_that_they_were(tmp_path, monk
         "Jobs that wait: 1 for nodes that are reserved or down (ReqNodeNotAvail)."
     ]
     assert look("8|PENDING|ReqNodeNotAvail, UnavailableNodes:n[1-2]|0|\n") == []
-    waiting.take_over("8")
+    waiting.take_over("8", 2)
     assert look("8|RUNNING|None|3|\n") == []  # before this run
     assert look("8|RUNNING|None|4|\n") == ["Job 8 (label/x) was put back in the queue (restart 4)."]
+    # What the job says itself at its end is said if no look has seen it.
+    for restarts, told in ((4, []), (5, ["Job 8 (label/x) was put back in the queue (restart 5)."])):
+        said.clear()
+        waiting.hear("8", "label/x", restarts)
+        assert said == told
     programs(tmp_path, monkeypatch, squeue="exit 1")
     assert look(waits) == []
 
@@ -503,9 +519,10 @@ def programs(folder: Path, monkeypatch, **texts: str) -> None:
 def test_the_cluster_is_asked_what_it_allows(tmp_path, monkeypatch, told, size):
     programs(
         tmp_path, monkeypatch, sinfo="echo 'cpu|1:00:00|8|16000'", sacct="echo 'JobID|State'",
-        scontrol=f"echo 'ClusterName = one'; echo 'MaxArraySize            = {told}'",
+        scontrol=f"echo $@ >> {tmp_path}/calls; echo 'ClusterName = one'; echo 'MaxArraySize            = {told}'",
     )  # fmt: skip
     assert limits() == Limits({"cpu": Partition(60.0, 8, 16000)}, size, cluster="one")
+    assert (tmp_path / "calls").read_text() == "show config\n"
 
 
 def test_a_cluster_without_accounts_is_asked_by_its_queue(tmp_path, monkeypatch):
@@ -900,6 +917,12 @@ class Marks(FilePersistence):
         return [path for path in job.output if os.path.exists(path) and marks_of(self, [path])[0].exists()]
 
 
+class Rule(NamedTuple):
+    """What is looked at of a rule of Snakemake."""
+
+    name: str
+
+
 class SimpleGroup:
     """A group of Snakemake."""
 
@@ -913,19 +936,21 @@ class Group:
     """Files that members of one job of SLURM make, named by letters: each from the one before; "x" from none."""
 
     def __init__(self, folder: Path, names: str) -> None:
-        self.folder, self.forced = folder, set[str]()
+        self.folder, self.forced = folder, set[Rule]()
         run = folder / "jobs" / "run"
         run.mkdir(parents=True)
         inputs = {after: [str(folder / before)] for before, after in itertools.pairwise(names) if after != "x"}
         jobs = [
             SimpleNamespace(
-                rule=name, output=[IOFile(str(folder / name))], input=inputs.get(name, []), log=[],
+                rule=Rule(name), wildcards_dict={"n": "1"}, output=[IOFile(str(folder / name))],
+                input=inputs.get(name, []), log=[],
                 get_target_spec=lambda name=name: [TargetSpec(name, {})],
             )
             for name in names
         ]  # fmt: skip
         members = tuple(Member(job, name, "content") for job, name in zip(jobs, names, strict=True))
-        self.ready = Ready(SimpleGroup(), members, "whole", folder / "logs" / "log", {})
+        asked = {"slurm_additional_parameters": {}}
+        self.ready = Ready(SimpleGroup(), members, "whole", folder / "logs" / "group" / "whole.log", asked)
         self.notebook = Notebook(folder)
         for name in names:
             note = Note(name, "content", "whole", "7", str(run), str(self.ready.log))
@@ -958,9 +983,9 @@ def test_what_was_made_from_a_member_that_is_made_again_is_made_again(tmp_path, 
     group = Group(tmp_path, "abcdx")
     group.make("abcx")
     assert group.made() == "abcx"
-    group.forced = {"a"}
+    group.forced = {Rule("a")}
     assert group.made() == "x"
-    group.forced = {"b"}
+    group.forced = {Rule("b")}
     assert group.made() == "ax"
     group.forced = set()
     (tmp_path / "a").write_text("edited")
@@ -1005,6 +1030,93 @@ def test_a_job_leaves_members_alone_that_an_earlier_one_has_made(tmp_path, monke
     command = executor._command(group.ready)
     assert command.command == ["snakemake", "--target-jobs", "b:"]
     assert [part.key for part in command.parts] == ["b"]
+
+
+class Growing:
+    """A job whose time grows with the attempt."""
+
+    name = "growing"
+
+    def __init__(self, first: int, **resources: object) -> None:
+        self.first, self.said, self.attempt = first, resources, 1
+
+    def is_group(self) -> bool:
+        return False
+
+    @property
+    def resources(self) -> dict[str, object]:
+        return {"_cores": 1, "runtime": self.attempt * self.first} | self.said
+
+
+@pytest.mark.parametrize(
+    ("job", "minutes"),
+    [
+        (Growing(40), [40, 60]),
+        (Growing(40, slurm_partition="long"), [40, 80]),
+        # A cluster that sends a job elsewhere than to its default, by what it asks for.
+        (Growing(61), [61, 122]),
+    ],
+)
+def test_a_retry_that_names_no_partition_is_kept_to_the_default_unless_that_is_not_where_it_ran(
+    tmp_path, monkeypatch, job, minutes
+):
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
+    executor = executor_of(tmp_path, Asked())
+    known = {"cpu": Partition(60.0, 8, 16000, is_default=True), "long": Partition(1440.0, 8, 16000)}
+    executor._limits, executor._elsewhere = Limits(known, 1001), set()
+    asked = []
+    for job.attempt in (1, 2):
+        asked.append(executor._parameters(job)["timeout_min"])
+    assert asked == minutes
+
+
+def test_a_group_is_named_by_its_members(tmp_path):
+    assert Group(tmp_path / "several", "cab").ready.label == "group/whole (a/n=1 and 2 more)"
+    assert Group(tmp_path / "several-again", "bac").ready.names == ["a/n=1", "b/n=1", "c/n=1"]
+    assert Group(tmp_path / "one", "a").ready.label == "group/whole (a/n=1)"
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "slurm", "own"),
+    [("ab", {}, True, "group/whole (a/n=1 and 1 more)"), ("ab", {"comment": "mine"}, True, ""), ("ab", {}, False, "")],
+)
+def test_a_job_has_a_comment_of_its_own_unless_the_user_gives_one(tmp_path, names, given, slurm, own):
+    executor = executor_of(tmp_path, Asked())
+    executor.slurm = slurm
+    group = Group(tmp_path / "files", names)
+    assert executor._comment(replace(group.ready, parameters={"slurm_additional_parameters": given})) == own
+
+
+def test_a_task_of_an_array_says_its_own_comment_and_does_not_care_whether_slurm_takes_it(tmp_path, monkeypatch):
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+    programs(
+        tmp_path, monkeypatch, scontrol=f'printf "%s|" "$@" > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/said; exit 1'
+    )
+
+    def run(command: str) -> None:
+        first = JobCommand(
+            ["bash", "-c", command],
+            tmp_path,
+            tmp_path / "log",
+            tmp_path / "no",
+            {},
+            0.1,
+            comment="train/n=1 (of 'all')",
+        )
+        # Back from the queue it is the same.
+        assert first.checkpoint().function() == 0
+
+    run("sleep 0.5")
+    assert not (tmp_path / "said").exists()  # the only one of its submission has its comment from sbatch
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    run(f"while [ ! -e {tmp_path}/said ]; do sleep 0.05; done")
+    assert (tmp_path / "said").read_text() == "update|JobId=7_3|Comment=train/n=1 (of 'all')|"
+    (tmp_path / "scontrol").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    payload._say("there is no scontrol")
 
 
 class FailingJob:
@@ -1088,6 +1200,41 @@ def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looke
     assert executor.notebook.read("key8") is None
 
 
+def test_the_user_hears_of_jobs_that_wait_and_of_those_that_were_put_back(tmp_path, monkeypatch, caplog):
+    programs(tmp_path, monkeypatch, squeue=f"cat {tmp_path}/queue")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8", "9")]
+    now = [0.0]
+    executor._accounting = SimpleNamespace(ask=list, state=lambda job_id: "RUNNING")
+    executor._waiting = Waiting(executor.logger.info, lambda: now[0])
+    caplog.set_level(logging.INFO)
+
+    def told_after(seconds: float) -> list[str]:
+        """Return what is said in the next round."""
+
+        async def round_of_looks() -> list[SubmittedJobInfo]:
+            return [info async for info in executor.check_active_jobs(infos)]
+
+        now[0] += seconds
+        caplog.clear()
+        infos[:] = asyncio.run(round_of_looks())
+        return [record.getMessage() for record in caplog.records]
+
+    (tmp_path / "queue").write_text("7|PENDING|Priority|0|\n8|RUNNING|None|1|\n9|RUNNING|None|0|\n")
+    assert told_after(1.0) == []
+    assert told_after(PAUSE_SECONDS) == [
+        "Job 8 (rule/8) was put back in the queue (restart 1).",
+        "Jobs that wait: 1 behind jobs of a higher priority (Priority).",
+    ]
+    # One is put back and ends before the next look.
+    job = infos[2].aux["job"]
+    (job.paths.folder / "9_restarts").write_text("1")
+    job.paths.result_pickle.write_bytes(pickle.dumps(("success", 0)))
+    assert told_after(1.0) == ["Job 9 (rule/9) was put back in the queue (restart 1)."]
+    assert [info.external_jobid for info in infos] == ["7", "8"]
+
+
 def test_a_job_that_does_not_end_lets_no_other_write_to_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr("snakemake_executor_plugin_submitit.earlier.CANCELLATION_SECONDS", 0.0)
     programs(tmp_path, monkeypatch, scancel="true", squeue="echo 7 COMPLETING")
@@ -1136,23 +1283,48 @@ def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_pa
     assert (tmp_path / "log").read_text() == "hello False $HOME\n"
 
 
+def restarted(monkeypatch, jobs: Path, restarts: str | None) -> None:
+    """Let what follows be a task of an array that SLURM has put back in the queue so many times; None: never."""
+    jobs.mkdir(exist_ok=True)
+    own = {"SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(jobs), "SLURM_ARRAY_JOB_ID": "7"}
+    for name, value in (own | {"SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": restarts}).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
 def test_what_a_command_logged_before_a_restart_is_kept(tmp_path, monkeypatch):
     log = tmp_path / "train.log"
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    restarted(monkeypatch, tmp_path / "jobs", None)
     again, part = ["bash", "-c", f"echo again > {log}"], Part("key", "", "one:", (), (), (log, tmp_path / "never.log"))
     for restarts, kept in ((None, []), ("1", ["train.log.1"]), ("2", ["train.log.1", "train.log.2"])):
         log.write_text(f"before {restarts}")
-        if restarts is not None:
-            monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        restarted(monkeypatch, tmp_path / "jobs", restarts)
         command = JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, [part])
         assert command() == 0
         assert log.read_text() == "again\n"
         assert sorted(path.name for path in tmp_path.glob("train.log.*")) == kept
     assert (tmp_path / "train.log.2").read_text() == "before 2"
     # One that has ended well in its last moments writes no other.
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    restarted(monkeypatch, tmp_path / "jobs", "3")
     assert JobCommand(DONE, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0, [part])() == 0
     assert log.exists()
+
+
+def test_a_job_says_how_often_it_was_put_back_in_the_queue(tmp_path, monkeypatch):
+    jobs = tmp_path / "jobs"
+    job = SlurmJob(folder=jobs, job_id="7_3")
+    for restarts, command in ((None, ["true"]), ("1", ["false"]), ("2", ["true"]), ("3", DONE)):
+        restarted(monkeypatch, jobs, restarts)
+        JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0)()
+        assert results.restarts(job) == int(restarts or 0)
+    results.discard(job)
+    assert results.restarts(job) == 0
+    # A disk that is full keeps no job from its work.
+    jobs.chmod(0o700)
+    jobs.rmdir()
+    assert JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "no", {}, 1.0)() == 0
 
 
 MAKING = """
@@ -1188,8 +1360,7 @@ def test_members_that_were_made_before_a_restart_are_not_made_again(tmp_path, mo
     # Who was killed may have been about to remove what a failed member left.
     assert [part.was_made() for part in parts] == [ending == "sys.exit(1)", False]
     assert all(mark.exists() for part in parts for mark in part.marks)
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    restarted(monkeypatch, tmp_path / "jobs", "1")
     again = ["bash", "-c", 'echo "$@" > again', "bash", "one:n=made", "one:n=left"]
     assert JobCommand(again, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 20.0, parts)() == 0
     left = ["one:n=left"] if ending == "sys.exit(1)" else ["one:n=made", "one:n=left"]

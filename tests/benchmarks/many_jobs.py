@@ -84,28 +84,34 @@ def short(count: int, rounds: int, official: str) -> None:
                     python = sys.executable if executor == "submitit" else official
                     wall, memory = run(folder, executor, count, counting(folder), python)
                     seconds[executor].append(wall / count)
-                    calls = Counter((folder / "calls").read_text().split())
-                    told = ", ".join(f"{value} {name}" for name, value in sorted(calls.items()))
-                    print(
-                        f"{executor}: {wall / count:.3f} s a job, {memory:.0f} MB, {calls.total()} calls: {told}",
-                        flush=True,
-                    )
+                    told = f"{wall / count:.3f} s a job, {memory:.0f} MB, calls: {_counted(folder)}"
+                    print(f"{executor}: {told}", flush=True)
             ratio = statistics.median(seconds["slurm"]) / statistics.median(seconds["submitit"])
             print(f"slurm / submitit, time a job: {ratio:.2f}")
         finally:
             cluster.stop()
 
 
-SBATCH = """#!/bin/bash
-echo sbatch >> {folder}/calls
+def _counted(folder: Path) -> str:
+    """Say how often each program was called, and all of them together."""
+    calls = Counter((folder / "calls").read_text().split())
+    return f"{calls.total()}: " + ", ".join(f"{value} {name}" for name, value in sorted(calls.items()))
+
+
+PLAYED = {
+    "sbatch": """
 exec 9> {folder}/lock; flock 9
 number=$(( $(cat {folder}/number 2>/dev/null || echo 0) + 1 )); echo $number > {folder}/number
 echo "Submitted batch job $number"
-"""
-SACCT = """#!/bin/bash
-echo sacct >> {folder}/calls
-echo "JobID|State"; cat {folder}/table 2>/dev/null; exit 0
-"""
+""",
+    "sacct": 'echo "JobID|State"; cat {folder}/table 2>/dev/null; exit 0',
+    # Id, state, reason, restarts: why jobs wait is looked for after two minutes.
+    "squeue": "sed -n 's/|RUNNING/|RUNNING|None|0|/p' {folder}/table",
+    "sinfo": "echo 'cpu|infinite|64|256000'",
+    "scontrol": "echo 'MaxArraySize = 4001'",
+    "scancel": "exit 0",
+    "srun": "exit 0",
+}
 
 
 class Nodes(threading.Thread):
@@ -152,31 +158,24 @@ class Nodes(threading.Thread):
 
 def rehearse(count: int) -> None:
     """Print rate of submission, memory, and calls for very many jobs on a cluster that is played."""
-    with tempfile.TemporaryDirectory() as place:
+    # The nodes go on to write.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place)
         programs = folder / "bin"
         programs.mkdir()
         (folder / "out").mkdir()
-        texts = {
-            "sbatch": SBATCH.format(folder=shlex.quote(place)),
-            "sacct": SACCT.format(folder=shlex.quote(place)),
-            "sinfo": "#!/bin/bash\necho 'cpu|infinite|64|256000'\n",
-            "scontrol": "#!/bin/bash\necho 'MaxArraySize = 4001'\n",
-            "srun": "#!/bin/bash\nexit 0\n",
-            "scancel": "#!/bin/bash\nexit 0\n",
-        }
-        for name, text in texts.items():
-            (programs / name).write_text(text)
+        for name, text in PLAYED.items():
+            played = text.format(folder=shlex.quote(place))
+            (programs / name).write_text(f"#!/bin/bash\necho {name} >> {shlex.quote(place)}/calls\n{played}\n")
             (programs / name).chmod(0o755)
         (folder / "Snakefile").write_text(SNAKEFILE.format(count=count))
         nodes = Nodes(folder, seconds=10.0)
         nodes.start()
         wall, memory = run(folder, "submitit", count, programs)
-        calls = Counter((folder / "calls").read_text().split())
         span = max(nodes.submitted) - min(nodes.submitted)
         print(
             f"{count} jobs: {wall:.0f} s in all, sent in {span:.0f} s ({count / max(span, 0.2):.0f} a second), "
-            f"{memory:.0f} MB, {calls['sbatch']} sbatch, {calls['sacct']} sacct"
+            f"{memory:.0f} MB, calls: {_counted(folder)}"
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from workflows import OPTIONS, Workflow, queue, running, until, wrapper
@@ -15,6 +17,7 @@ from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.notes import key_of
 from snakemake_executor_plugin_submitit.scheduler import condensed
 
+ROOT = Path(__file__).parents[2]
 # A job that says every 0.1 s that it is at work, until a file says that it may end; for a while after TERM, too: as one
 # that saves its state.
 BEATING = """
@@ -135,31 +138,47 @@ def test_what_ended_alone_is_run_again_where_the_user_or_the_code_says_so(workfl
     snakefile = 'rule all:\n    input: "out.txt"\nrule one:\n    output: "out.txt"\n'
     snakefile += '    shell: "{}echo x >> trace; sleep 2; touch {{output}}"\n'
     workflow.write(snakefile.format(""))
-    for times, arguments in ((1, ()), (2, ("--rerun-incomplete", "--forcerun", "one"))):
-        workflow.start(*arguments)
+    for times, forced in enumerate(((), ("--forcerun", "one"), ("--force", "out.txt"), ("--forceall",)), start=1):
+        workflow.start("--rerun-incomplete", *forced)
         until(lambda times=times: len(workflow.lines("trace")) == times, "start of the job")
         kill(workflow)
         until(lambda: not queue(), "end of the job")
     workflow.write(snakefile.format("true; "))
     code, output = workflow.run("--rerun-incomplete")
     assert code == 0, output
-    assert len(workflow.lines("trace")) == 3
+    assert len(workflow.lines("trace")) == 5
     code, output = workflow.run()
     assert "Nothing to be done" in output
 
 
-def test_what_a_killed_snakemake_leaves_is_left_over_once_its_jobs_have_ended(workflow):
+def cleaned(workflow: Workflow) -> str:
+    """Take away what a killed Snakemake has left, and return what is said of it."""
+    shutil.copy(ROOT / "config.yaml", workflow.folder)
+    command = [sys.executable, "-m", "piwsl", "clean", "config.yaml", "--yes"]
+    return subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_what_a_killed_snakemake_leaves_is_taken_away_once_its_jobs_have_ended(workflow):
     beating(workflow, 2)
     workflow.start()
     until_at_work(workflow, [1, 1])
     kill(workflow)
     folder = workflow.folder / ".snakemake" / "submitit"
     found = leftovers(folder)
-    assert (found.files, found.jobs) == ([], [running()[0].split("_")[0]])
+    (job,) = {job.split("_")[0] for job in running()}
+    assert (found.files, found.jobs) == ([], [job])
+    assert f"1 jobs wait or run ({job}): results were not looked at\nremoved: 0.0 MB" in cleaned(workflow)
+    assert all(any((folder / name).iterdir()) for name in ("jobs", "notes", "logs"))
     subprocess.run(["scancel", "--user", "root"], check=True)
     until(lambda: not leftovers(folder).jobs, "end of the jobs")
     assert {path.relative_to(folder).parts[0] for path in leftovers(folder).files} == {"jobs", "notes", "logs"}
     assert len(leftovers(folder).files) == 5
+    assert "removed: " in cleaned(workflow)
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+    # The next one begins at the beginning.
+    let_go(workflow)
+    code, output = workflow.run("--rerun-incomplete")
+    assert code == 0, output
 
 
 def test_a_group_whose_members_are_dealt_out_anew_runs_nothing_twice_at_once(workflow):

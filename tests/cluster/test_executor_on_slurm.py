@@ -84,31 +84,34 @@ def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_al
     assert len(workflow.lines("calls")) <= 4 + (time.monotonic() - started) / 6
     names = {name for job, name in sacct("JobID", "JobName") if "_" in job}
     assert "sleeping" in names
-    comments = {comment for job, comment in sacct("JobID", "Comment") if "_" in job}
-    assert any(comment.startswith("sleeping/n=") and comment.endswith(" and 11 more") for comment in comments), comments
+    # Each says its own comment once it has begun.
+    own = {f"sleeping/n={number}" for number in range(12)}
+    until(lambda: own <= {re.sub(r"-\w{8}$", "", comment) for (comment,) in sacct("Comment")}, "comments of all", 30)
     assert len(re.findall(r"Submitted sleeping/n=\d+-\w+ as job \d+_\d+\.", output)) == 12
     # What ended well leaves its log and nothing else.
     assert not list((workflow.folder / ".snakemake" / "submitit" / "jobs").iterdir())
     assert not list((workflow.folder / ".snakemake" / "submitit" / "notes").iterdir())
 
 
-def test_resources_reach_slurm(workflow):
+def test_resources_reach_slurm(workflow, cluster):
+    extra = f"--comment=hello --nice 5 -sw {cluster.node} -b now"
     workflow.write(
-        """
+        f"""
 rule all:
     input: "out.txt"
 rule asking:
     output: "out.txt"
     threads: 3
-    resources: mem_mb=700, runtime=7, gpu=1, slurm_partition="gpu", slurm_extra="--comment=hello --nice=5"
-    shell: "scontrol show job $SLURM_JOB_ID > {output}"
+    resources: mem_mb=700, runtime=7, gpu=1, slurm_partition="gpu", slurm_extra="{extra}"
+    shell: "scontrol show job $SLURM_JOB_ID > {{output}}"
 """
     )
     code, output = workflow.run()
     assert code == 0, output
     told = (workflow.folder / "out.txt").read_text()
     for piece in ("JobName=asking", "Partition=gpu", "TimeLimit=00:07:00", "MinMemoryNode=700M", "NumCPUs=3",
-                  "gres:gpu:1", "Comment=hello", "Nice=5"):  # fmt: skip
+                  "gres:gpu:1", "Comment=hello", "Nice=5", f"ReqNodeList={cluster.node}",
+                  "OverSubscribe=YES"):  # fmt: skip
         assert piece in told, told
 
 
@@ -130,20 +133,25 @@ rule failing:
     until(lambda: sacct("State", "ExitCode")[-1] == ["FAILED", "1:0"], "end of the job in the accounts")
 
 
-def test_a_retry_asks_for_no_more_than_its_partition_has(workflow):
+def test_a_retry_asks_for_no_more_than_its_partition_or_the_default_one_has(workflow):
     workflow.write(
         """
 rule all:
-    input: "out.txt"
+    input: "hidden.txt", "none.txt"
 rule growing:
-    output: "out.txt"
-    resources: slurm_partition="hidden", runtime=lambda wildcards, attempt: 1000 * attempt
+    output: "{partition}.txt"
+    resources:
+        slurm_partition=lambda wildcards: wildcards.partition.removesuffix("none"),
+        runtime=lambda wildcards, attempt: 1000 * attempt,
     shell: "[ {resources.runtime} -gt 1000 ] && scontrol show job $SLURM_JOB_ID > {output}"
 """
     )
     code, output = workflow.run("--retries", "1")
     assert code == 0, output
-    assert "TimeLimit=1-00:00:00" in (workflow.folder / "out.txt").read_text()
+    for named, partition in (("hidden", "hidden"), ("none", "cpu")):
+        told = (workflow.folder / f"{named}.txt").read_text()
+        assert "TimeLimit=1-00:00:00" in told
+        assert f"Partition={partition}" in told
 
 
 def test_a_limit_on_jobs_in_the_queue_is_waited_for(workflow, cluster):
@@ -177,22 +185,37 @@ rule several:
     assert sorted(tasks) == ["task-0-2", "task-1-2"]
 
 
+# A result that is compared with no number.
+STRANGE = """
+import decimal, os, pickle, sys, time
+with open(f"{sys.argv[1]}/{os.environ['SLURM_JOB_ID']}_0_result.pkl", "wb") as file:
+    file.write(pickle.dumps(("success", decimal.Decimal("sNaN"))))
+time.sleep(120)
+"""
+
+
 def test_a_job_that_cannot_be_looked_after_fails_alone(workflow):
+    (workflow.folder / "strange.py").write_text(STRANGE)
     workflow.write(
         """
 rule all:
-    input: expand("{n}.txt", n=["bad", "good"])
+    input: expand("{n}.txt", n=["bad", "strange", "good"])
 rule one:
     output: "{n}.txt"
     resources: mem_mb=lambda wildcards: 200 + len(wildcards.n)
     shell:
-        "[ {wildcards.n} = bad ] && for found in .snakemake/submitit/jobs/*/; do"
-        "    echo damaged > $found/${{SLURM_JOB_ID}}_0_result.pkl; sleep 30; done; sleep 6; touch {output}"
+        "found=$(echo .snakemake/submitit/jobs/*/);"
+        "[ {wildcards.n} != bad ] || {{ echo damaged > $found/${{SLURM_JOB_ID}}_0_result.pkl; sleep 30; }};"
+        "[ {wildcards.n} != strange ] || python3 strange.py $found;"
+        "sleep 6; touch {output}"
 """
     )
     code, output = workflow.run("--keep-going")
     assert code == 1
     assert "its result cannot be read: UnpicklingError" in output
+    strange = re.search(r"Job (\d+): it cannot be looked after and is cancelled: InvalidOperation", output)
+    assert strange, output
+    until(lambda: [strange[1], "CANCELLED by 0"] in sacct("JobID", "State"), "end of the strange one", seconds=30)
     assert (workflow.folder / "good.txt").exists()
 
 
@@ -359,6 +382,9 @@ def test_members_of_a_group_share_a_gpu_as_its_memory_allows(workflow, memory, a
     assert gpu in ("0", "1")
     name, tres = next(row[1:] for row in sacct("JobIDRaw", "JobName", "ReqTRES") if row[0] == job)
     assert name == "training_train"
+    members = [f"train/n={number}" for number in range(4)]
+    told = rf"Submitted training_train/\w{{8}} \({members[0]} and 3 more\) as job {job}: {', '.join(members)}\."
+    assert re.search(told, output), output
     for asked in ("gres/gpu=1", f"cpu={at_once}", f"mem={300 * at_once}M"):
         assert asked in tres.split(","), tres
 
@@ -463,6 +489,7 @@ def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
     assert code == 0, output
     assert len(starts(workflow)) >= 2
     assert starts(workflow)[-1] > 0
+    assert f"was put back in the queue (restart {len(starts(workflow)) - 1})." in output
 
 
 def test_a_bare_requeue_saves_and_goes_on(workflow):
@@ -477,6 +504,8 @@ def test_a_bare_requeue_saves_and_goes_on(workflow):
     assert code == 0, output
     assert len(starts(workflow)) == 2
     assert starts(workflow)[-1] > 0
+    # The job says so at its end: nobody has looked into the queue meanwhile.
+    assert output.count(f"Job {job_id} (count/") == output.count("was put back in the queue (restart 1).") == 1
     # The log is written anew, and what stood there is kept.
     assert (workflow.folder / "counter.log.1").read_text() == "from 0\n"
     assert (workflow.folder / "counter.log").read_text() == f"from {starts(workflow)[-1]}\n"
@@ -492,14 +521,15 @@ def test_why_jobs_wait_is_read_from_the_queue(workflow):
     assert in_queue() == {alone: waits, f"{array}_0": waits, f"{array}_1": waits}
 
 
-def test_a_job_that_was_cancelled_by_hand_is_said_to_be(workflow):
+def test_a_job_that_was_cancelled_by_hand_is_said_to_be_and_is_submitted_again_while_it_has_retries(workflow):
     workflow.write(SLEEPING.format(count=1, seconds=60))
-    workflow.start()
-    until(lambda: workflow.lines("trace"), "start of the job")
-    subprocess.run(["scancel", running()[0]], check=True)
+    workflow.start("--retries", "1")
+    for times in (1, 2):
+        until(lambda times=times: workflow.lines("trace") == ["0"] * times, "start of the job")
+        subprocess.run(["scancel", running()[0]], check=True)
     code, output = workflow.wait()
     assert code == 1
-    assert "it was cancelled (scancel)" in output
+    assert output.count("it was cancelled (scancel); if its rule has retries left, it is submitted again") == 2
     assert not queue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,36 @@ def check_out(workflow: Workflow) -> None:
     (workflow.folder / "config.yaml").write_text(yaml.safe_dump(SHORT))
 
 
+def without_a_gpu(workflow: Workflow) -> None:
+    """Let trainings that ask for a GPU learn on the CPU: those of SLURM's node are none."""
+    script = workflow.folder / "workflow" / "scripts" / "train.py"
+    asked, text = "gpus = snakemake.resources.gpu\n", script.read_text()
+    assert asked in text
+    script.write_text(text.replace(asked, "gpus = 0\n"))
+
+
+def pack_trainings(workflow: Workflow) -> None:
+    """Say in config and profile what the documentation says of several trainings on one GPU."""
+    page = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
+    for name in ("config.yaml", "slurm/config.yaml"):
+        (block,) = re.findall(rf"```yaml\n# {name}\n(.*?)```", page, re.DOTALL)
+        path, documented = workflow.folder / name, yaml.safe_load(block)
+        content = yaml.safe_load(path.read_text())
+        if models := documented.pop("models", None):
+            content["models"]["painn"]["resources"] |= models["painn"]["resources"]
+        path.write_text(yaml.safe_dump(content | documented))
+
+
+def jobs_of(workflow: Workflow, name: str) -> list[str]:
+    """Return what SLURM's accounts say of the jobs of a name, of this folder: partition, state, resources."""
+    answer = subprocess.run(
+        ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", "JobName,Partition,State,AllocTRES,WorkDir"],
+        capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    lines = [line for line in answer.splitlines() if line.endswith(f"|{workflow.folder}")]
+    return [line.removeprefix(f"{name}|") for line in lines if line.startswith(f"{name}|")]
+
+
 def run_profile(workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake through the profile of a folder."""
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments]
@@ -94,6 +125,7 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     check_out(workflow)
     profile = workflow.folder / "slurm" / "config.yaml"
     profile.write_text(on_gpus(profile.read_text()))
+    without_a_gpu(workflow)
     plan = run_profile(workflow, "--dry-run")
     assert plan.returncode == 0, plan.stdout + plan.stderr
     done = run_profile(workflow)
@@ -103,18 +135,26 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     results = pd.read_csv(workflow.folder / "results" / "short" / "results.csv")
     assert len(results) == 2
     assert (workflow.folder / "results" / "short" / "report.html").stat().st_size > 10_000
-    jobs = subprocess.run(
-        ["sacct", "-X", "-n", "-P", "-S", "now-1hours", "-o", "JobName,Partition,State,AllocTRES,WorkDir"],
-        capture_output=True, text=True,
-    ).stdout.splitlines()  # fmt: skip
-    jobs = [line for line in jobs if line.endswith(f"|{workflow.folder}")]
-    training = [line for line in jobs if line.startswith("train|")]
+    training = jobs_of(workflow, "train")
     assert len(training) == 2
-    assert all("|gpu|COMPLETED|" in line and "gres/gpu=1" in line for line in training), training
-    assert any(line.startswith("label|cpu|COMPLETED") for line in jobs)
+    assert all(line.startswith("gpu|COMPLETED|") and "gres/gpu=1" in line for line in training), training
+    assert any(line.startswith("cpu|COMPLETED") for line in jobs_of(workflow, "label"))
     # A second run has nothing to do, and asks SLURM for nothing.
     again = run_profile(workflow)
     assert "Nothing to be done" in again.stdout + again.stderr
+    # Four more trainings share a job and its GPU.
+    pack_trainings(workflow)
+    config = workflow.folder / "config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"seeds": [0, 1, 2]}))
+    runs = (f"results/short/water/painn/{loss}/n8/seed{seed}" for loss in SHORT["losses"] for seed in (1, 2))
+    models = [f"{run}/model.safetensors" for run in runs]
+    done = run_profile(workflow, *models)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all((workflow.folder / model).exists() for model in models)
+    (packed,) = jobs_of(workflow, "training_train")
+    assert packed.startswith("gpu|COMPLETED|")
+    assert {"gres/gpu=1", "cpu=4", "mem=16000M"} <= set(packed.split("|")[2].split(",")), packed
+    assert len(jobs_of(workflow, "train")) == 2
 
 
 def frames(count: int) -> list[Atoms]:

@@ -163,6 +163,19 @@ def test_files_and_targets_that_pages_name_exist():
     assert targets - {name for line in rules for name in line.split()} == set()
 
 
+def test_each_fault_of_the_executor_has_a_test_that_exists():
+    page = (ROOT / "executor" / "README.md").read_text()
+    _, _, *rows = [line for line in page.partition("## Faults")[2].splitlines() if line.startswith("|")]
+    sources = [
+        path.read_text() for folder in ("executor/tests", "tests/cluster") for path in (ROOT / folder).glob("*.py")
+    ]
+    defined = {name for source in sources for name in re.findall(r"^def (test_\w+)\(", source, re.MULTILINE)}
+    named = [set(re.findall(r"`(test_\w+)`", row.split("|")[3])) for row in rows]
+    assert len(rows) > 20
+    assert all(named)
+    assert set().union(*named) - defined == set()
+
+
 def test_exponents_of_the_theory_are_those_of_the_code():
     page = (ROOT / "docs" / "theory" / "basis-set-limit.md").read_text()
     for label, exponents in {

@@ -32,11 +32,11 @@ from snakemake_executor_plugin_submitit.logs import last_lines, log_path
 from snakemake_executor_plugin_submitit.marks import in_files, marks_of, still_made
 from snakemake_executor_plugin_submitit.notes import Note, Notebook, key_of, whole_of
 from snakemake_executor_plugin_submitit.parameters import ResourceError, submission_parameters
-from snakemake_executor_plugin_submitit.partitions import check_fits, grown_to_fit
+from snakemake_executor_plugin_submitit.partitions import check_fits, goes_elsewhere, grown_to_fit
 from snakemake_executor_plugin_submitit.parts import Part, bring_back, set_aside, without
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.private import NotOurs, make_folders
-from snakemake_executor_plugin_submitit.ready import Member, Ready
+from snakemake_executor_plugin_submitit.ready import Member, Ready, and_more
 from snakemake_executor_plugin_submitit.settings import CLUSTERS
 from snakemake_executor_plugin_submitit.waiting import Waiting
 
@@ -78,6 +78,8 @@ class Executor(RemoteExecutor):
         self._listening = self._looked_for_unnoted = False
         self._complained_of_room = False
         self._over_since: dict[str, float] = {}
+        # Jobs that a cluster sends elsewhere than to its default partition, whose limits are not theirs.
+        self._elsewhere: set[JobExecutorInterface] = set()
         # All that was submitted and is not known to be over. Snakemake's own list is empty while they are looked after.
         self._active: dict[str, SubmittedJobInfo] = {}
         # Members that are made of groups that have failed, and those whose outputs have another name for a moment.
@@ -196,7 +198,9 @@ class Executor(RemoteExecutor):
         resources = self._resources(job)
         parameters = submission_parameters(job.name, resources, resources[CPUS])
         if self.slurm:
-            if job.attempt > 1:
+            if job.attempt == 1 and goes_elsewhere(parameters, self._limits.partitions):
+                self._elsewhere.add(job)
+            if job.attempt > 1 and job not in self._elsewhere:
                 parameters = grown_to_fit(parameters, self._limits.partitions)
             check_fits(parameters, self._limits.partitions)
         return parameters
@@ -245,8 +249,9 @@ class Executor(RemoteExecutor):
     def _go_on(self, item: Ready, note: Note) -> None:
         self.logger.info(f"Going on with job {note.job_id} ({item.label}), submitted by an earlier run.")
         self._folders.add(Path(note.folder))
-        self._waiting.take_over(note.job_id)
-        self._report(replace(item, log=Path(note.log)), submitted_job(note))
+        job = submitted_job(note)
+        self._waiting.take_over(note.job_id, results.restarts(job))
+        self._report(replace(item, log=Path(note.log)), job)
 
     def _is_blocked(self, item: Ready, left: set[str]) -> bool:
         """Report a job as failed whose files another one that does not end may write to."""
@@ -287,7 +292,7 @@ class Executor(RemoteExecutor):
                     self.settings,
                     PATIENCE_SECONDS,
                     lambda jobs: self._list(items, jobs),
-                    comment=items[0].label + (f" and {len(items) - 1} more" if len(items) > 1 else ""),
+                    comment=and_more([item.label for item in items]),
                 )
         except (submission.SubmissionError, OSError) as error:
             for item in items:
@@ -298,7 +303,8 @@ class Executor(RemoteExecutor):
         for item, job in zip(items, jobs, strict=True):
             if self.slurm:
                 self._note(item, job.job_id)
-            self.logger.info(f"Submitted {item.label} as job {job.job_id}.")
+            members = f": {', '.join(item.names)}" if item.job.is_group() else ""
+            self.logger.info(f"Submitted {item.label} as job {job.job_id}{members}.")
             self._report(item, job)
 
     def _note(self, item: Ready, job_id: str) -> None:
@@ -338,7 +344,13 @@ class Executor(RemoteExecutor):
             environment=self.envvars(),
             patience=max(5.0, self.settings.signal_delay - 10.0),
             parts=parts,
+            comment=self._comment(item),
         )
+
+    def _comment(self, item: Ready) -> str:
+        """Return what a job of SLURM says of itself; "" where the user has given a comment."""
+        given = "comment" in item.parameters["slurm_additional_parameters"]
+        return item.label if self.slurm and not given else ""
 
     def _part(self, member: Member) -> Part:
         job, marks = member.job, marks_of(self.workflow.persistence, member.job.output)
@@ -404,6 +416,8 @@ class Executor(RemoteExecutor):
         """Tell Snakemake that a job is over, and what went wrong, or ""."""
         item, job, log = (_aux(info)[name] for name in ("item", "job", "log"))
         self._active.pop(job.job_id, None)
+        if self.slurm:
+            self._waiting.hear(job.job_id, item.label, results.restarts(job))
         if problem and item.job.is_group():
             self._look_for_made(item)
         members = self._left(item) if problem else item.members

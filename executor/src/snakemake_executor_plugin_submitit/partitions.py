@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from snakemake_executor_plugin_submitit.parameters import ResourceError, whole_megabytes
+
+# After the name of a partition, as sinfo has it.
+DEFAULT = "*"
+# A user's own default, which sbatch reads.
+OWN_DEFAULT = "SBATCH_PARTITION"
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,8 @@ class Partition:
     """inf: unlimited."""
     cpus: int
     memory_mb: int
+    is_default: bool = False
+    """Whether jobs that name no partition go there."""
 
 
 def minutes_of(text: str) -> float:
@@ -36,14 +44,15 @@ def partitions() -> dict[str, Partition]:
     Raises:
         OSError, subprocess.CalledProcessError: there is no SLURM here.
     """
-    command = ["sinfo", "--all", "--noheader", "--Node", "--format", "%R|%l|%c|%m"]
+    command = ["sinfo", "--all", "--noheader", "--Node", "--format", "%P|%l|%c|%m"]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Partition] = {}
     for line in answer.splitlines():
-        name, limit, cpus, memory = line.split("|")
-        node = Partition(minutes_of(limit), int(cpus.rstrip("+")), int(memory.rstrip("+")))
+        told, limit, cpus, memory = line.split("|")
+        name = told.removesuffix(DEFAULT)
+        node = Partition(minutes_of(limit), int(cpus.rstrip("+")), int(memory.rstrip("+")), told != name)
         known = found.get(name, node)
-        found[name] = Partition(node.minutes, max(known.cpus, node.cpus), max(known.memory_mb, node.memory_mb))
+        found[name] = replace(node, cpus=max(known.cpus, node.cpus), memory_mb=max(known.memory_mb, node.memory_mb))
     return found
 
 
@@ -51,13 +60,14 @@ def check_fits(parameters: Mapping[str, Any], known: Mapping[str, Partition]) ->
     """Refuse a job that no partition among those it names would ever start.
 
     Args:
-        parameters: of the submission; a job that names no partition goes to the cluster's default, and is not checked.
+        parameters: of the submission; a job that names no partition is not checked: a cluster may send it
+            elsewhere than to its default, by what it asks for.
         known: partitions by name.
 
     Raises:
         ResourceError: which resource, what was found, and what is allowed.
     """
-    limits = _limits(parameters, known)
+    limits = _named(parameters, known)
     wanted: dict[str, tuple[float, list[float], str]] = {
         "runtime": (parameters.get("timeout_min", 0), [limit.minutes for limit in limits], "minutes"),
         "threads": (
@@ -76,7 +86,7 @@ def check_fits(parameters: Mapping[str, Any], known: Mapping[str, Partition]) ->
 def grown_to_fit(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> dict[str, Any]:
     """Return what a retry asks for, whose time and memory have grown: no more than its partitions have."""
     fitting = dict(parameters)
-    limits = _limits(parameters, known)
+    limits = _named(parameters, known) or _default(known)
     most = {
         "timeout_min": max((limit.minutes for limit in limits), default=float("inf")),
         "mem_gb": max((whole_megabytes(limit.memory_mb) for limit in limits), default=float("inf")),
@@ -87,8 +97,18 @@ def grown_to_fit(parameters: Mapping[str, Any], known: Mapping[str, Partition]) 
     return fitting
 
 
-def _limits(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> list[Partition]:
-    """Return the partitions that a job names; none if it goes to the cluster's default."""
+def goes_elsewhere(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> bool:
+    """Whether a job that names no partition asks for more than the default has: if it runs, it runs elsewhere."""
+    return not _named(parameters, known) and grown_to_fit(parameters, known) != parameters
+
+
+def _default(known: Mapping[str, Partition]) -> list[Partition]:
+    """Return where a job goes that names no partition; none where the user's own default is another."""
+    return [] if OWN_DEFAULT in os.environ else [partition for partition in known.values() if partition.is_default]
+
+
+def _named(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> list[Partition]:
+    """Return the partitions that a job names."""
     asked = [name for name in str(parameters.get("slurm_partition", "")).split(",") if name]
     if unknown := [name for name in asked if name not in known]:
         raise ResourceError(

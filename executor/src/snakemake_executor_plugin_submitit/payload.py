@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from snakemake_executor_plugin_submitit.marks import put_back
@@ -32,6 +33,12 @@ TERMINATED = 128 + signal.SIGTERM
 EXECUTOR = "SUBMITIT_EXECUTOR"
 # How often SLURM has put the job back in the queue; unset at first.
 RESTARTS = "SLURM_RESTART_COUNT"
+# Of the file, beside the result, by which a job tells Snakemake.
+RESTARTS_ENDING = "_restarts"
+# Of a task of an array alone.
+ARRAY, TASK = "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"
+# How long SLURM may take for a comment, s.
+COMMENT_SECONDS = 60
 
 
 class JobCommand:
@@ -46,6 +53,7 @@ class JobCommand:
         environment: Mapping[str, str],
         patience: float,
         parts: Sequence[Part] = (),
+        comment: str = "",
     ) -> None:
         """Keep what to run.
 
@@ -58,10 +66,11 @@ class JobCommand:
             patience: seconds that the command has to save its state after a signal.
             parts: what it makes. Marks, which the command takes away, are put back. Logs are written anew at a restart;
                 what stood there before is kept beside them.
+            comment: by which a user tells it from the other tasks of its array; sbatch can give them but one for all.
         """
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
-        self.parts = list(parts)
+        self.parts, self.comment = list(parts), comment
         self._made_before_the_end: set[Part] = set()
         self._seen_made: set[Part] = set()
         self._said_made: set[Part] = set()
@@ -94,6 +103,8 @@ class JobCommand:
         # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
         began = time.time()
         threading.Thread(target=self._wait, args=(self._child, began), daemon=True).start()
+        if self.comment and ARRAY in os.environ:
+            threading.Thread(target=_say, args=(self.comment,), daemon=True).start()
         while self._exit_code is None:
             time.sleep(POLL_SECONDS)
             if len(self.parts) > 1:
@@ -114,13 +125,25 @@ class JobCommand:
             return None
         command = DONE if self._exit_code == 0 else self.command
         return DelayedSubmission(
-            JobCommand(command, self.folder, self.log, self.cancelled, self.environment, self.patience, self.parts)
+            JobCommand(
+                command,
+                self.folder,
+                self.log,
+                self.cancelled,
+                self.environment,
+                self.patience,
+                self.parts,
+                self.comment,
+            )
         )
 
     def _command_of_this_piece(self) -> list[str]:
         """Return the command without members that were made before a restart, and keep the logs of the others."""
         restarts = os.environ.get(RESTARTS, "0") if os.environ.get(EXECUTOR) == "slurm" else "0"
-        if restarts == "0" or tuple(self.command) == DONE:
+        if restarts == "0":
+            return self.command
+        _leave(restarts)
+        if tuple(self.command) == DONE:
             return self.command
         made = {part for part in self.parts if part.was_made()}
         self._said_made = made
@@ -184,6 +207,20 @@ class JobCommand:
         # No result is written: whether this was a cancellation or a requeue is SLURM's to say.
         sys.stdout.flush()
         os._exit(TERMINATED)
+
+
+def _say(comment: str) -> None:
+    """Let squeue show a comment of this task alone; SLURM may refuse, or be away: it is good to have, and no more."""
+    update = ["scontrol", "update", f"JobId={os.environ[ARRAY]}_{os.environ[TASK]}", f"Comment={comment}"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(update, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMENT_SECONDS)
+
+
+def _leave(restarts: str) -> None:
+    """Write how often the job was put back in the queue, where its result will lie."""
+    here = JobEnvironment()
+    with contextlib.suppress(OSError):  # the disk is full: that is no reason not to go on
+        (here.paths.folder / f"{here.job_id}{RESTARTS_ENDING}").write_text(restarts)
 
 
 def _keep(logs: Sequence[Path], restarts: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from snakemake_executor_plugin_submitit.logs import readable
 from snakemake_executor_plugin_submitit.notes import digest
 
 
@@ -19,6 +20,11 @@ class Member:
     job: Any
     key: str
     content: str
+
+    @property
+    def name(self) -> str:
+        """Rule and wildcards."""
+        return "/".join(filter(None, (self.job.rule.name, readable(self.job.wildcards_dict))))
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,14 @@ class Ready:
 
     @property
     def label(self) -> str:
-        """Rule and wildcards, as its log is named."""
-        return f"{self.log.parent.name}/{self.log.stem}"
+        """Rule and wildcards, as its log is named; of a group, which has no wildcards, also the first member's."""
+        own = f"{self.log.parent.name}/{self.log.stem}"
+        return f"{own} ({and_more(self.names)})" if self.job.is_group() else own
+
+    @property
+    def names(self) -> list[str]:
+        """Rule and wildcards of the members, in the order of the alphabet: Snakemake's is another in each run."""
+        return sorted(member.name for member in self.members)
 
     def staying(self, made: Iterable[str]) -> set[str]:
         """Return the keys of those members that stay as they are made: from none that is to be made again."""
@@ -54,3 +66,8 @@ class Ready:
     def _follows(self, member: Member, staying: set[str]) -> bool:
         to_make = {str(path) for one in self.members if one.key not in staying for path in one.job.output}
         return not to_make.isdisjoint(map(str, member.job.input))
+
+
+def and_more(names: Sequence[str]) -> str:
+    """Name the first and count the others."""
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]

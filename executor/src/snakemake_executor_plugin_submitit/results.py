@@ -10,6 +10,7 @@ from typing import Any
 from submitit.core.utils import UncompletedJobError
 
 from snakemake_executor_plugin_submitit import frozen
+from snakemake_executor_plugin_submitit.payload import RESTARTS_ENDING
 from snakemake_executor_plugin_submitit.private import is_own_file
 
 RESULT_ENDING = "_result.pkl"
@@ -56,10 +57,22 @@ def _reason(text: str) -> str:
     return f"it could not run its command: {lines[-1].strip()}" if lines else "it failed without a word"
 
 
+def restarts(job: Any) -> int:
+    """Return how often a job was put back in the queue, as far as it has said so itself."""
+    try:
+        return int(_restarts_file(job).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def discard(job: Any) -> None:
     """Take away the files of a job that ended well; its log stays."""
-    for path in (job.paths.submitted_pickle, job.paths.result_pickle, job.paths.stdout):
+    for path in (job.paths.submitted_pickle, job.paths.result_pickle, job.paths.stdout, _restarts_file(job)):
         path.unlink(missing_ok=True)
+
+
+def _restarts_file(job: Any) -> Path:
+    return Path(job.paths.folder) / f"{job.job_id}{RESTARTS_ENDING}"
 
 
 def tidy(folder: Path) -> None:

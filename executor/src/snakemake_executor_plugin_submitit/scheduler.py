@@ -57,23 +57,25 @@ def limits() -> Limits:
         no_accounts = ""
     except AccountingError as error:
         no_accounts = str(error)
-    size = _configured("MaxArraySize")
+    configured = _configured()
+    size = configured.get("MaxArraySize")
     # 0: the cluster has no arrays.
-    return Limits(found, max(1, int(size)) if size else sys.maxsize, no_accounts, cluster_name())
+    array_size = max(1, int(size)) if size else sys.maxsize
+    return Limits(found, array_size, no_accounts, configured.get("ClusterName", ""))
 
 
 def cluster_name() -> str:
     """Return what the cluster is called; "" where it does not say."""
-    return _configured("ClusterName")
+    return _configured().get("ClusterName", "")
 
 
-def _configured(key: str) -> str:
+def _configured() -> dict[str, str]:
+    """Ask how the cluster is configured: the first word of each value by its name, or nothing."""
     try:
         answer = subprocess.run(["scontrol", "show", "config"], check=False, capture_output=True, text=True).stdout
     except FileNotFoundError:
-        return ""
-    found = re.search(rf"^{key}\s*=\s*(\S+)", answer, re.MULTILINE)
-    return found[1] if found else ""
+        return {}
+    return dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(\S+)", answer, re.MULTILINE))
 
 
 def condensed(job_ids: Iterable[str]) -> list[str]:

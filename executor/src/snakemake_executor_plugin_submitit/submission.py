@@ -90,7 +90,7 @@ def submit(
         patience: seconds for which an unreachable scheduler is tried again.
         submitted: takes submitit's jobs, in the order of the commands. No signal comes between sbatch and its end:
             a job that runs and is on no list would escape being cancelled.
-        comment: by which a user tells the jobs apart; one that `slurm_extra` gives goes before.
+        comment: by which a user tells the jobs apart, until each says its own; one of `slurm_extra` goes before.
 
     Raises:
         SubmissionError: the jobs were not accepted.

@@ -52,9 +52,27 @@ class Waiting:
         self._restarts: dict[str, int] = {}
         self._taken_over: set[str] = set()
 
-    def take_over(self, job_id: str) -> None:
-        """Say nothing of what became of a job before this run."""
+    def take_over(self, job_id: str, restarts: int) -> None:
+        """Say nothing of what became of a job before this run.
+
+        Args:
+            job_id: of SLURM.
+            restarts: how often it was put back in the queue, as far as it has said so itself.
+        """
         self._taken_over.add(job_id)
+        self._restarts[job_id] = restarts
+
+    def hear(self, job_id: str, label: str, restarts: int) -> None:
+        """Say that a job was put back in the queue, if that has not been said: no look may have seen it.
+
+        Args:
+            job_id: of SLURM.
+            label: rule and wildcards.
+            restarts: how often it was.
+        """
+        if restarts > self._restarts.get(job_id, 0):
+            self._restarts[job_id] = restarts
+            self._tell(f"Job {job_id} ({label}) was put back in the queue (restart {restarts}).")
 
     def look(self, labels: Mapping[str, str]) -> None:
         """Say, if it is time to, why jobs wait and which were put back in the queue.
@@ -70,9 +88,7 @@ class Waiting:
             if job_id in self._taken_over:
                 self._taken_over.remove(job_id)
                 self._restarts[job_id] = queued.restarts
-            if queued.restarts > self._restarts.get(job_id, 0):
-                self._restarts[job_id] = queued.restarts
-                self._tell(f"Job {job_id} ({labels[job_id]}) was put back in the queue (restart {queued.restarts}).")
+            self.hear(job_id, labels[job_id], queued.restarts)
         self._say_why(queued.reason for queued in found.values() if queued.state == "PENDING")
 
     def _say_why(self, reasons: Iterable[str]) -> None:
