@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import datetime
 import itertools
@@ -67,6 +68,13 @@ rule other:
     output: "b.txt"
     shell: "{command}"
 """
+
+
+@pytest.fixture(autouse=True)
+def own_exit_code():
+    """A command that fails decides on the exit code of its process, which is here that of all tests."""
+    yield
+    atexit.unregister(payload._fail)
 
 
 def hear_ctrl_c() -> None:
@@ -1055,6 +1063,8 @@ class Growing:
         (Growing(40, slurm_partition="long"), [40, 80]),
         # A cluster that sends a job elsewhere than to its default, by what it asks for.
         (Growing(61), [61, 122]),
+        (Growing(40, gpu=1), [40, 80]),
+        (Growing(40, _cores=9), [40, 80]),
     ],
 )
 def test_a_retry_that_names_no_partition_is_kept_to_the_default_unless_that_is_not_where_it_ran(
@@ -1112,7 +1122,7 @@ def test_a_task_of_an_array_says_its_own_comment_and_does_not_care_whether_slurm
     assert not (tmp_path / "said").exists()  # the only one of its submission has its comment from sbatch
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    run(f"while [ ! -e {tmp_path}/said ]; do sleep 0.05; done")
+    run(f"for _ in {{1..2400}}; do [ -e {tmp_path}/said ] && exit; sleep 0.05; done; exit 1")
     assert (tmp_path / "said").read_text() == "update|JobId=7_3|Comment=train/n=1 (of 'all')|"
     (tmp_path / "scontrol").unlink()
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -70,7 +70,7 @@ def sacct(*fields: str) -> list[list[str]]:
 
 
 def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_all(workflow):
-    workflow.write(SLEEPING.format(count=12, seconds=3))
+    workflow.write(SLEEPING.format(count=12, seconds=6))
     counted = wrapper(workflow.folder / "bin", "sacct", f'echo x >> {workflow.folder}/calls; exec /usr/bin/sacct "$@"')
     submitted = wrapper(
         workflow.folder / "bin", "sbatch", f'echo x >> {workflow.folder}/sbatch; exec /usr/bin/sbatch "$@"'
@@ -86,7 +86,7 @@ def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_al
     assert "sleeping" in names
     # Each says its own comment once it has begun.
     own = {f"sleeping/n={number}" for number in range(12)}
-    until(lambda: own <= {re.sub(r"-\w{8}$", "", comment) for (comment,) in sacct("Comment")}, "comments of all", 30)
+    until(lambda: own <= {re.sub(r"-\w{8}$", "", comment) for (comment,) in sacct("Comment")}, "comments of all")
     assert len(re.findall(r"Submitted sleeping/n=\d+-\w+ as job \d+_\d+\.", output)) == 12
     # What ended well leaves its log and nothing else.
     assert not list((workflow.folder / ".snakemake" / "submitit" / "jobs").iterdir())
@@ -215,7 +215,7 @@ rule one:
     assert "its result cannot be read: UnpicklingError" in output
     strange = re.search(r"Job (\d+): it cannot be looked after and is cancelled: InvalidOperation", output)
     assert strange, output
-    until(lambda: [strange[1], "CANCELLED by 0"] in sacct("JobID", "State"), "end of the strange one", seconds=30)
+    until(lambda: [strange[1], "CANCELLED by 0"] in sacct("JobID", "State"), "end of the strange one")
     assert (workflow.folder / "good.txt").exists()
 
 
@@ -489,7 +489,10 @@ def test_a_preempted_job_saves_and_goes_on(workflow, tasks):
     assert code == 0, output
     assert len(starts(workflow)) >= 2
     assert starts(workflow)[-1] > 0
-    assert f"was put back in the queue (restart {len(starts(workflow)) - 1})." in output
+    # One that is taken away before it counts is no start that is known here.
+    restarts = re.findall(r"was put back in the queue \(restart (\d+)\)", output)
+    assert restarts
+    assert int(restarts[-1]) >= len(starts(workflow)) - 1
 
 
 def test_a_bare_requeue_saves_and_goes_on(workflow):

@@ -314,17 +314,32 @@ def test_what_frames_lack_is_refused_in_the_same_words(path, tmp_path):
             train_run(path, run(), small(), loss, tmp_path / "model.safetensors", tmp_path / "history.csv")
 
 
-def test_the_hash_of_what_is_stored_knows_frames_order_and_changes(path):
-    def hash_of(frames: View) -> str:
-        digest = hashlib.sha256()
-        frames.add_to(digest)
-        return digest.hexdigest()
+def hash_of(frames: View) -> str:
+    digest = hashlib.sha256()
+    frames.add_to(digest)
+    return digest.hexdigest()
 
+
+def moved(structure: Structure) -> Structure:
+    return replace(structure, positions=structure.positions + 1.0)
+
+
+def test_the_hash_of_what_is_stored_knows_frames_order_and_changes(path):
     _, stored = both(path)
-    moved = stored.mapped(lambda structure: replace(structure, positions=structure.positions + 1.0))
-    found = [hash_of(each) for each in (stored, stored[::-1], stored[1:], stored.without_forces(), moved)]
+    others = stored[::-1], stored[1:], stored.without_forces(), stored.mapped(moved)
+    found = [hash_of(each) for each in (stored, *others)]
     assert len(set(found)) == 5
     assert hash_of(both(path)[1]) == found[0]
+
+
+def test_frames_of_a_file_have_one_hash_in_memory_or_not(path):
+    _, stored = both(path)
+    (read,) = in_memory([stored], CUTOFF, memory=1e9)
+    assert isinstance(read, HeldView)
+    order = np.array([5, 0, 0, 3])
+    assert hash_of(read) == hash_of(stored)
+    assert hash_of(read.taken(order).mapped(moved)) == hash_of(stored.taken(order).mapped(moved))
+    assert hash_of(read[:2].joined(read[4:])) == hash_of(stored[:2].joined(stored[4:]))
 
 
 @pytest.fixture
@@ -467,9 +482,13 @@ except PiwslError as error:
 
 
 @pytest.mark.usefixtures("nothing_is_held")
-@pytest.mark.parametrize(("number", "threads"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)])
+@pytest.mark.parametrize(
+    ("number", "threads", "share_held"),
+    [(signal.SIGTERM, 1, 0.0), (signal.SIGTERM, 2, 0.0), (signal.SIGKILL, 2, 0.0), (signal.SIGTERM, 1, 0.5)],
+    ids=["", "loaders", "killed", "then there is more memory"],
+)
 def test_a_training_that_reads_on_the_way_and_is_stopped_ends_with_the_weights_of_one_that_was_not(
-    path, tmp_path, number, threads
+    path, tmp_path, monkeypatch, number, threads, share_held
 ):
     whole = trained(tmp_path / "whole", path, WEAK, threads)
     (folder := tmp_path / "stopped").mkdir()
@@ -483,6 +502,8 @@ def test_a_training_that_reads_on_the_way_and_is_stopped_ends_with_the_weights_o
     assert newest == ("step-000000010.ckpt" if number == signal.SIGKILL else "step-000000018.ckpt")
     assert not (folder / "model.safetensors").exists()
     files = folder / "model.safetensors", folder / "history.csv"
+    monkeypatch.setattr(views, "MOST_HELD", share_held)
     train_run(path, run(), small(), WEAK, *files, threads)
+    assert not [*folder.glob("checkpoints*")]
     assert {name: weights.numpy().tobytes() for name, weights in load_file(files[0]).items()} == whole
     assert files[1].read_text() == (tmp_path / "whole" / "history.csv").read_text()

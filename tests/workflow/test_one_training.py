@@ -37,10 +37,11 @@ def killed_and_gone_on(tmp_path_factory) -> tuple[Path, Benchmark]:
         [sys.executable, "-m", "snakemake", "--cores", "1", str(RUN / "model.safetensors")], cwd=folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    note, deadline = folder / RUN / "checkpoints" / "pieces.json", time.monotonic() + 240
+    note, deadline = folder / RUN / "checkpoints" / "pieces.json", time.monotonic() + 900
     while not note.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert process.poll() is None, "Snakemake ended before it could be killed"
+    assert note.exists()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     noted = Benchmark.model_validate(read_json(note))

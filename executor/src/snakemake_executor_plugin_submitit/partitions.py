@@ -98,8 +98,15 @@ def grown_to_fit(parameters: Mapping[str, Any], known: Mapping[str, Partition]) 
 
 
 def goes_elsewhere(parameters: Mapping[str, Any], known: Mapping[str, Partition]) -> bool:
-    """Whether a job that names no partition asks for more than the default has: if it runs, it runs elsewhere."""
-    return not _named(parameters, known) and grown_to_fit(parameters, known) != parameters
+    """Whether a job that names no partition asks for more than the default has: if it runs, it runs elsewhere.
+
+    How many GPUs partitions have is not asked: whoever wants one may be sent elsewhere.
+    """
+    if _named(parameters, known):
+        return False
+    cpus = parameters["cpus_per_task"] * parameters["tasks_per_node"]
+    too_wide = any(cpus > limit.cpus for limit in _default(known))
+    return too_wide or "gpus_per_node" in parameters or grown_to_fit(parameters, known) != parameters
 
 
 def _default(known: Mapping[str, Partition]) -> list[Partition]:

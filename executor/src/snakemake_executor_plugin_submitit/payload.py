@@ -44,6 +44,9 @@ COMMENT_SECONDS = 60
 class JobCommand:
     """A command to run on a node, restartable: what it saves, it finds again."""
 
+    # Of a job that waits since before an update, by a version that knew none.
+    comment = ""
+
     def __init__(
         self,
         command: Sequence[str],

@@ -146,6 +146,8 @@ class HeldView(View):
     """Frames in memory."""
 
     structures: list[Structure]
+    written: StoredView | None = None
+    """The same frames as they stand in the file that they were read from, if they were."""
 
     def __iter__(self) -> Iterator[Structure]:
         return iter(self.structures)
@@ -155,17 +157,32 @@ class HeldView(View):
 
     def taken(self, places: NDArray[np.int64]) -> Self:
         """Return the frames at these places, in their order."""
-        return replace(self, indices=self.indices[places], structures=[self.structures[place] for place in places])
+        written = None if self.written is None else self.written.taken(places)
+        structures = [self.structures[place] for place in places]
+        return replace(self, indices=self.indices[places], structures=structures, written=written)
 
     def joined(self, others: Self) -> Self:
         """Return these frames and then others."""
+        both = self.written, others.written
+        written = None if both[0] is None or both[1] is None else both[0].joined(both[1])
         indices = np.concatenate([self.indices, others.indices])
-        return replace(self, indices=indices, structures=self.structures + others.structures)
+        return replace(self, indices=indices, structures=self.structures + others.structures, written=written)
 
     def mapped(self, change: Change) -> Self:
         """Return the frames with a change made to each."""
         changed = [self._changed(place, structure, change) for place, structure in enumerate(self.structures)]
         return replace(self, structures=changed)
+
+    def add_to(self, digest: _Hash) -> None:
+        """Add the content to a hash, in order; of frames of a file as if they were still there.
+
+        A training goes on from its checkpoint whether its frames fitted the memory of the job before or not.
+        """
+        if self.written is None:
+            super().add_to(digest)
+        else:
+            self.written.add_written(digest)
+            add_content(digest, self[:READ_AT_ONCE])
 
     def graphs(self, cutoff: float, dtype: torch.dtype) -> list[Batch]:
         """Return a batch of each frame, made at once: what cannot be searched for neighbours is found now."""
@@ -251,10 +268,14 @@ class StoredView(View):
 
     def add_to(self, digest: _Hash) -> None:
         """Add what was written of the frames, their order, and what becomes of the first ones, to a hash."""
+        self.add_written(digest)
+        add_content(digest, self[:READ_AT_ONCE])
+
+    def add_written(self, digest: _Hash) -> None:
+        """Add what was written of the frames, and their order, to a hash."""
         digest.update(self.places.tobytes())
         for digests in self.dataset.digests_of(self.places):
             digest.update(digests.tobytes())
-        add_content(digest, self[:READ_AT_ONCE])
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,7 +335,7 @@ def in_memory(frames: Sequence[StoredView], cutoff: float, memory: float, copies
             flush=True,
         )
         return [*frames]
-    return [held(each.dataset.structures(each.places), each.indices) for each in frames]
+    return [replace(held(each.dataset.structures(each.places), each.indices), written=each) for each in frames]
 
 
 def _bytes(frames: StoredView, cutoff: float) -> float:

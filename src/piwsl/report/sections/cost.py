@@ -57,9 +57,9 @@ TEMPLATE = """\
 {% endfor %}
 </tbody></table></div>
 <p class="soft">As Snakemake measured the jobs whose results are here, each when it ran last; of trainings and dynamics
-that were stopped and went on also the pieces before, each up to what it had saved. One that failed has nothing. Jobs of
-runs that the configuration no longer names are counted, too; this report and Snakemake itself are not. Time of jobs is
-what they took one by one.
+that were stopped and went on also the pieces before, each up to what it had saved. One that failed in the end has
+nothing. Jobs of runs that the configuration no longer names are counted, too; this report and Snakemake itself are not.
+Time of jobs is what they took one by one.
 {% if gpus %}GPU time is that of trainings, times the GPUs that the configuration gives them.{% endif %}
 {% if unknown %}Of {{ unknown }} of the jobs nothing could be read.{% endif %}
 {% if stored %}Energies out of the label store cost nothing here: jobs that were stopped, or experiments before, had
