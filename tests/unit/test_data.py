@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -387,6 +389,19 @@ def test_a_disk_without_locks_has_dataset_files_as_any(tmp_path, monkeypatch, nu
     write_dataset(path, {TRAINING: morse_frames("H2O", 3), TEST: morse_frames("H2O", 1, seed=1)})
     with Dataset(path) as dataset:
         dataset.verify()
+
+
+def test_a_lock_that_the_environment_demands_is_no_damage(mixed):
+    path, *_ = mixed
+    script = f"from pathlib import Path; from piwsl.data.dataset import Dataset; Dataset(Path({str(path)!r}))"
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"}, capture_output=True,
+            text=True,
+        )  # fmt: skip
+    assert f"{path}: cannot be locked, as HDF5_USE_FILE_LOCKING in the environment demands; unset it" in done.stderr
+    assert "delete" not in done.stderr
 
 
 def test_a_dataset_file_is_read_where_this_process_has_it_open_with_a_lock(mixed):

@@ -393,6 +393,20 @@ def spice(path: Path, molecules: dict[str, str], count: int = 3) -> None:
             group.create_dataset("subset", data=["SPICE water"], dtype=h5py.string_dtype())
 
 
+@pytest.mark.parametrize("subset", [3, np.array([], dtype="S1"), None], ids=["a number", "nothing", "a group"])
+def test_a_subset_that_is_no_text_is_no_subset(tmp_path, subset):
+    spice(tmp_path / "mine.hdf5", {"water": "[O:1]([H:2])[H:3]"})
+    with h5py.File(tmp_path / "mine.hdf5", "r+") as file:
+        del file["water/subset"]
+        if subset is None:
+            file["water"].create_group("subset")
+        else:
+            file["water/subset"] = subset
+    frames = read_frames(tmp_path / "mine.hdf5", "spice")
+    assert_is_water(frames, 3)
+    assert "subset" not in frames[0].info
+
+
 def test_spice_is_in_atomic_units_and_has_gradients(tmp_path):
     spice(tmp_path / "SPICE-2.0.1.hdf5", {"103147721": "[O:1]([H:2])[H:3]", "C/C=C/C": "[H:2][O:1][H:3]"})
     frames = read_frames(tmp_path / "SPICE-2.0.1.hdf5", "spice")

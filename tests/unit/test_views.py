@@ -172,6 +172,17 @@ def test_all_frames_are_held_where_their_graphs_fit_together(path, capsys):
     assert "frames stay in the file: with their neighbours they would take 0.00" in capsys.readouterr().out
 
 
+def test_memory_is_judged_by_frames_from_all_over_a_file(tmp_path):
+    few, many = morse_frames("H2O", 60), morse_frames("CH3CH2OCH3", 60)
+    write_dataset(tmp_path / "dataset.h5", {TRAINING: few + many, TEST: few[:1]})
+    dataset = Dataset(tmp_path / "dataset.h5")
+    frames = stored(dataset, dataset.indices(TRAINING))
+    graphs = held([*frames]).graphs(CUTOFF, torch.float32)
+    taken = len(graphs) * views.OVERHEAD + sum(each.nbytes for graph in graphs for each in graph.tensors())
+    assert isinstance(in_memory([frames], CUTOFF, memory=2.1 * taken)[0], HeldView)
+    assert isinstance(in_memory([frames], CUTOFF, memory=1.9 * taken)[0], StoredView)
+
+
 def test_a_training_holds_what_fits_half_of_the_memory_that_its_job_has(path, tmp_path, monkeypatch):
     found = []
 

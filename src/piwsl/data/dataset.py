@@ -322,6 +322,11 @@ def _damage_in_one_line(path: Path) -> Iterator[None]:
         number = _number_of(error)
         if number in REFUSALS:
             raise PiwslError(f"{path}: {REFUSALS[number]}") from None
+        if "unable to lock file" in str(error):
+            raise PiwslError(
+                f"{path}: cannot be locked, as HDF5_USE_FILE_LOCKING in the environment demands; unset it: dataset "
+                "files are never written to in place"
+            ) from None
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise PiwslError(
             f"{path}: is damaged or no dataset file ({reason}); delete it, and it is made again from its frames"

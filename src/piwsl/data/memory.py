@@ -15,13 +15,13 @@ def memory_of_job(mem_mb: int | None) -> float:
     """Return how many bytes a process may take.
 
     Args:
-        mem_mb: what its job was given, MB; None where nobody says.
+        mem_mb: what its job was given, MB; None where nobody says, 0 where it has all of its node.
 
     Returns:
         The least of that, what limits its control group has, and what the machine has left.
     """
     known = [*_limits_of_groups(), *_left_on_machine()]
-    if mem_mb is not None:
+    if mem_mb:
         known.append(1e6 * mem_mb)
     return min(known, default=UNKNOWN)
 

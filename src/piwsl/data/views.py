@@ -331,7 +331,7 @@ def in_memory(frames: Sequence[StoredView], cutoff: float, memory: float, copies
     if needed > MOST_HELD * memory:
         print(
             f"frames stay in the file: with their neighbours they would take {needed / 1e9:.2g} GB, and may take half "
-            f"of {memory / 1e9:.2g} GB, the memory of the training (mem_mb)",
+            f"of the {memory / 1e9:.2g} GB that a process of the training has, by mem_mb or what the machine has left",
             flush=True,
         )
         return [*frames]
@@ -340,7 +340,8 @@ def in_memory(frames: Sequence[StoredView], cutoff: float, memory: float, copies
 
 def _bytes(frames: StoredView, cutoff: float) -> float:
     """Estimate how much memory frames and their graphs would take together."""
-    found = frames[:MEASURED].graphs(cutoff, torch.float32)
+    here_and_there = np.unique(np.linspace(0, len(frames) - 1, MEASURED).astype(np.int64)) if frames else frames.places
+    found = frames.taken(here_and_there).graphs(cutoff, torch.float32)
     each = [sum(tensor.nbytes for tensor in made.tensors()) for made in found]
     return len(frames) * (OVERHEAD + float(np.mean(each))) if each else 0.0
 

@@ -71,8 +71,9 @@ def _said(group: h5py.Group) -> dict[str, Any]:
     said: dict[str, Any] = dict(named(group))
     if SMILES in group:
         said["charge"] = _charge(_text(group[SMILES]))
-    if SUBSET in group:
-        said[SUBSET] = _text(group[SUBSET])
+    subset = group.get(SUBSET)
+    if isinstance(subset, h5py.Dataset) and h5py.check_string_dtype(subset.dtype) and subset.size:
+        said[SUBSET] = _text(subset)
     return said
 
 

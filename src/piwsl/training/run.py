@@ -122,7 +122,8 @@ def train_run(
         earlier_path: as of `train`.
     """
     # What frames and graphs are in Python each process comes to have of its own, though they are forked.
-    memory = memory_of_job(mem_mb) / devices.count
+    processes = devices.count if devices.count == 1 else devices.count + 1
+    memory = memory_of_job(mem_mb) / processes
     frames = frames_of_run(dataset_path, pool_path, run, model, loss, to_local_disk, memory)
     learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
     groups = sorted({str(group) for group in frames.validation.groups()}) if frames.windows else []
