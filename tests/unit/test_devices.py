@@ -19,6 +19,7 @@ from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC
 from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.models import build_potential
+from piwsl.pieces import Pieces
 from piwsl.structures.frames import without_labels
 from piwsl.structures.labels import WEAK
 from piwsl.structures.structure import from_atoms
@@ -95,7 +96,8 @@ def fitted(folder: Path, monkeypatch, loss: Loss, batch_size: int, count: int, f
     unlabelled = pool() if loss.pool else []
     everywhere = np.arange(len(graphs) + len(unlabelled))
     task = Task(training, loss, 3, graphs, [collate(graphs)], everywhere, unlabelled, loss.pool)
-    run._fit(copy.deepcopy(potential), task, Places(folder, folder / "history.csv"), Devices("cpu", count))
+    places, pieces = Places(folder, folder / "history.csv"), Pieces(folder / "pieces.json", "one")
+    run._fit(copy.deepcopy(potential), task, places, Devices("cpu", count), pieces)
     return pd.read_csv(folder / "history.csv")
 
 

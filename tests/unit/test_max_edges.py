@@ -31,6 +31,7 @@ from piwsl.data.views import StoredView, held, stored
 from piwsl.errors import PiwslError
 from piwsl.loss_terms.pitc import PITC
 from piwsl.models import build_potential
+from piwsl.pieces import Pieces
 from piwsl.structures.frames import label, write_frames
 from piwsl.structures.structure import from_atoms
 from piwsl.training import run as training_run
@@ -262,7 +263,9 @@ def edges_of_steps(path: Path, model: PaiNN, loss: Loss, size: int) -> list[list
     """Return the numbers of edges of the structures of steps that a training would make."""
     frames = training_run.frames_of_run(path, None, point(size), model, loss).seen_by(loss)
     sizes = training_run.Sizes.found(frames, model, loss)
-    task = training_run._task(training_run._Recipe(model, loss, 0, False, Devices("cpu", 1), 0, sizes), frames, None)
+    pieces = Pieces(path.with_name("pieces.json"), "one")
+    recipe = training_run._Recipe(model, loss, 0, False, Devices("cpu", 1), 0, pieces, sizes)
+    task = training_run._task(recipe, frames, None)
     found = []
     for step in range(40):
         batch = StepBatches(task.graphs, task.order, range(40), pool=task.pool)[step]
@@ -345,7 +348,8 @@ def gradient_of_an_epoch(folder: Path, monkeypatch, most: int) -> tuple[dict[str
     monkeypatch.setattr(training_run, "PotentialModule", Recording)
     none = np.empty(0, dtype=np.int64)
     task = Task(training, Loss(forces=0.0), 3, graphs, [collate(graphs)], np.arange(16), sizes=(sizes, none))
-    training_run._fit(copy.deepcopy(potential), task, Places(folder, folder / "history.csv"), Devices("cpu", 1))
+    places, pieces = Places(folder, folder / "history.csv"), Pieces(folder / "pieces.json", "one")
+    training_run._fit(copy.deepcopy(potential), task, places, Devices("cpu", 1), pieces)
     total: dict[str, torch.Tensor] = {}
     for number, count in enumerate(structures):
         gradients, _ = torch.load(folder / f"rank0-step{number}.pt")

@@ -400,7 +400,8 @@ def test_without_room_on_a_disk_of_its_own_the_file_is_read_where_it_lies(path, 
         monkeypatch.setenv("SLURM_TMPDIR", str(folder))
         frames = frames_of_run(path, None, run(), small(), Loss(), to_local_disk=True)
         assert len(frames.training[0].numbers)
-        (line,) = capsys.readouterr().out.splitlines()
+        stays, line = capsys.readouterr().out.splitlines()
+        assert "frames stay in the file" in stays
         return line
 
     assert said(tmp_path) == f"{path} is read where it lies: {tmp_path} is on the same disk"
