@@ -124,6 +124,7 @@ rule assemble_size:
         max_failed=lambda wildcards, input: jobs.computed[
             wildcards.dataset
         ].labelling.max_failed,
+        level=lambda wildcards, input: jobs.level_in_words(wildcards.dataset),
         code=jobs.code["assemble_dataset"],
     message:
         "Assembling the first {wildcards.size} training frames of {wildcards.dataset}"
