@@ -651,6 +651,21 @@ def test_batches_are_those_of_their_steps():
         torch.testing.assert_close(batch.positions, torch.cat([graphs[index].positions for index in chosen]))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_loader_outlives_a_signal_that_comes_while_it_starts(number, monkeypatch):
+    started = batches._outlive_signals
+
+    def struck(worker: int) -> None:
+        os.kill(os.getpid(), number)
+        started(worker)
+
+    monkeypatch.setattr(batches, "_outlive_signals", struck)
+    graphs = [graph(from_atoms(atoms), 4.0, torch.float64) for atoms in morse_frames("H2O", 6)]
+    found = StepBatches(graphs, Order(6, 2, seed=0), steps=range(6), loaders=2)
+    assert len(list(found)) == 6
+    assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 @pytest.mark.parametrize(
     ("share", "labelled", "unlabelled"), [(0.0, 8, 0), (0.01, 7, 1), (0.3, 6, 2), (0.5, 4, 4), (0.99, 1, 7)]
 )

@@ -6,6 +6,7 @@ import heapq
 import signal
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType
@@ -24,6 +25,8 @@ from piwsl.structures.seeds import generator
 AHEAD = 4
 # The batch of the step that is being made is there by then.
 SECONDS_TO_A_CHECKPOINT = 15
+# What schedulers and terminals send to all processes of a job.
+SENT_TO_ALL = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 Stream = Literal["batches", "pool"]
 NO_FRAMES: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -325,7 +328,8 @@ class StepBatches:
             prefetch_factor=AHEAD,
             multiprocessing_context="fork",
         )
-        ahead = iter(loader)
+        with _signals_wait():
+            ahead = iter(loader)
         try:
             for _ in steps[1:]:
                 yield _batch(next(ahead))
@@ -363,6 +367,16 @@ def _as_it_is(made: Made) -> Made:
     return made
 
 
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Block signals that are sent to all, also in processes that start: before they heed them, one would end them."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SENT_TO_ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _outlive_signals(_worker: int) -> None:
     """Leave stopping signals to the process that learns: it makes its step, writes a checkpoint, and ends its loaders.
 
@@ -371,6 +385,7 @@ def _outlive_signals(_worker: int) -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SENT_TO_ALL)
 
 
 def _end_soon(_number: int, _frame: FrameType | None) -> None:
