@@ -51,7 +51,9 @@ def run(folder: Path, executor: str, jobs: int, programs: Path, python: str = sy
     """Run the workflow; return wall seconds and the peak memory of Snakemake, MB."""
     options = [option.format(jobs=jobs) for option in COMMON]
     command = [python, "-m", "snakemake", "--executor", executor, *options]
-    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    # What else lies on Python's path would be executors, too.
+    inherited = {name: value for name, value in os.environ.items() if python == sys.executable or name != "PYTHONPATH"}
+    environment = inherited | {"PATH": f"{programs}:{os.environ['PATH']}"}
     started = time.perf_counter()
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
