@@ -1472,6 +1472,59 @@ def test_a_terminated_job_lets_its_command_save_and_leaves_no_result(tmp_path):
     assert "saved" not in output
 
 
+# A signal comes as soon as the command listens, before whoever starts it knows of it; as of submitit, USR2 puts the job
+# back in the queue.
+STRUCK = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from snakemake_executor_plugin_submitit.payload import JobCommand
+here, number = Path(sys.argv[1]), int(sys.argv[2])
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        while not (here / "up").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+subprocess.Popen = Popen
+command = JobCommand([sys.executable, "-c", sys.argv[3]], here, here / "log", here / "cancelled", {}, patience=600.0)
+signal.signal(signal.SIGUSR2, lambda *_: (command.checkpoint(), os._exit(143)))
+command()
+"""
+SAVING_AT_ANY = """
+import signal, sys, time
+from pathlib import Path
+for number in (signal.SIGTERM, signal.SIGUSR2):
+    signal.signal(number, lambda *_: (Path("saved").touch(), sys.exit(1)))
+Path("up").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_while_the_command_starts_leaves_it_not_behind(tmp_path, number):
+    arguments = [sys.executable, "-c", STRUCK, str(tmp_path), str(number.value), SAVING_AT_ANY]
+    assert subprocess.run(arguments, timeout=PATIENCE_SECONDS).returncode == 143
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_job_that_was_cancelled_before_it_listened_does_not_begin(tmp_path):
+    # As of submitit: TERM alone ends no job.
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from snakemake_executor_plugin_submitit.payload import JobCommand\n"
+        "class Cancelled(type(pathlib.Path())):\n"
+        "    def exists(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return False\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "here = pathlib.Path(sys.argv[1])\n"
+        "JobCommand(['touch', 'begun'], here, here / 'log', Cancelled(here / 'cancelled'), {}, 600.0)()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=PATIENCE_SECONDS)
+    assert done.returncode == 143
+    assert not (tmp_path / "begun").exists()
+
+
 def test_a_command_ignores_usr2_unless_it_listens(tmp_path):
     job = start(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')")
     assert job.communicate(timeout=PATIENCE_SECONDS)[0].strip() == "0"
