@@ -845,6 +845,20 @@ def test_marks_that_a_command_takes_away_are_put_back(tmp_path):
     assert marks_of(SimpleNamespace(), outputs) == []  # a database keeps them
 
 
+def test_a_mark_that_is_put_back_has_its_text_and_its_time_from_the_first_moment_on(tmp_path, monkeypatch):
+    mark, there, utime = tmp_path / "incomplete" / "mark", [], os.utime
+
+    def look(path: Path, times: tuple[float, float]) -> None:
+        there.append(mark.exists())
+        utime(path, times)
+
+    monkeypatch.setattr(os, "utime", look)
+    put_back([mark], 5.0, made=True)
+    assert there == [False]
+    assert mark.stat().st_mtime == 5.0
+    assert list(mark.parent.iterdir()) == [mark]
+
+
 def test_folders_are_closed_to_others_and_those_of_others_refused(tmp_path, monkeypatch):
     wide = tmp_path / "wide"
     wide.mkdir()
