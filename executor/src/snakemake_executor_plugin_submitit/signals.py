@@ -15,7 +15,7 @@ def put_off(*numbers: signal.Signals) -> Iterator[None]:
     Blocking them would not do: another thread, as numerical libraries start them, would take them for this one.
 
     Args:
-        numbers: which; of a handler that is none of Python's nothing is known, and what it would hear is dropped.
+        numbers: which; one that no function handles is dropped.
     """
     heard: list[int] = []
     handlers: dict[int, Any] = {
