@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,8 @@ from snakemake_executor_plugin_submitit.submission import NoRoomError, Submissio
 from snakemake_executor_plugin_submitit.unnoted import note_unnoted, submitting
 from snakemake_executor_plugin_submitit.waiting import PAUSE_SECONDS, REPEAT_SECONDS, Waiting
 
+# Ends what would not end.
+PATIENCE_SECONDS = 600.0
 SNAKEFILE = """
 rule all:
     input: "a.txt", "b.txt"
@@ -80,6 +83,14 @@ def own_exit_code():
 def hear_ctrl_c() -> None:
     """Let a child process hear SIGINT (`preexec_fn`): what a shell starts in the background does not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for something that will be."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
 
 
 def test_resources_have_the_names_of_the_official_executor():
@@ -627,7 +638,7 @@ def test_a_signal_during_a_submission_waits_until_the_job_is_listed(tmp_path, mo
     )
     done = subprocess.run(
         [sys.executable, "-c", SUBMITTING, str(tmp_path)],
-        capture_output=True, text=True, timeout=60, preexec_fn=hear_ctrl_c,
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     assert done.stdout.strip() == "interrupted after ['7']", done.stderr
 
@@ -826,12 +837,26 @@ def test_marks_that_a_command_takes_away_are_put_back(tmp_path):
     assert JobCommand(command, tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, [part])() == 0
     persistence._clear_cache()
     assert persistence._filter_incomplete_keys(keys) == set(keys)
-    assert persistence._get_recorded_starttime(keys[0]) == pytest.approx(began, abs=5.0)
+    assert began <= persistence._get_recorded_starttime(keys[0]) <= time.time()
     # Those that are there say more.
     persistence._mark_incomplete(keys[0], "12")
     JobCommand(["true"], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, 0.1, [part])()
     assert persistence._get_external_jobids(keys) == {"12"}
     assert marks_of(SimpleNamespace(), outputs) == []  # a database keeps them
+
+
+def test_a_mark_that_is_put_back_has_its_text_and_its_time_from_the_first_moment_on(tmp_path, monkeypatch):
+    mark, there, utime = tmp_path / "incomplete" / "mark", [], os.utime
+
+    def look(path: Path, times: tuple[float, float]) -> None:
+        there.append(mark.exists())
+        utime(path, times)
+
+    monkeypatch.setattr(os, "utime", look)
+    put_back([mark], 5.0, made=True)
+    assert there == [False]
+    assert mark.stat().st_mtime == 5.0
+    assert list(mark.parent.iterdir()) == [mark]
 
 
 def test_folders_are_closed_to_others_and_those_of_others_refused(tmp_path, monkeypatch):
@@ -1288,7 +1313,7 @@ def start(folder: Path, child: str, patience: float = 10.0) -> subprocess.Popen[
 def test_a_job_runs_its_command_without_a_shell_and_returns_its_exit_code(tmp_path, monkeypatch):
     monkeypatch.setenv("SNAKEMAKE_PROFILE", "slurm")
     job = start(tmp_path, "import os; print(os.environ['WORD'], 'SNAKEMAKE_PROFILE' in os.environ, '$HOME'); exit(7)")
-    assert job.communicate(timeout=30)[0].strip() == "7"
+    assert job.communicate(timeout=PATIENCE_SECONDS)[0].strip() == "7"
     assert job.returncode == 7  # after its result, for SLURM's accounts
     assert (tmp_path / "log").read_text() == "hello False $HOME\n"
 
@@ -1380,12 +1405,23 @@ def test_members_that_were_made_before_a_restart_are_not_made_again(tmp_path, mo
     )
 
 
-@pytest.mark.parametrize(("then", "made"), [("pass", True), ("made.unlink()", False)])
-def test_a_member_is_said_to_be_made_while_others_are_at_work(tmp_path, monkeypatch, then, made):
-    monkeypatch.setattr(payload, "LOOK_SECONDS", 0.2)
+UNTIL_MARKED = """
+deadline = time.monotonic() + 60
+while not mark.exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    ("pause", "then", "made"),
+    # What a failed member leaves is removed after its mark, and before a second look.
+    [(0.2, UNTIL_MARKED, True), (1.0, "made.unlink(); time.sleep(3.5)", False)],
+    ids=["ends well", "fails"],
+)
+def test_a_member_is_said_to_be_made_while_others_are_at_work(tmp_path, monkeypatch, pause, then, made):
+    monkeypatch.setattr(payload, "LOOK_SECONDS", pause)
     parts, command = made_and_left(tmp_path)
-    # What a failed member leaves is removed after its mark.
-    script = MAKING.format(then=f"{then}; time.sleep(1.5); Path(sys.argv[3]).write_text(mark.read_text())")
+    script = MAKING.format(then=f"{then}\nPath(sys.argv[3]).write_text(mark.read_text())")
     seen = tmp_path / "seen"
     command.command = [sys.executable, "-c", script, *map(str, (parts[0].outputs[0], parts[0].marks[0], seen))]
     assert command() == (0 if made else 1)
@@ -1402,7 +1438,7 @@ def test_a_member_that_a_snakemake_has_recorded_meanwhile_is_not_marked_again(tm
     monkeypatch.setattr(payload, "LOOK_SECONDS", 0.2)
     parts, command = made_and_left(tmp_path)
     recorded = 'while not mark.exists(): time.sleep(0.05)\nwhile "made" not in mark.read_text(): time.sleep(0.05)\n'
-    script = MAKING.format(then=f"{recorded}time.sleep(0.5); mark.unlink(); time.sleep(1.0); sys.exit(1)")
+    script = MAKING.format(then=f"{recorded}time.sleep(3.0); mark.unlink(); time.sleep(1.0); sys.exit(1)")
     command.command = [sys.executable, "-c", script, *map(str, (parts[0].outputs[0], parts[0].marks[0]))]
     assert command() == 1
     assert not parts[0].marks[0].exists()
@@ -1436,24 +1472,76 @@ def test_a_job_whose_members_are_all_made_has_nothing_to_do(tmp_path):
 def test_a_terminated_job_lets_its_command_save_and_leaves_no_result(tmp_path):
     saving = (
         "import signal, sys, time\nfrom pathlib import Path\n"
-        "signal.signal(signal.SIGTERM, lambda *a: (time.sleep(1), Path('saved').touch(), sys.exit(1)))\n"
-        "Path('up').touch()\ntime.sleep(60)"
+        "signal.signal(signal.SIGTERM, lambda *a: (time.sleep(3), Path('saved').touch(), sys.exit(1)))\n"
+        "Path('up').touch()\ntime.sleep(3000)"
     )
     job = start(tmp_path, saving)
-    while not (tmp_path / "up").exists():
-        time.sleep(0.05)
+    until((tmp_path / "up").exists, "start of the command")
     (child,) = map(int, subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split())
     os.kill(child, signal.SIGTERM)  # SLURM sends it to every process of a job
     job.send_signal(signal.SIGTERM)
-    output, _ = job.communicate(timeout=30)
+    output, _ = job.communicate(timeout=PATIENCE_SECONDS)
     assert job.returncode == 143
     assert (tmp_path / "saved").exists()
     assert "saved" not in output
 
 
+# A signal comes as soon as the command listens, before whoever starts it knows of it; as of submitit, USR2 puts the job
+# back in the queue.
+STRUCK = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from snakemake_executor_plugin_submitit.payload import JobCommand
+here, number = Path(sys.argv[1]), int(sys.argv[2])
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        while not (here / "up").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+subprocess.Popen = Popen
+command = JobCommand([sys.executable, "-c", sys.argv[3]], here, here / "log", here / "cancelled", {}, patience=600.0)
+signal.signal(signal.SIGUSR2, lambda *_: (command.checkpoint(), os._exit(143)))
+command()
+"""
+SAVING_AT_ANY = """
+import signal, sys, time
+from pathlib import Path
+for number in (signal.SIGTERM, signal.SIGUSR2):
+    signal.signal(number, lambda *_: (Path("saved").touch(), sys.exit(1)))
+Path("up").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_while_the_command_starts_leaves_it_not_behind(tmp_path, number):
+    arguments = [sys.executable, "-c", STRUCK, str(tmp_path), str(number.value), SAVING_AT_ANY]
+    assert subprocess.run(arguments, timeout=PATIENCE_SECONDS).returncode == 143
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_job_that_was_cancelled_before_it_listened_does_not_begin(tmp_path):
+    # As of submitit: TERM alone ends no job.
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from snakemake_executor_plugin_submitit.payload import JobCommand\n"
+        "class Cancelled(type(pathlib.Path())):\n"
+        "    def exists(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return False\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "here = pathlib.Path(sys.argv[1])\n"
+        "JobCommand(['touch', 'begun'], here, here / 'log', Cancelled(here / 'cancelled'), {}, 600.0)()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=PATIENCE_SECONDS)
+    assert done.returncode == 143
+    assert not (tmp_path / "begun").exists()
+
+
 def test_a_command_ignores_usr2_unless_it_listens(tmp_path):
     job = start(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')")
-    assert job.communicate(timeout=30)[0].strip() == "0"
+    assert job.communicate(timeout=PATIENCE_SECONDS)[0].strip() == "0"
     assert (tmp_path / "log").read_text() == "alive\n"
 
 
@@ -1478,7 +1566,7 @@ def test_the_same_goes_without_a_cluster(tmp_path, cluster):
         arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "--latency-wait", "2"]
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1", "--keep-going"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
 
     failed = run("echo this is the reason; exit 4")
@@ -1545,7 +1633,7 @@ def test_a_config_edited_while_jobs_wait_changes_none_of_them(tmp_path, argument
         command = [sys.executable, "-m", "snakemake", *arguments]
         done = subprocess.run(
             [*command, "--seconds-between-status-checks", "1", "--latency-wait", "2"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -1577,41 +1665,31 @@ def of_this_folder(folder: Path) -> list[str]:
     ("cluster", "number"), [("local", signal.SIGINT), ("local", signal.SIGTERM), ("debug", signal.SIGTERM)]
 )
 def test_stopping_snakemake_leaves_no_process_without_a_cluster(tmp_path, cluster, number):
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 300; touch {output}"))
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 3000; touch {output}"))
     arguments = ["--executor", "submitit", "--submitit-cluster", cluster, "--jobs", "2", "b.txt"]
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *arguments, "--seconds-between-status-checks", "1"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until((tmp_path / "started").exists, "start of the job")
     process.send_signal(number)
-    assert process.wait(timeout=60) != 0
-    while left := of_this_folder(tmp_path):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    assert process.wait(timeout=PATIENCE_SECONDS) != 0
+    until(lambda: not of_this_folder(tmp_path), "end of all processes")
     assert not (tmp_path / "b.txt").exists()
 
 
 def test_closing_the_terminal_leaves_no_process(tmp_path):
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 300; touch {output}"))
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch started; sleep 3000; touch {output}"))
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup ignore it, and so would Snakemake
         options = ["--executor", "submitit", "--submitit-cluster", "local", "--jobs", "2", "b.txt"]
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, "--seconds-between-status-checks", "1"])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until((tmp_path / "started").exists, "start of the job")
     os.close(terminal)
     os.waitpid(child, 0)
-    while left := of_this_folder(tmp_path):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    until(lambda: not of_this_folder(tmp_path), "end of all processes")
 
 
 def test_a_command_that_ended_well_in_its_last_moments_is_not_run_again(tmp_path):
@@ -1627,25 +1705,26 @@ def test_a_command_that_ended_well_in_its_last_moments_is_not_run_again(tmp_path
 
 
 def test_what_does_not_end_by_itself_is_killed_before_it_is_put_back(tmp_path):
-    script = f"trap '' TERM; sleep 300 & sleep 300; touch {tmp_path}/late"
+    script = f"trap '' TERM; sleep 3000 & sleep 3000; touch {tmp_path}/late"
     command = JobCommand(["bash", "-c", script], tmp_path, tmp_path / "log", tmp_path / "cancelled", {}, patience=0.5)
     running = threading.Thread(target=command)
     running.start()
     while command._child is None:
         time.sleep(0.01)
     again = command.checkpoint()
-    running.join(timeout=20)
+    running.join(timeout=PATIENCE_SECONDS)
     assert not running.is_alive()
     assert again is not None
     assert again.function.command == ["bash", "-c", script]
-    assert not of_this_folder(tmp_path)
+    # Those of its children are nobody's to wait for.
+    until(lambda: not of_this_folder(tmp_path), "end of all processes")
     assert not (tmp_path / "late").exists()
 
 
 def test_an_unknown_cluster_is_named(tmp_path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{command}", "touch {output}"))
     command = [sys.executable, "-m", "snakemake", "--executor", "submitit", "--submitit-cluster", "lsf", "--jobs", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 1
     assert "submitit-cluster: found 'lsf'; known are slurm, local, debug" in done.stderr + done.stdout
 

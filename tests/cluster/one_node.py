@@ -24,7 +24,8 @@ PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "sacct", "munged", "mar
 # Ports, /etc/slurm and munge's socket are one cluster's at a time.
 LOCK = Path("/run/lock/piwsl-onenode")
 CPUS, MEMORY_MB, GPUS = 16, 64_000, 2
-PATIENCE_SECONDS = 60.0
+# Ends what would not end.
+PATIENCE_SECONDS = 300.0
 
 SLURM_CONF = """
 ClusterName=onenode
@@ -33,7 +34,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # A job that was put back in the queue waits so long before it starts again: time for its first start to end.
-AuthInfo=cred_expire=15
+AuthInfo=cred_expire=30
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldParameters=preempt_send_user_signal
 SlurmctldPort=6817
@@ -59,12 +60,15 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=bf_interval=2,batch_sched_delay=0,sched_interval=2,sched_min_interval=100000
 SlurmdParameters=config_overrides
-SlurmdTimeout=10
+# A machine that is busy is no node that is down, no job that was lost, no program that does not answer.
+SlurmdTimeout=120
+BatchStartTimeout=120
+MessageTimeout=20
 ReturnToService=2
 JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=10
+KillWait=30
 MinJobAge=300
 MaxArraySize=2001
 MpiDefault=none
@@ -133,9 +137,11 @@ class OneNode:
         self.start_node()
 
     def stop(self) -> None:
-        """Stop all that was started, the last first."""
+        """Stop all that was started, the last first; then another cluster may start."""
         for name in reversed(list(self._processes)):
             self._stop(name)
+        # The daemon of a step that has just ended takes a moment.
+        _wait_for("the end of all daemons", lambda: not _daemons())
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def start_controller(self) -> None:
@@ -230,7 +236,7 @@ class OneNode:
         process = self._processes.pop(name)
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=120)  # slurmctld saves its state
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -252,9 +258,13 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
+def _daemons() -> str:
+    return _output("pgrep", "-fl", "slurmctld|slurmd|slurmdbd|slurmstepd|munged|mariadbd")
+
+
 def _wait_for(what: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come up in {PATIENCE_SECONDS:g} s")
+            raise TimeoutError(f"waited {PATIENCE_SECONDS:g} s for {what}")
         time.sleep(0.2)

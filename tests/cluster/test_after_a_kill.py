@@ -11,7 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from workflows import OPTIONS, Workflow, queue, running, until, wrapper
+from workflows import (
+    OPTIONS,
+    PATIENCE_SECONDS,
+    Workflow,
+    let_go,
+    queue,
+    running,
+    said_to_be_made,
+    states,
+    until,
+    until_said,
+    waiting,
+    wrapper,
+)
 
 from snakemake_executor_plugin_submitit.leftovers import leftovers
 from snakemake_executor_plugin_submitit.notes import key_of
@@ -50,7 +63,8 @@ rule word:
     output: "{n}.txt"
     params: word=lambda wildcards: config[wildcards.n]
     shell:
-        "echo {wildcards.n}-{params.word} >> trace; sleep 3; [ {params.word} != fails -o -e well ];"
+        "echo {wildcards.n}-{params.word} >> trace; while [ ! -e go ]; do sleep 0.2; done;"
+        "[ {params.word} != fails -o -e well ];"
         "echo {params.word} > {output}"
 """
 WHOLE_NODE = """
@@ -84,22 +98,9 @@ def until_at_work(workflow: Workflow, times: list[int]) -> None:
     until(lambda: times_at_work(workflow, len(times)) == times, f"jobs at work for {times} times")
 
 
-def let_go(workflow: Workflow) -> None:
-    (workflow.folder / "go").touch()
-
-
-def until_said(workflow: Workflow, words: str) -> None:
-    """Read what Snakemake says until these words."""
-    assert any(words in line for line in workflow.process.stdout), f"Snakemake has not said {words}"
-
-
 def kill(workflow: Workflow, *options: str) -> None:
     workflow.kill()
     workflow.run("--unlock", *options)
-
-
-def waiting() -> set[str]:
-    return {job for job, state in queue() if state == "PENDING"}
 
 
 def is_cancelling() -> bool:
@@ -114,6 +115,7 @@ def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workf
     workflow.start(*options)
     until(lambda: len(workflow.lines("trace")) == 4, "start of the jobs")
     kill(workflow, *options)
+    let_go(workflow)
     until(lambda: not queue(), "end of the jobs")
     config.write_text("kept: old\nedited: new\nfailed: fails\ndeleted: old\n")
     (workflow.folder / "deleted.txt").unlink()
@@ -136,12 +138,14 @@ def test_what_ended_alone_is_taken_over_where_it_is_what_would_be_made_now(workf
 
 def test_what_ended_alone_is_run_again_where_the_user_or_the_code_says_so(workflow):
     snakefile = 'rule all:\n    input: "out.txt"\nrule one:\n    output: "out.txt"\n'
-    snakefile += '    shell: "{}echo x >> trace; sleep 2; touch {{output}}"\n'
+    snakefile += '    shell: "{}echo x >> trace; while [ ! -e go ]; do sleep 0.2; done; touch {{output}}"\n'
     workflow.write(snakefile.format(""))
     for times, forced in enumerate(((), ("--forcerun", "one"), ("--force", "out.txt"), ("--forceall",)), start=1):
+        (workflow.folder / "go").unlink(missing_ok=True)
         workflow.start("--rerun-incomplete", *forced)
         until(lambda times=times: len(workflow.lines("trace")) == times, "start of the job")
         kill(workflow)
+        let_go(workflow)
         until(lambda: not queue(), "end of the job")
     workflow.write(snakefile.format("true; "))
     code, output = workflow.run("--rerun-incomplete")
@@ -229,11 +233,6 @@ FOUR_AT_ONCE = (
     "--groups", "train=four", "--group-components", "four=4", "--submitit-group-cpus", "4", "--cores", "4",
     "--keep-going", "--rerun-incomplete",
 )  # fmt: skip
-
-
-def said_to_be_made(workflow: Workflow) -> int:
-    marks = (workflow.folder / ".snakemake" / "incomplete").rglob("*")
-    return sum(path.is_file() and '"made": true' in path.read_text() for path in marks)
 
 
 def begun(workflow: Workflow) -> None:
@@ -382,7 +381,6 @@ def killed_by_sbatch(workflow: Workflow, text: str, *options: str) -> str:
     workflow.start(*options, path=path)
     code, _ = workflow.wait()
     assert code == -signal.SIGKILL
-    workflow.run("--unlock")
     return path
 
 
@@ -390,7 +388,8 @@ def killed_by_sbatch(workflow: Workflow, text: str, *options: str) -> str:
 def test_jobs_of_a_snakemake_that_was_killed_before_it_could_say_what_they_run_are_replaced(workflow, options):
     path = killed_by_sbatch(workflow, KILLING_AT_ONCE, *options)
     accepted = workflow.lines("accepted")[-1]
-    assert {job.split("_")[0] for job, _ in queue()} == {accepted}
+    assert {job.split("_")[0] for job, _ in queue()} == {accepted}  # for a minute
+    workflow.run("--unlock")
     workflow.start("--rerun-incomplete", *options, path=path)
     until_at_work(workflow, [1, 1])
     assert accepted not in {job.split("_")[0] for job, _ in queue()}
@@ -404,6 +403,7 @@ def test_jobs_of_a_snakemake_that_was_killed_before_it_could_say_what_they_run_a
 def test_jobs_of_a_snakemake_that_was_killed_before_it_noted_them_are_gone_on_with(workflow, options, jobs):
     key = key_of("beating", ["1.txt"])
     path = killed_by_sbatch(workflow, KILLING_AT_THE_LAST_NOTE.format(key=key, jobs=jobs), *options)
+    workflow.run("--unlock")
     notes = workflow.folder / ".snakemake" / "submitit" / "notes"
     assert not (notes / f"{key}.json").exists()
     until_at_work(workflow, [1, 1])
@@ -420,6 +420,7 @@ def test_jobs_of_a_snakemake_that_was_killed_before_it_noted_them_are_gone_on_wi
 def test_what_a_job_made_that_was_never_noted_is_taken_over(workflow):
     key = key_of("beating", ["1.txt"])
     path = killed_by_sbatch(workflow, KILLING_AT_THE_LAST_NOTE.format(key=key, jobs=2))
+    workflow.run("--unlock")
     until_at_work(workflow, [1, 1])
     let_go(workflow)
     until(lambda: not queue(), "end of the jobs")
@@ -467,7 +468,8 @@ def test_jobs_are_cancelled_once_the_controller_is_back(workflow, cluster):
     assert code != 0
     assert f"Cancelling {array}_[0-1]; Ctrl-C again leaves them." in output
     assert "Not cancelled" not in output
-    until(lambda: not queue(), "empty queue", seconds=30)
+    until(lambda: not queue(), "empty queue")
+    until(lambda: states([array]) == {"CANCELLED by 0"}, "cancellation in the accounts")
 
 
 def test_snakemake_may_run_in_a_job_itself(workflow):
@@ -479,6 +481,6 @@ def test_snakemake_may_run_in_a_job_itself(workflow):
         "sbatch", "--wait", "--partition=gpu", "--array=3", "--mem-per-cpu=600", "--gpus=1", "--output=outer.log",
         "--wrap", " ".join([sys.executable, "-m", "snakemake", *OPTIONS]),
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, (workflow.folder / "outer.log").read_text()
     assert [workflow.lines(f"{number}.txt") for number in range(2)] == [["300", "none"]] * 2

@@ -8,7 +8,7 @@ import containers
 import pytest
 from test_executor_on_slurm import COUNTER, starts
 from test_pipeline import check_out, run_profile, uncommented
-from workflows import preempt
+from workflows import let_go, preempt, until
 
 BOUND = """
 container: "docker://example/image"
@@ -35,7 +35,7 @@ rule all:
 rule count:
     output: "out.txt"
     resources: mem_mb=300, runtime=5, slurm_partition="gpulow", gpu=2
-    shell: "python3 counter.py state trace {output} 60"
+    shell: "python3 counter.py state trace {output}"
 """
 IN_CONTAINERS = ("--sdm", "apptainer", "--apptainer-prefix", "images")
 
@@ -73,6 +73,8 @@ def test_a_preempted_job_in_a_container_saves_and_goes_on(workflow, apptainer):
     workflow.write(COUNTING)
     workflow.start(*IN_CONTAINERS, path=apptainer.path)
     preempt(workflow)
+    until(lambda: len(starts(workflow)) == 2, "second start of the job")
+    let_go(workflow)
     code, output = workflow.wait()
     assert code == 0, output
     assert len(starts(workflow)) == 2

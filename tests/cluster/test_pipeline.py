@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 from safetensors.torch import load_file
-from workflows import Workflow, queue, running, until
+from workflows import PATIENCE_SECONDS, Workflow, running, until, was_put_back
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
@@ -114,11 +114,22 @@ def jobs_of(workflow: Workflow, name: str) -> list[str]:
     return [line.removeprefix(f"{name}|") for line in lines if line.startswith(f"{name}|")]
 
 
+def completed(workflow: Workflow, name: str, count: int) -> list[str]:
+    """Wait until SLURM's accounts say that all of so many jobs of a name have ended well; return what they say."""
+    until(
+        lambda: [line.split("|")[1] for line in jobs_of(workflow, name)] == ["COMPLETED"] * count,
+        f"{count} completed jobs {name}",
+    )
+    return jobs_of(workflow, name)
+
+
 def run_profile(workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake through the profile of a folder."""
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments]
     patience = ["--seconds-between-status-checks", "2", "--latency-wait", "15"]
-    return subprocess.run([*command, *patience], cwd=workflow.folder, capture_output=True, text=True, timeout=400)
+    return subprocess.run(
+        [*command, *patience], cwd=workflow.folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 def test_the_whole_chain_goes_through_the_profile(workflow):
@@ -135,10 +146,9 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     results = pd.read_csv(workflow.folder / "results" / "short" / "results.csv")
     assert len(results) == 2
     assert (workflow.folder / "results" / "short" / "report.html").stat().st_size > 10_000
-    training = jobs_of(workflow, "train")
-    assert len(training) == 2
-    assert all(line.startswith("gpu|COMPLETED|") and "gres/gpu=1" in line for line in training), training
-    assert any(line.startswith("cpu|COMPLETED") for line in jobs_of(workflow, "label"))
+    training = completed(workflow, "train", 2)
+    assert all(line.startswith("gpu|") and "gres/gpu=1" in line for line in training), training
+    assert any(line.startswith("cpu|") for line in jobs_of(workflow, "label"))
     # A second run has nothing to do, and asks SLURM for nothing.
     again = run_profile(workflow)
     assert "Nothing to be done" in again.stdout + again.stderr
@@ -151,8 +161,8 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     done = run_profile(workflow, *models)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all((workflow.folder / model).exists() for model in models)
-    (packed,) = jobs_of(workflow, "training_train")
-    assert packed.startswith("gpu|COMPLETED|")
+    (packed,) = completed(workflow, "training_train", 1)
+    assert packed.startswith("gpu|")
     assert {"gres/gpu=1", "cpu=4", "mem=16000M"} <= set(packed.split("|")[2].split(",")), packed
     assert len(jobs_of(workflow, "train")) == 2
 
@@ -203,12 +213,13 @@ def test_trainings_that_are_interrupted_three_times_end_with_the_same_weights(wo
     def checkpoints() -> set[Path]:
         return set(workflow.folder.glob("*/checkpoints/*.ckpt"))
 
-    for _ in range(3):
+    for times in (1, 2, 3):
         until(
             lambda: len(running()) == 2 and len({path.parts[-3] for path in checkpoints() - seen}) == 3, "checkpoints"
         )
-        subprocess.run(["scontrol", "requeue", ",".join(running())], check=True)
-        until(lambda: [state for _, state in queue()] == ["PENDING"] * 2, "end of the jobs")
+        jobs = running()
+        subprocess.run(["scontrol", "requeue", ",".join(jobs)], check=True)
+        until(lambda jobs=jobs, times=times: all(was_put_back(job, times) for job in jobs), "end of the jobs")
         seen.update(checkpoints())
     code, output = workflow.wait()
     assert code == 0, output

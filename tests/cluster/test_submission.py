@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from workflows import queue, running, until
+from workflows import put_back_at_its_limit, queue, running, states, until
 
 from piwsl.errors import PiwslError
 from piwsl.workflow.submission import Started, queued, start
@@ -21,7 +21,7 @@ latency-wait: 10
 default-resources:
   slurm_partition: hidden
   mem_mb: 300
-  runtime: 5
+  runtime: 30
 """
 TWO_AT_WORK = """
 rule all:
@@ -71,8 +71,10 @@ def test_it_runs_in_the_partition_of_its_jobs_and_alone(workflow, at_work):
 
 def test_stopping_it_cancels_its_jobs(workflow, at_work):
     started = at_work()
+    jobs = running()
     subprocess.run(started.stop, shell=True, check=True)
-    until(lambda: not queue(), "empty queue", seconds=45)
+    until(lambda: not queue(), "empty queue")
+    until(lambda: states(jobs) == {"CANCELLED by 0"}, "cancellation of all in the accounts")
     assert "Cancelling" in Path(started.log).read_text()
     assert not Path("0.txt").exists()
 
@@ -85,8 +87,9 @@ def test_at_its_time_limit_it_goes_back_to_the_queue_and_on_with_its_jobs(workfl
     (programs / "scontrol").write_text(f'#!/bin/bash\n{refuses}\nexec /usr/bin/scontrol "$@"\n')
     (programs / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    started = at_work("--time=2 --signal=B:USR1@30")
+    started = at_work("--time=30 --signal=B:USR1@60")
     jobs = {job for job in running() if job != started.job}
+    put_back_at_its_limit(started.job, minutes=30)
     until(lambda: "Going on with job" in Path(started.log).read_text(), "second start")
     assert jobs <= set(running())
     Path("go").touch()

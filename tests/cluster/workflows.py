@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-PATIENCE_SECONDS = 300.0
+from snakemake_executor_plugin_submitit.waiting import in_queue
+
+# Ends what would not end.
+PATIENCE_SECONDS = 1800.0
 OPTIONS = (
     "--executor", "submitit", "--jobs", "50", "--latency-wait", "10", "--seconds-between-status-checks", "1",
-    "--default-resources", "slurm_partition=cpu", "mem_mb=300", "runtime=5",
+    "--default-resources", "slurm_partition=cpu", "mem_mb=300", "runtime=30",
 )  # fmt: skip
 
 
@@ -74,28 +78,88 @@ def wrapper(folder: Path, name: str, text: str) -> str:
 
 
 def queue() -> list[tuple[str, str]]:
-    """Return the jobs that wait or run, one line a task of an array: id and state."""
-    answer = subprocess.run(["squeue", "-h", "-r", "-o", "%i %T"], capture_output=True, text=True).stdout
-    jobs = [(line.split()[0], line.split()[1]) for line in answer.splitlines()]
-    return [(job, state) for job, state in jobs if state != "COMPLETING"]
+    """Return the jobs that wait, run, or are about to end, one line a task of an array: id and state."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    command = ["squeue", "--all", "-h", "-r", "-o", "%i %T"]
+    # Without an answer nobody knows: no job would be one of the answers.
+    while (done := subprocess.run(command, capture_output=True, text=True)).returncode:
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(1.0)
+    return [(line.split()[0], line.split()[1]) for line in done.stdout.splitlines()]
 
 
 def running() -> list[str]:
     return [job for job, state in queue() if state == "RUNNING"]
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+def waiting() -> set[str]:
+    return {job for job, state in queue() if state == "PENDING"}
+
+
+def was_put_back(job: str, times: int) -> bool:
+    """Whether a job has ended and come back to the queue so often; it waits there, or runs again."""
+    queued = in_queue().get(job)
+    return queued is not None and queued.restarts >= times and queued.state != "COMPLETING"
+
+
+def states(jobs: Iterable[str]) -> set[str]:
+    """Return what SLURM's accounts say of jobs."""
+    command = ["sacct", "-X", "-n", "-P", "-o", "State", "-j", ",".join(jobs)]
+    return set(subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
+
+
+def until(condition: Callable[[], object], what: str) -> None:
     """Wait for something that will be."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"no {what} in {seconds:g} s"
+        assert time.monotonic() < deadline, f"no {what} in {PATIENCE_SECONDS:g} s"
         time.sleep(0.3)
 
 
+def until_said(workflow: Workflow, words: str) -> None:
+    """Read what Snakemake says until these words."""
+    assert any(words in line for line in workflow.process.stdout), f"Snakemake has not said {words}"
+
+
+def let_go(workflow: Workflow) -> None:
+    """Tell jobs that wait for it that they may end."""
+    (workflow.folder / "go").touch()
+
+
+def said_to_be_made(workflow: Workflow) -> int:
+    """Return of how many outputs Snakemake's marks say that they are made, by a job that is at work on others."""
+    count = 0
+    for mark in (workflow.folder / ".snakemake" / "incomplete").rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # jobs take them away
+            count += '"made": true' in mark.read_text()
+    return count
+
+
+def limit_time(job: str, minutes: int) -> None:
+    """Give a job another time limit."""
+    subprocess.run(["scontrol", "update", f"jobid={job}", f"timelimit={minutes}"], check=True)
+
+
+def near_its_limit(job: str) -> None:
+    """Leave a job that runs one to two minutes: one that SLURM is to signal a minute before is signalled within one.
+
+    SLURM looks each half minute, and signals what would be late at its next look.
+    """
+    used = subprocess.run(["squeue", "-h", "-j", job, "-o", "%M"], capture_output=True, text=True, check=True).stdout
+    minutes = int(used.split(":")[-2])
+    limit_time(job, minutes + 2)
+
+
+def put_back_at_its_limit(job: str, minutes: int) -> None:
+    """Let a job come near its time limit, and give it this one (min) when it has come back to the queue."""
+    near_its_limit(job)
+    until(lambda: was_put_back(job, 1), "job that was put back at its time limit")
+    limit_time(job, minutes)
+
+
 def preempt(workflow: Workflow) -> None:
-    """Let a job of partition gpulow, which says in `trace` that it has begun, count a while; then take its GPUs."""
+    """Take the GPUs of a job of partition gpulow, which says in `trace` that it has begun."""
     until(lambda: workflow.lines("trace"), "start of the job")
-    time.sleep(3)
     subprocess.run(
         ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "-o", "/dev/null", "--wrap", "sleep 3"], check=True
     )

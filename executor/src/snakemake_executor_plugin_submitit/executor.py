@@ -47,8 +47,8 @@ LATENCY_SECONDS = 20.0
 PATIENCE_SECONDS = 600.0
 # Before jobs are tried again of which there were too many, s.
 ROOM_SECONDS = 10.0
-# How long it may be away when all jobs shall be cancelled, s: somebody waits for the end.
-LAST_PATIENCE_SECONDS = 60.0
+# How long it may be away when all jobs shall be cancelled, s: as it restarts, and somebody waits for the end.
+LAST_PATIENCE_SECONDS = 180.0
 
 
 class Executor(RemoteExecutor):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ def put_back(marks: Iterable[Path], began: float, made: bool) -> None:
         with contextlib.suppress(OSError):
             if not mark.exists():
                 mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.write_text(MADE if made else UNKNOWN_JOB)
-                os.utime(mark, (began, began))
+                _write(mark, MADE if made else UNKNOWN_JOB, began)
 
 
 def say_made(marks: Iterable[Path]) -> bool:
@@ -75,5 +75,13 @@ def still_made(marks: Iterable[Path]) -> Iterator[None]:
     yield
     for mark, time in began.items():
         with contextlib.suppress(OSError):
-            mark.write_text(MADE)
-            os.utime(mark, None if time is None else (time, time))
+            _write(mark, MADE, time)
+
+
+def _write(mark: Path, text: str, time: float | None) -> None:
+    """Write a mark as of a time (s), or of now: whoever looks finds the whole of it, or what was there before."""
+    beside = mark.with_name(f".{uuid.uuid4().hex}")  # no name of Snakemake's has a dot
+    with contextlib.suppress(OSError):  # the disk is full: one that says nothing still marks what is incomplete
+        beside.write_text(text)
+    os.utime(beside, None if time is None else (time, time))
+    beside.replace(mark)

@@ -25,6 +25,7 @@ from submitit.core.utils import DelayedSubmission
 
 from snakemake_executor_plugin_submitit.marks import put_back
 from snakemake_executor_plugin_submitit.parts import DONE, KEEP_INCOMPLETE, Part, without
+from snakemake_executor_plugin_submitit.signals import put_off
 
 POLL_SECONDS = 0.1
 # Between two looks at which members are made: one that both have seen has not failed.
@@ -83,29 +84,17 @@ class JobCommand:
 
     def __call__(self) -> int:
         """Run the command and return its exit code."""
-        if self.cancelled.exists():
-            raise SystemExit(TERMINATED)
         inline = threading.current_thread() is not threading.main_thread()
         if not inline:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._terminate)
+        # Not before: a signal that submitit has passed over comes after this file.
+        if self.cancelled.exists():
+            raise SystemExit(TERMINATED)
         command = self._command_of_this_piece()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
-            self._child = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment(),
-                start_new_session=True,
-                # USR2 comes to every process of a job; who has no use for it would die of it.
-                preexec_fn=_ignore_usr2,
-            )
-        # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
-        began = time.time()
-        threading.Thread(target=self._wait, args=(self._child, began), daemon=True).start()
+        # A handler that did not know the child would leave it behind, at work beside its successor.
+        with contextlib.nullcontext() if inline else put_off(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            began = self._start(command)
         if self.comment and ARRAY in os.environ:
             threading.Thread(target=_say, args=(self.comment,), daemon=True).start()
         while self._exit_code is None:
@@ -152,6 +141,26 @@ class JobCommand:
         self._said_made = made
         _keep([log for part in self.parts if part not in made for log in part.logs], restarts)
         return without(self.command, self.parts, made)
+
+    def _start(self, command: Sequence[str]) -> float:
+        """Start the child and what waits for it; return when it began (s)."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                start_new_session=True,
+                # USR2 comes to every process of a job; who has no use for it would die of it.
+                preexec_fn=_ignore_usr2,
+            )
+        # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
+        began = time.time()
+        threading.Thread(target=self._wait, args=(self._child, began), daemon=True).start()
+        return began
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}

@@ -18,6 +18,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from snakemake_executor_plugin_submitit.payload import JobCommand
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.signals import put_off
 
 PAUSE_SECONDS = 5.0
 # sbatch's words where nothing has reached the scheduler: to say it again can then submit nothing twice.
@@ -112,7 +113,7 @@ def submit(
         # Processes of this machine are of the job that this one runs in; other jobs are not.
         outside = _outside_of_a_job() if settings.cluster == "slurm" else contextlib.nullcontext()
         try:
-            with _signals_put_off():
+            with put_off(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 with outside, executor.batch():
                     jobs = [executor.submit(command) for command in commands]
                 submitted(jobs)
@@ -123,24 +124,6 @@ def submit(
             if UNREACHED not in str(error) or time.monotonic() > deadline:
                 raise SubmissionError(str(error)) from None
         time.sleep(PAUSE_SECONDS)
-
-
-@contextlib.contextmanager
-def _signals_put_off() -> Iterator[None]:
-    """Handle INT, TERM and HUP at the end."""
-    heard: list[int] = []
-    handlers: dict[int, Any] = {
-        number: signal.signal(number, lambda number, frame: heard.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in heard:
-            if callable(handlers[number]):
-                handlers[number](number, None)
 
 
 @contextlib.contextmanager
