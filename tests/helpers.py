@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,14 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=1800,
     )
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until something is so; the limit ends what would not end, and a busy machine does not come near it."""
+    deadline = time.monotonic() + 600.0
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.05)
 
 
 def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) -> Path:
