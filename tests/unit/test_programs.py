@@ -82,7 +82,9 @@ def test_an_interruption_ends_the_program_and_its_children_and_removes_its_folde
 import signal
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
+from piwsl.reference import programs
 from piwsl.reference.programs import Program, run, scratch_folder
+programs.GRACE_SECONDS = 0.5
 with scratch_folder(Program("a", "a", "A", "")) as folder:
     run([{path!r}], folder, folder / "output", {{}})
 """

@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from ase import Atoms
-from helpers import ROOT, morse_frames
+from helpers import forked, morse_frames
 from lightning.pytorch.strategies.launchers import multiprocessing as launching
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector as Lightning
 from safetensors.torch import load_file
@@ -269,41 +270,36 @@ def test_averaged_weights_forget_where_they_began_in_a_short_training():
     assert float(late[0]) == pytest.approx(0.001)
 
 
-INTERRUPTED = """
-import sys, os, signal
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_training
-from piwsl.training.module import PotentialModule
-
-original = PotentialModule.training_step
-def dying(self, batch, index):
-    if self.global_step == {step}:
-        os.kill(os.getpid(), {signal:d})
-    return original(self, batch, index)
-PotentialModule.training_step = dying
-model, loss = test_training.small(**{training!r}), test_training.Loss(**{loss!r})
-test_training.train_in(Path({folder!r}), Path({dataset!r}), model, loss)
-"""
-
-
 @pytest.fixture(scope="module")
 def whole(dataset, tmp_path_factory) -> Path:
     """The model of a run that was not interrupted."""
     return train_in(tmp_path_factory.mktemp("whole"), dataset, small())
 
 
+def struck(
+    train: Callable[[], object], number: int, is_here: Callable[[PotentialModule], bool]
+) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, which sends itself a signal at the step that is said."""
+    learn = PotentialModule.training_step
+
+    def learn_or_die(module: PotentialModule, *given: Any) -> torch.Tensor:
+        if is_here(module):
+            os.kill(os.getpid(), number)
+        return learn(module, *given)
+
+    def train_until_then() -> None:
+        PotentialModule.training_step = learn_or_die  # type: ignore[method-assign]
+        train()
+
+    return forked(train_until_then)
+
+
 def interrupt(
     folder: Path, dataset: Path, step: int, number: int, loss: Loss = WEAK, **training
 ) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own that sends itself a signal at a step."""
-    tests = str(Path(__file__).parent)
-    script = INTERRUPTED.format(
-        tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset), training=training,
-        loss=loss.plain(),
-    )  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{tests}"}
-    return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    model = small(**training)
+    return struck(lambda: train_in(folder, dataset, model, loss), number, lambda module: module.global_step == step)
 
 
 @pytest.mark.parametrize("step", [7, 15, 40])
@@ -370,14 +366,22 @@ def test_processes_that_train_together_hear_what_came_while_they_were_started(da
     assert [path.name for path in tmp_path.glob("checkpoints/*.ckpt")] == ["step-000000001.ckpt"]
 
 
-def test_what_the_pieces_before_the_last_took_is_left_until_a_run_is_not_interrupted(dataset, tmp_path):
+def test_what_the_pieces_before_the_last_took_is_left_until_a_run_is_not_interrupted(dataset, tmp_path, monkeypatch):
+    begin = PotentialModule.configure_optimizers
+
+    def busy(module: PotentialModule) -> Any:
+        while time.process_time() < 0.6:
+            pass
+        return begin(module)
+
+    monkeypatch.setattr(PotentialModule, "configure_optimizers", busy)
     folder, earlier = tmp_path / "run", tmp_path / "benchmarks" / "n20-seed0.earlier.json"
     note = folder / "checkpoints" / "pieces.json"
     interrupt(folder, dataset, 20, signal.SIGKILL)
     first = read_json(note)
     interrupt(folder, dataset, 40, signal.SIGUSR2)
     both = read_json(note)
-    # Each has imported torch, and the second was not asked to stop in vain.
+    # Each was busy, and the second was not asked to stop in vain.
     assert both["cpu_s"] > first["cpu_s"] + 0.5 > 1.0
     assert both["wall_s"] > first["wall_s"] + 0.5
     files = (folder / "model.safetensors", folder / "history.csv")
