@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +70,43 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=1800,
     )
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until something is so; the limit ends what would not end, and a busy machine does not come near it."""
+    deadline = time.monotonic() + 600.0
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.05)
+
+
+def forked(done: Callable[[], object]) -> subprocess.CompletedProcess[str]:
+    """Do something in a process of its own, forked from this one: nothing is imported anew.
+
+    It has ended then, and all that it started.
+    """
+    ended, not_yet = os.pipe()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if child == 0:
+            sys.stdout, sys.stderr = out, err
+            status = 1
+            try:
+                done()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                out.flush()
+                err.flush()
+                os._exit(status)
+        os.close(not_yet)
+        os.read(ended, 1)
+        os.close(ended)
+        _, status = os.waitpid(child, 0)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([], os.waitstatus_to_exitcode(status), out.read(), err.read())
 
 
 def distribution(folder: Path, name: str, source: str, entry: dict[str, str]) -> Path:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from debian_packages import install
 
+# Milliseconds, for whatever is waited for: it ends what would not end, and a busy machine does not come near it.
+PATIENCE = 300_000
+OWN_MACHINE_ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -31,8 +34,8 @@ def dump(address: str, profile: Path) -> str:
     result = subprocess.run(
         [installed(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={profile}",
+         OWN_MACHINE_ALONE, f"--user-data-dir={profile}",
          "--window-size=1200,3000", "--virtual-time-budget=15000", "--dump-dom", address],
-        capture_output=True, text=True, timeout=180, check=True,
+        capture_output=True, text=True, timeout=900, check=True,
     )  # fmt: skip
     return result.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from chromium import installed
+from chromium import PATIENCE, installed
 from helpers import plain_experiment
 
 from piwsl.config import Experiment, parse_section
@@ -46,9 +46,10 @@ def page(request, comparison) -> Iterator[sync_api.Page]:
     """The comparison, opened; what it asked for and what went wrong are in `asked` and `wrong`."""
     phone = "phone" in request.param
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"], timeout=PATIENCE)
         size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 900}
         opened = browser.new_page(viewport=size, color_scheme="dark" if phone else "light")
+        opened.set_default_timeout(PATIENCE)
         opened.asked, opened.wrong = [], []
         opened.on("request", lambda made: opened.asked.append(made.url))
         opened.on("pageerror", lambda error: opened.wrong.append(str(error)))

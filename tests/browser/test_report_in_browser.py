@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from chromium import installed
+from chromium import PATIENCE, installed
 from helpers import morse_frames, plain_experiment
 from run_files import files_of
 
@@ -73,7 +73,7 @@ def worst() -> list[Atoms]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"], timeout=PATIENCE)
         yield opened
         opened.close()
 
@@ -82,6 +82,7 @@ def browser() -> Iterator[sync_api.Browser]:
 def opened(browser: sync_api.Browser, address: str, **how: Any) -> Iterator[sync_api.Page]:
     """Open a page that is refused whatever it asks for, and may complain of nothing; both fail what opened it."""
     context = browser.new_context(**how)
+    context.set_default_timeout(PATIENCE)
     asked: list[str] = []
     wrong: list[str] = []
 
@@ -112,7 +113,9 @@ def desk(browser, report) -> Iterator[sync_api.Page]:
         yield found
 
 
-ASKING = "<script>fetch('https://example.org/a.json').catch(() => {})</script></body>"
+ASKING = """<script>
+fetch('https://example.org/a.json').catch(() => { document.body.dataset.refused = ''; });
+</script></body>"""
 
 
 @pytest.mark.parametrize(("policy", "said"), [(True, "Content Security Policy"), (False, "https://example.org/a.json")])
@@ -124,7 +127,7 @@ def test_a_request_fails_whatever_opened_the_page(browser, report, tmp_path, pol
         pytest.raises(AssertionError, match=said),
         opened(browser, (tmp_path / "asking.html").as_uri()) as page,
     ):
-        page.wait_for_timeout(200)
+        page.wait_for_selector("[data-refused]", state="attached")
 
 
 def test_every_figure_is_drawn(page):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ase import Atoms
-from helpers import MEMORY_MB
+from helpers import MEMORY_MB, until
 
 from piwsl.files import read_json, write_json
 from piwsl.reference import labelling
@@ -35,16 +35,17 @@ def stretched(number: int) -> Atoms:
 FRAMES = [stretched(number) for number in range(8)]
 
 
-def label_all(store: Path, slow: bool, results: Any, forces: Any = None) -> None:
-    """Label all frames as another process; `slow` energies take a third of a second more."""
-    compute = Labeller._compute
+def label_all(store: Path, together: Any, results: Any, forces: Any) -> None:
+    """Label all frames as another process, which begins with its first energy when all have claimed one."""
+    compute, begun = Labeller._compute, []
 
-    def slowly(self: Labeller, *given: Any) -> dict[str, Any]:
-        time.sleep(0.3 if slow else 0)
+    def compute_together(self: Labeller, *given: Any) -> dict[str, Any]:
+        if not begun:
+            begun.append(together.wait(600))
         return compute(self, *given)
 
     labelling.CLAIMED_FROM_S = 0.0
-    Labeller._compute = slowly  # type: ignore[method-assign]
+    Labeller._compute = compute_together  # type: ignore[method-assign]
     lines: list[str] = []
     frames, rows = label_frames(FRAMES, HF, store, forces, MEMORY_MB, lines.append)
     results.put((len(frames), [row["geometry"] for row in rows], sum(not row["stored"] for row in rows), lines))
@@ -53,11 +54,11 @@ def label_all(store: Path, slow: bool, results: Any, forces: Any = None) -> None
 @pytest.mark.parametrize("forces", [None, "slope"])
 def test_two_jobs_at_once_compute_each_frame_once(tmp_path, forces):
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    jobs = [context.Process(target=label_all, args=(tmp_path, True, results, forces)) for _ in range(2)]
+    together, results = context.Barrier(2), context.Queue()
+    jobs = [context.Process(target=label_all, args=(tmp_path, together, results, forces)) for _ in range(2)]
     for job in jobs:
         job.start()
-    found = [results.get(timeout=120) for _ in jobs]
+    found = [results.get(timeout=600) for _ in jobs]
     for job in jobs:
         job.join()
     alone = label_frames(FRAMES, HF, tmp_path / "other", None, MEMORY_MB, lambda line: None)[1]
@@ -102,8 +103,7 @@ def test_a_claim_is_touched_and_taken_back(tmp_path):
     claim = claims.take("one")
     assert claim is not None
     os.utime(claim.path, (0, 0))
-    time.sleep(0.3)
-    assert claim.path.stat().st_mtime > 0
+    until(lambda: claim.path.stat().st_mtime > 0, "touch")
     assert claims.take("one") is None
     claim.release()
     assert not claim.path.exists()

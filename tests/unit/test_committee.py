@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
@@ -16,9 +13,10 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
-from helpers import ROOT, morse_frames
+from helpers import morse_frames
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_training import struck
 
 import piwsl
 from piwsl.architectures.painn import PaiNN
@@ -31,8 +29,10 @@ from piwsl.interfaces import PotentialCalculator
 from piwsl.models import Committee, Potential, load_model, save_model
 from piwsl.models.storage import read_header
 from piwsl.structures.frames import write_frames
+from piwsl.structures.seeds import seed_of
 from piwsl.structures.structure import from_atoms
 from piwsl.training.frames import frames_of_structures
+from piwsl.training.module import PotentialModule
 from piwsl.training.run import Devices, train
 
 WATER = [from_atoms(atoms) for atoms in morse_frames("H2O", 20, forces=True)]
@@ -188,34 +188,18 @@ def test_the_file_says_how_well_members_know_the_frames_that_they_did_not_learn_
     assert held_out["forces_rmse"] == pytest.approx(np.sqrt(np.square(forces).mean()), rel=1e-5)
 
 
-INTERRUPTED = """
-import sys, os
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_committee
-from piwsl.structures.seeds import seed_of
-from piwsl.training.module import PotentialModule
-
-original = PotentialModule.training_step
-def dying(self, batch, index):
-    if self.global_step == {step} and self.task.seed == seed_of("members", 0, {member}):
-        os.kill(os.getpid(), {signal:d})
-    return original(self, batch, index)
-PotentialModule.training_step = dying
-test_committee.train_in(Path({folder!r}), test_committee.small())
-"""
-
-
 @pytest.mark.parametrize(
     ("member", "step", "number"),
     [(1, 0, signal.SIGKILL), (1, 13, signal.SIGTERM), (2, 25, signal.SIGKILL)],
     ids=["between members", "told to stop", "killed"],
 )
 def test_what_was_interrupted_goes_on_and_ends_with_the_same_bytes(trained, tmp_path, capfd, member, step, number):
-    folder, tests = tmp_path / "run", str(Path(__file__).parent)
-    script = INTERRUPTED.format(tests=tests, member=member, step=step, signal=number, folder=str(folder))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{tests}"}
-    stopped = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    folder = tmp_path / "run"
+
+    def is_here(module: PotentialModule) -> bool:
+        return module.global_step == step and module.task.seed == seed_of("members", 0, member)
+
+    stopped = struck(lambda: train_in(folder, small()), number, is_here)
     assert stopped.returncode == (-9 if number == signal.SIGKILL else 1)
     assert not (folder / "model.safetensors").exists()
     capfd.readouterr()

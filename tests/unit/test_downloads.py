@@ -110,8 +110,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def wait_until_it_has(path: Path, size: int) -> None:
-    """Wait until a file has so many bytes, ten seconds at most."""
-    deadline = time.monotonic() + 10.0
+    """Wait until a file has so many bytes, two minutes at most."""
+    deadline = time.monotonic() + 120.0
     while time.monotonic() < deadline and not (path.exists() and path.stat().st_size >= size):
         time.sleep(0.01)
 

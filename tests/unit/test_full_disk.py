@@ -58,7 +58,7 @@ def train(folder: Path, dataset: Path, log: Path, step: int = -1) -> subprocess.
     script = TRAIN.format(
         paths=paths, log=str(log), step=step, disk=str(folder.parent), folder=str(folder), dataset=str(dataset)
     )
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Environment:
     def run(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return subprocess.run(
-            [str(self.python), *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+            [str(self.python), *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
         )
 
     def piwsl(self, folder: Path, *arguments: str) -> str:

@@ -202,7 +202,11 @@ def test_two_jobs_on_one_frame_at_once_have_one_energy_and_leave_the_richer_reco
     for job in jobs:
         assert job.stdout is not None
         assert job.stdout.readline() == "ready\n"
-    energies = [float(job.communicate("\n")[0]) for job in jobs]
+    for job in jobs:
+        assert job.stdin is not None
+        job.stdin.write("\n")
+        job.stdin.flush()
+    energies = [float(job.communicate()[0]) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
     assert energies[0] == pytest.approx(energies[1], abs=1e-7)
     (record,) = level_records(tmp_path)

@@ -6,16 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from helpers import MEMORY_MB
+from helpers import MEMORY_MB, until
 
 from piwsl.config import ConfigError, parse_level
 from piwsl.errors import PiwslError
+from piwsl.reference import programs
 from piwsl.reference.checks import check_level
 from piwsl.reference.failures import FrameFailure, JobFailure, failing_at
 from piwsl.reference.programs import Finished, Program, run
@@ -63,14 +63,14 @@ def test_words_of_memory_of_a_program_that_succeeds_are_no_failure(tmp_path):
 
 def test_what_a_program_leaves_running_is_ended_with_it(tmp_path):
     finished(tmp_path, "sleep 1000 & echo $! > child")
-    until(lambda: not alive(int((tmp_path / "child").read_text())))
+    until(lambda: not alive(int((tmp_path / "child").read_text())), "end of the child")
 
 
 def alive(process: int) -> bool:
     try:
         # A zombie of a container without init is as good as gone.
         return "Z" not in Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it goes while its file is read
         return False
 
 
@@ -82,27 +82,56 @@ def test_an_interruption_ends_the_program_and_its_children_and_removes_its_folde
 import signal
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
+from piwsl.reference import programs
 from piwsl.reference.programs import Program, run, scratch_folder
+programs.GRACE_SECONDS = 0.5
 with scratch_folder(Program("a", "a", "A", "")) as folder:
     run([{path!r}], folder, folder / "output", {{}})
 """
     started = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=-3)
-    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), "child")
     (folder,) = tmp_path.glob("piwsl-a-*")
 
     started.send_signal(number)
 
-    assert started.wait(60) != 0
-    until(lambda: not alive(int((tmp_path / "child").read_text())))
+    assert started.wait(600) != 0
+    until(lambda: not alive(int((tmp_path / "child").read_text())), "end of the child")
     assert not folder.exists()
 
 
-def until(true) -> None:
-    for _ in range(200):
-        if true():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it never came")
+def started_and_struck(monkeypatch) -> list[subprocess.Popen]:
+    """Have a signal come when a program has just been started; return what was started."""
+    started = []
+
+    class Struck(subprocess.Popen):
+        def __init__(self, *given, **named) -> None:
+            super().__init__(*given, **named)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(programs.subprocess, "Popen", Struck)
+    return started
+
+
+def test_an_interruption_while_a_program_starts_ends_it_as_well(tmp_path, monkeypatch):
+    started = started_and_struck(monkeypatch)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        finished(tmp_path, "sleep 1000")
+    assert [program.returncode for program in started] == [-signal.SIGTERM]
+
+
+def test_a_second_interruption_while_a_program_is_ended_does_not_leave_it(tmp_path, monkeypatch):
+    started, ending = started_and_struck(monkeypatch), programs._signal_group
+
+    def struck(process: subprocess.Popen, number: signal.Signals) -> None:
+        signal.raise_signal(signal.SIGINT)
+        ending(process, number)
+
+    monkeypatch.setattr(programs, "_signal_group", struck)
+    with pytest.raises(KeyboardInterrupt):
+        finished(tmp_path, "sleep 1000")
+    assert [program.returncode for program in started] == [-signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_program_is_named_by_a_variable_of_the_environment(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import ase.io
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from helpers import MEMORY_MB, displaced, level_records
+from helpers import MEMORY_MB, displaced, level_records, until
 from pyscf import cc, gto, mp, scf
 
 from piwsl.files import read_json
@@ -348,9 +347,7 @@ def test_a_kill_in_the_middle_of_a_batch_loses_at_most_the_frame_it_was_in(tmp_p
     command = [sys.executable, "-m", "piwsl", "label", "in.xyz", "out.xyz", "--level", "level.yaml", "--store", "store"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     job = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(finished := level_records(tmp_path / "store")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: len(level_records(tmp_path / "store")) >= 2, "second energy")
     job.send_signal(signal.SIGKILL)
     job.wait()
     finished = level_records(tmp_path / "store")

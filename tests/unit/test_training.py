@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from ase import Atoms
-from helpers import ROOT, morse_frames
+from helpers import forked, morse_frames
+from lightning.pytorch.strategies.launchers import multiprocessing as launching
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector as Lightning
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
@@ -38,6 +44,7 @@ from piwsl.structures.seeds import generator
 from piwsl.structures.structure import from_atoms
 from piwsl.training import batches, progress
 from piwsl.training.batches import Order, StepBatches, frames_of_step
+from piwsl.training.checkpoints import STOPPING_SIGNALS, Interrupted
 from piwsl.training.module import PotentialModule, averaging
 from piwsl.training.progress import time_left
 from piwsl.training.run import Devices, train_run
@@ -263,41 +270,36 @@ def test_averaged_weights_forget_where_they_began_in_a_short_training():
     assert float(late[0]) == pytest.approx(0.001)
 
 
-INTERRUPTED = """
-import sys, os, signal
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_training
-from piwsl.training.module import PotentialModule
-
-original = PotentialModule.training_step
-def dying(self, batch, index):
-    if self.global_step == {step}:
-        os.kill(os.getpid(), {signal:d})
-    return original(self, batch, index)
-PotentialModule.training_step = dying
-model, loss = test_training.small(**{training!r}), test_training.Loss(**{loss!r})
-test_training.train_in(Path({folder!r}), Path({dataset!r}), model, loss)
-"""
-
-
 @pytest.fixture(scope="module")
 def whole(dataset, tmp_path_factory) -> Path:
     """The model of a run that was not interrupted."""
     return train_in(tmp_path_factory.mktemp("whole"), dataset, small())
 
 
+def struck(
+    train: Callable[[], object], number: int, is_here: Callable[[PotentialModule], bool]
+) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, which sends itself a signal at the step that is said."""
+    learn = PotentialModule.training_step
+
+    def learn_or_die(module: PotentialModule, *given: Any) -> torch.Tensor:
+        if is_here(module):
+            os.kill(os.getpid(), number)
+        return learn(module, *given)
+
+    def train_until_then() -> None:
+        PotentialModule.training_step = learn_or_die  # type: ignore[method-assign]
+        train()
+
+    return forked(train_until_then)
+
+
 def interrupt(
     folder: Path, dataset: Path, step: int, number: int, loss: Loss = WEAK, **training
 ) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own that sends itself a signal at a step."""
-    tests = str(Path(__file__).parent)
-    script = INTERRUPTED.format(
-        tests=tests, signal=number, step=step, folder=str(folder), dataset=str(dataset), training=training,
-        loss=loss.plain(),
-    )  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{tests}"}
-    return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    model = small(**training)
+    return struck(lambda: train_in(folder, dataset, model, loss), number, lambda module: module.global_step == step)
 
 
 @pytest.mark.parametrize("step", [7, 15, 40])
@@ -323,14 +325,63 @@ def test_a_run_that_is_told_to_stop_goes_on_from_that_very_step(dataset, whole, 
     assert (folder / "history.csv").read_text() == whole.with_name("history.csv").read_text()
 
 
-def test_what_the_pieces_before_the_last_took_is_left_until_a_run_is_not_interrupted(dataset, tmp_path):
+def test_a_run_that_is_told_to_stop_while_it_starts_stops_at_its_first_step_and_gives_the_signals_back(
+    dataset, whole, tmp_path, monkeypatch
+):
+    before, listen = [signal.getsignal(number) for number in STOPPING_SIGNALS], Lightning.register_signal_handlers
+
+    def struck(connector: Lightning) -> None:
+        listen(connector)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Lightning, "register_signal_handlers", struck)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 1;"):
+        train_in(tmp_path, dataset, small())
+    monkeypatch.undo()
+    assert [signal.getsignal(number) for number in STOPPING_SIGNALS] == before
+    assert same_weights(whole, train_in(tmp_path, dataset, small()))
+    assert [signal.getsignal(number) for number in STOPPING_SIGNALS] == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_processes_that_train_together_hear_what_came_while_they_were_started(dataset, tmp_path, monkeypatch):
+    start, learn = launching.mp.start_processes, PotentialModule.training_step
+    told = multiprocessing.get_context("fork").Event()
+
+    def struck(*given: Any, **named: Any) -> Any:
+        started = start(*given, **named)
+        signal.raise_signal(signal.SIGUSR2)
+        told.set()
+        return started
+
+    def once_told(module: PotentialModule, *given: Any) -> torch.Tensor:
+        assert told.wait(600)
+        return learn(module, *given)
+
+    monkeypatch.setattr(launching.mp, "start_processes", struck)
+    monkeypatch.setattr(PotentialModule, "training_step", once_told)
+    files = tmp_path / "model.safetensors", tmp_path / "history.csv"
+    with pytest.raises(PiwslError, match=r"^training was stopped by SIGUSR2 at step 1; started again"):
+        train_run(dataset, run(), small(), WEAK, *files, threads=2, devices=Devices("cpu", 2))
+    assert [path.name for path in tmp_path.glob("checkpoints/*.ckpt")] == ["step-000000001.ckpt"]
+
+
+def test_what_the_pieces_before_the_last_took_is_left_until_a_run_is_not_interrupted(dataset, tmp_path, monkeypatch):
+    begin = PotentialModule.configure_optimizers
+
+    def busy(module: PotentialModule) -> Any:
+        while time.process_time() < 0.6:
+            pass
+        return begin(module)
+
+    monkeypatch.setattr(PotentialModule, "configure_optimizers", busy)
     folder, earlier = tmp_path / "run", tmp_path / "benchmarks" / "n20-seed0.earlier.json"
     note = folder / "checkpoints" / "pieces.json"
     interrupt(folder, dataset, 20, signal.SIGKILL)
     first = read_json(note)
     interrupt(folder, dataset, 40, signal.SIGUSR2)
     both = read_json(note)
-    # Each has imported torch, and the second was not asked to stop in vain.
+    # Each was busy, and the second was not asked to stop in vain.
     assert both["cpu_s"] > first["cpu_s"] + 0.5 > 1.0
     assert both["wall_s"] > first["wall_s"] + 0.5
     files = (folder / "model.safetensors", folder / "history.csv")
@@ -605,16 +656,18 @@ def test_mixed_precision_learns_too(dataset, tmp_path):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.float64}
 
 
-def test_several_processes_learn_what_one_does(tmp_path):
+def test_several_processes_learn_what_one_does_whoever_has_the_port_of_an_earlier_training(tmp_path, monkeypatch):
     path = tmp_path / "dataset.h5"
     write_dataset(path, {TRAINING: morse_frames("NH3", 30), TEST: morse_frames("NH3", 2)})
     alone = train_in(tmp_path / "alone", path, small(), Loss())
     folder = tmp_path / "both"
     folder.mkdir()
-    train_run(
-        path, run(), small(), Loss(), folder / "model.safetensors", folder / "history.csv",
-        threads=2, devices=Devices("cpu", 2),
-    )  # fmt: skip
+    with socket.create_server(("", 0)) as another:
+        monkeypatch.setenv("MASTER_PORT", str(another.getsockname()[1]))
+        train_run(
+            path, run(), small(), Loss(), folder / "model.safetensors", folder / "history.csv",
+            threads=2, devices=Devices("cpu", 2),
+        )  # fmt: skip
     ours, theirs = load_file(alone), load_file(folder / "model.safetensors")
     for name, tensor in ours.items():
         # Half of the frames of each step each, and the mean of their gradients: the same up to rounding.

@@ -10,13 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from experiment import configure
-from helpers import morse_frames
+from helpers import morse_frames, until
 from typer.testing import CliRunner
 
 from piwsl.cli import app
@@ -40,13 +38,6 @@ def folder(tmp_path, monkeypatch):
     Path("Snakefile").write_text(SNAKEFILE)
     yield tmp_path
     Path("go").touch()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 300.0
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what}"
-        time.sleep(0.2)
 
 
 def is_over() -> bool:

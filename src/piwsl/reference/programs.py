@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from piwsl.files import is_no_room
 from piwsl.reference.failures import JobFailure, ProgramOutOfMemory
@@ -91,7 +91,7 @@ def run(command: list[str], folder: Path, output: Path, environment: Mapping[str
         JobFailure: another signal ended it.
     """
     inherited = {name: value for name, value in os.environ.items() if environment.get(name) != ""}
-    with output.open("wb") as file, _interrupted_by_sigterm():
+    with output.open("wb") as file, _interruptions() as interruptions:
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -102,7 +102,8 @@ def run(command: list[str], folder: Path, output: Path, environment: Mapping[str
             start_new_session=True,
         )
         try:
-            status = process.wait()
+            with interruptions.let():
+                status = process.wait()
         finally:
             _end(process)
     finished = Finished(status, output.read_text(encoding="utf-8", errors="replace"))
@@ -110,21 +111,53 @@ def run(command: list[str], folder: Path, output: Path, environment: Mapping[str
     return finished
 
 
+class _Interruptions:
+    """Signals that interrupt this process, but not while a program starts or is ended: they wait until then."""
+
+    def __init__(self) -> None:
+        self._held = True
+        self._came: signal.Signals | None = None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt now, or as soon as may be."""
+        self._came = signal.Signals(number)
+        if not self._held:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Interrupt, where a signal has come that did not do so yet."""
+        came, self._came = self._came, None
+        if came is not None:
+            raise KeyboardInterrupt(came.name)
+
+    @contextmanager
+    def let(self) -> Iterator[None]:
+        """Let them interrupt."""
+        try:
+            self._held = False
+            self.interrupt()
+            yield
+        finally:
+            self._held = True
+
+
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
+def _interruptions() -> Iterator[_Interruptions]:
     """Let SIGTERM interrupt as Ctrl-C does: its default would leave the program behind."""
+    interruptions = _Interruptions()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interruptions
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interruptions.receive) for number in numbers}
     try:
-        yield
+        yield interruptions
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        interruptions.interrupt()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -23,8 +23,9 @@ from piwsl.structures.seeds import generator
 
 # Batches that each loader has ready.
 AHEAD = 4
-# The batch of the step that is being made is there by then.
-SECONDS_TO_A_CHECKPOINT = 15
+# After a job has been told to end, and before it is ended: the step that is being made is done by then, and its
+# checkpoint written. (Whose parent has gone ends within some seconds in any case.)
+SECONDS_TO_A_CHECKPOINT = 80
 # What schedulers and terminals send to all processes of a job.
 SENT_TO_ALL = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 

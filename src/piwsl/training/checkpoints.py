@@ -7,6 +7,8 @@ import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ctypes import c_int
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,22 +47,6 @@ def newest_readable(folder: Path) -> Path | None:
     return None
 
 
-@contextmanager
-def forwarded_signals(trainer: pl.Trainer) -> Iterator[None]:
-    """Hand stopping signals on to the processes that train together; they write the checkpoint and end."""
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        assert trainer.strategy.launcher is not None
-        trainer.strategy.launcher.kill(signal.Signals(number))
-
-    handlers = {number: signal.signal(number, forward) for number in STOPPING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 class Checkpoints(Callback):
     """Writes a checkpoint at the end of every stretch of steps, and at once when a stopping signal has come."""
 
@@ -68,22 +54,38 @@ class Checkpoints(Callback):
         """Keep the folder that checkpoints are written to, and what is called after each."""
         super().__init__()
         self._folder, self._saved = folder, saved
-        self._received: signal.Signals | None = None
-        self._handlers: dict[signal.Signals, Any] = {}
+        # In memory that forked processes share: what one of those that train together receives, all know.
+        self._received = RawValue(c_int, 0)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note stopping signals, in this process and in those forked from it, while a training is begun and lasts."""
+        handlers = {number: signal.signal(number, self._receive) for number in STOPPING_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have signals wait while the training starts: Lightning comes to answer SIGTERM in its own way, for a while.
+
+        It would train on to the end of the stretch, and start what processes do together out of turn.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to the stopping signals."""
+        """Listen to the stopping signals again."""
         for number in STOPPING_SIGNALS:
-            self._handlers[number] = signal.signal(number, self._receive)
+            signal.signal(number, self._receive)
+        self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back, however the training ended."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        """Let signals come, however the training ended."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Let signals come."""
         self.teardown(trainer, pl_module, "fit")
 
     def on_train_batch_end(
@@ -102,11 +104,11 @@ class Checkpoints(Callback):
 
     def _told_to_stop(self, trainer: pl.Trainer) -> bool:
         """Whether a signal has come; processes that train together agree on it, so that all stop at one step."""
-        told = self._received is not None
+        told = bool(self._received.value)
         return told if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(told, all=False)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = signal.Signals(number)
+        self._received.value = number
 
     def _save(self, trainer: pl.Trainer) -> None:
         path = self._folder / f"step-{trainer.global_step:09d}.ckpt"
@@ -119,7 +121,7 @@ class Checkpoints(Callback):
             old.unlink()
 
     def _stop(self, trainer: pl.Trainer) -> None:
-        cause = "a signal" if self._received is None else self._received.name
+        cause = signal.Signals(self._received.value).name
         raise Interrupted(
             f"training was stopped by {cause} at step {trainer.global_step}; started again, it goes on from there"
         )

@@ -7,7 +7,10 @@ import hashlib
 import json
 import logging
 import math
+import os
+import re
 import shutil
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,7 +55,7 @@ from piwsl.models.statistics import (
 from piwsl.pieces import Pieces
 from piwsl.structures.labels import WEAK
 from piwsl.structures.seeds import seed_of
-from piwsl.training.checkpoints import Checkpoints, forwarded_signals, newest_readable
+from piwsl.training.checkpoints import Checkpoints, newest_readable
 from piwsl.training.closed_form import closed_form
 from piwsl.training.frames import Names, TrainingFrames, frames_of_run
 from piwsl.training.module import Diagnosis, EndOfStretch, PotentialModule, Task
@@ -80,6 +83,7 @@ MOST_LOADERS = 4
 LEAST_BELIEVED, MOST_BELIEVED = -0.1, 10.0
 UNNAMED = Names()
 GROUPS_SHOWN = 12
+ERROR_OF_OURS = re.compile(r"^piwsl[.\w]*: ")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -399,6 +403,7 @@ def _fit(potential: Potential, task: Task, places: Places, devices: Devices, pie
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     module = PotentialModule(potential, task)
     folder = places.checkpoints
+    checkpoints = Checkpoints(folder, pieces.saved)
     trainer = pl.Trainer(
         accelerator=devices.kind,
         devices=devices.count,
@@ -418,21 +423,35 @@ def _fit(potential: Potential, task: Task, places: Places, devices: Devices, pie
         enable_model_summary=False,
         enable_checkpointing=False,
         # In this order: what is shown and what is saved is what was found.
-        callbacks=[EndOfStretch(), *watchers(places), Checkpoints(folder, pieces.saved), Diagnosis(places.diverged)],
+        callbacks=[EndOfStretch(), *watchers(places), checkpoints, Diagnosis(places.diverged)],
     )
     if devices.count == 1:
-        trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
+        with checkpoints.listening():
+            trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
         return module
     try:
-        with forwarded_signals(trainer):
+        with checkpoints.listening(), _port_of_its_own():
             trainer.fit(module, ckpt_path=newest_readable(folder), weights_only=True)
     except ProcessRaisedException as error:
         last_line = str(error).strip().splitlines()[-1]
-        raise PiwslError(refusal(error) or last_line.removeprefix("piwsl.errors.PiwslError: ")) from None
+        raise PiwslError(refusal(error) or ERROR_OF_OURS.sub("", last_line)) from None
     last = newest_readable(folder)
     assert last is not None
     module.on_load_checkpoint(torch.load(last, map_location="cpu", weights_only=True))
     return module
+
+
+@contextmanager
+def _port_of_its_own() -> Iterator[None]:
+    """Hold a port of this machine, which processes that train together meet at: no other training is given it.
+
+    As nobody listens at it yet, the first of them may.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("", 0))
+        os.environ["MASTER_PORT"] = str(held.getsockname()[1])
+        yield
 
 
 def _fingerprint(
