@@ -30,4 +30,4 @@ def test_no_energy_that_costs_anything_is_computed_anew(experiment, tmp_path):
         r"^  (\S.*): (\d+) frames.*, (\d+) stored", said("plan", EXPERIMENTS / f"{experiment}.yaml"), re.M
     )
     assert sum(int(stored) for _, _, stored in planned) > 3000
-    assert [] == [part for part in planned if part[1] != part[2] and not part[0].startswith("gfn2-xtb")]
+    assert [part for part in planned if part[1] != part[2] and not part[0].startswith("gfn2-xtb")] == []
