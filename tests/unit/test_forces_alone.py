@@ -39,6 +39,7 @@ from piwsl.loss_terms.pitc import PITC
 from piwsl.losses import displacements_of_step, training_loss
 from piwsl.models import build_potential, fit_pair_potential, load_model
 from piwsl.report.sections.calibration import spread_of
+from piwsl.report.sections.errors import labelled_in_words
 from piwsl.report.sections.parity import of_run, pairs_of
 from piwsl.report.sections.scans import scanned_of
 from piwsl.report.sections.worst_frames import errors_in_words
@@ -292,6 +293,8 @@ def test_a_model_is_tested_on_both_kinds_and_the_report_reads_it(dataset, traine
     assert "no number" not in shown["parity-energy"].words
     assert [len(each) for each in spread_of(files[1], "energy")] == [0, 0]
     assert all(errors_in_words(atoms) for atoms in read_frames(files[2]))
+    said = "Energies are those of the test frames that have one: 8 of 12 of d."
+    assert labelled_in_words(pd.DataFrame([found, RUN.plain() | {"dataset": "old", "test_frames": 3}])) == said
 
 
 def test_frames_of_a_scan_without_an_energy_are_no_points_of_its_curve(tmp_path):
