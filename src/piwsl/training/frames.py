@@ -280,7 +280,7 @@ def _check_energies(frames: TrainingFrames, names: Names) -> None:
             f"none {of_frames} has an energy, and forces do not tell where energies begin; give some REF_energy, or "
             "raise the size"
         )
-    if missing := sorted(frames.elements() - known.elements()):
+    if known is not frames.training and (missing := sorted(frames.elements() - known.elements())):
         raise PiwslError(
             f"none {of_frames} with {', '.join(chemical_symbols[number] for number in missing)} has an energy, and "
             "forces do not tell where energies of an element begin; give some REF_energy, raise the size, or leave "
