@@ -62,13 +62,13 @@ def evaluate(potential: Predictor, frames: Iterable[Atoms]) -> dict[str, float |
 
     Args:
         potential: of `load_model` or `train`.
-        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`; gone through once.
+        frames: each with `REF_energy`, `REF_forces` or both, and, on some or none, `REF_stress`; gone through once.
 
     Raises:
-        PiwslError: a frame has no energy, is no geometry, or holds elements that are unknown to the potential; or its
-            baseline gives up on all of them.
+        PiwslError: a frame has neither energy nor forces, is no geometry, or holds elements that are unknown to the
+            potential; or its baseline gives up on all of them.
     """
-    structures = _with_energies(each_structure(frames, "frames", potential))
+    structures = _with_labels(each_structure(frames, "frames", potential))
     baseline, found = potential.baseline, ErrorSummary()
     known = enumerate(structures) if baseline is None else baseline.each_known(structures, "frames")
     for part in predicted(potential, known):
@@ -76,11 +76,11 @@ def evaluate(potential: Predictor, frames: Iterable[Atoms]) -> dict[str, float |
     return found.values()
 
 
-def _with_energies(structures: Iterable[Structure]) -> Iterator[Structure]:
-    """Yield structures, all of which must have an energy."""
+def _with_labels(structures: Iterable[Structure]) -> Iterator[Structure]:
+    """Yield structures, all of which must have an energy or forces."""
     for position, structure in enumerate(structures):
-        if not np.isfinite(structure.energy):
-            raise PiwslError(f"frames: frame {position}: has no REF_energy to compare with")
+        if not np.isfinite(structure.energy) and structure.forces is None:
+            raise PiwslError(f"frames: frame {position}: has no REF_energy and no REF_forces to compare with")
         yield structure
 
 
@@ -100,8 +100,8 @@ def train(
     """Train a potential on labelled frames and return it; started again after an interruption, it goes on.
 
     Args:
-        frames: with `REF_energy` and, on some or none, `REF_forces` and `REF_stress`. Neutral frames of one atom among
-            them say what molecules are bound by.
+        frames: each with `REF_energy`, `REF_forces` or both, some with an energy; on some or none `REF_stress`. Neutral
+            frames of one atom among them say what molecules are bound by.
         folder: to write `model.safetensors`, `history.csv` and, until it is done, checkpoints to.
         model: an architecture by name, or a section as under `models` of a config; its baseline is a preset. Frames
             that a baseline gives up on are left out, with a line each.

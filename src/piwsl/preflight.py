@@ -44,7 +44,7 @@ from piwsl.data.given import (
     summary,
 )
 from piwsl.data.plausibility import Parts, copies_of, doubts_of_levels, warnings, warnings_of_test
-from piwsl.data.splits import MOST_DIGITS, read_positions, split_groups
+from piwsl.data.splits import MOST_DIGITS, read_positions, split_run
 from piwsl.data.survey import Formulas, survey_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
@@ -351,6 +351,8 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
             f"({dataset.file} has {frames}{strided}{held}); leave the size out or give more frames"
         )
     _check_groups(name, dataset, experiment, runs)
+    if not np.isfinite(kept.parts[TRAINING].file.survey.energies[kept.parts[TRAINING].indices]).all():
+        _check_energies(name, dataset, experiment, runs)
     if dataset.acquisition is not None:
         _check_acquisition(name, dataset.acquisition, available, files[0].frames)
     if dataset.cheap_levels:
@@ -395,9 +397,29 @@ def _check_groups(name: str, dataset: GivenDataset, experiment: Experiment, runs
     for key, size, seed in sorted(drawn):
         model = experiment.models[key]
         try:
-            split_groups(np.arange(len(groups)), groups, size, seed, model.training.validation_fraction, model.members)
+            split_run(np.arange(len(groups)), lambda: groups, size, seed, model)
         except PiwslError as error:
             raise ConfigError(f"models.{key}.training.{error} (dataset '{name}')") from None
+
+
+def _check_energies(name: str, dataset: GivenDataset, experiment: Experiment, runs: list[Run]) -> None:
+    """Refuse runs whose frames, as training would draw them, have no energy to learn from, where some have none."""
+    if dataset.acquisition is not None or not is_counted(dataset):
+        return  # what is chosen or read later is refused when a training starts
+    try:
+        left = left_of(dataset)
+    except PiwslError as error:
+        raise ConfigError(f"datasets.{name}: {error}") from None
+    available, groups = np.arange(len(left.with_energy)), [str(group) for group in left.groups or ()]
+    for key, size, seed in sorted({(run.model, run.size, run.seed) for run in runs}):
+        model = experiment.models[key]
+        split = split_run(available, lambda: groups, size, seed, model)
+        if not left.with_energy[split.training].any():
+            raise ConfigError(
+                f"sizes: of the {len(split.training)} frames of dataset '{name}' that model '{key}' learns from at "
+                f"size {size}, seed {seed} none has an energy ({np.count_nonzero(left.with_energy)} of all "
+                f"{len(available)} training frames have one); raise the size, or give more energies"
+            )
 
 
 def _check_acquisition(name: str, acquisition: Acquisition, available: int, frames: list[Atoms]) -> None:

@@ -137,7 +137,7 @@ piwsl.train(piwsl.read_frames({frames.name!r}), "model", {section!r})
 
 
 def test_an_unlabelled_frame_has_no_error(potential):
-    with pytest.raises(PiwslError, match="frame 1: has no REF_energy to compare with"):
+    with pytest.raises(PiwslError, match="frame 1: has no REF_energy and no REF_forces to compare with"):
         piwsl.evaluate(potential, [morse_frames("H2O", 1)[0], molecule("H2O")])
 
 

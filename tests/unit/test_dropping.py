@@ -46,7 +46,7 @@ REFUSED = ["unlabelled", "overlaps"]
 
 def faulty_frames():
     frames = morse_frames("H2O", 40, forces=True)
-    del frames[WITHOUT].info[ENERGY_KEY]
+    del frames[WITHOUT].info[ENERGY_KEY], frames[WITHOUT].arrays[FORCES_KEY]
     frames[NOT_FINITE].arrays[FORCES_KEY][1, 2] = np.nan
     frames[OVERLAPPING].positions[2] = frames[OVERLAPPING].positions[1] + (0.01, 0, 0)
     frames[FAR].info[ENERGY_KEY] += 30.0
@@ -294,8 +294,8 @@ def test_files_are_read_once_more_only_where_frames_may_be_copies(tmp_path, monk
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"energy_key": "no_such"}, r"drop leaves no training frame; frame 2: has no no_such; its"),
-        ({"test": "3 5"}, r"drop leaves no test frame; frame 3: has no REF_energy; its"),
+        ({"energy_key": "no_such"}, r"no training frame has no_such, and forces do not tell where energies begin"),
+        ({"test": "3 5"}, r"drop leaves no test frame; frame 3: has no REF_energy and no REF_forces; its"),
         ({"test": "5"}, r"drop leaves no test frame; frame 5: REF_forces must be"),
         ({"test": "8"}, r"drop leaves no test frame; frame 8: atom 1 \(H\) and atom 2 \(H\)"),
         ({"test": "13 30"}, r"drop leaves no test frame; there are 1 energy_outliers, 1 net_forces; drop less$"),

@@ -113,7 +113,7 @@ def test_a_named_key_takes_no_label_of_another_name(tmp_path):
     assert [FORCES_KEY in atoms.arrays for atoms in file.frames] == [True, True, False, False]
     del frames[3].info["dft"]
     write_frames(tmp_path / "mine.xyz", frames)
-    with pytest.raises(PiwslError, match=r"frame 3: has no dft; its info holds \['REF_energy'\]"):
+    with pytest.raises(PiwslError, match=r"frame 3: has no dft and no dft_forces; its info holds \['REF_energy'\]"):
         read_files(GivenDataset(file=tmp_path / "mine.xyz", test_frames=1, **keys))
 
 
@@ -209,7 +209,7 @@ def test_check_refuses_what_the_import_would_refuse_and_says_what_it_found(tmp_p
     code, said = checked(tmp_path)
     assert code == 1
     assert "datasets.mine: " in said
-    assert "frame 0: has no REF_energy; its info holds ['energy']" in said
+    assert "frame 0: has no REF_energy and no REF_forces; its info holds ['energy']" in said
     code, said = checked(tmp_path, energy_key="energy", forces_key="force")
     assert (code, said.count("\n")) == (1, 1)
     assert "has a column 'force'; columns of three numbers are ['forces']" in said

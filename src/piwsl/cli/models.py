@@ -38,9 +38,9 @@ def train(
 ) -> None:
     """Train a potential on the labelled frames of a file, without an experiment.
 
-    Frames have `REF_energy` (eV) and, all, some or none, `REF_forces` (eV/Å); of .traj, .db and what else ASE reads the
-    results of calculations are taken. Writes FOLDER/model.safetensors and
-    FOLDER/history.csv. Interrupted and started again, it goes on.
+    Each frame has `REF_energy` (eV), `REF_forces` (eV/Å) or both; some have an energy. Of .traj, .db and what else ASE
+    reads the results of calculations are taken. Writes FOLDER/model.safetensors and FOLDER/history.csv. Interrupted and
+    started again, it goes on.
 
     Example: `piwsl train frames.xyz my-model --architecture painn`
     """

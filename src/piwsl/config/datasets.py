@@ -428,9 +428,9 @@ class GivenDataset(Section):
     seed: Seed = Field(0, description="Chooses the frames that are held out.")
     drop: list[Fault] = Field(
         [],
-        description="Which frames are left out: `unlabelled`, without an energy, or with a label that is not finite, "
-        "but for labels of given_levels, which are then absent; "
-        "`overlaps`, atoms on one another; `energy_outliers`, `force_outliers`, far from the others; `net_forces`, "
+        description="Which frames are left out: `unlabelled`, with neither energy nor forces, or with a label that is "
+        "not finite, but for labels of given_levels, which are then absent; `overlaps`, atoms on one another; "
+        "`energy_outliers`, `force_outliers`, far from the others; `net_forces`, "
         "forces that do not add up to zero; `duplicates`, all but one of one geometry. Default: none; the first two "
         "are refused, the others asked about.",
     )

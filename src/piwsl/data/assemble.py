@@ -160,8 +160,8 @@ def import_given(
         split_path: JSON to write, which frames are for training and test (`piwsl.records.StoredSplit`).
 
     Raises:
-        PiwslError: a file cannot be read, a frame is no geometry, or lacks its energy, and is not dropped for that; or
-            as of `kept_of` and `with_cheap_labels`.
+        PiwslError: a file cannot be read, a frame is no geometry, or has neither energy nor forces, and is not dropped
+            for that; or as of `kept_of` and `with_cheap_labels`.
     """
     files = survey_files(dataset, checked=part is None)
     kept = kept_of(dataset, files)
@@ -282,7 +282,7 @@ def write_geometries(dataset: GivenDataset, part: str, path: Path) -> None:
         path: extended XYZ to write.
 
     Raises:
-        PiwslError: a file cannot be read, or a frame is no geometry, or lacks its energy.
+        PiwslError: a file cannot be read, or a frame is no geometry, or has neither energy nor forces.
     """
     from piwsl.reference.store import rounded
 

@@ -28,6 +28,7 @@ from piwsl.data.given import (
     GivenFile,
     GivenFrames,
     Part,
+    check_energies,
     divide,
     frames_again,
     frames_in_part,
@@ -46,7 +47,7 @@ COLUMNS = ("file", "frame", "part", "fault", "why")
 # Of copies one is kept of the first of these parts that has any.
 PRECEDENCE = (TEST, TRAINING, POOL)
 WORDS: Mapping[Fault, str] = {
-    "unlabelled": "have no energy, or a label that is not finite",
+    "unlabelled": "have neither energy nor forces, or a label that is not finite",
     "overlaps": "have atoms on one another",
     "energy_outliers": "have energies far from what fits the others",
     "force_outliers": "have a force far beyond the others",
@@ -111,7 +112,8 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
         files: of `read_files` or `survey_files`.
 
     Raises:
-        PiwslError: as of `divide`, nothing is left of a part whose file was read whole, or a file is not what it was.
+        PiwslError: as of `divide`, of a part whose file was read whole nothing is left or no frame has an energy, or a
+            file is not what it was.
     """
     divided = divide(dataset, files)
     kept = Kept(divided, divided, [])
@@ -122,6 +124,7 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
         file = kept.parts[part].file
         if dataset.drop and not len(kept.parts[part].indices) and file.every == dataset.stride_of(file.path):
             raise PiwslError(_nothing_left(dataset, kept, part))
+        check_energies(dataset, file, kept.parts[part].indices, part)
     return kept
 
 
@@ -302,6 +305,8 @@ class Left(NamedTuple):
     """Of what is dropped."""
     groups: Sequence[str | int | None] | None
     """What each training frame belongs to, in their order; None where nothing says it."""
+    with_energy: NDArray[np.bool_]
+    """Which training frames have an energy, likewise."""
 
 
 def frames_left(dataset: GivenDataset, part: str) -> int:
@@ -345,4 +350,6 @@ def _left(said: str, _stamps: tuple[Stamp, ...]) -> Left:
     training = kept.parts[TRAINING]
     belonging = training.file.belonging
     groups = None if belonging is None else [belonging[row] for row in training.indices.tolist()]
-    return Left({part: len(found.indices) for part, found in kept.parts.items()}, kept.findings(), groups)
+    counts = {part: len(found.indices) for part, found in kept.parts.items()}
+    with_energy = np.isfinite(training.file.survey.energies[training.indices])
+    return Left(counts, kept.findings(), groups, with_energy)

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from piwsl.config import Fault, GivenDataset, Groups, Split
@@ -304,7 +305,8 @@ def read_given(
         formulas: those of other files that were read.
 
     Raises:
-        PiwslError: the file cannot be read, or a frame is no geometry or lacks its energy; names the frame.
+        PiwslError: the file cannot be read, or a frame is no geometry or has neither energy nor forces; names the
+            frame.
     """
     passing = _Passing(dataset, path, every, labelled, formulas or Formulas())
     frames = [*passing]
@@ -383,9 +385,9 @@ def _with_our_labels(atoms: Atoms, labels: LabelNames, further: Further, positio
     """Return the bare geometry with the labels that are named, in eV, eV/Å, eV/Å³; absent ones stay absent."""
     info, arrays = our_labels(atoms, labels, reference=labelled)
     further.add_to(atoms, info, arrays)
-    if labelled and ENERGY_KEY not in info:
+    if labelled and ENERGY_KEY not in info and FORCES_KEY not in arrays:
         raise NoLabel(
-            f"has no {labels.energy_key}; its info holds {_names(set(atoms.info))}. "
+            f"has no {labels.energy_key} and no {labels.forces_key}; its info holds {_names(set(atoms.info))}. "
             "Write the total energy there, or say energy_key and energy_unit"
         )
     stated = {"charge": charge_of(atoms)} if states_charge(atoms) else {}
@@ -468,6 +470,37 @@ def check_keys(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
         )
     if dataset.catalogue is None:  # what a published set brings may lie in frames that were not looked at
         _check_levels(dataset, files)
+
+
+def check_energies(dataset: GivenDataset, file: GivenFile, rows: NDArray[np.int64], part: str) -> None:
+    """Refuse frames of which none, or none with an element, has an energy: forces do not tell where energies begin.
+
+    Of a file that was not read whole nothing is refused: the others may have some.
+
+    Args:
+        dataset: says what energies are called.
+        file: one of its files.
+        rows: of the frames.
+        part: what messages call them.
+
+    Raises:
+        PiwslError: names what their info holds.
+    """
+    if file.every != dataset.stride_of(file.path):
+        return
+    survey = file.survey.rows(rows)
+    known, key = survey.rows(np.flatnonzero(survey.with_energy)), dataset.labels_of(file.path).energy_key
+    if len(survey) and not len(known):
+        raise PiwslError(
+            f"{file.path}: no {part} frame has {key}, and forces do not tell where energies begin; write the total "
+            f"energies of some there, or say energy_key and energy_unit (their info holds {_names(file.infos)})"
+        )
+    if part == TRAINING and (missing := sorted({*survey.elements()} - {*known.elements()})):
+        raise PiwslError(
+            f"{file.path}: no {part} frame with {', '.join(chemical_symbols[number] for number in missing)} has "
+            f"{key}, and forces do not tell where energies of an element begin; write those of some, or leave these "
+            "frames out"
+        )
 
 
 def _check_levels(dataset: GivenDataset, files: Sequence[GivenFile]) -> None:
@@ -831,7 +864,7 @@ def summary(dataset: GivenDataset, file: GivenFile) -> str:
     if file.ignored is not None:
         unseen = f"; {file.ignored} have labels, which are not looked at" if file.ignored else ""
         return f"{file.path}: {len(file)} frames of the pool{cheaper}{unseen}{_further_summary(dataset, file)}"
-    energies = survey.energies / survey.sizes
+    energies = (survey.energies / survey.sizes)[np.isfinite(survey.energies)]
     with_forces = file.with_label(FORCES_KEY)
     forces = f"{with_forces} with forces ({labels.forces_key} in {labels.forces_unit})"
     if not with_forces:
@@ -843,9 +876,11 @@ def summary(dataset: GivenDataset, file: GivenFile) -> str:
     stress = f", {with_stress} with stress ({labels.stress_key} in {labels.stress_unit})" if with_stress else ""
     with_slope = file.with_label(SLOPE_KEY)
     slope = f", {with_slope} with the slope along a direction ({SLOPE_KEY} in eV/Å)" if with_slope else ""
+    named = f"{labels.energy_key} in {labels.energy_unit}"
+    with_energy = named if len(energies) == len(survey) else f"{len(energies)} with energies ({named})"
+    between = f", {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom" if len(energies) else ""
     return (
-        f"{file.path}: {len(file)} frames, {forces}{stress}{slope}{cheaper}; "
-        f"{labels.energy_key} in {labels.energy_unit}, {np.min(energies):.4f} to {np.max(energies):.4f} eV an atom"
+        f"{file.path}: {len(file)} frames, {forces}{stress}{slope}{cheaper}; {with_energy}{between}"
         f"{_further_summary(dataset, file)}"
     )
 

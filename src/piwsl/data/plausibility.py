@@ -142,7 +142,7 @@ class _Level:
     @property
     def said(self) -> str:
         """Names and units of what there is of it."""
-        quantities = {"energy": ~np.isnan(self.survey.energies), "forces": self.survey.with_forces}
+        quantities = {"energy": self.survey.with_energy, "forces": self.survey.with_forces}
         there = [quantity for quantity, known in quantities.items() if known.any()]
         return ", ".join(
             f"{getattr(self.names, f'{each}_key')} in {getattr(self.names, f'{each}_unit')}" for each in there
@@ -326,7 +326,7 @@ def _usual(survey: Survey, factor: float = 1.0) -> NDArray[np.bool_]:
 
 def _are_usual(survey: Survey) -> bool:
     """Whether most energies are usual totals, so that their unit and sign are beyond doubt."""
-    return bool(_usual(survey).mean() > 0.5)
+    return bool(_usual(survey).sum() > 0.5 * survey.with_energy.sum())
 
 
 def _usual_energies(survey: Survey, energy_unit: str) -> list[_Seen]:
@@ -349,13 +349,14 @@ def _mistaken(survey: Survey, energy_unit: str) -> list[tuple[str, float, NDArra
 
 
 def _which(rows: NDArray[np.int64], survey: Survey) -> str:
-    """Name some of the frames, unless they are all."""
-    return "" if len(rows) == len(survey) else f"{len(rows)} of {len(survey)} frames (frame {_names(survey, rows)}): "
+    """Name some of the frames with an energy, unless they are all."""
+    count = int(survey.with_energy.sum())
+    return "" if len(rows) == count else f"{len(rows)} of {count} frames (frame {_names(survey, rows)}): "
 
 
 def _outliers(survey: Survey, energy_unit: str) -> list[_Seen]:
     """Find frames whose energies are far from a sum over their elements that fits the others, for no reason known."""
-    looked_at = np.flatnonzero(~_explained(survey, energy_unit))
+    looked_at = np.flatnonzero(survey.with_energy & ~_explained(survey, energy_unit))
     (far, by), fitted = _far_from_fit(survey, looked_at)
     if not len(far):
         return []
@@ -375,9 +376,9 @@ def energy_outliers(survey: Survey, energy_unit: str) -> Far:
     Those that another unit would explain are among them where they are the fewer: most are in the unit that was said.
     Single atoms are not: they are far from molecules, and as they should be.
     """
-    explained = _explained(survey, energy_unit)
-    few = 2 * np.count_nonzero(explained) < len(survey)
-    (rows, by), _ = _far_from_fit(survey, np.arange(len(survey)) if few else np.flatnonzero(~explained))
+    known, explained = survey.with_energy, _explained(survey, energy_unit)
+    few = 2 * np.count_nonzero(explained) < np.count_nonzero(known)
+    (rows, by), _ = _far_from_fit(survey, np.flatnonzero(known if few else known & ~explained))
     several = survey.sizes[rows] > 1
     return Far(rows[several], by[several])
 
@@ -391,7 +392,7 @@ def _explained(survey: Survey, energy_unit: str) -> NDArray[np.bool_]:
 
 
 def _far_from_fit(survey: Survey, rows: NDArray[np.int64]) -> tuple[Far, NDArray[np.float64]]:
-    """Return which of some rows are far from what fits these, and the fitted energies of those, eV."""
+    """Return which of some rows, with energies, are far from what fits these, and the fitted energies of those, eV."""
     if len(rows) < 5:
         return Far(rows[:0], np.empty(0)), np.empty(0)
     survey = survey if len(rows) == len(survey) else survey.rows(rows)
@@ -442,15 +443,15 @@ def _fitted_to_most(survey: Survey) -> NDArray[np.float64]:
 
 def _placeholders(survey: Survey) -> list[_Seen]:
     """Find labels that stand for none: forces of zero, one energy for all geometries."""
-    found, energies = [], survey.energies
+    found, energies = [], survey.energies[survey.with_energy]
     if len(still := np.flatnonzero((survey.sums_of_forces == 0) & (survey.sizes > 1))):
         said = (
             f"forces: those of {len(still)} frames (frame {_names(survey, still)}) are all zero; where there are none, "
             "the column is left out"
         )
         found.append(_Seen("placeholders", said, still))
-    if len(survey) > 2 and np.ptp(energies) == 0:
-        said = f"energies: all {len(survey)} frames have the same one, {energies[0]:.6g} eV"
+    if len(energies) > 2 and np.ptp(energies) == 0:
+        said = f"energies: all {len(energies)} frames have the same one, {energies[0]:.6g} eV"
         found.append(_Seen("placeholders", said))
     return found
 
@@ -550,7 +551,7 @@ def _slopes(
 
 def _paired(survey: Survey) -> list[NDArray[np.int64]]:
     """Return rows of frames of a formula that pairs are looked for among, of the most frequent formulas."""
-    rows = np.flatnonzero(survey.with_forces & ~np.isnan(survey.energies))
+    rows = np.flatnonzero(survey.with_forces & survey.with_energy)
     return _of_frequent(survey, rows, FRAMES_PAIRED, MOST_PAIRED)
 
 
@@ -591,7 +592,7 @@ def _levels_of(
     found = {}
     for name, said in names.items():
         own = survey.of_level(name)
-        there = rows[own.with_forces[rows] | ~np.isnan(own.energies[rows])]
+        there = rows[(own.with_forces | own.with_energy)[rows]]
         if len(there):
             found[name] = _Level(name, said, file, there, own if len(there) == len(own) else own.rows(there))
     return found

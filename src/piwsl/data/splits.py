@@ -6,13 +6,14 @@ Sizes of one seed nest: the frames of a smaller are among those of a larger.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from piwsl.config import Architecture
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.records import StoredSplit, read_record
@@ -34,6 +35,31 @@ class Split:
     of_members: tuple[NDArray[np.int64], ...] | None = None
     """Which places among the validation frames, and then the training frames, each member of a committee validates on;
     None where the windows that follow each other do."""
+
+
+def split_run(
+    available: NDArray[np.int64],
+    groups: Callable[[], Sequence[str | None]],
+    size: int,
+    seed: int,
+    model: Architecture,
+) -> Split:
+    """Choose the frames of a run, and those of them that a model validates on: frames, or whole groups.
+
+    Args:
+        available: as of `split_frames`.
+        groups: asked for that of each, where a model validates on groups.
+        size: as of `split_frames`.
+        seed: likewise.
+        model: says how it validates, and how many members it has.
+
+    Raises:
+        PiwslError: as of `split_frames` and `split_groups`.
+    """
+    training = model.training
+    if training.validation_by == "frame":
+        return split_frames(available, size, seed, training.validation_fraction)
+    return split_groups(available, groups(), size, seed, training.validation_fraction, model.members)
 
 
 def split_frames(available: NDArray[np.int64], size: int, seed: int, validation_fraction: float) -> Split:

@@ -112,6 +112,11 @@ class Survey:
         return replace(self, **({} if level == REFERENCE else self.levels[level]._asdict()), levels={})
 
     @property
+    def with_energy(self) -> NDArray[np.bool_]:
+        """Which frames have an energy."""
+        return ~np.isnan(self.energies)
+
+    @property
     def with_forces(self) -> NDArray[np.bool_]:
         """Which frames have forces."""
         return ~np.isnan(self.net_forces)
@@ -124,7 +129,7 @@ class Survey:
     @property
     def labels(self) -> NDArray[np.int8]:
         """How many labels frames have: energy, forces, stress."""
-        columns = (~np.isnan(self.energies), self.with_forces, self.with_stress)
+        columns = (self.with_energy, self.with_forces, self.with_stress)
         return np.sum(columns, axis=0, dtype=np.int8)
 
     def elements(self) -> list[int]:

@@ -19,6 +19,7 @@ from piwsl.errors import PiwslError
 from piwsl.records import Finding
 from piwsl.structures.coordinates import Coordinate, values_in_order
 from piwsl.structures.frames import label, write_frames
+from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure
 
 NAMES_SHOWN = 5
@@ -123,6 +124,7 @@ def _left_out(copies: Sequence[int], frames: int) -> list[Finding]:
 
 
 def _labelled(structure: Structure, position: int) -> Atoms:
-    atoms = label(structure.atoms(), structure.energy, structure.forces, structure.stress)
+    labels = structure.at_level(REFERENCE)
+    atoms = label(structure.atoms(), labels.energy, labels.forces, labels.stress)
     atoms.info["frame"] = position
     return atoms

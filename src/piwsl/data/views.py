@@ -109,6 +109,15 @@ class View(Sequence[Structure], ABC):
         """Whether any frame has an energy of the reference level."""
         return any(structure.at_level(REFERENCE).energy is not None for structure in self)
 
+    def places_with_energy(self) -> NDArray[np.int64]:
+        """Return the places of the frames with an energy of the reference level."""
+        return np.flatnonzero([structure.at_level(REFERENCE).energy is not None for structure in self])
+
+    def with_energy(self) -> Self:
+        """Return the frames with an energy of the reference level."""
+        places = self.places_with_energy()
+        return self if len(places) == len(self) else self.taken(places)
+
     def have_stress(self) -> bool:
         """Whether any frame has a stress of the reference level."""
         return any(structure.stress is not None for structure in self)
@@ -261,6 +270,10 @@ class StoredView(View):
     def have_energies(self) -> bool:
         """Whether any frame has an energy of the reference level."""
         return bool(self.dataset.labelled(REFERENCE, "energy")[self.places].any())
+
+    def places_with_energy(self) -> NDArray[np.int64]:
+        """Return the places of the frames with an energy of the reference level, without reading any."""
+        return np.flatnonzero(self.dataset.labelled(REFERENCE, "energy")[self.places])
 
     def have_stress(self) -> bool:
         """Whether any frame has a stress of the reference level."""

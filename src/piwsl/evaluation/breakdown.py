@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from piwsl.evaluation.predict import Predictions, with_predictions
 from piwsl.evaluation.sums import Sums
 from piwsl.structures.frames import label
+from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure
 
 MILLI = 1000.0
@@ -43,7 +44,7 @@ class Breakdown:
         """Compare more predictions with labels; of what is not labelled, nothing.
 
         Args:
-            structures: test frames with energies and, on some or none, forces.
+            structures: test frames, on some or none energies and forces.
             predictions: in the same order.
         """
         numbers, labels, predicted, temperatures = _atoms_with_labels(structures, predictions)
@@ -52,12 +53,13 @@ class Breakdown:
             self._by_element[number].add(errors[numbers == number])
         self._angles.add(angles(labels, predicted))
         of_frames = np.array([structure.temperature for structure in structures])
-        energy_errors = MILLI * (predictions.energy - [structure.energy for structure in structures])
+        known = np.array([structure.energy for structure in structures])
+        energy_errors, labelled = MILLI * (predictions.energy - known), ~np.isnan(known)
         for temperature in np.unique(of_frames[~np.isnan(of_frames)]).tolist():
             if len(self._by_temperature) > MOST_TEMPERATURES:
                 break
             energies, forces = self._by_temperature[temperature]
-            energies.add(energy_errors[of_frames == temperature])
+            energies.add(energy_errors[(of_frames == temperature) & labelled])
             forces.add(errors[temperatures == temperature])
 
     def values(self) -> dict[str, float]:
@@ -169,7 +171,7 @@ class WorstFrames:
         Returns:
             Worst energies first, then those that forces add. Labels as `REF_energy` and `REF_forces`, predictions as
             what a calculator says; info: frame, the index in the test part; worst_in, "energy", "forces" or "energy and
-            forces"; energy_error_meV, and force_rmse_meV_per_A where forces are labelled.
+            forces"; energy_error_meV and force_rmse_meV_per_A, each where that is labelled.
         """
         in_energy, in_forces = ([index for _, index in kept] for kept in (self._in_energy, self._in_forces))
         for index, frame in self._frames.items():
@@ -197,8 +199,10 @@ def _force_rmse(structure: Structure, predicted: NDArray[np.float64]) -> float:
 
 
 def _labelled_frame(structure: Structure, energy_error: float, force_rmse: float) -> Atoms:
-    frame = label(structure.atoms(), structure.energy, structure.forces, structure.stress, structure.slope)
-    frame.info["energy_error_meV"] = energy_error
+    labels = structure.at_level(REFERENCE)
+    frame = label(structure.atoms(), labels.energy, labels.forces, labels.stress, labels.slope)
+    if labels.energy is not None:
+        frame.info["energy_error_meV"] = energy_error
     if not np.isnan(force_rmse):
         frame.info["force_rmse_meV_per_A"] = force_rmse
     if not np.isnan(structure.temperature):

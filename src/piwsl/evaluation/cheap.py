@@ -31,7 +31,7 @@ def errors_of_constant(dataset: Dataset, tested: Dataset | None = None) -> dict[
     constants of the elements that fit all training frames best (least squares).
 
     Args:
-        dataset: with energies of all test frames and of some training frames.
+        dataset: with energies of some training frames.
         tested: a dataset whose test frames take the place of its own.
 
     Returns:

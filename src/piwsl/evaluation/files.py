@@ -44,9 +44,9 @@ def predict_file(
 ) -> None:
     """Predict the frames of a file; write them with `energy` (eV), `forces` (eV/Å) and, if periodic, `stress` (eV/Å³).
 
-    Of a committee also with `energy_std` and `forces_std`, of a Gaussian process with `energy_std`. Where all frames
-    have `REF_energy`, errors are printed. Frames that the model's baseline gives up on are left out, with a line each;
-    the others are written first, then it is an error.
+    Of a committee also with `energy_std` and `forces_std`, of a Gaussian process with `energy_std`. Where frames have
+    `REF_energy` or `REF_forces`, errors are printed. Frames that the model's baseline gives up on are left out, with a
+    line each; the others are written first, then it is an error.
 
     Args:
         model_path: a model file.
@@ -73,7 +73,7 @@ def predict_file(
         raise PiwslError(f"{frames_path}: {error}") from None
     write_frames(predicted_path, with_predictions([frames[position] for position in known], predictions))
     print(f"{len(known)} of {len(frames)} frames: {predicted_path}")
-    if all(np.isfinite(structure.energy) for structure in kept):
+    if any(np.isfinite(structure.energy) or structure.forces is not None for structure in kept):
         for name, value in error_summary(kept, predictions).items():
             print(f"  {name}: {'not labelled' if value is None else f'{value:.4g}'}")
     if len(known) < len(frames):

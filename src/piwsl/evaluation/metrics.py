@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from piwsl.evaluation.calibration import Spreads, scale_of_spread
 from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import energies_of, force_components_of, slopes_of
+from piwsl.evaluation.predictions import energies_of, force_components_of, slopes_of, with_energy
 from piwsl.evaluation.sums import Sums
 from piwsl.models.storage import read_header
 from piwsl.records import HeldOutErrors
@@ -41,7 +41,7 @@ class ErrorSummary:
 
     def __init__(self) -> None:
         """Begin with no frame."""
-        self._frames, self._force_frames, self._stress_frames = 0, 0, 0
+        self._frames, self._energy_frames, self._force_frames, self._stress_frames = 0, 0, 0, 0
         self._energies, self._energies_per_atom, self._forces, self._stress = Sums(), Sums(), Sums(), Sums()
         self._slopes = SlopeErrors()
         self._energy_errors, self._compositions = array("d"), array("q")
@@ -51,7 +51,7 @@ class ErrorSummary:
         """Compare more predictions with labels.
 
         Args:
-            structures: with energies and, on some or none, forces, stress and slopes.
+            structures: on some or none energies, forces, stress and slopes.
             predictions: in the same order.
         """
         self._frames += len(structures)
@@ -66,11 +66,13 @@ class ErrorSummary:
         self._slopes.add(structures, predictions)
 
     def _add_energies(self, structures: list[Structure], predictions: Predictions) -> None:
-        errors = MILLI * (predictions.energy - np.array([structure.energy for structure in structures]))
+        places, labelled = with_energy(structures)
+        errors = MILLI * (predictions.energy[places] - np.array([structure.energy for structure in labelled]))
+        self._energy_frames += len(labelled)
         self._energies.add(errors)
-        self._energies_per_atom.add(errors / [len(structure.numbers) for structure in structures])
+        self._energies_per_atom.add(errors / np.array([len(structure.numbers) for structure in labelled]))
         self._energy_errors.extend(errors)
-        self._compositions.extend(map(self._composition, structures))
+        self._compositions.extend(map(self._composition, labelled))
 
     def _composition(self, structure: Structure) -> int:
         """Return a number that all frames of its composition have, and no others."""
@@ -107,6 +109,7 @@ class ErrorSummary:
             "stress_rmse_meV_per_A3": self._stress.rmse,
             **self._slopes.values(),
             "test_frames": self._frames,
+            "test_energy_frames": self._energy_frames,
             "test_force_frames": self._force_frames,
             "test_stress_frames": self._stress_frames,
         }
@@ -180,7 +183,7 @@ class SpreadSummary:
         """Compare more predictions with labels.
 
         Args:
-            structures: with energies and, on some or none, forces.
+            structures: on some or none energies and forces.
             predictions: in the same order.
         """
         if predictions.energy_std is not None:

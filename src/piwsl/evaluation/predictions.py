@@ -47,9 +47,16 @@ class Compared:
 
 
 def energies_of(structures: Sequence[Structure], predictions: Predictions) -> Compared:
-    """Return labels, predictions and, where it is known, spread of the energies of all structures."""
-    labels = np.array([structure.energy for structure in structures])
-    return Compared(labels, predictions.energy, predictions.energy_std)
+    """Return labels, predictions and, where it is known, spread of the energies of labelled frames."""
+    places, labelled = with_energy(structures)
+    label, spread = np.array([structure.energy for structure in labelled]), predictions.energy_std
+    return Compared(label, predictions.energy[places], None if spread is None else spread[places])
+
+
+def with_energy(structures: Sequence[Structure]) -> tuple[NDArray[np.int64], list[Structure]]:
+    """Return the structures whose energy is labelled, and their places."""
+    places = [place for place, structure in enumerate(structures) if not np.isnan(structure.energy)]
+    return np.array(places, dtype=np.int64), [structures[place] for place in places]
 
 
 def force_components_of(structures: Sequence[Structure], predictions: Predictions) -> Compared:
@@ -179,8 +186,8 @@ def read_predictions(path: Path) -> dict[str, Compared]:
         path: Parquet.
 
     Returns:
-        `energy`, of all frames, `force`, of frames with labelled forces, and `slope`, of those with one; there may be
-        none of the last two.
+        `energy`, of all frames, with NaN for labels that are not there, `force`, of frames with labelled forces, and
+        `slope`, of those with one; there may be none of the last two.
 
     Raises:
         PiwslError: the file is missing, damaged, or lacks a column.

@@ -184,7 +184,7 @@ def known_in_words(dataset: Dataset, errors: Mapping[str, float | int | None]) -
     """
     test = dataset.indices(TEST)
     counts = {
-        "energies": (errors["test_frames"], len(test)),
+        "energies": (errors["test_energy_frames"], int(dataset.labelled(REFERENCE, "energy")[test].sum())),
         "forces": (errors["test_force_frames"], int(dataset.labelled(REFERENCE, "forces")[test].sum())),
     }
     said = [f"{kind} of {known} of {all_}" for kind, (known, all_) in counts.items() if known and known < all_]

@@ -235,7 +235,7 @@ def crowding(atoms: Atoms) -> float:
 
 def label(
     atoms: Atoms,
-    energy: float,
+    energy: float | None,
     forces: np.ndarray | None,
     stress: np.ndarray | None = None,
     slope: Slope | None = None,
@@ -244,13 +244,14 @@ def label(
 
     Args:
         atoms: the frame.
-        energy: eV.
+        energy: eV, or None where it is not known.
         forces: (N, 3), eV/Å, or None where the level has none.
         stress: (3, 3), eV/Å³, or None where the level has none.
         slope: of the energy along one direction, or None where it is not known.
     """
     frame = without_labels(atoms)
-    frame.info[ENERGY_KEY] = energy
+    if energy is not None:
+        frame.info[ENERGY_KEY] = energy
     if forces is not None:
         frame.arrays[FORCES_KEY] = forces
     if stress is not None:

@@ -37,7 +37,7 @@ def closed_form(
     """
     if not model.in_closed_form:
         return None
-    references = initial_references(model, frames.training, frames.free_atoms)
+    references = initial_references(model, frames.training.with_energy(), frames.free_atoms)
     fitted = model.fitted([_without(references, structure) for structure in frames.training], loss)
     if fitted is None:
         return None
@@ -57,7 +57,9 @@ def closed_form(
 
 def _without(references: dict[int, float], structure: Structure) -> Structure:
     labels = structure.at_level(REFERENCE)
-    rest = structure.energy - sum(references[int(number)] for number in structure.numbers)
+    if labels.energy is None:
+        return structure
+    rest = labels.energy - sum(references[int(number)] for number in structure.numbers)
     return structure.labelled(REFERENCE, replace(labels, energy=rest))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from piwsl.config import Architecture, Loss, Run
 from piwsl.data.dataset import POOL, TRAINING, Dataset
 from piwsl.data.memory import UNKNOWN
-from piwsl.data.splits import Split, split_frames, split_groups
+from piwsl.data.splits import split_run
 from piwsl.data.views import Change, HeldView, StoredView, View, held, in_memory, stored
 from piwsl.errors import PiwslError
 from piwsl.models import Baseline, PairPotential
@@ -51,7 +51,7 @@ class TrainingFrames:
     level: str | None = None
     """Of the labels, in words, where it is known."""
     windows: Sequence[NDArray[np.int64]] | None = None
-    """As of `Split.of_members`."""
+    """As of `piwsl.data.splits.Split.of_members`."""
 
     @property
     def taught(self) -> bool:
@@ -155,10 +155,12 @@ class TrainingFrames:
         """Refuse frames that a loss could not learn from.
 
         Raises:
-            PiwslError: the labels that it looks at are missing, or a pool.
+            PiwslError: the labels that it looks at are missing, energies that fix where those of the model begin, or a
+                pool.
         """
         if loss.pool or self.taught:
             _check_pool(self, loss, names)
+        _check_energies(self, names)
         _check_labels(self, loss, names)
 
 
@@ -179,15 +181,15 @@ def frames_of_structures(
         free_atoms: energies of free atoms at that level, atomic number to eV, where they are known.
 
     Raises:
-        PiwslError: there is no structure, or one has no energy.
+        PiwslError: there is no structure, or one has neither energy nor forces.
     """
     if not structures:
         raise PiwslError("there is no frame to learn from")
     for position, structure in enumerate(structures):
-        if not np.isfinite(structure.energy):
-            raise PiwslError(f"frame {position} has no REF_energy")
+        if not np.isfinite(structure.energy) and structure.forces is None:
+            raise PiwslError(f"frame {position} has no REF_energy and no REF_forces")
     labelled = held(structures)
-    split = _split(np.arange(len(structures)), labelled.groups, len(structures), seed, model)
+    split = split_run(np.arange(len(structures)), labelled.groups, len(structures), seed, model)
     return TrainingFrames(
         labelled.taken(split.training),
         labelled.taken(split.validation),
@@ -195,20 +197,6 @@ def frames_of_structures(
         dict(free_atoms or {}),
         windows=split.of_members,
     )
-
-
-def _split(
-    available: NDArray[np.int64],
-    groups: Callable[[], Sequence[str | None]],
-    size: int,
-    seed: int,
-    model: Architecture,
-) -> Split:
-    """Choose the frames of a run, and those of them that a model validates on: frames, or whole groups."""
-    training = model.training
-    if training.validation_by == "frame":
-        return split_frames(available, size, seed, training.validation_fraction)
-    return split_groups(available, groups(), size, seed, training.validation_fraction, model.members)
 
 
 def frames_of_run(
@@ -236,7 +224,7 @@ def frames_of_run(
     """
     dataset = Dataset(path)
     available = dataset.indices(TRAINING)
-    split = _split(available, lambda: dataset.groups_of(available), run.size, run.seed, model)
+    split = split_run(available, lambda: dataset.groups_of(available), run.size, run.seed, model)
     found = [stored(dataset, split.training), stored(dataset, split.validation)]
     _check_elements(run, found[0], dataset.elements(), by_group=split.of_members is not None)
     if loss.pool or model.teacher is not None:
@@ -280,6 +268,29 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
         raise PiwslError(
             f"the pool of {names.dataset} holds {elements}, which the {len(training)} training frames "
             "do not; take those frames out of the pool, or label some"
+        )
+
+
+def _check_energies(frames: TrainingFrames, names: Names) -> None:
+    """Refuse frames that leave open where energies begin, of all elements or of one, or that say nothing of a model."""
+    known = frames.training.with_energy()
+    of_frames = f"of the {len(frames.training)} training frames of {names.dataset}"
+    if not known:
+        raise PiwslError(
+            f"none {of_frames} has an energy, and forces do not tell where energies begin; give some REF_energy, or "
+            "raise the size"
+        )
+    if known is not frames.training and (missing := sorted(frames.elements() - known.elements())):
+        raise PiwslError(
+            f"none {of_frames} with {', '.join(chemical_symbols[number] for number in missing)} has an energy, and "
+            "forces do not tell where energies of an element begin; give some REF_energy, raise the size, or leave "
+            "these frames out"
+        )
+    validation = frames.validation
+    if validation and not (validation.have_energies() or validation.have_forces() or validation.have_stress()):
+        raise PiwslError(
+            f"none of the {len(validation)} validation frames of {names.dataset} has a label that {names.loss} looks "
+            "at; raise validation_fraction, or say validation_fraction: 0"
         )
 
 

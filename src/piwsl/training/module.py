@@ -97,6 +97,8 @@ class Task:
     """Processes that make batches ahead, for each that learns."""
     sizes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
     """Atoms, or edges, of the labelled training frames, and of those of the pool, where a step has a limit of these."""
+    with_energy: NDArray[np.int64] | None = None
+    """Places of the labelled training frames with an energy; None where all have one."""
 
     @cached_property
     def order(self) -> AnyOrder:
@@ -111,6 +113,13 @@ class Task:
     def order_by_structures(self) -> Order:
         """Which frames each step learns from, where all have equally many."""
         return Order(len(self.graphs), self.training.batch_size, self.seed, len(self.pool), self.pool_share)
+
+    @cached_property
+    def of_references(self) -> Sequence[Batch]:
+        """The training frames that references are fitted to at each validation: some of those with an energy."""
+        if self.with_energy is None or len(self.with_energy) == len(self.graphs):
+            return self.graphs[:REFIT_STRUCTURES]
+        return [self.graphs[place] for place in self.with_energy[:REFIT_STRUCTURES]]
 
     @property
     def epochs(self) -> int:
@@ -298,7 +307,7 @@ class PotentialModule(pl.LightningModule):
     def validate(self) -> None:
         """Free the averaged weights of their constant error, compare them with validation labels, note and keep."""
         potential = self._averaged_potential()
-        refit_references(potential, batches_of(self.task.graphs[:REFIT_STRUCTURES]))
+        refit_references(potential, batches_of(self.task.of_references))
         row = {"step": self.global_step} | {
             f"training_{name}": float(total) / count for name, (total, count) in self._sums.items()
         }

@@ -22,7 +22,7 @@ def references_in_words(model: Architecture, frames: TrainingFrames, with_pairs:
         frames: as the data have them, their free atoms included.
         with_pairs: whether a pair potential is fitted before.
     """
-    kind = _kind(model, frames.training.sample(MOST_FITTED))
+    kind = _kind(model, frames.training.with_energy().sample(MOST_FITTED))
     return "; ".join(said for said in (kind, _free_atoms(model, frames, with_pairs)) if said)
 
 

@@ -288,13 +288,15 @@ def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Pla
     model, loss, seed = recipe.model, recipe.loss, recipe.seed
     pair, least_scale = None, 0.0
     if recipe.with_pairs:
-        pair, least_scale = fit_pair_potential(frames.training.sample(MOST_FITTED), model.cutoff, frames.free_atoms)
+        labelled = frames.training if frames.training.have_forces() else frames.training.with_energy()
+        pair, least_scale = fit_pair_potential(labelled.sample(MOST_FITTED), model.cutoff, frames.free_atoms)
         frames = frames.without(pair)
     task = _task(recipe, frames, pair)
     found_in_closed_form = closed_form(model, loss, frames, task.graphs)
     if found_in_closed_form is None:
         torch.manual_seed(seed_of("initial weights", seed))
-        fitted_to = frames.training.sampled(MOST_FITTED)
+        with_energy = frames.training.places_with_energy()
+        fitted_to = with_energy[frames.training.with_energy().sampled(MOST_FITTED)]
         sample = [*frames.training.taken(fitted_to)]
         untrained = build_potential(model, sample, frames.free_atoms, least_scale, neighbours)
         potential, history = _by_steps(untrained, task, fitted_to.tolist(), places, recipe)
@@ -308,7 +310,7 @@ def _by_steps(
 ) -> tuple[Potential, History]:
     """Train an untrained potential; return it with the weights that are kept, and its history.
 
-    References are fitted once more in the end, to some of the training frames.
+    References are fitted once more in the end, to some of the training frames with energies.
     """
     module = _fit(potential, task, places, recipe.devices, recipe.pieces)
     if not (task.training.keeps_last or math.isfinite(module.best_criterion)):
@@ -362,7 +364,7 @@ def _scale(baseline: Baseline, model: Architecture, frames: TrainingFrames) -> f
 def _stated_references(model: Architecture, frames: TrainingFrames, names: Names) -> dict[str, float] | None:
     """Return the references that the config states, by chemical symbol in eV; None where they are fitted."""
     try:
-        stated = stated_references(model, frames.training.sample(MOST_FITTED), frames.free_atoms)
+        stated = stated_references(model, frames.training.with_energy().sample(MOST_FITTED), frames.free_atoms)
     except PiwslError as error:
         raise PiwslError(f"{names.model}, {names.dataset}: {error}") from None
     return None if stated is None else {chemical_symbols[number]: energy for number, energy in stated.items()}
@@ -386,6 +388,7 @@ def _task(recipe: _Recipe, frames: TrainingFrames, pair: PairPotential | None) -
         pair,
         recipe.loaders,
         None if recipe.sizes is None else (recipe.sizes.of(frames.training), recipe.sizes.of(frames.pool)),
+        frames.training.places_with_energy(),
     )
 
 

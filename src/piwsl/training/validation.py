@@ -89,6 +89,8 @@ class HeldOut:
     components: int = 0
     forces: float = 0.0
     """(eV/Å)²."""
+    energies: int = 0
+    """Structures whose energy is labelled."""
 
     @classmethod
     def of(cls, potential: Potential, batches: Iterable[Batch]) -> HeldOut:
@@ -99,8 +101,13 @@ class HeldOut:
             assert predicted.forces is not None
             energy = predicted.energy.detach() - batch.energy
             forces = (predicted.forces.detach() - batch.forces).double()
+            known = ~batch.energy.isnan()
             found += cls(
-                len(energy), float(energy.square().sum()), int(forces.isfinite().sum()), float(forces.square().nansum())
+                len(energy),
+                float(energy[known].square().sum()),
+                int(forces.isfinite().sum()),
+                float(forces.square().nansum()),
+                int(known.sum()),
             )
         return found
 
@@ -111,12 +118,13 @@ class HeldOut:
             self.energy + other.energy,
             self.components + other.components,
             self.forces + other.forces,
+            self.energies + other.energies,
         )
 
     def errors(self) -> HeldOutErrors:
         """Return root mean squares."""
         return HeldOutErrors(
             frames=self.frames,
-            energy_rmse=math.sqrt(self.energy / self.frames) if self.frames else None,
+            energy_rmse=math.sqrt(self.energy / self.energies) if self.energies else None,
             forces_rmse=math.sqrt(self.forces / self.components) if self.components else None,
         )

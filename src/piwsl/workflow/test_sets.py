@@ -6,11 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from piwsl.config import ComputedDataset, ComputedTest, Experiment, GivenDataset, GivenTest, Level, Scan
 from piwsl.config.test_sets import too_few
-from piwsl.data.given import check_keys, every_of, read_given
+from piwsl.data.dataset import TEST
+from piwsl.data.given import check_energies, check_keys, every_of, read_given
 from piwsl.errors import PiwslError
 from piwsl.structures.coordinates import Coordinate
 from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
@@ -133,5 +135,6 @@ def _checked_frames(test: NamedTest, section: GivenDataset, most: int) -> list[A
     file = read_given(section, section.file, every_of(section, section.file, most))
     own: dict[str, Any] = {key: getattr(test.said, key) for key in ("forces_key", "stress_key")}
     own["given_levels"] = {}  # a test set need not have them
+    check_energies(section, file, np.arange(len(file)), TEST)
     check_keys(section.model_copy(update=own), [file])
     return file.frames

@@ -63,7 +63,8 @@ def _targets(structures: Sequence[Structure], orders: Sequence[NDArray[np.int64]
     targets = torch.full((len(structures), 1 + 3 * atoms * forces), torch.nan, dtype=torch.float64)
     if energies:
         values = np.array([structure.energy for structure in structures])
-        targets[:, 0] = torch.tensor(values - values.mean())
+        known = ~np.isnan(values)
+        targets[:, 0] = torch.tensor(values - values[known].mean()) if known.any() else torch.nan
     for row, structure, order in zip(targets, structures, orders, strict=True):
         if structure.forces is not None:
             row[1:] = torch.tensor(structure.forces[order].flatten())
@@ -74,13 +75,14 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
     """Return a process that knows the labels of structures, and what it says of each without knowing it.
 
     Args:
-        structures: of one molecule, with energies and, some or none, forces.
+        structures: of one molecule, with energies, forces, or both.
         energies: whether it looks at the energies.
 
     Raises:
         PiwslError: structures that are not of one molecule, fewer than two, or more labels than memory has room for.
     """
-    if len(structures) < 2:
+    labelled_frames = sum(structure.forces is not None or not np.isnan(structure.energy) for structure in structures)
+    if labelled_frames < 2:
         raise PiwslError("a Gaussian process needs two frames to learn from; raise the size")
     if len(structures[0].numbers) < 2:
         raise PiwslError("a Gaussian process goes by distances between atoms, and the frames have one atom")

@@ -154,10 +154,12 @@ def spread_and_error(predictions: Mapping[str, Path], looks: Mapping[str, Look])
 
 
 def spread_of(path: Path, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return predicted spreads and the sizes of errors, meV or meV/Å; none where no spread is known."""
+    """Return predicted spreads and the sizes of errors of what is labelled, meV or meV/Å; none without a spread."""
     compared = read_predictions(path)[quantity]
-    spread = np.empty(0) if compared.std is None else MILLI * compared.std
-    return spread, MILLI * np.abs(compared.predicted - compared.label)[: len(spread)]
+    if compared.std is None:
+        return np.empty(0), np.empty(0)
+    labelled = ~np.isnan(compared.label)
+    return MILLI * compared.std[labelled], MILLI * np.abs(compared.predicted - compared.label)[labelled]
 
 
 def _panel(

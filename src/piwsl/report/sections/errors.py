@@ -30,6 +30,7 @@ TEMPLATE = """\
 another start, or of another start alone where all training frames that there are were taken. Energies are totals of a
 structure, forces{% if stress %} and stresses{% endif %} are components. Constant is the part of an energy error that
 all frames of one composition share: forces, dynamics and relative energies do not know it.
+{{ labelled }}
 {% if slopes %}
 By slopes is an estimate of the root mean square error of force components: test frames without forces have the slope of
 the energy along one random direction each. {{ slopes }}
@@ -152,6 +153,7 @@ class MeanErrors(ReportSection):
             simulation=context.experiment.first_simulation,
             columns=names + measured,
             rows=[replace(row, cells=row.cells_of(shown)) for row in rows],
+            labelled=labelled_in_words(context.runs),
             slopes=sureness_of_slopes(context.runs),
             stress="stress_mae_meV_per_A3" in shown,
             table=context.table,
@@ -188,6 +190,16 @@ def error_table(context: Context) -> pd.DataFrame:
 def measures_shown(context: Context) -> dict[str, str]:
     """Return `MEASURES`, without what slopes say of forces, and stress, where no test frame of any run has one."""
     return {name: title for name, title in MEASURES.items() if name not in RARE or context.runs[name].notna().any()}
+
+
+def labelled_in_words(runs: pd.DataFrame) -> str:
+    """Say of how many test frames of each dataset the energies are known, where that is not all; else ""."""
+    said = []
+    for dataset, of_dataset in runs.groupby("dataset", sort=False):
+        every, known = (of_dataset.get(f"test_{kind}frames", pd.Series()).max() for kind in ("", "energy_"))
+        if known < every:  # false where an earlier version did not count them
+            said.append(f"{known:.0f} of {every:.0f} of {dataset}")
+    return f"Energies are those of the test frames that have one: {', '.join(said)}." if said else ""
 
 
 def sureness_of_slopes(runs: pd.DataFrame) -> str:

@@ -179,7 +179,7 @@ def of_run(pairs: Mapping[str, Pairs], most: int) -> dict[str, OfRun]:
 
 
 def _lost(pair: Pairs) -> str:
-    lost = len(pair[0]) - len(_finite(pair)[0])
+    lost = np.count_nonzero(np.isfinite(pair[0]) & ~np.isfinite(pair[1]))
     return f" ({lost} are no number)" if lost else ""
 
 

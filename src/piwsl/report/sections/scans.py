@@ -23,6 +23,7 @@ from piwsl.report.panels import GREY, Axis, Look, Panel, Series
 from piwsl.report.sections import ReportSection
 from piwsl.report.tables import AXES
 from piwsl.structures.coordinates import KINDS
+from piwsl.structures.labels import REFERENCE
 
 MILLI = 1000.0
 # Of cheap levels, one after the other.
@@ -58,7 +59,7 @@ deviation over seeds.</p>
 
 @dataclass(frozen=True)
 class Scanned:
-    """The frames of a scan, and what the reference and cheap levels say of them."""
+    """The frames of a scan that have an energy, and what the reference and cheap levels say of them."""
 
     name: str
     coordinate: str
@@ -71,6 +72,8 @@ class Scanned:
     """(M,), eV."""
     cheap: dict[str, Array]
     """By level."""
+    places: NDArray[np.int64]
+    """(M,) of these frames among all of the test set, which models have predicted."""
 
     @property
     def ends(self) -> Ends:
@@ -92,7 +95,7 @@ class Scans(ReportSection):
 
     def panels(self, context: Context) -> list[Panel]:
         """Return a figure for each scan."""
-        return [_panel(scanned, _example(rows, context), context) for scanned, rows in _scans(context)]
+        return [_panel(scanned, _example(scanned, rows, context), context) for scanned, rows in _scans(context)]
 
     def html(self, context: Context) -> str:
         """Return figures and tables; nothing where no test set is a scan."""
@@ -137,8 +140,9 @@ def scanned_of(name: str, coordinate: tuple[str, str], path: Path, levels: list[
     """
     with Dataset(path) as dataset:
         test = dataset.indices(TEST)
-        structures = dataset.structures(test)
-        whole = [level for level in levels if dataset.labelled(level, "energy")[test].all()]
+        places = np.flatnonzero(dataset.labelled(REFERENCE, "energy")[test])
+        structures = dataset.structures(test[places])
+        whole = [level for level in levels if dataset.labelled(level, "energy")[test[places]].all()]
     words, unit = coordinate
     return Scanned(
         name=name,
@@ -151,18 +155,20 @@ def scanned_of(name: str, coordinate: tuple[str, str], path: Path, levels: list[
             level: np.array([structure.at_level(level).energy for structure in structures], dtype=float)
             for level in whole
         },
+        places=places,
     )
 
 
-def _example(rows: pd.DataFrame, context: Context) -> dict[str, Array]:
+def _example(scanned: Scanned, rows: pd.DataFrame, context: Context) -> dict[str, Array]:
     """Return the energies, eV, of one run of each loss, as the figures of other sections show them."""
     shown = rows[rows["size"] == rows["size"].max()]
     shown = shown[shown["seed"] == shown["seed"].iloc[0]]
-    return {row.loss: _energies(row.predictions) for row in shown.itertuples()}
+    return {row.loss: _energies(scanned, row.predictions) for row in shown.itertuples()}
 
 
-def _energies(path: Path) -> Array:
-    return read_predictions(path)["energy"].predicted
+def _energies(scanned: Scanned, path: Path) -> Array:
+    """Return what a model says of the frames of a scan, eV."""
+    return read_predictions(path)["energy"].predicted[scanned.places]
 
 
 def _panel(scanned: Scanned, models: dict[str, Array], context: Context) -> Panel:
@@ -211,7 +217,7 @@ def _table(scanned: Scanned, rows: pd.DataFrame) -> dict[str, object]:
 
 def _trained(scanned: Scanned, rows: pd.DataFrame) -> Iterator[dict[str, object]]:
     measures = pd.DataFrame(
-        [curve_errors(scanned.reference, _energies(path), scanned.ends) for path in rows["predictions"]],
+        [curve_errors(scanned.reference, _energies(scanned, path), scanned.ends) for path in rows["predictions"]],
         index=rows.index,
     )
     for group, own in rows[AXES].join(measures).groupby(["size", "loss"], sort=False):

@@ -155,8 +155,10 @@ def frame_in_words(atoms: Atoms) -> str:
 
 def errors_in_words(atoms: Atoms) -> str:
     """Return the errors of a frame, as `piwsl.evaluation.breakdown.worst_frames` keeps them."""
-    energy = float(atoms.info["energy_error_meV"])
-    said = f"Energy off by {_signed(energy)} meV, {_signed(energy / len(atoms))} meV/atom"
+    said = "Its energy is not labelled"
+    if "energy_error_meV" in atoms.info:
+        energy = float(atoms.info["energy_error_meV"])
+        said = f"Energy off by {_signed(energy)} meV, {_signed(energy / len(atoms))} meV/atom"
     errors = force_errors(atoms)
     if errors is None:
         return f"{said}; its forces are not labelled."
