@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from experiment import prepare
-from helpers import snakemake
+from experiment import configure, prepare
+from helpers import morse_frames, snakemake
 
 from piwsl.config import Experiment, parse_section, read_yaml
+from piwsl.structures.frames import write_frames
 from piwsl.workflow.jobs import Jobs
 from piwsl.workflow.partial import write_partial_report
 from piwsl.workflow.status import status_of
@@ -73,6 +74,15 @@ def test_before_any_run_is_tested_the_reference_energies_are_reported(here):
         assert nothing not in text
     shutil.rmtree("results/tiny/datasets")
     assert reported() == ""
+
+
+def test_a_named_test_set_whose_dataset_is_not_made_yet_is_not_reported(here):
+    write_frames(Path("hot.xyz"), morse_frames("H2O", 3, seed=2, forces=True))
+    configure(here, datasets__mine__tests={"hot": {"file": "hot.xyz"}})
+    made = snakemake(here, "results/tiny/datasets/mine/tests/hot.h5")
+    assert made.returncode == 0, made.stderr
+    Path("results/tiny/datasets/mine/dataset.h5").unlink(missing_ok=True)
+    assert "Reference energies water : level hf" in reported()
 
 
 def test_snakemake_writes_it_beside_one_that_runs_and_does_nothing_else(here):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from piwsl.data.dataset import TEST, TRAINING
+from piwsl.records import dataset_of
 from piwsl.report.context import Stage
 from piwsl.report.write import ReportFiles, write_report
 from piwsl.workflow.jobs import Jobs
@@ -64,6 +65,7 @@ def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
         [layout.run(run).simulation(name).summary for name in jobs.experiment.simulated(run)] for run in tested
     ]
     parts = [(name, part) for name in jobs.computed for part in (TRAINING, TEST)]
+    datasets = {name: layout.dataset(name).whole for name in jobs.experiment.datasets}
     return ReportFiles(
         errors=[Path(run.errors) for run in runs],
         predictions=[Path(run.predictions) for run in runs],
@@ -74,9 +76,10 @@ def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
         frequencies_of_levels=there(jobs.frequencies_of_levels()),
         records=there(path for name, part in parts for path in jobs.labelled(name, part, RECORDS)),
         atoms=there(path for name in jobs.computed for path in jobs.free_atoms(name)),
-        datasets=there(layout.dataset(name).whole for name in jobs.experiment.datasets),
+        datasets=there(datasets.values()),
         tests=there(files.errors for files in jobs.tests()),
-        test_sets=there(jobs.files_of_test_sets()),
+        # What has learned nothing is tested on them, which takes the training frames.
+        test_sets=[path for path in there(jobs.files_of_test_sets()) if datasets[dataset_of(path)] in done],
         rounds=there(jobs.rounds.every_record()),
         benchmarks=Path(layout.benchmarks),
     )
