@@ -43,7 +43,7 @@ from piwsl.report.sections.errors import labelled_in_words
 from piwsl.report.sections.parity import of_run, pairs_of
 from piwsl.report.sections.scans import scanned_of
 from piwsl.report.sections.worst_frames import errors_in_words
-from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, read_frames, write_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, write_frames
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import from_atoms
 from piwsl.training.frames import Names, TrainingFrames
@@ -232,6 +232,7 @@ def test_a_process_knows_energies_of_some_frames_and_forces_of_others():
     assert np.abs(found.left_energies[3:]).max() < 0.1 * np.ptp([each.energy for each in frames[3:]])
     assert np.isnan(np.concatenate(found.left_forces[3:6])).all()
     assert np.isfinite(np.concatenate([*found.left_forces[:3], *found.left_forces[6:]])).all()
+    assert np.isnan(fit(frames[:4], energies=True).left_energies).all()  # the one is its own mean
     with pytest.raises(PiwslError, match="needs two frames to learn from"):
         fit([from_atoms(without("energy", morse_frames("H2O", 1))[0]), frames[3]], energies=True)
 
@@ -316,6 +317,17 @@ def test_a_named_test_set_keeps_what_is_absent(tmp_path):
 
 
 # Files
+
+
+def test_a_named_test_set_may_hold_an_element_of_which_it_has_no_energy(tmp_path):
+    frames = morse_frames("H2O", 2) + without("energy", morse_frames("CH4", 2, forces=True))
+    write_frames(tmp_path / "hot.xyz", frames)
+    both = GivenDataset(file=tmp_path / "hot.xyz", test_file=tmp_path / "hot.xyz")
+    import_given(both, tmp_path / "hot.h5", part=TEST)
+    with Dataset(tmp_path / "hot.h5") as hot:
+        assert hot.labelled(REFERENCE, "energy").tolist() == [True, True, False, False]
+    with pytest.raises(PiwslError, match="no training frame with C has REF_energy"):
+        import_given(both, tmp_path / "training.h5", part=TRAINING)
 
 
 def test_a_file_of_both_kinds_is_imported_with_what_each_frame_has(tmp_path, capsys):
@@ -421,6 +433,32 @@ def test_a_validation_without_a_label_that_the_loss_looks_at_is_refused():
     learned = TrainingFrames(held(frames[1:]), held(frames[:1])).seen_by(Loss(forces=0.0))
     with pytest.raises(PiwslError, match="none of the 1 validation frames of the data has a label that the loss looks"):
         learned.check(Loss(forces=0.0), Names())
+
+
+def test_a_stress_that_the_loss_does_not_look_at_is_no_label_to_validate_on():
+    crystal = Atoms("Cu", cell=np.full((3, 3), 1.8) - 1.8 * np.eye(3), pbc=True)
+    learned = from_atoms(label(crystal, 1.0, None))
+    validated = from_atoms(label(crystal, None, np.zeros((1, 3)), np.zeros((3, 3))))
+    frames, energies = TrainingFrames(held([learned]), held([validated])), Loss(forces=0.0)
+    assert validated.at_level(REFERENCE).stress is not None
+    with pytest.raises(PiwslError, match="has a label that the loss looks at"):
+        frames.seen_by(energies).check(energies, Names())
+
+
+def test_where_all_energies_are_validated_on_that_is_said():
+    frames = [from_atoms(atoms) for atoms in mixed(of_each=2)]
+    with pytest.raises(PiwslError, match="those of the size that have one, 2, are validated on"):
+        TrainingFrames(held(frames[:2]), held(frames[2:4])).check(Loss(), Names())
+
+
+def test_energies_that_do_not_differ_leave_forces_to_learn():
+    atoms = [label(Atoms(symbol), -1.0, np.zeros((1, 3))) for symbol in "HO"]
+    known, moved = (
+        [from_atoms(each) for each in atoms],
+        [from_atoms(each) for each in morse_frames("H2O", 2, forces=True)],
+    )
+    assert float(build_potential(SMALL, known).learned.scale) < 1e-5
+    assert float(build_potential(SMALL, known, moved=moved).learned.scale) > 0.1
 
 
 def test_frames_without_any_label_have_no_error(trained):

@@ -216,7 +216,9 @@ def test_a_label_of_the_level_that_is_learned_that_is_nan_is_refused_or_drops_it
     frames = frames_of_two_levels(6)
     frames[3].info[ENERGY_KEY] = np.nan
     path = written(tmp_path, frames)
-    assert refusal(path, given_levels={"hf": {}}).endswith("frame 3: REF_energy is nan, not a finite number")
+    assert refusal(path, given_levels={"hf": {}}).endswith(
+        "frame 3: REF_energy is nan, not a finite number; leave it out where it is not known"
+    )
     with Dataset(imported(path, given_levels={"hf": {}}, drop=["unlabelled"])) as dataset:
         assert len(dataset) == 5
 

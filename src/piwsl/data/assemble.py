@@ -164,7 +164,7 @@ def import_given(
             for that; or as of `kept_of` and `with_cheap_labels`.
     """
     files = survey_files(dataset, checked=part is None)
-    kept = kept_of(dataset, files)
+    kept = kept_of(dataset, files) if part is None else kept_of(dataset, files, {part})
     _check_elements(kept.parts, dataset)
     for line in dict.fromkeys(summary(dataset, file) for file in files):
         print(line)

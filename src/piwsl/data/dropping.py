@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -102,7 +102,7 @@ Rows = tuple[NDArray[np.int64], Callable[[int], str]]
 """Rows of a survey of all parts, and why the n-th of them is dropped."""
 
 
-def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
+def kept_of(dataset: GivenDataset, files: Sequence[File], written: Collection[str] = (TRAINING, TEST)) -> Kept[File]:
     """Divide the frames of files, and drop of each part what the dataset says.
 
     Faults are looked for one after the other, in the order of `FAULTS`, each among what those before have left.
@@ -110,10 +110,12 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
     Args:
         dataset: the section that names the files.
         files: of `read_files` or `survey_files`.
+        written: the parts whose frames are looked at: a named test set has no training frames, though its file is
+            both.
 
     Raises:
-        PiwslError: as of `divide`, of a part whose file was read whole nothing is left or no frame has an energy, or a
-            file is not what it was.
+        PiwslError: as of `divide`, of a part whose file was read whole nothing is left or, of one that is written, no
+            frame has an energy, or a file is not what it was.
     """
     divided = divide(dataset, files)
     kept = Kept(divided, divided, [])
@@ -124,7 +126,8 @@ def kept_of(dataset: GivenDataset, files: Sequence[File]) -> Kept[File]:
         file = kept.parts[part].file
         if dataset.drop and not len(kept.parts[part].indices) and file.every == dataset.stride_of(file.path):
             raise PiwslError(_nothing_left(dataset, kept, part))
-        check_energies(dataset, file, kept.parts[part].indices, part)
+        if part in written:
+            check_energies(dataset, file, kept.parts[part].indices, part)
     return kept
 
 

@@ -250,6 +250,7 @@ def build_potential(
     free_atoms: Mapping[int, float] | None = None,
     least_scale: float = 0.0,
     neighbours: float | None = None,
+    moved: Sequence[Structure] = (),
 ) -> Potential:
     """Build an untrained potential whose references and scale come from training frames.
 
@@ -263,6 +264,8 @@ def build_potential(
         free_atoms: energies of free atoms, atomic number to eV, for the config that asks for them.
         least_scale: eV; what the energies may fall short of where they are no measure of what is to be learned.
         neighbours: average number of neighbours of an atom within the cutoff; by default in the training frames.
+        moved: training frames beside these that have forces alone: where energies do not differ, there is nothing to
+            learn if no frame has a force.
 
     Raises:
         PiwslError: an element has no stated reference, or the network does not give what it must.
@@ -272,7 +275,7 @@ def build_potential(
     if neighbours is None:
         neighbours = mean_neighbours(structures, config.cutoff)
     if scale < LEAST_SCALE:
-        scale = LEAST_SCALE if _are_without_forces(structures) else 1.0
+        scale = LEAST_SCALE if _are_without_forces([*structures, *moved]) else 1.0
     potential = Potential(config, scale, references, neighbours)
     network, elements = potential.learned.network, sorted(references)
     check_network(config, network, potential.dtype, fragments(elements, config.cutoff))

@@ -125,7 +125,8 @@ def energy_label(atoms: Atoms, key: str) -> float | None:
     is_number = value.size == 1 and value.dtype.kind in "iuf"
     if not (is_number and _in_range(value)):
         shown = repr(atoms.info[key] if value.size != 1 else value.item())
-        raise _refusal(is_number)(f"{key} is {shown[:60]}, not a finite number")
+        hint = "; leave it out where it is not known" if is_number else ""
+        raise _refusal(is_number)(f"{key} is {shown[:60]}, not a finite number{hint}")
     return float(value.item())
 
 

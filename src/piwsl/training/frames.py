@@ -160,7 +160,7 @@ class TrainingFrames:
         """
         if loss.pool or self.taught:
             _check_pool(self, loss, names)
-        _check_energies(self, names)
+        _check_energies(self, loss, names)
         _check_labels(self, loss, names)
 
 
@@ -271,10 +271,15 @@ def _check_pool(frames: TrainingFrames, loss: Loss, names: Names) -> None:
         )
 
 
-def _check_energies(frames: TrainingFrames, names: Names) -> None:
+def _check_energies(frames: TrainingFrames, loss: Loss, names: Names) -> None:
     """Refuse frames that leave open where energies begin, of all elements or of one, or that say nothing of a model."""
     known = frames.training.with_energy()
-    of_frames = f"of the {len(frames.training)} training frames of {names.dataset}"
+    validation, of_frames = frames.validation, f"of the {len(frames.training)} training frames of {names.dataset}"
+    if not known and (held_out := len(validation.with_energy())):
+        raise PiwslError(
+            f"none {of_frames} has an energy: those of the size that have one, {held_out}, are validated on; give more "
+            "REF_energy, raise the size, lower validation_fraction, or say another seed"
+        )
     if not known:
         raise PiwslError(
             f"none {of_frames} has an energy, and forces do not tell where energies begin; give some REF_energy, or "
@@ -286,8 +291,8 @@ def _check_energies(frames: TrainingFrames, names: Names) -> None:
             "forces do not tell where energies of an element begin; give some REF_energy, raise the size, or leave "
             "these frames out"
         )
-    validation = frames.validation
-    if validation and not (validation.have_energies() or validation.have_forces() or validation.have_stress()):
+    looked_at = validation.have_energies() or validation.have_forces() or (loss.stress and validation.have_stress())
+    if validation and not looked_at:
         raise PiwslError(
             f"none of the {len(validation)} validation frames of {names.dataset} has a label that {names.loss} looks "
             "at; raise validation_fraction, or say validation_fraction: 0"

@@ -298,7 +298,8 @@ def _one(recipe: _Recipe, frames: TrainingFrames, neighbours: float, places: Pla
         with_energy = frames.training.places_with_energy()
         fitted_to = with_energy[frames.training.with_energy().sampled(MOST_FITTED)]
         sample = [*frames.training.taken(fitted_to)]
-        untrained = build_potential(model, sample, frames.free_atoms, least_scale, neighbours)
+        moved = [] if len(with_energy) == len(frames.training) else frames.training.sample(MOST_FITTED)
+        untrained = build_potential(model, sample, frames.free_atoms, least_scale, neighbours, moved)
         potential, history = _by_steps(untrained, task, fitted_to.tolist(), places, recipe)
     else:
         potential, history = found_in_closed_form

@@ -108,6 +108,8 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
     network.permutations.copy_(permutations)
     network.labelled.copy_(labelled)
     rest = _teach(network, targets, graph).numpy()
+    if int(labelled[:, 0].sum()) < 2:
+        rest[:, 0] = np.nan  # it is its own mean, from which nothing is left
     if targets.shape[1] == 1:
         return Fitted(network, rest[:, 0], None)
     forces = rest[:, 1:].reshape(len(structures), -1, 3)
