@@ -42,10 +42,11 @@ from piwsl.data.given import (
     names_of_files,
     read_files,
     summary,
+    survey_files,
 )
 from piwsl.data.plausibility import Parts, copies_of, doubts_of_levels, warnings, warnings_of_test
 from piwsl.data.splits import MOST_DIGITS, read_positions, split_run
-from piwsl.data.survey import Formulas, survey_of
+from piwsl.data.survey import Formulas, Survey, survey_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_text
 from piwsl.records import Finding
@@ -403,23 +404,39 @@ def _check_groups(name: str, dataset: GivenDataset, experiment: Experiment, runs
 
 
 def _check_energies(name: str, dataset: GivenDataset, experiment: Experiment, runs: list[Run]) -> None:
-    """Refuse runs whose frames, as training would draw them, have no energy to learn from, where some have none."""
+    """Refuse runs whose frames, as training would draw them, leave open where energies of an element begin."""
     if dataset.acquisition is not None or not is_counted(dataset):
         return  # what is chosen or read later is refused when a training starts
     try:
-        left = left_of(dataset)
+        training = kept_of(dataset, survey_files(dataset, checked=False)).parts[TRAINING]
     except PiwslError as error:
         raise ConfigError(f"datasets.{name}: {error}") from None
-    available, groups = np.arange(len(left.with_energy)), [str(group) for group in left.groups or ()]
+    survey, belonging = training.file.survey.rows(training.indices), training.file.belonging
+    groups = [] if belonging is None else [str(belonging[row]) for row in training.indices.tolist()]
     for key, size, seed in sorted({(run.model, run.size, run.seed) for run in runs}):
         model = experiment.models[key]
-        split = split_run(available, lambda: groups, size, seed, model)
-        if not left.with_energy[split.training].any():
-            raise ConfigError(
-                f"sizes: of the {len(split.training)} frames of dataset '{name}' that model '{key}' learns from at "
-                f"size {size}, seed {seed} none has an energy ({np.count_nonzero(left.with_energy)} of all "
-                f"{len(available)} training frames have one); raise the size, or give more energies"
-            )
+        split = split_run(np.arange(len(survey)), lambda: groups, size, seed, model)
+        for member in range(model.members):
+            learned = survey.rows(split.of_member(member).training)
+            of_member = f", member {member + 1}" if member else ""
+            where = f"that model '{key}' learns from at size {size}, seed {seed}{of_member}"
+            _check_energies_of(learned, survey, f"dataset '{name}' {where}")
+
+
+def _check_energies_of(learned: Survey, every: Survey, which: str) -> None:
+    """Refuse frames to learn from, which are said to be of `which`, without an energy, of all elements or of one."""
+    known = learned.rows(learned.with_energy)
+    missing = sorted({*learned.elements()} - {*known.elements()})
+    if not missing:
+        return
+    of_elements, among, all_ = "", " training frames", every
+    if len(known):
+        among = of_elements = f" with {', '.join(chemical_symbols[number] for number in missing)}"
+        learned, all_ = (frames.rows(frames.holding(missing)) for frames in (learned, every))
+    raise ConfigError(
+        f"sizes: of the {len(learned)} frames{of_elements} of {which} none has an energy "
+        f"({np.count_nonzero(all_.with_energy)} of all {len(all_)}{among} have one); raise the size, or give more"
+    )
 
 
 def _check_acquisition(name: str, acquisition: Acquisition, available: int, frames: list[Atoms]) -> None:

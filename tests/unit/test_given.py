@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import ase.io
 import numpy as np
 import pytest
@@ -12,17 +14,20 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from helpers import displaced, morse_frames, plain_experiment
 from typer.testing import CliRunner
 
+from piwsl.architectures.painn import PaiNN
 from piwsl.cli import app
-from piwsl.config import ConfigError, GivenDataset, parse_section
+from piwsl.config import ConfigError, Experiment, GivenDataset, Loss, Run, parse_section
 from piwsl.data.assemble import import_given
 from piwsl.data.dataset import POOL, TEST, TRAINING, Dataset
 from piwsl.data.given import read_files, summary
 from piwsl.data.plausibility import warnings
 from piwsl.errors import PiwslError
+from piwsl.preflight import check_experiment
 from piwsl.structures.extxyz import count_frames
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 from piwsl.structures.labels import WEAK
 from piwsl.structures.units import FORCE_UNITS
+from piwsl.training.frames import Names, frames_of_run
 
 
 def written_by_ase(path, count=4):
@@ -425,3 +430,60 @@ def test_of_a_large_file_some_frames_are_read_before_the_start(tmp_path, monkeyp
     code, said = checked(tmp_path, test_frames=test_frames)
     assert code == 1
     assert "frame 8: has no REF_energy" in said
+
+
+def with_forces_alone(name: str, count: int) -> list[Atoms]:
+    frames = morse_frames(name, count, seed=1, forces=True)
+    for atoms in frames:
+        del atoms.info[ENERGY_KEY]
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("frames", "keys", "said"),
+    [
+        (
+            lambda: with_forces_alone("CH4", 12) + morse_frames("CH4", 1) + morse_frames("H2O", 12),
+            {"sizes": [8], "seeds": [1]},
+            r"sizes: of the \d frames with C of dataset 'mine' that model 'painn' learns from at size 8, seed 1 none "
+            r"has an energy \(1 of all 13 with C have one\); raise the size, or give more$",
+        ),
+        (
+            lambda: with_forces_alone("H2O", 12) + morse_frames("H2O", 2),
+            {"sizes": [6], "seeds": [0], "members": 3},
+            r"sizes: of the 5 frames of dataset 'mine' that model 'painn' learns from at size 6, seed 0, member \d "
+            r"none has an energy \(2 of all 14 training frames have one\); ",
+        ),
+    ],
+    ids=["element", "member"],
+)
+def test_a_size_whose_frames_leave_open_where_energies_begin_is_refused_as_by_a_training(
+    tmp_path, frames, keys, said, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "mine.xyz", frames())
+    write_frames(tmp_path / "test.xyz", morse_frames("H2O", 2, seed=2))
+    members, files = keys.pop("members", 1), {"file": "mine.xyz", "test_file": "test.xyz"}
+    config = plain_experiment() | {"levels": {}, "datasets": {"mine": files}, "losses": {"supervised": {}}}
+    config["models"]["painn"]["members"] = members
+    import_given(GivenDataset(**files), tmp_path / "mine.h5")
+    model = PaiNN(architecture="painn", members=members)
+    refused = {}
+    for seed in range(2):
+        run = Run(dataset="mine", model="painn", loss="supervised", size=keys["sizes"][0], seed=seed)
+        frames_there = frames_of_run(tmp_path / "mine.h5", None, run, model, Loss())
+        try:
+            for of_member in frames_there.of_members(members):
+                of_member.check(Loss(), Names())
+        except PiwslError as error:
+            refused[seed] = str(error)
+    found = {}
+    for seed in range(2):
+        experiment = parse_section(Experiment, config | keys | {"seeds": [seed]}, "config.yaml")
+        try:
+            check_experiment(experiment, "config.yaml")
+        except ConfigError as error:
+            found[seed] = str(error)
+    assert len(found) < 2
+    assert {*found} == {*refused}
+    assert re.search(said, found[keys["seeds"][0]])

@@ -13,8 +13,9 @@ from pyscf import gto, scf
 from tblite.ase import TBLite
 
 from piwsl.data.dataset import POOL, TEST, TRAINING
-from piwsl.data.plausibility import warnings
+from piwsl.data.plausibility import energy_outliers, warnings
 from piwsl.data.reading import read_frames
+from piwsl.data.survey import Formulas, survey_of
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, crowding, label
 from piwsl.structures.units import ENERGY_UNITS, FORCE_UNITS
 
@@ -270,3 +271,46 @@ def test_labels_that_stand_for_none_are_asked_about(water):
     assert any(line.startswith("forces: those of 1 frames (frame 3) are all zero") for line in odd(named(frames)))
     frames = [label(atoms, -1.0, None) for atoms in water]
     assert "energies: all 14 frames have the same one, -1 eV" in odd(frames)
+
+
+def test_zeros_in_place_of_energies_are_asked_about_and_make_no_others_outliers():
+    frames = named(morse_frames("H2O", 60, forces=True) + morse_frames("NH3", 40, seed=1, forces=True))
+    for atoms in frames:
+        atoms.info[ENERGY_KEY] -= 100.0 * len(atoms)
+    for atoms in frames[:58]:
+        atoms.info[ENERGY_KEY] = 0.0
+    (said,) = odd(frames)
+    assert said == (
+        "energies: those of 58 of 100 frames (frame 0, 1, 2, 3, 4, ...) are exactly zero; a frame without one has "
+        "nothing in its place"
+    )
+    survey = survey_of(frames, Formulas())
+    assert len(energy_outliers(survey, "eV").rows) == 0
+    frames[70].info[ENERGY_KEY] += 50.0
+    assert energy_outliers(survey_of(frames, Formulas()), "eV").rows.tolist() == [70]
+    assert any("1 of 42 frames (frame 70) are up to" in line for line in odd(frames))
+    for atoms in frames:
+        atoms.info[ENERGY_KEY] = 0.0
+    assert [line for line in odd(frames) if line.startswith("energies: those of 100 of 100 frames")]
+
+
+@pytest.mark.parametrize(
+    "energies",
+    [
+        [0.0, *np.linspace(-300.0, -299.0, 13)],  # one alone is an outlier, if it is anything
+        [0.0, 0.0, *np.linspace(0.1, 12.0, 12)],  # relative to the lowest, of two conformations
+    ],
+)
+def test_a_zero_may_be_an_energy(energies):
+    frames = morse_frames("H2O", 14)
+    for atoms, energy in zip(frames, energies, strict=True):
+        atoms.info[ENERGY_KEY] = energy
+    assert not [line for line in odd(named(frames)) if "exactly zero" in line]
+
+
+def test_free_atoms_of_no_binding_energy_stand_for_themselves():
+    atoms = [Atoms(symbol, [[0, 0, 0]], info={ENERGY_KEY: 0.0}) for symbol in "HO"]
+    frames = morse_frames("H2O", 14)
+    for each in frames:
+        each.info[ENERGY_KEY] -= 7.0
+    assert not [line for line in odd(named(atoms + frames)) if "exactly zero" in line]

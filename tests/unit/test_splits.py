@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ from helpers import morse_frames, plain_experiment
 from typer.testing import CliRunner
 
 from piwsl import preflight
+from piwsl.architectures.painn import PaiNN
 from piwsl.catalogue import DOWNLOADS, find
 from piwsl.cli import app
-from piwsl.config import ConfigError, GivenDataset, parse_section
+from piwsl.config import ConfigError, GivenDataset, Training, parse_section
 from piwsl.data import given
 from piwsl.data.assemble import import_given, write_geometries
 from piwsl.data.dataset import TEST, TRAINING, Dataset
 from piwsl.data.dropping import frames_left, frames_of, kept_of
 from piwsl.data.given import _group_of, read_files
-from piwsl.data.splits import hold_out_groups, read_positions
+from piwsl.data.splits import hold_out_groups, read_positions, split_run
 from piwsl.errors import PiwslError
 from piwsl.structures.frames import write_frames
+from piwsl.structures.structure import from_atoms
+from piwsl.training.frames import frames_of_structures
 
 TRAJECTORIES = ("cold", "warm", "hot", "melt")
 
@@ -397,3 +401,16 @@ def test_the_import_refuses_a_test_of_elements_that_nobody_trains_on(tmp_path):
     dataset = GivenDataset(file=tmp_path / "mine.xyz", split={"test": tmp_path / "test.csv"})
     with pytest.raises(PiwslError, match=r"test frames hold C, which no training frame does"):
         import_given(dataset, tmp_path / "mine.h5")
+
+
+@pytest.mark.parametrize("by", ["frame", "group"])
+def test_a_member_takes_of_a_split_the_frames_that_it_trains_on(by):
+    training = Training(validation_fraction=0.25, validation_by=by)
+    model = PaiNN(architecture="painn", training=training, members=5)
+    structures = [replace(from_atoms(atoms), group=str(n % 6)) for n, atoms in enumerate(morse_frames("H2O", 12))]
+    frames = frames_of_structures(structures, model, seed=3)
+    split = split_run(np.arange(12), lambda: [each.group for each in structures], 12, 3, model)
+    for member in range(5):
+        own, taken = split.of_member(member), frames.of_member(member)
+        assert own.training.tolist() == taken.training.indices.tolist()
+        assert own.validation.tolist() == taken.validation.indices.tolist()

@@ -41,6 +41,9 @@ BINDING_AN_ATOM, BINDING_SHARE = 0.15, 0.02
 # dimer is as far from the bulk.
 OUTLIER_AN_ATOM = 2.0
 OUTLIER_SPREADS = 20.0
+# eV an atom: where energies are relative, to a minimum or to the elements, those of zero have others as near; totals
+# and binding energies are farther from zero.
+NEAR_ZERO_AN_ATOM = 1.0
 # eV/Å, a Hartree/Bohr: what dynamics at some thousand K does not come to; and times the median of the data.
 OUTLIER_FORCE, OUTLIER_TIMES = 51.4, 20.0
 # Share of the forces that may be left of their sum, and eV/Å that are noise of any program.
@@ -356,7 +359,7 @@ def _which(rows: NDArray[np.int64], survey: Survey) -> str:
 
 def _outliers(survey: Survey, energy_unit: str) -> list[_Seen]:
     """Find frames whose energies are far from a sum over their elements that fits the others, for no reason known."""
-    looked_at = np.flatnonzero(survey.with_energy & ~_explained(survey, energy_unit))
+    looked_at = np.flatnonzero(survey.with_energy & ~_explained(survey, energy_unit) & ~_stand_for_none(survey))
     (far, by), fitted = _far_from_fit(survey, looked_at)
     if not len(far):
         return []
@@ -374,9 +377,10 @@ def energy_outliers(survey: Survey, energy_unit: str) -> Far:
     """Return the frames whose energies are far from a sum over their elements that fits the others, eV an atom.
 
     Those that another unit would explain are among them where they are the fewer: most are in the unit that was said.
-    Single atoms are not: they are far from molecules, and as they should be.
+    Single atoms are not: they are far from molecules, and as they should be. Nor are zeros that stand for none: many
+    of them would make the others outliers.
     """
-    known, explained = survey.with_energy, _explained(survey, energy_unit)
+    known, explained = survey.with_energy & ~_stand_for_none(survey), _explained(survey, energy_unit)
     few = 2 * np.count_nonzero(explained) < np.count_nonzero(known)
     (rows, by), _ = _far_from_fit(survey, np.flatnonzero(known if few else known & ~explained))
     several = survey.sizes[rows] > 1
@@ -441,8 +445,19 @@ def _fitted_to_most(survey: Survey) -> NDArray[np.float64]:
     return fitted
 
 
+def _stand_for_none(survey: Survey) -> NDArray[np.bool_]:
+    """Return of which frames the energy is zero to the last bit, which no calculation gives to several.
+
+    A single atom's may be, where energies are those of binding. None is where others are near zero, too.
+    """
+    several = survey.with_energy & (survey.sizes > 1)
+    zero = several & (survey.energies == 0)
+    near = several & ~zero & (np.abs(survey.energies) < NEAR_ZERO_AN_ATOM * survey.sizes)
+    return zero if np.count_nonzero(zero) > 1 and not near.any() else np.zeros_like(zero)
+
+
 def _placeholders(survey: Survey) -> list[_Seen]:
-    """Find labels that stand for none: forces of zero, one energy for all geometries."""
+    """Find labels that stand for none: forces of zero, energies of zero, one energy for all geometries."""
     found, energies = [], survey.energies[survey.with_energy]
     if len(still := np.flatnonzero((survey.sums_of_forces == 0) & (survey.sizes > 1))):
         said = (
@@ -450,7 +465,13 @@ def _placeholders(survey: Survey) -> list[_Seen]:
             "the column is left out"
         )
         found.append(_Seen("placeholders", said, still))
-    if len(energies) > 2 and np.ptp(energies) == 0:
+    if len(zeros := np.flatnonzero(_stand_for_none(survey))):
+        said = (
+            f"energies: those of {len(zeros)} of {len(energies)} frames (frame {_names(survey, zeros)}) are exactly "
+            "zero; a frame without one has nothing in its place"
+        )
+        found.append(_Seen("placeholders", said, zeros))
+    elif len(energies) > 2 and np.ptp(energies) == 0:
         said = f"energies: all {len(energies)} frames have the same one, {energies[0]:.6g} eV"
         found.append(_Seen("placeholders", said))
     return found

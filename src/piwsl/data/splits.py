@@ -36,6 +36,19 @@ class Split:
     """Which places among the validation frames, and then the training frames, each member of a committee validates on;
     None where the windows that follow each other do."""
 
+    def of_member(self, member: int) -> Split:
+        """Return the indices as a member of a committee takes them, as `TrainingFrames.of_member` does.
+
+        Args:
+            member: from 0.
+        """
+        together, count = np.concatenate([self.validation, self.training]), len(self.validation)
+        if self.of_members is None:
+            together = np.roll(together, -member * count)
+            return Split(training=together[count:], validation=together[:count])
+        own = self.of_members[member]
+        return Split(training=np.delete(together, own), validation=together[own])
+
 
 def split_run(
     available: NDArray[np.int64],

@@ -6,7 +6,7 @@ Of each further level they have labels of, some eight bytes more, or thirty wher
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from piwsl.data.copies import FINGERPRINT, fingerprint
 from piwsl.structures.frames import STRESS_KEY, crowding
 from piwsl.structures.labels import REFERENCE, label_key
 
-Rows = NDArray[np.int64] | slice
+Rows = NDArray[np.int64] | NDArray[np.bool_] | slice
 EVERY_ROW = slice(None)
 # Numbers noted of the forces on a frame.
 OF_FORCES = 3
@@ -131,6 +131,10 @@ class Survey:
         """How many labels frames have: energy, forces, stress."""
         columns = (self.with_energy, self.with_forces, self.with_stress)
         return np.sum(columns, axis=0, dtype=np.int8)
+
+    def holding(self, elements: Collection[int]) -> NDArray[np.bool_]:
+        """Return which frames hold any of some atomic numbers."""
+        return np.array([not {*elements}.isdisjoint(each.numbers) for each in self.formulas], dtype=bool)[self.formula]
 
     def elements(self) -> list[int]:
         """Return the atomic numbers that occur."""
