@@ -29,7 +29,7 @@ def compared(name: str, error: float, **keys: object) -> Compared:
         for run in experiment.runs()
     ]  # fmt: skip
     tests = {
-        "ammonia": FramesTested("labels", "geometries", 24, "DF-HF/CBS(cc-pvtz, cc-pvqz) + [CCSD(T) - MP2]/cc-pvdz")
+        "ammonia": FramesTested("labels", "geometries", 24, 24, "DF-HF/CBS(cc-pvtz, cc-pvqz) + [CCSD(T) - MP2]/cc-pvdz")
     }
     return Compared(name, experiment, pd.DataFrame(rows), tests, {"train": 0.1, "label": 0.2})
 

@@ -83,6 +83,14 @@ def test_errors_on_the_same_test_frames_are_compared_whatever_their_dataset_is_c
     assert "painn, supervised, b against a" in place.text
 
 
+def test_a_test_set_of_few_energies_says_how_many(place):
+    frames = morse_frames("H2O", 3, forces=True)
+    del frames[1].info["REF_energy"]
+    folders = [place.experiment(name, runs(10.0, 100.0), frames) for name in "ab"]
+    assert place.compare(*folders) == []
+    assert "a water test set 1 3, 2 with energies CCSD(T) 3 b water test set 1 3, 2 with" in place.text
+
+
 def test_labels_of_another_level_at_the_same_geometries_are_no_comparison(place):
     frames = morse_frames("H2O", 3, forces=True)
     for atoms in frames:

@@ -25,6 +25,7 @@ from piwsl.evaluation.cheap import errors_of_constant
 from piwsl.files import read_json, write_json
 from piwsl.preflight import check_experiment, remarks
 from piwsl.records import Finding
+from piwsl.report.sections.named_tests import labelled_in_words
 from piwsl.report.write import ForPrint, write_report
 from piwsl.structures.coordinates import Coordinate, values_in_order
 from piwsl.structures.frames import read_frames, write_frames
@@ -403,6 +404,7 @@ def reported(tmp_path) -> Path:
         own = read_json(path)
         for name, factor in (("hot", 10.0), ("cold", 1.0)):
             more = {"test": name, "energy_mae_meV": factor * own["energy_mae_meV"], "force_mae_meV_per_A": None}
+            more |= {"test_frames": 4, "test_energy_frames": 3 if name == "hot" else 4, "test_force_frames": 0}
             found = path.parent / "tests" / name / "errors.json"
             write_json(found, own | more)
             files.tests.append(found)
@@ -413,6 +415,7 @@ def reported(tmp_path) -> Path:
 
 def test_named_test_sets_are_columns_beside_the_own_test_frames(reported):
     html = (reported / "report.html").read_text()
+    assert "<p>Errors are those of the frames that have such a label: energies of 3 of 4 of hot.</p>" in html
     table = re.search(r'<table class="sortable" id="tests-1">.*?</table>', html, re.DOTALL)[0]
     titles = re.findall(r'<button type="button">(.*?)</button>', table)
     # Nobody labelled forces of the two sets.
@@ -436,6 +439,17 @@ def test_named_test_sets_are_in_the_table_of_runs_and_in_those_for_print(reporte
     latex = (reported / "tables" / "tests.tex").read_text()
     assert r"150 $\pm$ 71" in latex
     assert "hot: Energy MAE (meV)" in latex
+
+
+def test_what_few_frames_of_a_test_set_have_is_said():
+    rows = [("test frames", 9, 9, 9), ("hot", 8, 2, 3), ("cold", 7, 6, 0)]
+    errors = pd.DataFrame(rows, columns=["test", "test_frames", "test_energy_frames", "test_force_frames"])
+    assert labelled_in_words(errors) == (
+        "Errors are those of the frames that have such a label: energies of 2 of 8 of hot, 6 of 7 of cold; forces of 3 "
+        "of 8 of hot."
+    )
+    assert labelled_in_words(errors[:1]) == ""
+    assert labelled_in_words(errors[["test", "test_frames"]]) == ""
 
 
 def test_what_was_odd_about_a_test_set_is_said_first(reported, tmp_path):

@@ -41,8 +41,8 @@ BINDING_AN_ATOM, BINDING_SHARE = 0.15, 0.02
 # dimer is as far from the bulk.
 OUTLIER_AN_ATOM = 2.0
 OUTLIER_SPREADS = 20.0
-# eV an atom: where energies are relative, to a minimum or to the elements, those of zero have others as near; totals, of
-# all electrons or of the valence, and binding energies are farther from zero.
+# eV an atom: where energies are relative, to a minimum or to the elements, those of zero have others as near; totals
+# and binding energies are farther from zero.
 NEAR_ZERO_AN_ATOM = 1.0
 # eV/Å, a Hartree/Bohr: what dynamics at some thousand K does not come to; and times the median of the data.
 OUTLIER_FORCE, OUTLIER_TIMES = 51.4, 20.0

@@ -86,6 +86,8 @@ class FramesTested:
     geometries: str
     """Hash of geometries alone."""
     frames: int
+    energies: int
+    """How many of them have an energy."""
     level: str
     """Of theory, in words."""
 
@@ -174,7 +176,7 @@ def _what(compared: Sequence[Compared], shared: Mapping[str, Members], said: Seq
             "experiment": each.name,
             "dataset": dataset,
             "set": name,
-            "frames": each.tests[dataset].frames,
+            "frames": _counted(each.tests[dataset]),
             "level": each.tests[dataset].level,
             "runs": int((each.runs["dataset"] == dataset).sum()),
         }
@@ -187,6 +189,11 @@ def _what(compared: Sequence[Compared], shared: Mapping[str, Members], said: Seq
     )
     lines = [*({"text": f"{line}.", "warning": True} for line in said), {"text": rule, "warning": False}]
     return render(SETS, said=lines, rows=rows)
+
+
+def _counted(test: FramesTested) -> str:
+    """Say how many test frames there are, and how many have an energy, where not all."""
+    return f"{test.frames}{f', {test.energies} with energies' if test.energies < test.frames else ''}"
 
 
 def _errors(name: str, members: Members) -> Markup:

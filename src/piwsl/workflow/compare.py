@@ -95,8 +95,9 @@ def _test_set(folder: Path, dataset: str, experiment: Experiment | None) -> Fram
         labelled = content_hash(
             replace(each, labels={REFERENCE: each.at_level(REFERENCE)}, temperature=nan) for each in opened.each(test)
         )
+        energies = int(opened.labelled(REFERENCE, "energy")[test].sum())
         plain = content_hash(replace(each, labels={}, temperature=nan) for each in opened.each(test))
-    return FramesTested(labelled, plain, len(test), _level(experiment, dataset))
+    return FramesTested(labelled, plain, len(test), energies, _level(experiment, dataset))
 
 
 def _level(experiment: Experiment | None, dataset: str) -> str:

@@ -194,12 +194,24 @@ def measures_shown(context: Context) -> dict[str, str]:
 
 def labelled_in_words(runs: pd.DataFrame) -> str:
     """Say of how many test frames of each dataset the energies are known, where that is not all; else ""."""
-    said = []
-    for dataset, of_dataset in runs.groupby("dataset", sort=False):
-        every, known = (of_dataset.get(f"test_{kind}frames", pd.Series()).max() for kind in ("", "energy_"))
-        if known < every:  # false where an earlier version did not count them
-            said.append(f"{known:.0f} of {every:.0f} of {dataset}")
+    said = shares_labelled(runs, "dataset", "energy")
     return f"Energies are those of the test frames that have one: {', '.join(said)}." if said else ""
+
+
+def shares_labelled(runs: pd.DataFrame, by: str, quantity: str) -> list[str]:
+    """Say of how many test frames a label is known, where that is not all and not none.
+
+    Args:
+        runs: errors, as of `piwsl.report.tables.run_table` or `tested_table`.
+        by: the column that says whose frames are meant.
+        quantity: "energy" or "force".
+    """
+    said = []
+    for name, rows in runs.groupby(by, sort=False):
+        every, known = (rows.get(f"test_{kind}frames", pd.Series()).max() for kind in ("", f"{quantity}_"))
+        if 0 < known < every:  # false where an earlier version did not count them
+            said.append(f"{known:.0f} of {every:.0f} of {name}")
+    return said
 
 
 def sureness_of_slopes(runs: pd.DataFrame) -> str:

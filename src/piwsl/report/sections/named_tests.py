@@ -11,17 +11,23 @@ import pandas as pd
 from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection, Table
-from piwsl.report.sections.errors import GROUP, Cell, cell_of
+from piwsl.report.sections.errors import GROUP, Cell, cell_of, shares_labelled
 from piwsl.report.tables import AXES, CONSTANT, TESTED
 from piwsl.report.words import model_in_words
 
 OWN = "test frames"
+# As of `piwsl.report.tables.run_table`; an earlier version did not count them all.
+COUNTS = ["test_frames", "test_energy_frames", "test_force_frames"]
+LABELS = {"energies": "energy", "forces": "force"}
 
 TEMPLATE = """\
 <p>Mean absolute errors, mean ± standard deviation over seeds, on {{ own }} of the dataset, for comparison, and on each
 of its named test sets. No model was trained on any of these; comparisons of losses and models are of the dataset's own
 test frames.</p>
 {% for table in tables %}
+{% if table.labelled %}
+<p>{{ table.labelled }}</p>
+{% endif %}
 <div class="scroll"><table class="sortable" id="tests-{{ loop.index }}">
 <caption>{{ table.dataset }}</caption>
 <thead><tr>
@@ -64,6 +70,8 @@ class TestSets:
     measured: list[tuple[str, str]]
     """Test set and measure of each cell of a row."""
     rows: list[Row]
+    labelled: str
+    """How many frames have energies or forces, where not all; else ""."""
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
@@ -116,7 +124,7 @@ def numbers_of_tests(context: Context) -> pd.DataFrame:
 
 def tables_of_tests(context: Context) -> list[TestSets]:
     """Return a table for each dataset with named test sets, in the order of the runs."""
-    own = context.runs.assign(test=OWN)[[*AXES, "test", *TESTED]]
+    own = context.runs.assign(test=OWN).reindex(columns=[*AXES, "test", *TESTED, *COUNTS])
     further = dict([*context.tests.groupby("dataset", sort=False)])
     return [
         _table(str(dataset), pd.concat([rows, further[dataset]]), context)
@@ -135,7 +143,14 @@ def _table(dataset: str, errors: pd.DataFrame, context: Context) -> TestSets:
         if rows[name].notna().any()
     ]
     rows = [*_not_trained(untrained[untrained["dataset"] == dataset], measured), *_trained(errors, measured, context)]
-    return TestSets(dataset, measured, rows)
+    return TestSets(dataset, measured, rows, labelled_in_words(errors))
+
+
+def labelled_in_words(errors: pd.DataFrame) -> str:
+    """Say of how many frames of each test set energies and forces are known, where that is not all; else ""."""
+    shares = {kind: shares_labelled(errors, "test", quantity) for kind, quantity in LABELS.items()}
+    said = [f"{kind} of {', '.join(of_sets)}" for kind, of_sets in shares.items() if of_sets]
+    return f"Errors are those of the frames that have such a label: {'; '.join(said)}." if said else ""
 
 
 def _not_trained(untrained: pd.DataFrame, measured: list[tuple[str, str]]) -> Iterator[Row]:
