@@ -404,7 +404,7 @@ def reported(tmp_path) -> Path:
         own = read_json(path)
         for name, factor in (("hot", 10.0), ("cold", 1.0)):
             more = {"test": name, "energy_mae_meV": factor * own["energy_mae_meV"], "force_mae_meV_per_A": None}
-            more |= {"test_frames": 4, "test_energy_frames": 3 if name == "hot" else 4}
+            more |= {"test_frames": 4, "test_energy_frames": 3 if name == "hot" else 4, "test_force_frames": 0}
             found = path.parent / "tests" / name / "errors.json"
             write_json(found, own | more)
             files.tests.append(found)
