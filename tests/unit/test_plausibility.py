@@ -284,14 +284,16 @@ def test_zeros_in_place_of_energies_are_asked_about_and_make_no_others_outliers(
         "energies: those of 58 of 100 frames (frame 0, 1, 2, 3, 4, ...) are exactly zero; a frame without one has "
         "nothing in its place"
     )
-    survey = survey_of(frames, Formulas())
-    assert len(energy_outliers(survey, "eV").rows) == 0
+    far = energy_outliers(survey_of(frames, Formulas()), "eV")
+    assert far.rows.tolist() == [*range(58)]
+    assert far.by == pytest.approx(100.0, rel=0.1)
     frames[70].info[ENERGY_KEY] += 50.0
-    assert energy_outliers(survey_of(frames, Formulas()), "eV").rows.tolist() == [70]
+    assert energy_outliers(survey_of(frames, Formulas()), "eV").rows.tolist() == [*range(58), 70]
     assert any("1 of 42 frames (frame 70) are up to" in line for line in odd(frames))
     for atoms in frames:
         atoms.info[ENERGY_KEY] = 0.0
     assert [line for line in odd(frames) if line.startswith("energies: those of 100 of 100 frames")]
+    assert not len(energy_outliers(survey_of(frames, Formulas()), "eV").rows)
 
 
 @pytest.mark.parametrize(

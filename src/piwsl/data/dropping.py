@@ -308,8 +308,6 @@ class Left(NamedTuple):
     """Of what is dropped."""
     groups: Sequence[str | int | None] | None
     """What each training frame belongs to, in their order; None where nothing says it."""
-    with_energy: NDArray[np.bool_]
-    """Which training frames have an energy, likewise."""
 
 
 def frames_left(dataset: GivenDataset, part: str) -> int:
@@ -354,5 +352,4 @@ def _left(said: str, _stamps: tuple[Stamp, ...]) -> Left:
     belonging = training.file.belonging
     groups = None if belonging is None else [belonging[row] for row in training.indices.tolist()]
     counts = {part: len(found.indices) for part, found in kept.parts.items()}
-    with_energy = np.isfinite(training.file.survey.energies[training.indices])
-    return Left(counts, kept.findings(), groups, with_energy)
+    return Left(counts, kept.findings(), groups)

@@ -377,14 +377,19 @@ def energy_outliers(survey: Survey, energy_unit: str) -> Far:
     """Return the frames whose energies are far from a sum over their elements that fits the others, eV an atom.
 
     Those that another unit would explain are among them where they are the fewer: most are in the unit that was said.
-    Single atoms are not: they are far from molecules, and as they should be. Nor are zeros that stand for none: many
-    of them would make the others outliers.
+    Single atoms are not: they are far from molecules, and as they should be. Zeros that stand for none are, by what an
+    atom of the others has; they are not fitted to, for many of them would make the others outliers.
     """
-    known, explained = survey.with_energy & ~_stand_for_none(survey), _explained(survey, energy_unit)
+    zeros, explained = _stand_for_none(survey), _explained(survey, energy_unit)
+    known, several = survey.with_energy & ~zeros, survey.sizes > 1
     few = 2 * np.count_nonzero(explained) < np.count_nonzero(known)
     (rows, by), _ = _far_from_fit(survey, np.flatnonzero(known if few else known & ~explained))
-    several = survey.sizes[rows] > 1
-    return Far(rows[several], by[several])
+    found = np.zeros(len(survey))
+    found[rows] = by
+    if zeros.any() and (others := known & several).any():
+        found[zeros] = np.median(np.abs(survey.energies[others]) / survey.sizes[others])
+    far = np.flatnonzero((found > 0) & several)
+    return Far(far, found[far])
 
 
 def _explained(survey: Survey, energy_unit: str) -> NDArray[np.bool_]:
