@@ -1434,6 +1434,26 @@ def test_a_member_is_said_to_be_made_while_others_are_at_work(tmp_path, monkeypa
     assert parts[0].was_made() is made
 
 
+def test_a_member_that_is_made_is_said_to_be_while_a_command_that_was_told_to_end_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(payload, "LOOK_SECONDS", 1.0)
+    parts, command = made_and_left(tmp_path)
+    hanging = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3000)"
+    command.command = [
+        sys.executable, "-c", MAKING.format(then=hanging), *map(str, (parts[0].outputs[0], parts[0].marks[0])),
+    ]  # fmt: skip
+    command.patience = 600.0
+    job = threading.Thread(target=command)
+    job.start()
+    until(lambda: not parts[0].marks[0].exists(), "a member that is made")
+    command.cancelled.touch()
+    until(parts[0].was_made, "the word that it is")
+    assert job.is_alive()
+    assert command._child is not None
+    command._child.kill()
+    job.join()
+    assert [part.was_made() for part in parts] == [True, False]
+
+
 def test_a_member_that_a_snakemake_has_recorded_meanwhile_is_not_marked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(payload, "LOOK_SECONDS", 0.2)
     parts, command = made_and_left(tmp_path)

@@ -75,7 +75,8 @@ class JobCommand:
         self.command, self.folder, self.log = list(command), folder, log
         self.cancelled, self.environment, self.patience = cancelled, dict(environment), patience
         self.parts, self.comment = list(parts), comment
-        self._made_before_the_end: set[Part] = set()
+        self._made_before_the_end: set[Part] | None = None
+        self._began = 0.0
         self._seen_made: set[Part] = set()
         self._said_made: set[Part] = set()
         self._next_look = 0.0
@@ -94,13 +95,13 @@ class JobCommand:
         command = self._command_of_this_piece()
         # A handler that did not know the child would leave it behind, at work beside its successor.
         with contextlib.nullcontext() if inline else put_off(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-            began = self._start(command)
+            self._start(command)
         if self.comment and ARRAY in os.environ:
             threading.Thread(target=_say, args=(self.comment,), daemon=True).start()
         while self._exit_code is None:
             time.sleep(POLL_SECONDS)
             if len(self.parts) > 1:
-                self._look(began)
+                self._look()
             if inline and self.cancelled.exists():  # no signal comes here
                 self._end(signal.SIGTERM)
         if self._exit_code and not inline:
@@ -142,8 +143,8 @@ class JobCommand:
         _keep([log for part in self.parts if part not in made for log in part.logs], restarts)
         return without(self.command, self.parts, made)
 
-    def _start(self, command: Sequence[str]) -> float:
-        """Start the child and what waits for it; return when it began (s)."""
+    def _start(self, command: Sequence[str]) -> None:
+        """Start the child and what waits for it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
@@ -158,35 +159,37 @@ class JobCommand:
                 preexec_fn=_ignore_usr2,
             )
         # Waited for in a thread: a handler, which runs in this one, can then still ask whether the child has ended.
-        began = time.time()
-        threading.Thread(target=self._wait, args=(self._child, began), daemon=True).start()
-        return began
+        self._began = time.time()
+        threading.Thread(target=self._wait, args=(self._child,), daemon=True).start()
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
         return own | self.environment
 
-    def _wait(self, child: subprocess.Popen[bytes], began: float) -> None:
+    def _wait(self, child: subprocess.Popen[bytes]) -> None:
         exit_code = child.wait()
         made = self._made()
         if exit_code < 0:
             # It was killed: a member that failed then may have lost its mark and not yet its outputs.
-            made &= self._made_before_the_end
+            made &= self._made_before_the_end or set()
         for part in self.parts:
             # A mark that says so and is gone was taken away by a Snakemake that has recorded the member.
             if part not in self._said_made:
-                put_back(part.marks, began, part in made)
+                put_back(part.marks, self._began, part in made)
         self._exit_code = exit_code
 
-    def _look(self, began: float) -> None:
-        """Say of members that are made that they are while others are at work: a Snakemake may start meanwhile."""
+    def _look(self) -> None:
+        """Say of members that are made that they are while others are at work: a Snakemake may start meanwhile.
+
+        Once the command has been told to end, of those that were made before.
+        """
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
-        made = self._made()
+        made = self._made() if self._made_before_the_end is None else self._made() & self._made_before_the_end
         new = (made & self._seen_made) - self._said_made
         for part in new:
-            put_back(part.marks, began, made=True)
+            put_back(part.marks, self._began, made=True)
         self._seen_made = made
         self._said_made |= {part for part in new if part.was_made()}
 
@@ -205,6 +208,8 @@ class JobCommand:
         deadline = time.monotonic() + self.patience
         while self._child is not None and self._exit_code is None and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
+            if len(self.parts) > 1:  # a Snakemake that hangs is killed, and with it, by SLURM, this process
+                self._look()
         if self._exit_code is None:
             self._send(signal.SIGKILL)
 
