@@ -147,14 +147,15 @@ def test_a_frame_is_of_the_block_of_the_file_in_which_it_stands(tmp_path):
     path = imported(tmp_path, frames, test_file=str(tmp_path / "test.xyz"), groups=blocks)
     assert groups_in(path) == [*"00000001111111222222"]
     assert groups_in(path, TEST) == [None, None]
-    del frames[3].info["REF_energy"]  # a block keeps its place, whatever is dropped of it
+    del frames[3].info["REF_energy"], frames[3].arrays["REF_forces"]  # a block keeps its place, whatever is dropped
     path = imported(tmp_path, frames, test_frames=7, split=blocks, drop=["unlabelled"], seed=1)
     assert groups_in(path) == [*"000000222222"]
 
 
 def test_a_frame_is_of_its_own_group_when_others_are_dropped(tmp_path):
     frames = trajectories(20)
-    del frames[3].info["REF_energy"], frames[3].info["trajectory"]  # nobody asks what it belonged to
+    del frames[3].info["REF_energy"], frames[3].arrays["REF_forces"]
+    del frames[3].info["trajectory"]  # nobody asks what it belonged to
     frames[8].positions[1] = frames[8].positions[0]
     path = imported(
         tmp_path, frames, test_frames=2, drop=["unlabelled", "overlaps"], groups={"key": "trajectory"}, stride=1
