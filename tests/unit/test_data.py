@@ -235,7 +235,7 @@ def test_labels_of_other_programs_are_converted_from_their_names_and_units(tmp_p
             found = dataset.structure(int(index))
             assert found.energy == pytest.approx(frames[original].info[ENERGY_KEY], abs=1e-6)
             np.testing.assert_allclose(found.forces, frames[original].arrays[FORCES_KEY], atol=1e-6)
-    with pytest.raises(PiwslError, match="frame 0: has no REF_energy and no REF_forces; its info holds \\['E_dlpno'\\]"):
+    with pytest.raises(PiwslError, match="has no REF_energy and no REF_forces; its info holds \\['E_dlpno'\\]"):
         import_given(GivenDataset(file=tmp_path / "orca.xyz", test_frames=1), tmp_path / "given.h5")
 
 

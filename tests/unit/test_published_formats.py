@@ -590,8 +590,9 @@ def test_xsf_that_is_cut_or_another_is_refused_with_its_name(tmp_path, text, sai
 
 def test_a_structure_without_energy_is_asked_for_it(tmp_path):
     (tmp_path / "a.xsf").write_text(CRYSTAL.replace("# total", "# some"))
-    with pytest.raises(PiwslError, match="frame 0: has no REF_energy; its info holds nothing"):
-        read_files(GivenDataset(file=tmp_path / "a.xsf", test_frames=1))
+    section = GivenDataset(file=tmp_path / "a.xsf", test_file=tmp_path / "a.xsf")
+    with pytest.raises(PiwslError, match=r"no training frame has REF_energy.* \(their info holds nothing\)"):
+        import_given(section, tmp_path / "a.h5")
 
 
 def test_what_a_frame_is_written_as_in_xsf_is_that_frame(tmp_path):

@@ -254,7 +254,7 @@ def test_what_the_config_says_wins_and_is_said(tmp_path):
     assert "3 with forces (forces in eV/Å), 1 with stress (stress in eV/Å³); energy in Hartree" in summary(
         dataset, file
     )
-    with pytest.raises(PiwslError, match="frame 0: has no REF_energy; its info holds"):
+    with pytest.raises(PiwslError, match="has no REF_energy and no forces; its info holds"):
         read_files(GivenDataset(file=tmp_path / "mine.traj", test_frames=1, energy_key="REF_energy"))
 
 
