@@ -120,6 +120,15 @@ def test_an_interruption_while_a_program_starts_ends_it_as_well(tmp_path, monkey
     assert [program.returncode for program in started] == [-signal.SIGTERM]
 
 
+@pytest.fixture
+def hears_interruptions():
+    """Heed SIGINT, which a process that a shell started in the background does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interruptions")
 def test_a_second_interruption_while_a_program_is_ended_does_not_leave_it(tmp_path, monkeypatch):
     started, ending = started_and_struck(monkeypatch), programs._signal_group
 
