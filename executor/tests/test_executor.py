@@ -1143,10 +1143,15 @@ def test_a_task_of_an_array_says_its_own_comment_and_does_not_care_whether_slurm
         # Back from the queue it is the same.
         assert first.checkpoint().function() == 0
 
+    monkeypatch.setattr(payload, "COMMENT_DELAY_SECONDS", 0.1)
     run("sleep 0.5")
     assert not (tmp_path / "said").exists()  # the only one of its submission has its comment from sbatch
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with monkeypatch.context() as late:
+        late.setattr(payload, "COMMENT_DELAY_SECONDS", 1000.0)
+        run("sleep 0.5")
+    assert not (tmp_path / "said").exists()  # a short one bothers nobody
     run(f"for _ in {{1..2400}}; do [ -e {tmp_path}/said ] && exit; sleep 0.05; done; exit 1")
     assert (tmp_path / "said").read_text() == "update|JobId=7_3|Comment=train/n=1 (of 'all')|"
     (tmp_path / "scontrol").unlink()

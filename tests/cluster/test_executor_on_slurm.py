@@ -19,6 +19,7 @@ from workflows import (
     said_to_be_made,
     until,
     until_said,
+    waiting,
     was_put_back,
     wrapper,
 )
@@ -99,9 +100,6 @@ def test_jobs_that_ask_for_the_same_are_one_array_and_one_sacct_call_asks_for_al
     until(
         lambda: "sleeping" in {name for job, name in sacct("JobID", "JobName") if "_" in job}, "array in the accounts"
     )
-    # Each says its own comment once it has begun.
-    own = {f"sleeping/n={number}" for number in range(12)}
-    until(lambda: own <= {re.sub(r"-\w{8}$", "", comment) for (comment,) in sacct("Comment")}, "comments of all")
     assert len(re.findall(r"Submitted sleeping/n=\d+-\w+ as job \d+_\d+\.", output)) == 12
     # What ended well leaves its log and nothing else.
     assert not list((workflow.folder / ".snakemake" / "submitit" / "jobs").iterdir())
@@ -560,6 +558,33 @@ def test_why_jobs_wait_is_read_from_the_queue(workflow):
     )
     waits = Queued("PENDING", "JobHeldUser", 0)
     until(lambda: in_queue() == {alone: waits, f"{array}_0": waits, f"{array}_1": waits}, "three that wait")
+
+
+def test_each_task_of_an_array_has_a_comment_of_its_own_once_it_lasts(workflow):
+    workflow.write(WAITING.format(count=3))
+    workflow.start()
+    own = {f"sleeping/n={number}" for number in range(3)}
+
+    def comments() -> set[str]:
+        """Return those of the queue, without what tells rules of one name apart."""
+        answer = subprocess.run(["squeue", "-h", "-r", "-o", "%k"], capture_output=True, text=True).stdout
+        return {re.sub(r"-\w{8}$", "", comment) for comment in answer.splitlines()}
+
+    until(lambda: comments() == own, "comments of all")
+    let_go(workflow)
+    code, output = workflow.wait()
+    assert code == 0, output
+
+
+def test_what_a_job_waits_for_is_said_once_it_lasts(workflow):
+    held = '    resources: slurm_extra="--hold"\n    shell:'
+    workflow.write(SLEEPING.format(count=1, seconds=0).replace("    shell:", held))
+    workflow.start()
+    until_said(workflow, "Jobs that wait: 1 held by you (scontrol release) (JobHeldUser).")
+    (job,) = waiting()
+    subprocess.run(["scontrol", "release", job], check=True)
+    code, output = workflow.wait()
+    assert code == 0, output
 
 
 def test_a_job_that_was_cancelled_by_hand_is_said_to_be_and_is_submitted_again_while_it_has_retries(workflow):

@@ -16,11 +16,12 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.morse import MorsePotential
 from safetensors.torch import load_file
-from workflows import PATIENCE_SECONDS, Workflow, running, until, was_put_back
+from workflows import PATIENCE_SECONDS, Workflow, queue, running, until, was_put_back
 
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
+from piwsl.models.storage import read_header
 from piwsl.structures.frames import label
 from piwsl.training.run import train_run
 
@@ -123,13 +124,23 @@ def completed(workflow: Workflow, name: str, count: int) -> list[str]:
     return jobs_of(workflow, name)
 
 
+def through_profile(*arguments: str) -> list[str]:
+    """Return the command that runs Snakemake through the profile of a folder."""
+    patience = ["--seconds-between-status-checks", "2", "--latency-wait", "15"]
+    return [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments, *patience]
+
+
 def run_profile(workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake through the profile of a folder."""
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments]
-    patience = ["--seconds-between-status-checks", "2", "--latency-wait", "15"]
-    return subprocess.run(
-        [*command, *patience], cwd=workflow.folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS
-    )
+    command = through_profile(*arguments)
+    return subprocess.run(command, cwd=workflow.folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+
+def learning_rate_of(model: Path) -> float:
+    """Return what a model was trained with, by its header."""
+    rate = read_header(model)["config"]["training"]["learning_rate"]
+    assert isinstance(rate, float)
+    return rate
 
 
 def test_the_whole_chain_goes_through_the_profile(workflow):
@@ -165,6 +176,28 @@ def test_the_whole_chain_goes_through_the_profile(workflow):
     assert packed.startswith("gpu|")
     assert {"gres/gpu=1", "cpu=4", "mem=16000M"} <= set(packed.split("|")[2].split(",")), packed
     assert len(jobs_of(workflow, "train")) == 2
+
+
+def test_a_model_that_its_job_trained_alone_is_not_taken_for_that_of_a_config_edited_since(workflow):
+    check_out(workflow)
+    run = "results/short/water/painn/supervised/n8/seed0"
+    model, config = workflow.folder / run / "model.safetensors", workflow.folder / "config.yaml"
+    with (workflow.folder / "output").open("w") as output:
+        process = subprocess.Popen(
+            through_profile(f"{run}/model.safetensors"), cwd=workflow.folder, stdout=output, stderr=output
+        )
+    until(lambda: any("|RUNNING|" in line for line in jobs_of(workflow, "train")), "training that runs")
+    process.kill()
+    process.wait()
+    until(lambda: model.exists() and not queue(), "model that was trained alone")
+    before = learning_rate_of(model)
+    edited = yaml.safe_load(config.read_text())
+    edited["models"]["painn"]["training"]["learning_rate"] = 2 * before
+    config.write_text(yaml.safe_dump(edited))
+    assert run_profile(workflow, "--unlock").returncode == 0
+    done = run_profile(workflow, f"{run}/errors.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert learning_rate_of(model) == 2 * before
 
 
 def frames(count: int) -> list[Atoms]:

@@ -38,6 +38,9 @@ RESTARTS = "SLURM_RESTART_COUNT"
 RESTARTS_ENDING = "_restarts"
 # Of a task of an array alone.
 ARRAY, TASK = "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"
+# Of a job's time, before it says its comment: whoever looks into the queue does not see shorter ones, and hundreds of
+# these would ask the controller for it at once, s.
+COMMENT_DELAY_SECONDS = 30.0
 # How long SLURM may take for a comment, s.
 COMMENT_SECONDS = 60
 
@@ -97,7 +100,9 @@ class JobCommand:
         with contextlib.nullcontext() if inline else put_off(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             self._start(command)
         if self.comment and ARRAY in os.environ:
-            threading.Thread(target=_say, args=(self.comment,), daemon=True).start()
+            said = threading.Timer(COMMENT_DELAY_SECONDS, _say, [self.comment])
+            said.daemon = True
+            said.start()
         while self._exit_code is None:
             time.sleep(POLL_SECONDS)
             if len(self.parts) > 1:
