@@ -451,18 +451,54 @@ def test_tasks_of_an_array_are_cancelled_as_one(tmp_path, monkeypatch):
 def test_a_scheduler_that_is_away_is_told_again_to_cancel(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
     away = "echo 'scancel: error: Kill job error on job id 7: Unable to contact slurm controller' >&2; exit 1"
-    programs(
-        tmp_path, monkeypatch, scancel=f"echo x >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -gt 2 ] || {away}"
-    )
+    calls = tmp_path / "calls"
+    programs(tmp_path, monkeypatch, scancel=f"echo x >> {calls}; [ $(wc -l < {calls}) -gt 2 ] && exit; {away}")
     said: list[str] = []
     assert cancel(["7"], 60.0, said.append) == []
-    assert len((tmp_path / "calls").read_text().split()) == 3
+    assert len(calls.read_text().split()) == 3
     assert len(said) == 1
     programs(tmp_path, monkeypatch, scancel=away)
     assert cancel(["7_0", "7_1", "8"], 0.0, said.append) == ["7_[0-1]", "8"]
-    # It is over already: that is what was wanted.
-    programs(tmp_path, monkeypatch, scancel="echo 'scancel: error: Invalid job id 7' >&2; exit 1")
-    assert cancel(["7"], 0.0, said.append) == []
+
+
+KILL_ERROR = "scancel: error: Kill job error on job id 7: "
+INVALID, OVER = KILL_ERROR + "Invalid job id specified", KILL_ERROR + "Job/step already completing or completed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cancelled"),
+    [
+        # They are over already: that is what was wanted.
+        (["scancel: error: Invalid job id 7"], 1, True),
+        ([INVALID, OVER], 1, True),
+        (["scancel: Terminating job 7", OVER], 1, True),
+        # What it says of other things does not matter where it was done.
+        (["scancel: error: Ignoring obsolete option of slurm.conf"], 0, True),
+        # One of several is not.
+        ([INVALID, KILL_ERROR + "Unable to contact slurm controller (connect failure)"], 1, False),
+        ([KILL_ERROR + "Unable to contact slurm controller (connect failure)"], 0, False),
+        ([KILL_ERROR + "Slurm backup controller in standby mode"], 1, False),
+        ([KILL_ERROR + "Zero Bytes were transmitted or received"], 60, False),
+        ([KILL_ERROR + "Protocol authentication error"], 1, False),
+        ([KILL_ERROR + "Access/permission denied"], 1, False),
+        ([], 137, False),
+    ],
+)
+def test_what_scancel_does_not_say_is_over_is_not_taken_for_cancelled(tmp_path, monkeypatch, words, code, cancelled):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    (tmp_path / "words").write_text("".join(f"{line}\n" for line in words))
+    programs(tmp_path, monkeypatch, scancel=f"cat {tmp_path}/words >&2; exit {code}")
+    said: list[str] = []
+    assert cancel(["7"], 0.0, said.append) == ([] if cancelled else ["7"])
+    assert said == ([] if cancelled else ["\n".join(words) or f"scancel ended with exit code {code}"])
+
+
+def test_a_scancel_that_cannot_be_started_has_cancelled_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said: list[str] = []
+    assert cancel(["7"], 0.0, said.append) == ["7"]
+    assert "scancel cannot be started: " in said[0]
 
 
 def test_jobs_in_the_queue_are_asked_for_until_slurm_answers(tmp_path, monkeypatch):
