@@ -1271,6 +1271,20 @@ def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looke
     assert executor.notebook.read("key8") is None
 
 
+def test_jobs_are_cancelled_though_the_disk_is_full(tmp_path, monkeypatch, caplog):
+    programs(tmp_path, monkeypatch, scancel=f"echo $@ >> {tmp_path}/cancellations")
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7_0", "7_1", "8")]
+    executor._active = {info.external_jobid: info for info in infos}
+    # As what cannot be written: the folder of the marks is not there.
+    (tmp_path / "cancelled").rmdir()
+    executor.cancel_jobs(infos)
+    assert (tmp_path / "cancellations").read_text() == "7_[0-1] 8\n"
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("3 jobs may come back from the queue once they are cancelled: [Errno 2]")
+
+
 def test_the_user_hears_of_jobs_that_wait_and_of_those_that_were_put_back(tmp_path, monkeypatch, caplog):
     programs(tmp_path, monkeypatch, squeue=f"cat {tmp_path}/queue")
     asked = Asked()

@@ -11,7 +11,7 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -405,7 +405,7 @@ class Executor(RemoteExecutor):
         """Cancel a job that cannot be looked after. Its note stays: a retry waits for its end."""
         job_id = str(info.external_jobid)
         self._active.pop(job_id, None)
-        self._cancelled(_aux(info)["item"].whole).touch()
+        self._forbid_return([info])
         if self.slurm:
             scheduler.cancel([job_id], 0.0, self.logger.warning)
         self._report_error(
@@ -489,14 +489,25 @@ class Executor(RemoteExecutor):
         Notes stay: a job may take a while to end, and the next run waits for that before it submits another.
         """
         jobs = list(self._active.values())  # jobs that end meanwhile are taken off it
-        for info in jobs:
-            self._cancelled(_aux(info)["item"].whole).touch()
-            if self.settings.cluster == "local":
+        self._forbid_return(jobs)
+        if self.settings.cluster == "local":
+            for info in jobs:
                 # submitit's own way to cancel kills after a second. Its id is that of the process that watches the job.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(str(info.external_jobid)), signal.SIGTERM)
         if self.slurm:
             self._scancel([str(info.external_jobid) for info in jobs])
+
+    def _forbid_return(self, jobs: Iterable[SubmittedJobInfo]) -> None:
+        """Tell jobs not to put themselves back in the queue. On a disk that is full they are cancelled all the same."""
+        errors = []
+        for info in jobs:
+            try:
+                self._cancelled(_aux(info)["item"].whole).touch()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            self.logger.warning(f"{len(errors)} jobs may come back from the queue once they are cancelled: {errors[0]}")
 
     def _scancel(self, job_ids: list[str]) -> None:
         if not job_ids:
