@@ -33,6 +33,7 @@ from snakemake.resources import Resources
 from snakemake.settings.types import ConfigSettings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.utils import TargetSpec
 from submitit import AutoExecutor, Job, SlurmJob
 from submitit.core.utils import DelayedSubmission
@@ -401,6 +402,38 @@ def test_an_accounting_that_fails_is_told_from_jobs_that_fail(tmp_path, monkeypa
     answering(tmp_path, "echo the database is away >&2; exit 1", monkeypatch)
     with pytest.raises(states.AccountingError, match="sacct failed: the database is away"):
         states.query(["1"])
+
+
+BANNER = "All nodes are down for maintenance on Monday\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["JobID|State\n7|\n8|RUNNING\n", f"{BANNER}JobID|State\n7|RUNNING\n", f"JobID|State\n7|RUNNING\n{BANNER}"],
+    ids=["no state", "banner before", "banner after"],
+)
+def test_an_answer_of_sacct_that_cannot_be_read_is_none(tmp_path, monkeypatch, answer):
+    (tmp_path / "answer").write_text(answer)
+    answering(tmp_path, f"cat {tmp_path}/answer", monkeypatch)
+    with pytest.raises(states.AccountingError, match=r"sacct's answer cannot be read: '\w+"):
+        states.query(["7", "8"])
+
+
+def not_to_be_started(folder: Path, name: str, monkeypatch) -> None:
+    """Put a program on PATH that the system refuses to start, as where a process more cannot be had."""
+    (folder / name).write_text("neither a script nor a program")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_a_sacct_or_squeue_that_cannot_be_started_gives_no_answer(tmp_path, monkeypatch):
+    not_to_be_started(tmp_path, "sacct", monkeypatch)
+    with pytest.raises(states.AccountingError, match="sacct cannot be started: "):
+        states.query(["7"])
+    for start in (lambda: not_to_be_started(tmp_path, "squeue", monkeypatch), (tmp_path / "squeue").unlink):
+        start()
+        with pytest.raises(SchedulerError, match="SLURM does not answer"):
+            queue(0.0)
 
 
 def test_accounting_is_asked_less_often_while_nothing_ends(tmp_path, monkeypatch):
@@ -1239,6 +1272,15 @@ def submitted(executor: Executor, job: FailingJob, job_id: str) -> SubmittedJobI
     return SubmittedJobInfo(job, external_jobid=job_id, aux=aux)
 
 
+def looked_after(executor: Executor, infos: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
+    """Return which jobs are not over in the next round."""
+
+    async def round_of_looks() -> list[SubmittedJobInfo]:
+        return [info async for info in executor.check_active_jobs(infos)]
+
+    return asyncio.run(round_of_looks())
+
+
 def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looked_after(tmp_path, monkeypatch):
     programs(tmp_path, monkeypatch, scancel=f"echo $@ >> {tmp_path}/cancellations")
     asked = Asked()
@@ -1254,10 +1296,7 @@ def test_a_job_that_cannot_be_looked_after_is_cancelled_and_the_others_are_looke
     executor._accounting = SimpleNamespace(ask=lambda job_ids: list(job_ids))
     executor._waiting = Waiting(lambda line: None)
 
-    async def looked_after() -> list[SubmittedJobInfo]:
-        return [info async for info in executor.check_active_jobs(infos)]
-
-    assert asyncio.run(looked_after()) == []
+    assert looked_after(executor, infos) == []
     (failed,) = asked.failed
     assert "Job 7: it cannot be looked after and is cancelled: AssertionError: You should use results()." in failed
     assert asked.succeeded == [infos[1].job]
@@ -1285,6 +1324,138 @@ def test_jobs_are_cancelled_though_the_disk_is_full(tmp_path, monkeypatch, caplo
     assert warning.startswith("3 jobs may come back from the queue once they are cancelled: [Errno 2]")
 
 
+@pytest.mark.parametrize("answer", ["JobID|State\n7|\n", f"{BANNER}JobID|State\n7|RUNNING\n"])
+def test_no_job_is_the_worse_for_an_answer_of_sacct_that_cannot_be_read(tmp_path, monkeypatch, answer):
+    (tmp_path / "answer").write_text(answer)
+    programs(tmp_path, monkeypatch, sacct=f"cat {tmp_path}/answer")
+    asked, said = Asked(), []
+    executor = executor_of(tmp_path, asked)
+    executor._accounting, executor._waiting = states.Accounting(0.0, said.append), Waiting(said.append)
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8")]
+    assert looked_after(executor, looked_after(executor, infos)) == infos
+    (complaint,) = said
+    assert complaint.startswith("sacct's answer cannot be read: ")
+    # Once it can be, what it says counts.
+    (tmp_path / "answer").write_text("JobID|State\n7|FAILED\n8|RUNNING\n")
+    assert looked_after(executor, infos) == infos[1:]
+    assert "Job 7: it ended without a result." in asked.failed[0]
+
+
+def test_whatever_goes_wrong_with_a_question_no_job_is_the_worse_for_it(tmp_path, monkeypatch, caplog):
+    asked = Asked()
+    executor = executor_of(tmp_path, asked)
+    infos = [submitted(executor, asked.job(), "7")]
+    executor._accounting = SimpleNamespace(state=lambda job_id: "RUNNING")
+    assert looked_after(executor, infos) == infos
+    assert "SLURM was not asked: AttributeError" in caplog.text
+
+
+def test_a_job_whose_end_cannot_be_reported_fails_and_the_others_are_looked_after(tmp_path, monkeypatch, caplog):
+    programs(tmp_path, monkeypatch, scancel="exit 0")
+    asked, failed = Asked(), []
+    asked.scheduler.error_callback = failed.append
+    executor = executor_of(tmp_path, asked)
+    # As a disk that is full: no mark that it is cancelled, either.
+    (tmp_path / "cancelled").rmdir()
+
+    def hear(job_id: str, label: str, restarts: int) -> None:
+        if job_id == "7":
+            raise ValueError("strange")
+
+    executor._accounting = SimpleNamespace(ask=list)
+    executor._waiting = SimpleNamespace(look=dict, hear=hear)
+    executor._problem = lambda info, ended: "" if info.external_jobid in ("7", "9") else "it ended"
+    infos = [submitted(executor, asked.job(), job_id) for job_id in ("7", "8", "9")]
+
+    def cannot_be_said(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    infos[1].job.log_error = cannot_be_said
+    assert looked_after(executor, infos) == []
+    assert failed == [infos[0].job, infos[1].job]
+    assert asked.succeeded == [infos[2].job]
+    assert "Job 7: it cannot be looked after and is cancelled: ValueError: strange." in asked.failed[0]
+    assert "Job 8: it ended." in caplog.text
+    assert "OSError: the disk is full" in caplog.text
+
+
+class FailingGroup(SimpleGroup):
+    """A group of Snakemake that fails."""
+
+    name = "some"
+
+    def log_error(self, text: str, **_: object) -> None:
+        """Snakemake says nothing of groups."""
+
+
+def executor_of_a_group(folder: Path) -> tuple[Executor, Group, FailingGroup]:
+    """Return a group that has made two members, whose outputs are there, and its executor."""
+    group, asked, job = Group(folder / "files", "ab"), Asked(), FailingGroup()
+    asked.persistence = Marks(path=folder / ".snakemake")
+    executor = executor_of(folder, asked)
+    executor._made[job] = [executor._part(member) for member in group.ready.members]
+    for name in "ab":
+        (group.folder / name).touch()
+    return executor, group, job
+
+
+def outputs_in(group: Group) -> list[str]:
+    return sorted(path.name for path in group.folder.iterdir() if path.is_file())
+
+
+def test_what_members_have_made_has_another_name_while_snakemake_removes_it(tmp_path):
+    executor, group, job = executor_of_a_group(tmp_path)
+    executor._report_error(SubmittedJobInfo(job), "it failed")
+    assert outputs_in(group) == [".a.made", ".b.made"]
+    executor.handle_job_error(job)
+    assert outputs_in(group) == ["a", "b"]
+    assert [part.key for part in executor._made[job]] == ["a", "b"]
+
+
+def test_what_members_have_made_and_cannot_be_kept_is_made_again(tmp_path, caplog):
+    executor, group, job = executor_of_a_group(tmp_path)
+    (group.folder / ".b.made").mkdir()  # in the way of the other name
+    executor._report_error(SubmittedJobInfo(job), "it failed")
+    assert outputs_in(group) == ["a", "b"]
+    executor.handle_job_error(job)
+    assert job not in executor._made
+    assert "some: what its members have made may be lost, and is made again: " in caplog.text
+
+
+def test_what_members_have_made_and_is_lost_is_made_again(tmp_path, caplog):
+    executor, group, job = executor_of_a_group(tmp_path)
+    executor._report_error(SubmittedJobInfo(job), "it failed")
+    (group.folder / ".a.made").unlink()
+    executor.handle_job_error(job)
+    assert outputs_in(group) == ["b"]
+    assert job not in executor._made
+    assert "some: what its members have made may be lost, and is made again: " in caplog.text
+
+
+def test_what_cannot_be_taken_away_ends_no_run(tmp_path, monkeypatch, caplog):
+    executor, group, job = executor_of_a_group(tmp_path)
+    note, folder = group.folder / "notes" / "a.json", tmp_path / "jobs" / "run"
+    executor.notebook, executor._folders = group.notebook, {folder}
+    note.unlink()
+    for path in (note, folder / "unremovable.sh"):
+        path.mkdir(parents=True)
+
+    def no_temporary_folder(executor: Executor) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(RemoteExecutor, "shutdown", no_temporary_folder)
+    executor._over[job] = (["a"], [])
+    executor.handle_job_success(job)
+    executor.shutdown()
+    warnings = [record.getMessage().partition(": ")[0] for record in caplog.records]
+    assert warnings == [
+        "Notes or files of a job that is over stay",
+        "A temporary folder stays",
+        "Notes of jobs that are over stay",
+        f"{folder} stays",
+    ]
+
+
 def test_the_user_hears_of_jobs_that_wait_and_of_those_that_were_put_back(tmp_path, monkeypatch, caplog):
     programs(tmp_path, monkeypatch, squeue=f"cat {tmp_path}/queue")
     asked = Asked()
@@ -1297,13 +1468,9 @@ def test_the_user_hears_of_jobs_that_wait_and_of_those_that_were_put_back(tmp_pa
 
     def told_after(seconds: float) -> list[str]:
         """Return what is said in the next round."""
-
-        async def round_of_looks() -> list[SubmittedJobInfo]:
-            return [info async for info in executor.check_active_jobs(infos)]
-
         now[0] += seconds
         caplog.clear()
-        infos[:] = asyncio.run(round_of_looks())
+        infos[:] = looked_after(executor, infos)
         return [record.getMessage() for record in caplog.records]
 
     (tmp_path / "queue").write_text("7|PENDING|Priority|0|\n8|RUNNING|None|1|\n9|RUNNING|None|0|\n")

@@ -146,7 +146,7 @@ def queue(patience: float) -> dict[str, str]:
         patience: seconds for which a scheduler that is away is asked again.
 
     Raises:
-        SchedulerError: it was away all the time.
+        SchedulerError: it was away all the time, or there is no squeue.
     """
     return _of_queue("%T", patience)
 
@@ -162,7 +162,7 @@ def _of_queue(field: str, patience: float) -> dict[str, str]:
     while True:
         try:
             answer = _squeue("--format", f"%i {field}")
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        except (OSError, subprocess.SubprocessError) as error:
             if time.monotonic() >= deadline:
                 raise SchedulerError(f"SLURM does not answer (squeue: {error})") from None
             time.sleep(PAUSE_SECONDS)
@@ -200,7 +200,9 @@ def _squeue(*arguments: str) -> str:
     """
     command = ["squeue", "--noheader", "--all", "--array", "--user", str(os.geteuid()), *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=environment)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS, env=environment
+    )
     return done.stdout
 
 
