@@ -829,6 +829,70 @@ def test_jobs_of_a_submission_that_was_cut_off_are_noted_or_cancelled_and_no_oth
     note_unnoted(tmp_path, notebook, 0.0, print)
 
 
+FAILED = "sbatch: error: Batch job submission failed: "
+
+
+def submit_two(folder: Path) -> None:
+    """Submit an array as the executor does."""
+    command = JobCommand(["true"], folder, folder / "log", folder / "cancelled", {}, patience=0.1)
+    jobs = folder / "jobs" / "run"
+    with submitting(jobs):
+        submit([command, command], jobs, submission_parameters("x", {}, 1), SETTINGS, 0.0, [].extend)
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "may_be_queued"),
+    [
+        ("echo Submitted batch job 7", False),
+        (f"echo '{FAILED}Invalid partition name specified' >&2; exit 1", False),
+        (f"echo '{FAILED}Unable to contact slurm controller (connect failure)' >&2; exit 1", False),
+        (f"echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit\n{FAILED}Job violates policy' >&2; exit 1", False),
+        (f"echo '{FAILED}Socket timed out on send/recv operation' >&2; exit 1", True),
+        (f"echo '{FAILED}Zero Bytes were transmitted or received' >&2; exit 1", True),
+        (f"echo '{FAILED}Unable to contact slurm controller (receive failure)' >&2; exit 1", True),
+        ("kill -9 $$", True),
+        ("echo Welcome", True),
+    ],
+)
+def test_jobs_that_may_have_been_taken_though_sbatch_failed_are_cancelled_by_the_next_start(
+    tmp_path, monkeypatch, sbatch, may_be_queued
+):
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0.01)
+    mark = tmp_path / "jobs" / "run" / "submitting"
+    programs(tmp_path, monkeypatch, srun="true", sbatch=sbatch)
+    with contextlib.suppress(SubmissionError, NoRoomError):
+        submit_two(tmp_path)
+    assert mark.exists() is may_be_queued
+    # What is submitted later does not tell what became of them.
+    programs(tmp_path, monkeypatch, sbatch="echo Submitted batch job 9")
+    submit_two(tmp_path)
+    assert mark.exists() is may_be_queued
+    queued = "\n".join(
+        f"echo '{job_id} {mark.parent}/.submission_file_1.sh'" for job_id in ("8_0", "8_1", "9_0", "9_1")
+    )
+    programs(tmp_path, monkeypatch, squeue=queued, scancel=f"echo $@ >> {tmp_path}/cancellations; exit 1")
+    note_unnoted(tmp_path, Notebook(tmp_path), 0.0, print)
+    # Not while they could not be cancelled.
+    assert mark.exists() is may_be_queued
+    programs(tmp_path, monkeypatch, scancel="exit 0")
+    note_unnoted(tmp_path, Notebook(tmp_path), 0.0, print)
+    assert not mark.exists()
+    assert (tmp_path / "cancellations").exists() is may_be_queued
+    if may_be_queued:
+        assert (tmp_path / "cancellations").read_text() == "8_[0-1]\n"
+
+
+def test_jobs_that_may_have_been_taken_before_ctrl_c_ended_sbatch_are_looked_for(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, srun="true", sbatch=f"kill -{signal.SIGINT.value} $PPID; kill -9 $$")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            submit_two(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "jobs" / "run" / "submitting").exists()
+
+
 def member(template: str | None = None, source: str = "source", script: str | None = None, **job) -> SimpleNamespace:
     """Return what is looked at of a Snakemake job."""
     rule = SimpleNamespace(name="train", shellcmd=template, run_func_src=source, script=script, notebook=None)
