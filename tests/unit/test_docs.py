@@ -171,7 +171,7 @@ def test_each_fault_of_the_executor_has_a_test_that_exists():
     ]
     defined = {name for source in sources for name in re.findall(r"^def (test_\w+)\(", source, re.MULTILINE)}
     named = [set(re.findall(r"`(test_\w+)`", row.split("|")[3])) for row in rows]
-    assert len(rows) > 20
+    assert len(rows) > 35
     assert all(named)
     assert set().union(*named) - defined == set()
 

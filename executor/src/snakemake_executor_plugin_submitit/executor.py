@@ -11,7 +11,7 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -386,26 +386,32 @@ class Executor(RemoteExecutor):
         jobs = [_aux(info)["job"] for info in active_jobs]
         ended = results.results(job.paths.folder for job in jobs)
         if self.slurm:
-            self._accounting.ask(job.job_id for job in jobs if job.paths.result_pickle not in ended)
-            self._waiting.look(
-                {job.job_id: _aux(info)["item"].label for info, job in zip(active_jobs, jobs, strict=True)}
-            )
+            self._ask(active_jobs, ended)
         for info in active_jobs:
             try:
                 problem = self._problem(info, ended)
+                if problem is not None:
+                    self._report_end(info, problem)
             except Exception as error:  # of one job: the others are looked after
                 self._give_up(info, error)
                 continue
             if problem is None:
                 yield info
-            else:
-                self._report_end(info, problem)
+
+    def _ask(self, active_jobs: list[SubmittedJobInfo], ended: set[Path]) -> None:
+        """Ask SLURM about all jobs. Where that goes wrong, what was heard last is what is known of them."""
+        items = {_aux(info)["job"]: _aux(info)["item"] for info in active_jobs}
+        try:
+            self._accounting.ask(job.job_id for job in items if job.paths.result_pickle not in ended)
+            self._waiting.look({job.job_id: item.label for job, item in items.items()})
+        except Exception as error:  # whatever it is, it is the fault of none of them
+            self.logger.warning(f"SLURM was not asked: {type(error).__name__}: {error}; jobs go on.")
 
     def _give_up(self, info: SubmittedJobInfo, error: Exception) -> None:
         """Cancel a job that cannot be looked after. Its note stays: a retry waits for its end."""
         job_id = str(info.external_jobid)
         self._active.pop(job_id, None)
-        self._cancelled(_aux(info)["item"].whole).touch()
+        self._forbid_return([info])
         if self.slurm:
             scheduler.cancel([job_id], 0.0, self.logger.warning)
         self._report_error(
@@ -444,23 +450,57 @@ class Executor(RemoteExecutor):
 
     def handle_job_error(self, job: JobExecutorInterface) -> None:
         """Forget a job that is over; what was never submitted in this run may still be, by an earlier one."""
-        bring_back(self._aside.pop(job, []))
+        self._bring_back(job)
         self._forget(job)
 
     def _forget(self, job: JobExecutorInterface) -> None:
         keys, jobs = self._over.pop(job, ([], []))
-        for key in keys:
-            self.notebook.forget(key)
-        for one in jobs:
-            results.discard(one)
+        with self._or_warn("Notes or files of a job that is over stay"):
+            for key in keys:
+                self.notebook.forget(key)
+            for one in jobs:
+                results.discard(one)
+
+    @contextlib.contextmanager
+    def _or_warn(self, what: str) -> Iterator[None]:
+        """Warn of what cannot be written, as on a disk that is full: a run goes on without."""
+        try:
+            yield
+        except OSError as error:
+            self.logger.warning(f"{what}: {error}")
 
     def _report_error(self, info: SubmittedJobInfo, message: str) -> None:
         if info.job.is_group():
             self.logger.error(message)  # Snakemake shows none for groups
-            # Snakemake now removes what all its members have made.
-            self._aside[info.job] = self._made.get(info.job, [])
-            set_aside(self._aside[info.job])
+            self._set_aside(info.job)
         self.report_job_error(info, msg=message)
+
+    def print_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **kwargs: Any) -> None:
+        """Let Snakemake say that a job failed; it counts as failed though that cannot be said."""
+        try:
+            super().print_job_error(job_info, msg, **kwargs)
+        except Exception as error:
+            self.logger.error(f"{msg or ''}({type(error).__name__}: {error})")
+
+    def _set_aside(self, job: JobExecutorInterface) -> None:
+        """Keep what members of a group have made: Snakemake now removes the outputs of all."""
+        made = self._made.get(job, [])
+        try:
+            set_aside(made)
+            self._aside[job] = made
+        except OSError as error:
+            self._make_again(job, error)
+
+    def _bring_back(self, job: JobExecutorInterface) -> None:
+        try:
+            bring_back(self._aside.pop(job, []))
+        except OSError as error:
+            self._make_again(job, error)
+
+    def _make_again(self, job: JobExecutorInterface, error: OSError) -> None:
+        """Count no member of a group as made."""
+        self._made.pop(job, None)
+        self.logger.warning(f"{job.name}: what its members have made may be lost, and is made again: {error}")
 
     def _problem(self, info: SubmittedJobInfo, ended: set[Path]) -> str | None:
         """Return None while a job is not over, "" where it succeeded, and else what happened."""
@@ -489,14 +529,25 @@ class Executor(RemoteExecutor):
         Notes stay: a job may take a while to end, and the next run waits for that before it submits another.
         """
         jobs = list(self._active.values())  # jobs that end meanwhile are taken off it
-        for info in jobs:
-            self._cancelled(_aux(info)["item"].whole).touch()
-            if self.settings.cluster == "local":
+        self._forbid_return(jobs)
+        if self.settings.cluster == "local":
+            for info in jobs:
                 # submitit's own way to cancel kills after a second. Its id is that of the process that watches the job.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(str(info.external_jobid)), signal.SIGTERM)
         if self.slurm:
             self._scancel([str(info.external_jobid) for info in jobs])
+
+    def _forbid_return(self, jobs: Iterable[SubmittedJobInfo]) -> None:
+        """Tell jobs not to put themselves back in the queue. On a disk that is full they are cancelled all the same."""
+        errors = []
+        for info in jobs:
+            try:
+                self._cancelled(_aux(info)["item"].whole).touch()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            self.logger.warning(f"{len(errors)} jobs may come back from the queue once they are cancelled: {errors[0]}")
 
     def _scancel(self, job_ids: list[str]) -> None:
         if not job_ids:
@@ -511,14 +562,17 @@ class Executor(RemoteExecutor):
 
     def shutdown(self) -> None:
         """Ask for nothing any more, and leave no folder that nobody needs."""
-        super().shutdown()
-        for made in self._aside.values():
-            bring_back(made)
-        for part in (part for made in self._made.values() for part in made):
-            if not any(mark.exists() for mark in part.marks):
-                self.notebook.forget(part.key)  # no run will ask for it
+        with self._or_warn("A temporary folder stays"):
+            super().shutdown()
+        for job in list(self._aside):
+            self._bring_back(job)
+        with self._or_warn("Notes of jobs that are over stay"):
+            for part in (part for made in self._made.values() for part in made):
+                if not any(mark.exists() for mark in part.marks):
+                    self.notebook.forget(part.key)  # no run will ask for it
         for folder in self._folders:
-            results.tidy(folder)
+            with self._or_warn(f"{folder} stays"):
+                results.tidy(folder)
 
 
 def _aux(info: SubmittedJobInfo) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +51,41 @@ def without(command: Sequence[str], parts: Collection[Part], made: Iterable[Part
 
 
 def set_aside(parts: Iterable[Part]) -> None:
-    """Give outputs another name: Snakemake removes those of all members of a group that has failed."""
-    for part in parts:
-        for path in part.outputs:
+    """Give outputs another name: Snakemake removes those of all members of a group that has failed.
+
+    Raises:
+        OSError: one cannot be given it; then none has.
+    """
+    moved = []
+    try:
+        for path in _outputs(parts):
             path.replace(_aside(path))
+            moved.append(path)
+    except OSError:
+        for path in moved:
+            with contextlib.suppress(OSError):
+                _aside(path).replace(path)
+        raise
 
 
 def bring_back(parts: Iterable[Part]) -> None:
-    """Give outputs their name again."""
-    for part in parts:
-        for path in part.outputs:
+    """Give outputs their name again.
+
+    Raises:
+        OSError: of the first that cannot be given it; the others are.
+    """
+    errors = []
+    for path in _outputs(parts):
+        try:
             _aside(path).replace(path)
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _outputs(parts: Iterable[Part]) -> Iterator[Path]:
+    return (path for part in parts for path in part.outputs)
 
 
 def _aside(path: Path) -> Path:

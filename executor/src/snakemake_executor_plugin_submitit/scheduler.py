@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from snakemake_executor_plugin_submitit.partitions import Partition, partitions
 from snakemake_executor_plugin_submitit.states import AccountingError, query
 
-# Words of SLURM's programs where nothing has reached the scheduler.
+# What scancel says of jobs that need not be cancelled.
+OVER = re.compile(r"Invalid job id|already complet", re.IGNORECASE)
+# Its words where nothing has reached the scheduler. They count whatever the exit code: some versions' tells nothing.
 AWAY = ("Unable to contact slurm controller", "Connection refused", "timed out")
 ANSWER_SECONDS = 60
 # Letters of a field of squeue's.
@@ -102,8 +104,8 @@ def cancel(job_ids: Iterable[str], patience: float, complain: Callable[[str], No
 
     Args:
         job_ids: as sbatch names them.
-        patience: seconds for which a scheduler that is away is asked again.
-        complain: is told, once, that it is away.
+        patience: seconds for which a scheduler that is away, or does not do it, is asked again.
+        complain: is told, once, that it does not.
 
     Returns:
         What could not be cancelled, as `condensed` writes it.
@@ -120,12 +122,21 @@ def cancel(job_ids: Iterable[str], patience: float, complain: Callable[[str], No
 
 
 def _scancel(wanted: list[str]) -> str:
-    """Say it once; return scancel's words where it has not reached the scheduler."""
+    """Say it once; return scancel's words where jobs may be left that are not cancelled."""
     try:
         done = subprocess.run(["scancel", *wanted], check=False, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         return f"scancel gave no answer in {ANSWER_SECONDS} s"
-    return done.stderr.strip() if any(word in done.stderr for word in AWAY) else ""
+    except OSError as error:
+        return f"scancel cannot be started: {error}"
+    words = done.stderr.strip()
+    if done.returncode == 0:
+        return words if any(word in words for word in AWAY) else ""
+    lines = words.splitlines()
+    errors = [line for line in lines if "error:" in line] or lines
+    if errors and all(map(OVER.search, errors)):
+        return ""
+    return words or f"scancel ended with exit code {done.returncode}"
 
 
 def queue(patience: float) -> dict[str, str]:
@@ -135,7 +146,7 @@ def queue(patience: float) -> dict[str, str]:
         patience: seconds for which a scheduler that is away is asked again.
 
     Raises:
-        SchedulerError: it was away all the time.
+        SchedulerError: it was away all the time, or there is no squeue.
     """
     return _of_queue("%T", patience)
 
@@ -151,7 +162,7 @@ def _of_queue(field: str, patience: float) -> dict[str, str]:
     while True:
         try:
             answer = _squeue("--format", f"%i {field}")
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        except (OSError, subprocess.SubprocessError) as error:
             if time.monotonic() >= deadline:
                 raise SchedulerError(f"SLURM does not answer (squeue: {error})") from None
             time.sleep(PAUSE_SECONDS)
@@ -189,7 +200,9 @@ def _squeue(*arguments: str) -> str:
     """
     command = ["squeue", "--noheader", "--all", "--array", "--user", str(os.geteuid()), *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=environment)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS, env=environment
+    )
     return done.stdout
 
 

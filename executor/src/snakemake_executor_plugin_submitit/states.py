@@ -26,6 +26,8 @@ REASONS = {
 # What the node's daemon writes to a job's output where the state alone does not say it.
 MEMORY_WORDS = ("exceeded memory limit", "oom-kill", "Out Of Memory")
 SACCT_SECONDS = 60
+# Of an answer that cannot be read, in a message.
+ANSWER_LETTERS = 200
 # Rounds between two questions, at most, while nothing ends without a result.
 LONGEST_PAUSE_ROUNDS = 6
 
@@ -49,22 +51,29 @@ def query(job_ids: Iterable[str]) -> dict[str, str]:
         State by job id, in sacct's words; jobs that it does not know yet are left out.
 
     Raises:
-        AccountingError: sacct failed or gave no answer in time.
+        AccountingError: sacct failed, gave no answer in time, or one that cannot be read.
     """
     masters = sorted({master(job_id) for job_id in job_ids})
     if not masters:
         return {}
     command = ["sacct", "-X", "--parsable2", "-o", "JobID,State", "-j", ",".join(masters)]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SACCT_SECONDS).stdout
+        answer = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=True, timeout=SACCT_SECONDS
+        ).stdout
     except FileNotFoundError:
         raise AccountingError("there is no sacct on PATH") from None
+    except OSError as error:
+        raise AccountingError(f"sacct cannot be started: {error}") from None
     except subprocess.TimeoutExpired:
         raise AccountingError(f"sacct gave no answer in {SACCT_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
         raise AccountingError(f"sacct failed: {error.stderr.strip() or error.returncode}") from None
-    info = SlurmInfoWatcher(delay_s=0).read_info(answer)
-    return {job_id: stats["State"].split()[0].rstrip("+") for job_id, stats in info.items()}
+    try:
+        info = SlurmInfoWatcher(delay_s=0).read_info(answer)
+        return {job_id: stats["State"].split()[0].rstrip("+") for job_id, stats in info.items()}
+    except (KeyError, IndexError):
+        raise AccountingError(f"sacct's answer cannot be read: {answer[:ANSWER_LETTERS]!r}") from None
 
 
 class Accounting:

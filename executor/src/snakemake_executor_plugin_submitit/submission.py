@@ -23,6 +23,12 @@ from snakemake_executor_plugin_submitit.signals import put_off
 PAUSE_SECONDS = 5.0
 # sbatch's words where nothing has reached the scheduler: to say it again can then submit nothing twice.
 UNREACHED = "Unable to contact slurm controller"
+# What it says where the scheduler has answered; with one of the words below it may have taken the jobs all the same.
+REFUSED = "Batch job submission failed: "
+ANSWER_LOST = re.compile(
+    "timed out|zero bytes|message|receive|communication|connection|transport|socket|pipe|standby|protocol|unspecified",
+    re.IGNORECASE,
+)
 # What sbatch says where a user, an account or a QOS has as many jobs as it may have.
 NO_ROOM = re.compile(r"(QOS|Assoc)(Max|Grp)Submit\w*Limit")
 # What SLURM_ variables of a user's own say, and those of a job do not.
@@ -31,6 +37,10 @@ NOT_OF_A_JOB = {"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_TIME_FORMAT"
 
 class SubmissionError(RuntimeError):
     """The scheduler did not take a job; the text has its words."""
+
+
+class RefusedError(SubmissionError):
+    """The scheduler has certainly not taken it; of other errors it may be that its answer alone was lost."""
 
 
 class NoRoomError(RuntimeError):
@@ -94,7 +104,7 @@ def submit(
         comment: by which a user tells the jobs apart, until each says its own; one of `slurm_extra` goes before.
 
     Raises:
-        SubmissionError: the jobs were not accepted.
+        SubmissionError: the jobs were not accepted; a RefusedError where this is certain.
         NoRoomError: so many may not be submitted now.
     """
     told = submitit_parameters(parameters, settings, len(commands))
@@ -122,8 +132,12 @@ def submit(
             if limit := NO_ROOM.search(str(error)):
                 raise NoRoomError(limit[0]) from None
             if UNREACHED not in str(error) or time.monotonic() > deadline:
-                raise SubmissionError(str(error)) from None
+                raise (RefusedError if _is_refusal(str(error)) else SubmissionError)(str(error)) from None
         time.sleep(PAUSE_SECONDS)
+
+
+def _is_refusal(words: str) -> bool:
+    return (UNREACHED in words or REFUSED in words) and not ANSWER_LOST.search(words)
 
 
 @contextlib.contextmanager

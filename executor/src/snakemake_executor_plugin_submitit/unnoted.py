@@ -1,7 +1,8 @@
 """Jobs that the scheduler took from a Snakemake that was killed before it had noted them: they are noted after all.
 
-While a Snakemake submits, a mark lies in the folder of its jobs. One that is found there later tells that there may be
-such jobs. What a job is to run stands in a file that submitit names after it once sbatch has said its id, so that
+While a Snakemake submits, a mark lies in the folder of its jobs; it stays where sbatch was ended, or its answer lost.
+One that is found there later tells that there may be such jobs. What a job is to run stands in a file that submitit
+names after it once sbatch has said its id, so that
 
 - jobs that have this file may run, and are noted from what it says,
 - others look for it in vain, write nothing, and are cancelled.
@@ -20,6 +21,7 @@ import submitit
 from snakemake_executor_plugin_submitit import scheduler
 from snakemake_executor_plugin_submitit.notes import Note, Notebook
 from snakemake_executor_plugin_submitit.private import is_own_file, is_own_folder
+from snakemake_executor_plugin_submitit.submission import NoRoomError, RefusedError
 
 MARK = "submitting"
 SUBMITTED_ENDING = "_submitted.pkl"
@@ -27,17 +29,28 @@ SUBMITTED_ENDING = "_submitted.pkl"
 
 @contextlib.contextmanager
 def submitting(folder: Path) -> Iterator[None]:
-    """Mark a folder of jobs until those that are submitted meanwhile are noted.
+    """Mark a folder of jobs until those that are submitted meanwhile are noted, or have certainly not been taken.
+
+    Where neither is known the mark stays, whatever is submitted later.
 
     Raises:
         OSError: the disk is full, or the like.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
+    mark = folder / MARK
+    stays = mark.exists()
+    mark.touch()
     try:
         yield
+    except (NoRoomError, RefusedError):
+        raise
+    except BaseException:
+        stays = True
+        raise
     finally:
-        (folder / MARK).unlink(missing_ok=True)
+        if not stays:
+            with contextlib.suppress(OSError):  # one that is left costs the next start a question
+                mark.unlink(missing_ok=True)
 
 
 def note_unnoted(folder: Path, notebook: Notebook, patience: float, complain: Callable[[str], None]) -> None:
@@ -57,8 +70,10 @@ def note_unnoted(folder: Path, notebook: Notebook, patience: float, complain: Ca
     for mark in marks:
         for job in _submitted_since(mark):
             _note(job, notebook)
-        scheduler.cancel(_without_a_command(mark.parent, scripts), patience, complain)
-        mark.unlink()
+        if scheduler.cancel(_without_a_command(mark.parent, scripts), patience, complain):
+            mark.touch()  # for the next start, which then notes none of the others again
+        else:
+            mark.unlink()
 
 
 def _submitted_since(mark: Path) -> Iterator[Any]:
@@ -66,8 +81,9 @@ def _submitted_since(mark: Path) -> Iterator[Any]:
     began = mark.stat().st_mtime_ns
     for path in mark.parent.glob(f"*{SUBMITTED_ENDING}"):
         job: Any = submitit.SlurmJob(folder=mark.parent, job_id=path.name.removesuffix(SUBMITTED_ENDING))
-        # The script, which is written before sbatch takes it, is that of the array.
-        if is_own_file(path) and job.paths.submission_file.stat().st_mtime_ns >= began:
+        # The script, which is written before sbatch takes it, is that of the array. Jobs of this machine have none.
+        script = job.paths.submission_file
+        if is_own_file(path) and script.exists() and script.stat().st_mtime_ns >= began:
             yield job
 
 
