@@ -629,6 +629,7 @@ def _by_itself(level: _Level) -> list[_Seen]:
     survey = level.survey
     return [
         *_usual_energies(survey, level.names.energy_unit),
+        *_outliers(survey, level.names.energy_unit),
         *_placeholders(survey),
         *_large_forces(survey),
         *_net_forces(survey),
