@@ -523,14 +523,19 @@ def _net_forces(survey: Survey) -> list[_Seen]:
     return [_Seen("net_forces", said, moving)]
 
 
-def _close_atoms(survey: Survey) -> list[_Seen]:
-    """Find frames with atoms nearer than any bond is short."""
+def close_atoms(survey: Survey) -> Far:
+    """Return the frames with atoms nearer than any bond is short; how near, Å."""
     close = np.flatnonzero(~np.isnan(survey.crowding))
+    return Far(close, survey.crowding[close].astype(float))
+
+
+def _close_atoms(survey: Survey) -> list[_Seen]:
+    close, distances = close_atoms(survey)
     if not len(close):
         return []
     said = (
         f"geometries: {len(close)} of {len(survey)} frames (frame {_names(survey, close)}) have atoms nearer than "
-        f"{SHORTEST_BOND:g} times the sum of their covalent radii, as near as {survey.crowding[close].min():.3g} Å; no "
+        f"{SHORTEST_BOND:g} times the sum of their covalent radii, as near as {distances.min():.3g} Å; no "
         "bond is so short, are coordinates in Å, and these frames meant?"
     )
     return [_Seen("close_atoms", said, close)]
