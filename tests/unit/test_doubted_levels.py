@@ -157,6 +157,27 @@ def test_energies_of_some_frames_in_another_unit_are_asked_about_with_these_fram
     )
 
 
+def test_energies_far_from_the_others_of_their_level_are_asked_about_with_the_level(tmp_path, water):
+    without(water[:2], "xtb_energy", "xtb_forces")
+    water[4].info["xtb_energy"] += 30.0
+    (found,) = asked(tmp_path, water, drop=["energy_outliers"])  # by labels that are learned alone
+    assert (found.kind, found.level, found.done) == ("energy_outliers", "xtb", "kept")
+    assert (found.frames, found.which) == (1, f"{tmp_path}/mine.xyz: 4")
+    assert found.said == (
+        "given_levels.xtb (xtb_energy in eV, xtb_forces in eV/Å): energies: 1 of 12 frames (frame 4) are up to 9.97 eV "
+        "an atom away from what fits the others"
+    )
+
+
+def test_a_single_energy_in_another_unit_than_its_level_is_asked_about(tmp_path, water):
+    """Those of valence electrons are no usual totals, in any unit."""
+    scaled(water, XTB, 1, 1 / units.Hartree)
+    water[4].info["xtb_energy"] *= units.Hartree
+    said = question(tmp_path, water, given_levels={"xtb": {"energy_unit": "Hartree"}})
+    assert "energies: 1 of 14 frames (frame 4) are up to " in said
+    assert said.endswith(" from what fits the others; are they in eV?")
+
+
 # Beside those of another level.
 
 

@@ -32,10 +32,11 @@ from piwsl.report.write import write_report
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, write_frames
 
 # Of forty frames, which have which fault.
-WITHOUT, NOT_FINITE, OVERLAPPING, FAR, STRONG, MOVING, COPY = 3, 5, 8, 13, 21, 30, 34
+WITHOUT, NOT_FINITE, OVERLAPPING, FAR, STRONG, CLOSE, MOVING, COPY = 3, 5, 8, 13, 21, 26, 30, 34
 FAULTS = {
     "unlabelled": [WITHOUT, NOT_FINITE],
     "overlaps": [OVERLAPPING],
+    "close_atoms": [CLOSE],
     "energy_outliers": [FAR],
     "force_outliers": [STRONG],
     "net_forces": [MOVING],
@@ -49,6 +50,7 @@ def faulty_frames():
     del frames[WITHOUT].info[ENERGY_KEY], frames[WITHOUT].arrays[FORCES_KEY]
     frames[NOT_FINITE].arrays[FORCES_KEY][1, 2] = np.nan
     frames[OVERLAPPING].positions[2] = frames[OVERLAPPING].positions[1] + (0.01, 0, 0)
+    frames[CLOSE].positions[2] = frames[CLOSE].positions[1] + (0.25, 0, 0)
     frames[FAR].info[ENERGY_KEY] += 30.0
     frames[STRONG].arrays[FORCES_KEY][:2] += [[90.0, 0, 0], [-90.0, 0, 0]]
     frames[MOVING].arrays[FORCES_KEY] += 1.0
@@ -102,6 +104,7 @@ def read_frames_of(path: Path):
 
 def test_reasons_say_how_far_and_of_what(path, tmp_path):
     why = {int(row["frame"]): row["why"] for row in imported(given_by_list(path, drop=[*FAULTS]), tmp_path)[1]}
+    assert why[CLOSE] == "atoms are 0.25 Å apart, nearer than 0.5 times the sum of their covalent radii"
     assert why[FAR] == "9.97 eV an atom away from what fits the others"
     assert 85 < float(why[STRONG].removeprefix("a force of ").removesuffix(" eV/Å")) < 95
     assert why[MOVING] == f"forces add up to {3 * np.sqrt(3):.3g} eV/Å"
@@ -114,6 +117,34 @@ def test_what_cannot_be_taken_is_refused_unless_it_is_dropped(path, fault, tmp_p
     with pytest.raises(PiwslError, match=f"frame {FAULTS[fault][0]}: ") as raised:
         imported(given_by_list(path, drop=[other]), tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_frames_of_close_atoms_are_dropped_from_all_parts_and_those_on_one_another_refused(tmp_path):
+    mine, pool = morse_frames("H2O", 20), morse_frames("H2O", 4, seed=1)
+    for atoms in (mine[1], mine[6], pool[2]):
+        atoms.positions[2] = atoms.positions[1] + (0.3, 0, 0)
+    mine[7].positions[2] = mine[7].positions[1] + (0.32, 0, 0)  # as H2 may be under pressure
+    write_frames(tmp_path / "mine.xyz", mine)
+    write_frames(tmp_path / "pool.xyz", pool)
+    (tmp_path / "test.csv").write_text("0 1")
+    dataset = given_by_list(tmp_path / "mine.xyz", drop=["close_atoms"], pool_file=tmp_path / "pool.xyz")
+    parts, rows = imported(dataset, tmp_path)
+    found = [(Path(row["file"]).name, int(row["frame"]), row["part"], row["fault"]) for row in rows]
+    assert found == [
+        ("mine.xyz", 1, TEST, "close_atoms"),
+        ("mine.xyz", 6, TRAINING, "close_atoms"),
+        ("pool.xyz", 2, POOL, "close_atoms"),
+    ]
+    assert {name: len(part) for name, part in parts.items()} == {TRAINING: 17, TEST: 1, POOL: 3}
+    with Dataset(tmp_path / "made.h5") as made:
+        (said,) = [each for each in made.findings() if each.kind == "close_atoms"]
+    assert (said.frames, said.done) == (3, "dropped")
+    assert said.said.endswith("have atoms nearer than 0.5 times the sum of their covalent radii, and are dropped")
+    assert not dataset.parts_are_compared
+    mine[9].positions[2] = mine[9].positions[1] + (0.05, 0, 0)
+    write_frames(tmp_path / "mine.xyz", mine)
+    with pytest.raises(PiwslError, match="frame 9: "):
+        imported(dataset, tmp_path)
 
 
 def test_text_in_place_of_a_label_is_a_broken_file_and_refused(path, tmp_path):
@@ -298,6 +329,7 @@ def test_files_are_read_once_more_only_where_frames_may_be_copies(tmp_path, monk
         ({"test": "3 5"}, r"drop leaves no test frame; frame 3: has no REF_energy and no REF_forces; its"),
         ({"test": "5"}, r"drop leaves no test frame; frame 5: REF_forces must be"),
         ({"test": "8"}, r"drop leaves no test frame; frame 8: atom 1 \(H\) and atom 2 \(H\)"),
+        ({"test": "26"}, r"drop leaves no test frame; there are 1 close_atoms; drop less$"),
         ({"test": "13 30"}, r"drop leaves no test frame; there are 1 energy_outliers, 1 net_forces; drop less$"),
     ],
 )

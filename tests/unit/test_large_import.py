@@ -62,7 +62,8 @@ def write_water(path: Path, frames: int) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the largest memory of a process from /proc")
 @pytest.mark.parametrize(
-    ("drop", "levels"), [("", ""), ("", "mp2"), ("unlabelled overlaps energy_outliers force_outliers duplicates", "")]
+    ("drop", "levels"),
+    [("", ""), ("", "mp2"), ("unlabelled overlaps close_atoms energy_outliers force_outliers duplicates", "")],
 )
 def test_further_frames_take_a_few_bytes_of_memory_each(tmp_path, drop, levels):
     files = [write_water(tmp_path / "few.npz", FEW), write_water(tmp_path / "many.npz", MANY)]

@@ -171,6 +171,17 @@ def test_copies_are_found_however_they_are_turned(water):
     assert "10 of 11 training frames" in asked
 
 
+def test_copies_among_test_frames_are_asked_about(water):
+    turned = water[12].copy()
+    turned.rotate(77, (1, 2, 3))
+    turned.info["frame"] = "turned"
+    (asked,) = warnings({TRAINING: water[:10], TEST: [*water[10:], turned, turned.copy()]}, computed=True)
+    assert asked == (
+        "copies: 2 of 6 test frames (frame turned, turned) have the geometry of another; the errors count that "
+        "geometry more than once"
+    )
+
+
 def test_frames_of_a_pool_that_are_labelled_or_tested_on_are_asked_about(water):
     training, test, pool = water[:6], water[6:8], water[8:]
     bare = [Atoms(atoms.numbers, atoms.positions, info={"frame": f"bare-{i}"}) for i, atoms in enumerate(water)]

@@ -59,7 +59,9 @@ MOST_STEPS = 5e7
 ROUND = 32
 
 
-Fault = Literal["unlabelled", "overlaps", "energy_outliers", "force_outliers", "net_forces", "duplicates"]
+Fault = Literal[
+    "unlabelled", "overlaps", "close_atoms", "energy_outliers", "force_outliers", "net_forces", "duplicates"
+]
 # Of these a frame is one by the frames beside it, in all parts.
 BESIDE_OTHERS = ("energy_outliers", "force_outliers", "duplicates")
 
@@ -430,9 +432,9 @@ class GivenDataset(Section):
         [],
         description="Which frames are left out: `unlabelled`, with neither energy nor forces, or with a label that is "
         "not finite, but for labels of given_levels, which are then absent; `overlaps`, atoms on one another; "
-        "`energy_outliers`, `force_outliers`, far from the others; `net_forces`, "
-        "forces that do not add up to zero; `duplicates`, all but one of one geometry. Default: none; the first two "
-        "are refused, the others asked about.",
+        "`close_atoms`, nearer than half the sum of their covalent radii; `energy_outliers`, `force_outliers`, far "
+        "from the others; `net_forces`, forces that do not add up to zero; `duplicates`, all but one of one geometry. "
+        "Default: none; the first two are refused, the others asked about.",
     )
     level: str | None = Field(
         None, max_length=200, description="The level of theory of the labels, in words, for the report."

@@ -36,11 +36,12 @@ from piwsl.data.given import (
     problem_of,
     survey_files,
 )
-from piwsl.data.plausibility import NAMES_SHOWN, Parts, energy_outliers, force_outliers, net_forces
+from piwsl.data.plausibility import NAMES_SHOWN, Parts, close_atoms, energy_outliers, force_outliers, net_forces
 from piwsl.data.reading import Stamp, stamp_of
 from piwsl.errors import PiwslError
 from piwsl.files import write_atomically
 from piwsl.records import Finding
+from piwsl.structures.frames import SHORTEST_BOND
 from piwsl.structures.geometry import SHORTEST_DISTANCE
 
 COLUMNS = ("file", "frame", "part", "fault", "why")
@@ -49,6 +50,7 @@ PRECEDENCE = (TEST, TRAINING, POOL)
 WORDS: Mapping[Fault, str] = {
     "unlabelled": "have neither energy nor forces, or a label that is not finite",
     "overlaps": "have atoms on one another",
+    "close_atoms": f"have atoms nearer than {SHORTEST_BOND:g} times the sum of their covalent radii",
     "energy_outliers": "have energies far from what fits the others",
     "force_outliers": "have a force far beyond the others",
     "net_forces": "have forces that do not add up to zero",
@@ -190,7 +192,11 @@ def _not_taken(kept: Kept[File], fault: Fault) -> list[Dropped]:
 
 
 def _far(dataset: GivenDataset, surveyed: Parts, fault: Fault) -> Rows:
-    """Return frames with labels that are far from what is usual."""
+    """Return frames with labels, or distances of atoms, that are far from what is usual."""
+    if fault == "close_atoms":
+        rows, by = close_atoms(surveyed.survey)
+        bond = f"{SHORTEST_BOND:g} times the sum of their covalent radii"
+        return rows, lambda number: f"atoms are {by[number]:.3g} Å apart, nearer than {bond}"
     if fault == "energy_outliers":
         rows, by = energy_outliers(surveyed.labelled, dataset.labels_of(dataset.file).energy_unit)
         return rows, lambda number: f"{by[number]:.3g} eV an atom away from what fits the others"

@@ -523,14 +523,19 @@ def _net_forces(survey: Survey) -> list[_Seen]:
     return [_Seen("net_forces", said, moving)]
 
 
-def _close_atoms(survey: Survey) -> list[_Seen]:
-    """Find frames with atoms nearer than any bond is short."""
+def close_atoms(survey: Survey) -> Far:
+    """Return the frames with atoms nearer than any bond is short; how near, Å."""
     close = np.flatnonzero(~np.isnan(survey.crowding))
+    return Far(close, survey.crowding[close].astype(float))
+
+
+def _close_atoms(survey: Survey) -> list[_Seen]:
+    close, distances = close_atoms(survey)
     if not len(close):
         return []
     said = (
         f"geometries: {len(close)} of {len(survey)} frames (frame {_names(survey, close)}) have atoms nearer than "
-        f"{SHORTEST_BOND:g} times the sum of their covalent radii, as near as {survey.crowding[close].min():.3g} Å; no "
+        f"{SHORTEST_BOND:g} times the sum of their covalent radii, as near as {distances.min():.3g} Å; no "
         "bond is so short, are coordinates in Å, and these frames meant?"
     )
     return [_Seen("close_atoms", said, close)]
@@ -629,6 +634,7 @@ def _by_itself(level: _Level) -> list[_Seen]:
     survey = level.survey
     return [
         *_usual_energies(survey, level.names.energy_unit),
+        *_outliers(survey, level.names.energy_unit),
         *_placeholders(survey),
         *_large_forces(survey),
         *_net_forces(survey),
@@ -692,14 +698,9 @@ def _beside(level: _Level, other: _Level, factor: Factor, frames: int) -> _Seen:
 
 
 def _copies(parts: Parts, frame_of: FrameOf) -> list[_Seen]:
-    """Find frames of one geometry, turned, shifted or renumbered: among the training frames, test and pool among them.
-
-    And frames of the pool among the test frames.
-    """
+    """Find frames of one geometry, turned, shifted or renumbered: within training or test, and those of two parts."""
     sets = sets_of(parts.survey, frame_of)
     training, test, pool = (sets[parts.rows(part)] for part in (TRAINING, TEST, POOL))
-    again = np.ones(len(training), dtype=bool)
-    again[np.unique(training, return_index=True)[1]] = False
 
     def said(part: str, which: NDArray[np.bool_], what: str) -> list[_Seen]:
         rows = parts.rows(part).start + np.flatnonzero(which)
@@ -707,12 +708,20 @@ def _copies(parts: Parts, frame_of: FrameOf) -> list[_Seen]:
         return [_Seen("duplicates", f"copies: {count} have the geometry of {what}", rows)] if len(rows) else []
 
     return [
-        *said(TRAINING, again, "another; they teach nothing, and may be in training and validation"),
+        *said(TRAINING, _again(training), "another; they teach nothing, and may be in training and validation"),
+        *said(TEST, _again(test), "another; the errors count that geometry more than once"),
         *said(TEST, np.isin(test, training), "a training frame; errors on them say nothing"),
         *said(POOL, np.isin(pool, training), "a training frame, which is labelled; the pool is for others"),
         *said(POOL, np.isin(pool, test), "a test frame; a model that learns from the pool has seen it"),
         *_contradicting(parts, sets),
     ]
+
+
+def _again(sets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of some frames have the geometry of one before, of the sets that they are of."""
+    again = np.ones(len(sets), dtype=bool)
+    again[np.unique(sets, return_index=True)[1]] = False
+    return again
 
 
 def _contradicting(parts: Parts, sets: NDArray[np.int64]) -> list[_Seen]:
