@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 import pytest
@@ -124,14 +124,27 @@ def test_the_version_is_the_same_everywhere():
     assert citation["version"] == PROJECT["version"]
 
 
-def test_every_rule_has_what_a_rule_must_have():
+def rules() -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each rule of the workflow."""
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         for rule in re.split(r"^(?=rule )", path.read_text(), flags=re.MULTILINE)[1:]:
-            name = rule.split(":")[0]
-            for directive in ("log", "conda", "resources", "message", "script"):
-                assert f"    {directive}:\n" in rule, f"{path.name}, {name} has no {directive}"
-            assert "mem_mb=" in rule, name
-            assert "runtime=" in rule, name
+            yield f"{path.name}, {rule.split(':')[0]}", rule
+
+
+def test_every_rule_has_what_a_rule_must_have():
+    for name, rule in rules():
+        for directive in ("log", "conda", "resources", "message", "script"):
+            assert f"    {directive}:\n" in rule, f"{name} has no {directive}"
+        assert "mem_mb=" in rule, name
+        assert "runtime=" in rule, name
+
+
+def test_what_notes_each_frame_of_given_files_has_more_memory_in_each_attempt():
+    """How many frames there are is not known before they are read."""
+    reading = {name: rule for name, rule in rules() if "jobs.given_files(" in rule}
+    assert len(reading) == 3
+    for name, rule in reading.items():
+        assert "mem_mb=growing(" in rule, name
 
 
 def test_the_workflow_of_the_repository_makes_what_must_pass_elsewhere():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from ase import Atoms
+from ase import Atoms, units
 from helpers import morse_frames, plain_experiment
 from typer.testing import CliRunner
 
@@ -25,7 +26,7 @@ from piwsl.data.dropping import frames_left, frames_of, kept_of
 from piwsl.data.given import _group_of, read_files
 from piwsl.data.splits import hold_out_groups, read_positions, split_run
 from piwsl.errors import PiwslError
-from piwsl.structures.frames import write_frames
+from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 from piwsl.structures.structure import from_atoms
 from piwsl.training.frames import frames_of_structures
 
@@ -256,12 +257,15 @@ def test_groups_that_leave_nothing_to_train_on_are_refused():
         ({"catalogue": "3bpa", "split": {"published": 1}}, "there are none as files"),
         ({"catalogue": "rmd17/ethanol", "split": {"published": 1, "by": "size"}}, "leave its other keys out"),
         ({"catalogue": "rmd17/ethanol", "split": {"published": True}}, "published"),
-        ({"catalogue": "rmd17/ethanol", "path": "a.npz", "split": {"published": 1}}, "comes with its download"),
+        (
+            {"catalogue": "rmd17/ethanol", "path": "no/a.npz", "split": {"published": 1}},
+            "no index_train_01.csv in no, no/splits, splits; put it there, or say split: {training, test}",
+        ),
     ],
 )
 def test_a_split_that_says_two_things_is_refused(keys, said):
     section = keys if "catalogue" in keys else {"file": "a.xyz"} | keys
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
         parse_section(GivenDataset, section, "datasets.mine")
 
 
@@ -272,6 +276,40 @@ def test_a_published_split_is_downloaded_with_its_set():
     sources = {source.path: source for source in find("rmd17/ethanol").sources()}
     assert sources[section.split.test].member == "splits/index_test_02.csv"
     assert sources[section.split.test].archive == sources[section.file].archive
+
+
+@pytest.mark.parametrize(
+    ("file", "lists"),
+    [
+        ("rmd17/npz_data/rmd17_ethanol.npz", "rmd17/splits"),  # as the archive has them
+        ("rmd17/rmd17_ethanol.npz", "rmd17/splits"),
+        ("rmd17_ethanol.npz", "."),
+        ("rmd17_ethanol.npz", "../splits"),
+    ],
+)
+def test_a_published_split_is_found_by_a_set_that_is_there_already(tmp_path, monkeypatch, file, lists):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path(file).parent, Path(lists)):
+        path.mkdir(parents=True, exist_ok=True)
+    frames = morse_frames("CH3CH2OH", 6, forces=True)
+    labels = {"energies": [atoms.info[ENERGY_KEY] for atoms in frames]}
+    labels["forces"] = [atoms.arrays[FORCES_KEY] for atoms in frames]
+    np.savez(file, nuclear_charges=frames[0].numbers, coords=[atoms.positions for atoms in frames], **labels)
+    (Path(lists) / "index_train_03.csv").write_text("5\n0\n2\n")
+    said = {"catalogue": "rmd17/ethanol", "path": file, "split": {"published": 3}}
+    with pytest.raises(ConfigError, match=r"'rmd17/ethanol': no index_test_03\.csv in .*splits; put it there"):
+        parse_section(GivenDataset, said, "datasets.mine")
+    (Path(lists) / "index_test_03.csv").write_text("1\n3\n")
+    section = parse_section(GivenDataset, said, "datasets.mine")
+    assert (section.file, section.test_file) == (Path(file), None)
+    assert GivenDataset.model_validate(section.beyond_defaults()) == section
+    import_given(section, tmp_path / "d.h5")
+    with Dataset(tmp_path / "d.h5") as made:
+        found = {part: [each.energy for each in made.structures(made.indices(part))] for part in (TRAINING, TEST)}
+    kcal = units.kcal / units.mol
+    for part, positions in ((TRAINING, [0, 2, 5]), (TEST, [1, 3])):
+        np.testing.assert_allclose(found[part], [kcal * labels["energies"][each] for each in positions])
 
 
 def checked(folder: Path, size: int, **keys: Any) -> tuple[int, str]:

@@ -181,7 +181,8 @@ def test_which_frames_a_run_learned_from_stands_beside_its_model(dataset, whole)
     found = read_json(whole.with_name("frames.json"))
     with Dataset(dataset) as opened:
         split = split_frames(opened.indices(TRAINING), 20, 0, small().training.validation_fraction)
-    assert found == {"training": split.training.tolist(), "validation": split.validation.tolist()}
+    in_model = read_header(whole)["provenance"]["data"]
+    assert found == {"training": split.training.tolist(), "validation": split.validation.tolist(), "data": in_model}
 
 
 def test_a_loss_without_forces_never_sees_those_that_are_labelled(tmp_path):

@@ -143,6 +143,19 @@ def test_what_is_there_already_is_not_downloaded(folder):
     assert jobs["import_part"] == 2
 
 
+def test_a_published_split_that_is_there_already_is_not_downloaded(folder):
+    for part, positions in divided(2).items():
+        (folder / "here" / "splits").mkdir(parents=True, exist_ok=True)
+        (folder / "here" / "splits" / f"index_{part}_02.csv").write_text("".join(f"{each}\n" for each in positions))
+    (folder / "here" / "npz_data").mkdir()
+    (folder / "here" / "npz_data" / "rmd17_ethanol.npz").write_bytes(published(30))
+    said = {"catalogue": SET, "path": "here/npz_data/rmd17_ethanol.npz", "split": {"published": 2}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(TINY | {"datasets": {"mine": said}}))
+    jobs = planned(folder)
+    assert not {"download", "unpack"} & jobs.keys()
+    assert jobs["import_part"] == 2
+
+
 def test_several_test_sets_are_one_archive(folder):
     config = TINY | {"datasets": {"mine": {"catalogue": "3bpa"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

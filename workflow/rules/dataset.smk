@@ -131,7 +131,7 @@ rule import_part:
         "../../envs/piwsl.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(lambda wildcards: 4000),
         runtime=reading_time,
     params:
         settings=lambda wildcards: jobs.given_settings(
@@ -169,7 +169,7 @@ rule import_dataset:
         "../../envs/piwsl.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(lambda wildcards: 4000),
         runtime=reading_time,
     params:
         settings=lambda wildcards: jobs.given_settings(wildcards.dataset),

@@ -208,7 +208,7 @@ rule take_geometries:
         "../../envs/piwsl.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(lambda wildcards: 4000),
         runtime=30,
     params:
         settings=lambda wildcards: jobs.geometry_settings(

@@ -1,11 +1,12 @@
 """Published data sets: what they are, whom to cite, where they are downloaded from. One YAML file a family.
 
-Nothing is read or downloaded here; `piwsl.catalogue.download` does that.
+No file of a set is read or downloaded here; `piwsl.catalogue.download` does that.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -132,17 +133,34 @@ class Entry:
     def split(self, number: int, path: Path | None = None) -> dict[str, str]:
         """Return the files of positions of a published split, from 1, as a section `split` says them.
 
+        Args:
+            number: of the split.
+            path: as of `section`; the files are looked for in its folder, and where an archive that was unpacked there
+                has them, below this folder or the one above.
+
         Raises:
-            PiwslError: there is none of that number, or the set is not downloaded.
+            PiwslError: there is none of that number, or its files are not by the path.
         """
         if not 1 <= number <= len(self.index_files):
             known = f"1 to {len(self.index_files)}" if self.index_files else "none as files"
             raise PiwslError(f"split {number} of '{self.name}' is not published; there are {known}")
-        if path is not None:
-            raise PiwslError(
-                f"split {number} of '{self.name}' comes with its download; say split: {{training, test}} with path"
-            )
-        return {part: str(self._here(name)) for part, name in self.index_files[number - 1].items()}
+        names = self.index_files[number - 1].items()
+        return {part: str(self._here(name) if path is None else self._found_by(path, name)) for part, name in names}
+
+    def _found_by(self, path: Path, name: str) -> Path:
+        """Return where a file of the archive is by what is there already.
+
+        Raises:
+            PiwslError: it is nowhere.
+        """
+        alone = PurePosixPath(name).name
+        folder = path.parent if len(self.files) == 1 else path
+        places = [folder / alone, folder / name, Path(os.path.normpath(folder / "..")) / name]
+        for place in places:
+            if os.path.isfile(place):  # False of what can be no path, too
+                return place
+        folders = ", ".join(str(place.parent) for place in places)
+        raise PiwslError(f"'{self.name}': no {alone} in {folders}; put it there, or say split: {{training, test}}")
 
 
 @cache

@@ -106,7 +106,8 @@ def train_run(
 ) -> None:
     """Train one point of the grid from a dataset file; other arguments, and what it raises, as of `train`.
 
-    Which of its frames that learns from and validates on stands in `frames.json` beside the model file.
+    Which of its frames that learns from and validates on stands in `frames.json` beside the model file, with the hash
+    of their content that the model file has.
 
     Args:
         dataset_path: dataset file.
@@ -129,17 +130,31 @@ def train_run(
     processes = devices.count if devices.count == 1 else devices.count + 1
     memory = memory_of_job(mem_mb) / processes
     frames = frames_of_run(dataset_path, pool_path, run, model, loss, to_local_disk, memory)
-    learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
-    groups = sorted({str(group) for group in frames.validation.groups()}) if frames.windows else []
-    written = learned | ({"validation_groups": groups} if groups else {})
-    write_text(model_path.with_name("frames.json"), json.dumps(written) + "\n")
-    if groups:
+    if groups := _validation_groups(frames):
         every = len(frames.training) + len(frames.validation)
         print(f"validation: {len(frames.validation)} of {every} frames, of {_named(groups)}", flush=True)
     frames = replace(frames, distributions=distributions, level=level)
     names, provenance = Names.of(run), {"run": run.plain()}
     paths = (model_path, history_path)
-    train(frames, model, loss, run.seed, *paths, threads, devices, names, provenance, baseline, earlier_path)
+    train(
+        frames,
+        model,
+        loss,
+        run.seed,
+        *paths,
+        threads,
+        devices,
+        names,
+        provenance,
+        baseline,
+        earlier_path,
+        model_path.with_name("frames.json"),
+    )
+
+
+def _validation_groups(frames: TrainingFrames) -> list[str]:
+    """Return the groups that are validated on, in order; none where frames are held out one by one."""
+    return sorted({str(group) for group in frames.validation.groups()}) if frames.windows else []
 
 
 def _named(groups: Sequence[str]) -> str:
@@ -161,6 +176,7 @@ def train(
     provenance: Mapping[str, Any] = NOTHING,
     baseline: Baseline | None = None,
     earlier_path: Path | None = None,
+    frames_path: Path | None = None,
 ) -> None:
     """Train a potential and write it with its history.
 
@@ -186,6 +202,7 @@ def train(
         provenance: what the model file says of where it comes from, beside data, loss and seed.
         baseline: what the network learns the difference to, if it does.
         earlier_path: JSON for what processes before this one took, where it went on from a checkpoint (`Pieces.leave`).
+        frames_path: JSON for which frames of their dataset file are learned from and validated on.
 
     Raises:
         Interrupted: a signal told it to stop.
@@ -208,6 +225,8 @@ def train(
     of_members = frames.of_members(model.members)
     stated = _stated_references(model, frames, names)
     data_hash = frames.content_hash()
+    if frames_path is not None:
+        _write_places(frames_path, of_data, data_hash)
     folder = model_path.parent / "checkpoints"
     with _only_process(folder):
         with_pairs = all(_wants_pairs(model, loss, own) for own in of_members)
@@ -235,6 +254,17 @@ def train(
         if earlier_path is not None:
             pieces.leave(earlier_path)
         shutil.rmtree(folder)
+
+
+def _write_places(path: Path, frames: TrainingFrames, data_hash: str) -> None:
+    """Write where the frames stand among those for training, and the hash by which a model file is known to be theirs.
+
+    Files of before have no hash.
+    """
+    learned = {"training": frames.training.indices.tolist(), "validation": frames.validation.indices.tolist()}
+    groups = _validation_groups(frames)
+    written = learned | ({"validation_groups": groups} if groups else {}) | {"data": data_hash}
+    write_text(path, json.dumps(written) + "\n")
 
 
 @dataclass(frozen=True)
