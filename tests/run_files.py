@@ -12,8 +12,7 @@ from helpers import plain_experiment
 
 from piwsl.config import Run
 from piwsl.evaluation.breakdown import worst_frames
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import write_predictions
+from piwsl.evaluation.predictions import Predictions, write_predictions
 from piwsl.files import write_json
 from piwsl.report.write import ReportFiles
 from piwsl.simulation.replicas import SimulationOutputs

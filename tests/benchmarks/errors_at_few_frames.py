@@ -29,7 +29,8 @@ from studies import TEST_FRAMES, frames_to_test, means_over_seeds, measure_missi
 
 from piwsl.config import ARCHITECTURES, Architecture, Loss, Run, parse_model
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
-from piwsl.evaluation.metrics import SpreadSummary, error_summary, scales_of
+from piwsl.evaluation.evaluate import scales_of
+from piwsl.evaluation.metrics import SpreadSummary, error_summary
 from piwsl.evaluation.predict import predict
 from piwsl.loss_terms.pisc import PISC
 from piwsl.loss_terms.pitc import PITC

@@ -19,7 +19,7 @@ from run_files import files_of
 from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.evaluation.breakdown import worst_frames
-from piwsl.evaluation.predict import Predictions
+from piwsl.evaluation.predictions import Predictions
 from piwsl.report.choice import STEPS, packed
 from piwsl.report.molecules import drawing, svg
 from piwsl.report.write import write_report

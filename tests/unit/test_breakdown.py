@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from piwsl.evaluation.breakdown import angles, breakdown, worst_frames
-from piwsl.evaluation.predict import Predictions
+from piwsl.evaluation.predictions import Predictions
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import Structure, from_atoms
 

@@ -12,8 +12,7 @@ from helpers import plain_experiment
 from run_files import files_of, grid_of, random_test
 
 from piwsl.config import Experiment, parse_section
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import write_predictions
+from piwsl.evaluation.predictions import Predictions, write_predictions
 from piwsl.report.choice import LEAST_OF_RUN, MOST_OF_RUN, STEPS, WRITTEN_OUT, packed, points_of_run
 from piwsl.report.sections.parity import SHARES, figures, of_run, pairs_of, quantiles
 from piwsl.report.write import write_report

@@ -32,8 +32,7 @@ from piwsl.errors import PiwslError
 from piwsl.evaluation.breakdown import Breakdown, WorstFrames
 from piwsl.evaluation.evaluate import evaluate
 from piwsl.evaluation.metrics import ErrorSummary, SpreadSummary
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import read_predictions
+from piwsl.evaluation.predictions import Predictions, read_predictions
 from piwsl.files import read_json
 from piwsl.loss_terms.pitc import PITC
 from piwsl.losses import displacements_of_step, training_loss

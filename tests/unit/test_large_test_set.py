@@ -19,8 +19,7 @@ from piwsl.evaluation import predictions as predictions_module
 from piwsl.evaluation.breakdown import Breakdown, WorstFrames
 from piwsl.evaluation.calibration import Spreads
 from piwsl.evaluation.metrics import ErrorSummary, SpreadSummary
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import read_formulas, read_predictions, write_predictions
+from piwsl.evaluation.predictions import Predictions, read_formulas, read_predictions, write_predictions
 from piwsl.models import Committee, build_potential, save_model
 from piwsl.structures.labels import REFERENCE, Labels, Slope
 from piwsl.structures.structure import Structure, from_atoms

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 
 from piwsl.evaluation.metrics import constant_errors, error_summary
-from piwsl.evaluation.predict import Predictions
+from piwsl.evaluation.predictions import Predictions
 from piwsl.structures.structure import Structure, from_atoms
 
 

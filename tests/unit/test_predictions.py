@@ -12,8 +12,7 @@ from ase import Atoms
 from piwsl.data.assemble import assemble
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.errors import PiwslError
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import read_predictions, write_predictions
+from piwsl.evaluation.predictions import Predictions, read_predictions, write_predictions
 from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import Structure, from_atoms
 

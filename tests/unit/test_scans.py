@@ -19,8 +19,7 @@ from piwsl.config import Experiment, Scan, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.evaluation.curves import curve_errors, ends_of
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import write_predictions
+from piwsl.evaluation.predictions import Predictions, write_predictions
 from piwsl.files import read_json, write_json
 from piwsl.reference.tight_binding import gfn2
 from piwsl.report.write import ForPrint, write_report

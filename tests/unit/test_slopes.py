@@ -17,7 +17,7 @@ from piwsl.data.given import read_given, summary
 from piwsl.errors import PiwslError
 from piwsl.evaluation.cheap import errors_of_constant
 from piwsl.evaluation.metrics import SlopeErrors
-from piwsl.evaluation.predict import Predictions
+from piwsl.evaluation.predictions import Predictions
 from piwsl.records import read_labellings
 from piwsl.reference import checks
 from piwsl.reference.batches import label_batch, label_displaced

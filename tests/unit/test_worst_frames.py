@@ -15,7 +15,7 @@ from run_files import files_of
 
 from piwsl.config import Experiment, parse_section
 from piwsl.evaluation.breakdown import worst_frames
-from piwsl.evaluation.predict import Predictions
+from piwsl.evaluation.predictions import Predictions
 from piwsl.report.molecules import LEAST_REACH, drawing, look_of, principal_axes, svg
 from piwsl.report.sections.worst_frames import errors_in_words, force_errors, frame_in_words, frames_of_run
 from piwsl.report.write import write_report

@@ -10,7 +10,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from piwsl.evaluation.predict import Predictions, with_predictions
+from piwsl.evaluation.predict import with_predictions
+from piwsl.evaluation.predictions import Predictions
 from piwsl.evaluation.sums import Sums
 from piwsl.structures.frames import label
 from piwsl.structures.labels import REFERENCE

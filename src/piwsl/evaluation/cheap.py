@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from piwsl.data.dataset import FRAMES_AT_ONCE, TEST, TRAINING, Dataset
 from piwsl.evaluation.metrics import ErrorSummary
-from piwsl.evaluation.predict import Predictions
-from piwsl.models.statistics import fit_atomic_energies
+from piwsl.evaluation.predictions import Predictions
+from piwsl.structures.compositions import fit_atomic_energies
 from piwsl.structures.labels import REFERENCE
 from piwsl.structures.structure import Structure
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from piwsl.config import Run
 from piwsl.data.dataset import TEST, Dataset
 from piwsl.data.views import stored
 from piwsl.evaluation.breakdown import Breakdown, WorstFrames
+from piwsl.evaluation.calibration import scale_of_spread
 from piwsl.evaluation.consistency import consistency
-from piwsl.evaluation.metrics import ErrorSummary, SpreadSummary, scales_of
-from piwsl.evaluation.predict import Predictions, predicted
-from piwsl.evaluation.predictions import write_predictions
+from piwsl.evaluation.metrics import ErrorSummary, SpreadSummary
+from piwsl.evaluation.predict import predicted
+from piwsl.evaluation.predictions import Predictions, write_predictions
 from piwsl.files import write_json
 from piwsl.models import load_model
 from piwsl.models.storage import read_header
+from piwsl.records import HeldOutErrors
 from piwsl.structures.frames import write_frames
 from piwsl.structures.structure import Structure
 
@@ -63,3 +65,24 @@ def evaluate(
     scale = None if potential.baseline is None else potential.baseline.scale
     about = {"pair_potential": potential.has_pair_potential, "references": references, "baseline_scale": scale}
     write_json(errors_path, run.plain() | named | found | about)
+
+
+def scales_of(model_path: Path, spreads: Mapping[str, float]) -> dict[str, float | None]:
+    """Return what spreads are to be multiplied by, of `energy` and `force`; no label of a predicted frame is looked at.
+
+    Args:
+        model_path: a model file; of a committee it says how well members know frames that they did not learn from.
+        spreads: of what this model predicted, as of `SpreadSummary.spread`.
+
+    Returns:
+        As of `scale_of_spread`; None where nothing was held out, and of models that are no committee.
+    """
+    header = read_header(model_path)
+    members = header["config"].get("members", 1)
+    held_out = HeldOutErrors.model_validate(header["provenance"].get("held_out", {"frames": 0}))
+    errors = {"energy": held_out.energy_rmse, "force": held_out.forces_rmse}
+    found: dict[str, float | None] = {}
+    for quantity, error in errors.items():
+        spread = spreads.get(quantity, 0.0)
+        found[quantity] = scale_of_spread(error, spread, members) if error is not None and spread else None
+    return found

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from piwsl.evaluation.calibration import Spreads, scale_of_spread
-from piwsl.evaluation.predict import Predictions
-from piwsl.evaluation.predictions import energies_of, force_components_of, slopes_of, with_energy
+from piwsl.evaluation.calibration import Spreads
+from piwsl.evaluation.predictions import Predictions, energies_of, force_components_of, slopes_of, with_energy
 from piwsl.evaluation.sums import Sums
-from piwsl.models.storage import read_header
-from piwsl.records import HeldOutErrors
 from piwsl.structures.rigid import internal_degrees
 from piwsl.structures.structure import Structure
 
@@ -220,27 +216,6 @@ class SpreadSummary:
                 found[f"{quantity}_spread_{unit}"] = measures.pop("spread")
                 found |= {f"{quantity}_{name}": value for name, value in measures.items()}
         return found
-
-
-def scales_of(model_path: Path, spreads: Mapping[str, float]) -> dict[str, float | None]:
-    """Return what spreads are to be multiplied by, of `energy` and `force`; no label of a predicted frame is looked at.
-
-    Args:
-        model_path: a model file; of a committee it says how well members know frames that they did not learn from.
-        spreads: of what this model predicted, as of `SpreadSummary.spread`.
-
-    Returns:
-        As of `scale_of_spread`; None where nothing was held out, and of models that are no committee.
-    """
-    header = read_header(model_path)
-    members = header["config"].get("members", 1)
-    held_out = HeldOutErrors.model_validate(header["provenance"].get("held_out", {"frames": 0}))
-    errors = {"energy": held_out.energy_rmse, "force": held_out.forces_rmse}
-    found: dict[str, float | None] = {}
-    for quantity, error in errors.items():
-        spread = spreads.get(quantity, 0.0)
-        found[quantity] = scale_of_spread(error, spread, members) if error is not None and spread else None
-    return found
 
 
 def constant_errors(compositions: NDArray[np.int64], errors: NDArray[np.float64]) -> NDArray[np.float64]:

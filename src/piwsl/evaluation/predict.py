@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,28 +15,13 @@ from torch import Tensor
 
 from piwsl.data.batch import collate, graph, graphs
 from piwsl.errors import PiwslError
+from piwsl.evaluation.predictions import Predictions
 from piwsl.models import Baseline, BaselineFailure, Predictor
 from piwsl.models.terms import Property
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
 
 ATOMS_PER_BATCH = 2000
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Energies, forces and stress in the order of the structures."""
-
-    energy: NDArray[np.float64]
-    """(M,), eV."""
-    forces: list[NDArray[np.float64]]
-    """M arrays (N, 3), eV/Å."""
-    stress: NDArray[np.float64]
-    """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions, and of models without."""
-    energy_std: NDArray[np.float64] | None = None
-    """(M,), eV, the spread of a committee or the standard deviation of a Gaussian process; None of other models."""
-    forces_std: list[NDArray[np.float64]] | None = None
-    """M arrays (N, 3), eV/Å, of a committee."""
 
 
 def predict(

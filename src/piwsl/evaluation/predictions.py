@@ -21,8 +21,6 @@ from piwsl.structures.structure import Structure
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from piwsl.evaluation.predict import Predictions
-
 Array = NDArray[np.float64]
 # Column to unit; forces are lists of 3N components, x, y, z of the first atom first.
 ENERGIES = {"energy_label": "eV", "energy_predicted": "eV", "energy_std": "eV"}
@@ -31,6 +29,22 @@ FORCES = {"forces_label": "eV/Å", "forces_predicted": "eV/Å", "forces_std": "e
 SLOPES = {"slope_label": "eV/Å", "slope_predicted": "eV/Å"}
 TEMPERATURE = {"temperature_K": "K"}
 ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Energies, forces and stress in the order of the structures."""
+
+    energy: NDArray[np.float64]
+    """(M,), eV."""
+    forces: list[NDArray[np.float64]]
+    """M arrays (N, 3), eV/Å."""
+    stress: NDArray[np.float64]
+    """(M, 3, 3), eV/Å³; NaN of structures that are not periodic in three directions, and of models without."""
+    energy_std: NDArray[np.float64] | None = None
+    """(M,), eV, the spread of a committee or the standard deviation of a Gaussian process; None of other models."""
+    forces_std: list[NDArray[np.float64]] | None = None
+    """M arrays (N, 3), eV/Å, of a committee."""
 
 
 @dataclass(frozen=True)

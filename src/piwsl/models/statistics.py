@@ -18,6 +18,7 @@ from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.potential import Potential
 from piwsl.models.probe import check_locality, check_network, fragments
+from piwsl.structures.compositions import fit_atomic_energies
 from piwsl.structures.structure import Structure
 
 # So many structures know the constant of a potential's energy to a fourteenth of its scatter, at little cost.
@@ -29,20 +30,6 @@ STRUCTURES_PER_BATCH = 64
 LEAST_SINGULAR = 1e-9
 # eV, or eV/Å: what differs by less does not differ.
 LEAST_SCALE = 1e-6
-
-
-def fit_atomic_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit one energy an element to total energies: least squares, of smallest norm where compositions leave it open.
-
-    Args:
-        counts: (M, K) atoms of each element.
-        energies: (M,), eV.
-
-    Returns:
-        (K,), eV.
-    """
-    solution, *_ = np.linalg.lstsq(counts, energies, rcond=None)
-    return np.asarray(solution, dtype=np.float64)
 
 
 def reference_energies(structures: Sequence[Structure]) -> dict[int, float]:

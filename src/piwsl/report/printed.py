@@ -54,6 +54,12 @@ def write_figures(context: Context, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for place, panel in panels_of(context):
         figure = printed(panel)
+        # Laid out once, not once a file.
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        with rc_context(STYLE):
+            engine.execute(figure)
+        figure.set_layout_engine("none")
         for suffix, metadata in METADATA.items():
             path = folder / place / f"{panel.name}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)

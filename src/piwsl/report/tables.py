@@ -10,6 +10,7 @@ import pandas as pd
 
 from piwsl.config import Experiment
 from piwsl.data.dataset import TEST, Dataset
+from piwsl.evaluation.cheap import errors_of_constant, errors_of_level
 from piwsl.records import Errors, Stability, dataset_of, read_record
 from piwsl.structures.labels import REFERENCE
 
@@ -112,8 +113,6 @@ def untrained_table(experiment: Experiment, datasets: list[Path], test_sets: lis
     files = {path.parent.name: path for path in datasets}
     rows = []
     for path in test_sets:
-        from piwsl.evaluation.cheap import errors_of_constant, errors_of_level  # imports torch
-
         name = dataset_of(path)
         with Dataset(files[name]) as dataset, Dataset(path) as tested:
             found = {CONSTANT: errors_of_constant(dataset, tested)}
@@ -141,8 +140,6 @@ def constant_table(paths: list[Path]) -> pd.DataFrame:
     """
     rows = []
     for path in paths:
-        from piwsl.evaluation.cheap import errors_of_constant  # imports torch
-
         with Dataset(path) as dataset:
             rows.append({"dataset": path.parent.name} | errors_of_constant(dataset))
     return pd.DataFrame(rows, columns=["dataset", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
@@ -166,9 +163,6 @@ def cheap_table(experiment: Experiment, paths: list[Path]) -> pd.DataFrame:
     for name, level in pairs:
         if name not in files:  # no run takes the dataset
             continue
-        # It imports torch, which takes longer than all else of a report without cheap levels.
-        from piwsl.evaluation.cheap import errors_of_level
-
         with Dataset(files[name]) as dataset:
             if errors := errors_of_level(dataset, level):
                 rows.append({"dataset": name, "level": level, "known": known_in_words(dataset, errors)} | errors)
