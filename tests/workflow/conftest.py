@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
 
@@ -12,13 +14,25 @@ from helpers import snakemake
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A folder in which the experiment was run to its end."""
-    folder = tmp_path_factory.mktemp("finished")
+    """A folder in which the experiment was run to its end: once, for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    original = shared / "finished-by-one"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not original.exists():
+            _run(folder := base / "finishing")
+            folder.rename(original)
+    shutil.copytree(original, base / "finished", symlinks=True)
+    return base / "finished"
+
+
+def _run(folder: Path) -> None:
+    folder.mkdir()
     prepare(folder)
     result = snakemake(folder)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "The report is at" in result.stderr
-    return folder
 
 
 @pytest.fixture
