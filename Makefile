@@ -34,7 +34,7 @@ ON_TWO_CORES := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-l
 test: $(ENVIRONMENT) lint
 	$(ON_TWO_CORES) executor/tests tests/unit
 
-# Whole experiments through Snakemake: chains, kills, edits.
+# Whole experiments through Snakemake: chains, kills, edits; what else is installed, or is not.
 test-workflow: $(ENVIRONMENT)
 	$(ON_TWO_CORES) tests/workflow
 
