@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from helpers import morse_frames
 
 from piwsl.architectures.painn import PaiNN
@@ -16,7 +17,7 @@ from piwsl.loss_terms.pitc import PITC
 from piwsl.loss_terms.weak_forces import WeakForces
 from piwsl.losses import training_loss
 from piwsl.models import Potential, build_potential
-from piwsl.models.statistics import refit_references
+from piwsl.models.statistics import Collated, refit_references
 from piwsl.models.terms import Prediction
 from piwsl.structures.structure import from_atoms
 from piwsl.training.validation import ValidationErrors
@@ -62,6 +63,21 @@ def test_it_does_not_matter_how_the_frames_are_batched(potential, structures, mi
     assert pieces.loss() == pytest.approx(whole.loss(), rel=1e-12)
     assert pieces.criterion() == pytest.approx(whole.criterion(), rel=1e-12)
     assert pieces.rmse() == pytest.approx(whole.rmse(), rel=1e-12)
+
+
+def test_large_cells_are_not_validated_on_64_at_a_time():
+    def dilute(atoms: int) -> Batch:
+        positions = 3.0 * np.stack(np.unravel_index(np.arange(atoms), (20, 20, 20)), axis=1)
+        return graph(from_atoms(Atoms(f"He{atoms}", positions)), 2.0, torch.float32)
+
+    def sizes(*atoms: int) -> list[list[int]]:
+        held = Collated([dilute(count) for count in atoms])
+        assert bool(held) == bool(atoms)
+        return [batch.n_atoms.int().tolist() for batch in held]
+
+    assert sizes(900, 900, 300, 2500, 1, 1999, 1) == [[900, 900], [300], [2500], [1, 1999], [1]]
+    assert sizes(*[31] * 70) == [[31] * 64, [31] * 6]
+    assert sizes() == []
 
 
 def criterion(batch: Batch, energy: float, force: float, loss: Loss) -> float:

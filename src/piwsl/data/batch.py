@@ -31,6 +31,8 @@ SKEWED, FLAT = 0.1, 1e-8
 MOST_EDGES = 1e8
 # Over those of a cube as wide as the narrowest part: with more, vesin takes minutes, and with 1e5 it dies.
 MOST_BOXES = 3000
+# Of structures that are predicted side by side: the network of as many fits the memory of any machine.
+ATOMS_PER_BATCH = 2000
 
 
 @dataclass(frozen=True)

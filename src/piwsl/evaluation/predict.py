@@ -13,15 +13,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch import Tensor
 
-from piwsl.data.batch import collate, graph, graphs
+from piwsl.data.batch import ATOMS_PER_BATCH, collate, graph, graphs
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predictions import Predictions
 from piwsl.models import Baseline, BaselineFailure, Predictor
 from piwsl.models.terms import Property
 from piwsl.structures.geometry import geometry_problem
 from piwsl.structures.structure import Structure, from_atoms
-
-ATOMS_PER_BATCH = 2000
 
 
 def predict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.config import Architecture
-from piwsl.data.batch import Batch, collate, graph, neighbour_list, sum_per_structure
+from piwsl.data.batch import ATOMS_PER_BATCH, Batch, collate, graph, neighbour_list, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.potential import Potential
@@ -117,25 +116,31 @@ def _with_shift(references: dict[int, float], structures: Sequence[Structure]) -
 
 
 @dataclass(frozen=True)
-class Collated(Sequence[Batch]):
-    """Graphs of single structures as batches that fit in memory, each collated when it is asked for."""
+class Collated(Iterable[Batch]):
+    """Graphs of single structures as batches that fit in memory, made as they are gone through, as often as that is."""
 
     graphs: Sequence[Batch]
 
-    def __len__(self) -> int:
-        return -(-len(self.graphs) // STRUCTURES_PER_BATCH)
+    def __bool__(self) -> bool:
+        return bool(len(self.graphs))
 
-    @overload
-    def __getitem__(self, place: int) -> Batch: ...
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.graphs), STRUCTURES_PER_BATCH):
+            yield from map(collate, _cut(self.graphs[start : start + STRUCTURES_PER_BATCH]))
 
-    @overload
-    def __getitem__(self, place: slice) -> list[Batch]: ...
 
-    def __getitem__(self, place: int | slice) -> Batch | list[Batch]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(len(self))[place]]
-        start = range(len(self))[place] * STRUCTURES_PER_BATCH
-        return collate(list(self.graphs[start : start + STRUCTURES_PER_BATCH]))
+def _cut(graphs: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Cut graphs into runs of `ATOMS_PER_BATCH` atoms at most; one that has more stands alone."""
+    run: list[Batch] = []
+    atoms = 0
+    for each in graphs:
+        if run and atoms + len(each.atomic_numbers) > ATOMS_PER_BATCH:
+            yield run
+            run, atoms = [], 0
+        run.append(each)
+        atoms += len(each.atomic_numbers)
+    if run:
+        yield run
 
 
 def batches_of(graphs: Sequence[Batch]) -> Iterator[Batch]:

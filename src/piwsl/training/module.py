@@ -33,7 +33,7 @@ from piwsl.losses import (
     training_loss,
 )
 from piwsl.models import PairPotential, Potential, save_model
-from piwsl.models.statistics import REFIT_STRUCTURES, batches_of, refit_references
+from piwsl.models.statistics import REFIT_STRUCTURES, Collated, batches_of, refit_references
 from piwsl.training.batches import AnyOrder, Order, OrderBySize, StepBatches
 from piwsl.training.compiled import CompiledLoss
 from piwsl.training.validation import ValidationErrors
@@ -83,7 +83,7 @@ class Task:
     seed: int
     graphs: Sequence[Batch]
     """Labelled training frames, one batch of one structure each."""
-    validation: Sequence[Batch]
+    validation: Sequence[Batch] | Collated
     """Validation frames, batched."""
     frames: NDArray[np.int64]
     """Where the labelled training frames, and then those of the pool, stand in the dataset."""

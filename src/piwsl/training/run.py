@@ -66,7 +66,7 @@ from piwsl.training.sizes import Sizes, check_room, reach
 from piwsl.training.validation import HeldOut
 
 # Raise this when the same config and data would be trained to other weights: checkpoints of before are set aside then.
-PROCEDURE_VERSION = 7
+PROCEDURE_VERSION = 8
 
 
 @dataclass(frozen=True)
