@@ -14,7 +14,9 @@ from piwsl.config import Experiment, parse_section
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.files import write_json, write_json_lines
 from piwsl.records import Finding
+from piwsl.report.context import Context
 from piwsl.report.sections.reference import reference_summaries
+from piwsl.report.sections.summary import asked
 from piwsl.report.sections.verdicts import comparisons, multiplicity, pooled, sentence, standing, verdicts_on
 from piwsl.report.tables import run_table
 from piwsl.report.write import write_report
@@ -105,6 +107,35 @@ def test_like_models_are_compared_without_a_word_of_it(tmp_path, of_three):
     energy = {"supervised": [10.0, 20.0, 30.0], "weak": [5.0, 12.0, 20.0]}
     for name, with_pair in (("both", ["weak", "supervised"]), ("neither", [])):
         assert not any("corrects" in said["text"] for said in compared(tmp_path / name, of_three, energy, with_pair))
+
+
+PITC = {"pitc": {"weight": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("losses", "pairs"),
+    [
+        # Forces that one learns from and the other does not are not what the term brings.
+        (
+            {"both": {}, "weak": PITC, "energies": {"forces": 0}, "weak-energies": PITC | {"forces": 0}},
+            ["weak against both", "weak-energies against energies"],
+        ),
+        (
+            {"light": {"forces": 1}, "heavy": {"forces": 100}, "weak": PITC | {"forces": 100}},
+            ["weak against heavy"],
+        ),
+        # None is like it: the nearest.
+        ({"mae": {"function": "mae"}, "mse": {}, "weak": PITC | {"forces": 0}}, ["weak against mse"]),
+        ({"first": {"per": "structure"}, "second": {"huber": 0.5}, "weak": PITC}, ["weak against first"]),
+    ],
+)
+def test_a_weak_loss_is_compared_with_what_is_the_same_without_its_terms(tmp_path, losses, pairs):
+    experiment = parse_section(Experiment, DEFAULT | {"losses": losses, "seeds": [0, 1, 2]}, "config.yaml")
+    found = compared(tmp_path, experiment, {name: [10.0, 20.0, 30.0] for name in losses})
+    assert sorted({said["where"].split(", ")[2] for said in found}) == pairs
+    context = Context(experiment, pd.DataFrame(), {}, [], [], [], pd.DataFrame())
+    added = [pair.replace(" against", " (pitc) adds to") for pair in pairs]
+    assert f", and what {' and '.join(added)}: " in asked(context)
 
 
 def test_forces_of_a_cheaper_level_are_weak_supervision_not_the_baseline(tmp_path):

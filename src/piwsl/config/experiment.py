@@ -366,6 +366,16 @@ class Experiment(Section):
         if self.losses[run.loss].stress:
             raise ValueError(f"losses.{run.loss}.stress: baseline of model '{run.model}' has none; leave one out")
 
+    def supervised_beside(self, weak: str) -> str | None:
+        """Return the supervised loss that says what the terms of a weak one bring; None where none is supervised.
+
+        It is that which looks at the same labels, or, of several or none such, has most keys in common; the first of
+        those that are equally alike.
+        """
+        supervised = [name for name, loss in self.losses.items() if loss.supervised]
+        likeness = self.losses[weak].likeness
+        return max(supervised, key=lambda name: likeness(self.losses[name]), default=None)
+
     def runs(self) -> list[Run]:
         """Return the runs of the grid that `only` and `exclude` leave, in the order of the config."""
         return [run for run in self._product() if self._wanted(run)]

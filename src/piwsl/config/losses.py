@@ -248,6 +248,14 @@ class Loss(Section):
         """Whether errors of the labels of the reference level are all: what weak supervision is compared with."""
         return not self.terms
 
+    def likeness(self, other: Loss) -> tuple[bool, int]:
+        """Return whether both look at the same labels, and how many keys they have in common, terms aside."""
+        alike = [getattr(self, name) == getattr(other, name) for name in type(self).model_fields]
+        return self._labels_looked_at() == other._labels_looked_at(), sum(alike)
+
+    def _labels_looked_at(self) -> list[str]:
+        return [name for name in LABELS if getattr(self, name)]
+
     def factors(self, step: int) -> dict[str, float]:
         """Return the factors of the weights at an optimiser step, by name; what is not there is not evaluated.
 

@@ -68,8 +68,14 @@ def asked(context: Context) -> str:
     said += f"from {sizes} labelled frames"
     if weak and plain:
         terms = {name: ", ".join(experiment.losses[name].terms) for name in weak}
-        added = named([name if terms[name] == name else f"{name} ({terms[name]})" for name in weak], "weak losses")
-        said += f", and what {added} {_verb('add', weak)} to {plain[0]}"
+        words = {name: name if terms[name] == name else f"{name} ({terms[name]})" for name in weak}
+        beside = {name: [each for each in weak if experiment.supervised_beside(each) == name] for name in plain}
+        added = [
+            f"{named([words[each] for each in those], 'weak losses')} {_verb('add', those)} to {name}"
+            for name, those in beside.items()
+            if those
+        ]
+        said += f", and what {' and '.join(added)}"
     runs, seeds = len(experiment.runs()), len(experiment.seeds)
     return f"{said}: {_count(runs, 'training')}, {_count(seeds, 'seed')}."
 

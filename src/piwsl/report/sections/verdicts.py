@@ -1,4 +1,4 @@
-"""Which loss and which model is better than the first: paired comparisons, how sure they are, in words."""
+"""Which loss is better than the same without terms, which model than the first: in pairs, and how sure that is."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def verdicts_on(found: list[Comparison], axes: str) -> str:
 
 
 def comparisons(runs: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
-    """Compare weakly supervised losses with the first supervised one, and models with the first of them.
+    """Compare weakly supervised losses with the supervised ones beside them, and models with the first of them.
 
     Models are compared at the first supervised loss; where there is none, at the first loss.
 
@@ -122,8 +122,9 @@ def comparisons(runs: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
     plain = (supervised or weak)[0]
     found = []
     for measure in MEASURES:
-        if supervised:
-            found += compare(runs, "loss", plain, weak, measure)
+        for name in supervised:
+            beside = [each for each in weak if experiment.supervised_beside(each) == name]
+            found += compare(runs, "loss", name, beside, measure)
         found += compare(runs[runs["loss"] == plain], "model", first, others, measure)
     return sorted(found, key=lambda comparison: (comparison.axis, _where(comparison)))
 
