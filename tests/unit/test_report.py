@@ -126,7 +126,11 @@ PITC = {"pitc": {"weight": 1.0}}
         ),
         # None is like it: the nearest.
         ({"mae": {"function": "mae"}, "mse": {}, "weak": PITC | {"forces": 0}}, ["weak against mse"]),
-        ({"first": {"per": "structure"}, "second": {"huber": 0.5}, "weak": PITC}, ["weak against first"]),
+        # What a supervised loss does not look at makes none less like it.
+        (
+            {"structure": {"per": "structure"}, "inert": {"huber": 0.5, "displacement": 0.05}, "weak": PITC},
+            ["weak against inert"],
+        ),
     ],
 )
 def test_a_weak_loss_is_compared_with_what_is_the_same_without_its_terms(tmp_path, losses, pairs):
@@ -135,7 +139,23 @@ def test_a_weak_loss_is_compared_with_what_is_the_same_without_its_terms(tmp_pat
     assert sorted({said["where"].split(", ")[2] for said in found}) == pairs
     context = Context(experiment, pd.DataFrame(), {}, [], [], [], pd.DataFrame())
     added = [pair.replace(" against", " (pitc) adds to") for pair in pairs]
-    assert f", and what {' and '.join(added)}: " in asked(context)
+    assert f"{''.join(f', and what {each}' for each in added)}: " in asked(context)
+
+
+def test_a_weak_loss_is_compared_with_one_that_its_model_is_trained_by(tmp_path):
+    models = {"painn": DEFAULT["models"]["painn"], "schnet": {"architecture": "schnet"}}
+    losses = {"energies": {"forces": 0}, "both": {}, "weak": PITC}
+    config = DEFAULT | {"models": models, "losses": losses, "exclude": [{"model": "schnet", "loss": "both"}]}
+    found = compared(tmp_path, parse_section(Experiment, config, "config.yaml"), {name: [1.0, 2.0] for name in losses})
+    pairs = {(said["where"].split(", ")[1], said["where"].split(", ")[2]) for said in found}
+    assert {("painn", "weak against both"), ("schnet", "weak against energies")} <= pairs
+
+
+def test_many_weak_losses_are_not_named(tmp_path):
+    losses = {"plain": {}} | {f"weak{more}": PITC | {"displacement": 0.01 * more} for more in range(1, 7)}
+    experiment = parse_section(Experiment, DEFAULT | {"losses": losses}, "config.yaml")
+    context = Context(experiment, pd.DataFrame(), {}, [], [], [], pd.DataFrame())
+    assert ", and what 6 weak losses add to supervised ones: " in asked(context)
 
 
 def test_forces_of_a_cheaper_level_are_weak_supervision_not_the_baseline(tmp_path):

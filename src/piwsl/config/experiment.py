@@ -366,15 +366,23 @@ class Experiment(Section):
         if self.losses[run.loss].stress:
             raise ValueError(f"losses.{run.loss}.stress: baseline of model '{run.model}' has none; leave one out")
 
-    def supervised_beside(self, weak: str) -> str | None:
-        """Return the supervised loss that says what the terms of a weak one bring; None where none is supervised.
+    def compared_losses(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """Return pairs of a weak loss and the supervised one that says what its terms bring, by dataset and model.
 
-        It is that which looks at the same labels, or, of several or none such, has most keys in common; the first of
-        those that are equally alike.
+        That is, of those that the model is trained by on the dataset, the one that looks at the same labels or, of
+        several or none such, looks most alike at them; the first of several.
         """
-        supervised = [name for name, loss in self.losses.items() if loss.supervised]
-        likeness = self.losses[weak].likeness
-        return max(supervised, key=lambda name: likeness(self.losses[name]), default=None)
+        trained: dict[tuple[str, str], dict[str, None]] = {}
+        for run in self.runs():
+            trained.setdefault((run.dataset, run.model), {})[run.loss] = None
+        return {place: [*self._pairs([*losses])] for place, losses in trained.items()}
+
+    def _pairs(self, losses: list[str]) -> Iterator[tuple[str, str]]:
+        supervised = [name for name in losses if self.losses[name].supervised]
+        for weak in losses:
+            likeness = self.losses[weak].likeness
+            if supervised and weak not in supervised:
+                yield weak, max(supervised, key=lambda name: likeness(self.losses[name]))
 
     def runs(self) -> list[Run]:
         """Return the runs of the grid that `only` and `exclude` leave, in the order of the config."""

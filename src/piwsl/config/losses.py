@@ -249,12 +249,15 @@ class Loss(Section):
         return not self.terms
 
     def likeness(self, other: Loss) -> tuple[bool, int]:
-        """Return whether both look at the same labels, and how many keys they have in common, terms aside."""
-        alike = [getattr(self, name) == getattr(other, name) for name in type(self).model_fields]
-        return self._labels_looked_at() == other._labels_looked_at(), sum(alike)
+        """Return whether both look at the same labels, and in how much they look at these alike."""
+        own, others = self._of_labels(), other._of_labels()
+        looked_at = [[bool(of[name]) for name in LABELS] for of in (own, others)]
+        return looked_at[0] == looked_at[1], sum(own[key] == others[key] for key in own)
 
-    def _labels_looked_at(self) -> list[str]:
-        return [name for name in LABELS if getattr(self, name)]
+    def _of_labels(self) -> dict[str, object]:
+        """Return what the errors of labels depend on."""
+        huber = self.huber if self.function == "huber" else None
+        return {name: getattr(self, name) for name in (*LABELS, "function", "per")} | {"huber": huber}
 
     def factors(self, step: int) -> dict[str, float]:
         """Return the factors of the weights at an optimiser step, by name; what is not there is not evaluated.

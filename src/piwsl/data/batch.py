@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from piwsl.structures.geometry import flatness, volume
 from piwsl.structures.labels import REFERENCE, Labels
 from piwsl.structures.structure import Structure
 
+Item = TypeVar("Item")
 # Å, of coordinates: atoms that fly apart get there.
 FARTHEST_SEARCHED = 1e6
 # Å: nearer, the direction from one atom to the other is rounding.
@@ -31,7 +32,7 @@ SKEWED, FLAT = 0.1, 1e-8
 MOST_EDGES = 1e8
 # Over those of a cube as wide as the narrowest part: with more, vesin takes minutes, and with 1e5 it dies.
 MOST_BOXES = 3000
-# Of structures that are predicted side by side: the network of as many fits the memory of any machine.
+# Of structures that are predicted side by side.
 ATOMS_PER_BATCH = 2000
 
 
@@ -348,6 +349,20 @@ def _tensors_of(labels: Labels, positions: Tensor) -> BatchLabels:
         stress=absent.stress if labels.stress is None else torch.tensor(labels.stress[None], dtype=positions.dtype),
         weight=torch.tensor([labels.weight], dtype=torch.float64),
     )
+
+
+def cut_by_atoms(items: Iterable[Item], atoms: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Cut what has atoms into runs of `ATOMS_PER_BATCH` at most; what has more stands alone."""
+    run: list[Item] = []
+    together = 0
+    for item in items:
+        if run and together + atoms(item) > ATOMS_PER_BATCH:
+            yield run
+            run, together = [], 0
+        run.append(item)
+        together += atoms(item)
+    if run:
+        yield run
 
 
 def collate(batches: list[Batch]) -> Batch:

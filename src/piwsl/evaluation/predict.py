@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch import Tensor
 
-from piwsl.data.batch import ATOMS_PER_BATCH, collate, graph, graphs
+from piwsl.data.batch import collate, cut_by_atoms, graph, graphs
 from piwsl.errors import PiwslError
 from piwsl.evaluation.predictions import Predictions
 from piwsl.models import Baseline, BaselineFailure, Predictor
@@ -130,16 +130,10 @@ def _joined(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] 
 
 
 def _chunks(structures: Iterable[tuple[int, Structure]]) -> Iterator[list[tuple[int, Structure]]]:
-    """Cut structures, each behind its position, into batches that fit in memory."""
-    chunk: list[tuple[int, Structure]] = []
-    atoms = 0
-    for position, structure in structures:
-        if chunk and atoms + len(structure.numbers) > ATOMS_PER_BATCH:
-            yield chunk
-            chunk, atoms = [], 0
-        chunk.append((position, structure))
-        atoms += len(structure.numbers)
-    yield chunk
+    """Cut structures, each behind its position, into batches that fit in memory; none are one empty batch."""
+    chunks = cut_by_atoms(structures, lambda numbered: len(numbered[1].numbers))
+    yield next(chunks, [])
+    yield from chunks
 
 
 def structures_of(

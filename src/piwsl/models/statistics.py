@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from piwsl.config import Architecture
-from piwsl.data.batch import ATOMS_PER_BATCH, Batch, collate, graph, neighbour_list, sum_per_structure
+from piwsl.data.batch import Batch, collate, cut_by_atoms, graph, neighbour_list, sum_per_structure
 from piwsl.errors import PiwslError
 from piwsl.models.geometry import MAX_ATOMIC_NUMBER
 from piwsl.models.potential import Potential
@@ -126,21 +126,8 @@ class Collated(Iterable[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.graphs), STRUCTURES_PER_BATCH):
-            yield from map(collate, _cut(self.graphs[start : start + STRUCTURES_PER_BATCH]))
-
-
-def _cut(graphs: Iterable[Batch]) -> Iterator[list[Batch]]:
-    """Cut graphs into runs of `ATOMS_PER_BATCH` atoms at most; one that has more stands alone."""
-    run: list[Batch] = []
-    atoms = 0
-    for each in graphs:
-        if run and atoms + len(each.atomic_numbers) > ATOMS_PER_BATCH:
-            yield run
-            run, atoms = [], 0
-        run.append(each)
-        atoms += len(each.atomic_numbers)
-    if run:
-        yield run
+            together = self.graphs[start : start + STRUCTURES_PER_BATCH]
+            yield from map(collate, cut_by_atoms(together, lambda graph: len(graph.atomic_numbers)))
 
 
 def batches_of(graphs: Sequence[Batch]) -> Iterator[Batch]:

@@ -60,22 +60,17 @@ def asked(context: Context) -> str:
     """Say what was trained, on what, and which comparison was meant."""
     experiment = context.experiment
     models, datasets = list(experiment.models), [_dataset(name, context) for name in experiment.datasets]
-    weak = [name for name, loss in experiment.losses.items() if not loss.supervised]
-    plain = [name for name in experiment.losses if name not in weak]
     every = [run.size for run in experiment.runs()]
     sizes = " to ".join(map(str, dict.fromkeys((min(every), max(every)))))
     said = f"How well {named(models, 'models')} {_verb('predict', models)} {named(datasets, 'datasets')} "
     said += f"from {sizes} labelled frames"
-    if weak and plain:
-        terms = {name: ", ".join(experiment.losses[name].terms) for name in weak}
-        words = {name: name if terms[name] == name else f"{name} ({terms[name]})" for name in weak}
-        beside = {name: [each for each in weak if experiment.supervised_beside(each) == name] for name in plain}
-        added = [
-            f"{named([words[each] for each in those], 'weak losses')} {_verb('add', those)} to {name}"
-            for name, those in beside.items()
-            if those
-        ]
-        said += f", and what {' and '.join(added)}"
+    pairs = dict.fromkeys(pair for pairs in experiment.compared_losses().values() for pair in pairs)
+    terms = {weak: ", ".join(experiment.losses[weak].terms) for weak, _ in pairs}
+    words = {weak: weak if of == weak else f"{weak} ({of})" for weak, of in terms.items()}
+    added = [f"what {words[weak]} adds to {plain}" for weak, plain in pairs]
+    if len(added) > MOST_NAMED:
+        added = [f"what {len(terms)} weak losses add to supervised ones"]
+    said += "".join(f", and {each}" for each in added)
     runs, seeds = len(experiment.runs()), len(experiment.seeds)
     return f"{said}: {_count(runs, 'training')}, {_count(seeds, 'seed')}."
 

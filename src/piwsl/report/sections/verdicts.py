@@ -122,9 +122,10 @@ def comparisons(runs: pd.DataFrame, experiment: Experiment) -> list[Comparison]:
     plain = (supervised or weak)[0]
     found = []
     for measure in MEASURES:
-        for name in supervised:
-            beside = [each for each in weak if experiment.supervised_beside(each) == name]
-            found += compare(runs, "loss", name, beside, measure)
+        for (dataset, model), pairs in experiment.compared_losses().items():
+            own = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
+            for candidate, beside in pairs:
+                found += compare(own, "loss", beside, [candidate], measure)
         found += compare(runs[runs["loss"] == plain], "model", first, others, measure)
     return sorted(found, key=lambda comparison: (comparison.axis, _where(comparison)))
 
