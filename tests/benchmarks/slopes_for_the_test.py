@@ -67,7 +67,8 @@ def main() -> None:
         forces = predict(process_of(training[:size], 0), test).forces
         errors = np.stack([np.ravel(own - each.forces) for own, each in zip(forces, test, strict=True)])
         truth = float(np.sqrt((errors**2).mean()))
-        print(f"{size} energies: {1000 * truth:.0f} meV/Å in {len(test)} frames")
+        share = float(np.abs(errors).mean()) / truth
+        print(f"{size} energies: {1000 * truth:.0f} meV/Å in {len(test)} frames, mean absolute {share:.2f} of that")
         kinds = {"forces": ((errors**2).mean(axis=1), WHOLE), "a slope": (squares_of_slopes(test, errors), SLOPES)}
         for kind, (squares, counts) in kinds.items():
             needed = energies_needed(positions, "differences" if kind == "forces" else "slope") - 1
