@@ -21,6 +21,7 @@ from piwsl.preflight import (
 from piwsl.reference.potentials import TRUSTED, trusted_with
 from piwsl.workflow.planned import parse_experiment
 from piwsl.workflow.presence import join
+from piwsl.workflow.scheduling import look_once_a_change
 from piwsl.workflow.snakemake_report import write_snakemake_report
 
 min_version("9.0")
@@ -125,6 +126,7 @@ rule frequencies:
 
 onstart:
     claim(experiment, config_name)
+    look_once_a_change(workflow)
     if set(workflow.dag_settings.targets) == {"partial_report"}:
         # It may stand beside a Snakemake that runs, whose lock would be taken away at the end of this one.
         workflow.persistence.unlock = lambda: None

@@ -14,6 +14,7 @@ from helpers import morse_frames
 
 from piwsl.config import Geometries
 from piwsl.errors import PiwslError
+from piwsl.reference import geometries
 from piwsl.reference.geometries import read_geometries
 from piwsl.structures.extxyz import count_frames, iterate_frames
 from piwsl.structures.frames import label, read_frames, write_frames
@@ -181,3 +182,22 @@ def test_the_comment_of_plain_xyz_may_be_any_text(tmp_path, comment):
     (tmp_path / "frames.xyz").write_text(f"2\n{comment}\nH 0 0 0\nH 0 0 0.7\n")
     (frame,) = read_frames(tmp_path / "frames.xyz")
     assert frame.get_distance(0, 1) == pytest.approx(0.7)
+
+
+def test_a_file_of_geometries_is_read_once_until_it_is_another(tmp_path, monkeypatch):
+    path, read = tmp_path / "mine.xyz", []
+    monkeypatch.setattr(geometries, "read_frames", lambda asked: read.append(asked) or read_frames(asked))
+    write_frames(path, [molecule("H2O")])
+    (first,), (again,) = (read_geometries(Geometries(file=path)) for _ in range(2))
+    assert len(read) == 1
+    first.positions += 1.0
+    first.info["frame"] = "mine"
+    assert np.array_equal(again.positions, molecule("H2O").positions)
+    (third,) = read_geometries(Geometries(file=path))
+    assert np.array_equal(third.positions, molecule("H2O").positions)
+    assert third.info["frame"] == "mine-0"
+    write_frames(path, [molecule("NH3"), molecule("H2O")])
+    assert len(read_geometries(Geometries(file=path))) == len(read) == 2
+    path.unlink()
+    with pytest.raises(PiwslError, match="mine.xyz"):
+        read_geometries(Geometries(file=path))

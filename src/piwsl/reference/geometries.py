@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import ase.build
@@ -67,9 +68,23 @@ def _only_frame(path: Path) -> Atoms:
 def _frames_of(path: Path) -> list[Atoms]:
     """Read a file of geometries: extended XYZ with our reader, all other formats with ASE's.
 
+    Datasets share files, and each is asked for its frames many times before a job starts: a file is read once.
+
+    Returns:
+        Frames that are not to be changed.
+
     Raises:
         PiwslError: it cannot be read.
     """
+    try:
+        about = path.stat()
+    except OSError:
+        return _read(path, None)  # whose reader says it
+    return _read(path, (about.st_mtime_ns, about.st_size, about.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _stamp: tuple[int, int, int] | None) -> list[Atoms]:
     if path.suffix.lower() in (".xyz", ".extxyz"):
         return read_frames(path)
     try:
