@@ -199,5 +199,5 @@ def test_a_file_of_geometries_is_read_once_until_it_is_another(tmp_path, monkeyp
     write_frames(path, [molecule("NH3"), molecule("H2O")])
     assert len(read_geometries(Geometries(file=path))) == len(read) == 2
     path.unlink()
-    with pytest.raises(PiwslError, match="mine.xyz"):
+    with pytest.raises(PiwslError, match=r"mine\.xyz"):
         read_geometries(Geometries(file=path))
