@@ -11,11 +11,10 @@ export OMP_NUM_THREADS := 1
 .PHONY: demo test test-workflow fuzz test-browser test-cluster test-psi4 test-gpu lint format schema bench bench-cluster bench-reference study check-psi4 write-psi4 check-schnetpack \
   write-schnetpack screenshot docs
 
-# Of all that is installed few modules are ever imported: those are compiled then, by who may write there.
 $(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
 	@echo "Making the environment in .venv (a few minutes, once)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable ./executor --editable '.[dev]'
 	touch $@
 
