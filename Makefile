@@ -16,6 +16,8 @@ $(ENVIRONMENT): pyproject.toml executor/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable ./executor --editable '.[dev]'
+	# As pip does for the others: each job imports these, and may not write what it compiles.
+	$(BIN)/python -m compileall -q executor/src src
 	touch $@
 
 # The jobs inherit the lock: after a kill -9 the next run waits for those that still go on, and then it may unlock.
