@@ -57,6 +57,8 @@ CUT = {"natural_orbitals": 1e-4}
 FIT = (
     Case("H2O CH3OH C2H4", single("mp2", "cc-pvtz")),
     Case("H2O HCN CH3OH C2H4", single("mp2", "cc-pvqz")),
+    Case("H2O CH3OH C2H4", single("mp2", "cc-pvtz"), "analytic"),
+    Case("H2O HCN CH3OH", single("mp2", "cc-pvqz"), "analytic"),
     Case("H2O CH3OH", single("hf", "cc-pvtz"), "analytic"),
     Case("H2O CH3OH", single("dft", "def2-tzvp", functional="pbe0"), "analytic"),
     Case("H2O", single("dft", "def2-tzvp", functional="wb97m-d3bj"), "analytic"),
@@ -81,6 +83,8 @@ CHECK = (
     Case("H2CO C2H6 HCOOH CH3CH2OH", {"preset": "ccsdt-cbs-tz"}),
     Case("C2H2 CH3CHO", {"preset": "demo"}),
     Case("CH3CH2OH", {"preset": "mp2-cbs"}),
+    Case("H2CO C2H6 CH3CH2OH", {"preset": "ccsdt-cbs"}, "analytic"),
+    Case("HCOOH", {"preset": "mp2-cbs"}, "analytic"),
     Case("H2CO", {"preset": "dft"}, "analytic"),
     Case("HCOOH", single("dft", "def2-svp", functional="b3lyp"), "analytic"),
     Case("H2CO", single("mp2", "cc-pvtz", **CONVENTIONAL), "analytic"),

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import molecule
 from helpers import MEMORY_MB, displaced
 
+from piwsl.config.stages import ccsdt_cbs
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.records import read_labellings
@@ -51,6 +53,10 @@ OFFERED = {
     "MP2": (single("mp2"), 0, 1),
     "MP2, all electrons": (single("mp2", frozen_core=False), 0, 1),
     "UMP2": (single("mp2"), 1, 2),
+    "DF-MP2": ({"method": "mp2", "basis": "cc-pvdz"}, 0, 1),
+    "DF-MP2, all electrons": ({"method": "mp2", "basis": "cc-pvdz", "frozen_core": False}, 0, 1),
+    "DF-MP2 of an ion": ({"method": "mp2", "basis": "cc-pvdz"}, -1, 1),
+    "DF-MP2 with a core potential": ({"method": "mp2", "basis": "def2-svp"}, 0, 1),
     "CCSD": (single("ccsd"), 0, 1),
     "UCCSD": (single("ccsd"), 1, 2),
     "CCSD(T)": (single("ccsd(t)"), 0, 1),
@@ -61,7 +67,14 @@ OFFERED = {
     "DF-UPBE0": ({"method": "dft", "functional": "pbe0", "basis": "def2-svp"}, 1, 2),
     "DF-wB97M-D3(BJ)": ({"method": "dft", "functional": "wb97m-d3bj", "basis": "def2-svp"}, 0, 1),
     "HF(DT) + MP2(DT) + [CCSD(T) - MP2]": (focal_point(["cc-pvdz", "cc-pvtz"]), 0, 1),
+    "ccsdt-cbs": (ccsdt_cbs(), 0, 1),
     "HF(DTQ), not linear": (focal_point(["cc-pvdz", "cc-pvtz", "cc-pvqz"]), 0, 1),
+}
+# Of all others water.
+OF_OTHERS = {
+    "HF(DTQ), not linear": molecule("H2"),
+    "DF-MP2 of an ion": molecule("OH"),
+    "DF-MP2 with a core potential": Atoms("HI", [[0, 0, 0], [0, 0, 1.609]]),
 }
 
 
@@ -71,7 +84,8 @@ def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
     level = PySCF.model_validate(given)
     assert level.analytic_problem(multiplicity) is None
     rng = np.random.default_rng(2)
-    atoms = displaced("H2O" if "DTQ" not in name else "H2", 0.03, rng)
+    atoms = OF_OTHERS.get(name, molecule("H2O")).copy()
+    atoms.positions += 0.03 * rng.normal(size=atoms.positions.shape)
     direction = rng.normal(size=atoms.positions.shape)
     direction /= np.linalg.norm(direction)
 
@@ -90,7 +104,8 @@ def test_an_offered_gradient_is_the_derivative_of_its_energy(name):
 
 
 REFUSED = {
-    "DF-MP2": ({"method": "mp2", "basis": "cc-pvdz"}, 1, "density-fitted MP2"),
+    "DF-UMP2": ({"method": "mp2", "basis": "cc-pvdz"}, 2, "density-fitted MP2 of open shells"),
+    "DF-UMP2 of a singlet": ({"method": "mp2", "basis": "cc-pvdz", "orbitals": "unrestricted"}, 1, "of open shells"),
     "DF-CCSD": ({"method": "ccsd", "basis": "cc-pvdz", "density_fitting": True}, 1, "density-fitted coupled cluster"),
     "natural orbitals": ({"method": "ccsd", "basis": "cc-pvdz", "natural_orbitals": 1e-4}, 1, "that are cut off"),
     "UCCSD(T)": ({"method": "ccsd(t)", "basis": "cc-pvdz"}, 2, r"unrestricted CCSD\(T\)"),

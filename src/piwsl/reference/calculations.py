@@ -271,7 +271,7 @@ def solutions_of(
         for threshold in dict.fromkeys(part.natural_orbitals for part in components if part.method != "mp2"):
             frozen, ri_basis = _correlated(mean_field, key, level)
             with failing_at(f"ccsd/{key.basis}"):
-                solved = correlate(mean_field, {"ccsd"}, frozen, ri_basis, False, threshold)
+                solved = correlate(mean_field, {"ccsd"}, frozen, ri_basis, None, threshold)
             if solved.amplitudes is not None:
                 amplitudes[threshold] = solved.amplitudes
         found[key] = Start(mean_field.make_rdm1(), amplitudes)
@@ -460,14 +460,15 @@ def _correlate(
     methods = {component.method for component in components}
     started = time.process_time()
     with failing_at(str(hardest)):
-        correlation = correlate(mean_field, methods, frozen, ri_basis, asked.gradients, threshold, near)
+        own = outcome.gradients[own_component(key)] if asked.gradients else None
+        correlation = correlate(mean_field, methods, frozen, ri_basis, own, threshold, near)
     cpu_s = _cpu_s_since(started)
     for component in components:
         method = component.method
-        gradient = correlation.gradients[method] - outcome.gradients[own_component(key)] if asked.gradients else None
         by_element = frozen_by_element(mean_field.mol, asked.level.frozen_core)
         notes = {"frozen_orbitals": frozen, "frozen_orbitals_of": by_element} | correlation.notes
-        part = Part(correlation.energies[method], gradient, notes, asked.state, cpu_s if component == hardest else 0.0)
+        cpu_s_of = cpu_s if component == hardest else 0.0
+        part = Part(correlation.energies[method], correlation.gradients.get(method), notes, asked.state, cpu_s_of)
         outcome.add(component, part)
         asked.kept.keep(str(component), part)
 

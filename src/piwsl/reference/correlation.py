@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import cc, mp, scf
-from pyscf.cc import ccsd_t_lambda_slow
-from pyscf.grad import ccsd_t as ccsd_t_gradient
 
 from piwsl.reference.coupled_cluster import (
     Amplitudes,
@@ -24,7 +22,11 @@ from piwsl.reference.coupled_cluster import (
     triples_energy,
 )
 from piwsl.reference.failures import FrameFailure
+from piwsl.reference.fitted_gradient import fitted_mp2_gradient
 from piwsl.reference.restricted_open import semicanonical
+from piwsl.reference.triples_gradient import triples_gradient
+
+Gradient = NDArray[np.float64]
 
 CC_TOLERANCE_HARTREE = 1e-9
 CC_AMPLITUDE_TOLERANCE = 1e-6
@@ -38,8 +40,8 @@ class Correlation(NamedTuple):
 
     energies: dict[str, float]
     """Hartree, by method: the correlation energy."""
-    gradients: dict[str, NDArray[np.float64]]
-    """(N, 3), Hartree/Bohr, by method where wanted: of the total energy, orbitals included."""
+    gradients: dict[str, Gradient]
+    """(N, 3), Hartree/Bohr, by method where wanted: of the correlation energy, response of the orbitals included."""
     notes: dict[str, Any]
     amplitudes: Amplitudes | None = None
     """Of coupled cluster."""
@@ -50,7 +52,7 @@ def correlate(
     methods: set[str],
     frozen: int,
     ri_basis: RIBasis,
-    gradients: bool,
+    own_gradient: Gradient | None,
     threshold: float | None = None,
     near: Amplitudes | None = None,
 ) -> Correlation:
@@ -61,7 +63,8 @@ def correlate(
         methods: of mp2, ccsd, ccsd(t).
         frozen: core orbitals left out.
         ri_basis: auxiliary basis, of each element, of density-fitted correlation; None for conventional integrals.
-        gradients: also differentiate; only for conventional integrals, and all orbitals.
+        own_gradient: of the mean field, (N, 3) in Hartree/Bohr: correlation is differentiated, too, where
+            `gradient_problem` has nothing to say.
         threshold: occupation above which coupled cluster keeps virtual natural orbitals; None keeps all orbitals.
         near: amplitudes of a geometry near by: coupled cluster starts from them, and keeps as many orbitals.
 
@@ -69,8 +72,8 @@ def correlate(
         FrameFailure: amplitudes or multipliers do not converge.
     """
     if _correlates_with_nothing(mean_field, frozen):
-        own = mean_field.nuc_grad_method().kernel() if gradients else None
-        return Correlation(dict.fromkeys(methods, 0.0), {} if own is None else dict.fromkeys(methods, own), {})
+        zero = {} if own_gradient is None else dict.fromkeys(methods, np.zeros_like(own_gradient))
+        return Correlation(dict.fromkeys(methods, 0.0), zero, {})
     singles = 0.0
     if isinstance(mean_field, scf.rohf.ROHF):
         mean_field, singles = semicanonical(mean_field, frozen)
@@ -78,11 +81,20 @@ def correlate(
         space = Space(frozen)
         if threshold is not None:
             space = natural_orbitals(mean_field, frozen, ri_basis, threshold, near and near.kept)
-        return _coupled_cluster(mean_field, methods, space, ri_basis, gradients, near, singles)
+        return _coupled_cluster(mean_field, methods, space, ri_basis, own_gradient, near, singles)
     solver = mp2_solver(mean_field, frozen, ri_basis)
     solver.kernel()
-    own_gradients = {"mp2": solver.nuc_grad_method().kernel()} if gradients else {}
-    return Correlation({"mp2": float(solver.e_corr) + singles}, own_gradients, {})
+    gradients = {} if own_gradient is None else {"mp2": _mp2_gradient(mean_field, solver, ri_basis, own_gradient)}
+    return Correlation({"mp2": float(solver.e_corr) + singles}, gradients, {})
+
+
+def _mp2_gradient(mean_field: scf.hf.SCF, solver: mp.mp2.MP2Base, ri_basis: RIBasis, own_gradient: Gradient) -> Gradient:
+    if ri_basis is None:
+        return solver.nuc_grad_method().kernel() - own_gradient
+    found = fitted_mp2_gradient(mean_field, solver.frozen, ri_basis)
+    if found is None:
+        raise FrameFailure(f"mp2/{mean_field.mol.basis} gradient", "response of the orbitals not converged")
+    return found
 
 
 def _correlates_with_nothing(mean_field: scf.hf.SCF, frozen: int) -> bool:
@@ -96,7 +108,7 @@ def _coupled_cluster(
     methods: set[str],
     space: Space,
     ri_basis: RIBasis,
-    gradients: bool,
+    own_gradient: Gradient | None,
     near: Amplitudes | None,
     singles: float,
 ) -> Correlation:
@@ -118,7 +130,7 @@ def _coupled_cluster(
     energies = {"mp2": mp2 + singles, "ccsd": float(solver.e_corr) + mp2 - float(truncated_mp2)}
     if "ccsd(t)" in methods:
         energies["ccsd(t)"] = energies["ccsd"] + triples_energy(solver, integrals)
-    differentiate: dict[str, Callable[[], NDArray[np.float64]]] = {
+    differentiate: dict[str, Callable[[], Gradient]] = {
         "mp2": lambda: mp.MP2(mean_field, frozen=space.frozen).run().nuc_grad_method().kernel(),
         "ccsd": lambda: _ccsd_gradient(solver, integrals),
         "ccsd(t)": lambda: _triples_gradient(solver, integrals),
@@ -129,13 +141,13 @@ def _coupled_cluster(
         notes["virtual_orbitals"] = list(amplitudes.kept)
     return Correlation(
         {method: energies[method] for method in methods},
-        {method: differentiate[method]() for method in methods} if gradients else {},
+        {} if own_gradient is None else {method: differentiate[method]() - own_gradient for method in methods},
         notes,
         amplitudes,
     )
 
 
-def _ccsd_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> NDArray[np.float64]:
+def _ccsd_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> Gradient:
     solver.conv_tol_normt = LAMBDA_TOLERANCE
     solver.solve_lambda(eris=integrals)
     if not solver.converged_lambda:
@@ -143,14 +155,11 @@ def _ccsd_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> NDArray[np.float64]:
     return solver.nuc_grad_method().kernel(solver.t1, solver.t2, solver.l1, solver.l2, eris=integrals)
 
 
-def _triples_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> NDArray[np.float64]:
-    """Differentiate CCSD(T); with the multipliers of CCSD alone PySCF's result would silently be wrong."""
-    converged, l1, l2 = ccsd_t_lambda_slow.kernel(
-        solver, integrals, solver.t1, solver.t2, max_cycle=100, tol=LAMBDA_TOLERANCE, verbose=0
-    )
-    if not converged:
+def _triples_gradient(solver: cc.ccsd.CCSD, integrals: Any) -> Gradient:
+    found = triples_gradient(solver, integrals, LAMBDA_TOLERANCE)
+    if found is None:
         raise FrameFailure(f"ccsd(t)/{solver.mol.basis} gradient", "multipliers not converged")
-    return ccsd_t_gradient.Gradients(solver).kernel(solver.t1, solver.t2, l1, l2, eris=integrals)
+    return found
 
 
 def t1_diagnostic(amplitudes: NDArray[np.float64] | tuple[NDArray[np.float64], ...]) -> float:

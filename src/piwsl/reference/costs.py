@@ -50,6 +50,8 @@ SECONDS = {
     "grid derivative": 1.9e-7,
     "fitted pairs": 2.7e-11,
     "fitted transformation": 2.2e-10,
+    "fitted mp2 derivative": 2.0e-7,
+    "fitted response": 1.3e-9,
     "transformation": 2.8e-10,
     "mp2 derivative": 1.3e-8,
     "mp2 response": 5.0e-8,
@@ -61,7 +63,7 @@ SECONDS = {
     "triples": 1.1e-10,
     "multipliers": 1.2e-9,
     "cc response": 2.4e-7,
-    "triples multipliers": 2.1e-8,
+    "triples multipliers": 2.2e-9,
 }
 # Unrestricted over restricted: two sets of orbitals, three of pairs, four of triples.
 UNRESTRICTED = {"scf": 2.0, "fitted mp2": 3.0, "mp2": 5.0, "cc": 5.0, "triples": 8.0}
@@ -289,9 +291,12 @@ def _mp2(sizes: Sizes, fitted: bool, unrestricted: bool, gradient: bool) -> Calc
             **_fitting(n, auxiliary),
             "fitted transformation": factor * auxiliary * n**2 * o,
             "fitted pairs": factor * (o * v) ** 2 * auxiliary,
+            "fitted mp2 derivative": gradient * (auxiliary + sizes.auxiliary_jk) * n**2,
+            "fitted response": gradient * sizes.auxiliary_jk * n**2 * sizes.occupied,
         }
         pairs_mb = 8e-6 * o * v * auxiliary
-        return Calculation("", work, BASE_MB + 5e-6 * auxiliary * n**2 + pairs_mb, pairs_mb)
+        held_mb = gradient * (4 * pairs_mb + 3 * 8e-6 * sizes.auxiliary_jk * n * sizes.occupied)
+        return Calculation("", work, BASE_MB + 5e-6 * auxiliary * n**2 + pairs_mb + held_mb, pairs_mb)
     factor = UNRESTRICTED["mp2"] if unrestricted else 1.0
     work = {
         "transformation": factor * o * n**4,
@@ -331,8 +336,8 @@ def _coupled_cluster(
         }
     memory = 1.25 * (BASE_MB + (8 * v**4 + (0 if fitted else n**4)) / 1e6) * (2.5 if unrestricted else 1.0)
     if gradient:
-        # The multipliers of the triples hold several arrays of all triples at once.
-        memory = 1.5 * memory + (50e-6 * (o * v) ** 3 if triples else 0.0)
+        # Of triples, those of one pair at a time.
+        memory = 1.5 * memory + (1e-4 * o * v**3 if triples else 0.0)
     return Calculation("", work, memory, 2e-6 * v**4)
 
 

@@ -35,7 +35,7 @@ def _stage_problem(stage: Stage, open_shell: bool, restricted: bool) -> str | No
     if stage.natural_orbitals is not None:
         return "PySCF has none for natural orbitals that are cut off"
     if stage.density_fitting and stage.method == "mp2":
-        return "PySCF has none for density-fitted MP2; set density_fitting: false"
+        return "there is none for density-fitted MP2 of open shells; set density_fitting: false" if open_shell else None
     if stage.density_fitting:
         return "PySCF's is wrong for density-fitted coupled cluster; set density_fitting: false"
     if open_shell and restricted:
