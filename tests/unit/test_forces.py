@@ -9,6 +9,10 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 from helpers import MEMORY_MB, displaced
+from pyscf import cc, gto, mp, scf
+from pyscf.cc import ccsd_t_lambda_slow
+from pyscf.grad import ccsd_t as ccsd_t_gradient
+from pyscf.scf import cphf
 
 from piwsl.config.stages import ccsdt_cbs
 from piwsl.errors import PiwslError
@@ -19,9 +23,11 @@ from piwsl.reference.batches import label_displaced
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
 from piwsl.reference.differences import energies_needed
 from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.fitted_gradient import fitted_mp2_gradient
 from piwsl.reference.forces import check_forces, force_method
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.store import LabelStore
+from piwsl.reference.triples_gradient import triples_gradient
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, write_frames
 
 TOLERANCE_HARTREE_PER_BOHR = 5e-6
@@ -113,7 +119,8 @@ REFUSED = {
     "MP2 on ROHF": (single("mp2", orbitals="restricted"), 2, "restricted orbitals of open shells"),
     "CCSD on ROHF": (single("ccsd", orbitals="restricted"), 2, "restricted orbitals of open shells"),
     "VV10": ({"method": "dft", "functional": "wb97m-v", "basis": "def2-svp"}, 1, "nonlocal"),
-    "ccsdt-cbs": ({"preset": "ccsdt-cbs"}, 1, r"DF-MP2/CBS\(cc-pvtz, cc-pvqz\)"),
+    "ccsdt-cbs of a radical": ({"preset": "ccsdt-cbs"}, 2, r"DF-MP2/CBS\(cc-pvtz, cc-pvqz\)"),
+    "ccsdt-cbs-tz": ({"preset": "ccsdt-cbs-tz"}, 1, r"DF-\[FNO"),
 }
 
 
@@ -130,14 +137,72 @@ def test_a_gradient_that_is_wrong_or_missing_is_refused(name, tmp_path):
     assert (labelled, record["status"], record["step"]) == ([], "failed", "forces")
 
 
+def fitted_mean_field(name: str, basis: str, memory_mb: float = 2000) -> scf.hf.RHF:
+    atoms = displaced(name, 0.05, np.random.default_rng(3))
+    found = gto.M(
+        atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis=basis, max_memory=memory_mb, verbose=0
+    )
+    mean_field = scf.RHF(found).density_fit(auxbasis=f"{basis}-jkfit")
+    mean_field.conv_tol, mean_field.conv_tol_grad = 1e-12, 1e-8
+    return mean_field.run()
+
+
+def test_the_gradient_of_fitted_mp2_is_that_of_the_whole_integrals_but_for_the_fit():
+    mean_field = fitted_mean_field("CH3OH", "cc-pvdz")
+    gradient = fitted_mp2_gradient(mean_field, 2, "cc-pvdz-ri")
+    whole = scf.RHF(mean_field.mol).run(conv_tol=1e-12)
+    expected = mp.MP2(whole, frozen=2).run().nuc_grad_method().kernel() - whole.nuc_grad_method().kernel()
+    np.testing.assert_allclose(gradient, expected, atol=1e-4)
+    centred = mean_field.mol.atom_coords() - mean_field.mol.atom_coords().mean(axis=0)
+    np.testing.assert_allclose(gradient.sum(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.cross(centred, gradient).sum(axis=0), 0.0, atol=1e-6)
+
+
+def test_the_gradient_of_fitted_mp2_does_not_depend_on_the_memory():
+    gradients = [fitted_mp2_gradient(fitted_mean_field("H2O", "cc-pvdz", mb), 1, "cc-pvdz-ri") for mb in (0.01, 2000)]
+    np.testing.assert_allclose(*gradients, atol=1e-9)
+
+
+def test_fitting_functions_that_depend_on_each_other_are_left_out_of_the_gradient():
+    mean_field = fitted_mean_field("H2O", "cc-pvdz")
+    functions = gto.basis.load("cc-pvdz-ri", "O")
+    twice = {"O": functions + functions[:1], "H": "cc-pvdz-ri"}
+    expected = fitted_mp2_gradient(mean_field, 1, "cc-pvdz-ri")
+    np.testing.assert_allclose(fitted_mp2_gradient(mean_field, 1, twice), expected, atol=1e-8)
+
+
+def test_a_response_that_does_not_converge_fails_the_frame(monkeypatch, tmp_path):
+    monkeypatch.setattr(cphf, "solve", lambda response, energies, occupations, rest, **options: (0 * rest, None))
+    level, atoms = (
+        PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz"}),
+        displaced("H2O", 0.02, np.random.default_rng(0)),
+    )
+    _, (record,) = label_frames([atoms], level, tmp_path, "analytic", MEMORY_MB, progress=lambda line: None)
+    assert (record["status"], record["reason"]) == ("failed", "response of the orbitals not converged")
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_the_gradient_of_triples_is_that_of_pyscf_which_makes_them_three_times(frozen):
+    atoms = displaced("H2CO", 0.05, np.random.default_rng(3))
+    found = gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="6-31g", verbose=0)
+    solver = cc.CCSD(scf.RHF(found).run(conv_tol=1e-12), frozen=frozen)
+    solver.conv_tol, solver.conv_tol_normt = 1e-10, 1e-8
+    solver.run()
+    integrals = solver.ao2mo()
+    _, l1, l2 = ccsd_t_lambda_slow.kernel(solver, integrals, solver.t1, solver.t2, tol=1e-9, verbose=0)
+    expected = ccsd_t_gradient.Gradients(solver).kernel(solver.t1, solver.t2, l1, l2, eris=integrals)
+    np.testing.assert_allclose(triples_gradient(solver, integrals, 1e-9), expected, atol=1e-8)
+
+
 def test_one_open_shell_among_the_structures_makes_all_forces_differences():
     level = PySCF.model_validate({"method": "ccsd(t)", "basis": "cc-pvdz"})
     assert force_method(level, {1}, None) == "analytic"
     assert force_method(level, {1, 2}, None) == "differences"
 
 
-def test_analytic_forces_are_central_differences_of_the_level(tmp_path):
-    level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz", "density_fitting": False})
+@pytest.mark.parametrize("given", [single("mp2", basis="cc-pvdz"), {"preset": "demo"}], ids=["MP2", "demo"])
+def test_analytic_forces_are_central_differences_of_the_level(given, tmp_path):
+    level = PySCF.model_validate(given)
     atoms = displaced("H2O", 0.03, np.random.default_rng(1))
     forces = {}
     for method in ("analytic", "differences"):

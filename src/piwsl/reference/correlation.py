@@ -88,7 +88,9 @@ def correlate(
     return Correlation({"mp2": float(solver.e_corr) + singles}, gradients, {})
 
 
-def _mp2_gradient(mean_field: scf.hf.SCF, solver: mp.mp2.MP2Base, ri_basis: RIBasis, own_gradient: Gradient) -> Gradient:
+def _mp2_gradient(
+    mean_field: scf.hf.SCF, solver: mp.mp2.MP2Base, ri_basis: RIBasis, own_gradient: Gradient
+) -> Gradient:
     if ri_basis is None:
         return solver.nuc_grad_method().kernel() - own_gradient
     found = fitted_mp2_gradient(mean_field, solver.frozen, ri_basis)

@@ -1,9 +1,9 @@
 """The gradient of density-fitted MP2 on density-fitted restricted HF, which PySCF lacks.
 
 Weigend, Häser, Theor. Chem. Acc. 97, 331 (1997), with other fitting functions for HF than for MP2, and frozen cores.
-What is differentiated is a Lagrangian that is stationary in amplitudes and orbitals, so that of these nothing is: with f
-the Fock matrix, S the overlap, (ia|K) and (K|L) integrals over fitting functions, and a superscript for the derivative
-by a coordinate of a nucleus at fixed orbitals,
+What is differentiated is a Lagrangian that is stationary in amplitudes and orbitals, so that these need no derivatives:
+with f the Fock matrix, S the overlap, (ia|K) and (K|L) integrals over fitting functions, and a superscript for the
+derivative by a coordinate of a nucleus at fixed orbitals,
 
     E^x = Σ P_pq f_pq^x + Σ Γ_ia^K (ia|K)^x - 1/2 Σ Γ_ia^K c_ia^L (K|L)^x - Σ W_pq S_pq^x.
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyscf import df, gto, scf
 from pyscf.ao2mo.outcore import balance_partition
+from pyscf.df.incore import LINEAR_DEP_THR
 from pyscf.scf import cphf
 from scipy.linalg import cho_factor, cho_solve
 
@@ -119,8 +120,8 @@ def _pairs(molecule: gto.Mole, fitting: gto.Mole, space: _Space) -> _Pairs:
     integrals = np.empty((occupied.shape[1], fitting.nao, empty.shape[1]))
     for of_block, three in _three_center(molecule, fitting):
         integrals[:, of_block] = np.einsum("kma,mi->ika", three @ empty, occupied, optimize=True)
-    metric = cho_factor(fitting.intor("int2c2e"), lower=True)
-    fit = np.stack([cho_solve(metric, own) for own in integrals])
+    flat = _fitted(fitting, integrals.transpose(1, 0, 2).reshape(fitting.nao, -1))
+    fit = np.ascontiguousarray(flat.reshape(fitting.nao, len(integrals), -1).transpose(1, 0, 2))
     gaps = space.energies[space.active, None] - space.energies[space.virtual]
     of_occupied, of_empty = np.zeros((len(fit), len(fit))), np.zeros((empty.shape[1],) * 2)
     gamma = np.zeros_like(fit)
@@ -150,9 +151,7 @@ def _moments(molecule: gto.Mole, fitting: gto.Mole, space: _Space, gamma: Array)
     return space.orbitals.T @ found
 
 
-def _with_relaxation(
-    space: _Space, density: Array, moments: Array, fock_of: Callable[[Array], Array]
-) -> Array | None:
+def _with_relaxation(space: _Space, density: Array, moments: Array, fock_of: Callable[[Array], Array]) -> Array | None:
     """Return P with the response of orbitals: of frozen and correlated ones, and of occupied and empty ones.
 
     Where the Lagrangian is stationary, W is symmetric (Z-vector method: Handy, Schaefer, J. Chem. Phys. 81, 5031
@@ -179,7 +178,13 @@ def _with_relaxation(
         if largest < BALANCED:
             break
         step, _ = cphf.solve(
-            turned, energies, occupations, rest / largest, max_cycle=MOST_CYCLES, tol=0.1 * BALANCED / largest, verbose=0
+            turned,
+            energies,
+            occupations,
+            rest / largest,
+            max_cycle=MOST_CYCLES,
+            tol=0.1 * BALANCED / largest,
+            verbose=0,
         )
         turn = turn + largest * step
         rest = (energies[empty, None] - energies[full]) * turn + turned(turn) + unbalanced
@@ -222,9 +227,8 @@ def _of_mean_field(mean_field: scf.hf.RHF, space: _Space, density: Array) -> Arr
     for of_block, three in _three_center(molecule, fitting):
         charges[:, of_block] = np.tensordot([own, density], three, axes=((1, 2), (1, 2)))
         orbitals[of_block] = three @ filled
-    metric = cho_factor(fitting.intor("int2c2e"), lower=True)
-    of_own, of_density = cho_solve(metric, charges.T).T
-    fit = cho_solve(metric, orbitals.reshape(fitting.nao, -1)).reshape(orbitals.shape)
+    of_own, of_density = _fitted(fitting, charges.T).T
+    fit = _fitted(fitting, orbitals.reshape(fitting.nao, -1)).reshape(orbitals.shape)
     exchanged = density @ fit
 
     def three_center_density(block: slice) -> Array:
@@ -275,6 +279,20 @@ def _derivative(molecule: gto.Mole, fitting: gto.Mole, three: Callable[[slice], 
             )
         ]
     )
+
+
+def _fitted(fitting: gto.Mole, integrals: Array) -> Array:
+    """Return coefficients of fitting functions, (K, anything), for integrals over them.
+
+    Where functions depend on each other, of those that do not, as PySCF fits.
+    """
+    metric = fitting.intor("int2c2e")
+    try:
+        return np.asarray(cho_solve(cho_factor(metric, lower=True), integrals))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(metric)
+        kept = values > LINEAR_DEP_THR
+        return np.asarray(vectors[:, kept] @ ((vectors[:, kept].T @ integrals) / values[kept, None]))
 
 
 def _three_center(molecule: gto.Mole, fitting: gto.Mole, kind: str = "int3c2e") -> Iterator[tuple[slice, Array]]:

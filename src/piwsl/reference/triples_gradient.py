@@ -135,9 +135,9 @@ def _add(
     both = 2 * connected + disconnected
     found.singles += 0.5 * np.tensordot(of_energy, ovov[j, :, k], axes=2)
     of_multipliers = 2 * both - both.transpose(0, 3, 2, 1) - both.transpose(0, 1, 3, 2)
-    found.doubles[:, j] += (
-        of_multipliers.reshape(-1, v * v) @ ovvv[k].transpose(2, 0, 1).reshape(v * v, v)
-    ).reshape(o, v, v)
+    found.doubles[:, j] += (of_multipliers.reshape(-1, v * v) @ ovvv[k].transpose(2, 0, 1).reshape(v * v, v)).reshape(
+        o, v, v
+    )
     found.doubles -= np.tensordot(of_multipliers, ovoo[k, :, j], axes=(3, 0)).transpose(0, 3, 1, 2)
     amplitudes = connected + disconnected
     found.oo += np.tensordot(amplitudes, of_energy, axes=((1, 2, 3), (1, 2, 3)))
