@@ -157,7 +157,7 @@ class Solved:
 
     def ccsd(self, near: Amplitudes | None) -> correlation.Correlation:
         # At the convergence of frames, whatever it starts from.
-        with patch.object(correlation, "DISPLACED_AMPLITUDE_TOLERANCE", correlation.CC_AMPLITUDE_TOLERANCE):
+        with patch.object(correlation, "DIFFERENTIATED_AMPLITUDE_TOLERANCE", correlation.CC_AMPLITUDE_TOLERANCE):
             return correlate(self.scf[SMALL], {"ccsd"}, 3, None, False, None, near)
 
 

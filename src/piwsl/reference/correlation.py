@@ -30,8 +30,9 @@ Gradient = NDArray[np.float64]
 
 CC_TOLERANCE_HARTREE = 1e-9
 CC_AMPLITUDE_TOLERANCE = 1e-6
-# Of energies that are differentiated by differences: theirs are of a smooth curve within 1e-9 Hartree.
-DISPLACED_AMPLITUDE_TOLERANCE = 2e-7
+# Of energies that are differentiated: those of displaced geometries are of a smooth curve within 1e-9 Hartree, and
+# gradients, which are of first order in what is left, are right within 1e-7 Hartree/Bohr.
+DIFFERENTIATED_AMPLITUDE_TOLERANCE = 2e-7
 LAMBDA_TOLERANCE = 1e-7
 
 
@@ -116,13 +117,13 @@ def _coupled_cluster(
 ) -> Correlation:
     solver = ccsd_solver(mean_field, space, ri_basis)
     solver.conv_tol = CC_TOLERANCE_HARTREE
-    solver.conv_tol_normt = CC_AMPLITUDE_TOLERANCE
+    solver.conv_tol_normt = CC_AMPLITUDE_TOLERANCE if own_gradient is None else DIFFERENTIATED_AMPLITUDE_TOLERANCE
     solver.max_cycle = 100
     integrals = integrals_of(solver)
     truncated_mp2, *start = solver.init_amps(integrals)
     if near is not None:
         start = in_orbitals_of(solver, integrals, near)
-        solver.conv_tol_normt = DISPLACED_AMPLITUDE_TOLERANCE
+        solver.conv_tol_normt = DIFFERENTIATED_AMPLITUDE_TOLERANCE
     solver.kernel(*start, eris=integrals)
     if not solver.converged:
         raise FrameFailure(f"ccsd/{mean_field.mol.basis}", f"amplitudes not converged in {solver.max_cycle} cycles")
