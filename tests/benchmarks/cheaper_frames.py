@@ -158,7 +158,7 @@ class Solved:
     def ccsd(self, near: Amplitudes | None) -> correlation.Correlation:
         # At the convergence of frames, whatever it starts from.
         with patch.object(correlation, "DIFFERENTIATED_AMPLITUDE_TOLERANCE", correlation.CC_AMPLITUDE_TOLERANCE):
-            return correlate(self.scf[SMALL], {"ccsd"}, 3, None, False, None, near)
+            return correlate(self.scf[SMALL], {"ccsd"}, 3, None, None, None, near)
 
 
 def orthonormal(orbitals: NDArray[np.float64], molecule: gto.Mole) -> NDArray[np.float64]:

@@ -116,24 +116,33 @@ def test_a_larger_budget_buys_more_of_everything() -> None:
 
 
 def test_test_frames_get_their_share_at_most() -> None:
-    found = division(edited(budget={"cpu_hours": 2.0, "test_share": 0.5}))
+    found = division(edited(budget={"cpu_hours": 2.0, "test_share": 0.5}, forces_by="differences"))
     of_test = sum(share.cpu_hours for share in found.shares if "test" in share.what)
     assert 0.5 < of_test <= 1.0
 
 
 def test_what_is_not_needed_is_left_of_a_large_budget() -> None:
     found = division(edited(budget={"cpu_hours": 500}))
-    assert (found.learned, found.frames["test_frames"], found.frames["test_slope_frames"]) == (1000, 200, 100)
+    assert (found.learned, found.frames["test_frames"], found.frames["test_force_frames"]) == (1000, 200, 16)
     assert found.cpu_hours < 100
+    by_differences = division(edited(budget={"cpu_hours": 500}, forces_by="differences"))
+    assert (by_differences.learned, by_differences.frames["test_slope_frames"]) == (1000, 100)
 
 
 def test_the_test_gets_slopes_where_forces_take_dozens_of_energies_and_else_forces() -> None:
-    differences = division(edited()).frames
-    assert differences["test_force_frames"] == 0
-    assert differences["test_slope_frames"] > 10
-    analytic = division(edited(level="dft", cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 5})).frames
-    assert analytic["test_force_frames"] == 16
-    assert analytic["test_slope_frames"] == 0
+    radical = {"name": "CH3", "multiplicity": 2}
+    for edits in (
+        {"forces_by": "differences"},
+        {"level": "ccsdt-cbs-tz", "budget": {"cpu_hours": 3}},
+        {"molecule": radical},
+    ):
+        differences = division(edited(**edits)).frames
+        assert differences["test_force_frames"] == 0
+        assert differences["test_slope_frames"] > 10
+    for level in ("ccsdt-cbs", "dft"):
+        analytic = division(edited(level=level, cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 5})).frames
+        assert analytic["test_force_frames"] == 16
+        assert analytic["test_slope_frames"] == 0
 
 
 def test_a_pool_is_for_what_learns_from_one() -> None:
@@ -153,6 +162,8 @@ def test_numbers_that_are_said_stay() -> None:
     assert (forces.test_force_frames, forces.test_slope_frames) == (20, 7)
     assert forces.test_frames >= 27
     few = dataset(edited(test_frames=12, budget={"cpu_hours": 9}))
+    assert (few.test_force_frames, few.test_slope_frames) == (12, 0)
+    few = dataset(edited(test_frames=12, budget={"cpu_hours": 9}, forces_by="differences"))
     assert (few.test_force_frames, few.test_slope_frames) == (0, 12)
 
 
@@ -188,12 +199,14 @@ def test_training_frames_that_are_said_bound_the_rounds() -> None:
     assert found.training_frames == 100 >= found.acquisition.frames > 70
 
 
-def test_a_larger_budget_keeps_the_frames_of_a_smaller() -> None:
-    """All parts take the first frames of what is sampled, and slopes are of the first test frames."""
-    divided = [division(edited(models={"student": STUDENT}, budget={"cpu_hours": hours})) for hours in (0.3, 0.6, 1, 2)]
+@pytest.mark.parametrize("forces_by", [None, "differences"])
+def test_a_larger_budget_keeps_the_frames_of_a_smaller(forces_by: str | None) -> None:
+    """All parts take the first frames of what is sampled; forces, or slopes, are of the first test frames."""
+    edits = {"models": {"student": STUDENT}, "forces_by": forces_by}
+    divided = [division(edited(**edits, budget={"cpu_hours": hours})) for hours in (0.3, 0.6, 1, 2)]
     for small, large in pairwise(divided):
         assert all(large.frames[key] >= number for key, number in small.frames.items())
-        assert small.frames["test_force_frames"] == large.frames["test_force_frames"]
+        assert 0 in (large.frames["test_force_frames"], large.frames["test_slope_frames"])
 
 
 def test_the_hours_that_an_error_asks_for_suffice() -> None:
@@ -318,7 +331,7 @@ def test_plan_prints_the_division_and_its_keys(tmp_path: Path, monkeypatch: pyte
 def test_the_guide_shows_the_plan_of_its_experiment() -> None:
     said = CliRunner().invoke(app, ["plan", "workflow/experiments/fifty-hours.yaml"]).stdout
     shown = [line for line in said.splitlines() if "budget" in line or "CPU hours are left" in line]
-    assert len(shown) == 2
+    assert len(shown) == 3
     page = (ROOT / "docs" / "how-to" / "fifty-hours.md").read_text()
     assert [line for line in shown if line not in page] == []
 
@@ -327,7 +340,7 @@ def test_the_guide_shows_the_plan_of_its_experiment() -> None:
     ("smiles", "level", "cell"),
     [
         ("NCC(=O)O", "ccsdt-cbs-tz", "| glycine, 10 | 1000 | 1000 | 1000 | {} |"),
-        ("c1ccccc1", "ccsdt-cbs", "900 | {} |"),
+        ("c1ccccc1", "ccsdt-cbs", "950 | {} |"),
     ],
 )
 def test_the_guide_says_how_many_energies_a_budget_buys(smiles: str, level: str, cell: str) -> None:

@@ -235,8 +235,8 @@ def test_restricted_orbitals_are_those_of_closed_shells_and_above_the_unrestrict
 
 @pytest.mark.parametrize("method", ["mp2", "ccsd", "ccsd(t)"])
 def test_correlation_on_restricted_orbitals_does_not_depend_on_how_these_are_turned(method):
-    coupled = correlate(restricted_orbitals(0.0), {method}, 1, None, False).energies[method]
-    turned = correlate(restricted_orbitals(0.4), {method}, 1, None, False).energies[method]
+    coupled = correlate(restricted_orbitals(0.0), {method}, 1, None, None).energies[method]
+    turned = correlate(restricted_orbitals(0.4), {method}, 1, None, None).energies[method]
     assert turned == pytest.approx(coupled, abs=1e-8)
 
 
@@ -264,9 +264,9 @@ def test_single_excitations_are_part_of_mp2_on_restricted_orbitals():
         first_order += np.sum(of_spin[:n, n:] * amplitudes)
     assert singles == pytest.approx(first_order, abs=1e-9)
     assert singles < -1e-4
-    fitted = correlate(mean_field, {"mp2"}, 0, "cc-pvdz-ri", False).energies["mp2"]
+    fitted = correlate(mean_field, {"mp2"}, 0, "cc-pvdz-ri", None).energies["mp2"]
     doubles = mp.UMP2(semicanonical_orbitals).run().e_corr
-    assert correlate(mean_field, {"mp2"}, 0, None, False).energies["mp2"] == pytest.approx(doubles + singles, abs=1e-9)
+    assert correlate(mean_field, {"mp2"}, 0, None, None).energies["mp2"] == pytest.approx(doubles + singles, abs=1e-9)
     assert fitted == pytest.approx(doubles + singles, abs=2e-4)
 
 
