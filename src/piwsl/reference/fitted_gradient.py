@@ -98,11 +98,12 @@ def fitted_mp2_gradient(mean_field: scf.hf.RHF, frozen: int, ri_basis: Mapping[s
         """Return what a density adds to the Fock matrix, both over orbitals."""
         return space.in_orbitals(response(space.in_functions(density)))
 
-    density = _with_relaxation(space, pairs.density, moments, fock_of)
-    if density is None:
+    relaxed = _with_relaxation(space, pairs.density, moments, fock_of)
+    if relaxed is None:
         return None
+    density, fock = relaxed
     over_functions = space.in_functions(density)
-    weighted = space.in_functions(_weighted(space, density, moments, fock_of(density)))
+    weighted = space.in_functions(_weighted(space, density, moments, fock))
     return (
         _of_one_electron(mean_field, over_functions, weighted)
         + _of_mean_field(mean_field, space, over_functions)
@@ -151,8 +152,10 @@ def _moments(molecule: gto.Mole, fitting: gto.Mole, space: _Space, gamma: Array)
     return space.orbitals.T @ found
 
 
-def _with_relaxation(space: _Space, density: Array, moments: Array, fock_of: Callable[[Array], Array]) -> Array | None:
-    """Return P with the response of orbitals: of frozen and correlated ones, and of occupied and empty ones.
+def _with_relaxation(
+    space: _Space, density: Array, moments: Array, fock_of: Callable[[Array], Array]
+) -> tuple[Array, Array] | None:
+    """Return P with the response of orbitals, of frozen and correlated, of occupied and empty ones, and its Fock matrix.
 
     Where the Lagrangian is stationary, W is symmetric (Z-vector method: Handy, Schaefer, J. Chem. Phys. 81, 5031
     (1984)); within the occupied orbitals that is an equation of each pair alone.
@@ -162,36 +165,41 @@ def _with_relaxation(space: _Space, density: Array, moments: Array, fock_of: Cal
     energies = space.energies
     found[core, active] = -0.5 * moments[core, active] / (energies[core, None] - energies[active])
     found[active, core] = found[core, active].T
-    unbalanced = 0.5 * (moments[empty, full] - moments[full, empty].T) + 2 * fock_of(found)[empty, full]
+    fock = fock_of(found)
+    unbalanced = 0.5 * (moments[empty, full] - moments[full, empty].T) + 2 * fock[empty, full]
 
     def turned(turn: Array) -> Array:
-        """Return what turning occupied orbitals towards empty ones adds to the Fock matrix between them."""
+        """Return a density of occupied orbitals that turn towards empty ones."""
         of_turn = np.zeros_like(density)
         of_turn[empty, full] = turn.reshape(unbalanced.shape)
-        return 2 * fock_of(of_turn + of_turn.T)[empty, full]
+        return of_turn + of_turn.T
 
-    occupations = np.zeros(len(energies))
-    occupations[full] = 2
-    turn, rest = np.zeros_like(unbalanced), unbalanced
+    def balanced_by(turn: Array) -> Array:
+        return 2 * fock_of(turned(turn))[empty, full]
+
+    turn = _solved(balanced_by, energies[empty, None] - energies[full], unbalanced)
+    if turn is None:
+        return None
+    return found + turned(turn), fock + fock_of(turned(turn))
+
+
+def _solved(response: Callable[[Array], Array], gaps: Array, right: Array) -> Array | None:
+    """Return x of gaps x + response(x) + right = 0, each (virtual, occupied), Hartree; None where PySCF finds none."""
+    empty, occupied = right.shape
+    energies, occupations = np.append(gaps[:, 0], gaps[0, 0] - gaps[0]), np.repeat([0, 2], [empty, occupied])
+    found, rest = np.zeros_like(right), right
     for _ in range(MOST_STARTS):
         largest = np.abs(rest).max()
         if largest < BALANCED:
-            break
-        step, _ = cphf.solve(
-            turned,
-            energies,
-            occupations,
-            rest / largest,
-            max_cycle=MOST_CYCLES,
-            tol=0.1 * BALANCED / largest,
-            verbose=0,
-        )
-        turn = turn + largest * step
-        rest = (energies[empty, None] - energies[full]) * turn + turned(turn) + unbalanced
-    else:
-        return None
-    found[empty, full], found[full, empty] = turn, turn.T
-    return found
+            return found
+        options = {"max_cycle": MOST_CYCLES, "tol": 0.1 * BALANCED / largest, "verbose": 0}
+        try:
+            step, _ = cphf.solve(response, energies, occupations, rest / largest, **options)
+        except RuntimeError:  # it did not converge
+            return None
+        found = found + largest * step
+        rest = gaps * found + response(found) + right
+    return None
 
 
 def _weighted(space: _Space, density: Array, moments: Array, fock: Array) -> Array:
