@@ -155,7 +155,7 @@ def _moments(molecule: gto.Mole, fitting: gto.Mole, space: _Space, gamma: Array)
 def _with_relaxation(
     space: _Space, density: Array, moments: Array, fock_of: Callable[[Array], Array]
 ) -> tuple[Array, Array] | None:
-    """Return P with the response of orbitals, of frozen and correlated, of occupied and empty ones, and its Fock matrix.
+    """Return P with the response of orbitals, frozen to correlated and occupied to empty, and its Fock matrix.
 
     Where the Lagrangian is stationary, W is symmetric (Z-vector method: Handy, Schaefer, J. Chem. Phys. 81, 5031
     (1984)); within the occupied orbitals that is an equation of each pair alone.
