@@ -87,8 +87,8 @@ def test_label_goes_on_past_a_frame_with_an_atom_of_no_element(folder):
 
 
 def test_label_refuses_forces_that_the_level_does_not_have(folder):
-    out = call("label", "frames.xyz", "labelled.xyz", "--level", "mp2-cbs", "--forces", "analytic", code=1)
-    assert "has no analytic gradient: PySCF has none for density-fitted MP2" in out
+    out = call("label", "frames.xyz", "labelled.xyz", "--level", "ccsdt-cbs-tz", "--forces", "analytic", code=1)
+    assert "has no analytic gradient: PySCF has none for natural orbitals that are cut off" in out
     assert not (folder / "labelled.xyz").exists()
 
 
@@ -189,7 +189,7 @@ def test_plan_says_what_labelling_takes(folder):
     out = call("plan", str(ROOT / "config.yaml"))
     assert "ammonia: ccsdt-cbs = DF-HF/CBS(cc-pvtz, cc-pvqz)" in out
     assert "training: 100 frames, frames not made yet: 10 jobs" in out
-    assert "test-forces: 8 frames with forces (differences)" in out
+    assert "test-forces: 8 frames with forces (analytic)" in out
     assert "14 training runs" in out
 
 

@@ -320,14 +320,16 @@ def test_forces_are_analytic_where_they_can_be_and_differences_where_asked():
     composite = PySCF.model_validate({"preset": "ccsdt-cbs"})
     assert forces(HF) == "analytic"
     assert forces(HF, forces_by="differences") == "differences"
-    assert forces(composite) == "differences"
-    with pytest.raises(ConfigError, match=r"datasets.d.forces_by: DF-MP2.* has no analytic gradient"):
-        check_computed_dataset("d", dataset(test_force_frames=2, forces_by="analytic"), composite)
+    assert forces(composite) == "analytic"
+    sharper = PySCF.model_validate({"preset": "ccsdt-cbs-tz"})
+    assert forces(sharper) == "differences"
+    with pytest.raises(ConfigError, match=r"datasets.d.forces_by: DF-\[FNO.* has no analytic gradient"):
+        check_computed_dataset("d", dataset(test_force_frames=2, forces_by="analytic"), sharper)
 
 
 def test_displaced_energies_of_a_costly_frame_are_dealt_out_to_jobs_of_their_own():
     composite = PySCF.model_validate({"preset": "ccsdt-cbs"})
-    section = dataset(test_force_frames=2, molecule={"name": "C6H6"})
+    section = dataset(test_force_frames=2, molecule={"name": "C6H6"}, forces_by="differences")
     for (labels, _), batch in batches_of(section, composite).items():
         assert (batch.shares > 1) == (labels == "test-forces")
         if batch.shares:
