@@ -79,11 +79,12 @@ schema: $(ENVIRONMENT)
 
 # Frames an hour of the reference stage, beside psi4 where it is installed; then what approximations of the coupled-cluster
 # correction cost, and how far they scatter about the whole of it, on 20 geometries of three molecules; then minima and
-# forces of radicals. Forty minutes; what is in natural-orbitals.jsonl and open-shells.jsonl is not computed again.
+# forces of radicals; then what forces of closed shells cost. Fifty minutes; what is in natural-orbitals.jsonl and open-shells.jsonl is not computed again.
 bench-reference: $(ENVIRONMENT)
 	$(BIN)/python tests/benchmarks/reference_frames_an_hour.py
 	$(BIN)/python tests/benchmarks/natural_orbitals.py
 	$(BIN)/python tests/benchmarks/open_shells.py
+	$(BIN)/python tests/benchmarks/composite_forces.py
 
 # Errors at few frames of rMD17's ethanol and aspirin (their .npz files in STUDY_DATA) and of a molecule that is labelled
 # first; what is made of few energies, and what an unlabelled pool is worth. A day on one core; what is in study.csv,
