@@ -145,7 +145,7 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 if dataset.acquisition is not None:
                     _check_acquisition(name, dataset.acquisition, dataset.training_frames, every)
                 symbols = symbols_of(every)
-                _check_cheap_levels(name, dataset, experiment, symbols)
+                _check_cheap_levels(name, dataset, experiment, every)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
                 _check_room(name, experiment, partial(_learned_from, dataset, every))
                 _check_tests(name, experiment, symbols)
@@ -358,7 +358,7 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
         _check_acquisition(name, dataset.acquisition, available, files[0].frames)
     if dataset.cheap_levels:
         _check_molecules(name, files)
-        _check_cheap_levels(name, dataset, experiment, symbols_of([atoms for file in files for atoms in file.frames]))
+        _check_cheap_levels(name, dataset, experiment, [atoms for file in files for atoms in file.frames])
     # Of a file that was not read whole, the import will tell, as below.
     by_part = frames_of(kept)
     training = by_part[TRAINING]
@@ -508,15 +508,15 @@ def _check_molecules(name: str, files: list[GivenFrames]) -> None:
 
 
 def _check_cheap_levels(
-    name: str, dataset: ComputedDataset | GivenDataset, experiment: Experiment, symbols: set[str]
+    name: str, dataset: ComputedDataset | GivenDataset, experiment: Experiment, frames: list[Atoms]
 ) -> None:
-    """Refuse a cheap level that lacks an element of a dataset, or a program, or takes more jobs than are planned."""
+    """Refuse a cheap level that lacks an element, a program or forces, or takes more jobs than are planned."""
     if not dataset.cheap_levels:
         return
     from piwsl.reference.checks import check_cheap_levels
     from piwsl.workflow.cheap_labels import CheapJobs
 
-    check_cheap_levels(dataset.cheap_levels, experiment.levels, symbols)
+    check_cheap_levels(dataset.cheap_levels, experiment.levels, frames)
     jobs = CheapJobs(name, dataset, experiment.levels)
     for level in dataset.cheap_levels:
         if (count := sum(len(jobs.batches(level, part)) for part in jobs.parts)) > MOST_JOBS:

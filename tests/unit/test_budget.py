@@ -139,6 +139,10 @@ def test_the_test_gets_slopes_where_forces_take_dozens_of_energies_and_else_forc
         differences = division(edited(**edits)).frames
         assert differences["test_force_frames"] == 0
         assert differences["test_slope_frames"] > 10
+    dear = division(
+        edited(molecule={"smiles": "NCC(=O)O"}, cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 0.8})
+    ).frames
+    assert dear["test_force_frames"] == 0 < dear["test_slope_frames"]
     for level in ("ccsdt-cbs", "dft"):
         analytic = division(edited(level=level, cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 5})).frames
         assert analytic["test_force_frames"] == 16

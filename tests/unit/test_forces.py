@@ -14,6 +14,7 @@ from pyscf.cc import ccsd_t_lambda_slow
 from pyscf.grad import ccsd_t as ccsd_t_gradient
 from pyscf.scf import cphf
 
+from piwsl.config import ConfigError
 from piwsl.config.stages import ccsdt_cbs
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
@@ -21,6 +22,7 @@ from piwsl.records import read_labellings
 from piwsl.reference import calculations
 from piwsl.reference.batches import label_displaced
 from piwsl.reference.calculations import level_energy, level_gradient, run_level
+from piwsl.reference.checks import check_cheap_levels
 from piwsl.reference.differences import energies_needed
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.fitted_gradient import fitted_mp2_gradient
@@ -169,6 +171,31 @@ def test_fitting_functions_that_depend_on_each_other_are_left_out_of_the_gradien
     twice = {"O": functions + functions[:1], "H": "cc-pvdz-ri"}
     expected = fitted_mp2_gradient(mean_field, 1, "cc-pvdz-ri")
     np.testing.assert_allclose(fitted_mp2_gradient(mean_field, 1, twice), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("length", np.linspace(0.8, 1.6, 9))
+def test_the_orbitals_of_stiff_cores_respond_at_any_geometry(length):
+    found = gto.M(atom=f"H 0 0 0; F 0 0 {length}", basis="aug-cc-pvdz", verbose=0)
+    mean_field = scf.RHF(found).density_fit(auxbasis="aug-cc-pvdz-jkfit").run(conv_tol=1e-11)
+    gradient = fitted_mp2_gradient(mean_field, 1, "aug-cc-pvdz-ri")
+    np.testing.assert_allclose(gradient.sum(axis=0), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("symbol", "charge", "frozen"), [("He", 0, 0), ("F", -1, 1), ("Mg", 0, 1), ("Mg", 0, 5)])
+def test_an_atom_has_no_force(symbol, charge, frozen):
+    found = gto.M(atom=f"{symbol} 0 0 0", basis="cc-pvdz", charge=charge, verbose=0)
+    mean_field = scf.RHF(found).density_fit(auxbasis="def2-universal-jkfit").run()
+    np.testing.assert_allclose(fitted_mp2_gradient(mean_field, frozen, "def2-tzvp-ri"), 0.0, atol=1e-12)
+
+
+def test_a_cheap_level_without_forces_of_radicals_is_refused_before_anything_runs():
+    levels = {"mp2": PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz"})}
+    radical, closed = molecule("CH3"), molecule("CH4")
+    radical.info["multiplicity"] = 2
+    with pytest.raises(ConfigError, match=r"levels.mp2: no analytic forces of multiplicity 2 \(DF-MP2/cc-pvdz"):
+        check_cheap_levels(["mp2"], levels, [radical])
+    check_cheap_levels(["mp2"], levels, [closed])
+    check_cheap_levels(["mp2"], levels, [closed, radical])  # which is left out, and said
 
 
 def test_a_response_that_does_not_converge_fails_the_frame(monkeypatch, tmp_path):

@@ -211,7 +211,7 @@ def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
     frames = divided.said("test_frames", max(min(max(bought, FEWEST_TEST), most), said))
     by_slopes = divided.forces_by == "differences"
     with_forces = 0 if by_slopes else min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES)
-    with_slopes = min(int(half_s / _further_s(divided, divided.slope_s)), MOST_SLOPES) if by_slopes else 0
+    with_slopes = 0 if with_forces else min(int(half_s / _further_s(divided, divided.slope_s)), MOST_SLOPES)
     forces = divided.said("test_force_frames", min(with_forces, frames))
     slopes = divided.said("test_slope_frames", min(with_slopes, max(frames - forces, 0)))
     return {"test_frames": frames, "test_force_frames": forces, "test_slope_frames": slopes}

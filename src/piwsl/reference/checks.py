@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ase import Atoms
 
 from piwsl.config import ComputedDataset, ConfigError, Geometries, Level, Molecule, level_checks
+from piwsl.config.level_checks import problem_said
 from piwsl.errors import PiwslError
 from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
@@ -67,13 +68,18 @@ def check_molecules(frames: list[Atoms], source: Path) -> set[int]:
     Raises:
         PiwslError: a frame is periodic.
     """
-    multiplicities = set()
     for position, atoms in enumerate(frames):
         if atoms.pbc.any():
             raise PiwslError(f'frame {position} of {source} is {PERIODIC}; if it is one, its line must say pbc="F F F"')
+    return _multiplicities(frames)
+
+
+def _multiplicities(frames: Iterable[Atoms]) -> set[int]:
+    found = set()
+    for atoms in frames:
         with suppress(PiwslError):
-            multiplicities.add(multiplicity_of(atoms))
-    return multiplicities
+            found.add(multiplicity_of(atoms))
+    return found
 
 
 def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
@@ -163,22 +169,29 @@ def _digits(atoms: Atoms) -> tuple[bytes, bytes]:
     return atoms.numbers.tobytes(), rounded(atoms).positions.tobytes()
 
 
-def check_cheap_levels(names: list[str], levels: Mapping[str, Level], symbols: set[str]) -> None:
-    """Check that all cheap levels of a dataset can be computed.
+def check_cheap_levels(names: list[str], levels: Mapping[str, Level], frames: list[Atoms]) -> None:
+    """Check that all cheap levels of a dataset can be computed, forces included.
 
     Args:
         names: of them.
         levels: of the experiment.
-        symbols: chemical symbols of the dataset.
+        frames: of the dataset, or its molecule.
 
     Raises:
-        ConfigError: what a level is missing.
+        ConfigError: what a level is missing: an element, a program, or analytic forces of any multiplicity that occurs.
     """
+    symbols, multiplicities = symbols_of(frames), sorted(_multiplicities(frames))
     for name in names:
         try:
             check_level(levels[name], symbols)
         except PiwslError as error:
             raise ConfigError(f"levels.{name}: {error}") from None
+        problems = [problem_said(levels[name], "analytic_problem", multiplicity) for multiplicity in multiplicities]
+        if problems and all(problems):
+            raise ConfigError(
+                f"levels.{name}: no analytic forces of multiplicity {multiplicities[0]} ({problems[0]}), which cheap "
+                "levels are asked for"
+            )
 
 
 def check_level(level: Level, symbols: set[str]) -> None:

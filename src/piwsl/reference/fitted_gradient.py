@@ -26,11 +26,11 @@ from scipy.linalg import cho_factor, cho_solve
 
 Array = NDArray[np.float64]
 
-# Hartree, of what is left of the equations of the response; the gradient is as far off.
+# Hartree, of what is left of the equations of the response. Where that is stiff, the gradient is as far off.
 BALANCED = 1e-7
-# PySCF's solver leaves 3e-7 of what it begins with, and goes on from there.
-MOST_CYCLES, MOST_STARTS = 100, 5
-# Of the memory that PySCF may take, for the integrals that are held at a time.
+# PySCF's solver leaves some 1e-6 of what it begins with, and begins again with that.
+MOST_CYCLES, MOST_STARTS = 100, 6
+# Of the memory that PySCF may take, for integrals that are held at a time; what is made of them takes as much again.
 BLOCK_SHARE = 0.1
 
 
@@ -191,15 +191,16 @@ def _solved(response: Callable[[Array], Array], gaps: Array, right: Array) -> Ar
     for _ in range(MOST_STARTS):
         largest = np.abs(rest).max()
         if largest < BALANCED:
-            return found
-        options = {"max_cycle": MOST_CYCLES, "tol": 0.1 * BALANCED / largest, "verbose": 0}
+            break
+        # PySCF measures what is left in units of the gap.
+        options = {"max_cycle": MOST_CYCLES, "tol": 0.1 * BALANCED / (largest * gaps.max()), "verbose": 0}
         try:
             step, _ = cphf.solve(response, energies, occupations, rest / largest, **options)
         except RuntimeError:  # it did not converge
             return None
         found = found + largest * step
         rest = gaps * found + response(found) + right
-    return None
+    return found if np.abs(rest).max() < BALANCED else None
 
 
 def _weighted(space: _Space, density: Array, moments: Array, fock: Array) -> Array:

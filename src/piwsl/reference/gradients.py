@@ -1,4 +1,4 @@
-"""Which parts of a level have a gradient in PySCF that is right."""
+"""Which parts of a level have a gradient that is right, of PySCF or of the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from piwsl.reference.engines.pyscf import PySCF
 def gradient_problem(level: PySCF, multiplicity: int) -> str | None:
     """Say why a level has no analytic gradient, or None where it has.
 
-    Each refusal is of a gradient that PySCF 2.14 lacks or gets wrong without saying so; each gradient that is offered
+    Each refusal is of a gradient that is lacking, or that PySCF 2.14 gets wrong without saying so; each that is offered
     is tested against finite differences.
 
     Args:

@@ -86,13 +86,12 @@ def _provisional(keys: Keys, source: str) -> dict[str, Any]:
 def _divided(name: str, keys: Keys, section: ComputedDataset, experiment: Keys) -> Divided:
     from piwsl.reference.budget import Divided
     from piwsl.reference.checks import check_cheap_levels, check_computed_dataset
-    from piwsl.structures.geometry import symbols_of
 
     rounds = keys.get("acquisition") or ROUNDS
     level = _level(f"datasets.{name}.level", section.level, experiment)
     cheap = {each: _level(f"datasets.{name}.cheap_levels", each, experiment) for each in section.cheap_levels}
     structures = check_computed_dataset(name, section, level)
-    check_cheap_levels(section.cheap_levels, cheap, symbols_of(structures))
+    check_cheap_levels(section.cheap_levels, cheap, structures)
     return Divided(
         name=name,
         section=section,
