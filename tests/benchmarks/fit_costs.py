@@ -204,7 +204,8 @@ def table(cases: Iterable[Measured]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for case in cases:
         estimated, taken = case.estimated(), case.taken()
-        yield f"| {case.in_words()} | {estimated:.2g} | {taken:.2g} | {estimated / taken:.2f} |"
+        seconds = " | ".join(f"{float(f'{each:.2g}'):g}" for each in (estimated, taken))
+        yield f"| {case.in_words()} | {seconds} | {estimated / taken:.2f} |"
 
 
 def main() -> None:
