@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from ase import Atoms
@@ -52,6 +52,7 @@ from piwsl.files import write_text
 from piwsl.records import Finding
 from piwsl.report.sections import SECTIONS
 from piwsl.structures.frames import (
+    ENERGY_KEY,
     FORCES_KEY,
     STRESS_KEY,
     WEAK_FORCES_KEY,
@@ -148,7 +149,10 @@ def check_experiment(experiment: Experiment, source: str) -> None:
                 _check_cheap_levels(name, dataset, experiment, every)
                 _check_references(name, experiment, symbols, symbols)  # a free atom that fails is known to the run
                 _check_room(name, experiment, partial(_learned_from, dataset, every))
-                _check_tests(name, experiment, symbols)
+                _check_structures(name, experiment, every, f"dataset '{name}'")
+                components = 3 * min(map(len, every)) if dataset.training_forces else 0
+                _check_label_counts(name, experiment, _Labels(components))
+                _check_tests(name, experiment, every, every=True)
             elif not _is_awaited(name, dataset):
                 _check_given(name, dataset, experiment)
             _check_made(name, experiment)
@@ -315,8 +319,16 @@ def _check_jobs(name: str, dataset: ComputedDataset, every: list[Atoms], level: 
         )
 
 
-def _check_tests(name: str, experiment: Experiment, symbols: set[str] | None) -> None:
-    """Check the named test sets of a dataset, whose training frames are of these elements, where that is known."""
+def _check_tests(name: str, experiment: Experiment, training: list[Atoms], every: bool) -> None:
+    """Check the named test sets of a dataset.
+
+    Args:
+        name: of the dataset.
+        experiment: the experiment.
+        training: its training frames, or what they are sampled from.
+        every: whether these are all of them.
+    """
+    symbols = symbols_of(training) if every else None
     dataset = experiment.datasets[name]
     level = experiment.levels[dataset.level] if isinstance(dataset, ComputedDataset) else None
     for test in dataset.tests:
@@ -328,6 +340,7 @@ def _check_tests(name: str, experiment: Experiment, symbols: set[str] | None) ->
             raise ConfigError(f"{where}: {error}") from None
         if dataset.cheap_levels and any(atoms.pbc.any() for atoms in frames):
             raise ConfigError(f"{where}: holds periodic frames, and cheap_levels compute molecules; leave them out")
+        _check_structures(name, experiment, [*training[:1], *frames], f"test '{test}' of dataset '{name}'")
         if isinstance(found.section, ComputedDataset) and level is not None:
             _check_jobs(f"{name}.tests.{test}", found.section, frames, level)
 
@@ -362,14 +375,16 @@ def _check_given(name: str, dataset: GivenDataset, experiment: Experiment) -> No
     # Of a file that was not read whole, the import will tell, as below.
     by_part = frames_of(kept)
     training = by_part[TRAINING]
-    _check_tests(name, experiment, symbols_of(training) if files[0].every == dataset.stride else None)
+    _check_tests(name, experiment, training, every=files[0].every == dataset.stride)
     if runs:
         symbols, alone = symbols_of(training), {chemical_symbols[number] for number in free_atoms(files[0].frames)}
         whole = files[0].every == dataset.stride
         _check_references(name, experiment, symbols, alone if whole else symbols)
         _check_room(name, experiment, by_part.__getitem__)
+        _check_structures(name, experiment, [*training, *by_part[TEST], *by_part[POOL]], f"dataset '{name}'")
         if whole:
             _check_labels(name, dataset, experiment, runs, by_part)
+            _check_label_counts(name, experiment, _Labels.of(training))
         untested = sorted(symbols_of(by_part[TEST]) - symbols)
         if untested and whole:
             key = next(key for key in ("test_file", "test_frames", "split") if getattr(dataset, key) is not None)
@@ -541,6 +556,65 @@ def _learned_from(dataset: ComputedDataset, every: list[Atoms], part: str) -> li
     from piwsl.reference.geometries import read_file
 
     return read_file(dataset.geometries.file_of(part), dataset.geometries)
+
+
+def _check_structures(name: str, experiment: Experiment, frames: list[Atoms], where: str) -> None:
+    """Refuse models of a dataset's runs that cannot learn structures, or be asked about them.
+
+    Args:
+        name: of the dataset.
+        experiment: has the models of its runs.
+        frames: the structures.
+        where: they are from.
+    """
+    for key in dict.fromkeys(run.model for run in experiment.every_run() if run.dataset == name):
+        if (problem := experiment.models[key].frames_problem(frames)) is not None:
+            raise ConfigError(
+                f"models.{key}: {problem} ({where}); choose another model, or leave its runs out (exclude)"
+            )
+
+
+class _Labels(NamedTuple):
+    """The labels of frames of which a training draws some."""
+
+    components: int
+    """Of the forces of each that has any."""
+    without_energy: int = 0
+    without_forces: int = 0
+
+    @classmethod
+    def of(cls, frames: list[Atoms]) -> Self:
+        """Return those of given frames."""
+        return cls(
+            3 * min(map(len, frames)),
+            sum(not np.isfinite(atoms.info.get(ENERGY_KEY, np.nan)) for atoms in frames),
+            sum(FORCES_KEY not in atoms.arrays for atoms in frames),
+        )
+
+    def at_least(self, size: int, loss: Loss) -> int:
+        """Return how many a loss looks at, whichever frames are drawn."""
+        energies, forces = max(size - self.without_energy, 0), max(size - self.without_forces, 0)
+        return energies * (loss.energy > 0) + forces * self.components * (loss.forces > 0)
+
+
+def _check_label_counts(name: str, experiment: Experiment, labels: _Labels) -> None:
+    """Refuse runs with more labels than their model takes.
+
+    Args:
+        name: of the dataset.
+        experiment: has the models and losses of its runs.
+        labels: of its training frames.
+    """
+    for run in experiment.every_run():
+        model = experiment.models[run.model]
+        if run.dataset != name or model.most_labels is None:
+            continue
+        if (count := labels.at_least(run.size, experiment.losses[run.loss])) > model.most_labels:
+            raise ConfigError(
+                f"models.{run.model}: learns from {model.most_labels} labels at most, and {run.size} frames of dataset "
+                f"'{name}' have {count} energies and components of forces; ask for fewer frames, or leave the run out "
+                "(exclude)"
+            )
 
 
 def _check_room(name: str, experiment: Experiment, frames_of_part: Callable[[str], list[Atoms]]) -> None:

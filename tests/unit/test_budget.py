@@ -177,6 +177,16 @@ def test_training_forces_cost_what_they_take() -> None:
     assert forces.learned < energies.learned
 
 
+def test_forces_are_bought_of_as_many_frames_as_all_models_learn_from() -> None:
+    """A Gaussian process takes 8000 labels, of methanol 421 frames with forces."""
+    much = {"level": "mp2-cbs", "budget": {"cpu_hours": 1000}}
+    keys = edited(training_forces=True, **much)
+    assert dataset(keys).training_frames == 420
+    check_experiment(parse_experiment(keys, "config.yaml"), "config.yaml")
+    assert dataset(edited(**much)).training_frames == 1000
+    assert dataset(keys | {"models": {"painn": {"architecture": "painn"}}}).training_frames == 1000
+
+
 def test_candidates_are_several_times_what_is_bought() -> None:
     found = dataset(edited(acquisition=ACQUISITION))
     assert found.acquisition is not None

@@ -145,10 +145,11 @@ def _print_division(dataset: ComputedDataset, division: Division) -> None:
     print(f"  budget {dataset.budget.cpu_hours:g} CPU hours, {division.cpu_hours:.2g} planned: {shares}")
     print(f"  in place of the budget: {', '.join(keys)}")
     if division.cpu_hours < LITTLE_USED * dataset.budget.cpu_hours:
-        print(
-            f"  {dataset.budget.cpu_hours - division.cpu_hours:.2g} CPU hours are left: further frames of one molecule "
-            "teach little; a sharper level would be worth more"
-        )
+        left = f"{dataset.budget.cpu_hours - division.cpu_hours:.2g} CPU hours are left"
+        if division.learned >= LITTLE_USED * division.most_taken:
+            print(f"  {left}: further frames have more labels than a model takes; without forces, there may be more")
+        else:
+            print(f"  {left}: further frames of one molecule teach little; a sharper level would be worth more")
 
 
 def _print_plan(row: Plan) -> None:

@@ -231,7 +231,7 @@ class Experiment(Section):
         runs = self.runs()
         if not runs:
             raise ValueError("only/exclude: no run is left of the grid")
-        for run in self._taught(self.trained(runs)):
+        for run in self.every_run():
             self._run_is_possible(run)
         self._simulated_runs_are_there(runs)
         return self
@@ -270,20 +270,20 @@ class Experiment(Section):
         """Return runs of the grid, and those whose models choose frames of the datasets that they take."""
         return [*runs, *(run for name in dict.fromkeys(run.dataset for run in runs) for run in self.asked(name))]
 
+    def every_run(self) -> Iterator[Run]:
+        """Give the runs of the grid, and those beside it that choose frames or teach; some more than once."""
+        for run in self.trained(self.runs()):
+            student: Run | None = run
+            while student is not None:
+                yield student
+                student = self.teacher(student)
+
     def teacher(self, run: Run) -> Run | None:
         """Return the run that teaches another, if one does: of the grid, or beside it."""
         taught_by = self.models[run.model].teacher
         if taught_by is None:
             return None
         return run.model_copy(update={"model": taught_by.model, "loss": taught_by.loss})
-
-    def _taught(self, runs: list[Run]) -> Iterator[Run]:
-        """Give runs and those that teach them, teachers' teachers included."""
-        for run in runs:
-            student: Run | None = run
-            while student is not None:
-                yield student
-                student = self.teacher(student)
 
     def _run_is_possible(self, run: Run) -> None:
         dataset, model, loss = self.datasets[run.dataset], self.models[run.model], self.losses[run.loss]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Field, model_validator
@@ -15,6 +15,7 @@ from piwsl.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
+    from ase import Atoms
     from numpy.typing import NDArray
     from torch import nn
 
@@ -114,6 +115,9 @@ class Architecture(Section):
     training: Training = Training()
     resources: Resources = Field(Resources(), exclude=True)
 
+    most_labels: ClassVar[int | None] = None
+    """From how many labels, energies and components of forces, a training may learn; None: from any number."""
+
     @model_validator(mode="after")
     def _references_are_of_the_difference(self) -> Self:
         if self.baseline is not None and self.atomic_references != "fitted":
@@ -173,6 +177,10 @@ class Architecture(Section):
 
     def loss_problem(self, loss: Loss) -> str | None:
         """Say which key of a loss the architecture cannot be trained with, and why; None where it can with all."""
+        return None
+
+    def frames_problem(self, frames: Sequence[Atoms]) -> str | None:
+        """Say why structures cannot be learned by one model, or asked about; None, as by default, where they can."""
         return None
 
     def fitted(self, structures: Sequence[Structure], loss: Loss) -> Fitted | None:

@@ -52,6 +52,8 @@ class Division:
     acquisition: Acquisition | None
     """Which frames are labelled, if not all."""
     shares: tuple[Share, ...]
+    most_taken: float
+    """From how many frames each model may learn."""
 
     @property
     def cpu_hours(self) -> float:
@@ -75,6 +77,8 @@ class Divided:
     """Whose energies and forces all frames get."""
     has_pool: bool
     """Whether anything learns from a pool."""
+    most_labels: int | None = None
+    """From how many energies and components of forces each model may learn; None: from any number."""
 
     @cached_property
     def energy_s(self) -> float:
@@ -110,6 +114,14 @@ class Divided:
             return None
         frames = {path: len(read_file(path, geometries)) for path in geometries.files.values()}
         return {part: len(indices) for part, indices in indices_of_parts(geometries, frames).items()}
+
+    @property
+    def most_taken(self) -> float:
+        """From how many frames each model may learn."""
+        if self.most_labels is None:
+            return math.inf
+        components = 3 * max(map(len, self.structures)) if self.section.training_forces else 0
+        return self.most_labels // (1 + components)
 
     def pool_beside(self, learned: int) -> float:
         """Return how many geometries there are for a pool, beside so many to learn from."""
@@ -224,7 +236,7 @@ def _further_s(divided: Divided, seconds: float) -> float:
 
 def _most(divided: Divided) -> int:
     """Return from how many frames there may be to learn at most."""
-    most = int(min(SIZES[-1], divided.most_learned))
+    most = int(min(SIZES[-1], divided.most_learned, divided.most_taken))
     if "training_frames" not in divided.open:
         most = min(most, divided.section.training_frames)
     return most
@@ -273,7 +285,7 @@ def _division(divided: Divided, test: dict[str, int], learned: int, acquisition:
         candidates = next((number for number in CANDIDATES if number >= CHOICE * learned), CANDIDATES[-1])
         training = int(min(candidates, divided.candidates_beside(pool)))
     frames = {"training_frames": divided.said("training_frames", training), **test, "pool_frames": pool}
-    return Division(frames, learned, acquisition, _shares(divided, frames, learned))
+    return Division(frames, learned, acquisition, _shares(divided, frames, learned), divided.most_taken)
 
 
 def _shares(divided: Divided, frames: dict[str, int], labelled: int) -> tuple[Share, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from piwsl.config import (
+    ARCHITECTURES,
     PRESETS,
     Acquisition,
     ComputedDataset,
@@ -100,6 +101,7 @@ def _divided(name: str, keys: Keys, section: ComputedDataset, experiment: Keys) 
         level=level,
         cheap=[*cheap.values()],
         has_pool=_has_pool(experiment),
+        most_labels=_most_labels(experiment),
     )
 
 
@@ -113,15 +115,23 @@ def _level(key: str, name: str, experiment: Keys) -> Level:
     return parse_level(found, f"levels.{name}")
 
 
+def _sections(experiment: Keys, key: str) -> list[Keys]:
+    """Return what stands under a key of an experiment by name; what is none, the experiment's own check tells."""
+    named = experiment.get(key)
+    return [section for section in named.values() if isinstance(section, Mapping)] if isinstance(named, Mapping) else []
+
+
 def _has_pool(experiment: Keys) -> bool:
     """Whether a model is taught, or a loss takes frames of a pool."""
-    asking = [(experiment.get("models"), "teacher"), (experiment.get("losses"), "pool")]
-    return any(
-        isinstance(section, Mapping) and bool(section.get(key))
-        for sections, key in asking
-        if isinstance(sections, Mapping)
-        for section in sections.values()
-    )
+    asking = [("models", "teacher"), ("losses", "pool")]
+    return any(bool(section.get(key)) for sections, key in asking for section in _sections(experiment, sections))
+
+
+def _most_labels(experiment: Keys) -> int | None:
+    """Return from how many labels each model may learn; None where all may from any number."""
+    said = [model.get("architecture") for model in _sections(experiment, "models")]
+    known = [ARCHITECTURES[name].most_labels for name in said if isinstance(name, str) and name in ARCHITECTURES]
+    return min((most for most in known if most is not None), default=None)
 
 
 def _said(keys: Keys, division: Division) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,9 +12,14 @@ from piwsl.config.models import Architecture, Fitted
 from piwsl.config.training import Training
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from torch import nn
 
     from piwsl.structures.structure import Structure
+
+
+# Energies and components of forces: the solution holds some matrices of so many squared.
+MOST_LABELS = 8000
 
 
 class ClosedForm(Training):
@@ -45,6 +50,8 @@ class GaussianProcess(Architecture):
     )
     training: ClosedForm = ClosedForm()
 
+    most_labels: ClassVar[int | None] = MOST_LABELS
+
     @model_validator(mode="after")
     def _nobody_teaches_it(self) -> Self:
         if self.teacher is not None:
@@ -72,6 +79,17 @@ class GaussianProcess(Architecture):
     def has_posterior(self) -> bool:
         """Whether it knows what further labels would tell it: it does."""
         return True
+
+    def frames_problem(self, frames: Sequence[Atoms]) -> str | None:
+        """Say why structures are not of one molecule; arguments as of `Architecture`."""
+        if any(atoms.pbc.any() for atoms in frames):
+            return "a Gaussian process knows one molecule, and frames are periodic"
+        formulas = sorted({atoms.get_chemical_formula() for atoms in frames})
+        if len(formulas) > 1:
+            return f"a Gaussian process knows one molecule, and frames are of {formulas[0]} and {formulas[1]}"
+        if any(len(atoms) < 2 for atoms in frames):
+            return "a Gaussian process goes by distances between atoms, and the frames have one atom"
+        return None
 
     def fitted(self, structures: Sequence[Structure], loss: Loss) -> Fitted:
         """Fit the process; arguments as of `Architecture`."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from piwsl.architectures.gaussian_process import MOST_LABELS
 from piwsl.architectures.gaussian_process.bonds import BondGraph, kinds_of_pairs, order_of, symmetries
 from piwsl.architectures.gaussian_process.kernel import Molecules, centre_of, pairs_of
 from piwsl.architectures.gaussian_process.likelihood import (
@@ -26,8 +27,6 @@ from piwsl.config.models import Fitted
 from piwsl.errors import PiwslError
 from piwsl.structures.structure import Structure
 
-# Labels of energies and components of forces: the solution holds some matrices of so many squared.
-MOST_LABELS = 8000
 # Of a finer kind of pairs: fewer labels told lengths apart that were the same.
 LABELS_A_LENGTH = 8
 
