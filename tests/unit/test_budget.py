@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from piwsl.cli import app
 from piwsl.config import ComputedDataset, ConfigError, Experiment, json_schema
+from piwsl.config.level_checks import unquestioned
 from piwsl.preflight import check_experiment, load_experiment
 from piwsl.reference.budget import Division, planned
 from piwsl.reference.planning import label_batches, sampling_cpu_s, structures
@@ -105,8 +106,8 @@ def test_the_report_plans_as_the_budget_was_divided(edits: dict[str, Any]) -> No
     experiment = parse_experiment(keys, "config.yaml")
     section = experiment.datasets["methanol"]
     assert isinstance(section, ComputedDataset)
-    level, *cheap = (experiment.levels[name] for name in (section.level, *section.cheap_levels))
-    assert planned("methanol", section, level, cheap) == division(keys).shares
+    cheap = [unquestioned(experiment.levels[name]) for name in section.cheap_levels]
+    assert planned("methanol", section, experiment.levels[section.level], cheap) == division(keys).shares
 
 
 def test_a_larger_budget_buys_more_of_everything() -> None:

@@ -10,6 +10,7 @@ from helpers import MEMORY_MB, displaced
 from pyscf import dft, gto, mp, scf
 from scipy.linalg import solve_sylvester
 
+from piwsl.config.level_checks import unquestioned
 from piwsl.config.levels import parse_level
 from piwsl.reference.calculations import build_molecule, run_level, solutions_of
 from piwsl.reference.components import MeanFieldKey
@@ -299,6 +300,21 @@ def test_a_singlet_that_one_determinant_does_not_describe_is_doubtful(length, do
     (frame,), (record,) = label_frames([atoms], restricted, tmp_path, None, MEMORY_MB, lambda line: None)
     assert frame is not None
     assert record["doubt"] is None if doubt is None else doubt in record["doubt"]
+
+
+def test_nobody_asks_a_level_beneath_a_model_whether_one_determinant_suffices(tmp_path):
+    asked = level(method="hf", basis="cc-pvtz")
+    beneath = unquestioned(asked)
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.0]])
+    (frame,), (record,) = label_frames([atoms], beneath, tmp_path / "beneath", None, MEMORY_MB, lambda line: None)
+    assert record["doubt"] is None
+    assert all("restricted" not in how for how in record["scf"].values())
+    (same,), _ = label_frames([atoms], asked, tmp_path / "asked", None, MEMORY_MB, lambda line: None)
+    assert frame.info["REF_energy"] == same.info["REF_energy"]
+    assert beneath.recipe() == asked.recipe()
+    ethanol = molecule("CH3CH2OH")
+    assert beneath.cost(ethanol, 0, 1, forces=True).cpu_s < asked.cost(ethanol, 0, 1, forces=True).cpu_s
+    assert unquestioned(level(method="hf", basis="cc-pvtz", doubtful="fail")).fails_doubtful
 
 
 @pytest.mark.parametrize(

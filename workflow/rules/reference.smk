@@ -252,7 +252,7 @@ rule label_cheaply:
     params:
         recipe=lambda wildcards: jobs.recipe(wildcards.level),
         engine=lambda wildcards: jobs.engine(wildcards.level),
-        level=lambda wildcards, input: jobs.plain_level(wildcards.level),
+        level=lambda wildcards, input: jobs.plain_cheap_level(wildcards.level),
         start=lambda wildcards: jobs.cheap_batch(wildcards).start,
         stop=lambda wildcards: jobs.cheap_batch(wildcards).stop,
         forces="analytic",

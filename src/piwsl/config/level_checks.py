@@ -88,6 +88,12 @@ def beside(level: Level, folder: Path) -> Level:
     return found
 
 
+def unquestioned(level: Level) -> Level:
+    """Return the level without what is computed for its doubts alone; raises as `of_free_atoms`."""
+    found: Level = _answer(level, "unquestioned", (Level,))
+    return found
+
+
 def on_threads(level: Level, threads: int) -> Level:
     """Return the level as it computes on several threads; raises as `of_free_atoms`."""
     found: Level = _answer(level, "on_threads", (Level,), threads)

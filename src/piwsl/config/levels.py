@@ -203,6 +203,10 @@ class Level(Section):
         """Return the level as it is computed for free atoms."""
         return self
 
+    def unquestioned(self) -> Self:
+        """Return the level without what is computed for its doubts alone: the same energies."""
+        return self
+
     def on_threads(self, threads: int) -> Self:
         """Return the level as it computes on several threads; by default it is the same, on one.
 

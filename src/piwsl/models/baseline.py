@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.config import Level
+from piwsl.config.level_checks import unquestioned
 from piwsl.config.section import one_line, shortened
 from piwsl.errors import PiwslError
 from piwsl.extras import naming_extras
@@ -142,7 +143,7 @@ class Baseline:
             raise BaselineFailure(f"{self}: {problem}")
         try:
             with naming_extras():
-                found = self.level.single_point(
+                found = unquestioned(self.level).single_point(
                     atoms, structure.charge, structure.multiplicity, memory_mb=MEMORY_MB, forces=True
                 )
         except PiwslError as error:

@@ -357,7 +357,8 @@ def _one_by_one(
             else:
                 start = None if before is None else projected(before, molecule)
                 before, how = converge(molecule, key, level, start, follow)
-                if key == smallest and not is_open_shell(before) and key.functional is None:
+                asks = key == smallest and key.functional is None and level.doubtful != "ignore"
+                if asks and not is_open_shell(before):
                     how[RESTRICTED] = stability_of_restricted(in_small_basis(before, level))
         yield Solution(key, before, how, _cpu_s_since(started))
 

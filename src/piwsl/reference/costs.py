@@ -174,7 +174,8 @@ def calculations_of(
     found = []
     for key, components in by_key.items():
         scf = _mean_field(sizes[key], key, unrestricted, cycles, gradients)
-        if key == smallest and not unrestricted and not displaced and key.functional is None:
+        asks = key == smallest and key.functional is None and level.doubtful != "ignore"
+        if asks and not unrestricted and not displaced:
             of_check = min(sizes[key].orbitals, _functions_of_check(atoms, charge))
             scf.work["check of restricted orbitals"] = of_check**4
         found.append(scf)

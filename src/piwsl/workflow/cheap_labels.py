@@ -9,6 +9,7 @@ from pathlib import Path
 from ase import Atoms
 
 from piwsl.config import ComputedDataset, GivenDataset, Level
+from piwsl.config.level_checks import unquestioned
 from piwsl.data.dataset import PARTS
 from piwsl.data.dropping import frames_left
 from piwsl.data.given import examples
@@ -39,7 +40,7 @@ class CheapJobs:
         """Keep name, section, those of the experiment's levels that it names, and the parts that are labelled."""
         self.name = name
         self._labelled = parts
-        self.levels = {cheap: levels[cheap] for cheap in dataset.cheap_levels}
+        self.levels = {cheap: unquestioned(levels[cheap]) for cheap in dataset.cheap_levels}
         self._dataset = dataset
 
     @cached_property

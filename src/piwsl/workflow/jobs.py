@@ -31,7 +31,7 @@ from piwsl.config import (
 )
 from piwsl.config.acquisition import round_number
 from piwsl.config.distributions import of_dataset
-from piwsl.config.level_checks import in_words
+from piwsl.config.level_checks import in_words, unquestioned
 from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, WITHOUT_GIVEN_LEVELS
@@ -334,6 +334,10 @@ class Jobs:
     def plain_level(self, level: str) -> dict[str, Any]:
         """Return a level as plain values, as jobs get it."""
         return self.experiment.levels[level].plain()
+
+    def plain_cheap_level(self, level: str) -> dict[str, Any]:
+        """Return a level as plain values, as jobs get it that label frames with it beside their reference labels."""
+        return unquestioned(self.experiment.levels[level]).plain()
 
     def levels(self) -> dict[str, str]:
         """Return the levels in words, as the report has them."""

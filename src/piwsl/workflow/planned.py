@@ -20,6 +20,7 @@ from piwsl.config import (
 )
 from piwsl.config.acquisition import MOST_FRAMES
 from piwsl.config.budget import FRAMES, ROUNDS
+from piwsl.config.level_checks import unquestioned
 from piwsl.config.levels import CHEAP, preset
 from piwsl.errors import PiwslError
 
@@ -99,7 +100,7 @@ def _divided(name: str, keys: Keys, section: ComputedDataset, experiment: Keys) 
         structures=structures,
         open=frozenset([*(key for key in FRAMES if key not in keys), *(key for key in ROUNDS if key not in rounds)]),
         level=level,
-        cheap=[*cheap.values()],
+        cheap=[*map(unquestioned, cheap.values())],
         has_pool=_has_pool(experiment),
         most_labels=_most_labels(experiment),
     )

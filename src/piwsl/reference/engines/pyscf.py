@@ -87,10 +87,11 @@ class PySCF(CompositeLevel):
         le=10,
         description="T1 diagnostic beyond which a frame is doubtful. Default: 0.02; of open shells 0.04.",
     )
-    doubtful: Literal["keep", "fail"] = Field(
+    doubtful: Literal["keep", "fail", "ignore"] = Field(
         "keep",
         description="What becomes of frames that one determinant may not describe: by T1, or because restricted "
-        "orbitals are a saddle point. `keep` lists them in the report.",
+        "orbitals are a saddle point. `keep` lists them in the report; `ignore` does not look for them, as beneath "
+        "models, which saves two thirds of HF in a small basis.",
     )
     grid: int = Field(4, ge=0, le=9, description="PySCF's level of the integration grid of dft.")
     auxiliary_bases: dict[BasisName, FittingBases] = Field(
@@ -275,6 +276,10 @@ class PySCF(CompositeLevel):
                 lines.append(f"{taken} for {elements} in {named}")
         return "; ".join(lines) or None
 
+    def unquestioned(self) -> Self:
+        """Return the level that does not ask whether restricted orbitals are a saddle point, but where that fails."""
+        return self if self.doubtful == "fail" else self.model_copy(update={"doubtful": "ignore"})
+
     def of_free_atoms(self) -> Self:
         """Return the level with the orbitals followed to a minimum."""
         return self.model_copy(update={"stability": True})
@@ -325,6 +330,8 @@ class PySCF(CompositeLevel):
         T1: Lee, Taylor, Int. J. Quantum Chem. Symp. 23, 199 (1989), and for open shells Rienstra-Kiracofe, Allen,
         Schaefer, J. Phys. Chem. A 104, 9823 (2000).
         """
+        if self.doubtful == "ignore":
+            return None
         largest = self.max_t1 or USUAL_MAX_T1[self.is_open_shell(record.get("multiplicity", 1))]
         found = record.get("t1_diagnostic")
         if found is not None and found > largest:

@@ -151,6 +151,10 @@ class Sum(Level):
         """Return the sum of the terms as they are computed for free atoms."""
         return self._each(lambda level: level.of_free_atoms())
 
+    def unquestioned(self) -> Self:
+        """Return the sum of the terms without what is computed for their doubts alone."""
+        return self._each(lambda level: level.unquestioned())
+
     def on_threads(self, threads: int) -> Self:
         """Return the sum of the terms on several threads."""
         return self._each(lambda level: level.on_threads(threads))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from piwsl.config import ComputedDataset, Experiment
+from piwsl.config.level_checks import unquestioned
 from piwsl.records import Benchmark, read_benchmark, read_displaced, read_free_atoms, read_labellings
 from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
@@ -182,8 +183,8 @@ def _planned_hours(experiment: Experiment) -> dict[str, float]:
     for name, section in _budgets(experiment).items():
         from piwsl.reference.budget import planned  # with PySCF, which other reports do without
 
-        level, *cheap = (experiment.levels[each] for each in (section.level, *section.cheap_levels))
-        for share in planned(name, section, level, cheap):
+        cheap = [unquestioned(experiment.levels[each]) for each in section.cheap_levels]
+        for share in planned(name, section, experiment.levels[section.level], cheap):
             stage = SHARES.get(share.what, REFERENCE)
             found[stage] = found.get(stage, 0.0) + share.cpu_hours
     return found
