@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import morse_frames
 from run_files import files_of
@@ -200,6 +201,28 @@ def test_the_conclusion_follows_from_the_numbers(tmp_path, experiment, ratio, sc
     spread = SUMMARY | {"energy_error_over_spread": ratio, "energy_spread_scale": scale}
     files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0]}, spread=spread)
     assert said in conclusion("energy", run_table(files.errors, files.simulations))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "scales", "said"),
+    [
+        # Their mean is 1.2.
+        ((2.4, 0.8, 0.4), None, "0.4 to 2.4 times the spread; no scale is known, so that it tells sure from unsure"),
+        ((2.4, 0.8, 0.4), (1.2, 1.2, 1.2), "0.4 to 2.4 times the spread, where held-out frames say 1.2; it tells sure"),
+        ((1.1, 0.9, 0.9), None, "0.9 to 1.1 times the spread; it may be taken for the error as it is."),
+        ((2.4, 1.6, 1.5), (2.2, 1.5, 1.6), "multiplied by 1.5 to 2.2, as held-out frames say, it may be taken for"),
+        ((2.4, 1.6, 1.5), (2.2, 1.5, None), "where held-out frames say 1.5 to 2.2; it tells sure from unsure frames"),
+    ],
+    ids=["other ratios", "one scale", "alike", "a scale each", "one without a scale"],
+)
+def test_the_conclusion_is_what_holds_of_all_sizes(ratios, scales, said):
+    rows = [
+        {"size": size, "loss": "supervised", "seed": seed, **SUMMARY,
+         "energy_error_over_spread": ratio * factor, "energy_spread_scale": scale}
+        for size, ratio, scale in zip((10, 100, 1000), ratios, scales or (None,) * 3, strict=True)
+        for seed, factor in ((0, 0.9), (1, 1.1))
+    ]  # fmt: skip
+    assert said in conclusion("energy", pd.DataFrame(rows))
 
 
 def test_the_course_of_training_is_that_of_all_members(tmp_path):
