@@ -32,7 +32,7 @@ TEMPLATE = """\
 <p>Error / spread is that of root mean squares on the test frames. The miscalibration area is 0 where errors fall within
 the intervals of a normal distribution of that spread as often as they should, and 0.5 at worst. The scale is what
 spreads are to be multiplied by, as told by frames that members of a committee did not learn from: no test label is in
-it. Means over seeds.</p>
+it. It is told where test frames were drawn as these were. Means over seeds.</p>
 <ul class="verdicts">
 {% for line in conclusions %}
 <li>{{ line }}</li>
