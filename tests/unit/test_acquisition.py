@@ -53,7 +53,11 @@ def geometries(count: int, seed: int = 1, amplitude: float = 0.08) -> list[Struc
 
 @pytest.fixture(scope="module", params=[0.0, 1.0], ids=["energies alone", "with forces"])
 def process(request, tmp_path_factory) -> Potential:
-    potential = piwsl.train(LABELLED, tmp_path_factory.mktemp("process"), PROCESS, Loss(forces=request.param))
+    return trained_process(tmp_path_factory.mktemp("process"), Loss(forces=request.param))
+
+
+def trained_process(folder: Path, loss: Loss) -> Potential:
+    potential = piwsl.train(LABELLED, folder, PROCESS, loss)
     network = potential.learned.network
     # A shorter length and more noise than the likeliest: else rounding, not the choice, would be looked at.
     network.set_parameters(Parameters(torch.full_like(network.lengths, 0.3), 1.0, 1e-3, 1e-2))
@@ -145,11 +149,22 @@ def knowing_more(network: Network, frames: list[Structure]) -> Network:
     found.permutations.copy_(network.permutations)
     found.positions.copy_(whole)
     found.labelled.fill_(True)
+    if network.averaged is not None:
+        found.labelled[:, 0] = False
+        found.averaged = torch.ones(len(whole), dtype=torch.bool)
     found.set_parameters(network.kernel_parameters)
     return found
 
 
 def test_each_frame_is_the_one_of_largest_variance_after_those_before_it_are_known(process):
+    check_order_by_variance(process)
+
+
+def test_of_forces_alone_each_frame_is_the_one_of_largest_variance_after_those_before_it_are_known(tmp_path):
+    check_order_by_variance(trained_process(tmp_path / "gradient", Loss(energy=0)))
+
+
+def check_order_by_variance(process: Potential) -> None:
     candidates, network = geometries(12), process.learned.network
     batch, chosen = batch_of(process, candidates), by_variance(process, candidates, 6).order
     posterior = network.posterior(batch)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import morse_frames
 from run_files import files_of
@@ -13,7 +14,7 @@ from scipy.stats import norm
 
 from piwsl.architectures.gaussian_process import GaussianProcess
 from piwsl.architectures.painn import PaiNN
-from piwsl.config import Experiment, Loss, Run, Training, parse_section
+from piwsl.config import ComputedDataset, Experiment, GivenDataset, Loss, Run, Training, parse_section
 from piwsl.data.dataset import TEST, TRAINING, Dataset, write_dataset
 from piwsl.evaluation.calibration import Spreads, scale_of_spread
 from piwsl.evaluation.evaluate import evaluate
@@ -89,7 +90,7 @@ PAINN = PaiNN(
 )  # fmt: skip
 
 
-def evaluated(folder: Path, model, test=None) -> tuple[dict, dict[str, Compared], Path]:
+def evaluated(folder: Path, model, test=None, like_validation=True) -> tuple[dict, dict[str, Compared], Path]:
     """Train and test; return errors, predictions and the model file."""
     folder.mkdir(parents=True)
     dataset, run = folder / "dataset.h5", Run(dataset="d", model="m", loss="l", size=20, seed=0)
@@ -97,7 +98,8 @@ def evaluated(folder: Path, model, test=None) -> tuple[dict, dict[str, Compared]
     write_dataset(dataset, {TRAINING: morse_frames("H2O", 20, forces=True), TEST: test})
     path = folder / "model.safetensors"
     train_run(dataset, run, model, Loss(), path, folder / "history.csv")
-    evaluate(dataset, run, path, folder / "errors.json", folder / "predictions.parquet", folder / "worst.xyz")
+    files = (folder / "errors.json", folder / "predictions.parquet", folder / "worst.xyz")
+    evaluate(dataset, run, path, *files, like_validation=like_validation)
     return read_json(folder / "errors.json"), read_predictions(folder / "predictions.parquet"), path
 
 
@@ -139,6 +141,54 @@ def test_a_single_network_says_nothing_and_a_gaussian_process_its_own_deviation(
     np.testing.assert_allclose(predicted["energy"].std, predict(load_model(path), frames).energy_std)
     assert predicted["force"].std is None
     assert errors["energy_spread_scale"] is None
+
+
+def test_of_frames_on_which_members_differ_more_held_out_ones_say_too_small_a_scale():
+    """Members whose mean errs by 2.07 times the spread wherever it is asked."""
+    held_out = float(np.sqrt(2.07**2 + 3 / 4))
+    said = [scale_of_spread(held_out, spread, members=4) for spread in (1.0, 1.5, 2.0)]
+    assert said == pytest.approx([2.07, 1.22, 0.71], abs=0.01)
+
+
+def test_a_committee_is_told_no_scale_on_test_frames_of_another_kind(tmp_path):
+    errors, _, _ = evaluated(tmp_path / "other", PAINN, like_validation=False)
+    assert (errors["energy_spread_scale"], errors["force_scaled_miscalibration_area"]) == (None, None)
+    assert errors["energy_miscalibration_area"] >= 0
+
+
+BY_GROUP, BY_BLOCK = {"by": "group", "key": "trajectory"}, {"by": "block", "blocks": 5}
+OF_FILE = {"file": "frames.xyz", "test_frames": 2}
+ASKED = {"start": 2, "rounds": 1, "each": 2, "by": "disagreement", "model": "painn", "loss": "supervised"}
+SAMPLED = {
+    "molecule": {"name": "H2O"}, "sampling": {"temperatures": [300, 500]}, "level": "demo", "training_frames": 8,
+    "test_frames": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dataset", "by", "like"),
+    [
+        (OF_FILE, "frame", True),
+        (OF_FILE | {"groups": {"key": "trajectory"}}, "group", False),
+        (OF_FILE | {"split": BY_GROUP}, "frame", False),
+        (OF_FILE | {"split": BY_GROUP}, "group", True),
+        (OF_FILE | {"split": BY_GROUP, "groups": {"by": "composition"}}, "group", False),
+        (OF_FILE | {"split": {"by": "size"}}, "group", False),
+        (OF_FILE | {"split": BY_BLOCK}, "group", True),
+        ({"file": "frames.xyz", "test_file": "hot.xyz"}, "frame", False),
+        ({"file": "frames.xyz", "split": {"test": "test.csv"}}, "frame", False),
+        (OF_FILE | {"acquisition": ASKED}, "frame", False),
+        (OF_FILE | {"acquisition": {"start": 2, "rounds": 1, "each": 2, "by": "random"}}, "frame", True),
+        (SAMPLED, "frame", True),
+        (SAMPLED, "group", False),
+        (SAMPLED | {"selection": "farthest_point"}, "frame", False),
+        (SAMPLED | {"acquisition": ASKED}, "frame", False),
+        (SAMPLED | {"molecule": None, "sampling": None, "geometries": {"file": "a.xyz"}}, "frame", False),
+    ],
+)
+def test_a_scale_is_told_where_test_frames_are_drawn_as_held_out_ones_are(dataset, by, like):
+    kind = GivenDataset if "file" in dataset else ComputedDataset
+    assert parse_section(kind, dataset, "datasets.mine").test_is_like_validation(by) is like
 
 
 SUMMARY = {
@@ -200,6 +250,28 @@ def test_the_conclusion_follows_from_the_numbers(tmp_path, experiment, ratio, sc
     spread = SUMMARY | {"energy_error_over_spread": ratio, "energy_spread_scale": scale}
     files = files_of(tmp_path, experiment.runs(), {"supervised": [10.0, 20.0]}, spread=spread)
     assert said in conclusion("energy", run_table(files.errors, files.simulations))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "scales", "said"),
+    [
+        # Their mean is 1.2.
+        ((2.4, 0.8, 0.4), None, "0.4 to 2.4 times the spread; no scale is known, so that it tells sure from unsure"),
+        ((2.4, 0.8, 0.4), (1.2, 1.2, 1.2), "0.4 to 2.4 times the spread, where held-out frames say 1.2; it tells sure"),
+        ((1.1, 0.9, 0.9), None, "0.9 to 1.1 times the spread; it may be taken for the error as it is."),
+        ((2.4, 1.6, 1.5), (2.2, 1.5, 1.6), "multiplied by 1.5 to 2.2, as held-out frames say, it may be taken for"),
+        ((2.4, 1.6, 1.5), (2.2, 1.5, None), "where held-out frames say 1.5 to 2.2; it tells sure from unsure frames"),
+    ],
+    ids=["other ratios", "one scale", "alike", "a scale each", "one without a scale"],
+)
+def test_the_conclusion_is_what_holds_of_all_sizes(ratios, scales, said):
+    rows = [
+        {"size": size, "loss": "supervised", "seed": seed, **SUMMARY,
+         "energy_error_over_spread": ratio * factor, "energy_spread_scale": scale}
+        for size, ratio, scale in zip((10, 100, 1000), ratios, scales or (None,) * 3, strict=True)
+        for seed, factor in ((0, 0.9), (1, 1.1))
+    ]  # fmt: skip
+    assert said in conclusion("energy", pd.DataFrame(rows))
 
 
 def test_the_course_of_training_is_that_of_all_members(tmp_path):

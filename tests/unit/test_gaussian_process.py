@@ -217,6 +217,58 @@ def test_mean_and_variance_are_those_of_a_dense_solution(some):
     assert found.min() > 1e-3
 
 
+@pytest.mark.parametrize("some", [False, True], ids=["all energies", "energies of half"])
+def test_of_forces_alone_covariances_are_those_of_energies_less_the_mean_that_sets_the_constant(some):
+    """All by numpy: energies, conditioned on forces, less their mean over the training frames that have one."""
+    frames = [from_atoms(atoms) for atoms in FRAMES[:8]]
+    if some:
+        frames[::2] = [from_atoms(label(each.atoms(), None, each.forces)) for each in frames[::2]]
+    network = fit(frames, energies=False).network
+    # A shorter length and more noise than the likeliest: else rounding, not the formula, would be compared.
+    network.set_parameters(Parameters(torch.full_like(network.lengths, 0.3), 2.0, 0.02, 0.1))
+    lengths, amplitude, _, noise = network.kernel_parameters
+    centre = centre_of(network.positions, network.permutations)
+    test = torch.tensor(np.stack([atoms.positions for atoms in TEST]))
+
+    def of_molecules(positions: torch.Tensor) -> Molecules:
+        return Molecules(positions, network.permutations, centre, True)
+
+    every = of_molecules(torch.cat([network.positions, test]))
+    size, rows = len(every.x), every.rows
+    whole = amplitude**2 * every.covariance(every, lengths).numpy().reshape(size * rows, size * rows)
+    label_of = np.arange(size * rows).reshape(size, rows)
+    energies, new = label_of[:, 0], label_of[8:].flatten()
+    averaged = energies[:8][1::2] if some else energies[:8]
+
+    def covariance(forces: np.ndarray, averaged: np.ndarray) -> np.ndarray:
+        """Of all energies and forces, energies less their mean, once some forces are known."""
+        known = whole[forces][:, forces] + noise**2 * np.eye(len(forces))
+        left = whole - whole[:, forces] @ np.linalg.solve(known, whole[forces])
+        less = np.eye(len(whole))
+        less[np.ix_(energies, averaged)] -= 1 / len(averaged)
+        return less @ left @ less.T
+
+    expected = covariance(label_of[:8, 1:].flatten(), averaged)
+    found = network.energy_variance(batch_of(TEST)).numpy()
+    np.testing.assert_allclose(found, np.diag(expected)[energies[8:]], rtol=1e-7)
+    assert found.max() < 0.1 * amplitude**2
+    posterior = network.posterior(batch_of(TEST))
+    left = amplitude**2 * posterior.covariance_left(test, forces=True).numpy()
+    np.testing.assert_allclose(left.reshape(len(TEST), -1), expected[energies[8:]][:, new], atol=1e-9)
+    posterior.learn(3)
+    expected = covariance(label_of[[*range(8), 11], 1:].flatten(), np.append(averaged, energies[11]))
+    np.testing.assert_allclose(posterior.variance(), np.diag(expected)[energies[8:]], rtol=1e-7)
+
+
+def test_a_process_that_learned_forces_alone_knows_its_errors_of_energies(folder):
+    potential = trained(FRAMES, folder / "judged-gradient", Loss(energy=0))
+    errors = energies(potential, TEST) - labels(TEST)
+    said = potential.energy_variance(batch_of(TEST)).numpy()
+    assert 0.2 < np.sqrt(np.mean(errors**2 / said)) < 5
+    again = load_model(folder / "judged-gradient" / "model.safetensors")
+    assert np.array_equal(again.energy_variance(batch_of(TEST)).numpy(), said)
+
+
 def without_forces(structure: Structure) -> Atoms:
     atoms = structure.atoms()
     atoms.info["REF_energy"] = structure.energy
@@ -387,11 +439,12 @@ def test_the_same_training_gives_the_same_file(of_forces, folder):
         ("permutations", lambda value: value.repeat(20, 1), f"120 permutations, 1 to {MOST_PERMUTATIONS}"),
         ("numbers", lambda value: value * 0 + 6, "its molecule is not of these elements"),
         ("scales", lambda value: -value, "not positive"),
+        ("labelled", lambda value: value & (torch.arange(19) > 0), "does not say which energies its constant is from"),
         ("weights", lambda value: value[:-1], "weights: found F64 [13, 19], expected F64 [14, 19]"),
         ("positions", lambda value: value[:, :-1], "labelled: found BOOL [14, 19], expected BOOL [14, 16]"),
         ("positions", None, "the geometries of a Gaussian process are not there"),
     ],
-    ids=["order", "too many", "element", "scale", "rows", "atoms", "missing"],
+    ids=["order", "too many", "element", "scale", "constant", "rows", "atoms", "missing"],
 )
 def test_files_that_cannot_be_are_refused_in_one_line(of_forces, folder, tmp_path, name, change, complaint):
     source, path = folder / "of-forces" / "model.safetensors", tmp_path / "changed.safetensors"

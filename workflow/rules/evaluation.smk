@@ -23,6 +23,9 @@ rule evaluate:
         run=run_of,
         model=lambda wildcards: experiment.models[wildcards.model].beyond_defaults(),
         loss=lambda wildcards: experiment.losses[wildcards.loss].beyond_defaults(),
+        like_validation=lambda wildcards: experiment.test_is_like_validation(
+            wildcards.dataset, wildcards.model
+        ),
         code=jobs.code["evaluate"],
     message:
         "Testing {wildcards.model}, {wildcards.loss}, {wildcards.size} frames, seed {wildcards.seed} on {wildcards.dataset}"

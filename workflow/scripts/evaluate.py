@@ -21,4 +21,5 @@ with logged_to(snakemake.log[0]):
         predictions_path=Path(snakemake.output.predictions),
         worst_path=Path(snakemake.output.worst),
         test=snakemake.params.get("test"),
+        like_validation=snakemake.params.get("like_validation", False),
     )

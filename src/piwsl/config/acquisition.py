@@ -65,6 +65,11 @@ class Acquisition(Section):
         return self
 
     @property
+    def by_chance(self) -> bool:
+        """Whether no model chooses."""
+        return self.by == RANDOM
+
+    @property
     def frames(self) -> int:
         """How many frames are labelled in all."""
         return self.size_after(self.rounds)

@@ -331,6 +331,11 @@ class ComputedDataset(Section):
             return None
         return Geometries(file=test.file, charge=start.charge, multiplicity=start.multiplicity)
 
+    def test_is_like_validation(self, by: Literal["frame", "group"]) -> bool:
+        """Whether test frames come as those do that models validate on, by frame or group: so far as a config tells."""
+        at_random = self.selection == "in_turn" and (self.acquisition is None or self.acquisition.by_chance)
+        return by == "frame" and at_random and self.sampling is not None
+
     @property
     def groups_problem(self) -> str | None:
         """Say why training frames are not of several groups, and what to do; None where they are."""
@@ -499,6 +504,18 @@ class GivenDataset(Section):
     def grouped_by(self) -> Groups | None:
         """What training frames belong to; None where nothing says it."""
         return self.groups if self.groups is not None or self.split is None else self.split.groups
+
+    def test_is_like_validation(self, by: Literal["frame", "group"]) -> bool:
+        """Whether test frames come as those do that models validate on, by frame or group: so far as a config tells.
+
+        A file, or a list, may be of anything; the largest molecules are of no size that is learned from.
+        """
+        split = self.split or Split()
+        if self.test_file is not None or split.is_listed or (self.acquisition and not self.acquisition.by_chance):
+            return False
+        if by == "frame":
+            return split.by == "frame"
+        return split.by not in ("frame", "size") and self.grouped_by == split.groups
 
     @property
     def groups_problem(self) -> str | None:

@@ -270,6 +270,10 @@ class Experiment(Section):
         """Return runs of the grid, and those whose models choose frames of the datasets that they take."""
         return [*runs, *(run for name in dict.fromkeys(run.dataset for run in runs) for run in self.asked(name))]
 
+    def test_is_like_validation(self, dataset: str, model: str) -> bool:
+        """Whether a dataset's own test frames come as those do that a model of it validates on."""
+        return self.datasets[dataset].test_is_like_validation(self.models[model].training.validation_by)
+
     def every_run(self) -> Iterator[Run]:
         """Give the runs of the grid, and those beside it that choose frames or teach; some more than once."""
         for run in self.trained(self.runs()):

@@ -92,7 +92,8 @@ def scale_of_spread(held_out_rmse: float, spread: float, members: int) -> float 
 
     Args:
         held_out_rmse: root mean square error of members on frames that each of them did not learn from.
-        spread: root mean square of the sample standard deviations of the members, at least one of them not 0.
+        spread: root mean square of the sample standard deviations of the members, at least one of them not 0, on frames
+            of the same kind.
         members: K.
 
     Returns:

@@ -11,7 +11,7 @@ from piwsl.data.views import stored
 from piwsl.evaluation.breakdown import Breakdown, WorstFrames
 from piwsl.evaluation.calibration import scale_of_spread
 from piwsl.evaluation.consistency import consistency
-from piwsl.evaluation.metrics import ErrorSummary, SpreadSummary
+from piwsl.evaluation.metrics import NO_SCALES, ErrorSummary, SpreadSummary
 from piwsl.evaluation.predict import predicted
 from piwsl.evaluation.predictions import Predictions, write_predictions
 from piwsl.files import write_json
@@ -30,6 +30,7 @@ def evaluate(
     predictions_path: Path,
     worst_path: Path,
     test: str | None = None,
+    like_validation: bool = False,
 ) -> None:
     """Test a trained model on the test frames of its dataset, which are read and predicted part by part.
 
@@ -43,6 +44,8 @@ def evaluate(
         predictions_path: Parquet to write, as `write_predictions` does.
         worst_path: extended XYZ to write, the frames of `WorstFrames`.
         test: name of the test set, repeated in the output; None of a dataset's own test frames.
+        like_validation: whether test frames come as those do that members of a committee validate on: of others these
+            tell no scale of the spread.
     """
     potential = load_model(model_path)
     errors, breakdown, spread, worst = ErrorSummary(), Breakdown(), SpreadSummary(), WorstFrames()
@@ -58,7 +61,7 @@ def evaluate(
         write_predictions(predictions_path, compared(frames))
         physical = consistency(model_path, frames)
     write_frames(worst_path, worst.frames())
-    scales = scales_of(model_path, spread.spread())
+    scales = scales_of(model_path, spread.spread()) if like_validation else NO_SCALES
     found = errors.values() | breakdown.values() | spread.values(scales) | physical
     named = {} if test is None else {"test": test}
     references = read_header(model_path)["provenance"].get("references")
@@ -72,7 +75,7 @@ def scales_of(model_path: Path, spreads: Mapping[str, float]) -> dict[str, float
 
     Args:
         model_path: a model file; of a committee it says how well members know frames that they did not learn from.
-        spreads: of what this model predicted, as of `SpreadSummary.spread`.
+        spreads: of what this model predicted, as of `SpreadSummary.spread`, of frames like those.
 
     Returns:
         As of `scale_of_spread`; None where nothing was held out, and of models that are no committee.

@@ -106,6 +106,8 @@ def fit(structures: Sequence[Structure], energies: bool) -> Fitted:
     network.positions.copy_(positions)
     network.permutations.copy_(permutations)
     network.labelled.copy_(labelled)
+    if not energies:
+        network.averaged = torch.tensor([not np.isnan(structure.energy) for structure in structures])
     rest = _teach(network, targets, graph).numpy()
     if int(labelled[:, 0].sum()) < 2:
         rest[:, 0] = np.nan  # it is its own mean, from which nothing is left

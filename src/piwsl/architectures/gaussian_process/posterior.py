@@ -30,10 +30,21 @@ class Posterior:
     Rasmussen, Williams, "Gaussian processes for machine learning", MIT Press 2006, equations 2.26 and 2.42. With the
     Cholesky factor L of the covariance of all labels, V = L⁻¹ K(labels, energies asked for) and w = L⁻¹ h, where h is 1
     for labels that are energies, it is k - Σ V² + (1 - wᵀV)² / wᵀw; new labels are new rows of L, V and w.
+
+    Where forces alone are labels, the constant is such that the mean over some energies is right. What is not known
+    then is the energy less this mean: k and V are those of a difference. These energies are taken to have no noise,
+    of which forces say nothing.
     """
 
     def __init__(
-        self, known: Known, factor: Tensor, positions: Tensor, permutations: Tensor, centre: Tensor, of: Parameters
+        self,
+        known: Known,
+        factor: Tensor,
+        positions: Tensor,
+        averaged: Tensor | None,
+        permutations: Tensor,
+        centre: Tensor,
+        of: Parameters,
     ) -> None:
         """Take what is known.
 
@@ -41,12 +52,14 @@ class Posterior:
             known: what the process has learned.
             factor: L, (L, L), of unit amplitude.
             positions: (B, n, 3), Å, of the geometries asked for.
+            averaged: (A, n, 3), Å, of the geometries over whose energies the mean is right; None where energies are
+                labels.
             permutations: (G, n).
             centre: (D,), 1/Å.
             of: lengths, amplitude and noise.
         """
         self._of, self._permutations, self._centre = of, permutations, centre
-        self.positions = positions
+        self.positions, self._averaged = positions, averaged
         self._forces = known.molecules.forces
         # A further structure has the labels that any known one has.
         self._pattern = known.labelled.any(dim=0)
@@ -60,7 +73,10 @@ class Posterior:
 
     def variance(self) -> Tensor:
         """Return variances, (B,), eV²: of energies, not of noisy labels; that of the constant included."""
-        found = self._own - self._solved.square().sum(dim=0)
+        found = self._own - self._less_mean(self._solved).square().sum(dim=0)
+        if self._averaged is not None:
+            with_mean = self._with_mean()
+            found = found - with_mean[:-1] - self._less_mean(with_mean)
         if self._constant.any():
             found = found + (1.0 - self._constant @ self._solved) ** 2 / self._constant.square().sum()
         return self._of.amplitude**2 * found.clamp_min(0.0)
@@ -91,17 +107,19 @@ class Posterior:
         solved = torch.linalg.solve_triangular(
             self._factor, torch.cat([self._covariance(each, others) for each in self._learned]), upper=False
         )
-        left = self._with_asked(others).T - self._solved.T @ solved
+        energies = self._of_energies(others.labelled)
+        left = self._less_mean(self._with_asked(others)).T
+        if self._averaged is not None:
+            left = left - torch.outer(self._less_mean(self._with_mean()), energies)
+            solved = solved - torch.outer(self._solved[:, -1] / len(self._averaged), energies)
+        left = left - self._less_mean(self._solved).T @ solved
         if self._constant.any():
-            ours, theirs = (
-                1.0 - self._constant @ self._solved,
-                self._of_energies(others.labelled) - self._constant @ solved,
-            )
+            ours, theirs = 1.0 - self._constant @ self._solved, energies - self._constant @ solved
             left = left + torch.outer(ours, theirs) / self._constant.square().sum()
         return left.reshape(-1, *shape)
 
     def learn(self, index: int) -> None:
-        """Take the labels of one of the geometries for known.
+        """Take the labels of one of the geometries for known; its energy is among those of the mean, if there is one.
 
         Raises:
             PiwslError: rounding has left no covariance.
@@ -123,6 +141,9 @@ class Posterior:
         right = torch.cat([torch.zeros_like(above), corner])
         self._factor = torch.cat([torch.cat([self._factor, above.T]), right], dim=1)
         self._learned.append(new)
+        if self._averaged is not None:
+            self._averaged = torch.cat([self._averaged, self.positions[index : index + 1]])
+            self._solved[:, -1] += self._solved[:, index]
 
     def _molecules(self, positions: Tensor, forces: bool) -> Molecules:
         return Molecules(positions, self._permutations, self._centre, forces)
@@ -134,12 +155,27 @@ class Posterior:
         return whole[first.labelled.flatten()][:, second.labelled.flatten()]
 
     def _with_asked(self, known: Known) -> Tensor:
-        """Return covariances of known labels with all energies asked for, (L, B)."""
-        found = []
-        for some in self.positions.split(GEOMETRIES_AT_ONCE):
-            energies = torch.ones(len(some), 1, dtype=torch.bool, device=some.device)
-            found.append(self._covariance(known, Known(self._molecules(some, forces=False), energies)))
+        """Return covariances of known labels with all energies asked for, (L, B); with the sum of a mean's behind."""
+        found = [self._covariance(known, self._energies(some)) for some in self.positions.split(GEOMETRIES_AT_ONCE)]
+        if self._averaged is not None:
+            found.append(self._covariance(known, self._energies(self._averaged)).sum(dim=1, keepdim=True))
         return torch.cat(found, dim=1)
+
+    def _with_mean(self) -> Tensor:
+        """Return covariances of the mean with all energies asked for, and with the sum that it is of, (B + 1,)."""
+        assert self._averaged is not None
+        return self._with_asked(self._energies(self._averaged)).mean(dim=0)
+
+    def _less_mean(self, values: Tensor) -> Tensor:
+        """Return values of energies less the mean, (..., B), from those of energies with that of the sum behind."""
+        if self._averaged is None:
+            return values
+        return values[..., :-1] - values[..., -1:] / len(self._averaged)
+
+    def _energies(self, positions: Tensor) -> Known:
+        """Return geometries (S, n, 3), Å, of which the energies are meant."""
+        known = torch.ones(len(positions), 1, dtype=torch.bool, device=positions.device)
+        return Known(self._molecules(positions, forces=False), known)
 
     def _of_energies(self, labelled: Tensor) -> Tensor:
         """Return 1 for labels that are energies, 0 for forces, (L,)."""

@@ -32,6 +32,7 @@ class Network(nn.Module):
     positions: Tensor
     permutations: Tensor
     labelled: Tensor
+    averaged: Tensor | None
     weights: Tensor
     lengths: Tensor
     scales: Tensor
@@ -52,13 +53,15 @@ class Network(nn.Module):
         self.register_buffer("permutations", torch.zeros(permutations, atoms, dtype=torch.int64))
         # Energies, and components of forces.
         self.register_buffer("labelled", torch.zeros(structures, rows, dtype=torch.bool))
+        # (M,), bool: where no energy is learned from, those whose mean says where energies begin; else None.
+        self.register_buffer("averaged", None)
         # Over eV, and over eV/Å; 0 where there is no label.
         self.register_buffer("weights", torch.zeros(structures, rows, dtype=torch.float64))
         # Of pairs, 1/Å.
         self.register_buffer("lengths", torch.ones(atoms * (atoms - 1) // 2, dtype=torch.float64))
         # Amplitude, noise of energies, eV; noise of forces, eV/Å.
         self.register_buffer("scales", torch.ones(3, dtype=torch.float64))
-        self._factor: tuple[Tensor, Tensor] | None = None
+        self._factor: Tensor | None = None
 
     @classmethod
     def of_file(cls, shapes: Mapping[str, tuple[int, ...]]) -> Network:
@@ -70,7 +73,10 @@ class Network(nn.Module):
         positions, permutations, weights = (shapes.get(name, ()) for name in ("positions", "permutations", "weights"))
         if (len(positions), len(permutations), len(weights)) != (3, 2, 2):
             raise PiwslError("the geometries of a Gaussian process are not there")
-        return cls(positions[0], positions[1], permutations[0], forces=weights[1] > 1)
+        found = cls(positions[0], positions[1], permutations[0], forces=weights[1] > 1)
+        if "averaged" in shapes:
+            found.averaged = torch.zeros(positions[0], dtype=torch.bool)
+        return found
 
     @property
     def kernel_parameters(self) -> Parameters:
@@ -94,6 +100,9 @@ class Network(nn.Module):
             return "permutations are none"
         if not ((self.lengths > 0).all() and (self.scales > 0).all()):
             return "length, amplitude and noise are not positive"
+        averages = self.averaged is not None and bool(self.averaged.any())
+        if averages == bool(self.labelled[:, 0].any()):
+            return "it does not say which energies its constant is from"
         return None
 
     def forward(self, batch: Batch) -> tuple[Tensor, None]:
@@ -149,25 +158,10 @@ class Network(nn.Module):
         return torch.tensor(order_of(known, graph), device=atoms.device)
 
     def energy_variance(self, batch: Batch) -> Tensor:
-        """Return the variance of energies, (M,), eV², that of the constant included; NaN of structures of no atoms.
-
-        Equations 2.26 and 2.42 of Rasmussen and Williams; without noise: of the energy itself, not of a label.
-        """
-        lengths, amplitude, *_ = self.kernel_parameters
-        centre = centre_of(self.positions, self.permutations)
-        with torch.no_grad():
-            positions = batch.positions[self._atoms(batch)].to(self.weights)
-            asked = Molecules(positions, self.permutations, centre, forces=False)
-            known = self._known(centre)
-            covariance = asked.covariance(known.molecules, lengths).flatten(1)[:, known.labelled.flatten()]
-            factor, energies = self._factorised(known)
-            solved = torch.cholesky_solve(covariance.T, factor)  # (L, B)
-            variance = asked.own_covariance(lengths) - (covariance * solved.T).sum(dim=1)
-            if energies.any():
-                certainty = energies @ torch.cholesky_solve(energies[:, None], factor)[:, 0]
-                variance = variance + (1.0 - energies @ solved) ** 2 / certainty
+        """Return the variances of energies, (M,), eV², as of `Posterior.variance`; NaN of structures of no atoms."""
         found = torch.full_like(batch.n_atoms, torch.nan, dtype=torch.float64)
-        found[batch.n_atoms > 0] = amplitude**2 * variance.clamp_min(0.0)
+        with torch.no_grad():
+            found[batch.n_atoms > 0] = self.posterior(batch).variance()
         return found
 
     def posterior(self, batch: Batch) -> Posterior:
@@ -179,8 +173,9 @@ class Network(nn.Module):
         centre = centre_of(self.positions, self.permutations)
         known = self._known(centre)
         positions = batch.positions[self._atoms(batch)].detach().to(self.weights)
-        factor, _ = self._factorised(known)
-        return Posterior(known, factor, positions, self.permutations, centre, self.kernel_parameters)
+        averaged = None if self.averaged is None else self.positions[self.averaged]
+        factor, parameters = self._factorised(known), self.kernel_parameters
+        return Posterior(known, factor, positions, averaged, self.permutations, centre, parameters)
 
     def force_variance(self, batch: Batch, seen: Batch) -> ForceVariance:
         """Return what energies of these structures would take away of the variance of forces at others.
@@ -195,12 +190,11 @@ class Network(nn.Module):
         of_forces = self.labelled[:, 1:2].expand(-1, molecules.rows - 1)
         return Known(molecules, torch.cat([self.labelled[:, :1], of_forces], dim=1))
 
-    def _factorised(self, known: Known) -> tuple[Tensor, Tensor]:
-        """Return the Cholesky factor of C (L, L), kept for the next call, and which labels are energies."""
-        if self._factor is None or self._factor[0].device != self.weights.device:
+    def _factorised(self, known: Known) -> Tensor:
+        """Return the Cholesky factor of C, (L, L), kept for the next call."""
+        if self._factor is None or self._factor.device != self.weights.device:
             problem = Problem(known.molecules, torch.where(known.labelled, 0.0, torch.nan).to(self.weights))
-            covariance = problem.covariance(self.kernel_parameters)
-            self._factor = factorised(covariance), problem.of_energies
+            self._factor = factorised(problem.covariance(self.kernel_parameters))
         return self._factor
 
 

@@ -32,7 +32,7 @@ TEMPLATE = """\
 <p>Error / spread is that of root mean squares on the test frames. The miscalibration area is 0 where errors fall within
 the intervals of a normal distribution of that spread as often as they should, and 0.5 at worst. The scale is what
 spreads are to be multiplied by, as told by frames that members of a committee did not learn from: no test label is in
-it. Means over seeds.</p>
+it. It is told where test frames were drawn as these were. Means over seeds.</p>
 <ul class="verdicts">
 {% for line in conclusions %}
 <li>{{ line }}</li>
@@ -94,27 +94,40 @@ def _has_spread(predictions: Path) -> bool:
 
 
 def conclusion(quantity: str, runs: pd.DataFrame) -> str:
-    """Return in a sentence what a spread is good for, by the means over all runs.
+    """Return in a sentence what a spread is good for: what holds of all sizes and losses, by their means over seeds.
 
     Args:
         quantity: energy or force.
         runs: of one dataset and model.
     """
-    ratio = float(runs[f"{quantity}_error_over_spread"].astype(float).mean())
-    scale = float(runs[f"{quantity}_spread_scale"].astype(float).mean())
-    begin = f"{QUANTITIES[quantity]}: errors were {rounded(ratio, 2)} times the spread"
-    if _alike(ratio):
+    means = _means(quantity, runs)
+    ratios, scales = means[f"{quantity}_error_over_spread"], means[f"{quantity}_spread_scale"]
+    begin = f"{QUANTITIES[quantity]}: errors were {_range(ratios)} times the spread"
+    if _alike(ratios):
         return f"{begin}; it may be taken for the error as it is."
-    if np.isnan(scale):
+    if scales.isna().all():
         return f"{begin}; no scale is known, so that it tells sure from unsure frames, not how large an error is."
-    if _alike(ratio / scale):
-        return f"{begin}; multiplied by {rounded(scale, 2)}, as held-out frames say, it may be taken for the error."
-    said = f"{begin}, where held-out frames say {rounded(scale, 2)}"
+    if _alike(ratios / scales):
+        return f"{begin}; multiplied by {_range(scales)}, as held-out frames say, it may be taken for the error."
+    said = f"{begin}, where held-out frames say {_range(scales)}"
     return f"{said}; it tells sure from unsure frames, not how large an error is."
 
 
-def _alike(ratio: float) -> bool:
-    return 1.0 / ALIKE <= ratio <= ALIKE
+def _alike(ratios: pd.Series) -> bool:
+    """Whether errors and spreads are called alike of all; of no number they are not."""
+    return bool(ratios.between(1.0 / ALIKE, ALIKE).all())
+
+
+def _range(values: pd.Series) -> str:
+    low, high = rounded(values.min(), 2), rounded(values.max(), 2)
+    return low if low == high else f"{low} to {high}"
+
+
+def _means(quantity: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the measures of a quantity by size and loss: means over seeds."""
+    measures = [f"{quantity}_{name}" for name in COLUMNS]
+    numbers = runs.assign(**{name: pd.to_numeric(runs[name]) for name in measures})
+    return numbers[_of(runs, quantity)].groupby(["size", "loss"], sort=False)[measures].mean()
 
 
 def table_rows(quantity: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -124,12 +137,10 @@ def table_rows(quantity: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
         quantity: energy or force.
         runs: of one dataset and model.
     """
-    measures = [f"{quantity}_{name}" for name in COLUMNS]
-    numbers = runs.assign(**{name: pd.to_numeric(runs[name]) for name in measures})
     rows = []
-    for group, values in numbers[_of(runs, quantity)].groupby(["size", "loss"], sort=False)[measures].mean().iterrows():
+    for group, values in _means(quantity, runs).iterrows():
         size, loss = cast(tuple[int, str], group)
-        cells = ["–" if pd.isna(values[name]) else rounded(values[name], 2) for name in measures]
+        cells = ["–" if pd.isna(value) else rounded(value, 2) for value in values]
         rows.append({"size": size, "loss": loss, "quantity": QUANTITIES[quantity], "cells": cells})
     return rows
 
