@@ -13,6 +13,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.constraints import FixCom
 from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.verlet import VelocityVerlet
 from run_files import outputs_in
@@ -37,6 +38,8 @@ from piwsl.simulation.replicas import planned, simulate
 from piwsl.simulation.summary import Outcome
 from piwsl.structures.frames import label, read_frames
 from piwsl.structures.structure import from_atoms
+
+WATER = molecule("H2O")
 
 
 class Springs(Predictor):
@@ -71,9 +74,9 @@ class Springs(Predictor):
         return Prediction(energy.detach(), energies.detach(), -gradient, None)
 
 
-def painn() -> Potential:
+def painn(forces: str = "conservative") -> Potential:
     torch.manual_seed(0)
-    config = PaiNN(architecture="painn", features=16, layers=2, cutoff=4.0, dtype="float64")
+    config = PaiNN(architecture="painn", features=16, layers=2, cutoff=4.0, dtype="float64", forces=forces)
     # As if it had many neighbours, which makes an untrained surface smooth enough for dynamics.
     return Potential(config, 5.0, {1: 0.0, 6: 0.0, 8: 0.0, 7: 0.0}, neighbours=300.0)
 
@@ -85,9 +88,6 @@ def replica(atoms: Atoms, temperature: float = 300.0, number: int = 0, tolerance
 def run(potential: Predictor, replicas: list[Replica], **settings):
     section = ReplicaSimulation.model_validate(settings)
     return run_replicas(potential, replicas, section, progress=lambda line: None)
-
-
-WATER = molecule("H2O")
 
 
 def test_constant_energy_takes_ases_path_step_by_step():
@@ -163,11 +163,29 @@ def test_a_bath_gives_every_atom_and_every_vibration_its_share_of_energy():
     assert abs(row["potential_eV"] - 1.5 * units.kB * 300) < 5 * row["potential_error_eV"]
 
 
-def test_the_centre_of_mass_stays_where_it_is():
-    course = run(Springs(WATER), [replica(WATER)], time=0.5, frames=10)
+@pytest.mark.parametrize("potential", [Springs(WATER), painn("direct")], ids=["gradient", "no gradient"])
+@pytest.mark.parametrize("ensemble", ["nvt", "nve"])
+def test_the_centre_of_mass_stays_where_it_is(potential, ensemble):
+    course = run(potential, [replica(WATER)], ensemble=ensemble, time=0.2, frames=10, bond_tolerance=50.0)
     masses = WATER.get_masses()[:, None]
     centres = [(masses * positions).sum(0) / masses.sum() for positions in course.frame_positions]
+    assert not course.failed.any()
     np.testing.assert_allclose(centres, np.broadcast_to(centres[0], (len(centres), 3)), rtol=0, atol=1e-12)
+
+
+def test_forces_that_are_no_gradient_take_the_path_of_piwsl_md():
+    # Which holds the centre of mass by ASE's constraint: a net force would be taken for heat.
+    methanol = molecule("CH3OH")
+    methanol.calc = PotentialCalculator(painn("direct"))
+    assert np.abs(methanol.get_forces().sum(axis=0)).max() > 0.03
+    course = run(painn("direct"), [replica(methanol)], ensemble="nve", time=0.05, bond_tolerance=50.0)
+    methanol.set_velocities(course.frame_velocities[0])
+    methanol.set_constraint(FixCom())
+    dynamics = VelocityVerlet(methanol, 0.5 * units.fs)
+    for positions in course.frame_positions[1:]:
+        dynamics.run(1)
+        np.testing.assert_allclose(positions, methanol.positions, rtol=0, atol=1e-11)
+    assert course.temperatures[-1] == pytest.approx(methanol.get_temperature(), rel=1e-6)
 
 
 def test_first_velocities_have_the_temperature_asked_for():
@@ -324,7 +342,7 @@ def test_a_checkpoint_of_another_simulation_or_a_damaged_one_is_not_gone_on_from
     path.write_bytes(path.read_bytes()[:500])
     assert resumed(path, "one") is None
     said = capsys.readouterr().out.splitlines()
-    assert "is of another model, start or setting" in said[0]
+    assert "is of another model, start, setting or version" in said[0]
     assert "cannot be read" in said[1]
 
 

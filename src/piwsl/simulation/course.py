@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from piwsl.files import write_atomically
 
 Array = NDArray[np.float64]
-FORMAT = 1
+# Goes up where what is noted means another thing: a simulation in progress then begins anew.
+FORMAT = 2
 
 
 @dataclass
@@ -98,7 +99,7 @@ def resumed(path: Path, key: str) -> Course | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             if str(found["key"]) != str(_name(key)):
-                print(f"checkpoint {path} is of another model, start or setting; beginning anew", flush=True)
+                print(f"checkpoint {path} is of another model, start, setting or version; beginning anew", flush=True)
                 return None
             return Course(**{entry.name: _plain(entry.name, found[entry.name]) for entry in fields(Course)})
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
