@@ -270,7 +270,8 @@ class Stability(OfRun):
     """Mean over replicas, each cut off at `time_ps`."""
     time_ps: float
     ended: str
-    mean_temperature_K: float
+    mean_temperature_K: float | None
+    """None where no replica was stable for long enough to tell."""
     ensemble: str = "nvt"
     temperatures_K: list[float] = []
     replicas: int = 1

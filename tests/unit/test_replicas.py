@@ -32,6 +32,7 @@ from piwsl.records import Stability, read_record
 from piwsl.simulation import engine
 from piwsl.simulation.course import Course, resumed
 from piwsl.simulation.criteria import judged_bonds
+from piwsl.simulation.dynamics import bond_lengths, bonds
 from piwsl.simulation.engine import run_replicas
 from piwsl.simulation.group import Group, Replica
 from piwsl.simulation.replicas import planned, simulate
@@ -227,6 +228,39 @@ def test_who_fails_ends_alone_and_says_why():
         0.1,
         last.info["time_fs"] // 0.5 * 0.0005,
     }
+
+
+def test_of_a_model_that_holds_no_step_there_are_no_distances_and_no_temperature():
+    class Pushing(Springs):
+        """Its springs push, thirty times as hard."""
+
+        def predict(self, batch, properties=("energy", "forces"), create_graph=False):
+            found = super().predict(batch, properties)
+            return found._replace(energy=-30 * found.energy, forces=-30 * found.forces)
+
+    torn = WATER.copy()
+    torn.positions[1] += [0.0, 0.45, 0.0]  # the first step takes the bond out of its range
+    replicas = [Replica(0, from_atoms(torn), 300.0, n, judged_bonds(WATER, [], 0.5)) for n in range(4)]
+    settings = ReplicaSimulation(time=0.1, replicas=4)
+    course = run_replicas(Pushing(WATER), replicas, settings, progress=lambda line: None)
+    summary = Outcome(settings, replicas, course).summary([from_atoms(WATER)])
+    assert summary["failed"] == 4
+    assert summary["stable_ps"] == 0
+    # Where it started is a reference frame, and the first velocities were drawn.
+    assert summary["distances"] == []
+    assert summary["mean_temperature_K"] is None
+
+
+def test_distances_and_the_mean_temperature_are_of_what_the_model_made_of_the_start():
+    settings = ReplicaSimulation(time=0.01)
+    replicas = [replica(WATER)]
+    course = run_replicas(Springs(WATER), replicas, settings, progress=lambda line: None)
+    outcome = Outcome(settings, replicas, course)
+    summary, (_, *moved) = outcome.summary([from_atoms(WATER)]), outcome.trajectory(0)
+    (bond,) = summary["distances"][0]["bonds"]
+    assert len(moved) == 20
+    assert bond["mean_A"] == pytest.approx(np.mean([bond_lengths(atoms, bonds(WATER)) for atoms in moved]))
+    assert summary["mean_temperature_K"] == pytest.approx(np.mean([atoms.info["temperature"] for atoms in moved]))
 
 
 def test_atoms_that_fly_apart_end_a_replica_and_not_the_program():

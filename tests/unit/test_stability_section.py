@@ -107,6 +107,16 @@ def test_a_column_that_no_simulation_fills_is_left_out(context):
     assert page.count('<td class="number">300</td>') == 2  # the mean temperature, a row a loss
 
 
+def test_a_simulation_that_held_no_step_has_no_mean_temperature(context):
+    for number, files in context.files.items():
+        if context.runs.loss[number] == "supervised":
+            record = read_json(files.simulations["nvt"])
+            write_json(files.simulations["nvt"], record | {"mean_temperature_K": None})
+    page = StabilityOfDynamics().html(context)
+    assert page.count('<td class="number">300</td>') == 1
+    assert page.count('<td class="number">–</td>') == 1
+
+
 def test_a_mean_of_times_that_were_cut_off_is_said_to_be_a_bound(context):
     page = MeanErrors().html(context)
     assert "all of 2 ps" in page

@@ -69,11 +69,11 @@ class Outcome:
             found["spectrum"] = self._spectrum()
         return found
 
-    def _mean_temperature(self) -> float:
-        """Return the mean over all samples of replicas that were stable then, K."""
+    def _mean_temperature(self) -> float | None:
+        """Return the mean over samples after the start of replicas that were stable then, K; None without such."""
         steps = np.array(self._course.sample_steps)[:, None]
-        stable = (steps <= self._course.stable_steps()) & np.isfinite(self._course.temperatures)
-        return float(np.array(self._course.temperatures)[stable].mean())
+        stable = (steps > 0) & (steps <= self._course.stable_steps()) & np.isfinite(self._course.temperatures)
+        return float(np.array(self._course.temperatures)[stable].mean()) if stable.any() else None
 
     def _ended(self) -> str:
         reasons = [reason for reason in self._course.reasons if reason]
@@ -194,7 +194,8 @@ class Outcome:
         return found
 
     def _stable_frames(self, number: int) -> list[Atoms]:
-        return [atoms for atoms in self.trajectory(number) if "ended" not in atoms.info]
+        """Return the frames that a model made: neither the start, a reference frame, nor what ended the replica."""
+        return [atoms for atoms in self.trajectory(number) if atoms.info["time_fs"] > 0 and "ended" not in atoms.info]
 
     @staticmethod
     def _compared(ours: Sequence[Atoms], theirs: Sequence[Atoms]) -> dict[str, Any]:

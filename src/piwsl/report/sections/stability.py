@@ -74,7 +74,7 @@ class _Kind:
         errors = [found.error for record in self.records for found in record.distances]
         drifts = [record.drift_meV_per_atom_per_ps for record in self.records]
         cells = (
-            _mean([record.mean_temperature_K for record in self.records], 3),
+            _mean([each for record in self.records if (each := record.mean_temperature_K) is not None], 3),
             _mean(errors, 2),
             _mean([drift.mean for drift in drifts if drift is not None and drift.mean is not None], 2),
         )
