@@ -444,6 +444,18 @@ def test_what_the_pieces_of_a_simulation_before_the_last_took_is_left(tmp_path, 
     assert not outputs.earlier.exists()
 
 
+@pytest.mark.parametrize(("name", "vibrations"), [("CO2", 4), ("H2O", 3)])
+def test_energies_of_equipartition_are_those_of_a_harmonic_molecule_linear_or_bent(name, vibrations):
+    atoms, temperatures = molecule(name), [300.0, 500.0]
+    atoms.rattle(0.03)
+    settings = ReplicaSimulation(time=0.002, temperatures=temperatures)
+    replicas = [replica(atoms, temperature) for temperature in temperatures]
+    course = run_replicas(Springs(atoms), replicas, settings, progress=lambda line: None)
+    course.potentials = [vibrations * 0.5 * units.kB * np.array(temperatures) for _ in course.sample_steps]
+    found = Outcome(settings, replicas, course).summary([])["capacity_over_harmonic"]
+    assert found == {str(atoms.symbols.get_chemical_formula()): pytest.approx(1.0)}
+
+
 def test_a_spring_swings_at_its_frequency_and_its_energy_does_not_drift():
     oxygen = Atoms("OO", positions=[[0, 0, 0], [0, 0, 1.2]])
     settings = ReplicaSimulation(ensemble="nve", time=1.0, velocities_every=6)

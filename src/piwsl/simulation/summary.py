@@ -145,10 +145,11 @@ class Outcome:
         found = {}
         for formula in dict.fromkeys(row["formula"] for row in energies):
             rows = [row for row in energies if row["formula"] == formula and "potential_eV" in row]
-            atoms = next(replica.atoms for replica in self._replicas if self._formula(replica) == formula)
-            if len(rows) > 1 and atoms > 2:
+            if len(rows) > 1:
+                starts = [each.structure.atoms() for each in self._replicas if self._formula(each) == formula]
                 at, mean = (np.array([row[key] for row in rows]) for key in ("temperature_K", "potential_eV"))
-                found[formula] = observables.heat_capacity_over_harmonic(at, mean, atoms)
+                vibrations = observables.vibrations(starts)
+                found[formula] = observables.heat_capacity_over_harmonic(at, mean, vibrations)
         return found
 
     def _drift(self) -> dict[str, float | None]:
