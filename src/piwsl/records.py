@@ -271,7 +271,9 @@ class Stability(OfRun):
     time_ps: float
     ended: str
     mean_temperature_K: float | None
-    """None where no replica was stable for long enough to tell."""
+    """None of several baths, and where no replica was stable for long enough to tell."""
+    mean_temperatures_K: list[float | None] = []
+    """Of each bath of `temperatures_K`, None as above."""
     ensemble: str = "nvt"
     temperatures_K: list[float] = []
     replicas: int = 1

@@ -263,6 +263,20 @@ def test_distances_and_the_mean_temperature_are_of_what_the_model_made_of_the_st
     assert summary["mean_temperature_K"] == pytest.approx(np.mean([atoms.info["temperature"] for atoms in moved]))
 
 
+def test_each_bath_has_a_mean_temperature_which_replicas_of_another_do_not_change():
+    settings = ReplicaSimulation(time=0.1, temperatures=[300.0, 500.0])
+    cold, hot = replica(WATER), replica(WATER, 500.0)
+    course = run_replicas(Springs(WATER), [cold, hot], settings, progress=lambda line: None)
+    summary = Outcome(settings, [cold, hot], course).summary([])
+    means = np.array(course.temperatures)[1:].mean(axis=0)
+    assert summary["mean_temperatures_K"] == pytest.approx(means)
+    assert summary["mean_temperature_K"] is None
+    alone = Outcome(ReplicaSimulation(time=0.1), [cold], run(Springs(WATER), [cold], time=0.1)).summary([])
+    assert alone["mean_temperatures_K"] == [pytest.approx(means[0], rel=1e-6)] == [alone["mean_temperature_K"]]
+    course.ended[1] = 1
+    assert Outcome(settings, [cold, hot], course).summary([])["mean_temperatures_K"] == [pytest.approx(means[0]), None]
+
+
 def test_atoms_that_fly_apart_end_a_replica_and_not_the_program():
     class Explosive(Springs):
         def predict(self, batch, properties=("energy", "forces"), create_graph=False):
