@@ -25,7 +25,7 @@ from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import Predictor, save_model
+from piwsl.models import BaselineFailure, Predictor, save_model
 from piwsl.models.potential import Potential
 from piwsl.models.terms import Prediction
 from piwsl.records import Stability, read_record
@@ -38,6 +38,7 @@ from piwsl.simulation.group import Group, Replica
 from piwsl.simulation.replicas import planned, simulate
 from piwsl.simulation.summary import Outcome
 from piwsl.structures.frames import label, read_frames
+from piwsl.structures.labels import Labels
 from piwsl.structures.structure import from_atoms
 
 WATER = molecule("H2O")
@@ -261,6 +262,29 @@ def test_distances_and_the_mean_temperature_are_of_what_the_model_made_of_the_st
     assert len(moved) == 20
     assert bond["mean_A"] == pytest.approx(np.mean([bond_lengths(atoms, bonds(WATER)) for atoms in moved]))
     assert summary["mean_temperature_K"] == pytest.approx(np.mean([atoms.info["temperature"] for atoms in moved]))
+
+
+def test_a_replica_that_fails_where_it_starts_was_stable_for_no_time():
+    class GivesUp(Springs):
+        """Corrects a baseline that gives up on a stretched molecule."""
+
+        class Baseline:
+            def part(self, structure):
+                if np.linalg.norm(structure.positions[1] - structure.positions[0]) > 1.2:
+                    raise BaselineFailure("the SCF does not converge")
+                return Labels(energy=0.0, forces=np.zeros_like(structure.positions))
+
+        baseline = Baseline()
+
+    stretched = WATER.copy()
+    stretched.positions[1] *= 1.4
+    replicas = [replica(stretched), replica(WATER)]
+    settings = ReplicaSimulation(time=0.01)
+    course = run_replicas(GivesUp(WATER), replicas, settings, progress=lambda line: None)
+    summary = Outcome(settings, replicas, course).summary([])
+    assert [each["stable_ps"] for each in summary["outcomes"]] == [0.0, 0.01]
+    assert summary["stability"] == "1 of 2 failed, after 0 ps, of 0.01 ps"
+    assert summary["ended"] == "1 of 2 failed: the SCF does not converge"
 
 
 def test_each_bath_has_a_mean_temperature_which_replicas_of_another_do_not_change():

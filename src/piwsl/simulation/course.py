@@ -75,7 +75,7 @@ class Course:
 
     def stable_steps(self) -> NDArray[np.int64]:
         """Return how many steps each replica was stable, (M,)."""
-        return np.where(self.failed, self.ended - 1, self.step)
+        return np.where(self.failed, np.maximum(self.ended - 1, 0), self.step)
 
     def save(self, path: Path, key: str) -> None:
         """Write a checkpoint, atomically.
