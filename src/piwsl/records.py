@@ -270,7 +270,10 @@ class Stability(OfRun):
     """Mean over replicas, each cut off at `time_ps`."""
     time_ps: float
     ended: str
-    mean_temperature_K: float
+    mean_temperature_K: float | None
+    """None of several baths, and where no replica was stable for long enough to tell."""
+    mean_temperatures_K: list[float | None] = []
+    """Of each bath of `temperatures_K`, None as above."""
     ensemble: str = "nvt"
     temperatures_K: list[float] = []
     replicas: int = 1

@@ -219,7 +219,7 @@ def _simulate(simulation: str) -> None:
     replicas = planned(frames, settings)
     course = run_replicas(_potential(), replicas, settings, progress=lambda _: None)
     found = summary.Outcome(settings, replicas, course).summary(list(frames.values()))
-    if not np.isfinite(found["mean_temperature_K"]):
+    if not found["failed"] and not np.isfinite(found["mean_temperatures_K"]).all():
         raise Unfit("a simulation without a temperature")
 
 

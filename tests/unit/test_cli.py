@@ -269,6 +269,9 @@ def test_md_goes_on_from_the_last_frame_of_its_trajectory(folder):
     assert "completed after 0.02 of 0.02 ps" in call(*arguments, "0.02")
     times = [atoms.info["time_fs"] for atoms in ase.io.read("trajectory.xyz", index=":")]
     assert times == pytest.approx([0.5 * step for step in range(41)])
+    frames = ase.io.read("trajectory.xyz", index=":")
+    mean = np.mean([atoms.info["temperature"] for atoms in frames[1:]])
+    assert frames[-1].info["mean_temperature_K"] == pytest.approx(mean)
     assert "trajectory.xyz: is 0.02 ps long already, of 0.02; raise --time" in call(*arguments, "0.02", code=1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import molecule
+from ase.build import bulk, molecule
 from scipy.stats import binomtest
 
 from piwsl.simulation.observables import (
@@ -17,6 +17,7 @@ from piwsl.simulation.observables import (
     kinetic_temperatures,
     pair_types,
     power,
+    vibrations,
     wavenumbers,
 )
 from piwsl.simulation.survival import clopper_pearson, in_words, kaplan_meier
@@ -118,7 +119,41 @@ def test_the_temperature_of_an_atom_knows_that_the_centre_of_mass_rests():
 
 def test_a_harmonic_surface_takes_up_half_kt_a_vibration():
     temperatures = np.array([100.0, 300.0, 500.0])
-    assert heat_capacity_over_harmonic(temperatures, 6 * 0.5 * units.kB * temperatures - 7, 4) == pytest.approx(1.0)
+    assert heat_capacity_over_harmonic(temperatures, 6 * 0.5 * units.kB * temperatures - 7, 6) == pytest.approx(1.0)
+
+
+def thermal(atoms: Atoms, deviation: float) -> list[Atoms]:
+    """Return frames with atoms displaced by as much in each direction, Å."""
+    frames = [atoms.copy() for _ in range(4)]
+    for seed, frame in enumerate(frames):
+        frame.rattle(deviation, seed=seed)
+    return frames
+
+
+CARBON_DIOXIDE = Atoms("OCO", positions=[[0, 0, -1.16], [0, 0, 0], [0, 0, 1.16]])
+POLYYNE = Atoms("HCCCCCCCCH", positions=[[0, 0, z] for z in np.cumsum([0, 1.06, *[1.21, 1.37] * 3, 1.21, 1.06])])
+
+
+@pytest.mark.parametrize(
+    ("atoms", "count"),
+    [
+        (molecule("N2"), 1), (CARBON_DIOXIDE, 4), (molecule("HCN"), 4), (molecule("C2H2"), 7), (POLYYNE, 25),
+        (molecule("H2O"), 3), (molecule("SO2"), 3), (molecule("H2CO"), 6), (molecule("CH3CN"), 12),
+        (molecule("trans-butane"), 36), (bulk("Si", "diamond", a=5.43, cubic=True), 21),
+    ],
+    ids=lambda value: str(value.symbols) if isinstance(value, Atoms) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("deviation", [0.0, 0.08])
+def test_vibrations_are_what_is_neither_translation_nor_rotation_hot_or_cold(atoms, count, deviation):
+    # 0.08 Å: about as much as in carbon dioxide at 1000 K.
+    assert vibrations(thermal(atoms, deviation)) == count
+
+
+def test_a_bond_askew_at_the_end_of_a_long_line_makes_no_linear_molecule():
+    polyynol = POLYYNE.copy()
+    polyynol.symbols[-2] = "O"
+    polyynol.positions[-1] += [0.9, 0.0, -0.7]
+    assert vibrations([polyynol]) == 24
 
 
 @pytest.mark.parametrize("frequency", [500.0, 1600.0, 3700.0])

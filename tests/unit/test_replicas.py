@@ -13,6 +13,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.constraints import FixCom
 from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.verlet import VelocityVerlet
 from run_files import outputs_in
@@ -24,19 +25,23 @@ from piwsl.data.dataset import TEST, TRAINING, write_dataset
 from piwsl.errors import PiwslError
 from piwsl.files import read_json
 from piwsl.interfaces import PotentialCalculator
-from piwsl.models import Predictor, save_model
+from piwsl.models import BaselineFailure, Predictor, save_model
 from piwsl.models.potential import Potential
 from piwsl.models.terms import Prediction
 from piwsl.records import Stability, read_record
 from piwsl.simulation import engine
 from piwsl.simulation.course import Course, resumed
 from piwsl.simulation.criteria import judged_bonds
+from piwsl.simulation.dynamics import bond_lengths, bonds
 from piwsl.simulation.engine import run_replicas
 from piwsl.simulation.group import Group, Replica
 from piwsl.simulation.replicas import planned, simulate
 from piwsl.simulation.summary import Outcome
 from piwsl.structures.frames import label, read_frames
+from piwsl.structures.labels import Labels
 from piwsl.structures.structure import from_atoms
+
+WATER = molecule("H2O")
 
 
 class Springs(Predictor):
@@ -71,9 +76,9 @@ class Springs(Predictor):
         return Prediction(energy.detach(), energies.detach(), -gradient, None)
 
 
-def painn() -> Potential:
+def painn(forces: str = "conservative") -> Potential:
     torch.manual_seed(0)
-    config = PaiNN(architecture="painn", features=16, layers=2, cutoff=4.0, dtype="float64")
+    config = PaiNN(architecture="painn", features=16, layers=2, cutoff=4.0, dtype="float64", forces=forces)
     # As if it had many neighbours, which makes an untrained surface smooth enough for dynamics.
     return Potential(config, 5.0, {1: 0.0, 6: 0.0, 8: 0.0, 7: 0.0}, neighbours=300.0)
 
@@ -85,9 +90,6 @@ def replica(atoms: Atoms, temperature: float = 300.0, number: int = 0, tolerance
 def run(potential: Predictor, replicas: list[Replica], **settings):
     section = ReplicaSimulation.model_validate(settings)
     return run_replicas(potential, replicas, section, progress=lambda line: None)
-
-
-WATER = molecule("H2O")
 
 
 def test_constant_energy_takes_ases_path_step_by_step():
@@ -163,11 +165,29 @@ def test_a_bath_gives_every_atom_and_every_vibration_its_share_of_energy():
     assert abs(row["potential_eV"] - 1.5 * units.kB * 300) < 5 * row["potential_error_eV"]
 
 
-def test_the_centre_of_mass_stays_where_it_is():
-    course = run(Springs(WATER), [replica(WATER)], time=0.5, frames=10)
+@pytest.mark.parametrize("potential", [Springs(WATER), painn("direct")], ids=["gradient", "no gradient"])
+@pytest.mark.parametrize("ensemble", ["nvt", "nve"])
+def test_the_centre_of_mass_stays_where_it_is(potential, ensemble):
+    course = run(potential, [replica(WATER)], ensemble=ensemble, time=0.2, frames=10, bond_tolerance=50.0)
     masses = WATER.get_masses()[:, None]
     centres = [(masses * positions).sum(0) / masses.sum() for positions in course.frame_positions]
+    assert not course.failed.any()
     np.testing.assert_allclose(centres, np.broadcast_to(centres[0], (len(centres), 3)), rtol=0, atol=1e-12)
+
+
+def test_forces_that_are_no_gradient_take_the_path_of_piwsl_md():
+    # Which holds the centre of mass by ASE's constraint: a net force would be taken for heat.
+    methanol = molecule("CH3OH")
+    methanol.calc = PotentialCalculator(painn("direct"))
+    assert np.abs(methanol.get_forces().sum(axis=0)).max() > 0.03
+    course = run(painn("direct"), [replica(methanol)], ensemble="nve", time=0.05, bond_tolerance=50.0)
+    methanol.set_velocities(course.frame_velocities[0])
+    methanol.set_constraint(FixCom())
+    dynamics = VelocityVerlet(methanol, 0.5 * units.fs)
+    for positions in course.frame_positions[1:]:
+        dynamics.run(1)
+        np.testing.assert_allclose(positions, methanol.positions, rtol=0, atol=1e-11)
+    assert course.temperatures[-1] == pytest.approx(methanol.get_temperature(), rel=1e-6)
 
 
 def test_first_velocities_have_the_temperature_asked_for():
@@ -209,6 +229,76 @@ def test_who_fails_ends_alone_and_says_why():
         0.1,
         last.info["time_fs"] // 0.5 * 0.0005,
     }
+
+
+def test_of_a_model_that_holds_no_step_there_are_no_distances_and_no_temperature():
+    class Pushing(Springs):
+        """Its springs push, thirty times as hard."""
+
+        def predict(self, batch, properties=("energy", "forces"), create_graph=False):
+            found = super().predict(batch, properties)
+            return found._replace(energy=-30 * found.energy, forces=-30 * found.forces)
+
+    torn = WATER.copy()
+    torn.positions[1] += [0.0, 0.45, 0.0]  # the first step takes the bond out of its range
+    replicas = [Replica(0, from_atoms(torn), 300.0, n, judged_bonds(WATER, [], 0.5)) for n in range(4)]
+    settings = ReplicaSimulation(time=0.1, replicas=4)
+    course = run_replicas(Pushing(WATER), replicas, settings, progress=lambda line: None)
+    summary = Outcome(settings, replicas, course).summary([from_atoms(WATER)])
+    assert summary["failed"] == 4
+    assert summary["stable_ps"] == 0
+    # Where it started is a reference frame, and the first velocities were drawn.
+    assert summary["distances"] == []
+    assert summary["mean_temperature_K"] is None
+
+
+def test_distances_and_the_mean_temperature_are_of_what_the_model_made_of_the_start():
+    settings = ReplicaSimulation(time=0.01)
+    replicas = [replica(WATER)]
+    course = run_replicas(Springs(WATER), replicas, settings, progress=lambda line: None)
+    outcome = Outcome(settings, replicas, course)
+    summary, (_, *moved) = outcome.summary([from_atoms(WATER)]), outcome.trajectory(0)
+    (bond,) = summary["distances"][0]["bonds"]
+    assert len(moved) == 20
+    assert bond["mean_A"] == pytest.approx(np.mean([bond_lengths(atoms, bonds(WATER)) for atoms in moved]))
+    assert summary["mean_temperature_K"] == pytest.approx(np.mean([atoms.info["temperature"] for atoms in moved]))
+
+
+def test_a_replica_that_fails_where_it_starts_was_stable_for_no_time():
+    class GivesUp(Springs):
+        """Corrects a baseline that gives up on a stretched molecule."""
+
+        class Baseline:
+            def part(self, structure):
+                if np.linalg.norm(structure.positions[1] - structure.positions[0]) > 1.2:
+                    raise BaselineFailure("the SCF does not converge")
+                return Labels(energy=0.0, forces=np.zeros_like(structure.positions))
+
+        baseline = Baseline()
+
+    stretched = WATER.copy()
+    stretched.positions[1] *= 1.4
+    replicas = [replica(stretched), replica(WATER)]
+    settings = ReplicaSimulation(time=0.01)
+    course = run_replicas(GivesUp(WATER), replicas, settings, progress=lambda line: None)
+    summary = Outcome(settings, replicas, course).summary([])
+    assert [each["stable_ps"] for each in summary["outcomes"]] == [0.0, 0.01]
+    assert summary["stability"] == "1 of 2 failed, after 0 ps, of 0.01 ps"
+    assert summary["ended"] == "1 of 2 failed: the SCF does not converge"
+
+
+def test_each_bath_has_a_mean_temperature_which_replicas_of_another_do_not_change():
+    settings = ReplicaSimulation(time=0.1, temperatures=[300.0, 500.0])
+    cold, hot = replica(WATER), replica(WATER, 500.0)
+    course = run_replicas(Springs(WATER), [cold, hot], settings, progress=lambda line: None)
+    summary = Outcome(settings, [cold, hot], course).summary([])
+    means = np.array(course.temperatures)[1:].mean(axis=0)
+    assert summary["mean_temperatures_K"] == pytest.approx(means)
+    assert summary["mean_temperature_K"] is None
+    alone = Outcome(ReplicaSimulation(time=0.1), [cold], run(Springs(WATER), [cold], time=0.1)).summary([])
+    assert alone["mean_temperatures_K"] == [pytest.approx(means[0], rel=1e-6)] == [alone["mean_temperature_K"]]
+    course.ended[1] = 1
+    assert Outcome(settings, [cold, hot], course).summary([])["mean_temperatures_K"] == [pytest.approx(means[0]), None]
 
 
 def test_atoms_that_fly_apart_end_a_replica_and_not_the_program():
@@ -324,7 +414,7 @@ def test_a_checkpoint_of_another_simulation_or_a_damaged_one_is_not_gone_on_from
     path.write_bytes(path.read_bytes()[:500])
     assert resumed(path, "one") is None
     said = capsys.readouterr().out.splitlines()
-    assert "is of another model, start or setting" in said[0]
+    assert "is of another model, start, setting or version" in said[0]
     assert "cannot be read" in said[1]
 
 
@@ -390,6 +480,18 @@ def test_what_the_pieces_of_a_simulation_before_the_last_took_is_left(tmp_path, 
     assert not (tmp_path / "pieces.json").exists()
     simulated()
     assert not outputs.earlier.exists()
+
+
+@pytest.mark.parametrize(("name", "vibrations"), [("CO2", 4), ("H2O", 3)])
+def test_energies_of_equipartition_are_those_of_a_harmonic_molecule_linear_or_bent(name, vibrations):
+    atoms, temperatures = molecule(name), [300.0, 500.0]
+    atoms.rattle(0.03)
+    settings = ReplicaSimulation(time=0.002, temperatures=temperatures)
+    replicas = [replica(atoms, temperature) for temperature in temperatures]
+    course = run_replicas(Springs(atoms), replicas, settings, progress=lambda line: None)
+    course.potentials = [vibrations * 0.5 * units.kB * np.array(temperatures) for _ in course.sample_steps]
+    found = Outcome(settings, replicas, course).summary([])["capacity_over_harmonic"]
+    assert found == {str(atoms.symbols.get_chemical_formula()): pytest.approx(1.0)}
 
 
 def test_a_spring_swings_at_its_frequency_and_its_energy_does_not_drift():

@@ -145,7 +145,7 @@ def test_a_molecule_that_flies_apart_ends_the_simulation_and_not_the_program(tmp
     frames, summary = run_dynamics(atoms, Simulation(time=0.1), quiet)
     assert summary["ended"].startswith("the atoms flew apart: positions are not finite, or farther than")
     assert summary["stable_ps"] == 0
-    assert np.isfinite(summary["mean_temperature_K"])
+    assert summary["mean_temperature_K"] is None
     assert len(frames) == 1
 
 
@@ -159,18 +159,56 @@ def test_at_constant_energy_the_total_energy_stays():
 
 def test_a_drift_is_the_slope_of_the_total_energy_an_atom():
     frames = [Atoms("H2", info={"time_fs": 500.0 * n, "total_energy": 0.002 * n}) for n in range(4)]
-    assert _drift(frames) == pytest.approx(2.0)
-    assert _drift(frames[:1]) is None
+    assert _drift(frames, 1500.0) == pytest.approx(2.0)
+    assert _drift(frames, 0.0) is None
+    frames[-1].info["total_energy"] = 1e9  # of the step that failed
+    assert _drift(frames, 1000.0) == pytest.approx(2.0)
 
 
 def test_dynamics_of_constant_energy_that_goes_on_is_that_which_was_never_interrupted():
     settings = Simulation(ensemble="nve", time=0.1)
-    whole, _ = run_dynamics(bound_water(), settings, quiet)
+    whole, of_whole = run_dynamics(bound_water(), settings, quiet)
     first, _ = run_dynamics(bound_water(), settings.model_copy(update={"time": 0.05}), quiet)
-    rest, summary = run_dynamics(bound_water(), settings, quiet, last=first[-1])
+    rest, summary = run_dynamics(bound_water(), settings, quiet, earlier=first)
     assert [frame.info["time_fs"] for frame in rest] == [frame.info["time_fs"] for frame in whole][-len(rest) :]
     np.testing.assert_allclose(rest[-1].positions, whole[-1].positions, atol=1e-9)
-    assert summary["stable_ps"] == pytest.approx(0.1)
+    for key in ("stable_ps", "mean_temperature_K", "largest_bond_change_A"):
+        assert summary[key] == pytest.approx(of_whole[key]), key
+    # Of more frames: a shorter run keeps every step.
+    assert summary["drift_meV_per_atom_per_ps"] == pytest.approx(of_whole["drift_meV_per_atom_per_ps"], rel=0.1)
+
+
+def test_what_breaks_a_bond_has_no_part_in_the_mean_temperature():
+    class Burst(MorsePotential):
+        """A molecule that is thrown apart at its eleventh step."""
+
+        steps = -1
+
+        def calculate(self, atoms=None, properties=None, system_changes=()):
+            super().calculate(atoms, properties, system_changes)
+            self.steps += 1
+            if self.steps > 10:
+                self.results["forces"] = 1e5 * (atoms.positions - atoms.positions.mean(axis=0))
+
+    settings, seen = Simulation(time=0.05), []
+    start = bound_water()
+    start.calc = Burst(epsilon=4.0, r0=0.97, rho0=2.0, rcut1=8.0, rcut2=9.0)
+    frames, summary = run_dynamics(start, settings, quiet, lambda frame: seen.append(frame.info["temperature"]))
+    assert summary["ended"] == "a bond changed by more than 0.5 Å"
+    # The kick that tears the molecule heats it a step before it is torn.
+    assert min(seen[-2:]) > 1e6
+    assert summary["mean_temperature_K"] == pytest.approx(np.mean(seen[1:-2]))
+    assert frames[-1].info["mean_temperature_K"] == summary["mean_temperature_K"]
+
+
+def test_frames_of_before_that_do_not_say_what_they_have_seen_are_gone_on_from_with_a_word():
+    settings, said = Simulation(time=0.02), []
+    first, _ = run_dynamics(bound_water(), Simulation(time=0.01), quiet)
+    for frame in first:
+        del frame.info["largest_bond_change_A"]
+    rest, summary = run_dynamics(bound_water(), settings, said.append, earlier=first)
+    assert said[0].startswith("the frames before do not say their mean temperature and bond change")
+    assert summary["mean_temperature_K"] == pytest.approx(np.mean([frame.info["temperature"] for frame in rest]))
 
 
 def test_noise_is_not_repeated_where_dynamics_goes_on():
@@ -178,5 +216,5 @@ def test_noise_is_not_repeated_where_dynamics_goes_on():
     first, _ = run_dynamics(bound_water(), settings, quiet)
     again = first[0].copy()
     again.info["time_fs"] = 0.01 * 1000
-    one, _ = run_dynamics(bound_water(), settings, quiet, last=again)
+    one, _ = run_dynamics(bound_water(), settings, quiet, earlier=[again])
     assert np.abs(one[0].positions - first[1].positions).max() > 1e-6

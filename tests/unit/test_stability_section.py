@@ -107,6 +107,33 @@ def test_a_column_that_no_simulation_fills_is_left_out(context):
     assert page.count('<td class="number">300</td>') == 2  # the mean temperature, a row a loss
 
 
+def test_a_simulation_that_held_no_step_has_no_mean_temperature(context):
+    for number, files in context.files.items():
+        if context.runs.loss[number] == "supervised":
+            record = read_json(files.simulations["nvt"])
+            write_json(files.simulations["nvt"], record | {"mean_temperature_K": None})
+    page = StabilityOfDynamics().html(context)
+    assert page.count('<td class="number">300</td>') == 1
+    assert page.count('<td class="number">–</td>') == 1
+
+
+def test_baths_of_several_temperatures_have_a_mean_each_on_the_page_and_none_in_the_table(context):
+    for number, files in context.files.items():
+        record = read_json(files.simulations["nvt"])
+        hot = None if context.runs.loss[number] == "supervised" else 498.0 + 4 * context.runs.seed[number]
+        known = {"mean_temperature_K": None, "temperatures_K": [300.0, 500.0], "mean_temperatures_K": [301.0, hot]}
+        write_json(files.simulations["nvt"], record | known)
+    page = StabilityOfDynamics().html(context)
+    assert '<td class="number">301, –</td>' in page
+    assert '<td class="number">301, 500</td>' in page
+    runs = run_table(
+        [files.errors for files in context.files.values()],
+        [files.simulations["nvt"] for files in context.files.values()],
+    )
+    assert runs["mean_temperature_K"].isna().all()
+    assert runs["mean_temperature_K"].dtype == float
+
+
 def test_a_mean_of_times_that_were_cut_off_is_said_to_be_a_bound(context):
     page = MeanErrors().html(context)
     assert "all of 2 ps" in page

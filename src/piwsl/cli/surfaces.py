@@ -37,7 +37,8 @@ def md(
 ) -> None:
     """Run molecular dynamics with a model, until the time is over or a bond of START.xyz breaks.
 
-    Frames of the trajectory have velocities, `time_fs`, `temperature` (K) and `total_energy` (eV).
+    Frames of the trajectory have velocities, `time_fs`, `temperature` (K), `total_energy` (eV) and, of all steps until
+    then, `mean_temperature_K` and `largest_bond_change_A`.
 
     Example: `piwsl md model.safetensors start.xyz --temperature 300 --time 10`
     """
@@ -50,10 +51,10 @@ def md(
     options = {"ensemble": ensemble, "temperature": temperature, "time": time, "timestep": timestep}
     settings = parse_section(Simulation, options | {"friction": friction, "seed": seed}, "options")
     summary = simulate_file(model, start, settings, trajectory, device, restart)
-    drift = summary.get("drift_meV_per_atom_per_ps")
+    mean, drift = summary["mean_temperature_K"], summary.get("drift_meV_per_atom_per_ps")
     print(
         f"{summary['ended']} after {summary['stable_ps']:g} of {summary['time_ps']:g} ps, "
-        f"mean temperature {summary['mean_temperature_K']:.0f} K, "
+        + ("" if mean is None else f"mean temperature {mean:.0f} K, ")
         + ("" if drift is None else f"energy drift {drift:.3g} meV/atom/ps, ")
         + f"{summary['steps_per_second']:g} steps/s: {trajectory}"
     )

@@ -52,7 +52,8 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
     tested = pd.DataFrame(rows, columns=None if rows else [*Errors.model_fields])
     simulated = pd.DataFrame([_in_short(read_record(Stability, path)) for path in simulations], columns=SIMULATED)
     table = tested.merge(simulated.drop_duplicates(AXES), on=AXES, how="left", validate="one_to_one")
-    numeric = [column for column in table.columns if column in MEASURES or "_mae_" in column or "_rmse_" in column]
+    known = {*MEASURES, "mean_temperature_K"}
+    numeric = [column for column in table.columns if column in known or "_mae_" in column or "_rmse_" in column]
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
     return table.loc[order].astype(dict.fromkeys(numeric, float))

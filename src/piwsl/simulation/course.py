@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from piwsl.files import write_atomically
 
 Array = NDArray[np.float64]
-FORMAT = 1
+# Goes up where what is noted means another thing: a simulation in progress then begins anew.
+FORMAT = 2
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Course:
 
     def stable_steps(self) -> NDArray[np.int64]:
         """Return how many steps each replica was stable, (M,)."""
-        return np.where(self.failed, self.ended - 1, self.step)
+        return np.where(self.failed, np.maximum(self.ended - 1, 0), self.step)
 
     def save(self, path: Path, key: str) -> None:
         """Write a checkpoint, atomically.
@@ -98,7 +99,7 @@ def resumed(path: Path, key: str) -> Course | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             if str(found["key"]) != str(_name(key)):
-                print(f"checkpoint {path} is of another model, start or setting; beginning anew", flush=True)
+                print(f"checkpoint {path} is of another model, start, setting or version; beginning anew", flush=True)
                 return None
             return Course(**{entry.name: _plain(entry.name, found[entry.name]) for entry in fields(Course)})
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:

@@ -8,7 +8,8 @@ TMLR 2023 (arXiv 2210.07237), section 3 (0.5 Å for MD17).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,48 @@ def _motion_problem(atoms: Atoms) -> str | None:
     return "one atom alone does not move; give two or more" if len(atoms) < 2 else None
 
 
+@dataclass
+class _Seen:
+    """What all steps so far have shown, those of an earlier run that is gone on from included.
+
+    A step ends with half the kick that the next one begins with: where that fails, neither temperature counts.
+    """
+
+    steps: int = 0
+    """Those that a stable one has followed."""
+    temperatures: float = 0.0
+    """K, summed over them."""
+    latest: float | None = None
+    """K, of the step that none has followed yet."""
+    largest_bond_change: float = 0.0
+    """Å, of a step that failed, too."""
+
+    def mean_temperature(self) -> float | None:
+        """Return the mean over steps, K; None before there is one that counts."""
+        if self.latest is None:
+            return self.temperatures / self.steps if self.steps else None
+        return (self.temperatures + self.latest) / (self.steps + 1)
+
+    def note(self, temperature: float | None, bond_change: float) -> None:
+        """Take a step in: its temperature, None if it failed, and the largest change of a bond."""
+        if temperature is not None and self.latest is not None:
+            self.steps, self.temperatures = self.steps + 1, self.temperatures + self.latest
+        self.latest = temperature
+        if np.isfinite(bond_change):
+            self.largest_bond_change = max(self.largest_bond_change, bond_change)
+
+
+def _seen_in(earlier: Sequence[Atoms], steps: int, progress: Callable[[str], object]) -> _Seen:
+    """Return what the frames of an earlier run of as many steps have seen: the last one says it."""
+    if steps == 0:
+        return _Seen()
+    info = earlier[-1].info
+    if not {"mean_temperature_K", "largest_bond_change_A"} <= info.keys():
+        progress("the frames before do not say their mean temperature and bond change; those told are of what follows")
+        return _Seen()
+    return _Seen(steps, steps * info["mean_temperature_K"], largest_bond_change=info["largest_bond_change_A"])
+
+
 def _dynamics(atoms: Atoms, settings: Simulation, first: int) -> MolecularDynamics:
     """Return the dynamics that moves atoms, and give them velocities where they begin; `first` steps were done."""
     rng = generator("simulation", settings.seed, *([first] if first else []))
@@ -83,7 +126,7 @@ def run_dynamics(
     settings: Simulation,
     progress: Callable[[str], object] = print,
     keep: Callable[[Atoms], object] = lambda frame: None,
-    last: Atoms | None = None,
+    earlier: Sequence[Atoms] = (),
 ) -> tuple[list[Atoms], dict[str, Any]]:
     """Run dynamics until the time is over, a bond breaks, or a baseline gives up on a geometry.
 
@@ -92,21 +135,24 @@ def run_dynamics(
         settings: ensemble, temperature (K), time (ps), timestep (fs), friction (1/fs), bond tolerance (Å), seed.
         progress: told a line ten times in a run.
         keep: given each frame as soon as it is there.
-        last: of an earlier run from the same start, a frame to go on from, with velocities and `time_fs`.
+        earlier: frames of an earlier run from the same start, with velocities and `time_fs`; the last is gone on from.
 
     Returns:
-        Frames along the way (at most about 100) with info `time_fs`, `temperature` (K) and `total_energy` (eV), and a
-        summary: stable_ps, time_ps, ended (why), mean_temperature_K, largest_bond_change_A, steps_per_second and, at
-        constant energy, drift_meV_per_atom_per_ps.
+        Frames along the way (at most about 100) with info `time_fs`, `temperature` (K), `total_energy` (eV) and, of all
+        steps so far, `mean_temperature_K` and `largest_bond_change_A`; and a summary: stable_ps, time_ps, ended (why),
+        mean_temperature_K, largest_bond_change_A, steps_per_second and, at constant energy, drift_meV_per_atom_per_ps.
+        All but the speed is of the earlier run and this one together. A step that fails, and the one before, which ends
+        with the kick that it follows, have no part in the drift and the mean temperature, which is None without others.
 
     Raises:
         PiwslError: the start is a single atom.
     """
     if problem := _motion_problem(start):
         raise PiwslError(problem)
-    atoms = (start if last is None else last).copy()
+    atoms = (earlier[-1] if earlier else start).copy()
     atoms.calc = start.calc
-    first = 0 if last is None else round(last.info["time_fs"] / settings.timestep)
+    first = round(earlier[-1].info["time_fs"] / settings.timestep) if earlier else 0
+    seen = _seen_in(earlier, first, progress)
     dynamics = _dynamics(atoms, settings, first)
     steps = round(settings.time * 1000 / settings.timestep)
     keep_every = max(1, steps // FRAMES_KEPT)
@@ -115,13 +161,13 @@ def run_dynamics(
     frames: list[Atoms] = []
 
     def take(time_fs: float) -> None:
-        frames.append(_snapshot(atoms, time_fs))
+        frames.append(_snapshot(atoms, time_fs, seen))
         keep(frames[-1])
 
     atoms.get_forces()  # what cannot be computed at all is said before a file is touched
-    if last is None:
+    if not earlier:
         take(0.0)
-    temperatures, largest, ended, step = [], 0.0, "completed", first
+    ended, step = "completed", first
     started = time.perf_counter()
     while step < steps and ended == "completed":
         step += 1
@@ -133,32 +179,39 @@ def run_dynamics(
         except BaselineFailure as failure:
             ended = f"step {step}: {failure}"
             break
-        temperatures.append(atoms.get_temperature())
         change = float(np.abs(bond_lengths(atoms, pairs) - start_lengths).max(initial=0.0))
         ended = _end(atoms, change, settings.bond_tolerance)
-        largest = max(largest, change) if np.isfinite(change) else largest
+        seen.note(atoms.get_temperature() if ended == "completed" else None, change)
         if step % keep_every == 0 or ended != "completed":
             take(step * settings.timestep)
         if step % max(1, steps // 10) == 0:
-            progress(f"{step * settings.timestep / 1000:g} ps of {settings.time:g}: {temperatures[-1]:.0f} K")
-    stable_steps = step if ended == "completed" else step - 1
+            progress(f"{step * settings.timestep / 1000:g} ps of {settings.time:g}: {atoms.get_temperature():.0f} K")
+    failed = ended != "completed"
+    if failed:
+        seen.latest = None
     return frames, {
-        "stable_ps": stable_steps * settings.timestep / 1000,
+        "stable_ps": (step - failed) * settings.timestep / 1000,
         "time_ps": settings.time,
         "ended": ended,
-        "mean_temperature_K": float(np.mean(temperatures or [atoms.get_temperature()])),
-        "largest_bond_change_A": largest,
+        "mean_temperature_K": seen.mean_temperature(),
+        "largest_bond_change_A": seen.largest_bond_change,
         "steps_per_second": round((step - first) / (time.perf_counter() - started), 1),
-        **({"drift_meV_per_atom_per_ps": _drift(frames)} if settings.ensemble == "nve" else {}),
+        **(
+            {"drift_meV_per_atom_per_ps": _drift([*earlier, *frames], (step - 2 * failed) * settings.timestep)}
+            if settings.ensemble == "nve"
+            else {}
+        ),
     }
 
 
-def _drift(frames: list[Atoms]) -> float | None:
-    """Return the drift of the total energy over frames, meV/atom/ps; None of a single one."""
-    if len(frames) < 2:
+def _drift(frames: Sequence[Atoms], until_fs: float) -> float | None:
+    """Return the drift of the total energy over frames until a time, meV/atom/ps; None of a single one."""
+    known = [frame.info for frame in frames if {"time_fs", "total_energy"} <= frame.info.keys()]
+    stable = [info for info in known if info["time_fs"] < until_fs + 1e-6]
+    if len(stable) < 2:
         return None
-    times = np.array([frame.info["time_fs"] / 1000 for frame in frames])
-    return drift(times, np.array([frame.info["total_energy"] for frame in frames]), len(frames[0]))
+    times, energies = (np.array([info[key] for info in stable]) for key in ("time_fs", "total_energy"))
+    return drift(times / 1000, energies, len(frames[0]))
 
 
 def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
@@ -169,15 +222,18 @@ def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
     return "completed"
 
 
-def _snapshot(atoms: Atoms, time_fs: float) -> Atoms:
+def _snapshot(atoms: Atoms, time_fs: float, seen: _Seen) -> Atoms:
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, velocities=atoms.get_velocities())
     energy = float(atoms.get_total_energy())
     frame.info = {
         "time_fs": time_fs,
         "temperature": atoms.get_temperature(),
         "total_energy": energy,
+        "largest_bond_change_A": seen.largest_bond_change,
         **electrons_stated(atoms),
     }
+    if (mean := seen.mean_temperature()) is not None:
+        frame.info["mean_temperature_K"] = mean
     return frame
 
 
@@ -236,15 +292,16 @@ def simulate_file(
         start.get_forces()
     except PiwslError as error:
         raise PiwslError(f"{start_path}: frame 0: {error}") from None
-    last = _last_frame(trajectory_path, start, settings) if restart and trajectory_path.exists() else None
-    trajectory = Trajectory(trajectory_path, continued=last is not None)
-    _, summary = run_dynamics(start, settings, keep=trajectory.add, last=last)
+    earlier = _earlier_frames(trajectory_path, start, settings) if restart and trajectory_path.exists() else []
+    trajectory = Trajectory(trajectory_path, continued=bool(earlier))
+    _, summary = run_dynamics(start, settings, keep=trajectory.add, earlier=earlier)
     return summary
 
 
-def _last_frame(path: Path, start: Atoms, settings: Simulation) -> Atoms:
-    """Return the frame of a trajectory that its dynamics goes on from."""
-    last = read_frames(path)[-1]
+def _earlier_frames(path: Path, start: Atoms, settings: Simulation) -> list[Atoms]:
+    """Return the frames of a trajectory, of which dynamics can go on from the last."""
+    frames = read_frames(path)
+    last = frames[-1]
     time_fs = last.info.get("time_fs")
     if not isinstance(time_fs, int | float) or not last.has("momenta"):
         raise PiwslError(f"{path}: its last frame has no time_fs or no momenta; leave out --restart")
@@ -252,4 +309,4 @@ def _last_frame(path: Path, start: Atoms, settings: Simulation) -> Atoms:
         raise PiwslError(f"{path}: is of other atoms than the start; leave out --restart")
     if time_fs >= 1000 * settings.time - settings.timestep / 2:
         raise PiwslError(f"{path}: is {time_fs / 1000:g} ps long already, of {settings.time:g}; raise --time")
-    return last
+    return frames

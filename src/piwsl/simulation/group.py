@@ -71,6 +71,7 @@ class Group:
         """Prepare what stays the same from step to step."""
         self.replicas = list(replicas)
         self.surface = ReplicaSurface(potential, [replica.structure for replica in replicas])
+        self._conservative = potential.conservative
         self._settings = settings
         self._device = potential.device
         self._timestep = settings.timestep * units.fs
@@ -88,7 +89,7 @@ class Group:
         """Return the replicas where they start, with velocities of their temperatures."""
         noise = np.concatenate([replica.noise(self._settings.seed, "velocities") for replica in self.replicas])
         positions = self.tensor(np.concatenate([replica.structure.positions for replica in self.replicas]))
-        energies, forces = self.surface(positions)
+        energies, forces = self._evaluated(positions)
         return State(positions, self.masses.thermal(self.temperatures, self.tensor(noise)), energies, forces)
 
     def criteria(self, start_energies: Array) -> Criteria:
@@ -100,10 +101,20 @@ class Group:
     def moved(self, state: State, step: int) -> State:
         """Return the state a timestep later; `step` counts those that were made."""
         if self._settings.ensemble == "nve":
-            return velocity_verlet(state, self.masses, self._timestep, self.surface)
+            return velocity_verlet(state, self.masses, self._timestep, self._evaluated)
         friction = self._settings.friction / units.fs
         noise = self._noise_of(step)
-        return baoab(state, self.masses, self._timestep, self.surface, friction, self.temperatures, noise)
+        return baoab(state, self.masses, self._timestep, self._evaluated, friction, self.temperatures, noise)
+
+    def _evaluated(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return energies (M,), eV, and forces (N, 3), eV/Å, that leave the centres of mass at rest.
+
+        A gradient has no net force, but one beside the energy has, and motion of the centre would be taken for heat.
+        """
+        energies, forces = self.surface(positions)
+        if self._conservative:
+            return energies, forces
+        return energies, self.masses.of_atoms * self.masses.at_rest(forces / self.masses.of_atoms)
 
     def _noise_of(self, step: int) -> Tensor:
         block, place = divmod(step, NOISE_BLOCK)

@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 BIN = 0.05
 # cm/s
 LIGHT = 2.99792458e10
+# °, on average over frames: linear molecules bend by less than 20 when they are hot, bent ones by more than 40 at rest.
+LINEAR = 30.0
 
 
 def drift(times: Array, energies: Array, atoms: int) -> float:
@@ -83,18 +85,39 @@ def kinetic_temperatures(kinetic: Array, masses: Array) -> Array:
     return kinetic / (1.5 * units.kB * (1 - masses / masses.sum()))
 
 
-def heat_capacity_over_harmonic(temperatures: Array, energies: Array, atoms: int) -> float:
+def vibrations(frames: Sequence[Atoms]) -> int:
+    """Return how many vibrations a structure has: 3N - 6, linear molecules 3N - 5, what is periodic 3N - 3.
+
+    Args:
+        frames: of the same structure, N of two atoms or more; not at rest, so that a linear molecule is a little bent.
+    """
+    degrees = 3 * len(frames[0])
+    if frames[0].pbc.any():
+        return degrees - 3
+    return degrees - (5 if np.mean([_bend(atoms.positions) for atoms in frames]) < LINEAR else 6)
+
+
+def _bend(positions: Array) -> float:
+    """Return by how much the chain of atoms along the longest axis departs from a line where it does so most, °."""
+    axis = np.linalg.svd(positions - positions.mean(axis=0))[2][0]
+    steps = np.diff(positions[np.argsort(positions @ axis)], axis=0)
+    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
+    cosines = (steps[1:] * steps[:-1]).sum(axis=1)
+    return float(np.degrees(np.arccos(cosines.clip(-1, 1).min(initial=1.0))))
+
+
+def heat_capacity_over_harmonic(temperatures: Array, energies: Array, vibrations: int) -> float:
     """Return the slope of the mean potential energy with temperature, over that of harmonic vibrations.
 
-    Equipartition gives each of 3N - 6 vibrations a mean potential energy of kT/2: of such a surface this is 1.
+    Equipartition gives each of them a mean potential energy of kT/2: of a harmonic surface this is 1.
 
     Args:
         temperatures: (T,), K; two or more.
         energies: (T,), eV.
-        atoms: N, three or more.
+        vibrations: how many, one or more.
     """
     slope = np.polyfit(temperatures, energies, 1)[0]
-    return float(slope / (0.5 * units.kB * (3 * atoms - 6)))
+    return float(slope / (0.5 * units.kB * vibrations))
 
 
 def power(velocities: Array, weights: Array) -> Array:

@@ -42,7 +42,7 @@ class Outcome:
             references: frames that distances are compared with, where they are of the same atoms.
         """
         course, failed = self._course, self._course.failed
-        energies = self._energies()
+        energies, temperatures = self._energies(), self._mean_temperatures()
         curve = kaplan_meier(self._stable.tolist(), failed.tolist())
         found: dict[str, Any] = {
             "ensemble": self._settings.ensemble,
@@ -53,7 +53,9 @@ class Outcome:
             "time_ps": self._settings.time,
             "stability": in_words(self._stable.tolist(), failed.tolist(), self._settings.time),
             "ended": self._ended(),
-            "mean_temperature_K": self._mean_temperature(),
+            # A mean over baths would be of none of them, and sink as replicas of the hottest fail.
+            "mean_temperature_K": temperatures[0] if len(temperatures) == 1 else None,
+            "mean_temperatures_K": temperatures,
             "largest_bond_change_A": float(course.bond_changes.max()),
             "reactive_bonds": sorted({bond for replica in self._replicas for bond in replica.judged.reactive}),
             "steps_per_second": round(course.step / course.seconds, 1) if course.seconds else None,
@@ -69,11 +71,13 @@ class Outcome:
             found["spectrum"] = self._spectrum()
         return found
 
-    def _mean_temperature(self) -> float:
-        """Return the mean over all samples of replicas that were stable then, K."""
-        steps = np.array(self._course.sample_steps)[:, None]
-        stable = (steps <= self._course.stable_steps()) & np.isfinite(self._course.temperatures)
-        return float(np.array(self._course.temperatures)[stable].mean())
+    def _mean_temperatures(self) -> list[float | None]:
+        """Return means of each bath over samples after the start of replicas that were stable then, K; None without."""
+        steps, temperatures = np.array(self._course.sample_steps)[:, None], np.array(self._course.temperatures)
+        stable = (steps > 0) & (steps <= self._course.stable_steps()) & np.isfinite(temperatures)
+        baths = np.array([replica.temperature for replica in self._replicas])
+        chosen = [stable & (baths == bath) for bath in self._settings.temperatures]
+        return [float(temperatures[samples].mean()) if samples.any() else None for samples in chosen]
 
     def _ended(self) -> str:
         reasons = [reason for reason in self._course.reasons if reason]
@@ -145,10 +149,11 @@ class Outcome:
         found = {}
         for formula in dict.fromkeys(row["formula"] for row in energies):
             rows = [row for row in energies if row["formula"] == formula and "potential_eV" in row]
-            atoms = next(replica.atoms for replica in self._replicas if self._formula(replica) == formula)
-            if len(rows) > 1 and atoms > 2:
+            if len(rows) > 1:
+                starts = [each.structure.atoms() for each in self._replicas if self._formula(each) == formula]
                 at, mean = (np.array([row[key] for row in rows]) for key in ("temperature_K", "potential_eV"))
-                found[formula] = observables.heat_capacity_over_harmonic(at, mean, atoms)
+                vibrations = observables.vibrations(starts)
+                found[formula] = observables.heat_capacity_over_harmonic(at, mean, vibrations)
         return found
 
     def _drift(self) -> dict[str, float | None]:
@@ -194,7 +199,8 @@ class Outcome:
         return found
 
     def _stable_frames(self, number: int) -> list[Atoms]:
-        return [atoms for atoms in self.trajectory(number) if "ended" not in atoms.info]
+        """Return the frames that a model made: neither the start, a reference frame, nor what ended the replica."""
+        return [atoms for atoms in self.trajectory(number) if atoms.info["time_fs"] > 0 and "ended" not in atoms.info]
 
     @staticmethod
     def _compared(ours: Sequence[Atoms], theirs: Sequence[Atoms]) -> dict[str, Any]:

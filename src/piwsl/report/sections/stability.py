@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, cast
 
 import numpy as np
@@ -38,8 +39,8 @@ TEMPLATE = """{% for simulation in simulations %}
 <p class="soft">Figures are of the largest size, h(r) and spectra of its first seed. Shares of stable replicas are
 estimates of Kaplan and Meier over all seeds; bands are 95 % intervals of Clopper and Pearson. h(r) is the distribution
 of all distances within a molecule, its error the integral of the difference to the test frames, from 0 to 2. These were
-sampled at temperatures of their own, so that it is not 0 for a perfect model. Mean temperatures scatter about that of
-the bath, by about √(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
+sampled at temperatures of their own, so that it is not 0 for a perfect model. Mean temperatures, one a bath, scatter
+about it by about √(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
 """
 # Of a vibrational spectrum, cm⁻¹.
 SPECTRUM = (0.0, 4500.0)
@@ -74,7 +75,7 @@ class _Kind:
         errors = [found.error for record in self.records for found in record.distances]
         drifts = [record.drift_meV_per_atom_per_ps for record in self.records]
         cells = (
-            _mean([record.mean_temperature_K for record in self.records], 3),
+            self._temperatures(),
             _mean(errors, 2),
             _mean([drift.mean for drift in drifts if drift is not None and drift.mean is not None], 2),
         )
@@ -85,6 +86,12 @@ class _Kind:
             "reasons": "; ".join(reason for reason in reasons if reason),
             "cells": dict(zip(COLUMNS, cells, strict=True)),
         }
+
+    def _temperatures(self) -> str:
+        """Return the mean of each bath over the seeds that know one, as the config has them in order."""
+        of_seeds = [record.mean_temperatures_K or [record.mean_temperature_K] for record in self.records]
+        baths = [_mean([each for each in of_bath if each is not None], 3) for of_bath in zip_longest(*of_seeds)]
+        return ", ".join(baths) if set(baths) != {UNKNOWN} else UNKNOWN
 
 
 def _mean(values: list[float], digits: int) -> str:
