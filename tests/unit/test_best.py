@@ -185,9 +185,15 @@ def test_without_a_cheap_level_nothing_is_compared():
     assert found["kind"] == "undecided"
 
 
+def test_dynamics_whose_steps_do_not_divide_the_time_are_stable_for_all_of_it_where_none_failed():
+    # 1 ps by 0.3 fs are 3333 steps, 0.9999 ps.
+    rows = runs("painn", [(3.0, 40.0)], stable_ps=0.9999)
+    assert "Its dynamics stayed stable for all of 1 ps at 300 K." in said(rows)["text"]
+
+
 def test_dynamics_that_broke_are_said_to_have_lasted_so_long():
-    broken = runs("painn", [(3.0, 40.0)] * 2, stable_ps=0.25)
-    broken[1]["stable_ps"] = 1.0
+    broken = runs("painn", [(3.0, 40.0)] * 2, stable_ps=0.25, failed=1)
+    broken[1] |= {"stable_ps": 1.0, "failed": 0}
     assert "Its dynamics stayed stable for 0.62 of 1 ps at 300 K on average." in said(broken)["text"]
     assert "stable for 0.25 of 1 ps at 300 K on average." in said(broken[:1])["text"]
 

@@ -62,8 +62,10 @@ class Candidate:
     force: float
     """Likewise, meV/Å, or the root mean square error that slopes say; NaN where no test frame has either."""
     stable_ps: float
-    """NaN, as the time, of what is not simulated."""
+    """NaN, as the time and how many failed, of what is not simulated."""
     time_ps: float
+    failed: float
+    """How many replicas of all seeds; NaN, too, of records of one replica that do not count it."""
     force_measure: str = "force_mae_meV_per_A"
     """Which of the two."""
 
@@ -111,6 +113,7 @@ def candidates(runs: pd.DataFrame) -> Iterator[Candidate]:
             force=float(rows[measure].mean(skipna=False)),
             stable_ps=float(rows["stable_ps"].mean()),
             time_ps=float(rows["time_ps"].max()),
+            failed=float(rows["failed"].sum(min_count=1)),
             force_measure=measure,
         )
         errors = [candidate.energy, *([candidate.force] if forces_known else [])]
@@ -245,7 +248,10 @@ def _kind(verdicts: list[str]) -> str:
 
 
 def dynamics(candidate: Candidate, conditions: str) -> str:
-    """Say how long simulations stayed stable, on average where there are several; time and temperature in words."""
-    if candidate.stable_ps >= candidate.time_ps:
+    """Say how long simulations stayed stable, on average where there are several; time and temperature in words.
+
+    Steps need not divide the time: the last of a simulation in which nothing failed may end before it.
+    """
+    if candidate.failed == 0 or candidate.stable_ps >= candidate.time_ps:
         return f"Its dynamics stayed stable for all of {conditions}"
     return f"Its dynamics stayed stable for {rounded(candidate.stable_ps, 2)} of {conditions} on average"
