@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from run_files import STABILITY, files_of
 
 from piwsl.config import Experiment, Run
 from piwsl.files import read_json, write_json
 from piwsl.report.context import Context, FilesOfRun
-from piwsl.report.sections.errors import MeanErrors
+from piwsl.report.sections.errors import MeanErrors, mean_rows
 from piwsl.report.sections.stability import StabilityOfDynamics
 from piwsl.report.tables import cheap_table, run_table
 
@@ -111,6 +113,14 @@ def test_a_mean_of_times_that_were_cut_off_is_said_to_be_a_bound(context):
     page = MeanErrors().html(context)
     assert "all of 2 ps" in page
     assert "1.5 ± 0" in page
+
+
+def test_seeds_that_are_not_simulated_are_none_that_broke(context):
+    table = context.runs.assign(failed=context.runs["failed"].where(context.runs["seed"] == 0))
+    table["stable_ps"] = table["stable_ps"].where(table["seed"] == 0)
+    broke, held = mean_rows(replace(context, runs=table))
+    assert (broke.loss, broke.cells[-1].text) == ("supervised", "1.5")
+    assert (held.loss, held.cells[-1].text) == ("weak", "all of 2 ps")
 
 
 def test_an_experiment_without_simulations_has_a_report_without(tmp_path):

@@ -289,7 +289,7 @@ def cell_of(measure: str, values: pd.Series) -> Cell:
 def _stable(runs: pd.DataFrame) -> Cell:
     """Return how long dynamics stayed stable: a time that the simulation's end cut off is a bound, not a value."""
     cell = cell_of("stable_ps", runs["stable_ps"])
-    lasted = runs["failed"] == 0  # false where there was no simulation, too
-    if lasted.all():
+    lasted = runs.loc[runs["stable_ps"].notna(), "failed"] == 0  # of the runs that are simulated
+    if len(lasted) and lasted.all():
         return Cell(f"all of {runs['time_ps'].max():g} ps", cell.value)
     return Cell(f"≥ {cell.text}", cell.value) if lasted.any() else cell
