@@ -224,6 +224,27 @@ def test_forces_that_were_learned_from_are_counted(tmp_path, forces, loss, words
     assert said(runs("painn", [(3.0, 40.0)]), experiment=given, datasets=[path])["text"].startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("energies", "forces", "size", "words"),
+    [
+        (2, 8, 8, "With reference energies of 2 of 8 frames (CCSD(T)) and the forces of all, painn"),
+        (2, 8, 4, "With reference energies of some of 4 frames (CCSD(T)) and the forces of all, painn"),
+        (7, 4, 8, "With reference energies of 7 of 8 frames (CCSD(T)) and forces of some of them, painn"),
+        (8, 8, 4, "With 4 reference energies (CCSD(T)) and the forces of these frames, painn"),
+    ],
+)
+def test_energies_that_were_learned_from_are_counted_and_not_frames(tmp_path, energies, forces, size, words):
+    path = tmp_path / "water" / "dataset.h5"
+    training = morse_frames("H2O", 8, forces=True)
+    for atoms in training[energies:]:
+        del atoms.info["REF_energy"]
+    for atoms in training[: 8 - forces]:
+        del atoms.arrays["REF_forces"]
+    write_dataset(path, {TRAINING: training, TEST: morse_frames("H2O", 1)})
+    given = context(runs("painn", [(3.0, 40.0)], size=size), datasets=[path])
+    assert line("water", *best(given.runs, given.experiment), given)["text"].startswith(words)
+
+
 def test_a_student_had_the_forces_that_its_teacher_had(tmp_path):
     losses = {"supervised": {"forces": 0.0}, "weak": {"pitc": {"weight": 1.0}}}
     given = {"experiment": experiment(losses=losses), "datasets": [dataset(tmp_path, [True, True])]}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from piwsl.config import ComputedDataset, Experiment
 from piwsl.data.dataset import TRAINING, Dataset
@@ -178,23 +179,38 @@ def learned_from(candidate: Candidate, dataset: str, context: Context) -> str:
     Args:
         candidate: whose frames for validation count, too.
         dataset: its name.
-        context: the config says the level; of given frames, the file how many have forces.
+        context: the config says the level; of given frames, the file how many have energies, and forces.
     """
     experiment = context.experiment
     losses, teacher = [experiment.losses[candidate.loss]], experiment.models[candidate.model].teacher
     while teacher is not None:
         losses.append(experiment.losses[teacher.loss])
         teacher = experiment.models[teacher.model].teacher
-    share = share_with_forces(context.datasets, dataset) if any(loss.forces for loss in losses) else 0.0
+    energies, forces = (labelled(context.datasets, dataset, quantity) for quantity in ("energy", "forces"))
     section = experiment.datasets[dataset]
     level = level_in_words(experiment, section.level) if isinstance(section, ComputedDataset) else section.level
     of_level = f" ({level})" if level else ""
     if not any(loss.energy for loss in losses):
-        return f"the reference forces of {'' if share == 1.0 else 'some of '}{candidate.size} frames{of_level}"
-    energies = f"{candidate.size} reference energies{of_level}"
-    if not share:
-        return energies
-    return f"{energies} and {'the forces' if share == 1.0 else 'forces of some'} of these frames"
+        return f"the reference forces of {'' if forces.all() else 'some of '}{candidate.size} frames{of_level}"
+    said = energies_in_words(energies, candidate.size, of_level)
+    if not forces.any() or not any(loss.forces for loss in losses):
+        return said
+    if energies.all():
+        return f"{said} and {'the forces' if forces.all() else 'forces of some'} of these frames"
+    return f"{said} and {'the forces of all' if forces.all() else 'forces of some of them'}"
+
+
+def energies_in_words(known: NDArray[np.bool_], size: int, of_level: str) -> str:
+    """Say how many reference energies so many frames have.
+
+    Args:
+        known: (M,), which training frames of the dataset have one.
+        size: how many of these are taken; of fewer than all, how many have one differs from seed to seed.
+        of_level: the level in brackets.
+    """
+    if known.all():
+        return f"{size} reference energies{of_level}"
+    return f"reference energies of {known.sum() if size == len(known) else 'some'} of {size} frames{of_level}"
 
 
 def training_frames(paths: list[Path], dataset: str) -> int | None:
@@ -206,13 +222,16 @@ def training_frames(paths: list[Path], dataset: str) -> int | None:
     return None
 
 
-def share_with_forces(paths: list[Path], dataset: str) -> float:
-    """Return which share of the training frames of a dataset has forces of the reference level; 0 without a file."""
+def labelled(paths: list[Path], dataset: str, quantity: Literal["energy", "forces"]) -> NDArray[np.bool_]:
+    """Return which training frames of a dataset have a label of the reference level, (M,).
+
+    Without a file no frame is known: all of them have it, and none has.
+    """
     for path in paths:
         if path.parent.name == dataset:
             with Dataset(path) as opened:
-                return float(opened.labelled(REFERENCE, "forces")[opened.indices(TRAINING)].mean())
-    return 0.0
+                return opened.labelled(REFERENCE, quantity)[opened.indices(TRAINING)]
+    return np.empty(0, dtype=np.bool_)
 
 
 def against(candidate: Candidate, cheap: pd.Series, level: str) -> tuple[str, str]:
