@@ -191,7 +191,9 @@ class HeldOutErrors(Record):
 
 
 class SurvivalPoint(Record):
-    """Which share of replicas is stable from one time on, until the next; a 95 % interval."""
+    """Which share of replicas is stable from one time on, until the next; a 95 % interval, for more replicas
+    of the same model.
+    """
 
     time: float
     """ps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ from piwsl.report.markup import render, rounded
 from piwsl.report.panels import GREY, Axis, Look, Panel, Series, at_values, one_two_five
 from piwsl.report.sections import ReportSection
 from piwsl.report.sections.learning_curves import of_losses
-from piwsl.simulation.survival import in_words, kaplan_meier
+from piwsl.simulation.survival import SurvivalPoint, in_words, kaplan_meier
 
 TEMPLATE = """{% for simulation in simulations %}
 <p><strong>{{ simulation.name }}</strong>: {{ simulation.words }}.
@@ -36,15 +36,19 @@ TEMPLATE = """{% for simulation in simulations %}
 {{ simulation.figures }}
 {% endfor %}
 <p class="soft">Figures are of the largest size, h(r) and spectra of its first seed. Shares of stable replicas are
-estimates of Kaplan and Meier over all seeds; bands are 95 % intervals of Clopper and Pearson. h(r) is the distribution
-of all distances within a molecule, its error the integral of the difference to the test frames, from 0 to 2. These were
-sampled at temperatures of their own, so that it is not 0 for a perfect model. Mean temperatures scatter about that of
-the bath, by about √(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
+estimates of Kaplan and Meier: thin lines are seeds, the thick one is of the replicas of all seeds together. How far
+seeds lie apart says how sure that is. Of one seed alone there is a band, the 95 % interval of Clopper and Pearson for
+more replicas of the same model; of other seeds it says nothing. h(r) is the distribution of all distances within a
+molecule, its error the integral of the difference to the test frames, from 0 to 2. These were sampled at temperatures
+of their own, so that it is not 0 for a perfect model. Mean temperatures scatter about that of the bath, by about
+√(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
 """
 # Of a vibrational spectrum, cm⁻¹.
 SPECTRUM = (0.0, 4500.0)
 # How far above the highest value an axis that begins at 0 goes.
 ABOVE = 1.05
+# Lines of seeds.
+THIN, FAINT = 1.0, 0.6
 UNKNOWN = "–"
 COLUMNS = ("Mean T (K)", "Error of h(r)", "Drift (meV/atom/ps)")
 
@@ -70,7 +74,6 @@ class _Kind:
     def row(self) -> dict[str, Any]:
         """Return the cells of a table, those of `COLUMNS` by their titles."""
         reasons = dict.fromkeys(outcome.reason for record in self.records for outcome in record.outcomes)
-        words = in_words(self.stable, self.failed, self.records[0].time_ps) if self.stable else self.records[0].ended
         errors = [found.error for record in self.records for found in record.distances]
         drifts = [record.drift_meV_per_atom_per_ps for record in self.records]
         cells = (
@@ -81,10 +84,18 @@ class _Kind:
         return {
             "size": self.size,
             "loss": self.loss,
-            "stability": words,
+            "stability": self._stability(),
             "reasons": "; ".join(reason for reason in reasons if reason),
             "cells": dict(zip(COLUMNS, cells, strict=True)),
         }
+
+    def _stability(self) -> str:
+        """Say how many replicas failed: of all seeds, for seeds are models of their own, and of each."""
+        if not self.stable:
+            return self.records[0].ended
+        words = in_words(self.stable, self.failed, self.records[0].time_ps)
+        of_seeds = [sum(outcome.failed for outcome in record.outcomes) for record in self.records]
+        return f"{words}; by seed {', '.join(map(str, of_seeds))}" if len(of_seeds) > 1 and any(of_seeds) else words
 
 
 def _mean(values: list[float], digits: int) -> str:
@@ -145,6 +156,9 @@ def _kinds(name: str, context: Context) -> Iterator[_Kind]:
 def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
     """Draw which share of replicas is stable after a time, a curve a loss; None of records without replicas.
 
+    Of several seeds each has a curve, too. Replicas of one seed are of one model: those of all together are not
+    independent, so that an interval is of one seed alone.
+
     Args:
         simulation: its name.
         kinds: of one size.
@@ -153,20 +167,13 @@ def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look])
     series, said = [], []
     for kind in kinds:
         if kind.stable:
-            curve = kaplan_meier(kind.stable, kind.failed)
-            series.append(
-                Series(
-                    kind.loss,
-                    x=[point.time for point in curve],
-                    y=[point.survival for point in curve],
-                    look=looks[kind.loss],
-                    points=6,
-                    line=2,
-                    hover="%{y:.2f} from %{x:.3g} ps on",
-                    steps=True,
-                    band=([point.low for point in curve], [point.high for point in curve]),
-                )
-            )
+            curve, look = kaplan_meier(kind.stable, kind.failed), looks[kind.loss]
+            seeds = [record for record in kind.records if record.outcomes]
+            if len(seeds) > 1:
+                series += [_of_seed(kind.loss, record, look) for record in seeds]
+            whole = _survival(kind.loss, curve, look)
+            band = None if len(seeds) > 1 else ([point.low for point in curve], [point.high for point in curve])
+            series.append(replace(whole, points=6, line=2, band=band))
             said.append(f"{kind.loss} {rounded(curve[-1].survival, 2)} after {rounded(curve[-1].time, 2)} ps")
     return _panel(
         f"survival-{simulation}",
@@ -176,6 +183,18 @@ def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look])
         Axis("share", range=(0.0, ABOVE)),
         series,
     )
+
+
+def _survival(loss: str, curve: Sequence[SurvivalPoint], look: Look) -> Series:
+    times, shares = [point.time for point in curve], [point.survival for point in curve]
+    return Series(loss, x=times, y=shares, look=look, hover="%{y:.2f} from %{x:.3g} ps on", steps=True)
+
+
+def _of_seed(loss: str, record: Stability, look: Look) -> Series:
+    outcomes = record.outcomes
+    curve = kaplan_meier([outcome.stable_ps for outcome in outcomes], [outcome.failed for outcome in outcomes])
+    hover = f"seed {record.seed}: %{{y:.2f}} from %{{x:.3g}} ps on"
+    return replace(_survival(loss, curve, look), line=THIN, opacity=FAINT, legend=False, hover=hover)
 
 
 def drift(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
