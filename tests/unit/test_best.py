@@ -47,7 +47,7 @@ def runs(model: str, errors: list[tuple[float, float]], **more: Any) -> list[dic
     row = {"dataset": "water", "model": model, "loss": "supervised", "size": 8}
     row |= {"stable_ps": 1.0, "time_ps": 1.0, "failed": 0, BY_SLOPES: math.nan} | more
     return [
-        row | {"seed": seed, "energy_mae_meV": energy, "force_mae_meV_per_A": force}
+        row | {"seed": seed, "observation": f"seed {seed}", "energy_mae_meV": energy, "force_mae_meV_per_A": force}
         for seed, (energy, force) in enumerate(errors)
     ]
 

@@ -17,6 +17,7 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
 from piwsl.report.sections.errors import BY_SLOPES, force_measure
+from piwsl.report.tables import observed
 from piwsl.report.words import level_in_words, model_in_words
 from piwsl.structures.labels import REFERENCE
 
@@ -58,6 +59,7 @@ class Candidate:
     loss: str
     size: int
     seeds: int
+    """Those that are one observation count as one."""
     energy: float
     """Mean absolute error, meV."""
     force: float
@@ -109,10 +111,10 @@ def candidates(runs: pd.DataFrame) -> Iterator[Candidate]:
             model,
             loss,
             size,
-            seeds=len(rows),
-            energy=float(rows["energy_mae_meV"].mean(skipna=False)),
-            force=float(rows[measure].mean(skipna=False)),
-            stable_ps=float(rows["stable_ps"].mean()),
+            seeds=rows["observation"].nunique(),
+            energy=float(observed(rows, "energy_mae_meV").mean(skipna=False)),
+            force=float(observed(rows, measure).mean(skipna=False)),
+            stable_ps=float(observed(rows, "stable_ps").mean()),
             time_ps=float(rows["time_ps"].max()),
             failed=float(rows["failed"].sum(min_count=1)),
             force_measure=measure,

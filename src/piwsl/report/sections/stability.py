@@ -148,7 +148,9 @@ def _panels(name: str, context: Context) -> list[Panel]:
 def _kinds(name: str, context: Context) -> Iterator[_Kind]:
     for group, runs in context.runs.groupby(["size", "loss"], sort=False):
         size, loss = cast(tuple[int, str], group)
-        found = [path for index in runs.index if (path := context.files[index].simulations.get(name))]
+        simulated = runs[[name in context.files[index].simulations for index in runs.index]]
+        once = simulated.drop_duplicates("observation")  # replicas of one seed start as those of another
+        found = [context.files[index].simulations[name] for index in once.index]
         if found:  # none of an experiment that is not finished
             yield _Kind(size, loss, [read_record(Stability, path) for path in found])
 

@@ -196,10 +196,21 @@ def _of_seeds(dataset: str, chosen: Candidate, context: Context) -> str:
     errors = _runs_of(dataset, chosen, context)["energy_mae_meV"]
     if len(errors) == 1:
         return "one seed, which says nothing of another"
+    if chosen.seeds == 1:
+        return f"{len(errors)} seeds gave one model, of the same {chosen.size} frames: they say nothing of others"
     ends = list(dict.fromkeys(rounded(end, 3) for end in (errors.min(), errors.max())))
-    same = chosen.size == training_frames(context.datasets, dataset)
-    of_same = f", all of the same {chosen.size} frames (there are no more)," if same else ""
-    return f"{len(errors)} seeds{of_same} gave {' to '.join(ends)} meV in energies"
+    return f"{len(errors)} seeds{_of_same(dataset, chosen, context)} gave {' to '.join(ends)} meV in energies"
+
+
+def _of_same(dataset: str, chosen: Candidate, context: Context) -> str:
+    """Say that seeds have the same frames, and why, where they have."""
+    if context.experiment.datasets[dataset].acquisition is not None:
+        why = "an acquisition chose them"
+    elif chosen.size == training_frames(context.datasets, dataset):
+        why = "there are no more"
+    else:
+        return ""
+    return f", all of the same {chosen.size} frames ({why}),"
 
 
 def runner_up(dataset: str, chosen: Candidate, context: Context) -> Candidate | None:
