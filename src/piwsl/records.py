@@ -178,6 +178,14 @@ class Errors(OfRun):
     """What the atomic references of the model come from, in words; None of a model file that does not say it."""
     baseline_scale: float | None = None
     """What the model multiplies its baseline by, where it has one."""
+    in_closed_form: bool = False
+    """Whether the model is the same of all seeds that learn the same frames; not said by earlier versions."""
+
+
+class LearnedFrames(Record):
+    """Which of the training frames a model learned from, as indices into its dataset file."""
+
+    training: list[int]
 
 
 class HeldOutErrors(Record):
@@ -191,7 +199,9 @@ class HeldOutErrors(Record):
 
 
 class SurvivalPoint(Record):
-    """Which share of replicas is stable from one time on, until the next; a 95 % interval."""
+    """Which share of replicas is stable from one time on, until the next; a 95 % interval, for more replicas
+    of the same model.
+    """
 
     time: float
     """ps."""

@@ -25,7 +25,8 @@ def compared(name: str, error: float, **keys: object) -> Compared:
     unknown = dict.fromkeys(MEASURES, math.nan)
     rows = [
         run.plain() | unknown | {"energy_mae_meV": error * (1 + run.seed), "force_mae_meV_per_A": 10 * error,
-                                 "failed": 0.0, "energy_constant_meV": 1.0, "stable_ps": 1.0, "pair_potential": True}
+                                 "failed": 0.0, "energy_constant_meV": 1.0, "stable_ps": 1.0, "pair_potential": True,
+                                 "observation": f"seed {run.seed}"}
         for run in experiment.runs()
     ]  # fmt: skip
     tests = {

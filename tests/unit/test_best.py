@@ -47,7 +47,7 @@ def runs(model: str, errors: list[tuple[float, float]], **more: Any) -> list[dic
     row = {"dataset": "water", "model": model, "loss": "supervised", "size": 8}
     row |= {"stable_ps": 1.0, "time_ps": 1.0, "failed": 0, BY_SLOPES: math.nan} | more
     return [
-        row | {"seed": seed, "energy_mae_meV": energy, "force_mae_meV_per_A": force}
+        row | {"seed": seed, "observation": f"seed {seed}", "energy_mae_meV": energy, "force_mae_meV_per_A": force}
         for seed, (energy, force) in enumerate(errors)
     ]
 
@@ -185,9 +185,15 @@ def test_without_a_cheap_level_nothing_is_compared():
     assert found["kind"] == "undecided"
 
 
+def test_dynamics_whose_steps_do_not_divide_the_time_are_stable_for_all_of_it_where_none_failed():
+    # 1 ps by 0.3 fs are 3333 steps, 0.9999 ps.
+    rows = runs("painn", [(3.0, 40.0)], stable_ps=0.9999)
+    assert "Its dynamics stayed stable for all of 1 ps at 300 K." in said(rows)["text"]
+
+
 def test_dynamics_that_broke_are_said_to_have_lasted_so_long():
-    broken = runs("painn", [(3.0, 40.0)] * 2, stable_ps=0.25)
-    broken[1]["stable_ps"] = 1.0
+    broken = runs("painn", [(3.0, 40.0)] * 2, stable_ps=0.25, failed=1)
+    broken[1] |= {"stable_ps": 1.0, "failed": 0}
     assert "Its dynamics stayed stable for 0.62 of 1 ps at 300 K on average." in said(broken)["text"]
     assert "stable for 0.25 of 1 ps at 300 K on average." in said(broken[:1])["text"]
 
@@ -216,6 +222,27 @@ def test_forces_that_were_learned_from_are_counted(tmp_path, forces, loss, words
     given = experiment(datasets=datasets, models=models, losses={"supervised": loss})
     path = dataset(tmp_path, forces)
     assert said(runs("painn", [(3.0, 40.0)]), experiment=given, datasets=[path])["text"].startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("energies", "forces", "size", "words"),
+    [
+        (2, 8, 8, "With reference energies of 2 of 8 frames (CCSD(T)) and the forces of all, painn"),
+        (2, 8, 4, "With reference energies of some of 4 frames (CCSD(T)) and the forces of all, painn"),
+        (7, 4, 8, "With reference energies of 7 of 8 frames (CCSD(T)) and forces of some of them, painn"),
+        (8, 8, 4, "With 4 reference energies (CCSD(T)) and the forces of these frames, painn"),
+    ],
+)
+def test_energies_that_were_learned_from_are_counted_and_not_frames(tmp_path, energies, forces, size, words):
+    path = tmp_path / "water" / "dataset.h5"
+    training = morse_frames("H2O", 8, forces=True)
+    for atoms in training[energies:]:
+        del atoms.info["REF_energy"]
+    for atoms in training[: 8 - forces]:
+        del atoms.arrays["REF_forces"]
+    write_dataset(path, {TRAINING: training, TEST: morse_frames("H2O", 1)})
+    given = context(runs("painn", [(3.0, 40.0)], size=size), datasets=[path])
+    assert line("water", *best(given.runs, given.experiment), given)["text"].startswith(words)
 
 
 def test_a_student_had_the_forces_that_its_teacher_had(tmp_path):

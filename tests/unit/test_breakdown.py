@@ -52,9 +52,10 @@ def test_errors_are_told_apart_by_temperature():
     })  # fmt: skip
 
 
-def test_temperatures_that_differ_from_frame_to_frame_are_no_ensembles():
-    structures = [frame("CO", 0.0, temperature=300.0 + index) for index in range(20)]
-    assert breakdown(structures, predicted([0.0] * 20, [CO] * 20)) == {}
+@pytest.mark.parametrize("frames", [1, 6, 12, 20])
+def test_temperatures_that_differ_from_frame_to_frame_are_no_ensembles(frames):
+    structures = [frame("CO", 0.0, temperature=300.0 + index) for index in range(frames)]
+    assert breakdown(structures, predicted([0.0] * frames, [CO] * frames)) == {}
 
 
 @pytest.mark.parametrize(

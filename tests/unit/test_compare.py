@@ -33,7 +33,7 @@ def runs(energy: float, force: float = np.nan, size: int = 10, seeds: int = 3, d
     return pd.DataFrame(
         {"dataset": dataset, "model": "painn", "loss": "supervised", "size": size, "seed": seed, "failed": np.nan,
          "energy_mae_meV": energy * 2**seed, "force_mae_meV_per_A": force * 2**seed, "energy_constant_meV": 0.0,
-         "stable_ps": np.nan, "pair_potential": False}
+         "stable_ps": np.nan, "pair_potential": False, "observation": f"seed {seed}"}
         for seed in range(seeds)
     )  # fmt: skip
 
@@ -81,6 +81,19 @@ def test_errors_on_the_same_test_frames_are_compared_whatever_their_dataset_is_c
     assert "energy error 20 % lower (ratio 0.8, 95 % interval 0.8 to 0.8, 3 seeds)" in place.text
     assert "force errors alike: any difference is too small to matter (ratio 1" in place.text
     assert "painn, supervised, b against a" in place.text
+
+
+def test_seeds_that_are_one_model_of_the_same_frames_count_once_in_both(place):
+    tables = [runs(energy).assign(energy_mae_meV=energy, observation="frames 0a") for energy in (10.0, 8.0)]
+    assert place.compare(place.experiment("a", tables[0]), place.experiment("b", tables[1])) == []
+    assert "painn 10 supervised 1 and 1 10 8" in place.text
+    assert "painn, supervised, b against a 10 energy 0.8 – 1 undecided" in place.text
+
+
+def test_a_table_of_an_earlier_version_has_an_observation_a_seed(place):
+    folders = [place.experiment("a", runs(10.0).drop(columns="observation")), place.experiment("b", runs(8.0))]
+    assert place.compare(*folders) == []
+    assert "energy error 20 % lower (ratio 0.8, 95 % interval 0.8 to 0.8, 3 seeds)" in place.text
 
 
 def test_a_test_set_of_few_energies_says_how_many(place):

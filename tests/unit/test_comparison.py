@@ -25,6 +25,7 @@ def runs(errors: dict[tuple[str, int, int], float | None]) -> pd.DataFrame:
             "seed": seed,
             "error": error,
             "pair_potential": False,
+            "observation": f"seed {seed}",
         }
         for (loss, size, seed), error in errors.items()
     ]
@@ -92,8 +93,9 @@ def test_sizes_are_pooled_within_a_seed():
     index = pd.MultiIndex.from_tuples([(10, 0), (20, 0), (10, 1), (20, 1), (40, 1)], names=["size", "seed"])
     logarithms = pd.Series(np.log([0.5, 0.8, 1.0, 0.25, 9.0]), index=index)
     # 40 frames, which one seed lacks, would make the other unlike.
-    np.testing.assert_allclose(by_seed(logarithms), np.log([math.sqrt(0.4), 0.5]))
-    assert by_seed(logarithms.iloc[[0, 3]]).size == 0
+    seeds = pd.Series([f"seed {seed}" for _, seed in index], index=index)
+    np.testing.assert_allclose(by_seed(logarithms, seeds), np.log([math.sqrt(0.4), 0.5]))
+    assert by_seed(logarithms.iloc[[0, 3]], seeds.iloc[[0, 3]]).size == 0
 
 
 def test_only_like_runs_with_errors_are_paired():

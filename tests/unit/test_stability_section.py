@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from run_files import STABILITY, files_of
 
 from piwsl.config import Experiment, Run
 from piwsl.files import read_json, write_json
 from piwsl.report.context import Context, FilesOfRun
-from piwsl.report.sections.errors import MeanErrors
+from piwsl.report.sections.errors import MeanErrors, mean_rows
 from piwsl.report.sections.stability import StabilityOfDynamics
 from piwsl.report.tables import cheap_table, run_table
 
@@ -48,7 +50,7 @@ def context(tmp_path) -> Context:
 def test_replicas_of_all_seeds_are_counted_together(context):
     page = StabilityOfDynamics().html(context)
     assert "Langevin dynamics, 1 ps at 300 K, timestep 0.5 fs" in page
-    assert "2 of 4 failed, the first after 1 ps, of 2 ps" in page
+    assert "2 of 4 failed, the first after 1 ps, of 2 ps; by seed 1, 1" in page
     assert "at least 2 ps, none of 4 failed" in page
     assert page.count("a bond changed by more than 0.5 Å") == 1
     assert "the bonds\nO0-H3" in page
@@ -60,11 +62,11 @@ def test_figures_say_what_replicas_drift_distances_and_spectrum_showed(context):
     assert [panel.name for panel in (survival, drift, distances, spectrum)] == [
         "survival-nvt", "drift-nvt", "distances-nvt", "spectrum-nvt",
     ]  # fmt: skip
-    # Half of four replicas failed after 1 ps; of those that held the lower end is (0.05 / 2)^(1/4).
-    supervised, weak = survival.series
+    # Half of four replicas failed after 1 ps.
+    supervised, weak = [one for one in survival.series if one.legend]
     assert (list(supervised.x), list(supervised.y)) == ([0.0, 1.0, 2.0], [1.0, 0.5, 0.5])
+    assert list(weak.y) == [1.0, 1.0]
     assert supervised.steps
-    assert (weak.band[0][-1], weak.band[1][-1]) == (pytest.approx(0.025**0.25), 1.0)
     assert survival.said == (
         "Share of replicas that are stable in 'nvt' against time: supervised 0.5 after 2 ps; weak 1 after 2 ps."
     )
@@ -76,6 +78,29 @@ def test_figures_say_what_replicas_drift_distances_and_spectrum_showed(context):
     for panel in (survival, drift, distances, spectrum):
         looks = {one.name: one.look for one in panel.series}
         assert looks["supervised"].dash != looks["weak"].dash
+
+
+def test_seeds_are_models_of_their_own_and_have_a_curve_each_and_no_interval_together(context):
+    # One seed lost both of its replicas: a binomial interval of all four would be of one share, and there are two.
+    last = next(index for index, run in context.runs.iterrows() if (run["loss"], run["seed"]) == ("weak", 1))
+    record = read_json(context.files[last].simulations["nvt"])
+    broken = [outcome | {"failed": True, "stable_ps": 1.0} for outcome in record["outcomes"]]
+    write_json(context.files[last].simulations["nvt"], record | {"outcomes": broken})
+    survival = StabilityOfDynamics().panels(context)[0]
+    *seeds, together = [one for one in survival.series if one.name == "weak"]
+    assert [list(one.y) for one in seeds] == [[1.0, 1.0], [1.0, 0.0]]
+    assert list(together.y) == [1.0, 0.5, 0.5]
+    assert not any(one.legend for one in seeds)
+    assert all(one.band is None for one in survival.series)
+    assert "2 of 4 failed, the first after 1 ps, of 2 ps; by seed 0, 2" in StabilityOfDynamics().html(context)
+
+
+def test_the_interval_of_one_seed_is_that_of_its_replicas(context):
+    one_seed = replace(context, runs=context.runs[context.runs["seed"] == 0])
+    _, weak = StabilityOfDynamics().panels(one_seed)[0].series
+    # Neither of two failed: the lower end is (0.05 / 2)^(1/2).
+    assert (weak.band[0][-1], weak.band[1][-1]) == (pytest.approx(0.025**0.5), 1.0)
+    assert "by seed" not in StabilityOfDynamics().html(one_seed)
 
 
 def test_a_drift_that_is_negative_has_a_size(context):
@@ -138,6 +163,14 @@ def test_a_mean_of_times_that_were_cut_off_is_said_to_be_a_bound(context):
     page = MeanErrors().html(context)
     assert "all of 2 ps" in page
     assert "1.5 ± 0" in page
+
+
+def test_seeds_that_are_not_simulated_are_none_that_broke(context):
+    table = context.runs.assign(failed=context.runs["failed"].where(context.runs["seed"] == 0))
+    table["stable_ps"] = table["stable_ps"].where(table["seed"] == 0)
+    broke, held = mean_rows(replace(context, runs=table))
+    assert (broke.loss, broke.cells[-1].text) == ("supervised", "1.5")
+    assert (held.loss, held.cells[-1].text) == ("weak", "all of 2 ps")
 
 
 def test_an_experiment_without_simulations_has_a_report_without(tmp_path):

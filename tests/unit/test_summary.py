@@ -27,6 +27,7 @@ from piwsl.report.sections.summary import (
     interval_of_mean,
     models_asked,
     named,
+    told_apart,
 )
 from piwsl.report.sections.verdicts import comparisons, pooled
 from piwsl.report.tables import MEASURES, run_table
@@ -146,6 +147,19 @@ def test_the_next_is_told_from_the_best_where_the_test_frames_do(tmp_path, error
     last = list(how_sure(given))[-1]
     assert last.startswith("painn (supervised, 25 frames) is next, with 1 meV in energies and 10 meV/Å in forces; ")
     assert last.endswith(f"; energies of these test frames {apart} the two apart.")
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ([4.0, 5.0, 6.0], "energies of these test frames tell the two apart"),
+        ([-4.0, -5.0, -6.0], "energies of these test frames tell the two apart: those of the next are better"),
+        ([-4.0, 5.0, 6.0], "energies of these test frames do not tell the two apart"),
+        ([-4.0, np.nan], "energies of these test frames do not tell the two apart"),
+    ],
+)
+def test_the_next_may_have_the_better_energies_and_then_that_is_said(differences, words):
+    assert told_apart(np.array(differences)) == words
 
 
 def test_without_force_labels_there_is_a_next_all_the_same(tmp_path):

@@ -21,7 +21,7 @@ MILLI = 1000.0
 # eV/Å: a smaller label has a direction that is noise of the reference.
 LEAST_FORCE = 1e-3
 WORST = 5
-# With more of them, `temperature` is no ensemble's but what the kinetic energy of each frame happened to be.
+# With more of them, or one a frame, `temperature` is no ensemble's but what the kinetic energy of each happened to be.
 MOST_TEMPERATURES = 12
 
 
@@ -40,6 +40,7 @@ class Breakdown:
         self._by_element: defaultdict[int, Sums] = defaultdict(Sums)
         self._angles = Sums()
         self._by_temperature: defaultdict[float, tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
+        self._with_temperature = 0
 
     def add(self, structures: Sequence[Structure], predictions: Predictions) -> None:
         """Compare more predictions with labels; of what is not labelled, nothing.
@@ -56,6 +57,7 @@ class Breakdown:
         of_frames = np.array([structure.temperature for structure in structures])
         known = np.array([structure.energy for structure in structures])
         energy_errors, labelled = MILLI * (predictions.energy - known), ~np.isnan(known)
+        self._with_temperature += int((~np.isnan(of_frames)).sum())
         for temperature in np.unique(of_frames[~np.isnan(of_frames)]).tolist():
             if len(self._by_temperature) > MOST_TEMPERATURES:
                 break
@@ -70,7 +72,7 @@ class Breakdown:
             force_mae_by_element_X_meV_per_A, force_rmse_by_element_X_meV_per_A for each element X (a component);
             force_angle_deg, the mean of `angles`;
             energy_mae_by_temperature_TK_meV, force_mae_by_temperature_TK_meV_per_A for each temperature T of sampling,
-            where there are at most MOST_TEMPERATURES.
+            where there are at most MOST_TEMPERATURES, and fewer of them than frames.
         """
         found: dict[str, float | None] = {}
         for number, forces in sorted(self._by_element.items()):
@@ -78,7 +80,7 @@ class Breakdown:
             found[f"force_mae_by_element_{symbol}_meV_per_A"] = forces.mae
             found[f"force_rmse_by_element_{symbol}_meV_per_A"] = forces.rmse
         found["force_angle_deg"] = self._angles.mae
-        if len(self._by_temperature) <= MOST_TEMPERATURES:
+        if len(self._by_temperature) <= min(MOST_TEMPERATURES, self._with_temperature - 1):
             for temperature, (energies, forces) in sorted(self._by_temperature.items()):
                 found[f"energy_mae_by_temperature_{temperature:g}K_meV"] = energies.mae
                 found[f"force_mae_by_temperature_{temperature:g}K_meV_per_A"] = forces.mae

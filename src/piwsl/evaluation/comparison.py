@@ -35,6 +35,7 @@ class Ratio:
     p_value: float | None
     """How likely a mean logarithm so far from 0 is if there is no effect; None of one seed."""
     seeds: int
+    """Those of which both models are the same functions of the same frames count as one."""
 
     @property
     def verdict(self) -> Verdict:
@@ -98,20 +99,30 @@ def log_ratios(candidate: pd.Series, baseline: pd.Series) -> pd.Series:
     return pd.Series(np.log(both["candidate"] / both["baseline"]), index=both.index)
 
 
-def by_seed(logarithms: pd.Series) -> NDArray[np.float64]:
+def by_seed(logarithms: pd.Series, observations: pd.Series) -> NDArray[np.float64]:
     """Pool sizes: return the mean logarithm of each seed, over the sizes that all seeds have.
 
     Runs of one seed share frames, for its larger training sets hold its smaller ones; a seed is therefore one
-    observation, whatever number of sizes it was run at. A size that some seed lacks would make seeds unlike.
+    observation, whatever number of sizes it was run at. A size that some seed lacks would make seeds unlike. So are
+    seeds one observation where models and frames are the same; a size at which all are is pooled with no other, for it
+    would add no spread to that of the others.
 
     Args:
         logarithms: indexed by (size, seed).
+        observations: likewise, text that is the same where runs are one observation.
 
     Returns:
-        (seeds,); empty where seeds have no size in common.
+        (observations,); empty where seeds have no size in common.
     """
     wide = logarithms.unstack("seed").dropna()
-    return wide.mean(axis=0).to_numpy(dtype=float) if len(wide) else np.empty(0)
+    if not len(wide):
+        return np.empty(0)
+    which = observations.unstack("seed").loc[wide.index, wide.columns]
+    differ = which.nunique(axis="columns") > 1
+    if differ.any():
+        wide, which = wide[differ], which[differ]
+    of_seeds = wide.mean(axis="index").groupby(which.agg("; ".join), sort=False)
+    return of_seeds.mean().to_numpy(dtype=float)
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,8 @@ def compare(
     """Compare each candidate with a baseline, pooled over sizes, then size by size.
 
     Args:
-        runs: a row a run: columns of AXES, `measure`, and pair_potential.
+        runs: a row a run: columns of AXES, `measure`, pair_potential, and observation, text that is the same of seeds
+            whose models are the same function of the same frames.
         axis: what candidates and baseline are.
         baseline: a value of that axis.
         candidates: further values.
@@ -159,9 +171,10 @@ def compare(
             logarithms = log_ratios(of[candidate][measure], of[baseline][measure])
             pair = of[candidate]["pair_potential"], of[baseline]["pair_potential"]
             unlike = (pair[0] != pair[1].reindex(pair[0].index)).reindex(logarithms.index)
+            both = of[candidate]["observation"] + " and " + of[baseline]["observation"]
             shared = {"dataset": str(dataset), other: str(value)}
             for size, part in _portions(logarithms):
-                ratios = by_seed(part)
+                ratios = by_seed(part, both.reindex(part.index))
                 if len(ratios):
                     said = bool(unlike.loc[part.index].any())
                     found.append(

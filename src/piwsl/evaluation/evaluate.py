@@ -40,7 +40,8 @@ def evaluate(
         model_path: the trained model.
         errors_path: JSON to write: the run, its errors, as a whole and by element and temperature, how they compare
             with the spread that the model predicted, if it did, how physical the model is, whether a pair potential
-            is part of it, what its atomic references come from, in words, and what its baseline is multiplied by.
+            is part of it, what its atomic references come from, in words, what its baseline is multiplied by, and
+            whether it was fitted in closed form.
         predictions_path: Parquet to write, as `write_predictions` does.
         worst_path: extended XYZ to write, the frames of `WorstFrames`.
         test: name of the test set, repeated in the output; None of a dataset's own test frames.
@@ -67,7 +68,8 @@ def evaluate(
     references = read_header(model_path)["provenance"].get("references")
     scale = None if potential.baseline is None else potential.baseline.scale
     about = {"pair_potential": potential.has_pair_potential, "references": references, "baseline_scale": scale}
-    write_json(errors_path, run.plain() | named | found | about)
+    closed = {"in_closed_form": potential.config.in_closed_form}
+    write_json(errors_path, run.plain() | named | found | about | closed)
 
 
 def scales_of(model_path: Path, spreads: Mapping[str, float]) -> dict[str, float | None]:

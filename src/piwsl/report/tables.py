@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from piwsl.config import Experiment
 from piwsl.data.dataset import TEST, Dataset
 from piwsl.evaluation.cheap import errors_of_constant, errors_of_level
-from piwsl.records import Errors, Stability, dataset_of, read_record
+from piwsl.records import Errors, LearnedFrames, Stability, dataset_of, read_record
 from piwsl.structures.labels import REFERENCE
 
 CONSTANT = "the best constant"
@@ -46,10 +47,11 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
 
     Returns:
         Rows by dataset and model in the order of the files, then by size; columns dataset, model, loss, size, seed, the
-        errors (meV, meV/Å; NaN without force labels), stable_ps, ... The index is a run's position in the files.
+        errors (meV, meV/Å; NaN without force labels), observation (as of `observation`), stable_ps, ... The index is a
+        run's position in the files.
     """
-    rows = [read_record(Errors, path).model_dump() for path in errors]
-    tested = pd.DataFrame(rows, columns=None if rows else [*Errors.model_fields])
+    rows = [_tested(path, path.parent) for path in errors]
+    tested = pd.DataFrame(rows, columns=None if rows else [*Errors.model_fields, "observation"])
     simulated = pd.DataFrame([_in_short(read_record(Stability, path)) for path in simulations], columns=SIMULATED)
     table = tested.merge(simulated.drop_duplicates(AXES), on=AXES, how="left", validate="one_to_one")
     known = {*MEASURES, "mean_temperature_K"}
@@ -57,6 +59,33 @@ def run_table(errors: list[Path], simulations: list[Path]) -> pd.DataFrame:
     position = {axis: table[axis].map(table[axis].drop_duplicates().tolist().index) for axis in ("dataset", "model")}
     order = table.assign(**position).sort_values(["dataset", "model", "size"], kind="stable").index
     return table.loc[order].astype(dict.fromkeys(numeric, float))
+
+
+def _tested(errors: Path, folder: Path) -> dict[str, object]:
+    """Read errors of the run in a folder, and which observation it is."""
+    record = read_record(Errors, errors)
+    return record.model_dump() | {"observation": observation(record, folder / "frames.json")}
+
+
+def observation(run: Errors, frames: Path) -> str:
+    """Return what runs have in common that are one observation, where dataset, model, loss and size are the same.
+
+    A seed starts a training and chooses its frames. A model in closed form has no start: of the same frames it is the
+    same function, whatever the seed.
+
+    Args:
+        run: it.
+        frames: JSON of those that it learned from; without it seeds count one by one.
+    """
+    if not run.in_closed_form or not frames.exists():
+        return f"seed {run.seed}"
+    learned = sorted(read_record(LearnedFrames, frames).training)
+    return f"frames {hashlib.sha256(repr(learned).encode()).hexdigest()[:12]}"
+
+
+def observed(runs: pd.DataFrame, measure: str) -> pd.Series:
+    """Return a measure an observation, runs alike in all but their seed given: means, but for rounding the same."""
+    return runs.groupby("observation", sort=False)[measure].mean()
 
 
 def _in_short(record: Stability) -> dict[str, object]:
@@ -71,14 +100,13 @@ def tested_table(errors: list[Path]) -> pd.DataFrame:
 
     Returns:
         A row a file, in the order of the files: columns dataset, model, loss, size, seed, test (the name of the set),
-        the errors as of `run_table`, and predictions, a path.
+        the errors and observation as of `run_table`, and predictions, a path.
     """
     if not errors:
-        return pd.DataFrame(columns=[*AXES, "test", *TESTED, "predictions"]).astype({"size": int, "seed": int})
-    rows = [
-        read_record(Errors, path).model_dump() | {"predictions": path.with_name("predictions.parquet")}
-        for path in errors
-    ]
+        columns = [*AXES, "test", *TESTED, "observation", "predictions"]
+        return pd.DataFrame(columns=columns).astype({"size": int, "seed": int})
+    # <run>/tests/<name>/errors.json
+    rows = [_tested(path, path.parents[2]) | {"predictions": path.with_name("predictions.parquet")} for path in errors]
     return pd.DataFrame(rows).astype(dict.fromkeys(TESTED, float))
 
 

@@ -66,8 +66,9 @@ def _table(folder: Path) -> pd.DataFrame:
     for path in (folder / Path(layout.table).name, folder / Path(layout.partial_table).name):
         if path.exists():
             table = pd.read_csv(path)
-            # One of an earlier version lacks what is measured since.
-            return table.reindex(columns=[*table.columns, *(name for name in MEASURES if name not in table)])
+            # One of an earlier version lacks what is measured since, and counts seeds one by one.
+            table = table.reindex(columns=[*table.columns, *(name for name in MEASURES if name not in table)])
+            return table if "observation" in table else table.assign(observation="seed " + table["seed"].astype(str))
     raise PiwslError(
         f"{folder}: no results.csv; finish the experiment, or say `snakemake partial_report` for what is there of it"
     )

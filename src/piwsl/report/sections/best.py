@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from piwsl.config import ComputedDataset, Experiment
 from piwsl.data.dataset import TRAINING, Dataset
@@ -16,6 +17,7 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render, rounded
 from piwsl.report.sections import ReportSection
 from piwsl.report.sections.errors import BY_SLOPES, force_measure
+from piwsl.report.tables import observed
 from piwsl.report.words import level_in_words, model_in_words
 from piwsl.structures.labels import REFERENCE
 
@@ -57,13 +59,16 @@ class Candidate:
     loss: str
     size: int
     seeds: int
+    """Those that are one observation count as one."""
     energy: float
     """Mean absolute error, meV."""
     force: float
     """Likewise, meV/Å, or the root mean square error that slopes say; NaN where no test frame has either."""
     stable_ps: float
-    """NaN, as the time, of what is not simulated."""
+    """NaN, as the time and how many failed, of what is not simulated."""
     time_ps: float
+    failed: float
+    """How many replicas of all seeds; NaN, too, of records of one replica that do not count it."""
     force_measure: str = "force_mae_meV_per_A"
     """Which of the two."""
 
@@ -106,11 +111,12 @@ def candidates(runs: pd.DataFrame) -> Iterator[Candidate]:
             model,
             loss,
             size,
-            seeds=len(rows),
-            energy=float(rows["energy_mae_meV"].mean(skipna=False)),
-            force=float(rows[measure].mean(skipna=False)),
-            stable_ps=float(rows["stable_ps"].mean()),
+            seeds=rows["observation"].nunique(),
+            energy=float(observed(rows, "energy_mae_meV").mean(skipna=False)),
+            force=float(observed(rows, measure).mean(skipna=False)),
+            stable_ps=float(observed(rows, "stable_ps").mean()),
             time_ps=float(rows["time_ps"].max()),
+            failed=float(rows["failed"].sum(min_count=1)),
             force_measure=measure,
         )
         errors = [candidate.energy, *([candidate.force] if forces_known else [])]
@@ -175,23 +181,38 @@ def learned_from(candidate: Candidate, dataset: str, context: Context) -> str:
     Args:
         candidate: whose frames for validation count, too.
         dataset: its name.
-        context: the config says the level; of given frames, the file how many have forces.
+        context: the config says the level; of given frames, the file how many have energies, and forces.
     """
     experiment = context.experiment
     losses, teacher = [experiment.losses[candidate.loss]], experiment.models[candidate.model].teacher
     while teacher is not None:
         losses.append(experiment.losses[teacher.loss])
         teacher = experiment.models[teacher.model].teacher
-    share = share_with_forces(context.datasets, dataset) if any(loss.forces for loss in losses) else 0.0
+    energies, forces = (labelled(context.datasets, dataset, quantity) for quantity in ("energy", "forces"))
     section = experiment.datasets[dataset]
     level = level_in_words(experiment, section.level) if isinstance(section, ComputedDataset) else section.level
     of_level = f" ({level})" if level else ""
     if not any(loss.energy for loss in losses):
-        return f"the reference forces of {'' if share == 1.0 else 'some of '}{candidate.size} frames{of_level}"
-    energies = f"{candidate.size} reference energies{of_level}"
-    if not share:
-        return energies
-    return f"{energies} and {'the forces' if share == 1.0 else 'forces of some'} of these frames"
+        return f"the reference forces of {'' if forces.all() else 'some of '}{candidate.size} frames{of_level}"
+    said = energies_in_words(energies, candidate.size, of_level)
+    if not forces.any() or not any(loss.forces for loss in losses):
+        return said
+    if energies.all():
+        return f"{said} and {'the forces' if forces.all() else 'forces of some'} of these frames"
+    return f"{said} and {'the forces of all' if forces.all() else 'forces of some of them'}"
+
+
+def energies_in_words(known: NDArray[np.bool_], size: int, of_level: str) -> str:
+    """Say how many reference energies so many frames have.
+
+    Args:
+        known: (M,), which training frames of the dataset have one.
+        size: how many of these are taken; of fewer than all, how many have one differs from seed to seed.
+        of_level: the level in brackets.
+    """
+    if known.all():
+        return f"{size} reference energies{of_level}"
+    return f"reference energies of {known.sum() if size == len(known) else 'some'} of {size} frames{of_level}"
 
 
 def training_frames(paths: list[Path], dataset: str) -> int | None:
@@ -203,13 +224,16 @@ def training_frames(paths: list[Path], dataset: str) -> int | None:
     return None
 
 
-def share_with_forces(paths: list[Path], dataset: str) -> float:
-    """Return which share of the training frames of a dataset has forces of the reference level; 0 without a file."""
+def labelled(paths: list[Path], dataset: str, quantity: Literal["energy", "forces"]) -> NDArray[np.bool_]:
+    """Return which training frames of a dataset have a label of the reference level, (M,).
+
+    Without a file no frame is known: all of them have it, and none has.
+    """
     for path in paths:
         if path.parent.name == dataset:
             with Dataset(path) as opened:
-                return float(opened.labelled(REFERENCE, "forces")[opened.indices(TRAINING)].mean())
-    return 0.0
+                return opened.labelled(REFERENCE, quantity)[opened.indices(TRAINING)]
+    return np.empty(0, dtype=np.bool_)
 
 
 def against(candidate: Candidate, cheap: pd.Series, level: str) -> tuple[str, str]:
@@ -245,7 +269,10 @@ def _kind(verdicts: list[str]) -> str:
 
 
 def dynamics(candidate: Candidate, conditions: str) -> str:
-    """Say how long simulations stayed stable, on average where there are several; time and temperature in words."""
-    if candidate.stable_ps >= candidate.time_ps:
+    """Say how long simulations stayed stable, on average where there are several; time and temperature in words.
+
+    Steps need not divide the time: the last of a simulation in which nothing failed may end before it.
+    """
+    if candidate.failed == 0 or candidate.stable_ps >= candidate.time_ps:
         return f"Its dynamics stayed stable for all of {conditions}"
     return f"Its dynamics stayed stable for {rounded(candidate.stable_ps, 2)} of {conditions} on average"

@@ -12,7 +12,7 @@ import pandas as pd
 from piwsl.report.context import Context
 from piwsl.report.markup import mean_and_spread, render
 from piwsl.report.sections import ReportSection, Table
-from piwsl.report.tables import MEASURES
+from piwsl.report.tables import MEASURES, observed
 from piwsl.report.words import model_in_words
 
 GROUP = ["dataset", "model", "size", "loss"]
@@ -27,7 +27,8 @@ NO_BETTER = 0.95
 
 TEMPLATE = """\
 <p>Mean absolute errors against the reference, mean ± standard deviation over seeds: of other training frames and
-another start, or of another start alone where all training frames that there are were taken. Energies are totals of a
+another start; only of another start, and of which frames validate, where an acquisition chose the frames or all that
+there are were taken. Seeds of a model in closed form that learn the same frames are one. Energies are totals of a
 structure, forces{% if stress %} and stresses{% endif %} are components. Constant is the part of an energy error that
 all frames of one composition share: forces, dynamics and relative energies do not know it.
 {{ labelled }}
@@ -168,11 +169,12 @@ class MeanErrors(ReportSection):
 def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Return mean and standard deviation over seeds, a row a (dataset, model, size, loss), in the table's order.
 
-    `failed` is how many replicas of the simulation did, of all seeds.
+    `failed` is how many replicas of the simulation did, of all seeds. Seeds that are one observation count as one.
     """
-    grouped = table.groupby(GROUP, sort=False)[list(MEASURES)].agg(["mean", "std"])
-    grouped["seeds"] = table.groupby(GROUP, sort=False)["seed"].count()
-    grouped["failed"] = table.groupby(GROUP, sort=False)["failed"].sum(min_count=1)
+    once = table.groupby([*GROUP, "observation"], sort=False)
+    grouped = once[list(MEASURES)].mean().groupby(level=GROUP, sort=False).agg(["mean", "std"])
+    grouped["seeds"] = once.size().groupby(level=GROUP, sort=False).size()
+    grouped["failed"] = once["failed"].max().groupby(level=GROUP, sort=False).sum(min_count=1)
     return grouped
 
 
@@ -250,9 +252,13 @@ def mean_rows(context: Context) -> list[Row]:
         constants = context.constants[context.constants["dataset"] == dataset]
         if not rows or rows[-1].dataset != dataset:
             rows += _not_trained(context.not_trained[context.not_trained["dataset"] == dataset])
-        cells = tuple(_stable(runs) if name == "stable_ps" else cell_of(name, runs[name]) for name in MEASURES)
+        cells = tuple(
+            _stable(runs) if name == "stable_ps" else cell_of(name, observed(runs, name)) for name in MEASURES
+        )
         more = model_in_words(model, context.experiment.models[model])
-        rows.append(Row(dataset, model, more, size, loss, len(runs), cells, no_better(runs, constants)))
+        rows.append(
+            Row(dataset, model, more, size, loss, runs["observation"].nunique(), cells, no_better(runs, constants))
+        )
     return rows
 
 
@@ -279,7 +285,7 @@ def _not_trained(levels: pd.DataFrame) -> Iterator[Row]:
 
 
 def cell_of(measure: str, values: pd.Series) -> Cell:
-    """Return mean and standard deviation of a measure over seeds, as a cell."""
+    """Return mean and standard deviation of a measure over seeds, one value an observation, as a cell."""
     mean, spread = float(values.mean()), float(values.std())
     if math.isnan(mean):
         return Cell("not labelled" if measure == "force_mae_meV_per_A" else "–", mean)
@@ -288,8 +294,8 @@ def cell_of(measure: str, values: pd.Series) -> Cell:
 
 def _stable(runs: pd.DataFrame) -> Cell:
     """Return how long dynamics stayed stable: a time that the simulation's end cut off is a bound, not a value."""
-    cell = cell_of("stable_ps", runs["stable_ps"])
-    lasted = runs["failed"] == 0  # false where there was no simulation, too
-    if lasted.all():
+    cell = cell_of("stable_ps", observed(runs, "stable_ps"))
+    lasted = runs.loc[runs["stable_ps"].notna(), "failed"] == 0  # of the runs that are simulated
+    if len(lasted) and lasted.all():
         return Cell(f"all of {runs['time_ps'].max():g} ps", cell.value)
     return Cell(f"≥ {cell.text}", cell.value) if lasted.any() else cell

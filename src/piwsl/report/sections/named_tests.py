@@ -12,7 +12,7 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection, Table
 from piwsl.report.sections.errors import GROUP, Cell, cell_of, shares_labelled
-from piwsl.report.tables import AXES, CONSTANT, TESTED
+from piwsl.report.tables import AXES, CONSTANT, TESTED, observed
 from piwsl.report.words import model_in_words
 
 OWN = "test frames"
@@ -113,10 +113,11 @@ def numbers_of_tests(context: Context) -> pd.DataFrame:
 
     What nobody trained stands first, as a model of the loss "not trained".
     """
-    grouped = context.tests.groupby([*GROUP, "test"], sort=False)
-    means = grouped[list(TESTED)].agg(["mean", "std"])
+    once = context.tests.groupby([*GROUP, "test", "observation"], sort=False)[list(TESTED)].mean()
+    grouped = once.groupby(level=[*GROUP, "test"], sort=False)
+    means = grouped.agg(["mean", "std"])
     means.columns = ["_".join(names) for names in means.columns.to_flat_index()]
-    means.insert(0, "seeds", grouped["seed"].count())
+    means.insert(0, "seeds", grouped.size())
     named = {"level": "model"} | {name: f"{name}_mean" for name in TESTED}
     not_trained = context.untrained.rename(columns=named).assign(loss="not trained")
     return pd.concat([not_trained, means.reset_index()]).reindex(columns=[*GROUP, "test", *means.columns])
@@ -124,7 +125,7 @@ def numbers_of_tests(context: Context) -> pd.DataFrame:
 
 def tables_of_tests(context: Context) -> list[TestSets]:
     """Return a table for each dataset with named test sets, in the order of the runs."""
-    own = context.runs.assign(test=OWN).reindex(columns=[*AXES, "test", *TESTED, *COUNTS])
+    own = context.runs.assign(test=OWN).reindex(columns=[*AXES, "test", *TESTED, *COUNTS, "observation"])
     further = dict([*context.tests.groupby("dataset", sort=False)])
     return [
         _table(str(dataset), pd.concat([rows, further[dataset]]), context)
@@ -168,7 +169,9 @@ def _trained(errors: pd.DataFrame, measured: list[tuple[str, str]], context: Con
     for group, rows in errors.groupby(["model", "size", "loss"], sort=False):
         model, size, loss = cast(tuple[str, int, str], group)
         words = model_in_words(model, context.experiment.models[model])
-        yield Row(model, [words] if words else [], size, loss, _cells(rows, measured))
+        once = [observed(rows[rows["test"] == test].astype({name: float}), name) for test, name in measured]
+        cells = [cell_of(name, values) for (_, name), values in zip(measured, once, strict=True)]
+        yield Row(model, [words] if words else [], size, loss, cells)
 
 
 def _cells(rows: pd.DataFrame, measured: list[tuple[str, str]]) -> list[Cell]:

@@ -21,7 +21,7 @@ from piwsl.report.figures import panels
 from piwsl.report.markup import render, rounded
 from piwsl.report.panels import GREY, Axis, Look, Panel, Series
 from piwsl.report.sections import ReportSection
-from piwsl.report.tables import AXES
+from piwsl.report.tables import AXES, observed
 from piwsl.structures.coordinates import KINDS
 from piwsl.structures.labels import REFERENCE
 
@@ -220,9 +220,9 @@ def _trained(scanned: Scanned, rows: pd.DataFrame) -> Iterator[dict[str, object]
         [curve_errors(scanned.reference, _energies(scanned, path), scanned.ends) for path in rows["predictions"]],
         index=rows.index,
     )
-    for group, own in rows[AXES].join(measures).groupby(["size", "loss"], sort=False):
+    for group, own in rows[[*AXES, "observation"]].join(measures).groupby(["size", "loss"], sort=False):
         size, loss = cast(tuple[int, str], group)
-        cells = [_cell(own[name]) for name in COLUMNS]
+        cells = [_cell(observed(own, name)) for name in COLUMNS]
         yield {"size": size, "surface": loss, "cells": cells}
 
 

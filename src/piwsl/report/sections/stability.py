@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from piwsl.report.markup import render, rounded
 from piwsl.report.panels import GREY, Axis, Look, Panel, Series, at_values, one_two_five
 from piwsl.report.sections import ReportSection
 from piwsl.report.sections.learning_curves import of_losses
-from piwsl.simulation.survival import in_words, kaplan_meier
+from piwsl.simulation.survival import SurvivalPoint, in_words, kaplan_meier
 
 TEMPLATE = """{% for simulation in simulations %}
 <p><strong>{{ simulation.name }}</strong>: {{ simulation.words }}.
@@ -37,15 +37,19 @@ TEMPLATE = """{% for simulation in simulations %}
 {{ simulation.figures }}
 {% endfor %}
 <p class="soft">Figures are of the largest size, h(r) and spectra of its first seed. Shares of stable replicas are
-estimates of Kaplan and Meier over all seeds; bands are 95 % intervals of Clopper and Pearson. h(r) is the distribution
-of all distances within a molecule, its error the integral of the difference to the test frames, from 0 to 2. These were
-sampled at temperatures of their own, so that it is not 0 for a perfect model. Mean temperatures, one a bath, scatter
-about it by about √(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
+estimates of Kaplan and Meier: thin lines are seeds, the thick one is of the replicas of all seeds together. How far
+seeds lie apart says how sure that is. Of one seed alone there is a band, the 95 % interval of Clopper and Pearson for
+more replicas of the same model; of other seeds it says nothing. h(r) is the distribution of all distances within a
+molecule, its error the integral of the difference to the test frames, from 0 to 2. These were sampled at temperatures
+of their own, so that it is not 0 for a perfect model. Mean temperatures, one a bath, scatter about it by about
+√(2/fn) of it for f degrees of freedom and n = replicas × time × friction.</p>
 """
 # Of a vibrational spectrum, cm⁻¹.
 SPECTRUM = (0.0, 4500.0)
 # How far above the highest value an axis that begins at 0 goes.
 ABOVE = 1.05
+# Lines of seeds.
+THIN, FAINT = 1.0, 0.6
 UNKNOWN = "–"
 COLUMNS = ("Mean T (K)", "Error of h(r)", "Drift (meV/atom/ps)")
 
@@ -71,7 +75,6 @@ class _Kind:
     def row(self) -> dict[str, Any]:
         """Return the cells of a table, those of `COLUMNS` by their titles."""
         reasons = dict.fromkeys(outcome.reason for record in self.records for outcome in record.outcomes)
-        words = in_words(self.stable, self.failed, self.records[0].time_ps) if self.stable else self.records[0].ended
         errors = [found.error for record in self.records for found in record.distances]
         drifts = [record.drift_meV_per_atom_per_ps for record in self.records]
         cells = (
@@ -82,7 +85,7 @@ class _Kind:
         return {
             "size": self.size,
             "loss": self.loss,
-            "stability": words,
+            "stability": self._stability(),
             "reasons": "; ".join(reason for reason in reasons if reason),
             "cells": dict(zip(COLUMNS, cells, strict=True)),
         }
@@ -92,6 +95,14 @@ class _Kind:
         of_seeds = [record.mean_temperatures_K or [record.mean_temperature_K] for record in self.records]
         baths = [_mean([each for each in of_bath if each is not None], 3) for of_bath in zip_longest(*of_seeds)]
         return ", ".join(baths) if set(baths) != {UNKNOWN} else UNKNOWN
+
+    def _stability(self) -> str:
+        """Say how many replicas failed: of all seeds, for seeds are models of their own, and of each."""
+        if not self.stable:
+            return self.records[0].ended
+        words = in_words(self.stable, self.failed, self.records[0].time_ps)
+        of_seeds = [sum(outcome.failed for outcome in record.outcomes) for record in self.records]
+        return f"{words}; by seed {', '.join(map(str, of_seeds))}" if len(of_seeds) > 1 and any(of_seeds) else words
 
 
 def _mean(values: list[float], digits: int) -> str:
@@ -144,13 +155,18 @@ def _panels(name: str, context: Context) -> list[Panel]:
 def _kinds(name: str, context: Context) -> Iterator[_Kind]:
     for group, runs in context.runs.groupby(["size", "loss"], sort=False):
         size, loss = cast(tuple[int, str], group)
-        found = [path for index in runs.index if (path := context.files[index].simulations.get(name))]
+        simulated = runs[[name in context.files[index].simulations for index in runs.index]]
+        once = simulated.drop_duplicates("observation")  # replicas of one seed start as those of another
+        found = [context.files[index].simulations[name] for index in once.index]
         if found:  # none of an experiment that is not finished
             yield _Kind(size, loss, [read_record(Stability, path) for path in found])
 
 
 def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:
     """Draw which share of replicas is stable after a time, a curve a loss; None of records without replicas.
+
+    Of several seeds each has a curve, too. Replicas of one seed are of one model: those of all together are not
+    independent, so that an interval is of one seed alone.
 
     Args:
         simulation: its name.
@@ -160,20 +176,13 @@ def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look])
     series, said = [], []
     for kind in kinds:
         if kind.stable:
-            curve = kaplan_meier(kind.stable, kind.failed)
-            series.append(
-                Series(
-                    kind.loss,
-                    x=[point.time for point in curve],
-                    y=[point.survival for point in curve],
-                    look=looks[kind.loss],
-                    points=6,
-                    line=2,
-                    hover="%{y:.2f} from %{x:.3g} ps on",
-                    steps=True,
-                    band=([point.low for point in curve], [point.high for point in curve]),
-                )
-            )
+            curve, look = kaplan_meier(kind.stable, kind.failed), looks[kind.loss]
+            seeds = [record for record in kind.records if record.outcomes]
+            if len(seeds) > 1:
+                series += [_of_seed(kind.loss, record, look) for record in seeds]
+            whole = _survival(kind.loss, curve, look)
+            band = None if len(seeds) > 1 else ([point.low for point in curve], [point.high for point in curve])
+            series.append(replace(whole, points=6, line=2, band=band))
             said.append(f"{kind.loss} {rounded(curve[-1].survival, 2)} after {rounded(curve[-1].time, 2)} ps")
     return _panel(
         f"survival-{simulation}",
@@ -183,6 +192,18 @@ def survival(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look])
         Axis("share", range=(0.0, ABOVE)),
         series,
     )
+
+
+def _survival(loss: str, curve: Sequence[SurvivalPoint], look: Look) -> Series:
+    times, shares = [point.time for point in curve], [point.survival for point in curve]
+    return Series(loss, x=times, y=shares, look=look, hover="%{y:.2f} from %{x:.3g} ps on", steps=True)
+
+
+def _of_seed(loss: str, record: Stability, look: Look) -> Series:
+    outcomes = record.outcomes
+    curve = kaplan_meier([outcome.stable_ps for outcome in outcomes], [outcome.failed for outcome in outcomes])
+    hover = f"seed {record.seed}: %{{y:.2f}} from %{{x:.3g}} ps on"
+    return replace(_survival(loss, curve, look), line=THIN, opacity=FAINT, legend=False, hover=hover)
 
 
 def drift(simulation: str, kinds: Sequence[_Kind], looks: Mapping[str, Look]) -> Panel | None:

@@ -187,11 +187,8 @@ def how_sure(context: Context) -> Iterator[str]:
             said += f"; {len(labelled)} test frames leave {low} to {high} meV, the {INTERVAL_IN_WORDS} of their mean"
         yield f"{_of(dataset, told)}{said}."
         if (second := runner_up(dataset, chosen, context)) is not None:
-            apart = _told_apart(_energy_errors(dataset, second, context) - frames)
-            yield (
-                f"{_of(dataset, told)}{_name(second)} is next, with {errors_in_words(second)}; energies of these test "
-                f"frames {'tell' if apart else 'do not tell'} the two apart."
-            )
+            apart = told_apart(_energy_errors(dataset, second, context) - frames)
+            yield f"{_of(dataset, told)}{_name(second)} is next, with {errors_in_words(second)}; {apart}."
 
 
 def _of_seeds(dataset: str, chosen: Candidate, context: Context) -> str:
@@ -199,10 +196,21 @@ def _of_seeds(dataset: str, chosen: Candidate, context: Context) -> str:
     errors = _runs_of(dataset, chosen, context)["energy_mae_meV"]
     if len(errors) == 1:
         return "one seed, which says nothing of another"
+    if chosen.seeds == 1:
+        return f"{len(errors)} seeds gave one model, of the same {chosen.size} frames: they say nothing of others"
     ends = list(dict.fromkeys(rounded(end, 3) for end in (errors.min(), errors.max())))
-    same = chosen.size == training_frames(context.datasets, dataset)
-    of_same = f", all of the same {chosen.size} frames (there are no more)," if same else ""
-    return f"{len(errors)} seeds{of_same} gave {' to '.join(ends)} meV in energies"
+    return f"{len(errors)} seeds{_of_same(dataset, chosen, context)} gave {' to '.join(ends)} meV in energies"
+
+
+def _of_same(dataset: str, chosen: Candidate, context: Context) -> str:
+    """Say that seeds have the same frames, and why, where they have."""
+    if context.experiment.datasets[dataset].acquisition is not None:
+        why = "an acquisition chose them"
+    elif chosen.size == training_frames(context.datasets, dataset):
+        why = "there are no more"
+    else:
+        return ""
+    return f", all of the same {chosen.size} frames ({why}),"
 
 
 def runner_up(dataset: str, chosen: Candidate, context: Context) -> Candidate | None:
@@ -228,12 +236,19 @@ def _energy_errors(dataset: str, candidate: Candidate, context: Context) -> NDAr
     return np.asarray(np.mean(sizes, axis=0))
 
 
-def _told_apart(differences: NDArray[np.float64]) -> bool:
-    """Return whether Student's interval of the mean of differences leaves out 0; NaN are passed over."""
+def told_apart(differences: NDArray[np.float64]) -> str:
+    """Say whether Student's interval of the mean of differences leaves out 0, and on which side it lies.
+
+    The best has the least geometric mean of both errors: the next may have less of that of energies.
+
+    Args:
+        differences: (M,), errors of energies of the next less those of the best, meV; NaN are passed over.
+    """
     known = differences[np.isfinite(differences)]
-    if len(known) < 2:
-        return False
-    return bool(abs(known.mean()) > _half_interval(known))
+    if len(known) < 2 or abs(known.mean()) <= _half_interval(known):
+        return "energies of these test frames do not tell the two apart"
+    of_next = ": those of the next are better" if known.mean() < 0 else ""
+    return f"energies of these test frames tell the two apart{of_next}"
 
 
 def _half_interval(values: NDArray[np.float64]) -> float:

@@ -31,8 +31,10 @@ TITLES = {
 TEMPLATE = """\
 <p>Ratios of mean absolute errors on the same test frames, of runs alike in all but {{ axes }}: the mean over seeds of
 their logarithm, with Student's {{ interval }}. Sizes are pooled within a seed, for they share frames. The interval
-covers the start of training, and the choice of training frames where a size leaves some out; the test frames are the
-same for all. Undecided below {{ least }} seeds or where the interval holds 1; alike within {{ margin }}.</p>
+covers the start of training, and the choice of training frames where seeds differ in it: not of an acquisition, nor at
+a size that takes all frames. Seeds of which both models are fitted in closed form to the same frames are one, and a
+size at which all are is pooled with no other. The test frames are the same for all. Undecided below {{ least }} seeds
+or where the interval holds 1; alike within {{ margin }}.</p>
 {% if verdicts %}
 <ul class="verdicts">
 {% for verdict in verdicts %}
