@@ -229,8 +229,35 @@ def test_what_pyscf_lacks_needs_the_exchange(monkeypatch):
 def test_a_level_says_which_elements_have_other_bases():
     assert level("mp2", "cc-pvtz").remark({"H", "O"}) is None
     assert level("hf", "cc-pvtz").remark({"H", "Li"}) == "def2-universal-jkfit for Li in cc-pvtz-jkfit"
-    conventional = level("mp2", "cc-pvtz", density_fitting=False, element_bases=WITH_POTENTIAL)
+    frozen = {"density_fitting": False, "frozen_core": {"I": 23}}
+    conventional = level("mp2", "cc-pvtz", element_bases=WITH_POTENTIAL, **frozen)
     assert conventional.remark({"H", "I"}) == "cc-pvtz-pp for I in cc-pvtz"
+
+
+def test_a_level_says_which_shells_its_bases_are_not_made_for():
+    """PySCF's cores leave 3d of bromine and 4d of iodine with the valence."""
+    said = level("mp2", "cc-pvtz").remark({"H", "Br"})
+    assert (
+        said
+        == "3d of Br is correlated, which cc-pvtz is not made for: say frozen_core: {Br: 14}, or take cc-pwCVXZ for it"
+    )
+    assert level("mp2", "cc-pvtz", frozen_core={"Br": 14}).remark({"H", "Br"}) is None
+    assert level("mp2", "cc-pvtz", frozen_core=False).remark({"H", "Br"}) is None
+    assert level("hf", "cc-pvtz").remark({"H", "Br"}) is None
+    for_cores = level("mp2", "cc-pwcvtz", density_fitting=False, element_bases={"cc-pwcvtz": {"Br": "cc-pwcvtz-pp"}})
+    assert "3d" not in str(for_cores.remark({"H", "Br"}))
+    assert "4d of I is" in str(level("mp2", "def2-tzvp").remark({"I"}))
+    assert "is correlated" not in str(level("mp2", "cc-pvtz").remark({"H", "Zn"}))
+
+
+def test_freezing_a_d_shell_changes_how_hydrogen_bromide_is_bound():
+    """Correlation of 3d without functions for it pulls too hard: by 0.2 eV/Å in cc-pVTZ."""
+    atoms = Atoms("HBr", positions=[[0, 0, 0], [0, 0, 1.4243]])
+    every, valence = (
+        level("mp2", "cc-pvtz", **keys).single_point(atoms, 0, 1, 4000, True).forces[0, 2]
+        for keys in ({}, {"frozen_core": {"Br": 14}})
+    )
+    assert every - valence == pytest.approx(0.20, abs=0.02)
 
 
 def test_bases_of_elements_are_part_of_what_an_energy_depends_on():

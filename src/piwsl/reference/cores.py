@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from pyscf import gto, scf
@@ -11,6 +12,31 @@ from pyscf.data.elements import chemcore_atm
 FrozenCore = bool | Mapping[str, int]
 # Of the orbitals of an element's cores: theirs lie within a tenth of one on its atoms, and one in another's place is 1.
 MISPLACED = 0.5
+
+# Full d shells below the valence, which PySCF does not count as cores, and how many orbitals are frozen with them.
+D_SHELLS = {"3d": (range(31, 37), 14), "4d": (range(49, 55), 23), "5d": (range(81, 87), 39)}
+
+
+class CorrelatedShell(NamedTuple):
+    """A d shell that is correlated with the valence."""
+
+    name: str
+    frozen: int
+    """How many orbitals of the element are to be frozen for it not to be."""
+
+
+def correlated_d_shell(symbol: str, frozen_core: FrozenCore) -> CorrelatedShell | None:
+    """Return the d shell of an element that is correlated though it is full and below the valence, if one is.
+
+    None where all electrons are to be correlated.
+    """
+    if frozen_core is False:
+        return None
+    said = {} if frozen_core is True else frozen_core
+    for name, (elements, frozen) in D_SHELLS.items():
+        if gto.charge(symbol) in elements and said.get(symbol, core_orbitals(symbol)) < frozen:
+            return CorrelatedShell(name, frozen)
+    return None
 
 
 def unusual_counts(frozen_core: FrozenCore) -> FrozenCore:

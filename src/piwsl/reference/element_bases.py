@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ase.data import atomic_numbers
 
+from piwsl.config.stages import MEAN_FIELD
 from piwsl.reference.basis_sets import (
     automatic_fitting_functions,
     core_potential,
@@ -21,6 +22,7 @@ Purpose = Literal["jk", "ri"]
 # Beyond krypton UNIVERSAL_JK is made for def2's core potentials.
 HEAVIEST_ALL_ELECTRON = 36
 CORE_VALENCE = re.compile(r"^(?P<head>(aug-)?cc-p)w?c(?P<tail>v[dtq56]z)$")
+FOR_CORES = re.compile(r"^(aug-)?cc-pw?cv")
 TIGHT_D = re.compile(r"^(?P<head>(aug-)?cc-pv)\((?P<letter>[dtq56])\+d\)z$")
 WITHOUT_CORE = {"H", "He"}
 WITH_TIGHT_D = {"Al", "Si", "P", "S", "Cl", "Ar"}
@@ -101,6 +103,18 @@ def fitting_functions(level: PySCF, basis: str, symbols: Iterable[str], purpose:
         orbital = orbital_basis(level, basis, symbol)
         found[symbol] = automatic_fitting_functions(orbital, symbol) if name == AUTOMATIC else functions(name, symbol)
     return found
+
+
+def for_valence_alone(level: PySCF, symbols: Iterable[str]) -> dict[str, str]:
+    """Return by element a basis in which a level correlates it, and which has no functions for its core."""
+    return {
+        symbol: basis
+        for symbol in sorted(set(symbols))
+        for part in required_components(level)
+        if part.method not in MEAN_FIELD
+        for basis in [orbital_basis(level, part.mean_field.basis, symbol)]
+        if not FOR_CORES.match(basis)
+    }
 
 
 def substitutions(level: PySCF, symbols: Iterable[str]) -> dict[str, dict[str, str]]:

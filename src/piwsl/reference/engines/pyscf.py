@@ -266,10 +266,17 @@ class PySCF(CompositeLevel):
         return level
 
     def remark(self, symbols: set[str]) -> str | None:
-        """Say which elements have other bases than the level names."""
-        from piwsl.reference.element_bases import substitutions
+        """Say which elements have other bases than the level names, and which shells bases are not made for."""
+        from piwsl.reference.cores import correlated_d_shell
+        from piwsl.reference.element_bases import for_valence_alone, substitutions
 
         lines = []
+        for symbol, basis in for_valence_alone(self, symbols).items():
+            if shell := correlated_d_shell(symbol, self.frozen_core):
+                lines.append(
+                    f"{shell.name} of {symbol} is correlated, which {basis} is not made for: say frozen_core: "
+                    f"{{{symbol}: {shell.frozen}}}, or take cc-pwCVXZ for it"
+                )
         for named, of_elements in substitutions(self, symbols).items():
             for taken in dict.fromkeys(of_elements.values()):
                 elements = ", ".join(symbol for symbol, other in of_elements.items() if other == taken)
