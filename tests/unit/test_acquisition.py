@@ -493,6 +493,7 @@ def test_variance_is_of_one_molecule(tmp_path):
     with pytest.raises(ConfigError, match="variance is of one molecule, and frames are of H2O and H3N"):
         check_experiment(parse_section(Experiment, both, "config.yaml"), "config.yaml")
     chance = given(tmp_path, morse_frames("NH3", 8) + morse_frames("H2O", 8), by="random", model=None, loss=None)
+    chance["only"] = [{"model": "painn", "loss": "supervised"}]
     check_experiment(parse_section(Experiment, chance, "config.yaml"), "config.yaml")
 
 
