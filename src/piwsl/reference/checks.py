@@ -15,7 +15,7 @@ from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import indices_of, indices_of_parts, load_molecule, read_file, unpaired_electrons
 from piwsl.reference.store import rounded
-from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
+from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of, too_close
 from piwsl.structures.geometry import atom_problem, geometry_problem, symbols_of
 
 
@@ -87,7 +87,7 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
         atoms = load_molecule(molecule)
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
-    problem = geometry_problem(atoms)
+    problem = geometry_problem(atoms) or too_close(atoms)
     if problem is not None:
         raise ConfigError(f"{where}: {f'frame 0 of {molecule.file}: ' if molecule.file else ''}{problem}")
     if len(atoms) < 2:
