@@ -591,6 +591,9 @@ def test_given_geometries_with_half_a_charge_are_refused_with_file_and_frame(tmp
         ({"smiles": "[O][O]"}, r"'\[O\]\[O\]' has 2 unpaired electrons; say 3, or another one if they pair"),
         ({"smiles": "[CH2]"}, "has 2 unpaired electrons; say 3"),
         ({"smiles": "[CH3]"}, "has 1 unpaired electrons; say 2"),
+        ({"smiles": "O=O"}, "'O=O' has 2 unpaired electrons; say 3"),
+        ({"smiles": "S=S"}, "'S=S' has 2 unpaired electrons; say 3"),
+        ({"smiles": "O=O.O"}, "'O=O.O' has 2 unpaired electrons; say 3"),
         ({"name": "O2"}, "'O2' has 2 unpaired electrons; say 3"),
         ({"smiles": "[O][O]", "multiplicity": 2}, "16 electrons cannot have multiplicity 2"),
     ],
@@ -607,12 +610,22 @@ def test_a_radical_is_not_silently_taken_for_a_singlet(molecule, message):
         {"smiles": "[O][O]", "multiplicity": 1},
         {"smiles": "O=O", "multiplicity": 3},
         {"smiles": "[CH2]", "multiplicity": 1},
+        {"smiles": "O=O", "multiplicity": 1},
         {"smiles": "CCO"},
+        {"smiles": "O=S=O"},
+        {"smiles": "CS(=O)(=O)C"},
         {"name": "CH3", "multiplicity": 2},
     ],
 )
 def test_a_multiplicity_that_is_stated_is_taken_as_stated(molecule):
     check_computed_dataset("d", dataset(molecule=molecule), HF)
+
+
+def test_a_multiplicity_that_the_electrons_cannot_have_is_not_advised():
+    # 30 electrons, of which RDKit takes one for unpaired.
+    check_computed_dataset("d", dataset(molecule={"smiles": "[CuH]"}), HF)
+    with pytest.raises(ConfigError, match="29 electrons cannot have multiplicity 1; an even one is needed"):
+        check_computed_dataset("d", dataset(molecule={"smiles": "[CuH+]", "charge": 1}), HF)
 
 
 def test_a_molecule_with_atoms_on_one_another_is_refused_before_anything_is_computed(tmp_path):

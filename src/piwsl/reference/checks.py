@@ -93,7 +93,9 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
     if len(atoms) < 2:
         raise ConfigError(f"{where}: one atom alone has no geometry to sample")
     unpaired = unpaired_electrons(molecule)
-    if unpaired and "multiplicity" not in molecule.model_fields_set:
+    # What RDKit counts at a metal may not fit the number of electrons.
+    possible = electron_problem(atoms.numbers.tolist(), molecule.charge, unpaired + 1) is None
+    if unpaired and possible and "multiplicity" not in molecule.model_fields_set:
         raise ConfigError(
             f"{where}.multiplicity: '{molecule.smiles or molecule.name}' has {unpaired} unpaired electrons; "
             f"say {unpaired + 1}, or another one if they pair"

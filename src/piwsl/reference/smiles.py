@@ -20,6 +20,8 @@ GAP = 3.0
 FARTHEST_NEIGHBOUR = 5.0
 # Ways for molecules to face each other: of some, two waters with all hydrogens between them, they only repel.
 PLACEMENTS = 20
+# O2, S2, SO and heavier ones, whose usual strings pair all electrons: triplets in their ground states.
+CHALCOGENS = Chem.MolFromSmarts("[#8,#16,#34,#52;X1;+0]=[#8,#16,#34,#52;X1;+0]")
 
 
 def from_smiles(smiles: str, charge: int) -> Atoms:
@@ -80,12 +82,13 @@ def _relaxed(full: Chem.Mol) -> Atoms:
 
 
 def radical_electrons(smiles: str) -> int:
-    """Count unpaired electrons by valences: two for [O][O] and methylene, none for O=O.
+    """Count unpaired electrons: by valences (two of [O][O] and methylene), and two of O=O and its like.
 
     Raises:
         PiwslError: not a SMILES string.
     """
-    return int(Descriptors.NumRadicalElectrons(_parsed(smiles)))
+    found = _parsed(smiles)
+    return int(Descriptors.NumRadicalElectrons(found)) + 2 * len(found.GetSubstructMatches(CHALCOGENS))
 
 
 def _parsed(smiles: str) -> Chem.Mol:
