@@ -69,6 +69,16 @@ def test_relaxed_points_hold_the_coordinate_and_lie_below_rigid_ones(tmp_path):
         assert energy(after) < energy(before)
 
 
+def test_a_relaxed_scan_of_two_atoms_is_a_rigid_one(tmp_path):
+    hydrogen = molecule("H2")
+    hydrogen.info, hydrogen.calc = {"charge": 0, "multiplicity": 1}, gfn2(0, 1)
+    keys = {"along": [0, 1], "start": 0.6, "stop": 1.2, "points": 4}
+    rigid = frames_of(tmp_path, hydrogen, **keys)
+    relaxed = frames_of(tmp_path, hydrogen, **keys, relaxed=True)
+    assert [atoms.get_distance(0, 1) for atoms in relaxed] == pytest.approx([0.6, 0.8, 1.0, 1.2])
+    assert list(map(energy, relaxed)) == pytest.approx(list(map(energy, rigid)), abs=1e-9)
+
+
 def test_along_a_vibration_the_energy_rises_by_half_a_quantum_times_the_square(tmp_path):
     frequencies = vibrations(relax(water(), 1e-4).atoms).frequencies
     for mode in (1, 3):
