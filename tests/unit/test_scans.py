@@ -102,10 +102,15 @@ def test_what_the_molecule_does_not_have_is_said_in_one_line(tmp_path, keys, com
     assert not (tmp_path / "scan.xyz").exists()
 
 
-@pytest.mark.parametrize("relaxed", [False, True])
-def test_a_value_that_a_molecule_cannot_have_is_said_and_nothing_is_written(tmp_path, relaxed):
-    keys = {"along": [1, 0, 2], "start": 160, "stop": 200, "points": 3, "relaxed": relaxed}
-    with pytest.raises(PiwslError, match=r"scan 'mine': angle [12]\d0 °: "):
+def test_a_relaxed_angle_nearly_opens_to_a_line(tmp_path):
+    keys = {"along": [1, 0, 2], "start": 150, "stop": 179, "points": 3, "relaxed": True}
+    frames = frames_of(tmp_path, water(), **keys)
+    assert [atoms.get_angle(1, 0, 2) for atoms in frames] == pytest.approx([150.0, 164.5, 179.0], abs=0.01)
+
+
+def test_a_value_that_a_molecule_cannot_have_is_said_and_nothing_is_written(tmp_path):
+    keys = {"along": [1, 0, 2], "start": 160, "stop": 200, "points": 3}
+    with pytest.raises(PiwslError, match=r"scan 'mine': angle 200 °: "):
         frames_of(tmp_path, water(), **keys)
     assert not (tmp_path / "scan.xyz").exists()
 
