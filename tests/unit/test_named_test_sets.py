@@ -197,6 +197,12 @@ def test_files_and_atoms_that_are_not_there_are_named(here):
     assert "datasets.mine.tests.a.file: folder is no file" in refusal(given({"a": {"file": "folder"}}))
 
 
+def test_a_scan_about_a_line_is_refused(here):
+    scan = {"along": [0, 1, 2, 3], "start": 0, "stop": 180}
+    config = computed({"turn": {"scan": scan}}, molecule={"smiles": "C#CC#N"})
+    assert "tests.turn: along: frame 0: atoms 0, 1 and 2 lie in line and have no dihedral" in refusal(config)
+
+
 def test_what_a_given_test_set_holds_is_said_before_the_start(here):
     write_frames("others.xyz", morse_frames("H2O", 2, seed=1) + read_frames("mine.xyz")[:1])
     lines = [line for line in remarks(experiment_of(given({"others": {"file": "others.xyz"}}))) if "others" in line]
