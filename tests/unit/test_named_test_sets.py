@@ -70,6 +70,9 @@ def experiment_of(config: dict) -> Experiment:
         ({"scan": {"start": 1, "stop": 2}}, "scan: give either 'along' (two to four atoms) or 'mode'"),
         ({"scan": {"along": [0, 1], "start": 0, "stop": 2}}, "a distance is more than 0 Å"),
         ({"scan": {"along": [0, 1, 2], "start": 90, "stop": 90}}, "stop: 90 is where it starts"),
+        ({"scan": {"along": [0, 1, 2], "start": 120, "stop": 180, "relaxed": True}}, "a relaxed angle is more than 0"),
+        ({"scan": {"along": [0, 1, 2], "start": 200, "stop": 120, "relaxed": True}}, "a relaxed angle is more than 0"),
+        ({"scan": {"along": [0, 1, 2], "start": 0, "stop": 120, "relaxed": True}}, "a relaxed angle is more than 0"),
         ({"scan": {"mode": 1, "start": -1, "stop": 1, "relaxed": True}}, "relaxed: nothing is relaxed along"),
         ({"scan": {"along": [0, 1], "start": 1, "stop": 2, "points": 5}, "force_frames": 6}, "more than the 5 frames"),
         ({"file": "a.xyz", "energy_key": "e"}, "unknown key 'energy_key'"),
@@ -192,6 +195,12 @@ def test_files_and_atoms_that_are_not_there_are_named(here):
     assert "tests.a: slope_frames: 1 is more than the 0 frames without forces" in said
     Path("folder").mkdir()
     assert "datasets.mine.tests.a.file: folder is no file" in refusal(given({"a": {"file": "folder"}}))
+
+
+def test_a_scan_about_a_line_is_refused(here):
+    scan = {"along": [0, 1, 2, 3], "start": 0, "stop": 180}
+    config = computed({"turn": {"scan": scan}}, molecule={"smiles": "C#CC#N"})
+    assert "tests.turn: along: frame 0: atoms 0, 1 and 2 lie in line and have no dihedral" in refusal(config)
 
 
 def test_what_a_given_test_set_holds_is_said_before_the_start(here):

@@ -69,6 +69,16 @@ def test_relaxed_points_hold_the_coordinate_and_lie_below_rigid_ones(tmp_path):
         assert energy(after) < energy(before)
 
 
+def test_a_relaxed_scan_of_two_atoms_is_a_rigid_one(tmp_path):
+    hydrogen = molecule("H2")
+    hydrogen.info, hydrogen.calc = {"charge": 0, "multiplicity": 1}, gfn2(0, 1)
+    keys = {"along": [0, 1], "start": 0.6, "stop": 1.2, "points": 4}
+    rigid = frames_of(tmp_path, hydrogen, **keys)
+    relaxed = frames_of(tmp_path, hydrogen, **keys, relaxed=True)
+    assert [atoms.get_distance(0, 1) for atoms in relaxed] == pytest.approx([0.6, 0.8, 1.0, 1.2])
+    assert list(map(energy, relaxed)) == pytest.approx(list(map(energy, rigid)), abs=1e-9)
+
+
 def test_along_a_vibration_the_energy_rises_by_half_a_quantum_times_the_square(tmp_path):
     frequencies = vibrations(relax(water(), 1e-4).atoms).frequencies
     for mode in (1, 3):
@@ -92,10 +102,15 @@ def test_what_the_molecule_does_not_have_is_said_in_one_line(tmp_path, keys, com
     assert not (tmp_path / "scan.xyz").exists()
 
 
-@pytest.mark.parametrize("relaxed", [False, True])
-def test_a_value_that_a_molecule_cannot_have_is_said_and_nothing_is_written(tmp_path, relaxed):
-    keys = {"along": [1, 0, 2], "start": 160, "stop": 200, "points": 3, "relaxed": relaxed}
-    with pytest.raises(PiwslError, match=r"scan 'mine': angle [12]\d0 °: "):
+def test_a_relaxed_angle_nearly_opens_to_a_line(tmp_path):
+    keys = {"along": [1, 0, 2], "start": 150, "stop": 179, "points": 3, "relaxed": True}
+    frames = frames_of(tmp_path, water(), **keys)
+    assert [atoms.get_angle(1, 0, 2) for atoms in frames] == pytest.approx([150.0, 164.5, 179.0], abs=0.01)
+
+
+def test_a_value_that_a_molecule_cannot_have_is_said_and_nothing_is_written(tmp_path):
+    keys = {"along": [1, 0, 2], "start": 160, "stop": 200, "points": 3}
+    with pytest.raises(PiwslError, match=r"scan 'mine': angle 200 °: "):
         frames_of(tmp_path, water(), **keys)
     assert not (tmp_path / "scan.xyz").exists()
 

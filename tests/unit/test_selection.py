@@ -13,6 +13,8 @@ from ase.build import molecule
 from ase.io.trajectory import Trajectory
 from helpers import displaced
 from pydantic import ValidationError
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from piwsl.config import ComputedDataset, ConfigError, Experiment, Geometries, Molecule
 from piwsl.config.datasets import ROUND
@@ -37,7 +39,9 @@ from piwsl.reference.planning import (
     warning,
 )
 from piwsl.reference.selection import candidates_needed, descriptors, farthest_points, in_turn
-from piwsl.structures.frames import ENERGY_KEY, read_frames, write_frames
+from piwsl.reference.smiles import EMBEDDING_SEED, from_smiles
+from piwsl.reference.tight_binding import gfn2
+from piwsl.structures.frames import ENERGY_KEY, read_frames, too_close, write_frames
 
 HF = PySCF.model_validate({"method": "hf", "basis": "sto-3g", "density_fitting": False})
 
@@ -213,11 +217,63 @@ def test_a_smiles_string_becomes_a_molecule():
     assert (len(ammonium), ammonium.info["charge"]) == (5, 1)
 
 
+@pytest.mark.parametrize("smiles", ["CCO", "NCC(=O)O", "[OH-]", "[Zn]"])
+def test_one_molecule_has_the_geometry_that_rdkit_gives_by_itself(smiles):
+    full = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    rdDistGeom.EmbedMolecule(full, randomSeed=EMBEDDING_SEED)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(full):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(full, maxIters=2000)
+    found = from_smiles(smiles, Chem.GetFormalCharge(full))
+    np.testing.assert_array_equal(found.positions, full.GetConformer().GetPositions())
+
+
+@pytest.mark.parametrize(
+    ("smiles", "symbols"),
+    [
+        ("O.O", "O2H4"),
+        ("CCO.O", "C2O2H8"),
+        ("CC.CC", "C4H12"),
+        ("[Na+].[Cl-]", "NaCl"),
+        ("[NH4+].[Cl-]", "NClH4"),
+        ("O=O.O", "O3H2"),  # MMFF94 has no parameters of O2
+        ("O.O.O.O", "O4H8"),
+    ],
+)
+def test_molecules_of_a_smiles_string_lie_side_by_side(smiles, symbols):
+    found = from_smiles(smiles, 0)
+    assert str(found.symbols) == symbols
+    parts = Chem.GetMolFrags(Chem.AddHs(Chem.MolFromSmiles(smiles)))
+    assert len(parts) == smiles.count(".") + 1
+    distances = found.get_all_distances()
+    for part in map(list, parts):
+        others = np.setdiff1d(np.arange(len(found)), part)
+        assert 1.5 < distances[np.ix_(part, others)].min() < 4.0
+    assert too_close(found) is None
+
+
+@pytest.mark.parametrize("smiles", ["O.O", "CCO.O", "CC(=O)O.CC(=O)O"])
+def test_molecules_of_a_smiles_string_attract_each_other(smiles):
+    def energy(part: str) -> float:
+        atoms = from_smiles(part, 0)
+        atoms.calc = gfn2(0, 1)
+        return atoms.get_potential_energy()
+
+    # eV; a hydrogen bond has about 0.2 where it is relaxed.
+    assert energy(smiles) < sum(map(energy, smiles.split("."))) - 0.05
+
+
+def test_nothing_is_said_of_elements_that_the_force_field_does_not_know(capfd):
+    for smiles in ("[Zn]", "[He]", "C[Zn]C"):
+        from_smiles(smiles, 0)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("molecule", "message"),
     [
         (Molecule(smiles="C1CC"), "not a SMILES string"),
         (Molecule(smiles="[NH4+]"), r"has charge \+1, and charge says \+0"),
+        (Molecule(smiles="[Na+].[Na+]", charge=2), "in which its molecules lie side by side, within 5 Å; give one as"),
     ],
 )
 def test_a_smiles_string_that_cannot_be_meant_is_refused(molecule, message):
@@ -535,6 +591,9 @@ def test_given_geometries_with_half_a_charge_are_refused_with_file_and_frame(tmp
         ({"smiles": "[O][O]"}, r"'\[O\]\[O\]' has 2 unpaired electrons; say 3, or another one if they pair"),
         ({"smiles": "[CH2]"}, "has 2 unpaired electrons; say 3"),
         ({"smiles": "[CH3]"}, "has 1 unpaired electrons; say 2"),
+        ({"smiles": "O=O"}, "'O=O' has 2 unpaired electrons; say 3"),
+        ({"smiles": "S=S"}, "'S=S' has 2 unpaired electrons; say 3"),
+        ({"smiles": "O=O.O"}, "'O=O.O' has 2 unpaired electrons; say 3"),
         ({"name": "O2"}, "'O2' has 2 unpaired electrons; say 3"),
         ({"smiles": "[O][O]", "multiplicity": 2}, "16 electrons cannot have multiplicity 2"),
     ],
@@ -551,12 +610,29 @@ def test_a_radical_is_not_silently_taken_for_a_singlet(molecule, message):
         {"smiles": "[O][O]", "multiplicity": 1},
         {"smiles": "O=O", "multiplicity": 3},
         {"smiles": "[CH2]", "multiplicity": 1},
+        {"smiles": "O=O", "multiplicity": 1},
         {"smiles": "CCO"},
+        {"smiles": "O=S=O"},
+        {"smiles": "CS(=O)(=O)C"},
         {"name": "CH3", "multiplicity": 2},
     ],
 )
 def test_a_multiplicity_that_is_stated_is_taken_as_stated(molecule):
     check_computed_dataset("d", dataset(molecule=molecule), HF)
+
+
+def test_a_multiplicity_that_the_electrons_cannot_have_is_not_advised():
+    # 30 electrons, of which RDKit takes one for unpaired.
+    check_computed_dataset("d", dataset(molecule={"smiles": "[CuH]"}), HF)
+    with pytest.raises(ConfigError, match="29 electrons cannot have multiplicity 1; an even one is needed"):
+        check_computed_dataset("d", dataset(molecule={"smiles": "[CuH+]", "charge": 1}), HF)
+
+
+def test_a_molecule_with_atoms_on_one_another_is_refused_before_anything_is_computed(tmp_path):
+    ase.io.write(tmp_path / "mine.xyz", Atoms("OHH", [[0, 0, 0], [0.35, 0, 0], [-0.2, 0.9, 0]]))
+    started = dataset(molecule={"file": str(tmp_path / "mine.xyz")})
+    with pytest.raises(ConfigError, match=r"frame 0 of .*mine.xyz: atoms 0 \(O\) and 1 \(H\) are 0.350 Å apart"):
+        check_computed_dataset("d", started, HF)
 
 
 def test_too_few_given_geometries_are_refused_before_anything_is_computed(tmp_path):

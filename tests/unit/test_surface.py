@@ -27,6 +27,7 @@ from piwsl.files import read_json
 from piwsl.interfaces import LevelCalculator, PotentialCalculator
 from piwsl.models import Baseline, build_potential, save_model
 from piwsl.records import Frequencies, FrequenciesOfLevels, read_record
+from piwsl.reference.smiles import from_smiles
 from piwsl.structures.coordinates import Coordinate
 from piwsl.structures.structure import from_atoms
 from piwsl.surface.comparison import geometry_and_frequencies, starts_of, vibrate_levels, vibrate_run
@@ -287,6 +288,19 @@ def test_a_point_that_cannot_be_computed_leaves_the_others():
 def test_atoms_that_make_no_coordinate_are_refused(indices, problem):
     with pytest.raises(PiwslError, match=problem):
         scan(morse_frames("H2O", 1)[0], Coordinate(indices), [1.0])
+
+
+def test_a_dihedral_with_three_atoms_in_line_is_none():
+    straight = from_smiles("C#CC#N", 0)
+    with pytest.raises(PiwslError, match="atoms 0, 1 and 2 lie in line and have no dihedral"):
+        Coordinate((0, 1, 2, 3)).check(straight)
+    propyne = from_smiles("CC#C", 0)
+    with pytest.raises(PiwslError, match="atoms 0, 1 and 2 lie in line"):
+        Coordinate((3, 0, 1, 2)).check(propyne)
+    # Of an angle, and of a bond that is bent by little, nothing is said.
+    Coordinate((0, 1, 2)).check(straight)
+    Coordinate((3, 0, 1, 2)).check(from_smiles("N=C=O", 0))
+    Coordinate((2, 0, 1, 3)).check(molecule("H2O2"))
 
 
 # Models beside levels.

@@ -79,6 +79,12 @@ class Scan(Section):
             raise ValueError(f"stop: {self.stop:g} is where it starts")
         if self.along is not None and len(self.along) == 2 and min(self.start, self.stop) <= 0:
             raise ValueError("start, stop: a distance is more than 0 Å")
+        ends = sorted((self.start, self.stop))
+        if self.relaxed and self.along is not None and len(self.along) == 3 and not 0 < ends[0] < ends[1] < 180:
+            raise ValueError(
+                "start, stop: a relaxed angle is more than 0 and less than 180°, where none can be held; leave out "
+                "'relaxed', or end at 179"
+            )
         return self
 
 

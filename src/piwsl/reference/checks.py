@@ -15,7 +15,7 @@ from piwsl.reference.failures import PERIODIC
 from piwsl.reference.forces import ForceMethod, check_forces, force_method
 from piwsl.reference.geometries import indices_of, indices_of_parts, load_molecule, read_file, unpaired_electrons
 from piwsl.reference.store import rounded
-from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of
+from piwsl.structures.frames import charge_of, electron_problem, multiplicity_of, too_close
 from piwsl.structures.geometry import atom_problem, geometry_problem, symbols_of
 
 
@@ -87,13 +87,15 @@ def _checked_molecule(where: str, molecule: Molecule) -> Atoms:
         atoms = load_molecule(molecule)
     except PiwslError as error:
         raise ConfigError(f"{where}: {error}") from None
-    problem = geometry_problem(atoms)
+    problem = geometry_problem(atoms) or too_close(atoms)
     if problem is not None:
         raise ConfigError(f"{where}: {f'frame 0 of {molecule.file}: ' if molecule.file else ''}{problem}")
     if len(atoms) < 2:
         raise ConfigError(f"{where}: one atom alone has no geometry to sample")
     unpaired = unpaired_electrons(molecule)
-    if unpaired and "multiplicity" not in molecule.model_fields_set:
+    # What RDKit counts at a metal may not fit the number of electrons.
+    possible = electron_problem(atoms.numbers.tolist(), molecule.charge, unpaired + 1) is None
+    if unpaired and possible and "multiplicity" not in molecule.model_fields_set:
         raise ConfigError(
             f"{where}.multiplicity: '{molecule.smiles or molecule.name}' has {unpaired} unpaired electrons; "
             f"say {unpaired + 1}, or another one if they pair"

@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from piwsl.errors import PiwslError
 
 KINDS = {2: ("distance", "Å"), 3: ("angle", "°"), 4: ("dihedral", "°")}
+# An angle within a degree of 0 or 180°: HNCO, whose N=C=O bends by 8°, has a dihedral.
+IN_LINE = np.sin(np.radians(1.0))
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Coordinate:
     def check(self, atoms: Atoms) -> None:
         """Refuse indices that a geometry does not have, or that are not two, three or four different ones.
 
+        A dihedral whose first or last three atoms lie in line is refused, too: a turn about that line moves nothing.
+
         Raises:
             PiwslError: says which.
         """
@@ -43,6 +47,10 @@ class Coordinate:
             raise PiwslError(f"a scan is of two, three or four different atoms, found {list(self.indices)}")
         if beyond := [index for index in self.indices if not 0 <= index < len(atoms)]:
             raise PiwslError(f"there is no atom {beyond[0]}; atoms are counted from 0 to {len(atoms) - 1}")
+        for straight in (self.indices[:3], self.indices[1:]) if self.kind == "dihedral" else ():
+            if _in_line(*atoms.positions[list(straight)]):
+                first, second, third = straight
+                raise PiwslError(f"atoms {first}, {second} and {third} lie in line and have no dihedral; name others")
 
     def of(self, atoms: Atoms) -> float:
         """Return its value in a geometry, Å or ° (dihedrals from 0 to 360)."""
@@ -87,13 +95,19 @@ class Coordinate:
         return FixInternals(**{names[self.kind]: [[value, list(self.indices)]]})
 
 
+def _in_line(first: NDArray[np.float64], middle: NDArray[np.float64], last: NDArray[np.float64]) -> bool:
+    """Whether three positions (3,) lie on one line."""
+    arms = first - middle, last - middle
+    return bool(np.linalg.norm(np.cross(*arms)) <= IN_LINE * np.linalg.norm(arms[0]) * np.linalg.norm(arms[1]))
+
+
 def values_in_order(coordinate: Coordinate, frames: Iterable[Atoms]) -> NDArray[np.float64]:
     """Return the values of a coordinate in frames that go along it, (M,), Å or °.
 
     A dihedral starts between -180 and 180°, and goes on beyond where the next frame is nearer so.
 
     Raises:
-        PiwslError: a frame lacks an atom.
+        PiwslError: a frame lacks an atom, or has no such dihedral.
     """
     values = []
     for position, atoms in enumerate(frames):

@@ -15,6 +15,7 @@ Stream = Literal[
     "blocks of geometries",
     "trajectory",
     "normal modes",
+    "molecules of a complex",
     "members",
     "initial weights",
     "batches",

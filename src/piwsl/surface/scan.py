@@ -44,7 +44,7 @@ def scan(
         start: geometry with a calculator; it is not changed.
         coordinate: what is scanned.
         values: Å or °.
-        relaxed: relax all else at each value; without, parts of the molecule move as they are.
+        relaxed: relax all else at each value; without, and of two atoms, parts of the molecule move as they are.
         fmax: eV/Å, where it is relaxed.
         most_steps: of a relaxation.
 
@@ -52,6 +52,7 @@ def scan(
         PiwslError: an atom that is not there.
     """
     coordinate.check(start)
+    relaxed = relaxed and len(start) > 2  # ASE's constraint expects that something is left to relax
     moving = coordinate.moving(start)
     points, geometry = [], start.copy()
     geometry.set_constraint()
