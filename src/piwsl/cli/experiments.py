@@ -46,7 +46,7 @@ def plan(
     """Say what reference energies and labels of cheap levels take, before anything is submitted.
 
     Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset; first of a budget how it is
-    divided, and the keys that would say the same without it. CPU hours are good within a factor of two.
+    divided, and the keys that would say the same without it. CPU hours are mostly good within a factor of two.
 
     Example: `piwsl plan config.yaml`
     """
