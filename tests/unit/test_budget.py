@@ -140,14 +140,27 @@ def test_the_test_gets_slopes_where_forces_take_dozens_of_energies_and_else_forc
         differences = division(edited(**edits)).frames
         assert differences["test_force_frames"] == 0
         assert differences["test_slope_frames"] > 10
-    dear = division(
-        edited(molecule={"smiles": "NCC(=O)O"}, cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 0.8})
-    ).frames
-    assert dear["test_force_frames"] == 0 < dear["test_slope_frames"]
     for level in ("ccsdt-cbs", "dft"):
         analytic = division(edited(level=level, cheap_levels=["gfn2-xtb"], budget={"cpu_hours": 5})).frames
         assert analytic["test_force_frames"] == 16
         assert analytic["test_slope_frames"] == 0
+
+
+def test_forces_and_slopes_of_the_test_are_of_as_many_frames_as_tell_an_error_or_of_none() -> None:
+    """One slope has no standard error, and one frame's forces tell little of others: energies take their part."""
+    for molecule, key, fewest in (
+        ({"name": "CH3OH"}, "test_force_frames", 3),
+        ({"name": "CH3", "multiplicity": 2}, "test_slope_frames", 10),
+    ):
+        budgets = [{"cpu_hours": hours} for hours in (0.08, 0.1, 0.12, 0.15, 0.2)]
+        found = [division(edited(molecule=molecule, cheap_levels=["gfn2-xtb"], budget=each)) for each in budgets]
+        counts = [each.frames[key] for each in found]
+        assert counts[0] == 0 < fewest <= counts[-1]
+        assert [number for number in counts if 0 < number < fewest] == []
+        assert {"test_force_frames": 0, "test_slope_frames": 0, key: counts[-1]}.items() <= found[-1].frames.items()
+        without = division(edited(molecule=molecule, cheap_levels=["gfn2-xtb"], budget=budgets[0], **{key: 0}))
+        assert without == found[0]
+    assert division(edited(test_force_frames=1)).frames["test_force_frames"] == 1
 
 
 def test_a_pool_is_for_what_learns_from_one() -> None:

@@ -225,6 +225,21 @@ def test_a_plan_counts_labels_of_test_sets(tmp_path, monkeypatch):
     assert "training: " not in hot + stretch
 
 
+def test_a_plan_says_what_options_save_of_a_dataset_and_its_test_sets_together(tmp_path, monkeypatch):
+    """They are of one level: an option that makes one cheaper changes all."""
+    monkeypatch.chdir(tmp_path)
+    stretch = {"stretch": {"scan": {"along": [0, 1], "start": 1.3, "stop": 1.9, "points": 7}}}
+
+    def said(**keys: object) -> str:
+        ethanol = {"molecule": {"name": "CH3CH2OH"}, "level": "ccsdt-cbs"}
+        Path("config.yaml").write_text(yaml.safe_dump(computed(stretch, **ethanol, **keys)))
+        return CliRunner().invoke(app, ["plan", "config.yaml"]).output
+
+    energies, forces = said(test_force_frames=0), said(test_force_frames=5)
+    assert energies.count("would save") == energies.count("\nammonia with its test sets: natural_orbitals: ") == 2
+    assert "would save" not in forces
+
+
 def test_labels_that_datasets_share_are_counted_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scan = {"along": [0, 1], "start": 0.9, "stop": 1.5, "points": 7}

@@ -7,9 +7,10 @@ import pytest
 from ase.build import molecule
 from helpers import MEMORY_MB, ROOT, displaced
 
-from piwsl.config import ComputedDataset, parse_level
+from piwsl.config import ComputedDataset, Level, parse_level
 from piwsl.reference.calculations import run_level
 from piwsl.reference.engines.pyscf import PySCF
+from piwsl.reference.planning import label_batches, structures
 from piwsl.reference.savings import OPTIONS, savings, with_option
 
 IN_FULL = PySCF.model_validate({"preset": "ccsdt-cbs"})
@@ -27,14 +28,23 @@ def dataset(**keys) -> ComputedDataset:
     return ComputedDataset.model_validate(given | {"sampling": {"temperatures": [300]}} | keys)
 
 
-def said(level: PySCF, hours: float = 10.0, **keys) -> list[str]:
-    return [*savings(dataset(**keys), [molecule("CH3CH2OH")], level, hours)]
+def hours_of(level: Level, *datasets: ComputedDataset) -> float:
+    """What labels take where none is stored."""
+    batches = [label_batches(each, structures(each), level) for each in datasets]
+    return sum(job.cpu_s for jobs in batches for job in jobs.values()) / 3600
+
+
+def said(level: Level, **keys) -> list[str]:
+    return [*savings([dataset(**keys)], level, hours_of(level, dataset(**keys)))]
 
 
 def test_what_it_saves_stands_beside_what_it_costs():
     (line,) = [line for line in said(IN_FULL) if "0.0003" in line]
-    assert line.startswith("natural_orbitals: 0.0003 of [CCSD(T) - MP2]/cc-pvdz would save ")
-    assert line.endswith("of 10 CPU hours; energies scatter by 34 to 39 µEh about those in full (1 meV at most)")
+    cheaper = with_option(IN_FULL, next(each for each in OPTIONS if each.keys == {"natural_orbitals": 3e-4}))
+    whole = hours_of(IN_FULL, dataset())
+    saved = whole - hours_of(cheaper, dataset())
+    start = f"natural_orbitals: 0.0003 of [CCSD(T) - MP2]/cc-pvdz would save {saved:.2g} of {whole:.2g} CPU hours; "
+    assert line == f"{start}energies scatter by 34 to 39 µEh about those in full (1 meV at most)"
 
 
 def test_the_keys_that_are_said_give_a_level_that_is_cheaper():
@@ -64,8 +74,26 @@ def test_nothing_is_said_where_nothing_is_measured(level):
     assert said(parse_level(level, "level")) == []
 
 
-def test_nothing_is_said_where_all_is_stored():
-    assert said(IN_FULL, hours=0.0) == []
+def test_a_dataset_and_its_test_sets_share_a_level_and_what_one_saves_the_other_may_lose():
+    """With natural orbitals forces go by differences: 84 energies of ethanol in place of seven."""
+    whole, test_set = dataset(test_force_frames=10), dataset(training_frames=1, test_frames=5)
+    assert said(IN_FULL, training_frames=1, test_frames=5) != []
+    assert [*savings([whole, test_set], IN_FULL, hours_of(IN_FULL, whole, test_set))] == []
+    energies = [dataset(), test_set]
+    hours = hours_of(IN_FULL, *energies)
+    lines = [*savings(energies, IN_FULL, hours)]
+    assert len(lines) == 2
+    assert all(f" of {hours:.2g} CPU hours; " in line for line in lines)
+
+
+def test_nothing_is_said_where_forces_must_be_analytic():
+    assert said(IN_FULL, training_frames=1000, test_force_frames=1) != []
+    assert said(IN_FULL, training_frames=1000, test_force_frames=1, forces_by="analytic") == []
+
+
+@pytest.mark.parametrize("left", [0.0, 0.1])
+def test_nothing_is_said_where_most_is_stored_for_with_an_option_all_is_computed_anew(left):
+    assert [*savings([dataset()], IN_FULL, left * hours_of(IN_FULL, dataset()))] == []
 
 
 @pytest.mark.parametrize(

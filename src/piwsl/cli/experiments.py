@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 from piwsl.cli.application import command, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from piwsl.config import ComputedDataset, Experiment, GivenDataset
     from piwsl.reference.budget import Division
     from piwsl.reference.planning import Plan
@@ -43,15 +46,14 @@ def plan(
     """Say what reference energies and labels of cheap levels take, before anything is submitted.
 
     Frames, those that are stored already, jobs, CPU hours, memory and disk of each dataset; first of a budget how it is
-    divided, and the keys that would say the same without it. CPU hours are good within a factor of two.
+    divided, and the keys that would say the same without it. CPU hours are mostly good within a factor of two.
 
     Example: `piwsl plan config.yaml`
     """
     from piwsl.config import ComputedDataset, read_yaml
     from piwsl.data.dataset import PARTS, TEST
     from piwsl.preflight import costly_datasets, load_experiment
-    from piwsl.reference.planning import KnownFrames, Planned, of_all_rounds, plan_dataset, structures
-    from piwsl.reference.savings import savings
+    from piwsl.reference.planning import KnownFrames, Planned, of_all_rounds, plan_dataset
     from piwsl.workflow.cheap_labels import CheapJobs
     from piwsl.workflow.planned import divisions
     from piwsl.workflow.test_sets import named_tests
@@ -59,12 +61,14 @@ def plan(
     experiment = load_experiment(config)
     warn(config, costly_datasets(experiment))
     counted, planned = _Counted(), Planned()
+    left: dict[str, float] = defaultdict(float)
     budgets = divisions(read_yaml(config), str(config))
     tests, runs = named_tests(experiment), experiment.runs()
     taken = {run.dataset for run in runs}
     sections = experiment.datasets | {name: test.section for name, test in tests.items()}
     for name, dataset in sections.items():
-        if (tests[name].dataset if name in tests else name) not in taken:
+        owner = tests[name].dataset if name in tests else name
+        if owner not in taken:
             print(f"{name}: not counted, for no run takes it")
             continue
         folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
@@ -75,14 +79,13 @@ def plan(
             _print_level(name, dataset, experiment, budgets.get(name))
             level = experiment.levels[dataset.level]
             reference = of_all_rounds(plan_dataset(name, dataset, level, known, store, planned))
-            own = sum(counted.add(name, row, _shared(row, dataset, tests.get(name))) for row in reference)
+            left[owner] += sum(counted.add(name, row, _shared(row, dataset, tests.get(name))) for row in reference)
         elif dataset.cheap_levels:
             print(f"{name}: {dataset.file}, with cheap levels")
         for row in of_all_rounds(cheap):
             counted.add(name, row, _shared(row, dataset, tests.get(name)))
-        if isinstance(dataset, ComputedDataset):
-            for line in savings(dataset, structures(dataset), level, own):
-                print(f"  {line}")
+    for name, hours in left.items():
+        _print_savings(name, experiment, tests.values(), hours)
     choosing = len(set(experiment.trained(runs)) - set(runs))
     beside = f", and {choosing} whose models choose frames" if choosing else ""
     print(
@@ -150,6 +153,18 @@ def _print_division(dataset: ComputedDataset, division: Division) -> None:
             print(f"  {left}: further frames have more labels than a model takes; without forces, there may be more")
         else:
             print(f"  {left}: further frames of one molecule teach little; a sharper level would be worth more")
+
+
+def _print_savings(name: str, experiment: Experiment, tests: Iterable[NamedTest], hours: float) -> None:
+    """Print what would make a dataset's energies cheaper, of so many CPU hours that they and its test sets' take."""
+    from piwsl.config import ComputedDataset
+    from piwsl.reference.savings import savings
+
+    own = [test.section for test in tests if test.dataset == name]
+    sections = [each for each in (experiment.datasets[name], *own) if isinstance(each, ComputedDataset)]
+    beside = " with its test sets" if own else ""
+    for line in savings(sections, experiment.levels[sections[0].level], hours):
+        print(f"{name}{beside}: {line}")
 
 
 def _print_plan(row: Plan) -> None:

@@ -25,6 +25,8 @@ SIZES = (*range(10, 100, 5), *range(100, 500, 10), *range(500, 1001, 50))
 MOST_TEST, MOST_FORCES, MOST_SLOPES = 200, 16, 100
 # Below, neither an error nor a model means anything.
 FEWEST_TEST, FEWEST_TRAINING = 10, 2
+# Below, an error of forces is that of the frame that was met, and one of slopes has no standard error to speak of.
+FEWEST_FORCES, FEWEST_SLOPES = 3, 10
 POOL_OF_TRAINING, MOST_POOL = 4, 1000
 # Geometries to choose from: so many times as many as are labelled, in few steps, for a choice among others is another.
 CHOICE, CANDIDATES = 5, (250, 500, 1000, 2500, 5000)
@@ -222,11 +224,16 @@ def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
     said = sum(divided.said(key, 0) for key in ("test_force_frames", "test_slope_frames"))
     frames = divided.said("test_frames", max(min(max(bought, FEWEST_TEST), most), said))
     by_slopes = divided.forces_by == "differences"
-    with_forces = 0 if by_slopes else min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES)
-    with_slopes = 0 if with_forces else min(int(half_s / _further_s(divided, divided.slope_s)), MOST_SLOPES)
-    forces = divided.said("test_force_frames", min(with_forces, frames))
-    slopes = divided.said("test_slope_frames", min(with_slopes, max(frames - forces, 0)))
+    with_forces = 0 if by_slopes else min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES, frames)
+    forces = divided.said("test_force_frames", _enough_or_none(with_forces, FEWEST_FORCES))
+    further = min(MOST_SLOPES, frames - forces)
+    with_slopes = min(int(half_s / _further_s(divided, divided.slope_s)), further) if by_slopes else 0
+    slopes = divided.said("test_slope_frames", _enough_or_none(with_slopes, FEWEST_SLOPES))
     return {"test_frames": frames, "test_force_frames": forces, "test_slope_frames": slopes}
+
+
+def _enough_or_none(number: int, fewest: int) -> int:
+    return number if number >= fewest else 0
 
 
 def _further_s(divided: Divided, seconds: float) -> float:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ase import Atoms, units
@@ -12,7 +11,9 @@ from ase import Atoms, units
 from piwsl.config import ComputedDataset, Level, Stage
 from piwsl.errors import PiwslError
 from piwsl.reference.engines.pyscf import PySCF
-from piwsl.reference.planning import label_batches
+from piwsl.reference.forces import check_forces
+from piwsl.reference.planning import label_batches, structures
+from piwsl.structures.frames import multiplicity_of
 
 # Less than that is not worth a line.
 WORTH_SAYING = 0.1
@@ -44,26 +45,27 @@ OPTIONS = (
 )
 
 
-def savings(dataset: ComputedDataset, every: list[Atoms], level: Level, hours: float) -> Iterator[str]:
+def savings(datasets: Sequence[ComputedDataset], level: Level, hours: float) -> Iterator[str]:
     """Say, a line an option, what would make the energies of a dataset cheaper, and what it costs in accuracy.
 
     Args:
-        dataset: the section.
-        every: its structures.
+        datasets: the section, and those of its named test sets, which have its level: what is saved of the energies of
+            one may be lost by the forces of another, which go by differences then.
         level: the level of theory.
-        hours: CPU hours that its labels take yet; options that save less than a tenth of them are left out.
+        hours: CPU hours that all their labels take yet; options that save less than a tenth of them are left out. With
+            an option all labels are computed anew, the stored ones, too.
     """
-    if not isinstance(level, PySCF) or hours <= 0:
+    if not isinstance(level, PySCF):
         return
-    whole = _seconds(dataset, every, level)
+    labelled = [(dataset, structures(dataset)) for dataset in datasets]
     for option in OPTIONS:
         cheaper = with_option(level, option)
-        share = 0.0 if cheaper is None else 1.0 - _seconds(dataset, every, cheaper) / whole
-        if share > WORTH_SAYING:
+        saved = 0.0 if cheaper is None else hours - _hours(labelled, cheaper)
+        if saved > WORTH_SAYING * hours:
             least, most = min(option.scatter.values()), max(option.scatter.values())
             at_most_mev = most * 1e-3 * units.Hartree
             yield (
-                f"{option.in_words()} of [CCSD(T) - MP2]/{option.basis} would save {share * hours:.2g} of {hours:.2g} "
+                f"{option.in_words()} of [CCSD(T) - MP2]/{option.basis} would save {saved:.2g} of {hours:.2g} "
                 f"CPU hours; energies scatter by {least:.0f} to {most:.0f} µEh about those in full ({at_most_mev:.1g} "
                 "meV at most)"
             )
@@ -82,8 +84,16 @@ def _takes(stage: Stage, option: Option) -> bool:
     return in_full and (stage.method, stage.minus, stage.bases) == ("ccsd(t)", "mp2", [option.basis])
 
 
-def _seconds(dataset: ComputedDataset, every: list[Atoms], level: PySCF) -> float:
-    """Return the CPU seconds of all labels of a dataset; no end of them where the level has not what it asks for."""
-    with suppress(PiwslError):  # analytic forces
-        return sum(batch.cpu_s for batch in label_batches(dataset, every, level).values())
-    return math.inf
+def _hours(labelled: Sequence[tuple[ComputedDataset, list[Atoms]]], level: PySCF) -> float:
+    """Return the CPU hours of all labels of datasets with their structures.
+
+    No end of them where the level has not the analytic forces that a dataset asks for.
+    """
+    seconds = 0.0
+    for dataset, every in labelled:
+        try:
+            check_forces(level, {multiplicity_of(atoms) for atoms in every}, dataset.forces_by)
+        except PiwslError:
+            return math.inf
+        seconds += sum(job.cpu_s for job in label_batches(dataset, every, level).values())
+    return seconds / 3600
