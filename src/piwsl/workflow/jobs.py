@@ -50,7 +50,15 @@ if TYPE_CHECKING:
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test-slopes", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
-NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.pieces", "piwsl.registry", "piwsl.sources")
+NO_RESULTS = (
+    "piwsl.errors",
+    "piwsl.files",
+    "piwsl.holding",
+    "piwsl.logs",
+    "piwsl.pieces",
+    "piwsl.registry",
+    "piwsl.sources",
+)
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come
 # to, and how they are called, are parameters.
 ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
