@@ -19,6 +19,7 @@ from piwsl.preflight import (
     plan_of,
 )
 from piwsl.reference.potentials import TRUSTED, trusted_with
+from piwsl.workflow.contents import PLANNED
 from piwsl.workflow.planned import parse_experiment
 from piwsl.workflow.presence import join
 from piwsl.workflow.scheduling import look_once_a_change
@@ -67,11 +68,16 @@ except (PiwslError, OSError) as error:
 os.environ["PIWSL_HOME"] = str(HERE)
 os.environ["PIWSL_PLAN"] = plan
 os.environ[TRUSTED] = trusted_with(experiment.levels.values())
+# Filled once the jobs are planned. A Snakemake that was started within a job of another's plans by itself.
+if workflow.is_main_process:
+    os.environ[PLANNED] = "{}"
+os.environ.setdefault(PLANNED, "{}")
 
 
 envvars:
     "PIWSL_HOME",
     "PIWSL_PLAN",
+    PLANNED,
     TRUSTED,
 
 
@@ -126,6 +132,7 @@ rule frequencies:
 
 onstart:
     claim(experiment, config_name)
+    jobs.contents.tell()
     look_once_a_change(workflow)
     if set(workflow.dag_settings.targets) == {"partial_report"}:
         # It may stand beside a Snakemake that runs, whose lock would be taken away at the end of this one.

@@ -303,6 +303,16 @@ def test_a_pickle_is_never_unpickled(tmp_path, suffix, save):
     assert not harm.exists()
 
 
+def test_a_model_file_that_was_cut_off_says_how_it_is_made_again(tmp_path):
+    path = tmp_path / "model.safetensors"
+    torch.manual_seed(0)
+    save_model(path, Potential(PaiNN(architecture="painn", features=8, layers=1), 5.0, {1: 0.0}, neighbours=1.0), {})
+    path.write_bytes(path.read_bytes()[:-100])
+    for read in (piwsl.load_model, read_header):
+        with pytest.raises(PiwslError, match=r"model.safetensors: .*damaged.*; .*delete it, and it is made again"):
+            read(path)
+
+
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").touch()

@@ -19,6 +19,7 @@ from ase.md.verlet import VelocityVerlet
 from run_files import outputs_in
 from torch import nn
 
+from piwsl import holding
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import ReplicaSimulation, Run
 from piwsl.data.dataset import TEST, TRAINING, write_dataset
@@ -450,6 +451,34 @@ def test_what_a_simulation_of_the_grid_writes_is_read_by_others(tmp_path):
     assert not outputs.checkpoint.exists()
     with pytest.raises(PiwslError, match=r"alone.h5: no test frame has two atoms"):
         simulate(tmp_path / "alone.h5", of_run, "warm", tmp_path / "model", settings, outputs)
+
+
+def test_a_simulation_that_outlived_its_snakemake_writes_nothing_over_what_is_wanted_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    pair = label(Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.74]]), -1.0, None)
+    save_model(tmp_path / "model", Potential(PaiNN(architecture="painn"), 1.0, {1: 0.0}, neighbours=300.0), {})
+    write_dataset(tmp_path / "d.h5", {TRAINING: [pair], TEST: [pair]})
+
+    def simulated(temperature: float) -> None:
+        of_run = Run(dataset="d", model="painn", loss="supervised", size=1, seed=0)
+        settings = ReplicaSimulation(time=0.01, starts=1, bond_tolerance=50.0, temperatures=[temperature])
+        simulate(tmp_path / "d.h5", of_run, "warm", tmp_path / "model", settings, outputs_in(tmp_path))
+
+    def as_another_starts(self: Course, path: Path, key: str) -> None:
+        save(self, path, key)
+        if self.step == 10:
+            with pytest.raises(PiwslError, match="another process is at work"):
+                simulated(77.0)
+
+    save = Course.save
+    with monkeypatch.context() as patch:
+        patch.setattr(holding, "PATIENCE_SECONDS", 0.0)
+        patch.setattr(Course, "save", as_another_starts)
+        with pytest.raises(PiwslError, match="another process computes it with other settings"):
+            simulated(300.0)
+    assert not outputs_in(tmp_path).summary.exists()
+    simulated(77.0)
+    assert read_json(outputs_in(tmp_path).summary)["temperatures_K"] == [77.0]
 
 
 def test_what_the_pieces_of_a_simulation_before_the_last_took_is_left(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 import piwsl
+from piwsl import holding
 from piwsl.architectures.painn import PaiNN
 from piwsl.config import Loss, Run, Training
 from piwsl.data.batch import graph
@@ -477,10 +478,11 @@ def test_the_model_file_says_which_references_it_has_and_their_differences_are_k
         train_in(tmp_path, path, model)
 
 
-def test_two_processes_do_not_train_the_same_run(dataset, tmp_path):
+def test_two_processes_do_not_train_the_same_run(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(holding, "PATIENCE_SECONDS", 0.0)
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(PiwslError, match="another process is training this run"):
+        with pytest.raises(PiwslError, match="another process is at work on this run"):
             train_in(tmp_path, dataset, small())
 
 

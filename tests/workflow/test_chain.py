@@ -236,6 +236,29 @@ def test_a_job_of_another_plan_stops_with_one_line(rerun, monkeypatch):
     assert complaint().startswith("error: Snakefile or workflow/rules: edited after this job was planned")
 
 
+HERE, ELSEWHERE = ("--nolock",), ("--executor", "submitit", "--submitit-cluster", "debug", "--jobs", "1")
+
+
+@pytest.mark.parametrize("place", [HERE, ELSEWHERE])
+def test_a_file_that_was_edited_after_planning_is_not_imported(tmp_path, place):
+    prepare(tmp_path)
+    rules, planned_with = tmp_path / "Snakefile", (tmp_path / "mine.xyz").read_text()
+    text = rules.read_text()
+    edit = "    Path('mine.xyz').write_text(Path('mine.xyz').read_text().replace('H2O', 'H2O2') + '\\n')\n"
+    rules.write_text(text.replace("onstart:\n", f"onstart:\n{edit}"))
+    made = tmp_path / "results" / "tiny" / "datasets" / "mine" / "dataset.h5"
+    result = snakemake(tmp_path, *place, str(made.relative_to(tmp_path)))
+    assert result.returncode != 0
+    logs = tmp_path / "results" / "tiny" / "logs"
+    said = "".join(path.read_text() for path in logs.rglob("*.log"))
+    assert "mine.xyz: edited after this job was planned; start snakemake again, which plans anew" in said
+    assert not made.exists()
+    (tmp_path / "mine.xyz").write_text(planned_with)
+    rules.write_text(text)
+    result = snakemake(tmp_path, *place, str(made.relative_to(tmp_path)))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_jobs_of_the_executor_read_the_config_byte_by_byte(tmp_path):
     prepare(tmp_path)
     configure(tmp_path, models__painn__training__learning_rate=0.25)

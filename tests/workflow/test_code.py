@@ -122,6 +122,15 @@ def test_what_may_change_a_result_counts(house, file, old, new, counts):
     assert (digest(house) != before) == counts
 
 
+def test_a_script_that_checks_its_files_makes_what_it_made_without(house):
+    script, plain = house / "script.py", "with opened():\n    print(kept())\n"
+    script.write_text(f"from house.rooms import cook as opened, fetch as kept\n{plain}")
+    before = digest(house)
+    checked = plain.replace("opened()", "opened(), as_planned(files.frames, params.contents)")
+    script.write_text(f"from house.rooms import cook as opened, fetch as kept\nfrom house import as_planned\n{checked}")
+    assert digest(house) == before
+
+
 def test_the_hash_is_the_same_wherever_the_package_lies(house, tmp_path_factory):
     before = digest(house)
     moved = tmp_path_factory.mktemp("elsewhere") / "deep"

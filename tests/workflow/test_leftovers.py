@@ -122,10 +122,12 @@ def test_while_snakemake_holds_the_folder_nothing_is_taken_away(folder):
     assert left() == every
 
 
-def test_what_a_process_holds_or_still_writes_stays(folder):
+@pytest.mark.parametrize("held", [".", "simulations/nvt"])
+def test_what_a_process_holds_or_still_writes_stays(folder, held):
     Path(HALF).touch()
-    with Path(FORMER, ".lock").open("w") as training:
-        fcntl.flock(training, fcntl.LOCK_EX)
+    Path(FORMER, held).mkdir(parents=True, exist_ok=True)
+    with Path(FORMER, held, ".lock").open("w") as training_or_simulation:
+        fcntl.flock(training_or_simulation, fcntl.LOCK_EX)
         downloading = os.open(Path(PART).parent, os.O_RDONLY)
         fcntl.flock(downloading, fcntl.LOCK_EX)
         clean("--yes", "--runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,21 @@ def test_before_anything_ran_all_wait_and_only_labels_have_a_time(folder):
     assert all(each.left > 0 for each in status.found if each.job.rule == "label")
     assert all(each.left is None for each in status.found if each.job.rule == "train")
     said = "\n".join(status_lines(status, NOW))
-    assert "tiny: 0 of 34 jobs done; about" in said
+    assert "tiny: 0 of 34 jobs done; at least" in said
     assert "none alike has ended yet: sample of water (6), label_free_atoms of water (1), train of painn (3)" in said
     assert "count as done" not in said
+
+
+def test_the_time_left_in_all_says_whether_it_is_of_all_jobs(folder):
+    unknown = [each for each in folder.status().found if each.left is None]
+    timed = [each for each in folder.status().found if each.left is not None]
+
+    def first_line(found: list[Found]) -> str:
+        return next(status_lines(replace(folder.status(), found=found), NOW))
+
+    assert "jobs done; about" in first_line(timed)
+    assert "jobs done; at least" in first_line([*timed, *unknown])
+    assert first_line(unknown).endswith("jobs done; how long is left is not known yet")
 
 
 def test_results_are_believed_unless_what_they_build_on_is_not_there(folder):

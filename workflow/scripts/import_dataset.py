@@ -3,8 +3,13 @@ from pathlib import Path
 from piwsl.config import GivenDataset
 from piwsl.files import unchanged
 from piwsl.logs import logged_to
+from piwsl.workflow.contents import as_planned
 
-with logged_to(snakemake.log[0]), unchanged(snakemake.input):
+with (
+    logged_to(snakemake.log[0]),
+    unchanged(snakemake.input),
+    as_planned(snakemake.input.frames, snakemake.params.contents),
+):
     from piwsl.data.assemble import import_given
     from piwsl.data.cheap_levels import read_cheap_labels
 

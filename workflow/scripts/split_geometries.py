@@ -3,8 +3,13 @@ from pathlib import Path
 from piwsl.config import Geometries
 from piwsl.files import unchanged
 from piwsl.logs import logged_to
+from piwsl.workflow.contents import as_planned
 
-with logged_to(snakemake.log[0]), unchanged(snakemake.input):
+with (
+    logged_to(snakemake.log[0]),
+    unchanged(snakemake.input),
+    as_planned(snakemake.input.frames, snakemake.params.contents),
+):
     from piwsl.reference.batches import split_geometries
 
     split_geometries(

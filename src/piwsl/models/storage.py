@@ -223,7 +223,10 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         file = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise PiwslError(f"not a model file of piwsl ({error})") from None
+        raise PiwslError(
+            f"not a model file of piwsl, or a damaged one ({error}); take another copy, or, where the workflow "
+            "made it, delete it, and it is made again"
+        ) from None
     with file:
         yield file
 

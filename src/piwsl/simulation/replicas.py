@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -17,6 +18,7 @@ from piwsl.data.dataset import TEST, Dataset
 from piwsl.errors import PiwslError
 from piwsl.extras import naming_extras
 from piwsl.files import file_hash, write_atomically, write_json, write_text
+from piwsl.holding import alone_in
 from piwsl.models import load_model
 from piwsl.models.compiled import compiled_for
 from piwsl.pieces import Pieces
@@ -58,7 +60,8 @@ def simulate(
         outputs: files to write.
 
     Raises:
-        PiwslError: all test frames are single atoms, or a baseline cannot be computed.
+        PiwslError: all test frames are single atoms, a baseline cannot be computed, or another process simulates there,
+            or was asked to simulate something else; then nothing is written.
     """
     frames = _test_frames(dataset_path)
     potential = load_model(model_path)
@@ -68,20 +71,22 @@ def simulate(
     together = [graph(replica.structure, potential.cutoff, potential.dtype) for replica in replicas]
     potential = compiled_for(potential, collate(together).to(potential.device), settings.steps)
     key = json.dumps([settings.plain(), file_hash(model_path), file_hash(dataset_path)])
-    note = outputs.checkpoint.with_name("pieces.json")
-    pieces = Pieces(note, key)
-    course = run_replicas(potential, replicas, settings, outputs.checkpoint, key, _say, pieces.saved)
-    outcome = Outcome(settings, replicas, course)
-    _write_trajectory(outputs.trajectory, outcome, len(replicas))
-    with naming_extras():
-        write_atomically(outputs.series, lambda path: outcome.series().to_parquet(path, index=False))
-    summary = outcome.summary(list(frames.values()))
-    print(summary["stability"], flush=True)
-    write_json(outputs.summary, run.plain() | {"simulation": name} | summary)
-    if outputs.earlier is not None:
-        pieces.leave(outputs.earlier)
-    outputs.checkpoint.unlink(missing_ok=True)
-    note.unlink(missing_ok=True)
+    with alone_in(outputs.summary.parent, key) as hold:
+        note = outputs.checkpoint.with_name("pieces.json")
+        pieces = Pieces(note, key)
+
+        def saved() -> None:
+            pieces.saved()
+            hold.check()
+
+        course = run_replicas(potential, replicas, settings, outputs.checkpoint, key, _say, saved)
+        outcome = Outcome(settings, replicas, course)
+        hold.check()
+        _write(outcome, outputs, run.plain() | {"simulation": name} | outcome.summary(list(frames.values())))
+        if outputs.earlier is not None:
+            pieces.leave(outputs.earlier)
+        outputs.checkpoint.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def _say(line: str) -> None:
@@ -134,6 +139,14 @@ def _alike(start: Structure, frames: Iterable[Structure]) -> list[np.ndarray]:
         and np.array_equal(frame.pbc, start.pbc)
         and np.allclose(frame.cell[frame.pbc], start.cell[start.pbc])
     ]
+
+
+def _write(outcome: Outcome, outputs: SimulationOutputs, summary: dict[str, Any]) -> None:
+    _write_trajectory(outputs.trajectory, outcome, summary["replicas"])
+    with naming_extras():
+        write_atomically(outputs.series, lambda path: outcome.series().to_parquet(path, index=False))
+    print(summary["stability"], flush=True)
+    write_json(outputs.summary, summary)
 
 
 def _write_trajectory(path: Path, outcome: Outcome, replicas: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -32,6 +31,7 @@ from piwsl.config.distributions import of_training
 from piwsl.data.memory import memory_of_job
 from piwsl.errors import PiwslError
 from piwsl.files import refusal, write_text
+from piwsl.holding import alone_in
 from piwsl.models import (
     Baseline,
     Committee,
@@ -228,7 +228,7 @@ def train(
     if frames_path is not None:
         _write_places(frames_path, of_data, data_hash)
     folder = model_path.parent / "checkpoints"
-    with _only_process(folder):
+    with alone_in(model_path.parent):
         with_pairs = all(_wants_pairs(model, loss, own) for own in of_members)
         references = references_in_words(model, of_data, with_pairs)
         print(f"atomic references: {references}", flush=True)
@@ -494,20 +494,6 @@ def _fingerprint(
     parts = [PROCEDURE_VERSION, dict(provenance), seed, model.plain(), loss.plain(), data_hash, energies_of_atoms]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Hold the run's folder: a local job that outlived its Snakemake may still be writing there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PiwslError(
-                f"{folder.parent}: another process is training this run; wait for it, or stop it, then start again"
-            ) from None
-        yield
 
 
 def _set_aside_foreign_checkpoints(folder: Path, fingerprint: str) -> None:

@@ -25,6 +25,8 @@ FINDERS = {"import_module", "iter_modules", "walk_packages"}
 # Of pydantic: what refuses values, or says what they are. The values themselves are parameters of jobs.
 CHECKS = {"field_validator", "model_validator"}
 SAYINGS = {"description", "ge", "le", "gt", "lt", "min_length", "max_length", "pattern"}
+# Of scripts: it refuses files that are not what a job was planned with.
+AS_PLANNED = "as_planned"
 DATA = (".css", ".html", ".js", ".json")
 
 Import = tuple[str, str | None]
@@ -260,6 +262,10 @@ def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> dict[str,
     return {alias.asname or alias.name: (source, alias.name) for alias in statement.names}
 
 
+def _calls(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+
+
 class _Bare(ast.NodeTransformer):
     """Takes away what changes no result, as the module's docstring says."""
 
@@ -282,7 +288,11 @@ class _Bare(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
+    def visit_With(self, node: ast.With) -> ast.AST:
+        node.items = [item for item in node.items if not _calls(item.context_expr, AS_PLANNED)]
+        return self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Name) and node.func.id == "Field":
+        if _calls(node, "Field"):
             node.keywords = [word for word in node.keywords if word.arg not in SAYINGS]
         return self.generic_visit(node)

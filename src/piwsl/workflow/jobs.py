@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ase import Atoms
@@ -35,10 +36,10 @@ from piwsl.config.level_checks import in_words, unquestioned
 from piwsl.config.levels import ENGINES
 from piwsl.config.training import Resources
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, WITHOUT_GIVEN_LEVELS
-from piwsl.files import file_hash
 from piwsl.readers import DEFAULT, READERS
 from piwsl.report.sections import SECTIONS
 from piwsl.workflow.code import digests
+from piwsl.workflow.contents import Contents
 from piwsl.workflow.layout import LABELLED, RECORDS, Layout, NamedTestFiles, SimulationFiles
 from piwsl.workflow.rounds import Rounds
 from piwsl.workflow.snakemake_notes import FOLDER
@@ -50,11 +51,20 @@ if TYPE_CHECKING:
 
 LABELS_OF = {TRAINING: ("training",), TEST: ("test-forces", "test-slopes", "test"), POOL: ()}
 # They say, write and find; what is said, written and found stands elsewhere.
-NO_RESULTS = ("piwsl.errors", "piwsl.files", "piwsl.logs", "piwsl.pieces", "piwsl.registry", "piwsl.sources")
+NO_RESULTS = (
+    "piwsl.errors",
+    "piwsl.files",
+    "piwsl.holding",
+    "piwsl.logs",
+    "piwsl.pieces",
+    "piwsl.registry",
+    "piwsl.sources",
+)
 # Behind what the store keeps, which has a version of its own: a finished energy is not computed again. What levels come
 # to, and how they are called, are parameters.
 ENERGIES = ("piwsl.reference.calculations", "piwsl.reference.engines")
 KEPT_CODE = "piwsl-code.json"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class RunWildcards(Protocol):
@@ -148,8 +158,14 @@ def _done(folder: str) -> list[tuple[int, int]]:
 class Jobs:
     """The jobs of an experiment."""
 
-    def __init__(self, experiment: Experiment, scripts: Path) -> None:
-        """Keep the experiment and the folder of the scripts that jobs run."""
+    def __init__(self, experiment: Experiment, scripts: Path, planned: Mapping[str, str] = NOTHING) -> None:
+        """Keep the experiment.
+
+        Args:
+            experiment: of the config.
+            scripts: folder of what jobs run.
+            planned: hashes of files of the user's, by path, where they were planned with; others are computed.
+        """
         self.experiment = experiment
         self.layout = Layout(experiment.experiment)
         self._scripts = scripts
@@ -160,7 +176,7 @@ class Jobs:
         self.computed = {name: section for name, section in datasets if isinstance(section, ComputedDataset)}
         self.given = {name: section for name, section in datasets if isinstance(section, GivenDataset)}
         # Asked for every job, and the same for many.
-        self.contents = cache(self._contents)
+        self.contents = Contents(planned)
         self.structures = cache(self._structures)
         self.batches = cache(self._batches)
         self.work = cache(self._work)
@@ -221,19 +237,6 @@ class Jobs:
     def distributions(self, dataset: str) -> dict[str, str]:
         """Return the distributions that read or computed a dataset's frames, by kind, where they are not ours."""
         return of_dataset(self.datasets[dataset], self.experiment.levels)
-
-    def _contents(self, *paths: Path | None) -> list[str]:
-        """Return hashes of files of the user's: a copy may keep the time of what it copies, which says nothing.
-
-        Of what is downloaded it says from where: that is known before it is there.
-        """
-        found: list[str] = []
-        for path in filter(None, paths):
-            if (source := catalogue.source_of(path)) is not None:
-                found += source.identity
-            elif path.exists():
-                found.append(file_hash(path))
-        return found
 
     # Frames of computed datasets.
 

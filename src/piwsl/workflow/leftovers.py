@@ -17,6 +17,7 @@ from pathlib import Path
 
 from piwsl.catalogue import DOWNLOADS
 from piwsl.errors import PiwslError
+from piwsl.holding import LOCK
 from piwsl.workflow.graph import every_job
 from piwsl.workflow.jobs import Jobs
 from piwsl.workflow.layout import Layout
@@ -177,7 +178,7 @@ def _of_experiment(jobs: Jobs) -> Iterator[tuple[Kind, Path]]:
     results = Path(jobs.layout.folder)
     named = {Path(result).parent for job in every_job(jobs) if job.rule == "train" for result in job.results}
     runs = list(_trained(jobs.layout))
-    left = {path for path in runs if path not in named and _is_free(path)}
+    left = {path for path in runs if path not in named and _is_left_alone(path)}
     yield from ((Kind.RUN, path) for path in runs if path in left)
     folders = [path for run in runs for path in sorted(run.iterdir()) if SET_ASIDE.fullmatch(path.name)]
     inside = [(Kind.CHECKPOINTS, path) for path in folders if path.is_dir() and not path.is_symlink()]
@@ -206,9 +207,14 @@ def _is_idle(path: Path) -> bool:
     return path.lstat().st_mtime < time.time() - IDLE_SECONDS
 
 
+def _is_left_alone(run: Path) -> bool:
+    """Whether no process is at a run: its training, or one of its simulations."""
+    return _is_free(run) and all(_is_free(lock.parent) for lock in run.rglob(LOCK))
+
+
 def _is_free(folder: Path) -> bool:
-    """Whether no process holds what keeps others from a folder: the lock of a training, or of downloads."""
-    lock = folder / ".lock"
+    """Whether no process holds what keeps others from a folder: its lock, or of downloads its own."""
+    lock = folder / LOCK
     handle = os.open(lock if lock.exists() else folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,9 +37,13 @@ def status_lines(status: Status, now: float) -> Iterator[str]:
 def _left_in_all(status: Status, undone: list[Found]) -> str:
     if not undone:
         return ""
-    seconds, at_once = sum(each.left or 0.0 for each in undone), len(status.of(State.RUNNING))
+    known = [each.left for each in undone if each.left is not None]
+    if not known:
+        return "; how long is left is not known yet"
+    seconds, at_once = sum(known), len(status.of(State.RUNNING))
     pace = f", {duration(seconds / at_once)} if {at_once} run at a time, as now" if at_once > 1 else ""
-    return f"; about {duration(seconds)} left, one job after another{pace}"
+    about = "about" if len(known) == len(undone) else "at least"
+    return f"; {about} {duration(seconds)} left, one job after another{pace}"
 
 
 def _table(status: Status) -> Iterator[str]:
