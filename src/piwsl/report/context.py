@@ -80,6 +80,8 @@ class Context:
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
     unfinished: Sequence[Stage] = ()
     """All stages, of an experiment that is not finished."""
+    left_out: Sequence[str] = ()
+    """Results that are there and of other settings than the experiment's, a line each."""
     table: str = "results.csv"
     """The file of all runs one by one, beside the report."""
 

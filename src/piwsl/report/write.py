@@ -76,6 +76,7 @@ def write_report(
     table_path: Path,
     for_print: ForPrint | None = None,
     unfinished: Sequence[Stage] = (),
+    left_out: Sequence[str] = (),
 ) -> None:
     """Write the report and the table of all runs.
 
@@ -86,6 +87,7 @@ def write_report(
         table_path: CSV to write, one row a run.
         for_print: folders to write figures and tables for print to, if wanted.
         unfinished: all stages, where these are the files of an experiment that is not finished.
+        left_out: results that are there and not reported, for they are of other settings: a line each.
 
     Raises:
         PiwslError: a file is no record, or a section of another distribution fails.
@@ -114,6 +116,7 @@ def write_report(
         test_sets=files.test_sets,
         rounds=files.rounds,
         unfinished=unfinished,
+        left_out=left_out,
         table=table_path.name,
     )
     html = page(
