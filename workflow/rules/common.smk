@@ -1,6 +1,7 @@
 """What rules share: names of results and of jobs, and what wildcards may be. No rules here, and no logic."""
 
 from piwsl.config.acquisition import round_name
+from piwsl.workflow.graph import measured
 from piwsl.workflow.jobs import Jobs, growing, one_of, reading_time, run_of
 from piwsl.workflow.layout import LABELLED, RECORDS, ROUND, named_test
 

@@ -26,6 +26,7 @@ with logged_to(snakemake.log[0]):
             test_sets=[Path(path) for path in files.test_sets],
             rounds=[Path(path) for path in files.rounds],
             benchmarks=Path(snakemake.params.benchmarks),
+            jobs=snakemake.params.jobs,
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +57,8 @@ class ReportFiles:
     """Records of rounds of acquisitions (`piwsl.records.Round`)."""
     benchmarks: Path | None = None
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
+    jobs: Collection[str] | None = None
+    """Those of them that the config has, <kind>/.../<job>; None: all."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def write_report(
         free_atoms=files.atoms,
         datasets=files.datasets,
         benchmarks=files.benchmarks,
+        jobs=None if files.jobs is None else frozenset(files.jobs),
         cheap=cheap_table(experiment, files.datasets),
         constants=constant_table(files.datasets),
         tests=tests,

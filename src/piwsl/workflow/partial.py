@@ -10,6 +10,7 @@ from piwsl.data.dataset import TEST, TRAINING
 from piwsl.records import dataset_of
 from piwsl.report.context import Stage
 from piwsl.report.write import ReportFiles, write_report
+from piwsl.workflow.graph import measured
 from piwsl.workflow.jobs import Jobs
 from piwsl.workflow.layout import RECORDS
 from piwsl.workflow.outdated import Outdated, outdated
@@ -105,4 +106,5 @@ def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
         test_sets=[path for path in there(jobs.files_of_test_sets()) if datasets[dataset_of(path)] in done],
         rounds=there(jobs.rounds.every_record()),
         benchmarks=Path(layout.benchmarks),
+        jobs=measured(jobs),
     )
