@@ -301,6 +301,8 @@ class Stability(OfRun):
     distances: list[Distances] = []
     drift_meV_per_atom_per_ps: Drift | None = None
     spectrum: Spectrum | None = None
+    settings: dict[str, Any] | None = None
+    """Of the config, defaults included; None in records of before."""
 
 
 class StationaryPoint(Record):

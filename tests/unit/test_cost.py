@@ -14,7 +14,7 @@ from piwsl.files import write_json, write_json_lines
 from piwsl.records import read_benchmark
 from piwsl.reference.budget import planned
 from piwsl.report.context import Context
-from piwsl.report.sections.cost import WhatItCost, budget_in_words, cost_in_words, costs, duration, total
+from piwsl.report.sections.cost import WhatItCost, budget_in_words, cost_in_words, costs, duration, former, total
 from piwsl.report.write import write_report
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
@@ -133,6 +133,17 @@ def test_a_job_whose_benchmark_cannot_be_read_is_counted_as_unknown(context, tex
     (training,) = [cost for cost in costs(context) if cost.stage == "Training"]
     assert (training.jobs, training.unknown, training.gpu_h) == (3, 1, 0.0)
     assert "Of 1 of the jobs nothing could be read." in WhatItCost().html(context)
+
+
+def test_jobs_of_before_an_edit_are_told_apart_from_those_of_the_config(context):
+    jobs = {*JOBS} - {"train/ammonia/gone/weak/n8-seed0"}
+    edited = replace(context, jobs=jobs)
+    (training,) = [cost for cost in costs(edited) if cost.stage == "Training"]
+    assert (training.jobs, total(costs(edited)).jobs) == (2, len(jobs))
+    assert (former(edited).jobs, former(edited).cpu_h) == (1, pytest.approx(0.5))
+    page = " ".join(WhatItCost().html(edited).split())
+    assert "nor is 1 job of before edits of the configuration, whose results it has no more: 30 CPU minutes" in page
+    assert "of before edits" not in WhatItCost().html(context)
 
 
 def test_columns_of_what_there_is_none_of_are_left_out(context):

@@ -82,7 +82,9 @@ def test_what_every_job_took_is_measured_and_no_job_is_done_again_for_want_of_th
     assert kinds == {
         "sample", "select", "label", "isolated-atoms", "dataset", "train", "evaluate", "simulate", "vibrate",
     }  # fmt: skip
-    assert "What it cost" in (results / "report.html").read_text()
+    page = (results / "report.html").read_text()
+    assert "What it cost" in page
+    assert "of before edits" not in page  # all jobs with a benchmark are of the config
     shutil.rmtree(results / "benchmarks")
     assert planned(rerun, vibrations=True) == {}
 

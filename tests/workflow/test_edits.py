@@ -374,3 +374,47 @@ def test_a_named_test_set_that_changes_is_tested_on_again_and_trains_nothing(rer
     assert planned(rerun) == {"import_part": 1, "make_test_set": 1, "evaluate_on": 1, "report": 1}
     configure(rerun, datasets__mine=TINY["datasets"]["mine"])
     assert planned(rerun) == {"report": 1}
+
+
+FOLDERS = [
+    f"results/tiny/{run}/n4/seed0" for run in ("mine/painn/supervised", "water/painn/supervised", "water/painn/weak")
+]
+
+
+def reported_again(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Let Snakemake make the report anew without its notes of what results were made by."""
+    shutil.rmtree(folder / ".snakemake")
+    (folder / "results/tiny/report.html").unlink()
+    return snakemake(folder)
+
+
+def refusal(folder: Path) -> str:
+    """Return the one line with which the report is refused that is made without the notes."""
+    result = reported_again(folder)
+    assert result.returncode != 0
+    assert not (folder / "results/tiny/report.html").exists()
+    log = (folder / "results/tiny/logs/report.log").read_text()
+    assert "Traceback" not in log
+    return log.strip().splitlines()[-1]
+
+
+def test_models_of_other_settings_are_not_reported_where_snakemakes_notes_are_lost(rerun):
+    result = reported_again(rerun)
+    assert result.returncode == 0, result.stdout + result.stderr
+    configure(rerun, models__painn__training__steps=11)
+    models = [f"{folder}/model.safetensors" for folder in FOLDERS]
+    said = "trained with models.painn.training.steps: 10, and the config says 11 (2 more are of other settings)"
+    again = f"have them made anew: snakemake --forcerun {' '.join(models)}"
+    assert refusal(rerun).endswith(f"{models[0]}: {said}; {again}")
+
+
+def test_simulations_of_other_settings_are_not_reported_and_made_anew_as_it_is_said(rerun):
+    configure(rerun, simulations__nvt__temperature=400)
+    line = refusal(rerun)
+    summaries = [f"{folder}/simulations/nvt/summary.json" for folder in FOLDERS]
+    assert f"{summaries[0]}: simulated with simulations.nvt.temperatures: [300.0], and the config says [400.0]" in line
+    assert line.partition("--forcerun ")[2].split() == summaries
+    result = snakemake(rerun, "--forcerun", *summaries)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert all(read_json(rerun / path)["temperatures_K"] == [400.0] for path in summaries)
+    assert (rerun / "results/tiny/report.html").exists()

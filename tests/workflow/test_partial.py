@@ -13,9 +13,11 @@ from helpers import morse_frames, snakemake
 
 from piwsl.config import Experiment, parse_section, read_yaml
 from piwsl.structures.frames import write_frames
+from piwsl.workflow.graph import Job
 from piwsl.workflow.jobs import Jobs
-from piwsl.workflow.partial import write_partial_report
-from piwsl.workflow.status import status_of
+from piwsl.workflow.outdated import Outdated
+from piwsl.workflow.partial import without, write_partial_report
+from piwsl.workflow.status import Found, State, Status, status_of
 
 NOW = 2e9
 SUPERVISED = Path("results/tiny/water/painn/supervised/n4/seed0")
@@ -62,6 +64,39 @@ def test_a_run_counts_without_its_simulation_and_not_without_its_errors(here):
 def test_errors_of_a_model_that_is_trained_anew_are_not_reported(here):
     (SUPERVISED / "model.safetensors").unlink()
     assert "2 of 3 training runs are tested" in reported()
+
+
+def test_results_of_other_settings_are_left_out_and_said(here):
+    configure(here, losses__weak__pitc__weight=0.2, simulations__nvt__time=0.02)
+    text = reported()
+    assert "2 of 3 training runs are tested" in text
+    text = text.replace("&#39;", "'")
+    assert (
+        "3 models and simulations that are there are of other settings than the configuration's, and left out" in text
+    )
+    folder = "results/tiny/water/painn"
+    assert f"{folder}/weak/n4/seed0/model.safetensors: trained with losses.weak.pitc.weight: 0.1, and the" in text
+    assert f"{folder}/supervised/n4/seed0/simulations/nvt/summary.json: simulated with simulations.nvt.time: 0." in text
+    assert "whether an edit outdated them, snakemake --dry-run says" in text
+    table = pd.read_csv("results/tiny/partial-results.csv")
+    assert set(table["loss"]) == {"supervised"}
+    assert table["stable_ps"].isna().all()
+
+
+def test_of_the_config_nothing_is_said_to_be_left_out(here):
+    text = reported()
+    assert "3 of 3 training runs are tested" in text
+    assert "other settings" not in text
+
+
+def test_what_a_model_of_other_settings_taught_waits_as_it_does():
+    names = ["train/teacher", "teach/teacher", "train/student", "evaluate/student", "train/other"]
+    after = [(), ("train/teacher",), ("teach/teacher",), ("train/student",), ()]
+    jobs = [Job("any", name, (f"{name}.made",), taken) for name, taken in zip(names, after, strict=True)]
+    status = Status("tiny", [Found(job, State.DONE) for job in jobs], None)
+    found = without(status, [Outdated("train/teacher.made", "train", "trained otherwise")])
+    assert [each.job.name for each in found.of(State.WAITING)] == names[:4]
+    assert [each.job.name for each in found.of(State.DONE)] == names[4:]
 
 
 def test_before_any_run_is_tested_the_reference_energies_are_reported(here):

@@ -2,6 +2,7 @@
 
 from piwsl.config.acquisition import round_name
 from piwsl.workflow.contents import told
+from piwsl.workflow.graph import measured
 from piwsl.workflow.jobs import Jobs, growing, one_of, reading_time, run_of
 from piwsl.workflow.layout import LABELLED, RECORDS, ROUND, named_test
 

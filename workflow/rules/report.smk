@@ -69,6 +69,8 @@ rule report:
         levels=jobs.levels(),
         # No input: a result whose benchmark is lost is as good.
         benchmarks=layout.benchmarks,
+        # Not compared, for it takes the input: labels that are there stay as they were cut into jobs.
+        jobs=lambda wildcards, input: measured(jobs),
         code=jobs.code["report"],
     message:
         "Writing the report"

@@ -5,10 +5,12 @@ from piwsl.logs import logged_to
 
 with logged_to(snakemake.log[0]):
     from piwsl.report.write import ForPrint, ReportFiles, write_report
+    from piwsl.workflow.outdated import check_settings
 
-    files = snakemake.input
+    experiment, files = Experiment.model_validate(snakemake.params.experiment), snakemake.input
+    check_settings(experiment)
     write_report(
-        Experiment.model_validate(snakemake.params.experiment),
+        experiment,
         ReportFiles(
             errors=[Path(path) for path in files.errors],
             predictions=[Path(path) for path in files.predictions],
@@ -24,6 +26,7 @@ with logged_to(snakemake.log[0]):
             test_sets=[Path(path) for path in files.test_sets],
             rounds=[Path(path) for path in files.rounds],
             benchmarks=Path(snakemake.params.benchmarks),
+            jobs=snakemake.params.jobs,
         ),
         html_path=Path(snakemake.output.html),
         table_path=Path(snakemake.output.table),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -78,8 +78,12 @@ class Context:
     """Records of rounds of acquisitions, of a dataset in their order (`piwsl.records.Round`)."""
     benchmarks: Path | None = None
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
+    jobs: Collection[str] | None = None
+    """Those of them that the experiment has, <kind>/.../<job>; None: all."""
     unfinished: Sequence[Stage] = ()
     """All stages, of an experiment that is not finished."""
+    left_out: Sequence[str] = ()
+    """Results that are there and of other settings than the experiment's, a line each."""
     table: str = "results.csv"
     """The file of all runs one by one, beside the report."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +57,8 @@ class ReportFiles:
     """Records of rounds of acquisitions (`piwsl.records.Round`)."""
     benchmarks: Path | None = None
     """Folder of what jobs took, <kind>/.../<job>.tsv (`piwsl.records.read_benchmark`)."""
+    jobs: Collection[str] | None = None
+    """Those of them that the config has, <kind>/.../<job>; None: all."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def write_report(
     table_path: Path,
     for_print: ForPrint | None = None,
     unfinished: Sequence[Stage] = (),
+    left_out: Sequence[str] = (),
 ) -> None:
     """Write the report and the table of all runs.
 
@@ -86,6 +89,7 @@ def write_report(
         table_path: CSV to write, one row a run.
         for_print: folders to write figures and tables for print to, if wanted.
         unfinished: all stages, where these are the files of an experiment that is not finished.
+        left_out: results that are there and not reported, for they are of other settings: a line each.
 
     Raises:
         PiwslError: a file is no record, or a section of another distribution fails.
@@ -107,6 +111,7 @@ def write_report(
         free_atoms=files.atoms,
         datasets=files.datasets,
         benchmarks=files.benchmarks,
+        jobs=None if files.jobs is None else frozenset(files.jobs),
         cheap=cheap_table(experiment, files.datasets),
         constants=constant_table(files.datasets),
         tests=tests,
@@ -114,6 +119,7 @@ def write_report(
         test_sets=files.test_sets,
         rounds=files.rounds,
         unfinished=unfinished,
+        left_out=left_out,
         table=table_path.name,
     )
     html = page(

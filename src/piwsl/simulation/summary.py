@@ -64,6 +64,7 @@ class Outcome:
             "energies": energies,
             "capacity_over_harmonic": self._capacities(energies),
             "distances": self._distances(references),
+            "settings": self._settings.plain(),
         }
         if self._settings.ensemble == "nve":
             found["drift_meV_per_atom_per_ps"] = self._drift()

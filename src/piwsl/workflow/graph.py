@@ -56,6 +56,14 @@ def every_job(jobs: Jobs) -> list[Job]:
     return _in_order(whole)
 
 
+def measured(jobs: Jobs) -> list[str]:
+    """Return the names of the jobs whose benchmarks are those of the config's results.
+
+    They are all jobs of the experiment, and the vibrations of all runs, which `snakemake frequencies` finds.
+    """
+    return [*dict.fromkeys([*(job.name for job in every_job(jobs)), *(f"vibrate/{_point(run)}" for run in jobs.runs)])]
+
+
 def _downloads(jobs: Jobs) -> Iterator[Job]:
     """Yield the jobs that bring files of published sets, where a run takes them."""
     taken = dict.fromkeys(run.dataset for run in jobs.runs)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from piwsl.data.dataset import TEST, TRAINING
 from piwsl.records import dataset_of
 from piwsl.report.context import Stage
 from piwsl.report.write import ReportFiles, write_report
+from piwsl.workflow.graph import measured
 from piwsl.workflow.jobs import Jobs
 from piwsl.workflow.layout import RECORDS
+from piwsl.workflow.outdated import Outdated, outdated
 from piwsl.workflow.status import State, Status
 
 
@@ -24,14 +27,35 @@ def write_partial_report(jobs: Jobs, status: Status) -> bool:
     Returns:
         Whether there was anything to report; if not, what was reported before is taken away.
     """
+    found = outdated(jobs.experiment)
+    status = without(status, found)
     layout, files = jobs.layout, results_so_far(jobs, status)
     html, table = Path(layout.partial_report), Path(layout.partial_table)
     if not (files.errors or files.records or files.datasets):
         html.unlink(missing_ok=True)
         table.unlink(missing_ok=True)
         return False
-    write_report(jobs.experiment, files, html, table, unfinished=stages(status))
+    left_out = [f"{each.path}: {each.said}" for each in found]
+    write_report(jobs.experiment, files, html, table, unfinished=stages(status), left_out=left_out)
     return True
+
+
+def without(status: Status, results: Sequence[Outdated]) -> Status:
+    """Return the status with jobs as waiting whose results are not those of the config, and those that build upon them.
+
+    Args:
+        status: jobs, each after those whose results it takes.
+        results: what is not of the config.
+    """
+    paths, again = {each.path for each in results}, set[str]()
+    for each in status.found:
+        if not paths.isdisjoint(each.job.results) or not again.isdisjoint(each.job.after):
+            again.add(each.job.name)
+    found = [
+        replace(each, state=State.WAITING) if each.state == State.DONE and each.job.name in again else each
+        for each in status.found
+    ]
+    return replace(status, found=found)
 
 
 def stages(status: Status) -> list[Stage]:
@@ -82,4 +106,5 @@ def results_so_far(jobs: Jobs, status: Status) -> ReportFiles:
         test_sets=[path for path in there(jobs.files_of_test_sets()) if datasets[dataset_of(path)] in done],
         rounds=there(jobs.rounds.every_record()),
         benchmarks=Path(layout.benchmarks),
+        jobs=measured(jobs),
     )

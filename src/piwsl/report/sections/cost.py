@@ -59,7 +59,9 @@ TEMPLATE = """\
 </tbody></table></div>
 <p class="soft">As Snakemake measured the jobs whose results are here, each when it ran last; of trainings and dynamics
 that were stopped and went on also the pieces before, each up to what it had saved. One that failed in the end has
-nothing. Jobs of runs that the configuration no longer names are counted, too; this report and Snakemake itself are not.
+nothing. This report and Snakemake itself are not counted{% if former.jobs %}, nor
+{{ "is" if former.jobs == 1 else "are" }} {{ former.jobs }} {{ "job" if former.jobs == 1 else "jobs" }} of before edits
+of the configuration, whose results it has no more: {{ duration(former.cpu_h, "CPU") }}{% endif %}.
 Time of jobs is what they took one by one.
 {% if gpus %}GPU time is that of trainings, times the GPUs that the configuration gives them.{% endif %}
 {% if unknown %}Of {{ unknown }} of the jobs nothing could be read.{% endif %}
@@ -133,13 +135,15 @@ class WhatItCost(ReportSection):
             gpus=whole.gpu_h > 0,
             unknown=whole.unknown,
             stored=whole.stored_cpu_h is not None,
+            former=former(context),
+            duration=duration,
         )
 
 
 def costs(context: Context) -> list[Cost]:
     """Return what the stages of an experiment cost, in the order of `STAGES`; nothing where no job was measured."""
     found = {stage: Cost(stage) for stage in STAGES.values()}
-    for path, parts in _benchmarks(context):
+    for path, parts in _benchmarks(context, of_config=True):
         folder = "label-cheaply" if parts[0] == "label" and len(parts) == PARTS_OF_CHEAP else parts[0]
         stage = STAGES.get(folder, folder)
         model = context.experiment.models.get(parts[2]) if folder == "train" else None
@@ -153,11 +157,27 @@ def costs(context: Context) -> list[Cost]:
     return wanted if measured else []
 
 
-def _benchmarks(context: Context) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield the benchmark of each job, and its path from their folder: kind, dataset, ..."""
-    if context.benchmarks is not None:
-        for path in sorted(context.benchmarks.glob("*/**/*.tsv")):
-            yield path, path.relative_to(context.benchmarks).parts
+def former(context: Context) -> Cost:
+    """Return what jobs took whose results the configuration has no more: of other levels, runs, rounds."""
+    found = Cost("Before edits")
+    for path, _ in _benchmarks(context, of_config=False):
+        found.add(read_benchmark(path), gpus=0)
+    return found
+
+
+def _benchmarks(context: Context, of_config: bool) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the benchmark of each job, and its path from their folder: kind, dataset, ...
+
+    Args:
+        context: says which jobs the configuration has.
+        of_config: whether those are wanted, or the others.
+    """
+    if context.benchmarks is None:
+        return
+    for path in sorted(context.benchmarks.glob("*/**/*.tsv")):
+        place = path.relative_to(context.benchmarks)
+        if (context.jobs is None or place.as_posix().removesuffix(".tsv") in context.jobs) == of_config:
+            yield path, place.parts
 
 
 def _stored_seconds(context: Context) -> float:

@@ -6,6 +6,9 @@ from piwsl.report.context import Context
 from piwsl.report.markup import render
 from piwsl.report.sections import ReportSection
 
+# Results that are left out; of more it is said how many.
+MOST_NAMED = 5
+
 TEMPLATE = """\
 <p><strong>This is a report of what was there when it was written: {{ done }} of {{ jobs }} jobs.</strong>
 {% if tested %}
@@ -18,6 +21,14 @@ None of {{ runs }} training runs is tested yet.
 {{ failed }} {{ "job" if failed == 1 else "jobs" }} failed; <code>piwsl status</code> names them and the last line of
 their logs.
 {% endif %}
+{% if left_out %}
+{{ left_out | length }} {{ "model or simulation that is there is" if left_out | length == 1
+else "models and simulations that are there are" }} of other settings than the configuration's, and left out, with what
+was made of {{ "it" if left_out | length == 1 else "them" }}: {{ left_out[:named] | join("; ") }}
+{%- if left_out | length > named %}; and {{ left_out | length - named }} more{% endif %}.
+Snakemake makes them anew; if it does not, say <code>--forcerun</code> and the file.
+{% endif %}
+Other results that are there are reported; whether an edit outdated them, <code>snakemake --dry-run</code> says.
 </p>
 <div class="scroll" tabindex="0" role="region" aria-label="Jobs of the stages that are not finished, a table">
 <table>
@@ -49,5 +60,7 @@ class Unfinished(ReportSection):
             failed=sum(stage.failed for stage in context.unfinished),
             tested=len(context.runs),
             runs=len(context.experiment.runs()),
+            left_out=context.left_out,
+            named=MOST_NAMED,
             stages=[stage for stage in context.unfinished if stage.done < stage.jobs],
         )
