@@ -33,7 +33,7 @@ def context(runs: list[dict[str, object]], folder: str = "results/e") -> Context
     plain = {"dataset": "ammonia", "model": "painn", "loss": "weak", "size": 8, "time_ps": 1.0, "stable_ps": 1.0}
     unknown = dict.fromkeys([*MEASURES, "force_rmse_from_slopes_error_meV_per_A"], math.nan)
     plain |= unknown | {"stable_ps": 1.0, "failed": 0}
-    table = pd.DataFrame([plain | {"seed": seed} | run for seed, run in enumerate(runs)])
+    table = pd.DataFrame([plain | {"seed": seed, "observation": f"seed {seed}"} | run for seed, run in enumerate(runs)])
     files = {
         n: FilesOfRun(*[Path(f"{folder}/seed{n}/{name}") for name in ("e", "p", "h", "s", "w")]) for n in table.index
     }

@@ -428,17 +428,12 @@ def test_a_damaged_dataset_file_stops_the_start_before_models_are_deleted(rerun)
 
 def test_too_many_failed_frames_stop_the_experiment_with_their_reasons(tmp_path):
     prepare(tmp_path)
-    # Stretched so far that GFN2-xTB moves it little, and two atoms closer than any bond.
-    (tmp_path / "clash.xyz").write_text("4\n\nHe 0 0 0\nHe 0 0 0.2\nHe 0 0 9\nHe 0 0 9.2\n")
-    configure(
-        tmp_path,
-        datasets__water__molecule={"file": "clash.xyz"},
-        datasets__water__sampling={"temperatures": [1], "timestep": 0.001, "stride": 1, "equilibration": 0},
-    )
+    doubted = {"method": "ccsd", "basis": "sto-3g", "density_fitting": False, "max_t1": 1e-6, "doubtful": "fail"}
+    configure(tmp_path, levels__hf=doubted)
     result = snakemake(tmp_path, "--until", "assemble_dataset", "--cores", "1")
     assert result.returncode != 0
     assert "9 of 9 frames failed, more than max_failed (0.1) allows" in result.stderr
-    assert "atoms 0 (He) and 1 (He) are 0.200 Å apart" in result.stderr
+    assert "T1 diagnostic" in result.stderr
 
 
 def test_a_thousand_runs_are_planned(tmp_path):
