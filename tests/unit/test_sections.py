@@ -31,6 +31,7 @@ CONFIG = {
     "losses": {"supervised": {}, "weak": {"pitc": {"weight": 1.0}}},
     "sizes": [4, 6],
     "seeds": [0, 1],
+    "simulations": {"nvt": {"time": 2.0}},
 }
 REPORT = "results/given/report.html"
 WRITE_REPORT = """
