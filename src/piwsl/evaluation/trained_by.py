@@ -38,11 +38,7 @@ def check_trained_by(model_path: Path, run: Run, model: Architecture, loss: Loss
 def trained_otherwise(model_path: Path, run: Run, model: Architecture, loss: Loss) -> str | None:
     """Say by which setting a model was trained that the config has no more; None where it has them all.
 
-    Args:
-        model_path: a model file of the workflow.
-        run: the point of the grid that it stands for.
-        model: architecture and training of the config.
-        loss: of the config.
+    Arguments are as of `check_trained_by`.
 
     Raises:
         PiwslError: no model file.

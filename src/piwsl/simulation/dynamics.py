@@ -171,13 +171,8 @@ def run_dynamics(
     started = time.perf_counter()
     while step < steps and ended == "completed":
         step += 1
-        try:
-            dynamics.run(1)
-        except ImpossibleGeometry as error:
-            ended = f"the atoms flew apart: {error}"
-            break
-        except BaselineFailure as failure:
-            ended = f"step {step}: {failure}"
+        if (impossible := _move(dynamics, step)) is not None:
+            ended = impossible
             break
         change = float(np.abs(bond_lengths(atoms, pairs) - start_lengths).max(initial=0.0))
         ended = _end(atoms, change, settings.bond_tolerance)
@@ -189,19 +184,28 @@ def run_dynamics(
     failed = ended != "completed"
     if failed:
         seen.latest = None
-    return frames, {
+    summary = {
         "stable_ps": (step - failed) * settings.timestep / 1000,
         "time_ps": settings.time,
         "ended": ended,
         "mean_temperature_K": seen.mean_temperature(),
         "largest_bond_change_A": seen.largest_bond_change,
         "steps_per_second": round((step - first) / (time.perf_counter() - started), 1),
-        **(
-            {"drift_meV_per_atom_per_ps": _drift([*earlier, *frames], (step - 2 * failed) * settings.timestep)}
-            if settings.ensemble == "nve"
-            else {}
-        ),
     }
+    if settings.ensemble == "nve":
+        summary["drift_meV_per_atom_per_ps"] = _drift([*earlier, *frames], (step - 2 * failed) * settings.timestep)
+    return frames, summary
+
+
+def _move(dynamics: MolecularDynamics, step: int) -> str | None:
+    """Take a step; say why it cannot be taken, or None where it is."""
+    try:
+        dynamics.run(1)
+    except ImpossibleGeometry as error:
+        return f"the atoms flew apart: {error}"
+    except BaselineFailure as failure:
+        return f"step {step}: {failure}"
+    return None
 
 
 def _drift(frames: Sequence[Atoms], until_fs: float) -> float | None:
