@@ -24,6 +24,7 @@ from piwsl.reference.labelling import label_frames
 from piwsl.reference.orca import Run, input_text, read
 from piwsl.reference.program_level import Molecule
 from piwsl.reference.programs import Finished
+from piwsl.workflow.planned import divisions
 
 HARTREE = 27.211386
 TOYS = ROOT / "tests" / "toys"
@@ -356,3 +357,12 @@ def test_levels_that_are_none_are_refused(keys, said):
 
 def test_a_level_is_named_for_what_it_is():
     assert str(level(**LOCAL)) == "DF-HF/cc-pvdz + DF-DLPNO-CCSD(T)/cc-pvdz, frozen core (ORCA)"
+
+
+@pytest.mark.usefixtures("played")
+def test_a_budget_buys_no_slopes_of_local_energies_and_of_others():
+    water = {"molecule": {"name": "H2O"}, "sampling": {"temperatures": [300]}, "budget": {"cpu_hours": 20}}
+    levels = {"local": {"engine": "orca"} | LOCAL, "mp2": {"engine": "orca", "method": "mp2", "basis": "cc-pvdz"}}
+    keys = {"levels": levels, "datasets": {name: water | {"level": name} for name in levels}}
+    bought = {name: each.frames["test_slope_frames"] for name, each in divisions(keys, "config.yaml").items()}
+    assert bought == {"local": 0, "mp2": 100}

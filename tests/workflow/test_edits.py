@@ -16,9 +16,15 @@ import pandas as pd
 import pytest
 from experiment import RUNS, TINY, VIBRATIONS, configure, jobs_in, planned
 from helpers import ROOT, displaced, morse_frames, snakemake
+from typer.testing import CliRunner
 
+from piwsl.cli import app
+from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
 from piwsl.files import read_json
+from piwsl.preflight import load_experiment
 from piwsl.structures.frames import read_frames, write_frames
+from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.origins import are_of_config
 
 WATER = {"train": 2, "evaluate": 2, "simulate": 2, "report": 1}
 TESTED = {"assemble_part": 1, "assemble_dataset": 1, "evaluate": 2, "simulate": 2, "report": 1}
@@ -268,6 +274,31 @@ def test_frames_that_are_left_are_labelled_in_jobs_of_the_size_that_the_config_s
     assert sorted(path.stem for path in labels.rglob("*.xyz")) == [
         "00000-00003", "00003-00006", "00006-00007", "00007-00008", "00008-00009", "00009-00010",
     ]  # fmt: skip
+
+
+FRAMES = [
+    ({}, set()),
+    (comment, set()),
+    ({"datasets__water__training_frames": 8, "datasets__water__test_frames": 2}, set()),
+    (level(method="hf", basis="6-31g", density_fitting=False), set()),
+    (changed_molecule, {TRAINING, TEST, POOL}),
+    ({"datasets__water__sampling__temperatures": [300, 600]}, {TRAINING, TEST, POOL}),
+    ({"datasets__water__selection": "farthest_point"}, {TRAINING}),
+]
+
+
+@pytest.mark.parametrize(("edit", "others"), FRAMES)
+def test_a_plan_takes_frames_for_known_that_were_made_of_what_the_config_says(rerun, monkeypatch, edit, others):
+    if callable(edit):
+        edit(rerun)
+    else:
+        configure(rerun, **edit)
+    monkeypatch.chdir(rerun)
+    jobs = Jobs(load_experiment(Path("config.yaml")), ROOT / "workflow" / "scripts")
+    folder = Path("results/tiny/datasets/water")
+    assert {part for part in PARTS if not are_of_config(jobs, "water", folder, part)} == others
+    said = CliRunner().invoke(app, ["plan", "config.yaml"]).output
+    assert ("  training: 6 frames, frames not made yet" in said) == (TRAINING in others), said
 
 
 class Change(NamedTuple):

@@ -19,11 +19,14 @@ from experiment import TINY, planned, prepare
 from helpers import ROOT, level_records, morse_frames, snakemake
 
 from piwsl.config import Experiment, parse_section, read_yaml
+from piwsl.config.acquisition import round_name
 from piwsl.data.dataset import TRAINING, Dataset
+from piwsl.preflight import load_experiment
 from piwsl.records import Round, read_labellings, read_record
 from piwsl.structures.frames import read_frames, write_frames
 from piwsl.workflow.graph import every_job
 from piwsl.workflow.jobs import Jobs
+from piwsl.workflow.origins import are_of_config
 from piwsl.workflow.status import State, status_of
 
 WATER = TINY["datasets"]["water"]
@@ -135,6 +138,25 @@ def test_rounds_go_by_the_model_of_those_before_them_beside_the_grid_or_of_it(bo
     assert [0 < each.spread_median <= each.spread_largest for each in rounds[1:]] == [True, True]
     assert (results / "water" / "process" / "supervised" / "n5" / "seed0" / "model.safetensors").exists()
     assert not (results / "water" / "process" / "supervised" / "n5" / "seed0" / "errors.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("edits", "others"),
+    [
+        ({"rounds": 3}, set()),
+        ({"seeds": [0, 1]}, set()),
+        ({"models": BOUGHT["models"] | {"process": {"architecture": "gaussian_process", "cutoff": 4.0}}}, {1, 2}),
+        ({"levels": BOUGHT["levels"] | {"hf": {"method": "hf", "basis": "6-31g"}}}, {1, 2}),
+        ({"losses": {"supervised": {"forces": 0.0, "energy": 2.0}}}, {1, 2}),
+    ],
+)
+def test_frames_that_a_model_of_another_config_chose_are_not_known(rerun, monkeypatch, edits, others):
+    configure(rerun, **edits)
+    monkeypatch.chdir(rerun)
+    jobs = Jobs(load_experiment(Path("config.yaml")), ROOT / "workflow" / "scripts")
+    folder = Path("results/bought/datasets/water")
+    rounds = range(3)
+    assert {each for each in rounds if not are_of_config(jobs, "water", folder, round_name(each))} == others
 
 
 def test_published_labels_are_looked_at_where_they_were_bought_alone(bought):

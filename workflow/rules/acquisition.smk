@@ -29,6 +29,10 @@ rule choose_round:
         runtime=growing(lambda wildcards: 60),
     params:
         wanted=jobs.rounds.wanted,
+        # Not compared, for it takes the input: what it follows from is.
+        origin=lambda wildcards, input: origin_of(
+            jobs, wildcards.dataset, round_name(wildcards.round)
+        ),
         code=jobs.code["choose_round"],
     message:
         "Choosing the frames of round {wildcards.round} of {wildcards.dataset}"

@@ -5,6 +5,7 @@ from piwsl.workflow.contents import told
 from piwsl.workflow.graph import measured
 from piwsl.workflow.jobs import Jobs, growing, one_of, reading_time, run_of
 from piwsl.workflow.layout import LABELLED, RECORDS, ROUND, named_test
+from piwsl.workflow.origins import origin_of
 
 jobs = Jobs(experiment, HERE / "workflow" / "scripts", told())
 layout = jobs.layout

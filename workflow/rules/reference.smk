@@ -101,6 +101,10 @@ rule select:
         candidates_each=lambda wildcards: jobs.candidates_each(
             wildcards.dataset, wildcards.part
         ),
+        # Not compared, for it takes the input: what it follows from is.
+        origin=lambda wildcards, input: origin_of(
+            jobs, wildcards.dataset, wildcards.part
+        ),
         code=jobs.code["select"],
     message:
         "Selecting {params.frames} {wildcards.part} frames of {wildcards.dataset}"
@@ -219,6 +223,9 @@ rule take_geometries:
         ),
         # Not compared, for it takes the input: what the part depends on stands above.
         dataset=lambda wildcards, input: jobs.given[wildcards.dataset].beyond_defaults(),
+        origin=lambda wildcards, input: origin_of(
+            jobs, wildcards.dataset, wildcards.part
+        ),
         code=jobs.code["take_geometries"],
     message:
         "Taking the {wildcards.part} geometries of {wildcards.dataset} for cheap levels"

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 from piwsl.logs import logged_to
+from piwsl.workflow.origins import noted_origin
 
-with logged_to(snakemake.log[0]):
+with logged_to(snakemake.log[0]), noted_origin(snakemake.output.frames, snakemake.params.origin):
     import torch
 
     from piwsl.acquisition.rounds import Wanted, choose_round

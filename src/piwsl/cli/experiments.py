@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,15 +56,17 @@ def plan(
     from piwsl.preflight import costly_datasets, load_experiment
     from piwsl.reference.planning import KnownFrames, Planned, of_all_rounds, plan_dataset
     from piwsl.workflow.cheap_labels import CheapJobs
+    from piwsl.workflow.jobs import Jobs
+    from piwsl.workflow.origins import are_of_config
     from piwsl.workflow.planned import divisions
-    from piwsl.workflow.test_sets import named_tests
 
     experiment = load_experiment(config)
     warn(config, costly_datasets(experiment))
     counted, planned = _Counted(), Planned()
     left: dict[str, float] = defaultdict(float)
     budgets = divisions(read_yaml(config), str(config))
-    tests, runs = named_tests(experiment), experiment.runs()
+    jobs = Jobs(experiment, Path("workflow/scripts"))
+    tests, runs = jobs.test_sets, jobs.runs
     taken = {run.dataset for run in runs}
     sections = experiment.datasets | {name: test.section for name, test in tests.items()}
     for name, dataset in sections.items():
@@ -73,7 +76,12 @@ def plan(
             continue
         folder, store = results / experiment.experiment / "datasets" / name, results / "labels"
         parts = (TEST,) if name in tests else PARTS
-        known = KnownFrames(folder, dataset if isinstance(dataset, ComputedDataset) else None, whole=name in tests)
+        known = KnownFrames(
+            folder,
+            dataset if isinstance(dataset, ComputedDataset) else None,
+            whole=name in tests,
+            is_current=partial(are_of_config, jobs, name, folder),
+        )
         cheap = CheapJobs(name, dataset, experiment.levels, parts).plans(known, store, planned)
         if isinstance(dataset, ComputedDataset):
             _print_level(name, dataset, experiment, budgets.get(name))

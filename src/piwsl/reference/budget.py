@@ -12,6 +12,7 @@ from ase import Atoms
 
 from piwsl.config import Acquisition, Budget, ComputedDataset, ConfigError, Level
 from piwsl.config.budget import FRAMES
+from piwsl.config.level_checks import problem_said
 from piwsl.reference.forces import ForceMethod, force_method
 from piwsl.reference.geometries import indices_of_parts, read_file
 from piwsl.reference.planning import frame_cost, sampling_cpu_s, structures
@@ -92,6 +93,11 @@ class Divided:
         """How forces of the level are computed."""
         multiplicities = {multiplicity_of(atoms) for atoms in self.structures}
         return force_method(self.level, multiplicities, self.section.forces_by)
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether differences of energies of the level tell slopes."""
+        return problem_said(self.level, "differences_problem") is None
 
     @cached_property
     def forces_s(self) -> float:
@@ -223,8 +229,9 @@ def _test_frames(divided: Divided, budget: Budget) -> dict[str, int]:
     bought = int(half_s / (divided.energy_s + divided.cheap_s))
     said = sum(divided.said(key, 0) for key in ("test_force_frames", "test_slope_frames"))
     frames = divided.said("test_frames", max(min(max(bought, FEWEST_TEST), most), said))
-    by_slopes = divided.forces_by == "differences"
-    with_forces = 0 if by_slopes else min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES, frames)
+    by_slopes = divided.forces_by == "differences" and divided.is_smooth
+    analytic = divided.forces_by == "analytic"
+    with_forces = min(int(half_s / _further_s(divided, divided.forces_s)), MOST_FORCES, frames) if analytic else 0
     forces = divided.said("test_force_frames", _enough_or_none(with_forces, FEWEST_FORCES))
     further = min(MOST_SLOPES, frames - forces)
     with_slopes = min(int(half_s / _further_s(divided, divided.slope_s)), further) if by_slopes else 0

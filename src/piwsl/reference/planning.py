@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,9 +199,19 @@ def made_from(dataset: ComputedDataset, part: str) -> str | None:
     """
     if round_number(part) is not None:
         return None
+    return f"{frames_wanted(dataset, part)} {followed(dataset, part)}"
+
+
+def followed(dataset: ComputedDataset, part: str) -> str:
+    """Return what the geometries of a part follow from but for their number, as text.
+
+    Args:
+        dataset: the section.
+        part: training, test or pool.
+    """
     keys = {"molecule", "sampling"}
     keys |= {"selection", "candidates"} if part == "training" else set()
-    found = f"{part} {frames_wanted(dataset, part)} {dataset.model_dump_json(include=keys)}"
+    found = f"{part} {dataset.model_dump_json(include=keys)}"
     if dataset.geometries is None:
         return found
     beside = "" if dataset.geometries.pool_file else f" {dataset.pool_frames}"  # which its file is shared with
@@ -441,25 +451,33 @@ class Plan:
 class KnownFrames:
     """Frames of a dataset that are known before anything runs: those that are made, and those that its files say."""
 
-    def __init__(self, folder: Path, dataset: ComputedDataset | None = None, whole: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: ComputedDataset | None = None,
+        whole: bool = False,
+        is_current: Callable[[str], bool] = lambda part: True,
+    ) -> None:
         """Keep where frames are looked for.
 
         Args:
             folder: of the dataset's results.
             dataset: the section, whose files say frames; None: those that are made are known.
             whole: the test frames are those of its file, in the order there.
+            is_current: whether those of a part that are made follow from the dataset as it is now.
         """
-        self._folder, self._dataset, self._whole = folder, dataset, whole
+        self._folder, self._dataset, self._whole, self._is_current = folder, dataset, whole, is_current
         self._parts: dict[str, list[Atoms] | None] = {}
 
     def of_part(self, part: str) -> list[Atoms] | None:
         """Return the frames of a part, or of a round of an acquisition; None while nothing says them.
 
-        Those that were made under another config may be fewer than are wanted now.
+        Those that were made before an edit may be fewer than are wanted now.
         """
         if part not in self._parts:
             made, cut = self._folder / "frames" / f"{part}.xyz", self._cut(part)
-            self._parts[part] = read_frames(made) if cut is None and made.exists() else cut
+            known = cut is None and made.exists() and self._is_current(part)
+            self._parts[part] = read_frames(made) if known else cut
         return self._parts[part]
 
     def candidates(self, part: str) -> list[Atoms]:

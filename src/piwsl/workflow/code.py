@@ -13,7 +13,7 @@ import ast
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,8 @@ FINDERS = {"import_module", "iter_modules", "walk_packages"}
 # Of pydantic: what refuses values, or says what they are. The values themselves are parameters of jobs.
 CHECKS = {"field_validator", "model_validator"}
 SAYINGS = {"description", "ge", "le", "gt", "lt", "min_length", "max_length", "pattern"}
-# Of scripts: it refuses files that are not what a job was planned with.
-AS_PLANNED = "as_planned"
+# Of scripts: they refuse files that are not what a job was planned with, and note what frames were made from.
+BESIDE = {"as_planned", "noted_origin"}
 DATA = (".css", ".html", ".js", ".json")
 
 Import = tuple[str, str | None]
@@ -262,8 +262,8 @@ def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> dict[str,
     return {alias.asname or alias.name: (source, alias.name) for alias in statement.names}
 
 
-def _calls(node: ast.expr, name: str) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+def _calls(node: ast.expr, names: Collection[str]) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
 
 
 class _Bare(ast.NodeTransformer):
@@ -289,10 +289,10 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_With(self, node: ast.With) -> ast.AST:
-        node.items = [item for item in node.items if not _calls(item.context_expr, AS_PLANNED)]
+        node.items = [item for item in node.items if not _calls(item.context_expr, BESIDE)]
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _calls(node, "Field"):
+        if _calls(node, {"Field"}):
             node.keywords = [word for word in node.keywords if word.arg not in SAYINGS]
         return self.generic_visit(node)

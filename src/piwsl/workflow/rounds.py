@@ -62,7 +62,10 @@ class Rounds:
 
     def wanted(self, wildcards: RoundWildcards) -> dict[str, Any]:
         """Return what a round is asked for, as plain values of a `Wanted`: nothing of how many others there are."""
-        dataset, number = wildcards.dataset, int(wildcards.round)
+        return self.wanted_of(wildcards.dataset, int(wildcards.round))
+
+    def wanted_of(self, dataset: str, number: int) -> dict[str, Any]:
+        """Return the same of a dataset and a number."""
         acquisition, run = self.acquisitions[dataset], self.asked(dataset, number)
         return {
             "dataset": dataset,
