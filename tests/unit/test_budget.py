@@ -352,7 +352,10 @@ def test_plan_prints_the_division_and_its_keys(tmp_path: Path, monkeypatch: pyte
     assert isinstance(section, ComputedDataset)
     assert f"in place of the budget: training_frames: {section.training_frames}, " in said
     assert "budget 40 CPU hours, " in said
-    assert "CPU hours are left" in said
+    assert (
+        "are left: further energies of one molecule teach little; forces (training_forces: true), or a sharper level,"
+        in said
+    )
     assert said.count(" rounds: ") == 3  # all of the level in one line, and so of both cheap ones
 
 

@@ -160,7 +160,9 @@ def _print_division(dataset: ComputedDataset, division: Division) -> None:
         if division.learned >= LITTLE_USED * division.most_taken:
             print(f"  {left}: further frames have more labels than a model takes; without forces, there may be more")
         else:
-            print(f"  {left}: further frames of one molecule teach little; a sharper level would be worth more")
+            with_forces = division.forces_by == "analytic" and not dataset.training_forces
+            worth = "forces (training_forces: true), or a sharper level," if with_forces else "a sharper level"
+            print(f"  {left}: further energies of one molecule teach little; {worth} would be worth more")
 
 
 def _print_savings(name: str, experiment: Experiment, tests: Iterable[NamedTest], hours: float) -> None:

@@ -57,6 +57,8 @@ class Division:
     shares: tuple[Share, ...]
     most_taken: float
     """From how many frames each model may learn."""
+    forces_by: ForceMethod
+    """How forces of the level are computed."""
 
     @property
     def cpu_hours(self) -> float:
@@ -299,7 +301,8 @@ def _division(divided: Divided, test: dict[str, int], learned: int, acquisition:
         candidates = next((number for number in CANDIDATES if number >= CHOICE * learned), CANDIDATES[-1])
         training = int(min(candidates, divided.candidates_beside(pool)))
     frames = {"training_frames": divided.said("training_frames", training), **test, "pool_frames": pool}
-    return Division(frames, learned, acquisition, _shares(divided, frames, learned), divided.most_taken)
+    shares = _shares(divided, frames, learned)
+    return Division(frames, learned, acquisition, shares, divided.most_taken, divided.forces_by)
 
 
 def _shares(divided: Divided, frames: dict[str, int], labelled: int) -> tuple[Share, ...]:
