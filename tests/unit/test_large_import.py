@@ -24,7 +24,7 @@ from piwsl.errors import PiwslError
 from piwsl.readers.extxyz import ExtendedXYZ
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY, label, read_frames, write_frames
 
-FEW, MANY = 3_000, 24_000
+FEW, MANY = 2_000, 14_000
 # Bytes for each further frame; one that is held takes some thousands.
 MOST_A_FRAME = 400
 # Of a further level with forces.
