@@ -211,9 +211,9 @@ def frames(count: int) -> list[Atoms]:
 
 
 def trained(dataset: Path, folder: Path) -> Path:
-    """Train a small model; half a minute of work, of which three interruptions leave some."""
+    """Train a small model; twenty seconds of work, of which three interruptions leave some."""
     folder.mkdir(exist_ok=True)
-    training = Training(steps=4000, validate_every=100, batch_size=4)
+    training = Training(steps=3000, validate_every=50, batch_size=4)
     model = PaiNN(architecture="painn", cutoff=4.0, features=16, layers=2, radial=8, training=training)
     point = Run(dataset="d", model="m", loss="l", size=20, seed=0)
     train_run(dataset, point, model, Loss(), folder / "model.safetensors", folder / "history.csv")
