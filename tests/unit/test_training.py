@@ -484,6 +484,7 @@ def test_two_processes_do_not_train_the_same_run(dataset, tmp_path, monkeypatch)
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(PiwslError, match="another process is at work on this run"):
             train_in(tmp_path, dataset, small())
+    assert not (tmp_path / "frames.json").exists()  # the other one's would stand there
 
 
 def test_a_diverging_run_says_at_which_step_and_in_which_term(dataset, tmp_path):

@@ -225,10 +225,10 @@ def train(
     of_members = frames.of_members(model.members)
     stated = _stated_references(model, frames, names)
     data_hash = frames.content_hash()
-    if frames_path is not None:
-        _write_places(frames_path, of_data, data_hash)
     folder = model_path.parent / "checkpoints"
     with alone_in(model_path.parent):
+        if frames_path is not None:
+            _write_places(frames_path, of_data, data_hash)
         with_pairs = all(_wants_pairs(model, loss, own) for own in of_members)
         references = references_in_words(model, of_data, with_pairs)
         print(f"atomic references: {references}", flush=True)
