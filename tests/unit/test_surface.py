@@ -262,6 +262,23 @@ def test_molecules_side_by_side_are_moved_as_wholes():
     np.testing.assert_allclose(point.atoms.positions[3:], pair.positions[3:] + (0.0, 0.0, 2.0))
 
 
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize("indices", [(0, 1), (0, 1, 5), (4, 0, 1, 5)])
+def test_a_scan_is_the_same_wherever_the_cell_cuts_a_molecule(indices, relaxed):
+    coordinate, whole = Coordinate(indices), molecule("C2H6", cell=[9.0, 9.0, 9.0], pbc=True)
+    values = {2: [1.4, 1.7], 3: [100.0, 120.0], 4: [30.0, 60.0]}[len(indices)]
+    energies = []
+    for shift in ([4.0, 4.0, 4.0], [0.0, 0.0, 0.0]):
+        atoms = whole.copy()
+        atoms.positions += shift
+        atoms.wrap()
+        atoms.calc = EMT()
+        points = scan(atoms, coordinate, values, relaxed)
+        assert [coordinate.of(point.atoms) for point in points] == pytest.approx(values, abs=1e-2)
+        energies.append([point.energy for point in points])
+    np.testing.assert_allclose(energies[0], energies[1], atol=1e-3 if relaxed else 1e-9)
+
+
 def test_of_a_ring_one_atom_moves():
     ring = molecule("C6H6")
     assert Coordinate((0, 1)).moving(ring).sum() == 1
