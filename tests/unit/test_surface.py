@@ -15,9 +15,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 from ase.constraints import FixAtoms
 from ase.vibrations import Vibrations as OfASE
-from helpers import CONSERVATIVE, displaced, morse_frames
+from helpers import CONSERVATIVE, SMALL, displaced, morse_frames
 from typer.testing import CliRunner
 
+from piwsl.architectures.painn import PaiNN
 from piwsl.cli import app
 from piwsl.config import Run, named_level
 from piwsl.data.batch import graph
@@ -29,6 +30,7 @@ from piwsl.models import Baseline, build_potential, save_model
 from piwsl.records import Frequencies, FrequenciesOfLevels, read_record
 from piwsl.reference.smiles import from_smiles
 from piwsl.structures.coordinates import Coordinate
+from piwsl.structures.frames import label
 from piwsl.structures.structure import from_atoms
 from piwsl.surface.comparison import geometry_and_frequencies, starts_of, vibrate_levels, vibrate_run
 from piwsl.surface.relaxation import distance, relax
@@ -101,6 +103,16 @@ def test_a_cell_is_relaxed_to_the_lattice_constant_of_its_potential():
 def test_a_molecule_has_no_cell_to_relax():
     with pytest.raises(PiwslError, match="leave out --cell"):
         relax(morse_dimer(1.0), cell=True)
+
+
+def test_without_a_stress_there_is_no_cell_to_relax():
+    argon = bulk("Ar", cubic=True)
+    frames = [from_atoms(label(argon * size, -0.1 * number, None)) for number, size in enumerate([1, 2])]
+    direct = build_potential(PaiNN(architecture="painn", forces="direct", **SMALL), frames)
+    argon.calc = PotentialCalculator(direct)
+    with pytest.raises(PiwslError, match=r"a head of their own, and it has no stress, and .*; leave out --cell"):
+        relax(argon, cell=True)
+    assert relax(argon, most_steps=1).steps <= 1
 
 
 def test_geometries_are_compared_after_superposition():
