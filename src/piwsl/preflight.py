@@ -709,7 +709,7 @@ def remarks(experiment: Experiment) -> list[str]:
             of_levels = findings_of_levels(dataset, files)
             of_levels += doubts_of_levels(kept.survey, every.__getitem__, names_of_files(dataset))
             odd = [found.said for found in of_levels]
-            odd += warnings(by_part, labels.energy_unit, labels.forces_unit)
+            odd += warnings(by_part, labels.energy_unit, labels.forces_unit, labels.stress_unit)
             lines += [f"{name}{seen}: warning: {warning}" for warning in odd]
             if dataset.cheap_levels:
                 lines += [f"{name}: warning: {line}" for line in _electrons_that_do_not_fit(files)]
@@ -752,7 +752,8 @@ def _remarks_on_tests(name: str, dataset: GivenDataset, learned: list[Atoms]) ->
         odd = findings_of_levels(section, [file])
         alone = Parts.of({TEST: (file.survey, file.taken)}, {TEST: str(file.path)})
         odd += doubts_of_levels(alone, file.frames.__getitem__, names_of_files(section))
-        odd += warnings_of_test(tested, known, file.frames.__getitem__, labels.energy_unit, labels.forces_unit)
+        units = labels.energy_unit, labels.forces_unit, labels.stress_unit
+        odd += warnings_of_test(tested, known, file.frames.__getitem__, *units)
         yield from (f"{name}, test set {test}: warning: {found.said}" for found in odd)
         if copies := copies_of(known, tested, [*learned, *file.frames].__getitem__):
             yield f"{name}, test set {test}: warning: {len(copies)} frames are among those of {dataset.file}"

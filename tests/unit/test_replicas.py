@@ -265,6 +265,27 @@ def test_distances_and_the_mean_temperature_are_of_what_the_model_made_of_the_st
     assert summary["mean_temperature_K"] == pytest.approx(np.mean([atoms.info["temperature"] for atoms in moved]))
 
 
+def test_distances_are_compared_with_those_in_the_same_cell():
+    silicon = bulk("Si", "diamond", a=5.43, cubic=True)
+    config = PaiNN(architecture="painn", features=8, layers=1, cutoff=4.0, dtype="float64")
+    start = replica(silicon, 300.0)
+    settings = ReplicaSimulation(time=0.02, bond_tolerance=50.0)
+    course = run_replicas(Potential(config, 5.0, {14: 0.0}, neighbours=300.0), [start], settings, progress=str)
+    outcome = Outcome(settings, [start], course)
+
+    def distances(*references: Atoms) -> list[dict]:
+        return outcome.summary([from_atoms(atoms) for atoms in references])["distances"]
+
+    warm, pressed, cluster = silicon.copy(), silicon.copy(), silicon.copy()
+    warm.rattle(0.05, seed=1)
+    pressed.set_cell(0.94 * silicon.cell[:], scale_atoms=True)
+    cluster.pbc = False
+    (found,) = distances(silicon, warm)
+    assert distances(pressed, silicon, warm, cluster) == [found]
+    # At constant pressure every frame has a cell of its own: of a start alone there is no distribution.
+    assert distances(silicon, pressed) == []
+
+
 def test_a_replica_that_fails_where_it_starts_was_stable_for_no_time():
     class GivesUp(Springs):
         """Corrects a baseline that gives up on a stretched molecule."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
+from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
+from ase.constraints import FixAtoms, MirrorForce
 from ase.md.verlet import VelocityVerlet
 
 from piwsl.architectures.painn import PaiNN
@@ -17,7 +19,7 @@ from piwsl.interfaces import PotentialCalculator
 from piwsl.models.potential import Potential
 from piwsl.simulation.dynamics import _drift, bond_lengths, bonds, run_dynamics
 from piwsl.simulation.trajectory import Trajectory
-from piwsl.structures.frames import read_frames
+from piwsl.structures.frames import read_frames, write_frames
 from piwsl.structures.structure import from_atoms
 
 
@@ -218,3 +220,52 @@ def test_noise_is_not_repeated_where_dynamics_goes_on():
     again.info["time_fs"] = 0.01 * 1000
     one, _ = run_dynamics(bound_water(), settings, quiet, earlier=[again])
     assert np.abs(one[0].positions - first[1].positions).max() > 1e-6
+
+
+def slab() -> Atoms:
+    """Copper whose lowest layer is held, as the file of a slab says it: its four atoms do not move."""
+    atoms = fcc111("Cu", (2, 2, 3), vacuum=8.0)
+    atoms.pbc = [True, True, False]
+    atoms.set_constraint(FixAtoms(indices=range(4)))
+    atoms.calc = EMT()
+    return atoms
+
+
+@pytest.mark.parametrize("ensemble", ["nvt", "nve"])
+def test_atoms_that_are_held_stay_and_have_no_part_in_the_temperature(tmp_path, ensemble):
+    settings, start = Simulation(ensemble=ensemble, time=0.02, timestep=1.0), slab()
+    whole, _ = run_dynamics(start, settings, quiet)
+    write_frames(tmp_path / "earlier.xyz", whole[:11])
+    going_on, _ = run_dynamics(start, settings, quiet, earlier=read_frames(tmp_path / "earlier.xyz"))
+    for frames in (whole, going_on):
+        np.testing.assert_allclose(frames[-1].positions[:4], start.positions[:4], atol=1e-8)  # decimals of files
+        assert np.abs(frames[-1].positions[4:] - start.positions[4:]).max() > 0.01
+        kinetic = 0.5 * (frames[-1].get_masses()[4:, None] * frames[-1].get_velocities()[4:] ** 2).sum()
+        assert frames[-1].info["temperature"] == pytest.approx(2 * kinetic / (3 * 8 * units.kB))
+    if ensemble == "nve":
+        np.testing.assert_allclose(going_on[-1].positions, whole[-1].positions, atol=1e-6)
+
+
+def test_what_is_held_as_a_whole_is_not_simulated():
+    atoms = slab()
+    atoms.set_constraint(FixAtoms(indices=range(len(atoms))))
+    with pytest.raises(PiwslError, match="leave no atom that may move"):
+        run_dynamics(atoms, Simulation(time=0.01), quiet)
+
+
+def test_what_counts_no_degrees_of_freedom_is_not_held_in_dynamics():
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_constraint(MirrorForce(0, 1))
+    with pytest.raises(PiwslError, match=r"its constraints \(MirrorForce\) say nothing of a temperature"):
+        run_dynamics(atoms, Simulation(time=0.01), quiet)
+
+
+def test_heavy_water_stays_heavy_where_dynamics_goes_on(tmp_path):
+    settings, heavy = Simulation(ensemble="nve", time=0.1), bound_water()
+    heavy.set_masses([15.999, 2.014, 2.014])
+    whole, _ = run_dynamics(heavy, settings, quiet)
+    first, _ = run_dynamics(heavy, settings.model_copy(update={"time": 0.05}), quiet)
+    write_frames(tmp_path / "first.xyz", first)
+    rest, _ = run_dynamics(heavy, settings, quiet, earlier=read_frames(tmp_path / "first.xyz"))
+    assert rest[-1].get_temperature() * 9 / 6 == pytest.approx(rest[-1].info["temperature"])
+    np.testing.assert_allclose(rest[-1].positions, whole[-1].positions, atol=1e-6)

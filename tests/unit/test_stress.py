@@ -228,6 +228,25 @@ def test_a_stress_in_the_loss_has_the_gradients_of_finite_differences():
         assert float(weight.grad[place]) == pytest.approx((found[0] - found[1]) / (2 * step), rel=1e-5, abs=1e-9)
 
 
+def test_what_programs_print_as_the_stress_of_slabs_and_clusters_is_not_learned_from():
+    slab, cluster = crystal() * (2, 2, 1), Atoms("Si2", [[0.0, 0.0, 0.0], [2.2, 0.0, 0.0]])
+    slab.pbc = [True, True, False]
+    frames = [crystal(), slab, cluster]
+    energies = [-7900.0 * len(atoms) for atoms in frames]
+    potential, loss = untrained(PaiNN(architecture="painn", **SMALL)), Loss(stress=1.0)
+    found = []
+    for printed in ([0.01, 0.02, 0.03], [0.01, None, None]):
+        stresses = [None if size is None else np.full((3, 3), size) for size in printed]
+        labelled = [
+            label(atoms, energy, None, stress)
+            for atoms, energy, stress in zip(frames, energies, stresses, strict=True)
+        ]  # fmt: skip
+        batch = collate([graph(from_atoms(atoms), CUTOFF, torch.float64) for atoms in labelled])
+        found.append(training_loss(potential, batch, loss, [], {"energy": 1.0, "stress": 1.0})[1])
+    assert found[0]["stress"].isfinite()
+    assert found[0] == found[1]
+
+
 def test_padding_changes_no_stress_and_no_gradient_of_it():
     potential = untrained(PaiNN(architecture="painn", **SMALL))
     batch = graph(from_atoms(label(crystal(), -15800.0, None, np.full((3, 3), 0.01))), CUTOFF, torch.float64)

@@ -15,9 +15,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 from ase.constraints import FixAtoms
 from ase.vibrations import Vibrations as OfASE
-from helpers import CONSERVATIVE, displaced, morse_frames
+from helpers import CONSERVATIVE, SMALL, displaced, morse_frames
 from typer.testing import CliRunner
 
+from piwsl.architectures.painn import PaiNN
 from piwsl.cli import app
 from piwsl.config import Run, named_level
 from piwsl.data.batch import graph
@@ -29,6 +30,7 @@ from piwsl.models import Baseline, build_potential, save_model
 from piwsl.records import Frequencies, FrequenciesOfLevels, read_record
 from piwsl.reference.smiles import from_smiles
 from piwsl.structures.coordinates import Coordinate
+from piwsl.structures.frames import label
 from piwsl.structures.structure import from_atoms
 from piwsl.surface.comparison import geometry_and_frequencies, starts_of, vibrate_levels, vibrate_run
 from piwsl.surface.relaxation import distance, relax
@@ -101,6 +103,16 @@ def test_a_cell_is_relaxed_to_the_lattice_constant_of_its_potential():
 def test_a_molecule_has_no_cell_to_relax():
     with pytest.raises(PiwslError, match="leave out --cell"):
         relax(morse_dimer(1.0), cell=True)
+
+
+def test_without_a_stress_there_is_no_cell_to_relax():
+    argon = bulk("Ar", cubic=True)
+    frames = [from_atoms(label(argon * size, -0.1 * number, None)) for number, size in enumerate([1, 2])]
+    direct = build_potential(PaiNN(architecture="painn", forces="direct", **SMALL), frames)
+    argon.calc = PotentialCalculator(direct)
+    with pytest.raises(PiwslError, match=r"a head of their own, and it has no stress, and .*; leave out --cell"):
+        relax(argon, cell=True)
+    assert relax(argon, most_steps=1).steps <= 1
 
 
 def test_geometries_are_compared_after_superposition():
@@ -260,6 +272,23 @@ def test_molecules_side_by_side_are_moved_as_wholes():
     (point,) = scan(by_gfn2(pair), Coordinate((0, 3)), [6.0])
     np.testing.assert_allclose(point.atoms.positions[:3], pair.positions[:3])
     np.testing.assert_allclose(point.atoms.positions[3:], pair.positions[3:] + (0.0, 0.0, 2.0))
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize("indices", [(0, 1), (0, 1, 5), (4, 0, 1, 5)])
+def test_a_scan_is_the_same_wherever_the_cell_cuts_a_molecule(indices, relaxed):
+    coordinate, whole = Coordinate(indices), molecule("C2H6", cell=[9.0, 9.0, 9.0], pbc=True)
+    values = {2: [1.4, 1.7], 3: [100.0, 120.0], 4: [30.0, 60.0]}[len(indices)]
+    energies = []
+    for shift in ([4.0, 4.0, 4.0], [0.0, 0.0, 0.0]):
+        atoms = whole.copy()
+        atoms.positions += shift
+        atoms.wrap()
+        atoms.calc = EMT()
+        points = scan(atoms, coordinate, values, relaxed)
+        assert [coordinate.of(point.atoms) for point in points] == pytest.approx(values, abs=1e-2)
+        energies.append([point.energy for point in points])
+    np.testing.assert_allclose(energies[0], energies[1], atol=1e-3 if relaxed else 1e-9)
 
 
 def test_of_a_ring_one_atom_moves():

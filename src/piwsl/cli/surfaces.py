@@ -38,7 +38,7 @@ def md(
     """Run molecular dynamics with a model, until the time is over or a bond of START.xyz breaks.
 
     Frames of the trajectory have velocities, `time_fs`, `temperature` (K), `total_energy` (eV) and, of all steps until
-    then, `mean_temperature_K` and `largest_bond_change_A`.
+    then, `mean_temperature_K` and `largest_bond_change_A`. Atoms that `move_mask` fixes stay.
 
     Example: `piwsl md model.safetensors start.xyz --temperature 300 --time 10`
     """

@@ -258,7 +258,8 @@ class _Watched:
         """Yield what looks odd, when all have passed."""
         frame_of = self._kept.__getitem__
         if self._whole:
-            yield from doubts(self._parts, frame_of, self._labels.energy_unit, self._labels.forces_unit)
+            names = self._labels
+            yield from doubts(self._parts, frame_of, names.energy_unit, names.forces_unit, names.stress_unit)
         yield from doubts_of_levels(self._parts, frame_of, self._names)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from piwsl.data.between_levels import FEWEST_FRAMES, Factor, explanation, factor_between
 from piwsl.data.copies import SAME_GEOMETRY, compared, copied, energy_ranges, sets_of
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING
+from piwsl.data.strains import doubt_of_stress
 from piwsl.data.survey import EVERY_ROW, Formula, Formulas, Survey, joined, survey_of
 from piwsl.readers import LabelNames
 from piwsl.records import Finding
@@ -53,7 +54,7 @@ NEIGHBOUR_FRAMES = 0.5
 FRAMES_PAIRED = 300
 # Of all formulas.
 MOST_PAIRED = 3000
-# The same of frames whose forces of two levels are compared, of a file.
+# The same of frames whose forces of two levels are compared, of a file, and of those with a stress.
 FRAMES_BESIDE, MOST_BESIDE = 100, 300
 NAMES_SHOWN = 5
 
@@ -172,7 +173,11 @@ class _Level:
 
 
 def warnings(
-    frames: Mapping[str, Sequence[Atoms]], energy_unit: str = "eV", forces_unit: str = "eV/Å", computed: bool = False
+    frames: Mapping[str, Sequence[Atoms]],
+    energy_unit: str = "eV",
+    forces_unit: str = "eV/Å",
+    stress_unit: str = "eV/Å³",
+    computed: bool = False,
 ) -> list[str]:
     """Say what looks odd about a dataset, a line each.
 
@@ -181,13 +186,18 @@ def warnings(
             for "pool", where there is one, geometries.
         energy_unit: that the energies were read in; other units are measured by it.
         forces_unit: likewise.
+        stress_unit: likewise, of `REF_stress` (eV/Å³).
         computed: whether the labels are ours: then only copies are looked for.
     """
-    return [found.said for found in findings(frames, energy_unit, forces_unit, computed)]
+    return [found.said for found in findings(frames, energy_unit, forces_unit, stress_unit, computed)]
 
 
 def findings(
-    frames: Mapping[str, Sequence[Atoms]], energy_unit: str = "eV", forces_unit: str = "eV/Å", computed: bool = False
+    frames: Mapping[str, Sequence[Atoms]],
+    energy_unit: str = "eV",
+    forces_unit: str = "eV/Å",
+    stress_unit: str = "eV/Å³",
+    computed: bool = False,
 ) -> list[Finding]:
     """Return what looks odd about a dataset; arguments as of `warnings`."""
     formulas, every = Formulas(), [atoms for part in PARTS for atoms in frames.get(part, ())]
@@ -195,7 +205,7 @@ def findings(
     parts = Parts.of({part: (survey, np.arange(len(survey))) for part, survey in surveys.items()})
     if computed:
         return _found(parts, _copies(parts, every.__getitem__))
-    return doubts(parts, every.__getitem__, energy_unit, forces_unit)
+    return doubts(parts, every.__getitem__, energy_unit, forces_unit, stress_unit)
 
 
 def _found(parts: Parts, seen: Iterable[_Seen]) -> list[Finding]:
@@ -207,7 +217,7 @@ def _found(parts: Parts, seen: Iterable[_Seen]) -> list[Finding]:
     ]
 
 
-def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) -> list[Finding]:
+def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str, stress_unit: str) -> list[Finding]:
     """Return what looks odd about given frames that were surveyed.
 
     Args:
@@ -215,6 +225,7 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) 
         frame_of: returns the frame of one of its rows; asked for those of `asked_for` alone.
         energy_unit: as of `warnings`.
         forces_unit: likewise.
+        stress_unit: likewise.
     """
     together = parts.labelled
     seen = [
@@ -224,6 +235,7 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str) 
         *_large_forces(together),
         *_net_forces(together),
         *_slopes(together, frame_of, energy_unit, forces_unit),
+        *_stresses(together, frame_of, stress_unit),
         *_close_atoms(parts.survey),
         *_copies(parts, frame_of),
     ]
@@ -262,11 +274,17 @@ def asked_of_levels(parts: Parts, names: NamesOfFiles) -> NDArray[np.int64]:
 
 def asked_for(parts: Parts) -> NDArray[np.int64]:
     """Return the rows of a survey whose frames `doubts` asks for: some thousands, however many there are."""
-    return np.union1d(np.concatenate([np.empty(0, np.int64), *_paired(parts.labelled)]), compared(parts.survey))
+    paired = [np.empty(0, np.int64), *_paired(parts.labelled), *_paired_in_stress(parts.labelled)]
+    return np.union1d(np.concatenate(paired), compared(parts.survey))
 
 
 def warnings_of_test(
-    test: Survey, training: Survey, frame_of: FrameOf, energy_unit: str = "eV", forces_unit: str = "eV/Å"
+    test: Survey,
+    training: Survey,
+    frame_of: FrameOf,
+    energy_unit: str = "eV",
+    forces_unit: str = "eV/Å",
+    stress_unit: str = "eV/Å³",
 ) -> list[Finding]:
     """Return what looks odd about a named test set of given frames, by itself and beside the training frames.
 
@@ -276,6 +294,7 @@ def warnings_of_test(
         frame_of: returns a test frame by its row.
         energy_unit: that the test frames' energies were read in.
         forces_unit: likewise.
+        stress_unit: likewise.
     """
     fits = not _outliers(training, energy_unit)
     both = Parts(joined((training, EVERY_ROW), (test, EVERY_ROW)), {TRAINING: len(training), TEST: len(test)})
@@ -285,6 +304,7 @@ def warnings_of_test(
         *_large_forces(test),
         *_net_forces(test),
         *_slopes(test, frame_of, energy_unit, forces_unit),
+        *_stresses(test, frame_of, stress_unit),
         *_close_atoms(test),
     ]
     return [
@@ -584,6 +604,18 @@ def _paired(survey: Survey) -> list[NDArray[np.int64]]:
     """Return rows of frames of a formula that pairs are looked for among, of the most frequent formulas."""
     rows = np.flatnonzero(survey.with_forces & survey.with_energy)
     return _of_frequent(survey, rows, FRAMES_PAIRED, MOST_PAIRED)
+
+
+def _stresses(survey: Survey, frame_of: FrameOf, stress_unit: str) -> list[_Seen]:
+    """Compare energies of neighbouring cells with their stress."""
+    groups = [[frame_of(row) for row in rows.tolist()] for rows in _paired_in_stress(survey)]
+    said = doubt_of_stress(groups, stress_unit)
+    return [] if said is None else [_Seen("unit", said)]
+
+
+def _paired_in_stress(survey: Survey) -> list[NDArray[np.int64]]:
+    """Return rows of frames with a stress, as `_paired` those with forces."""
+    return _of_frequent(survey, np.flatnonzero(survey.with_stress & survey.with_energy), FRAMES_BESIDE, MOST_BESIDE)
 
 
 def _of_frequent(survey: Survey, rows: NDArray[np.int64], of_each: int, most: int) -> list[NDArray[np.int64]]:

@@ -189,8 +189,7 @@ def our_labels(
         columns[names.forces_key] = FORCES_KEY
         if (energy := energy_label(atoms, names.energy_key)) is not None:
             info[ENERGY_KEY] = energy * ENERGY_UNITS[names.energy_unit]
-        stress = stress_label(atoms, names.stress_key)
-        if stress is not None and atoms.pbc.all():  # programs print one of molecules, too, where it means nothing
+        if (stress := stress_label(atoms, names.stress_key)) is not None:
             info[STRESS_KEY] = stress * STRESS_UNITS[names.stress_unit]
     found = {ours: forces_label(atoms, theirs) for theirs, ours in columns.items()}
     arrays = {ours: values * FORCE_UNITS[names.forces_unit] for ours, values in found.items() if values is not None}

@@ -58,7 +58,13 @@ def bond_lengths(atoms: Atoms, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _motion_problem(atoms: Atoms) -> str | None:
-    return "one atom alone does not move; give two or more" if len(atoms) < 2 else None
+    if len(atoms) < 2:
+        return "one atom alone does not move; give two or more"
+    try:
+        return None if atoms.get_number_of_degrees_of_freedom() > 0 else "its constraints leave no atom that may move"
+    except NotImplementedError:  # such as symmetry, which thermal motion breaks
+        names = ", ".join(type(constraint).__name__ for constraint in atoms.constraints)
+        return f"its constraints ({names}) say nothing of a temperature; take them off"
 
 
 @dataclass
@@ -104,9 +110,13 @@ def _seen_in(earlier: Sequence[Atoms], steps: int, progress: Callable[[str], obj
 
 
 def _dynamics(atoms: Atoms, settings: Simulation, first: int) -> MolecularDynamics:
-    """Return the dynamics that moves atoms, and give them velocities where they begin; `first` steps were done."""
+    """Return the dynamics that moves atoms, and give them velocities where they begin; `first` steps were done.
+
+    What is held by constraints stays; where nothing is, the centre of mass is at rest.
+    """
     rng = generator("simulation", settings.seed, *([first] if first else []))
-    atoms.set_constraint(FixCom())
+    if not atoms.constraints:
+        atoms.set_constraint(FixCom())
     if first == 0:
         MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
     if settings.ensemble == "nve":
@@ -131,7 +141,8 @@ def run_dynamics(
     """Run dynamics until the time is over, a bond breaks, or a baseline gives up on a geometry.
 
     Args:
-        start: geometry with a calculator; it is not changed.
+        start: geometry with a calculator; it is not changed. Masses are its own, and atoms that its constraints fix
+            stay: they have no part in the temperature.
         settings: ensemble, temperature (K), time (ps), timestep (fs), friction (1/fs), bond tolerance (Å), seed.
         progress: told a line ten times in a run.
         keep: given each frame as soon as it is there.
@@ -145,11 +156,11 @@ def run_dynamics(
         with the kick that it follows, have no part in the drift and the mean temperature, which is None without others.
 
     Raises:
-        PiwslError: the start is a single atom.
+        PiwslError: the start is a single atom, or nothing of it may move.
     """
     if problem := _motion_problem(start):
         raise PiwslError(problem)
-    atoms = (earlier[-1] if earlier else start).copy()
+    atoms = _going_on(start, earlier[-1]) if earlier else start.copy()
     atoms.calc = start.calc
     first = round(earlier[-1].info["time_fs"] / settings.timestep) if earlier else 0
     seen = _seen_in(earlier, first, progress)
@@ -197,6 +208,16 @@ def run_dynamics(
     return frames, summary
 
 
+def _going_on(start: Atoms, last: Atoms) -> Atoms:
+    """Return the last frame of an earlier run with masses and constraints of the start: files may say neither."""
+    atoms, velocities = last.copy(), last.get_velocities()
+    atoms.set_constraint(start.constraints)
+    if start.has("masses") or last.has("masses"):
+        atoms.set_masses(start.get_masses())
+    atoms.set_velocities(velocities)
+    return atoms
+
+
 def _move(dynamics: MolecularDynamics, step: int) -> str | None:
     """Take a step; say why it cannot be taken, or None where it is."""
     try:
@@ -227,7 +248,10 @@ def _end(atoms: Atoms, bond_change: float, tolerance: float) -> str:
 
 
 def _snapshot(atoms: Atoms, time_fs: float, seen: _Seen) -> Atoms:
-    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, velocities=atoms.get_velocities())
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if atoms.has("masses"):
+        frame.set_masses(atoms.get_masses())  # or momenta would be of the elements' own
+    frame.set_velocities(atoms.get_velocities())
     energy = float(atoms.get_total_energy())
     frame.info = {
         "time_fs": time_fs,

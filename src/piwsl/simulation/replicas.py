@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import numpy as np
 
 from piwsl.config import ReplicaSimulation, Run
 from piwsl.data.batch import collate, graph
@@ -127,18 +126,7 @@ def planned(frames: dict[int, Structure], settings: ReplicaSimulation) -> list[R
 
 
 def _judged(start: Structure, frames: Iterable[Structure], tolerance: float) -> JudgedBonds:
-    return judged_bonds(start.atoms(), _alike(start, frames), tolerance)
-
-
-def _alike(start: Structure, frames: Iterable[Structure]) -> list[np.ndarray]:
-    """Return the positions of frames of the same atoms in the same order and cell."""
-    return [
-        frame.positions
-        for frame in frames
-        if np.array_equal(frame.numbers, start.numbers)
-        and np.array_equal(frame.pbc, start.pbc)
-        and np.allclose(frame.cell[frame.pbc], start.cell[start.pbc])
-    ]
+    return judged_bonds(start.atoms(), [frame.positions for frame in frames if frame.is_like(start)], tolerance)
 
 
 def _write(outcome: Outcome, outputs: SimulationOutputs, summary: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ class Outcome:
         """Return all that reports ask for; what is not known is left out, or None.
 
         Args:
-            references: frames that distances are compared with, where they are of the same atoms.
+            references: frames that distances are compared with, where they are of the same atoms and cell.
         """
         course, failed = self._course, self._course.failed
         energies, temperatures = self._energies(), self._mean_temperatures()
@@ -185,18 +185,22 @@ class Outcome:
         }
 
     def _distances(self, references: Sequence[Structure]) -> list[dict[str, Any]]:
-        """Compare distances with those of reference frames, for each kind of molecule that these have."""
-        found = []
-        for formula in dict.fromkeys(map(self._formula, self._replicas)):
-            members = [number for number, replica in enumerate(self._replicas) if self._formula(replica) == formula]
-            numbers = self._replicas[members[0]].structure.numbers
-            theirs = [frame.atoms() for frame in references if np.array_equal(frame.numbers, numbers)]
-            alike = [number for number in members if np.array_equal(self._replicas[number].structure.numbers, numbers)]
+        """Compare distances with those of reference frames of the same atoms and cell, for each kind that has some.
+
+        Another cell has other distances, whatever the model. Where a crystal has its start alone, as each frame at
+        constant pressure, there is nothing to compare with: the distances of a moment are no distribution.
+        """
+        found, left = [], list(range(len(self._replicas)))
+        while left:
+            first = self._replicas[left[0]]
+            alike = [number for number in left if first.structure.is_like(self._replicas[number].structure)]
+            left = [number for number in left if number not in alike]
+            theirs = [frame.atoms() for frame in references if first.structure.is_like(frame)]
             ours = [atoms for number in alike for atoms in self._stable_frames(number)]
-            if ours and theirs:
-                found.append(
-                    {"formula": formula, **self._compared(ours, theirs), "bonds": self._bonds(alike[0], ours, theirs)}
-                )
+            if ours and len(theirs) > (1 if first.structure.pbc.any() else 0):
+                compared = self._compared(ours, theirs)
+                bonds = self._bonds(alike[0], ours, theirs)
+                found.append({"formula": self._formula(first), **compared, "bonds": bonds})
         return found
 
     def _stable_frames(self, number: int) -> list[Atoms]:

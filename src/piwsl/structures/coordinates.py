@@ -1,19 +1,25 @@
-"""Internal coordinates of molecules: distances, angles and dihedrals, which scans go along."""
+"""Internal coordinates of molecules: distances, angles and dihedrals, which scans go along.
+
+In a periodic frame they are of nearest images, wherever in the cell a program has put each atom.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixInternals
-from ase.neighborlist import build_neighbor_list, natural_cutoffs
+from ase.neighborlist import build_neighbor_list, natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from piwsl.errors import PiwslError
 
+# Times the sum of covalent radii.
+BONDED = 1.15
 KINDS = {2: ("distance", "Å"), 3: ("angle", "°"), 4: ("dihedral", "°")}
 # An angle within a degree of 0 or 180°: HNCO, whose N=C=O bends by 8°, has a dihedral.
 IN_LINE = np.sin(np.radians(1.0))
@@ -54,13 +60,35 @@ class Coordinate:
 
     def of(self, atoms: Atoms) -> float:
         """Return its value in a geometry, Å or ° (dihedrals from 0 to 360)."""
-        return float(getattr(atoms, f"get_{self.kind}")(*self.indices))
+        return float(getattr(atoms, f"get_{self.kind}")(*self.indices, mic=bool(atoms.pbc.any())))
+
+    def whole(self, atoms: Atoms) -> Atoms:
+        """Return a copy in which its atoms, and all that are bonded to them, are not a period apart.
+
+        What `set` moves would otherwise turn about an axis that the other parts of it do not have.
+        """
+        found = atoms.copy()
+        if not atoms.pbc.any():
+            return found
+        here = {self.indices[0]: atoms.positions[self.indices[0]]}
+        for before, index in pairwise(self.indices):
+            here[index] = here[before] + atoms.get_distance(before, index, mic=True, vector=True)
+        firsts, seconds, vectors = neighbor_list("ijD", atoms, natural_cutoffs(atoms, mult=BONDED))
+        waiting = [*self.indices]
+        while waiting:
+            index = waiting.pop()
+            for bond in np.flatnonzero(firsts == index):
+                if (other := int(seconds[bond])) not in here:
+                    here[other] = here[index] + vectors[bond]
+                    waiting.append(other)
+        found.positions[[*here]] = [*here.values()]
+        return found
 
     def set(self, atoms: Atoms, value: float, moving: NDArray[np.bool_]) -> None:
         """Give it a value, in place.
 
         Args:
-            atoms: the geometry.
+            atoms: the geometry, `whole`.
             value: Å or °.
             moving: (N,) the atoms that move, of `moving`.
         """
@@ -78,7 +106,7 @@ class Coordinate:
         """
         *_, last = self.indices
         anchor, partner = self.indices[1:3] if self.kind == "dihedral" else self.indices[-2:]
-        bonds = build_neighbor_list(atoms, natural_cutoffs(atoms, mult=1.15), self_interaction=False)
+        bonds = build_neighbor_list(atoms, natural_cutoffs(atoms, mult=BONDED), self_interaction=False)
         bonded = bonds.get_connectivity_matrix(sparse=False).astype(bool)
         bonded |= bonded.T
         bonded[anchor, partner] = bonded[partner, anchor] = False

@@ -148,10 +148,12 @@ def forces_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
 def stress_label(atoms: Atoms, key: str) -> NDArray[np.float64] | None:
     """Return the (3, 3) stress that a frame's info holds under a name, or None where it holds nothing there.
 
+    None, too, of what is not periodic in three directions: programs print one, but without a volume it means nothing.
+
     Raises:
         PiwslError: it is neither 6 (xx, yy, zz, yz, xz, xy) nor 3 x 3 symmetric finite numbers.
     """
-    if key not in atoms.info:
+    if key not in atoms.info or not atoms.pbc.all():
         return None
     values = np.asarray(atoms.info[key]) if not isinstance(atoms.info[key], dict) else np.asarray("")
     are_numbers = values.size in (6, 9) and values.dtype.kind in "iuf"

@@ -76,6 +76,14 @@ class Structure:
         """Return the structure with other labels of one level."""
         return replace(self, labels={**self.labels, level: labels})
 
+    def is_like(self, other: Structure) -> bool:
+        """Whether another structure has the same atoms in the same order, periodic directions and periods."""
+        return (
+            np.array_equal(self.numbers, other.numbers)
+            and np.array_equal(self.pbc, other.pbc)
+            and np.allclose(self.cell[self.pbc], other.cell[other.pbc])
+        )
+
     def atoms(self) -> Atoms:
         """Return the geometry as ASE's Atoms, without labels; charge and multiplicity stand in its info."""
         info = {"charge": self.charge, "multiplicity": self.multiplicity}

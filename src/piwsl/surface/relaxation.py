@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.build import minimize_rotation_and_translation
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 
@@ -47,12 +48,14 @@ def relax(
         cell: relax the cell, too, until its stress is as small (ASE's `FrechetCellFilter`).
 
     Raises:
-        PiwslError: a cell is asked for where there is none, or what the calculator raises.
+        PiwslError: a cell is asked for where there is none, or no stress, or what the calculator raises.
     """
     if cell and not start.pbc.all():
         raise PiwslError("a cell is relaxed of structures that are periodic in three directions; leave out --cell")
     atoms = start.copy()
     atoms.calc = start.calc
+    if cell:
+        _check_stress(atoms)
     before = atoms.get_potential_energy()
     moving: Any = FrechetCellFilter(atoms) if cell else atoms
     optimisation = OPTIMISERS[optimiser](moving, logfile=None)
@@ -67,6 +70,13 @@ def relax(
         converged=converged,
         moved=distance(start, atoms),
     )
+
+
+def _check_stress(atoms: Atoms) -> None:
+    try:
+        atoms.get_stress()
+    except PropertyNotImplementedError as error:
+        raise PiwslError(f"{error}, and without a stress no cell is relaxed; leave out --cell") from None
 
 
 def largest_force(atoms: Atoms) -> float:

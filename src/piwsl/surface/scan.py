@@ -54,7 +54,7 @@ def scan(
     coordinate.check(start)
     relaxed = relaxed and len(start) > 2  # ASE's constraint expects that something is left to relax
     moving = coordinate.moving(start)
-    points, geometry = [], start.copy()
+    points, geometry = [], coordinate.whole(start)
     geometry.set_constraint()
     for value in values:
         coordinate.set(geometry, value, moving)

@@ -287,7 +287,9 @@ class Jobs:
         """Return the units of a given test set's labels; none of computed ones, which are ours."""
         section = self.given.get(dataset)
         labels = None if section is None else section.labels_of(section.file)
-        return {} if labels is None else {"energy_unit": labels.energy_unit, "forces_unit": labels.forces_unit}
+        if labels is None:
+            return {}
+        return {name: getattr(labels, name) for name in ("energy_unit", "forces_unit", "stress_unit")}
 
     def candidates_each(self, dataset: str, part: str) -> int | None:
         """Return among how many candidates each frame is chosen; None where they are taken as they come."""
