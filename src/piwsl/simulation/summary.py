@@ -178,9 +178,10 @@ class Outcome:
         if not self._course.segments.sum():
             return None
         intensity = self._course.power.sum(axis=0)
-        interval = self._settings.timestep * self._settings.velocities_every
+        timestep, segment = self._settings.timestep, self._settings.segment
+        found = observables.wavenumbers(segment, timestep * self._settings.velocities_every, timestep)
         return {
-            "wavenumber_per_cm": np.round(observables.wavenumbers(self._settings.segment, interval), 2).tolist(),
+            "wavenumber_per_cm": np.round(found, 2).tolist(),
             "intensity": np.round(intensity / intensity.max(), 6).tolist(),
         }
 
