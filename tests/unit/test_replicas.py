@@ -524,6 +524,15 @@ def test_energies_of_equipartition_are_those_of_a_harmonic_molecule_linear_or_be
     assert found == {str(atoms.symbols.get_chemical_formula()): pytest.approx(1.0)}
 
 
+def test_constant_energy_tells_no_heat_capacity():
+    """Of one start, velocities of 300 and 500 K bring potential energies that differ by half of equipartition's."""
+    atoms, temperatures = WATER, [300.0, 500.0]
+    settings = ReplicaSimulation(time=0.002, temperatures=temperatures, ensemble="nve")
+    replicas = [replica(atoms, temperature) for temperature in temperatures]
+    course = run_replicas(Springs(atoms), replicas, settings, progress=lambda line: None)
+    assert Outcome(settings, replicas, course).summary([])["capacity_over_harmonic"] == {}
+
+
 def test_a_spring_swings_at_its_frequency_and_its_energy_does_not_drift():
     oxygen = Atoms("OO", positions=[[0, 0, 0], [0, 0, 1.2]])
     settings = ReplicaSimulation(ensemble="nve", time=1.0, velocities_every=6)

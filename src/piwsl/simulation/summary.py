@@ -146,8 +146,14 @@ class Outcome:
         return {symbol: float(np.mean(values)) for symbol, values in sorted(found.items())}
 
     def _capacities(self, energies: list[dict[str, Any]]) -> dict[str, float]:
-        """Return how much of equipartition's potential energy each kind of molecule takes up, where known."""
-        found = {}
+        """Return how much of equipartition's potential energy each kind of molecule takes up, where known.
+
+        At constant energy it is not: a temperature is that of the first velocities, of which half goes to potential
+        energy.
+        """
+        found: dict[str, float] = {}
+        if self._settings.ensemble == "nve":
+            return found
         for formula in dict.fromkeys(row["formula"] for row in energies):
             rows = [row for row in energies if row["formula"] == formula and "potential_eV" in row]
             if len(rows) > 1:
