@@ -271,8 +271,12 @@ class Experiment(Section):
         return [*runs, *(run for name in dict.fromkeys(run.dataset for run in runs) for run in self.asked(name))]
 
     def test_is_like_validation(self, dataset: str, model: str) -> bool:
-        """Whether a dataset's own test frames come as those do that a model of it validates on."""
-        return self.datasets[dataset].test_is_like_validation(self.models[model].training.validation_by)
+        """Whether a dataset's own test frames are as new to a model of it as those that it validates on.
+
+        A student's are not: its teacher has learned labels of what its members hold out, and of no test frame.
+        """
+        asked = self.models[model]
+        return asked.teacher is None and self.datasets[dataset].test_is_like_validation(asked.training.validation_by)
 
     def every_run(self) -> Iterator[Run]:
         """Give the runs of the grid, and those beside it that choose frames or teach; some more than once."""
