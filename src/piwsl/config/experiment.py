@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from piwsl.config.acquisition import OF_A_PROCESS, Acquisition
 from piwsl.config.datasets import ComputedDataset, Dataset, GivenDataset, is_computed
+from piwsl.config.heads import head_problem
 from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
 from piwsl.config.models import Architecture, Model
@@ -319,6 +320,8 @@ class Experiment(Section):
                 f"losses.{run.loss}.{terms[0]}: made of labelled forces, and frames of dataset '{run.dataset}' have "
                 f"none; say datasets.{run.dataset}.training_forces: true, another anchor, or leave the run out"
             )
+        if problem := head_problem(model, loss, labelled=not untaught):
+            raise ValueError(f"models.{run.model}: {problem} to losses.{run.loss}, or leave the run out")
         if problem := model.loss_problem(loss):
             raise ValueError(f"losses.{run.loss}.{problem}; leave it or the runs of model '{run.model}' out (exclude)")
         if loss.stress and (computed or not model.conservative):
