@@ -23,6 +23,7 @@ from piwsl.config import (
     parse_model,
     parse_section,
 )
+from piwsl.config.heads import head_problem
 from piwsl.data.given import free_atoms
 from piwsl.errors import PiwslError
 from piwsl.evaluation.metrics import ErrorSummary
@@ -116,8 +117,8 @@ def train(
         level: of theory, that the labels are of, in words, for the model file.
 
     Raises:
-        PiwslError: a section or a frame that is not right, no labels that the loss learns from, a diverging loss, or a
-            folder that holds a model already.
+        PiwslError: a section or a frame that is not right, no labels that the loss or a head for forces learns from, a
+            diverging loss, or a folder that holds a model already.
     """
     with naming_extras():
         from piwsl.training.frames import Names, frames_of_structures
@@ -144,6 +145,8 @@ def train(
         unlabelled if teacher is None else taught(unlabelled, teacher),
         free_atoms(frames),
     )
+    if problem := head_problem(architecture, objective, taken.have_forces()):
+        raise PiwslError(f"model: {problem} to the loss")
     taken = replace(taken, distributions=dict(distributions or {}), level=level)
     check_outputs([path, history], inputs=[])
     where = Devices("gpu", devices) if devices else CPU

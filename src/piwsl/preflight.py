@@ -31,6 +31,7 @@ from piwsl.config import (
     read_yaml,
 )
 from piwsl.config.acquisition import OF_A_PROCESS
+from piwsl.config.heads import head_problem
 from piwsl.config.training import Largest
 from piwsl.data.dataset import PARTS, POOL, TEST, TRAINING, Dataset
 from piwsl.data.dropping import frames_left, frames_of, is_counted, kept_of, left_of
@@ -487,11 +488,15 @@ def _check_labels(
     forces = any(FORCES_KEY in atoms.arrays for atoms in training)
     for run in runs:
         terms = experiment.losses[run.loss].terms_of_labelled_forces
-        if terms and not forces and experiment.models[run.model].teacher is None:
+        model = experiment.models[run.model]
+        labelled = forces or model.teacher is not None
+        if terms and not labelled:
             raise ConfigError(
                 f"losses.{run.loss}.{terms[0]}: made of labelled forces, and frames of dataset '{name}' have none; say "
                 "forces_key, another anchor, or leave the run out"
             )
+        if problem := head_problem(model, experiment.losses[run.loss], labelled):
+            raise ConfigError(f"models.{run.model}: {problem} to losses.{run.loss}, or leave dataset '{name}' out")
     for key in dict.fromkeys(run.loss for run in runs):
         loss = experiment.losses[key]
         if loss.needs_forces and not forces:

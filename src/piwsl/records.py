@@ -29,7 +29,7 @@ class Finding(Record):
     """One line."""
     kind: str = ""
     """As `datasets.<name>.drop` calls it where it may be left out; else unit, placeholders, not_finite,
-    cheap_levels, given_levels."""
+    compositions, cheap_levels, given_levels."""
     level: str = ""
     """The further level whose labels it is about; "" where it is those that are learned, or the frames."""
     frames: int | None = None

@@ -91,7 +91,8 @@ FULL: Config = {
     "seeds": [0, 7],
     "only": [{"loss": "supervised"}, {"size": 8, "seed": [0, 7]}],
     "exclude": [
-        {"dataset": ["water", "mine"], "loss": "weak"}, {"dataset": "given", "model": "mace", "loss": "weak"}
+        {"dataset": ["water", "mine"], "loss": "weak"}, {"dataset": "given", "model": "mace", "loss": "weak"},
+        {"dataset": "given", "model": "direct", "loss": "supervised"},
     ],
     "simulations": {
         "warm": {

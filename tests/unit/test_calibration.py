@@ -191,6 +191,28 @@ def test_a_scale_is_told_where_test_frames_are_drawn_as_held_out_ones_are(datase
     assert parse_section(kind, dataset, "datasets.mine").test_is_like_validation(by) is like
 
 
+def test_of_a_student_no_scale_is_told_for_its_teacher_has_learned_what_its_members_hold_out():
+    student = {"architecture": "painn", "members": 3, "teacher": {"model": "process", "loss": "supervised"}}
+    found = parse_section(
+        Experiment,
+        {
+            "experiment": "e",
+            "datasets": {"water": OF_FILE | {"pool_file": "pool.xyz"}},
+            "models": {
+                "process": {"architecture": "gaussian_process"},
+                "alone": {"architecture": "painn", "members": 3},
+                "student": student,
+            },
+            "losses": {"supervised": {}},
+            "sizes": [12],
+            "seeds": [0],
+        },
+        "config",
+    )
+    assert found.test_is_like_validation("water", "alone")
+    assert not found.test_is_like_validation("water", "student")
+
+
 SUMMARY = {
     f"{quantity}_{name}": value
     for quantity in ("energy", "force")

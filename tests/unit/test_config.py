@@ -504,6 +504,35 @@ def test_a_loss_of_forces_alone_wants_frames_with_forces():
     assert parse_section(Experiment, config, "test").losses["weak"].energy == 0
 
 
+@pytest.mark.parametrize(
+    ("loss", "trains"),
+    [
+        ({}, False),
+        ({"pitc": {"weight": 1, "order": "quadratic"}}, False),
+        ({"pitc": {"weight": 1}}, True),
+        ({"pisc": {"weight": 1, "order": 2}}, True),
+        ({"weak_forces": {"weight": 1}}, True),
+    ],
+    ids=["energies", "energies around", "pitc", "pisc", "forces of a cheaper level"],
+)
+def test_a_head_for_forces_wants_something_that_trains_it(loss, trains):
+    """Of energies alone it would stay what its first weights are: forces are noise then, in dynamics, too."""
+    config = edited("losses.weak", loss)
+    config["models"]["painn"] |= {"forces": "direct"}
+    config["datasets"]["ammonia"]["weak_forces"] = "gfn2-xtb"
+    config["losses"] = {"weak": config["losses"]["weak"]}
+    if trains:
+        assert not parse_section(Experiment, config, "test").models["painn"].conservative
+        return
+    with pytest.raises(ConfigError, match=r"models\.painn: nothing trains its head for forces \(no frame has forces\)"):
+        parse_section(Experiment, config, "test")
+    config["datasets"]["ammonia"]["training_forces"] = True
+    assert not parse_section(Experiment, config, "test").models["painn"].conservative
+    config["losses"]["weak"]["forces"] = 0
+    with pytest.raises(ConfigError, match=r"nothing trains its head for forces \(the loss has forces: 0\)"):
+        parse_section(Experiment, config, "test")
+
+
 def test_forces_of_a_cheaper_level_alone_must_last():
     alone = {"energy": 0, "forces": 0, "weak_forces": {"weight": 1.0}}
     assert parse_section(Loss, alone, "test").factors(10**6).keys() == {"weak_forces"}

@@ -427,6 +427,25 @@ def test_a_training_that_could_not_tell_where_energies_begin_is_refused(frames, 
     assert "\n" not in str(raised.value)
 
 
+def test_a_head_for_forces_is_refused_where_no_frame_has_any(tmp_path):
+    model = SMALL.model_copy(update={"forces": "direct"})
+    with pytest.raises(PiwslError, match=r"nothing trains its head for forces \(no frame has forces\)"):
+        piwsl.train(morse_frames("H2O", 6), tmp_path / "alone", model)
+    assert not piwsl.train(mixed(), tmp_path / "forces", model).conservative
+
+
+def test_check_refuses_a_head_for_forces_beside_a_file_of_energies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(Path("frames.xyz"), morse_frames("H2O", 8))
+    config = plain_experiment() | {"sizes": [6], "levels": {}, "losses": {"supervised": {}}}
+    config["datasets"] = {"mine": {"file": "frames.xyz", "test_frames": 2}}
+    config["models"]["painn"] |= {"forces": "direct"}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    found = CliRunner().invoke(app, ["check", "config.yaml"])
+    assert found.exit_code == 1
+    assert "nothing trains its head for forces (no frame has forces)" in " ".join(found.output.split())
+
+
 def test_a_validation_without_a_label_that_the_loss_looks_at_is_refused():
     frames = [from_atoms(atoms) for atoms in mixed(of_each=1)]
     learned = TrainingFrames(held(frames[1:]), held(frames[:1])).seen_by(Loss(forces=0.0))

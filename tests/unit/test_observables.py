@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from scipy.stats import binomtest
 
+from piwsl.simulation.integrators import Masses, State, baoab, velocity_verlet
 from piwsl.simulation.observables import (
     distances,
     distribution_error,
@@ -163,9 +165,36 @@ def test_the_spectrum_of_a_vibration_peaks_at_its_frequency(frequency):
     swing = np.cos(2 * np.pi * 2.99792458e10 * frequency * times)
     velocities = swing[:, None, None] * np.array([[1.0, 0, 0], [-1.0, 0, 0]])
     spectrum = power(velocities, np.array([1.0, 1.0]))
-    axis = wavenumbers(samples, interval)
+    axis = wavenumbers(samples, interval, timestep=1e-6)
     assert axis[spectrum.argmax()] == pytest.approx(frequency, abs=axis[1])
     assert spectrum[np.abs(axis - frequency) > 30].max() < 1e-6 * spectrum.max()
+
+
+@pytest.mark.parametrize("timestep", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("bath", [False, True], ids=["velocity Verlet", "BAOAB"])
+def test_the_spectrum_has_a_stiff_bond_where_it_is_whatever_the_timestep(timestep, bath):
+    """An atom of hydrogen on a spring of 3700 cm⁻¹, which steps of 1 fs let swing with 3779."""
+    frequency, samples, every = 3700.0, 4096, int(2.0 / timestep)
+    one = Masses(torch.tensor([[1.008]], dtype=torch.float64), torch.zeros(1, dtype=torch.int64), 1)
+    omega = 2 * np.pi * 2.99792458e10 * frequency * 1e-15 / units.fs
+
+    def spring(positions):
+        return 0.5 * 1.008 * omega**2 * (positions**2).sum()[None], -1.008 * omega**2 * positions
+
+    def moved(state):
+        if not bath:
+            return velocity_verlet(state, one, timestep * units.fs, spring)
+        still = torch.zeros(1, 3, dtype=torch.float64)
+        return baoab(state, one, timestep * units.fs, spring, 0.0, torch.zeros(1, dtype=torch.float64), still)
+
+    start = torch.tensor([[0.05, 0.0, 0.0]], dtype=torch.float64)
+    state, velocities = State(start, torch.zeros_like(start), *spring(start)), []
+    for _ in range(samples):
+        for _ in range(every):
+            state = moved(state)
+        velocities.append(state.velocities.numpy())
+    axis = wavenumbers(samples, every * timestep, timestep)
+    assert axis[power(np.array(velocities), np.array([1.008])).argmax()] == pytest.approx(frequency, abs=5.0)
 
 
 def test_the_spectrum_is_the_transform_of_the_autocorrelation():

@@ -182,6 +182,30 @@ def test_copies_among_test_frames_are_asked_about(water):
     )
 
 
+def test_test_frames_of_which_atomic_references_say_nothing_are_asked_about(water):
+    """Of water alone nobody can tell what a hydrogen molecule has; of both, what hydrogen peroxide has."""
+    hydrogen, peroxide = label(molecule("H2"), -30.7, None), label(molecule("H2O2"), -4103.0, None)
+    hydrogen.info["frame"], peroxide.info["frame"] = "hydrogen", "peroxide"
+    (said,) = warnings({TRAINING: water[:10], TEST: [*water[10:], hydrogen]})
+    assert said.startswith("compositions: 1 of 5 test frames (frame hydrogen) are free atoms, or of compositions that")
+    assert warnings({TRAINING: [*water[:10], hydrogen], TEST: [*water[10:], peroxide]}) == []
+
+
+def test_free_atoms_among_the_test_frames_are_asked_about(water):
+    """Water less two hydrogen atoms is no oxygen atom: it is lower by all that binds them."""
+
+    def asked(training, test):
+        found = warnings({TRAINING: [*water[:10], *training], TEST: [*water[10:], *test]})
+        return [said for said in found if said.startswith("compositions: ")]
+
+    oxygen, hydrogen = (
+        label(Atoms(symbol, info={"frame": symbol}), energy, None) for symbol, energy in (("O", -2036.0), ("H", -13.6))
+    )
+    assert "1 of 5 test frames (frame H) are free atoms" in asked([oxygen], [hydrogen])[0]
+    assert "1 of 5 test frames (frame O) are free atoms" in asked([hydrogen], [oxygen])[0]
+    assert asked([oxygen, hydrogen], []) == asked([oxygen, hydrogen], [oxygen, hydrogen]) == []
+
+
 def test_frames_of_a_pool_that_are_labelled_or_tested_on_are_asked_about(water):
     training, test, pool = water[:6], water[6:8], water[8:]
     bare = [Atoms(atoms.numbers, atoms.positions, info={"frame": f"bare-{i}"}) for i, atoms in enumerate(water)]

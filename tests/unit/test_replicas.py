@@ -466,7 +466,8 @@ def test_what_a_simulation_of_the_grid_writes_is_read_by_others(tmp_path):
     assert record.survival[-1].low == pytest.approx(0.025 ** (1 / 4))
     assert record.distances[0].bonds[0].reference_mean_A == pytest.approx(0.76)
     assert abs(record.drift_meV_per_atom_per_ps.mean) < 100
-    assert record.spectrum.wavenumber_per_cm[1] == pytest.approx(1 / (2.99792458e10 * 10e-15), rel=1e-3)
+    # Of steps of 0.5 fs, which let such a vibration swing a little too fast.
+    assert record.spectrum.wavenumber_per_cm[1] == pytest.approx(1 / (2.99792458e10 * 10e-15), rel=5e-3)
     assert "NaN" not in outputs.summary.read_text()
     assert json.loads(outputs.summary.read_text())["dataset"] == "d"
     assert not outputs.checkpoint.exists()
@@ -542,6 +543,15 @@ def test_energies_of_equipartition_are_those_of_a_harmonic_molecule_linear_or_be
     course.potentials = [vibrations * 0.5 * units.kB * np.array(temperatures) for _ in course.sample_steps]
     found = Outcome(settings, replicas, course).summary([])["capacity_over_harmonic"]
     assert found == {str(atoms.symbols.get_chemical_formula()): pytest.approx(1.0)}
+
+
+def test_constant_energy_tells_no_heat_capacity():
+    """Of one start, velocities of 300 and 500 K bring potential energies that differ by half of equipartition's."""
+    atoms, temperatures = WATER, [300.0, 500.0]
+    settings = ReplicaSimulation(time=0.002, temperatures=temperatures, ensemble="nve")
+    replicas = [replica(atoms, temperature) for temperature in temperatures]
+    course = run_replicas(Springs(atoms), replicas, settings, progress=lambda line: None)
+    assert Outcome(settings, replicas, course).summary([])["capacity_over_harmonic"] == {}
 
 
 def test_a_spring_swings_at_its_frequency_and_its_energy_does_not_drift():

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from piwsl.config.acquisition import OF_A_PROCESS, Acquisition
 from piwsl.config.datasets import ComputedDataset, Dataset, GivenDataset, is_computed
+from piwsl.config.heads import head_problem
 from piwsl.config.levels import CHEAP, AnyLevel, parse_level, preset
 from piwsl.config.losses import Loss
 from piwsl.config.models import Architecture, Model
@@ -271,8 +272,12 @@ class Experiment(Section):
         return [*runs, *(run for name in dict.fromkeys(run.dataset for run in runs) for run in self.asked(name))]
 
     def test_is_like_validation(self, dataset: str, model: str) -> bool:
-        """Whether a dataset's own test frames come as those do that a model of it validates on."""
-        return self.datasets[dataset].test_is_like_validation(self.models[model].training.validation_by)
+        """Whether a dataset's own test frames are as new to a model of it as those that it validates on.
+
+        A student's are not: its teacher has learned labels of what its members hold out, and of no test frame.
+        """
+        asked = self.models[model]
+        return asked.teacher is None and self.datasets[dataset].test_is_like_validation(asked.training.validation_by)
 
     def every_run(self) -> Iterator[Run]:
         """Give the runs of the grid, and those beside it that choose frames or teach; some more than once."""
@@ -315,6 +320,8 @@ class Experiment(Section):
                 f"losses.{run.loss}.{terms[0]}: made of labelled forces, and frames of dataset '{run.dataset}' have "
                 f"none; say datasets.{run.dataset}.training_forces: true, another anchor, or leave the run out"
             )
+        if problem := head_problem(model, loss, labelled=not untaught):
+            raise ValueError(f"models.{run.model}: {problem} to losses.{run.loss}, or leave the run out")
         if problem := model.loss_problem(loss):
             raise ValueError(f"losses.{run.loss}.{problem}; leave it or the runs of model '{run.model}' out (exclude)")
         if loss.stress and (computed or not model.conservative):

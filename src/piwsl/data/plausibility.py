@@ -49,6 +49,8 @@ NEAR_ZERO_AN_ATOM = 1.0
 OUTLIER_FORCE, OUTLIER_TIMES = 51.4, 20.0
 # Share of the forces that may be left of their sum, and eV/Å that are noise of any program.
 NET_SHARE, NET_FORCE = 0.05, 0.1
+# Atoms of an element in a composition that no combination of others has; what is there by rounding is far smaller.
+UNSETTLED = 1e-6
 # Å: pairs of frames whose atoms differ by less tell whether forces are the slope of the energy.
 NEIGHBOUR_FRAMES = 0.5
 FRAMES_PAIRED = 300
@@ -238,6 +240,7 @@ def doubts(parts: Parts, frame_of: FrameOf, energy_unit: str, forces_unit: str, 
         *_stresses(together, frame_of, stress_unit),
         *_close_atoms(parts.survey),
         *_copies(parts, frame_of),
+        *_unsettled(parts),
     ]
     return _found(parts, seen)
 
@@ -310,6 +313,7 @@ def warnings_of_test(
     return [
         *_found(alone, _usual_energies(test, energy_unit)),
         *(_found(both, _outliers(both.survey, energy_unit)) if fits else []),
+        *_found(both, _unsettled(both)),
         *_found(alone, of_test),
     ]
 
@@ -727,6 +731,40 @@ def _beside(level: _Level, other: _Level, factor: Factor, frames: int) -> _Seen:
         f"on {frames} frames; {explanation(factor.value, level.names.forces_unit, other.names.forces_unit)}"
     )
     return _Seen("unit", said)
+
+
+def _unsettled(parts: Parts) -> list[_Seen]:
+    """Find test frames with an energy that atomic references of the training frames cannot tell.
+
+    Their composition is no linear combination of those of training frames with an energy; or they are free atoms of an
+    element that these have in molecules alone, where a fit takes their binding for the atoms' own.
+    """
+    survey, with_energy = parts.survey, np.flatnonzero(parts.survey.with_energy)
+    learned, tested = (
+        with_energy[(with_energy >= own.start) & (with_energy < own.stop)]
+        for own in (parts.rows(TRAINING), parts.rows(TEST))
+    )
+    if not (len(learned) and len(tested)):
+        return []
+    known, counts = np.unique(survey.formula[learned]), _atoms_of_elements([*survey.formulas])
+    open_ = np.abs(counts - counts @ np.linalg.pinv(counts[known]) @ counts[known]).max(axis=1) > UNSETTLED
+    if counts[known].sum(axis=1).max() > 1:
+        open_ |= (counts.sum(axis=1) == 1) & ~np.isin(np.arange(len(counts)), known)
+    rows = tested[open_[survey.formula[tested]]]
+    if not len(rows):
+        return []
+    said = (
+        f"compositions: {len(rows)} of {len(tested)} test frames (frame {_names(survey, rows)}) are free atoms, or of "
+        "compositions that are no sum of those of training frames; fitted atomic references may miss their energies by "
+        "hundreds of eV: test on others, or say atomic_references: free_atoms"
+    )
+    return [_Seen("compositions", said, rows)]
+
+
+def _atoms_of_elements(formulas: Sequence[Formula]) -> NDArray[np.float64]:
+    """Return (formulas, elements): how many atoms of each element they have."""
+    elements = sorted({element for formula in formulas for element in formula.numbers})
+    return np.array([[formula.numbers.count(element) for element in elements] for formula in formulas], float)
 
 
 def _copies(parts: Parts, frame_of: FrameOf) -> list[_Seen]:

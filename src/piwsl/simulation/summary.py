@@ -146,8 +146,14 @@ class Outcome:
         return {symbol: float(np.mean(values)) for symbol, values in sorted(found.items())}
 
     def _capacities(self, energies: list[dict[str, Any]]) -> dict[str, float]:
-        """Return how much of equipartition's potential energy each kind of molecule takes up, where known."""
-        found = {}
+        """Return how much of equipartition's potential energy each kind of molecule takes up, where known.
+
+        At constant energy it is not: a temperature is that of the first velocities, of which half goes to potential
+        energy.
+        """
+        found: dict[str, float] = {}
+        if self._settings.ensemble == "nve":
+            return found
         for formula in dict.fromkeys(row["formula"] for row in energies):
             rows = [row for row in energies if row["formula"] == formula and "potential_eV" in row]
             if len(rows) > 1:
@@ -178,9 +184,10 @@ class Outcome:
         if not self._course.segments.sum():
             return None
         intensity = self._course.power.sum(axis=0)
-        interval = self._settings.timestep * self._settings.velocities_every
+        timestep, segment = self._settings.timestep, self._settings.segment
+        found = observables.wavenumbers(segment, timestep * self._settings.velocities_every, timestep)
         return {
-            "wavenumber_per_cm": np.round(observables.wavenumbers(self._settings.segment, interval), 2).tolist(),
+            "wavenumber_per_cm": np.round(found, 2).tolist(),
             "intensity": np.round(intensity / intensity.max(), 6).tolist(),
         }
 
