@@ -250,6 +250,27 @@ def test_a_level_says_which_shells_its_bases_are_not_made_for():
     assert "is correlated" not in str(level("mp2", "cc-pvtz").remark({"H", "Zn"}))
 
 
+@pytest.mark.parametrize(
+    ("symbol", "shell", "count"), [("Li", "1s", 1), ("Be", "1s", 1), ("Na", "2s 2p", 5), ("Mg", "2s 2p", 5)]
+)
+def test_a_level_says_which_outer_cores_cc_pvxz_is_not_made_for(symbol, shell, count):
+    said = level("mp2", "cc-pvtz").remark({"H", symbol})
+    assert f"{shell} of {symbol} is correlated, which cc-pvtz is not made for" in said
+    assert f"say frozen_core: {{{symbol}: {count}}}" in said
+    assert "is correlated" not in level("mp2", "cc-pvtz", frozen_core={symbol: count}).remark({"H", symbol})
+    assert "is correlated" not in str(level("mp2", "def2-tzvp").remark({"H", symbol}))
+    assert "is correlated" not in level("hf", "cc-pvtz").remark({"H", symbol})
+
+
+def test_the_bond_of_sodium_hydride_has_its_minimum_where_the_outer_core_is_frozen():
+    """It is 1.887 Å long. Correlation of 2s and 2p without functions for it would have it shorter than 1.6 Å."""
+    short, measured = (Atoms("NaH", positions=[[0, 0, 0], [0, 0, length]]) for length in (1.6, 1.887))
+    for frozen_core, binds in (({"Na": 5}, True), (True, False)):
+        cbs = parse_level({"preset": "mp2-cbs", "frozen_core": frozen_core, "doubtful": "ignore"}, "level")
+        at_short, at_measured = (cbs.single_point(atoms, 0, 1, 4000, False).energy for atoms in (short, measured))
+        assert (at_measured < at_short) is binds
+
+
 def test_freezing_a_d_shell_changes_how_hydrogen_bromide_is_bound():
     """Correlation of 3d without functions for it pulls too hard: by 0.2 eV/Å in cc-pVTZ."""
     atoms = Atoms("HBr", positions=[[0, 0, 0], [0, 0, 1.4243]])

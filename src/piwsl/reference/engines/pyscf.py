@@ -267,12 +267,12 @@ class PySCF(CompositeLevel):
 
     def remark(self, symbols: set[str]) -> str | None:
         """Say which elements have other bases than the level names, and which shells bases are not made for."""
-        from piwsl.reference.cores import correlated_d_shell
+        from piwsl.reference.cores import correlated_shell
         from piwsl.reference.element_bases import for_valence_alone, substitutions
 
         lines = []
         for symbol, basis in for_valence_alone(self, symbols).items():
-            if shell := correlated_d_shell(symbol, self.frozen_core):
+            if shell := correlated_shell(symbol, self.frozen_core, basis):
                 lines.append(
                     f"{shell.name} of {symbol} is correlated, which {basis} is not made for: say frozen_core: "
                     f"{{{symbol}: {shell.frozen}}}, or take cc-pwCVXZ for it"
