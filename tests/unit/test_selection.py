@@ -272,6 +272,7 @@ def test_nothing_is_said_of_elements_that_the_force_field_does_not_know(capfd):
     ("molecule", "message"),
     [
         (Molecule(smiles="C1CC"), "not a SMILES string"),
+        (Molecule(smiles="*C"), "has an atom that may be any"),
         (Molecule(smiles="[NH4+]"), r"has charge \+1, and charge says \+0"),
         (Molecule(smiles="[Na+].[Na+]", charge=2), "in which its molecules lie side by side, within 5 Å; give one as"),
     ],
