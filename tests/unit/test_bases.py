@@ -234,6 +234,28 @@ def test_a_level_says_which_elements_have_other_bases():
     assert conventional.remark({"H", "I"}) == "cc-pvtz-pp for I in cc-pvtz"
 
 
+@pytest.mark.parametrize("basis", ["cc-pvdz", "aug-cc-pvdz", "cc-pvtz"])
+@pytest.mark.parametrize("symbol", ["Zn", "Ge", "Se", "Kr"])
+def test_exchange_of_a_full_d_shell_is_fitted(basis, symbol):
+    """cc-pvdz-jkfit has no g functions, which products of two d functions reach: it leaves 0.5 to 0.7 Hartree."""
+    atom, charge = Atoms(symbol, positions=[[0, 0, 0]]), {"Ge": 2, "Se": -2}.get(symbol, 0)
+    fitted, exact = (
+        level_energy(of_level, run_level(atom, of_level, charge, 1, MEMORY_MB)).energy
+        for of_level in (level("hf", basis), level("hf", basis, density_fitting=False))
+    )
+    assert fitted == pytest.approx(exact, abs=2e-4)
+
+
+def test_fitting_hydrogen_bromide_does_not_change_how_it_is_bound():
+    atoms = Atoms("HBr", positions=[[0, 0, 0], [0, 0, 1.3]])
+    fitted, exact = (
+        level("hf", "cc-pvdz", density_fitting=fitting).single_point(atoms, 0, 1, MEMORY_MB, True).forces[0, 2]
+        for fitting in (True, False)
+    )
+    assert fitted == pytest.approx(exact, abs=2e-3)  # eV/Å, where cc-pvdz-jkfit is 0.1 off
+    assert level("hf", "cc-pvdz").remark({"H", "Br"}) == "cc-pvtz-jkfit for Br in cc-pvdz-jkfit"
+
+
 def test_a_level_says_which_shells_its_bases_are_not_made_for():
     """PySCF's cores leave 3d of bromine and 4d of iodine with the valence."""
     said = level("mp2", "cc-pvtz").remark({"H", "Br"})
