@@ -234,6 +234,28 @@ def test_a_level_says_which_elements_have_other_bases():
     assert conventional.remark({"H", "I"}) == "cc-pvtz-pp for I in cc-pvtz"
 
 
+@pytest.mark.parametrize("basis", ["cc-pvdz", "aug-cc-pvdz", "cc-pvtz"])
+@pytest.mark.parametrize("symbol", ["Zn", "Ge", "Se", "Kr"])
+def test_exchange_of_a_full_d_shell_is_fitted(basis, symbol):
+    """cc-pvdz-jkfit has no g functions, which products of two d functions reach: it leaves 0.5 to 0.7 Hartree."""
+    atom, charge = Atoms(symbol, positions=[[0, 0, 0]]), {"Ge": 2, "Se": -2}.get(symbol, 0)
+    fitted, exact = (
+        level_energy(of_level, run_level(atom, of_level, charge, 1, MEMORY_MB)).energy
+        for of_level in (level("hf", basis), level("hf", basis, density_fitting=False))
+    )
+    assert fitted == pytest.approx(exact, abs=2e-4)
+
+
+def test_fitting_hydrogen_bromide_does_not_change_how_it_is_bound():
+    atoms = Atoms("HBr", positions=[[0, 0, 0], [0, 0, 1.3]])
+    fitted, exact = (
+        level("hf", "cc-pvdz", density_fitting=fitting).single_point(atoms, 0, 1, MEMORY_MB, True).forces[0, 2]
+        for fitting in (True, False)
+    )
+    assert fitted == pytest.approx(exact, abs=2e-3)  # eV/Å, where cc-pvdz-jkfit is 0.1 off
+    assert level("hf", "cc-pvdz").remark({"H", "Br"}) == "cc-pvtz-jkfit for Br in cc-pvdz-jkfit"
+
+
 def test_a_level_says_which_shells_its_bases_are_not_made_for():
     """PySCF's cores leave 3d of bromine and 4d of iodine with the valence."""
     said = level("mp2", "cc-pvtz").remark({"H", "Br"})
@@ -248,6 +270,27 @@ def test_a_level_says_which_shells_its_bases_are_not_made_for():
     assert "3d" not in str(for_cores.remark({"H", "Br"}))
     assert "4d of I is" in str(level("mp2", "def2-tzvp").remark({"I"}))
     assert "is correlated" not in str(level("mp2", "cc-pvtz").remark({"H", "Zn"}))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "shell", "count"), [("Li", "1s", 1), ("Be", "1s", 1), ("Na", "2s 2p", 5), ("Mg", "2s 2p", 5)]
+)
+def test_a_level_says_which_outer_cores_cc_pvxz_is_not_made_for(symbol, shell, count):
+    said = level("mp2", "cc-pvtz").remark({"H", symbol})
+    assert f"{shell} of {symbol} is correlated, which cc-pvtz is not made for" in said
+    assert f"say frozen_core: {{{symbol}: {count}}}" in said
+    assert "is correlated" not in level("mp2", "cc-pvtz", frozen_core={symbol: count}).remark({"H", symbol})
+    assert "is correlated" not in str(level("mp2", "def2-tzvp").remark({"H", symbol}))
+    assert "is correlated" not in level("hf", "cc-pvtz").remark({"H", symbol})
+
+
+def test_the_bond_of_sodium_hydride_has_its_minimum_where_the_outer_core_is_frozen():
+    """It is 1.887 Å long. Correlation of 2s and 2p without functions for it would have it shorter than 1.6 Å."""
+    short, measured = (Atoms("NaH", positions=[[0, 0, 0], [0, 0, length]]) for length in (1.6, 1.887))
+    for frozen_core, binds in (({"Na": 5}, True), (True, False)):
+        cbs = parse_level({"preset": "mp2-cbs", "frozen_core": frozen_core, "doubtful": "ignore"}, "level")
+        at_short, at_measured = (cbs.single_point(atoms, 0, 1, 4000, False).energy for atoms in (short, measured))
+        assert (at_measured < at_short) is binds
 
 
 def test_freezing_a_d_shell_changes_how_hydrogen_bromide_is_bound():

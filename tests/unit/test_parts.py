@@ -24,7 +24,7 @@ from piwsl.reference.components import components_by_mean_field
 from piwsl.reference.engines.pyscf import PySCF
 from piwsl.reference.labelling import label_frames
 from piwsl.reference.parts import PART_PREFIX, PartStore
-from piwsl.reference.store import geometry, geometry_hash
+from piwsl.reference.store import LabelStore, geometry, geometry_hash
 from piwsl.structures.frames import ENERGY_KEY, FORCES_KEY
 
 SMALL, LARGE = "sto-3g", "6-31g"
@@ -269,6 +269,23 @@ def test_a_part_of_another_state_is_not_taken(tmp_path, watch):
     assert watch.correlated == [{"ccsd(t)"}]
     assert frame.info[ENERGY_KEY] == pytest.approx(fresh.info[ENERGY_KEY], abs=1e-7)
     assert read_json(part)["energy_Eh"] == pytest.approx(other["energy_Eh"] + 0.1, abs=1e-8)
+
+
+def test_parts_and_records_of_before_a_d_shell_was_fitted_are_computed_again(tmp_path, watch):
+    hydride = Atoms("HBr", positions=[[0, 0, 0], [0, 0, 1.41]])
+    level = PySCF.model_validate({"method": "mp2", "basis": "cc-pvdz", "doubtful": "ignore"})
+    frame, record = labelled(hydride, level, tmp_path)
+    for path in [LabelStore(tmp_path, level).path(record["geometry"]), *sorted(tmp_path.glob(f"{PART_PREFIX}*/??/*"))]:
+        of_before = read_json(path)
+        (of_before.get("notes") or of_before).pop("bases_of_elements", None)
+        write_json(path, of_before)
+    watch.forget()
+    again, record = labelled(hydride, level, tmp_path)
+    assert watch.scfs == ["df-hf/cc-pvdz"]
+    assert watch.correlated == [{"mp2"}]
+    assert not record["stored"]
+    assert labelled(hydride, level, tmp_path)[1]["stored"]
+    assert again.info[ENERGY_KEY] == pytest.approx(frame.info[ENERGY_KEY], abs=1e-7)
 
 
 @pytest.mark.parametrize("atoms", [water(), HYDROXYL], ids=["closed", "open"])

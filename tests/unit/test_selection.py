@@ -272,6 +272,7 @@ def test_nothing_is_said_of_elements_that_the_force_field_does_not_know(capfd):
     ("molecule", "message"),
     [
         (Molecule(smiles="C1CC"), "not a SMILES string"),
+        (Molecule(smiles="*C"), "has an atom that may be any"),
         (Molecule(smiles="[NH4+]"), r"has charge \+1, and charge says \+0"),
         (Molecule(smiles="[Na+].[Na+]", charge=2), "in which its molecules lie side by side, within 5 Å; give one as"),
     ],
@@ -298,6 +299,41 @@ def test_a_file_to_start_from_is_one_molecule(tmp_path, frames, message, suffix)
     ase.io.write(path, frames, format="traj" if suffix == ".traj" else "extxyz")
     with pytest.raises(PiwslError, match=message):
         load_molecule(Molecule(file=path))
+
+
+OXYGEN = ["O 0.0 0.0 0.0", "O 0.0 0.0 1.21"]
+# A dianion, whose charges are formal ones of two atoms.
+MDL = """
+     RDKit          3D
+
+  2  1  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 O   0  0  0  0  0  0  0  0  0  0  0  0
+    0.0000    0.0000    1.4900 O   0  0  0  0  0  0  0  0  0  0  0  0
+  1  2  1  0
+M  CHG  2   1  -1   2  -1
+M  END
+"""
+ELECTRONS_SAID = {
+    "start.xyz": ("\n".join(["2", "multiplicity=3 charge=0", *OXYGEN, ""]), {"multiplicity": 3}),
+    "start.extxyz": ("\n".join(["2", "total_spin=3", *OXYGEN, ""]), {"multiplicity": 3}),
+    "start.gjf": ("\n".join(["#p hf/sto-3g", "", "oxygen", "", "0 3", *OXYGEN, "", ""]), {"multiplicity": 3}),
+    "start.mol": (MDL, {"charge": -2}),
+    "start.sdf": (f"{MDL}$$$$\n", {"charge": -2}),
+}
+
+
+@pytest.mark.parametrize("name", ELECTRONS_SAID)
+def test_a_file_of_other_electrons_than_the_config_says_is_refused(tmp_path, name):
+    """Nothing else tells triplet oxygen from the singlet, or a dianion from the neutral molecule."""
+    text, said = ELECTRONS_SAID[name]
+    path = tmp_path / name
+    path.write_text(text)
+    ((key, number),) = said.items()
+    with pytest.raises(PiwslError, match=f"says {key} {number}, and the config {key} {0 if key == 'charge' else 1}"):
+        load_molecule(Molecule(file=path))
+    assert load_molecule(Molecule(file=path, **said)).info == {"charge": 0, "multiplicity": 1} | said
+    (frame,) = read_geometries(Geometries(file=path))
+    assert frame.info[key] == number
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from piwsl.reference.components import (
 from piwsl.reference.cores import core_problem, frozen_by_element, frozen_orbitals
 from piwsl.reference.correlation import correlate
 from piwsl.reference.coupled_cluster import Amplitudes, RIBasis
-from piwsl.reference.element_bases import fitting_functions, orbital_basis, substitutions
+from piwsl.reference.element_bases import fitting_functions, orbital_basis, refitted, says, substitutions
 from piwsl.reference.engines.pyscf import RESTRICTED, PySCF
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
@@ -154,7 +154,7 @@ def run_level(
         FrameFailure: at the first step that does not converge, or where SCFs are of several states.
         JobFailure: memory or disk gave out.
     """
-    found = _found(level, kept, gradients)
+    found = _fitted_as_now(_found(level, kept, gradients), level, atoms.get_chemical_symbols())
     molecules = _molecules(atoms, level, charge, multiplicity, memory_mb)
     to_run = _scfs_to_run(molecules, level, multiplicity, found, displaced=starts is not None)
     outcome = Outcome()
@@ -215,6 +215,18 @@ def _found(level: PySCF, kept: KeptParts, gradients: bool) -> dict[Component, Pa
     components = [each for of_one in components_by_mean_field(level).values() for each in of_one]
     found = {each: part for each in components if (part := kept.find(str(each))) is not None}
     return {each: part for each, part in found.items() if part.gradient is not None or not gradients}
+
+
+def _fitted_as_now(found: Mapping[Component, Part], level: PySCF, symbols: Collection[str]) -> dict[Component, Part]:
+    """Leave out parts of SCFs of which an element had another fitting basis when they were kept."""
+    fitted = {key for key in components_by_mean_field(level) if key.density_fitting}
+    other = set()
+    for key in fitted:
+        own = found.get(own_component(key))
+        said = {} if own is None else own.notes.get("bases_of_elements", {})
+        if not says(said, refitted(level, key.basis, symbols)):
+            other.add(key)
+    return {each: part for each, part in found.items() if each.mean_field not in other}
 
 
 def _scfs_to_run(
@@ -417,6 +429,8 @@ def _add_scf(outcome: Outcome, solution: Solution, asked: Asked) -> None:
     notes: dict[str, Any] = {"scf": {str(key): how}}
     if key.density_fitting:
         notes["auxiliary_bases"] = {key.basis: list(fitting_bases(asked.level, key.basis))}
+        if other := refitted(asked.level, key.basis, mean_field.mol.elements):
+            notes["bases_of_elements"] = other
     part = Part(float(mean_field.e_tot), gradient, notes, asked.state, cpu_s + _cpu_s_since(started))
     outcome.add(own, part)
     asked.kept.keep(str(own), part)

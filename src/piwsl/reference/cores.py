@@ -9,31 +9,50 @@ import numpy as np
 from pyscf import gto, scf
 from pyscf.data.elements import chemcore_atm
 
+from piwsl.config.stages import CORRELATION_CONSISTENT
+
 FrozenCore = bool | Mapping[str, int]
 # Of the orbitals of an element's cores: theirs lie within a tenth of one on its atoms, and one in another's place is 1.
 MISPLACED = 0.5
 
-# Full d shells below the valence, which PySCF does not count as cores, and how many orbitals are frozen with them.
+# Full shells below the valence, which PySCF does not count as cores, and how many orbitals are frozen with them.
 D_SHELLS = {"3d": (range(31, 37), 14), "4d": (range(49, 55), 23), "5d": (range(81, 87), 39)}
+# Those of alkali and alkaline earth metals, which def2 has functions for and cc-pVXZ has none.
+OUTER_CORES = {
+    "1s": (range(3, 5), 1),
+    "2s 2p": (range(11, 13), 5),
+    "3s 3p": (range(19, 21), 9),
+    "4s 4p": (range(37, 39), 18),
+    "5s 5p": (range(55, 57), 27),
+    "6s 6p": (range(87, 89), 43),
+}
 
 
 class CorrelatedShell(NamedTuple):
-    """A d shell that is correlated with the valence."""
+    """A shell below the valence that is correlated with it."""
 
     name: str
     frozen: int
     """How many orbitals of the element are to be frozen for it not to be."""
 
 
-def correlated_d_shell(symbol: str, frozen_core: FrozenCore) -> CorrelatedShell | None:
-    """Return the d shell of an element that is correlated though it is full and below the valence, if one is.
+def correlated_shell(symbol: str, frozen_core: FrozenCore, basis: str) -> CorrelatedShell | None:
+    """Return the shell of an element that is correlated though it is full and below the valence, if one is.
 
-    None where all electrons are to be correlated.
+    Without functions for it the correlation of 2s and 2p of sodium grows with cc-pVXZ, the shorter a bond the more:
+    extrapolated, NaH has no minimum above 1.6 Å. cc-pVXZ of these elements is for the valence alone: Prascher, Woon,
+    Peterson, Dunning, Wilson, Theor. Chem. Acc. 128, 69 (2011).
+
+    Args:
+        symbol: of the element.
+        frozen_core: as of `frozen_by_element`; nothing is said where all electrons are to be correlated.
+        basis: of the element, one without functions for its core.
     """
     if frozen_core is False:
         return None
     said = {} if frozen_core is True else frozen_core
-    for name, (elements, frozen) in D_SHELLS.items():
+    shells = D_SHELLS | (OUTER_CORES if CORRELATION_CONSISTENT.match(basis) else {})
+    for name, (elements, frozen) in shells.items():
         if gto.charge(symbol) in elements and said.get(symbol, core_orbitals(symbol)) < frozen:
             return CorrelatedShell(name, frozen)
     return None

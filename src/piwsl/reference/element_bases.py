@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ase.data import atomic_numbers
@@ -21,6 +21,10 @@ from piwsl.reference.engines.pyscf import PySCF
 Purpose = Literal["jk", "ri"]
 # Beyond krypton UNIVERSAL_JK is made for def2's core potentials.
 HEAVIEST_ALL_ELECTRON = 36
+# Ga to Kr, of which 3d is full. Products of two d functions reach g, of which these fitting bases have none: exchange
+# of 3d would be 0.5 to 0.7 Hartree off, of HBr by 0.1 eV/Å along the bond. Those of cc-pVTZ are the same with g.
+WITH_3D = range(31, 37)
+WITHOUT_PAIRS_OF_D = {"cc-pvdz-jkfit": "cc-pvtz-jkfit", "aug-cc-pvdz-jkfit": "aug-cc-pvtz-jkfit"}
 CORE_VALENCE = re.compile(r"^(?P<head>(aug-)?cc-p)w?c(?P<tail>v[dtq56]z)$")
 FOR_CORES = re.compile(r"^(aug-)?cc-pw?cv")
 TIGHT_D = re.compile(r"^(?P<head>(aug-)?cc-pv)\((?P<letter>[dtq56])\+d\)z$")
@@ -59,9 +63,10 @@ def _valence_basis(basis: str, symbol: str) -> str | None:
 def fitting_basis(level: PySCF, basis: str, symbol: str, purpose: Purpose) -> str:
     """Return the fitting basis of an element for an orbital basis of a level.
 
-    That which the level says (auxiliary_bases); else the family's own, where it has the element; else
-    def2-universal-jkfit for Coulomb and exchange (Weigend, J. Comput. Chem. 29, 167 (2008)), and one that is made for
-    the orbital basis for correlation, and for what def2-universal-jkfit does not fit: cores beyond krypton.
+    That which the level says (auxiliary_bases); else the family's own, where it has the element, but for
+    `WITHOUT_PAIRS_OF_D`; else def2-universal-jkfit for Coulomb and exchange (Weigend, J. Comput. Chem. 29, 167 (2008)),
+    and one that is made for the orbital basis for correlation, and for what def2-universal-jkfit does not fit: cores
+    beyond krypton.
 
     A level that says the family's own is the level that says none: one recipe has one energy.
 
@@ -79,10 +84,32 @@ def fitting_basis(level: PySCF, basis: str, symbol: str, purpose: Purpose) -> st
     return next((name for name in candidates if has_element(name, symbol)), AUTOMATIC)
 
 
+def refitted(level: PySCF, basis: str, symbols: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return by the family's own fitting basis of exchange what elements have in its place that it does not fit.
+
+    Of old, they had that basis: kept energies that do not say the other one are not to be taken.
+
+    Args:
+        level: the level.
+        basis: orbital basis as the level says, which is fitted.
+        symbols: chemical symbols.
+    """
+    said = fitting_bases(level, basis).jk
+    found = {
+        symbol: taken
+        for symbol in sorted(set(symbols))
+        if (taken := fitting_basis(level, basis, symbol, "jk")) == WITHOUT_PAIRS_OF_D.get(said)
+    }
+    return {said: found} if found else {}
+
+
 def _fitting_for_exchange(orbital: str, symbol: str) -> list[str]:
     heavy = int(atomic_numbers[symbol]) > HEAVIEST_ALL_ELECTRON
     universal = [] if heavy and core_potential(orbital, symbol) is None else [UNIVERSAL_JK]
-    return universal if orbital.startswith("def2-") else [f"{orbital}-jkfit", *universal]
+    own = f"{orbital}-jkfit"
+    if int(atomic_numbers[symbol]) in WITH_3D:
+        own = WITHOUT_PAIRS_OF_D.get(own, own)
+    return universal if orbital.startswith("def2-") else [own, *universal]
 
 
 def _fitting_for_correlation(orbital: str) -> list[str]:
@@ -124,6 +151,15 @@ def substitutions(level: PySCF, symbols: Iterable[str]) -> dict[str, dict[str, s
         if taken != named:
             found.setdefault(named, {})[symbol] = taken
     return found
+
+
+def says(bases_of_elements: Mapping[str, Mapping[str, str]], bases: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a record's bases of elements are those, by the name of what they stand in place of, of all in `bases`."""
+    return all(
+        bases_of_elements.get(named, {}).get(symbol) == taken
+        for named, of_elements in bases.items()
+        for symbol, taken in of_elements.items()
+    )
 
 
 def _taken(level: PySCF, symbols: list[str]) -> Iterable[tuple[str, str, str]]:

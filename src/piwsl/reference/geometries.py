@@ -11,6 +11,7 @@ import ase.build
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.io.formats import filetype
 from numpy.typing import NDArray
 
 from piwsl.config import Geometries, Molecule
@@ -35,8 +36,8 @@ def load_molecule(molecule: Molecule) -> Atoms:
     """Return the starting geometry, with charge and multiplicity in its info.
 
     Raises:
-        PiwslError: ASE knows no such molecule, the file cannot be read or is not one molecule alone, or RDKit cannot
-            make a geometry of the SMILES.
+        PiwslError: ASE knows no such molecule, the file cannot be read, is not one molecule alone or says another
+            charge or multiplicity, or RDKit cannot make a geometry of the SMILES.
     """
     if molecule.name is not None:
         try:
@@ -51,17 +52,24 @@ def load_molecule(molecule: Molecule) -> Atoms:
         atoms = from_smiles(molecule.smiles, molecule.charge)
     else:
         assert molecule.file is not None
-        atoms = _only_frame(molecule.file)
+        atoms = _only_frame(molecule.file, molecule)
     atoms.info = {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
     return atoms
 
 
-def _only_frame(path: Path) -> Atoms:
+def _only_frame(path: Path, molecule: Molecule) -> Atoms:
     frames = _frames_of(path)
     if len(frames) != 1:
         raise PiwslError(f"{path} has {len(frames)} frames; leave one to start from, or give them all as 'geometries:'")
     if frames[0].pbc.any():
         raise PiwslError(f"{path} is {PERIODIC}")
+    for key, states, of_frame in (
+        ("charge", states_charge, charge_of),
+        ("multiplicity", states_multiplicity, multiplicity_of),
+    ):
+        said = getattr(molecule, key)
+        if states(frames[0]) and (found := of_frame(frames[0])) != said:
+            raise PiwslError(f"{path} says {key} {found}, and the config {key} {said}; make them agree")
     return Atoms(frames[0].numbers, frames[0].positions)
 
 
@@ -88,9 +96,28 @@ def _read(path: Path, _stamp: tuple[int, int, int] | None) -> list[Atoms]:
     if path.suffix.lower() in (".xyz", ".extxyz"):
         return read_frames(path)
     try:
-        return list(ase.io.read(str(path), index=":"))
+        frames = list(ase.io.read(str(path), index=":"))
+        said = _electrons_of(path)
     except Exception as error:  # ASE raises many kinds for a missing or malformed file
         raise PiwslError(f"file '{path}' cannot be read: {error or type(error).__name__}") from None
+    for frame in frames:
+        frame.info |= said
+    return frames
+
+
+def _electrons_of(path: Path) -> dict[str, int]:
+    """Return charge and multiplicity that a file says and ASE leaves out: formal charges of MDL, Gaussian's input."""
+    kind = filetype(str(path))
+    if kind in ("mol", "sdf"):
+        head = path.read_text(errors="replace").partition("M  END")[0]
+        charges = [line.split()[4::2] for line in head.splitlines() if line.startswith("M  CHG")]
+        return {"charge": sum(int(charge) for line in charges for charge in line)} if charges else {}
+    if kind == "gaussian-in":
+        (atoms,) = list(ase.io.read(str(path), index=":", attach_calculator=True))
+        parameters = atoms.calc.parameters
+        keys = {"charge": "charge", "multiplicity": "mult"}
+        return {name: int(parameters[key]) for name, key in keys.items() if key in parameters}
+    return {}
 
 
 def unpaired_electrons(molecule: Molecule) -> int:

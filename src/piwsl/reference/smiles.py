@@ -96,4 +96,6 @@ def _parsed(smiles: str) -> Chem.Mol:
         found = Chem.MolFromSmiles(smiles)
     if found is None or found.GetNumAtoms() == 0:
         raise PiwslError(f"'{smiles}' is not a SMILES string that RDKit can read")
+    if any(atom.GetAtomicNum() == 0 for atom in found.GetAtoms()):
+        raise PiwslError(f"SMILES '{smiles}' has an atom that may be any, *; say which")
     return found

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from ase import units
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -267,12 +267,12 @@ class PySCF(CompositeLevel):
 
     def remark(self, symbols: set[str]) -> str | None:
         """Say which elements have other bases than the level names, and which shells bases are not made for."""
-        from piwsl.reference.cores import correlated_d_shell
+        from piwsl.reference.cores import correlated_shell
         from piwsl.reference.element_bases import for_valence_alone, substitutions
 
         lines = []
         for symbol, basis in for_valence_alone(self, symbols).items():
-            if shell := correlated_d_shell(symbol, self.frozen_core):
+            if shell := correlated_shell(symbol, self.frozen_core, basis):
                 lines.append(
                     f"{shell.name} of {symbol} is correlated, which {basis} is not made for: say frozen_core: "
                     f"{{{symbol}: {shell.frozen}}}, or take cc-pwCVXZ for it"
@@ -329,7 +329,18 @@ class PySCF(CompositeLevel):
 
         if self.stability is None and self.is_open_shell(record.get("multiplicity", 1)) and not _followed(record):
             return "its orbitals were not followed to a minimum"
+        if not self._is_fitted_as_now(record):
+            return "exchange of a d shell was not fitted"
         return sum_problem(self, record.get("energy_eV"), record.get(PARTS))
+
+    def _is_fitted_as_now(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record says of elements of its molecule that they have other fitting bases, where they have."""
+        from piwsl.reference.element_bases import WITH_3D, refitted, says
+
+        symbols = {chemical_symbols[number] for number in record.get("numbers", []) if number in WITH_3D}
+        said = record.get("bases_of_elements", {})
+        fitted = dict.fromkeys(basis for stage in self.stages if stage.density_fitting for basis in stage.bases)
+        return not symbols or all(says(said, refitted(self, basis, symbols)) for basis in fitted)
 
     def doubt(self, record: Mapping[str, Any]) -> str | None:
         """Say why one determinant may not describe a frame.

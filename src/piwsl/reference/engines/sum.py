@@ -222,7 +222,7 @@ def _stored(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     terms = record.get(TERMS)
     if not isinstance(terms, list) or not all(isinstance(term, Mapping) for term in terms):
         return []
-    of_all = {key: record[key] for key in ("charge", "multiplicity") if key in record}
+    of_all = {key: record[key] for key in ("numbers", "charge", "multiplicity") if key in record}
     return [of_all | term for term in terms]
 
 
