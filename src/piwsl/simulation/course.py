@@ -14,7 +14,7 @@ from piwsl.files import write_atomically
 
 Array = NDArray[np.float64]
 # Goes up where what is noted means another thing: a simulation in progress then begins anew.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Course:
     bond_changes: Array
     """(M,), Å, largest so far."""
     kinetic: Array
-    """(N,), eV, summed over samples of the second half."""
+    """(N,), eV, halfway through steps, summed over samples of the second half."""
     kinetic_samples: NDArray[np.int64]
     """(M,)."""
     power: Array
@@ -48,7 +48,7 @@ class Course:
     """(M,), how many those are."""
     sample_steps: list[int] = field(default_factory=list)
     temperatures: list[Array] = field(default_factory=list)
-    """(M,) of each sample, K."""
+    """(M,) of each sample, K, halfway through the next step."""
     potentials: list[Array] = field(default_factory=list)
     """(M,) of each sample, eV."""
     totals: list[Array] = field(default_factory=list)

@@ -157,7 +157,7 @@ class _Run:
         course.potentials.append(_of_all(_array(state.energies), alive, count))
         course.totals.append(_of_all(kinetic + _array(state.energies), alive, count))
         if 2 * course.step >= self._settings.steps:
-            of_atoms = (0.5 * group.masses.of_atoms * state.velocities**2).sum(1)
+            of_atoms = (0.5 * group.masses.of_atoms * group.halfway(state) ** 2).sum(1)
             course.kinetic[np.isin(self._owner, alive)] += _array(of_atoms)
             course.kinetic_samples[alive] += 1
 

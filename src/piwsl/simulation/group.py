@@ -19,7 +19,7 @@ from torch import Tensor
 from piwsl.config import ReplicaSimulation
 from piwsl.models import Predictor
 from piwsl.simulation.criteria import Criteria, JudgedBonds
-from piwsl.simulation.integrators import Masses, State, baoab, velocity_verlet
+from piwsl.simulation.integrators import Masses, State, baoab, half_kicked, velocity_verlet
 from piwsl.simulation.surface import ReplicaSurface
 from piwsl.structures.seeds import generator
 from piwsl.structures.structure import Structure
@@ -123,7 +123,16 @@ class Group:
             self._block, self._noise = block, self.tensor(np.concatenate(drawn, axis=1))
         return self._noise[place]
 
+    def halfway(self, state: State) -> Tensor:
+        """Return velocities (N, 3) in the middle of the next step, whose squares tell the temperature.
+
+        Where steps h end, velocity Verlet and BAOAB give a vibration ω only 1 - (ωh/2)² of it: one of 3700 cm⁻¹ in a
+        bath of 300 K has 291 K at 0.5 fs and 264 K at 1 fs, though its positions are those of 300 K. Halfway they give
+        all of it. On such temperatures in general: Eastwood et al., J. Chem. Theory Comput. 6, 2045 (2010).
+        """
+        return half_kicked(state.velocities, state.forces, self.masses, self._timestep)
+
     def kinetic_temperatures(self, state: State) -> Tensor:
         """Return the temperature of each replica, (M,), K: 3N - 3 degrees of freedom, for the centre is at rest."""
         atoms = torch.bincount(self.masses.replica, minlength=self.masses.replicas)
-        return 2 * self.masses.kinetic(state.velocities) / ((3 * atoms - 3) * units.kB)
+        return 2 * self.masses.kinetic(self.halfway(state)) / ((3 * atoms - 3) * units.kB)

@@ -77,10 +77,10 @@ def velocity_verlet(state: State, masses: Masses, timestep: float, surface: Surf
         timestep: in ASE's units.
         surface: gives energies and forces.
     """
-    velocities = _kicked(state.velocities, state.forces, masses, timestep)
+    velocities = half_kicked(state.velocities, state.forces, masses, timestep)
     positions = state.positions + timestep * velocities
     energies, forces = surface(positions)
-    return State(positions, _kicked(velocities, forces, masses, timestep), energies, forces)
+    return State(positions, half_kicked(velocities, forces, masses, timestep), energies, forces)
 
 
 def baoab(
@@ -108,13 +108,14 @@ def baoab(
         noise: (N, 3), of the standard normal distribution.
     """
     kept = math.exp(-friction * timestep)
-    velocities = _kicked(state.velocities, state.forces, masses, timestep)
+    velocities = half_kicked(state.velocities, state.forces, masses, timestep)
     positions = state.positions + 0.5 * timestep * velocities
     velocities = kept * velocities + math.sqrt(1 - kept**2) * masses.thermal(temperatures, noise)
     positions = positions + 0.5 * timestep * velocities
     energies, forces = surface(positions)
-    return State(positions, _kicked(velocities, forces, masses, timestep), energies, forces)
+    return State(positions, half_kicked(velocities, forces, masses, timestep), energies, forces)
 
 
-def _kicked(velocities: Tensor, forces: Tensor, masses: Masses, timestep: float) -> Tensor:
+def half_kicked(velocities: Tensor, forces: Tensor, masses: Masses, timestep: float) -> Tensor:
+    """Return velocities (N, 3) after half the kick of a timestep."""
     return velocities + 0.5 * timestep * forces / masses.of_atoms

@@ -73,9 +73,13 @@ class Outcome:
         return found
 
     def _mean_temperatures(self) -> list[float | None]:
-        """Return means of each bath over samples after the start of replicas that were stable then, K; None without."""
+        """Return means of each bath over samples after the start of replicas that were stable then, K; None without.
+
+        Halfway from the last stable step to the one that failed, a replica is on its way to that.
+        """
         steps, temperatures = np.array(self._course.sample_steps)[:, None], np.array(self._course.temperatures)
-        stable = (steps > 0) & (steps <= self._course.stable_steps()) & np.isfinite(temperatures)
+        last = self._course.stable_steps() - self._course.failed
+        stable = (steps > 0) & (steps <= last) & np.isfinite(temperatures)
         baths = np.array([replica.temperature for replica in self._replicas])
         chosen = [stable & (baths == bath) for bath in self._settings.temperatures]
         return [float(temperatures[samples].mean()) if samples.any() else None for samples in chosen]
