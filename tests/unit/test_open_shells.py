@@ -10,8 +10,10 @@ from helpers import MEMORY_MB, displaced
 from pyscf import dft, gto, mp, scf
 from scipy.linalg import solve_sylvester
 
+from piwsl.config import KeptParts, Part
 from piwsl.config.level_checks import unquestioned
 from piwsl.config.levels import parse_level
+from piwsl.reference import calculations
 from piwsl.reference.calculations import build_molecule, run_level, solutions_of
 from piwsl.reference.components import MeanFieldKey
 from piwsl.reference.correlation import correlate
@@ -51,6 +53,43 @@ def bound_by(atoms: Atoms, of_level: PySCF) -> float:
 def test_hydrogen_halides_are_bound_as_in_experiment(symbol, length, binding):
     halide = Atoms(f"H{symbol}", positions=[[0, 0, 0], [0, 0, length]])
     assert bound_by(halide, level(method="ccsd(t)", basis="def2-tzvp")) == pytest.approx(binding, rel=0.07)
+
+
+IRON = Atoms("Fe", positions=[[0, 0, 0]], info={"multiplicity": 5})
+
+
+def test_an_atom_has_the_lowest_of_its_configurations():
+    """Of iron 3d6 4s2. 3d7 4s is a minimum, too, 67 mEh above, and is what DIIS finds."""
+    fitted = level(method="hf", basis="cc-pvdz", density_fitting=True)
+    found = fitted.single_point(IRON, 0, 5, MEMORY_MB, False)
+    # The limit of ROHF: Bunge, Barrientos, Bunge, At. Data Nucl. Data Tables 53, 113 (1993). UHF is a little below.
+    assert found.energy / units.Hartree == pytest.approx(-1262.4437, abs=0.01)
+    record = {"numbers": [26], "multiplicity": 5, "energy_eV": found.energy, **found.notes}
+    assert fitted.record_problem(record) is None
+    ((name, how),) = found.notes["scf"].items()
+    of_before = record | {"scf": {name: {key: value for key, value in how.items() if key != "lowest_of"}}}
+    assert "a lower configuration of the atom was not looked for" in str(fitted.record_problem(of_before))
+
+
+@pytest.mark.parametrize(("numbers", "multiplicity"), [([8], 3), ([46], 1), ([26, 26], 5), ([30], 1)])
+def test_lower_configurations_are_looked_for_only_of_atoms_with_open_d_or_f_shells(numbers, multiplicity):
+    assert not UHF.looks_for_lowest(numbers, multiplicity)
+
+
+def test_a_kept_part_of_an_atom_whose_configurations_were_not_looked_for_is_computed_again(monkeypatch):
+    class Kept(KeptParts):
+        def find(self, name: str) -> Part:
+            return Part(-1262.384, notes={"scf": {name: {"stability": "stable"}}}, state={name: -1262.384})
+
+    def lowest(molecule, key, *rest):
+        asked.append(str(key))
+        raise FrameFailure("hf", "asked for")
+
+    asked: list[str] = []
+    monkeypatch.setattr(calculations, "lowest_of_atom", lowest)
+    with pytest.raises(FrameFailure, match="asked for"):
+        run_level(IRON, UHF, 0, 5, MEMORY_MB, kept=Kept())
+    assert asked == ["hf/cc-pvdz"]
 
 
 SODIUM_IODIDE = Atoms("NaI", positions=[[0, 0, 0], [0, 0, 2.711]])

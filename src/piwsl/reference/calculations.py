@@ -31,7 +31,7 @@ from piwsl.reference.cores import core_problem, frozen_by_element, frozen_orbita
 from piwsl.reference.correlation import correlate
 from piwsl.reference.coupled_cluster import Amplitudes, RIBasis
 from piwsl.reference.element_bases import fitting_functions, orbital_basis, refitted, says, substitutions
-from piwsl.reference.engines.pyscf import RESTRICTED, PySCF
+from piwsl.reference.engines.pyscf import LOWEST_OF, RESTRICTED, PySCF, is_lowest
 from piwsl.reference.extrapolation import ExtrapolationError, Limit
 from piwsl.reference.failures import FrameFailure, failing_at
 from piwsl.reference.mean_field import (
@@ -40,6 +40,7 @@ from piwsl.reference.mean_field import (
     in_small_basis,
     is_open_shell,
     is_same_state,
+    lowest_of_atom,
     projected,
     stability_of_restricted,
 )
@@ -155,6 +156,8 @@ def run_level(
         JobFailure: memory or disk gave out.
     """
     found = _fitted_as_now(_found(level, kept, gradients), level, atoms.get_chemical_symbols())
+    if level.looks_for_lowest(atoms.numbers.tolist(), multiplicity):
+        found = {each: part for each, part in found.items() if is_lowest(part.notes)}
     molecules = _molecules(atoms, level, charge, multiplicity, memory_mb)
     to_run = _scfs_to_run(molecules, level, multiplicity, found, displaced=starts is not None)
     outcome = Outcome()
@@ -368,7 +371,10 @@ def _one_by_one(
                 how["started_from"] = "the geometry before displacement"
             else:
                 start = None if before is None else projected(before, molecule)
-                before, how = converge(molecule, key, level, start, follow)
+                if level.looks_for_lowest([gto.charge(symbol) for symbol in molecule.elements], molecule.spin + 1):
+                    before, how = lowest_of_atom(molecule, key, level, start)
+                else:
+                    before, how = converge(molecule, key, level, start, follow)
                 asks = key == smallest and key.functional is None and level.doubtful != "ignore"
                 if asks and not is_open_shell(before):
                     how[RESTRICTED] = stability_of_restricted(in_small_basis(before, level))
@@ -406,7 +412,8 @@ def _in_state_of(last: Solution, other: Solution, level: PySCF) -> Solution:
                 str(key),
                 f"its lowest SCF solution is of another state than that of {last.key}, and no energy may mix the two",
             )
-    return Solution(key, again, how | {"restarted_from": str(last.key)}, other.cpu_s + _cpu_s_since(started))
+    how |= {"restarted_from": str(last.key)} | {name: other.how[name] for name in (LOWEST_OF,) if name in other.how}
+    return Solution(key, again, how, other.cpu_s + _cpu_s_since(started))
 
 
 def _add_scf(outcome: Outcome, solution: Solution, asked: Asked) -> None:

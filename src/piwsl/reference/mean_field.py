@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from pyscf import dft, gto, scf
 
 from piwsl.reference.components import MeanFieldKey
 from piwsl.reference.element_bases import fitting_functions
-from piwsl.reference.engines.pyscf import STABLE, UNSTABLE, PySCF
+from piwsl.reference.engines.pyscf import LOWEST_OF, STABLE, UNSTABLE, PySCF
 from piwsl.reference.failures import FrameFailure
 from piwsl.reference.low_rank import LowRankDF
 
@@ -86,6 +87,10 @@ SCF_LADDER: dict[str, Rung] = {
     "second order from atoms": Rung(_second_order, "atom"),
     "second order from Hückel orbitals": Rung(_second_order, "huckel"),
 }
+# Of these, what comes to other configurations of an atom.
+OTHER_GUESSES = ("second order", "second order from atoms")
+# Orbitals of a spin: those of d and s of a shell.
+NEAR_THE_GAP = 6
 
 
 def converge(
@@ -107,18 +112,120 @@ def converge(
     Raises:
         FrameFailure: none of the means converged, or no minimum was found.
     """
-    for name, rung in SCF_LADDER.items():
-        mean_field = rung.prepare(mean_field_object(molecule, key, level))
-        first = start is not None and rung is next(iter(SCF_LADDER.values()))
-        mean_field.kernel(dm0=start if first else mean_field.get_init_guess(key=rung.guess))
-        if mean_field.converged and np.isfinite(mean_field.e_tot):
-            how: dict[str, Any] = {"converged_by": name}
-            if follow:
-                mean_field, how["stability"] = follow_down(mean_field, str(key))
-            if is_open_shell(mean_field):
-                how["s_squared"] = round(float(mean_field.spin_square()[0]), 6)
-            return mean_field, how
+    for name in SCF_LADDER:
+        if found := _converged_by(name, molecule, key, level, start, follow):
+            return found
     raise FrameFailure(str(key), f"SCF not converged by {', '.join(SCF_LADDER)}")
+
+
+def _converged_by(
+    name: str,
+    molecule: gto.Mole,
+    key: MeanFieldKey,
+    level: PySCF,
+    start: NDArray[np.float64] | None,
+    follow: bool,
+) -> tuple[scf.hf.SCF, dict[str, Any]] | None:
+    """Return what one of the means gives, None where it does not converge; arguments as of `converge`."""
+    rung = SCF_LADDER[name]
+    mean_field = rung.prepare(mean_field_object(molecule, key, level))
+    first = start is not None and rung is next(iter(SCF_LADDER.values()))
+    mean_field.kernel(dm0=start if first else mean_field.get_init_guess(key=rung.guess))
+    if not (mean_field.converged and np.isfinite(mean_field.e_tot)):
+        return None
+    return _described(mean_field, name, key, follow)
+
+
+def _described(mean_field: scf.hf.SCF, name: str, key: MeanFieldKey, follow: bool) -> tuple[scf.hf.SCF, dict[str, Any]]:
+    """Return a converged solution, followed down where it is to be, and how it went."""
+    how: dict[str, Any] = {"converged_by": name}
+    if follow:
+        mean_field, how["stability"] = follow_down(mean_field, str(key))
+    if is_open_shell(mean_field):
+        how["s_squared"] = round(float(mean_field.spin_square()[0]), 6)
+    return mean_field, how
+
+
+def lowest_of_atom(
+    molecule: gto.Mole, key: MeanFieldKey, level: PySCF, start: NDArray[np.float64] | None = None
+) -> tuple[scf.hf.SCF, dict[str, Any]]:
+    """Converge the SCF of an atom of which several configurations are minima, and take the lowest that is found.
+
+    From densities that have the symmetry of a sphere the ground states of HF of Mn to Ni are not always found: of Fe,
+    Co and Ni there is a minimum with an electron less in 4s, some 50 mEh above, of Mn one 0.16 Hartree above. So other
+    guesses are tried, and from the lowest minimum one electron is moved to another orbital, until none is lower. A
+    further basis has the configuration of the one before.
+
+    Args:
+        molecule: one atom.
+        key: basis, fitting, functional.
+        level: the level.
+        start: of the basis before, as of `converge`.
+
+    Raises:
+        FrameFailure: as of `converge`.
+    """
+    if start is not None and (same := _from_density(start, "the basis before", molecule, key, level)):
+        ((mean_field, how),) = same
+        return mean_field, how | {LOWEST_OF: 1}
+    found = [converge(molecule, key, level, None, follow=True)]
+    for name in OTHER_GUESSES:
+        with suppress(FrameFailure):  # no minimum: there is another
+            found += [each for each in [_converged_by(name, molecule, key, level, None, follow=True)] if each]
+    lowest, count = _lowest(found), len(found)
+    for _ in range(MOST_STEPS_DOWN):
+        moved = [
+            each
+            for density in _moved_electrons(lowest[0])
+            for each in _from_density(density, "a moved electron", molecule, key, level)
+        ]
+        count += len(moved)
+        before, lowest = lowest, _lowest([lowest, *moved])
+        if lowest is before:
+            break
+    mean_field, how = lowest
+    return mean_field, how | {LOWEST_OF: count}
+
+
+def _lowest(solutions: list[tuple[scf.hf.SCF, dict[str, Any]]]) -> tuple[scf.hf.SCF, dict[str, Any]]:
+    """Return the first of the solutions than which no other is lower."""
+    lowest = min(float(mean_field.e_tot) for mean_field, _ in solutions)
+    return next(each for each in solutions if each[0].e_tot < lowest + SAME_ENERGY_HARTREE)
+
+
+def _moved_electrons(mean_field: scf.hf.SCF) -> list[NDArray[np.float64]]:
+    """Return densities in which one electron of a spin has left its orbital, of each spin the one of lowest energy.
+
+    From and to the orbitals nearest to the gap; (2, n, n) each, none of restricted orbitals.
+    """
+    if not isinstance(mean_field, scf.uhf.UHF):
+        return []
+    densities = []
+    for spin in (0, 1):
+        order = np.argsort(mean_field.mo_energy[spin])
+        occupied = [orbital for orbital in order if mean_field.mo_occ[spin][orbital] > 0][-NEAR_THE_GAP:]
+        empty = [orbital for orbital in order if mean_field.mo_occ[spin][orbital] == 0][:NEAR_THE_GAP]
+        moved = []
+        for left in occupied:
+            for entered in empty:
+                occupations = np.array(mean_field.mo_occ)
+                occupations[spin, [left, entered]] = 0, 1
+                moved.append(mean_field.make_rdm1(mean_field.mo_coeff, occupations))
+        densities += sorted(moved, key=lambda density: float(mean_field.energy_tot(density)))[:1]
+    return densities
+
+
+def _from_density(
+    density: NDArray[np.float64], origin: str, molecule: gto.Mole, key: MeanFieldKey, level: PySCF
+) -> list[tuple[scf.hf.SCF, dict[str, Any]]]:
+    """Return the minimum that the second-order solver finds from a density; none where it finds none."""
+    mean_field = _second_order(mean_field_object(molecule, key, level))
+    mean_field.kernel(dm0=density)
+    if not mean_field.converged:
+        return []
+    with suppress(FrameFailure):
+        return [_described(mean_field, f"second order from {origin}", key, follow=True)]
+    return []
 
 
 def is_open_shell(mean_field: scf.hf.SCF) -> bool:

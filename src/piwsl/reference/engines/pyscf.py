@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -33,6 +33,11 @@ USUAL_MAX_T1 = {False: 0.02, True: 0.04}
 # Of restricted orbitals, in records.
 STABLE, UNSTABLE = "stable", "unstable"
 RESTRICTED = "restricted"
+# Of the SCF of an atom, in records: of how many solutions it is the lowest; 1 where the basis before had more.
+LOWEST_OF = "lowest_of"
+# Groups 3 to 11, lanthanides and actinides: their shells of s, d and f lie so near that SCFs end in several
+# configurations, minima all.
+SEVERAL_CONFIGURATIONS = (range(21, 30), range(39, 48), range(57, 80), range(89, 112))
 # Of old, also said of a solution that lay above the one from which the search for a minimum began.
 PERHAPS_HIGHER = "stable but for rotations that do not change the energy"
 
@@ -182,6 +187,16 @@ class PySCF(CompositeLevel):
         """Whether SCF solutions of a multiplicity, 2S + 1, are followed to a minimum."""
         return self.is_open_shell(multiplicity) if self.stability is None else self.stability
 
+    def looks_for_lowest(self, numbers: Sequence[int], multiplicity: int) -> bool:
+        """Whether the lowest of several minima is taken: of one atom, with open shells of d or f.
+
+        Args:
+            numbers: atomic numbers of the structure.
+            multiplicity: 2S + 1.
+        """
+        atom = len(numbers) == 1 and any(numbers[0] in elements for elements in SEVERAL_CONFIGURATIONS)
+        return atom and self.is_open_shell(multiplicity) and self.follows(multiplicity)
+
     def single_point(self, atoms: Atoms, charge: int, multiplicity: int, memory_mb: int, forces: bool) -> SinglePoint:
         """Compute all energies that the level combines; notes hold each, in Hartree, and how the SCFs went."""
         return self.single_point_of_parts(atoms, charge, multiplicity, memory_mb, forces, KeptParts())
@@ -327,10 +342,13 @@ class PySCF(CompositeLevel):
         """Say why an energy is not the sum of the energies of its parts."""
         from piwsl.reference.components import sum_problem
 
-        if self.stability is None and self.is_open_shell(record.get("multiplicity", 1)) and not _followed(record):
+        multiplicity = record.get("multiplicity", 1)
+        if self.stability is None and self.is_open_shell(multiplicity) and not _followed(record):
             return "its orbitals were not followed to a minimum"
         if not self._is_fitted_as_now(record):
             return "exchange of a d shell was not fitted"
+        if self.looks_for_lowest(record.get("numbers", []), multiplicity) and not is_lowest(record):
+            return "a lower configuration of the atom was not looked for"
         return sum_problem(self, record.get("energy_eV"), record.get(PARTS))
 
     def _is_fitted_as_now(self, record: Mapping[str, Any]) -> bool:
@@ -366,6 +384,12 @@ class PySCF(CompositeLevel):
     def versions(self) -> dict[str, str]:
         """Return PySCF's version, and the library of linear algebra that it computes with."""
         return {"pyscf": version("pyscf"), "blas": blas_name()}
+
+
+def is_lowest(notes: Mapping[str, Any]) -> bool:
+    """Whether the SCFs in notes of an atom are the lowest of several."""
+    solutions = notes.get("scf", {})
+    return isinstance(solutions, dict) and all(LOWEST_OF in how for how in solutions.values() if isinstance(how, dict))
 
 
 def _followed(record: Mapping[str, Any]) -> bool:
