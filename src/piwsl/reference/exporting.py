@@ -104,7 +104,12 @@ class FinishedOrCombined(Finished):
             return None
         of_geometry = {key: found[key] for key in (*GEOMETRY, DISPLACED_FROM) if key in found}
         try:
-            return _combined(self._level, of_geometry, self._parts.of(of_geometry, dict))
+            record = _combined(self._level, of_geometry, self._parts.of(of_geometry, dict))
+            # Parts of earlier versions may be what is computed otherwise now.
+            problem = level_checks.problem_said(self._level, "record_problem", record)
+            return (
+                record if problem is None else of_geometry | {LACKING: [f"parts as they are computed now: {problem}"]}
+            )
         except LackingParts as lacking:
             return of_geometry | {LACKING: list(lacking.names)}
         except FrameFailure as failure:  # energies that no formula extrapolates
