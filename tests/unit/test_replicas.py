@@ -353,6 +353,24 @@ def test_atoms_that_fly_apart_end_a_replica_and_not_the_program():
     assert np.isfinite(course.positions[:3]).all()
 
 
+def test_a_spectrum_is_of_replicas_that_lived_through_its_last_step():
+    class Torn(Springs):
+        calls = 0
+
+        def predict(self, batch, properties=("energy", "forces"), create_graph=False):
+            found = super().predict(batch, properties)
+            self.calls += 1
+            forces = found.forces.clone()
+            if self.calls == 21:  # the start, and twenty steps
+                forces[batch.structure_index == 1] = torch.nan
+            return found._replace(forces=forces)
+
+    course = run(Torn(WATER), [replica(WATER), replica(WATER, number=1)], time=0.01, velocities_every=1)
+    assert course.ended.tolist() == [-1, 20]
+    assert course.segments.tolist() == [1, 0]
+    assert np.isfinite(course.power).all()
+
+
 @pytest.mark.parametrize(
     ("slope", "reason"),
     [(200.0, "the potential energy changed by more than 1 eV an atom"), (0.0, "hotter than the bath ever makes it")],

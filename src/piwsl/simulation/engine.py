@@ -148,7 +148,7 @@ class _Run:
         elif len(failing):
             self._keep_frame(course, failing)
         if self._segment and course.step % self._settings.velocities_every == 0:
-            self._add_velocities(course, alive)
+            self._add_velocities(course, np.setdiff1d(alive, failing))
 
     def _sample(self, course: Course, group: Group, state: State, alive: Numbers) -> None:
         kinetic, count = _array(group.masses.kinetic(state.velocities)), len(self._replicas)
