@@ -92,6 +92,17 @@ def test_a_fitting_basis_for_core_potentials_is_none_of_all_electrons():
     check_level(parse_level({"engine": "psi4", "method": "hf", "basis": "def2-svp"}, "level"), {"H", "I"})
 
 
+def test_a_fitting_basis_without_pairs_of_d_is_none_of_a_full_d_shell():
+    """psi4's cc-pvdz-jkfit, too, has no g functions: fitted HF of HBr is 0.67 Hartree too high."""
+    level = {"engine": "psi4", "method": "mp2", "basis": "cc-pvdz"}
+    said = r"'cc-pvdz-jkfit' does not fit 3d of Br; say auxiliary_bases: {cc-pvdz: {jk: cc-pvtz-jkfit}}"
+    with pytest.raises(PiwslError, match=said):
+        check_level(parse_level(level, "level"), {"H", "Br"})
+    check_level(parse_level(level, "level"), {"H", "Cl"})
+    named = {"auxiliary_bases": {"cc-pvdz": {"jk": "cc-pvtz-jkfit"}}}
+    check_level(parse_level(level | named, "level"), {"H", "Br"})
+
+
 def test_an_scf_that_does_not_converge_fails_its_frame(monkeypatch):
     monkeypatch.setitem(psi4.CONVERGED, "maxiter", 2)
     level = parse_level({"engine": "psi4", "method": "hf", "basis": "sto-3g", "density_fitting": False}, "level")

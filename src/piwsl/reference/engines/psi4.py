@@ -158,13 +158,19 @@ class Psi4(ProgramLevel):
 
 
 def _unfit(basis: str, fitting: tuple[str, ...], symbols: set[str]) -> str | None:
-    """Say that there is no fitting basis, or one without the cores that an orbital basis has: tens of Hartree wrong."""
+    """Say that there is no fitting basis, or one that does not fit all shells.
+
+    Without cores that an orbital basis has energies are tens of Hartree wrong, without pairs of d by half a Hartree.
+    """
     from piwsl.reference.basis_sets import core_potential
     from piwsl.reference.components import AUTOMATIC
-    from piwsl.reference.element_bases import HEAVIEST_ALL_ELECTRON
+    from piwsl.reference.element_bases import HEAVIEST_ALL_ELECTRON, WITH_3D, WITHOUT_PAIRS_OF_D
 
     if AUTOMATIC in fitting:
         return f"psi4 makes no fitting basis for '{basis}'; name one (auxiliary_bases)"
+    full = sorted(symbol for symbol in symbols if atomic_numbers[symbol] in WITH_3D)
+    if full and (right := WITHOUT_PAIRS_OF_D.get(fitting[0])) is not None:
+        return f"'{fitting[0]}' does not fit 3d of {full[0]}; say auxiliary_bases: {{{basis}: {{jk: {right}}}}}"
     if not fitting[0].startswith("def2-"):
         return None
     heavy = sorted(symbol for symbol in symbols if atomic_numbers[symbol] > HEAVIEST_ALL_ELECTRON)
