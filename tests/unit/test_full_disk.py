@@ -92,9 +92,7 @@ def test_results_that_can_only_be_read_end_a_training_in_one_line(dataset, disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(OSError, match="Read-only file system") as caught:
         test_training.train_in(disk, dataset, test_training.small())
-    assert refusal(caught.value) == (
-        f"{disk}/frames.json: the disk can only be read; choose a place that can be written to"
-    )
+    assert refusal(caught.value) == f"{disk}/.lock: the disk can only be read; choose a place that can be written to"
 
 
 def test_whoever_fails_on_a_full_disk_without_saying_so_is_understood(disk):
