@@ -304,6 +304,37 @@ class Experiment(Section):
                 f"sizes: {run.size} is more than the {computed.training_frames} training frames of dataset "
                 f"'{run.dataset}'; raise datasets.{run.dataset}.training_frames or leave the size out"
             )
+        self._loss_is_possible(run)
+        if computed and model.atomic_references == "free_atoms" and not computed.free_atoms:
+            raise ValueError(
+                f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
+                f"datasets.{run.dataset}.free_atoms: false, or give energies by element"
+            )
+        if model.baseline is not None:
+            self._baseline_is_possible(run, model)
+        asking = f"models.{run.model}.teacher" if model.teacher else f"losses.{run.loss}.pool" if loss.pool else None
+        if asking and not dataset.has_pool:
+            key = "pool_frames" if computed else "pool_file"
+            raise ValueError(
+                f"{asking}: dataset '{run.dataset}' has no pool; say datasets.{run.dataset}.{key}, or leave the run out"
+            )
+        if asking and model.training.limit is None and model.training.batch_size < 2:
+            raise ValueError(
+                f"{asking}: a step of model '{run.model}' has one frame, which is labelled; raise its "
+                "training.batch_size"
+            )
+        if run.size < 2 and model.training.validation_fraction:
+            raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
+        if model.training.validation_by == "group" and (problem := dataset.groups_problem):
+            raise ValueError(
+                f"models.{run.model}.training.validation_by: dataset '{run.dataset}' has no groups: {problem}, or "
+                "leave the run out (exclude)"
+            )
+
+    def _loss_is_possible(self, run: Run) -> None:
+        """Check that frames have the labels that the loss looks at, and the model what it is compared with."""
+        dataset, model, loss = self.datasets[run.dataset], self.models[run.model], self.losses[run.loss]
+        computed = dataset if isinstance(dataset, ComputedDataset) else None
         if computed and (cheap := loss.terms_of_level(WEAK)) and not computed.weak_forces:
             raise ValueError(
                 f"losses.{run.loss}.{cheap[0]}: dataset '{run.dataset}' has no forces of a cheaper level; "
@@ -331,31 +362,6 @@ class Experiment(Section):
                 else f"the forces of model '{run.model}' have a head of their own, and it has none"
             )
             raise ValueError(f"losses.{run.loss}.stress: {why}; leave stress or the run out")
-        if computed and model.atomic_references == "free_atoms" and not computed.free_atoms:
-            raise ValueError(
-                f"models.{run.model}.atomic_references: dataset '{run.dataset}' has no free atoms; leave out "
-                f"datasets.{run.dataset}.free_atoms: false, or give energies by element"
-            )
-        if model.baseline is not None:
-            self._baseline_is_possible(run, model)
-        asking = f"models.{run.model}.teacher" if model.teacher else f"losses.{run.loss}.pool" if loss.pool else None
-        if asking and not dataset.has_pool:
-            key = "pool_frames" if computed else "pool_file"
-            raise ValueError(
-                f"{asking}: dataset '{run.dataset}' has no pool; say datasets.{run.dataset}.{key}, or leave the run out"
-            )
-        if asking and model.training.limit is None and model.training.batch_size < 2:
-            raise ValueError(
-                f"{asking}: a step of model '{run.model}' has one frame, which is labelled; raise its "
-                "training.batch_size"
-            )
-        if run.size < 2 and model.training.validation_fraction:
-            raise ValueError(f"sizes: {run.size} leaves no frame to train on beside validation")
-        if model.training.validation_by == "group" and (problem := dataset.groups_problem):
-            raise ValueError(
-                f"models.{run.model}.training.validation_by: dataset '{run.dataset}' has no groups: {problem}, or "
-                "leave the run out (exclude)"
-            )
 
     def _baseline_is_possible(self, run: Run, model: Architecture) -> None:
         key, dataset = f"models.{run.model}", self.datasets[run.dataset]
